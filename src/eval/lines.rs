@@ -1,0 +1,127 @@
+//! The lines of a text table, plain or gzip, numbered and bounded in length.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+
+use crate::error::{Error, Place, Result};
+
+/// The longest line that is read, in bytes without its end. Two ids, a number and a tag are far
+/// shorter; a longer line means that the file is something else.
+const MAX_LINE: usize = 64 * 1024;
+
+/// The first bytes of a gzip stream (RFC 1952, section 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Reads one line after another.
+pub(super) struct Lines<'a> {
+    reader: Box<dyn BufRead + 'a>,
+    file: String,
+    number: u64,
+    buffer: Vec<u8>,
+}
+
+impl Lines<'static> {
+    /// Opens a file.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        Self::new(file, &path.display().to_string())
+    }
+}
+
+impl<'a> Lines<'a> {
+    /// Reads from `reader`, called `file` in messages. A gzip stream (also one of several members)
+    /// is known by its first two bytes and decompressed on the way.
+    pub(super) fn new(mut reader: impl Read + 'a, file: &str) -> Result<Self> {
+        let mut head = Vec::with_capacity(GZIP_MAGIC.len());
+        reader
+            .by_ref()
+            .take(GZIP_MAGIC.len() as u64)
+            .read_to_end(&mut head)
+            .map_err(Error::io("read", file))?;
+        let zipped = head == GZIP_MAGIC;
+        let whole = Cursor::new(head).chain(reader);
+        let reader: Box<dyn BufRead + 'a> = if zipped {
+            Box::new(BufReader::new(MultiGzDecoder::new(whole)))
+        } else {
+            Box::new(BufReader::new(whole))
+        };
+        Ok(Self { reader, file: file.to_owned(), number: 0, buffer: Vec::new() })
+    }
+
+    /// The next line that is not blank, without its end and without a byte order mark; `None` at
+    /// the end of the file.
+    pub(super) fn next(&mut self) -> Result<Option<&str>> {
+        loop {
+            self.buffer.clear();
+            let limit = (MAX_LINE + 2) as u64;
+            let read = self.reader.by_ref().take(limit).read_until(b'\n', &mut self.buffer);
+            if read.map_err(|source| self.read_error(source))? == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            while matches!(self.buffer.last(), Some(b'\n' | b'\r')) {
+                self.buffer.pop();
+            }
+            if self.buffer.len() > MAX_LINE {
+                return Err(self.error(format!("the line is longer than {MAX_LINE} bytes")));
+            }
+            if !self.buffer.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        match std::str::from_utf8(&self.buffer) {
+            Ok(line) if self.number == 1 => Ok(Some(line.trim_start_matches('\u{feff}'))),
+            Ok(line) => Ok(Some(line)),
+            Err(_) => Err(self.error("not valid UTF-8: convert the file to UTF-8")),
+        }
+    }
+
+    /// An error about the line that was read last.
+    pub(super) fn error(&self, reason: impl Into<String>) -> Error {
+        Error::input(Place::record(&self.file, format!("line {}", self.number)), reason)
+    }
+
+    /// An error about one field of the line that was read last.
+    pub(super) fn field_error(&self, field: &str, reason: impl Into<String>) -> Error {
+        let place = Place::record(&self.file, format!("line {}", self.number));
+        Error::input(place.field(field), reason)
+    }
+
+    /// An error about the file as a whole.
+    pub(super) fn file_error(&self, reason: impl Into<String>) -> Error {
+        Error::input(Place::file(&self.file), reason)
+    }
+
+    fn read_error(&self, source: io::Error) -> Error {
+        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        if matches!(source.kind(), InvalidData | InvalidInput | UnexpectedEof) {
+            return self.file_error(format!(
+                "the gzip stream is damaged or cut short after line {} ({source}): get the file \
+                 again",
+                self.number
+            ));
+        }
+        Error::io("read", &self.file)(source)
+    }
+}
+
+/// The columns of a table whose separator is the tab, if there are exactly `N`, trimmed.
+pub(super) fn tab_columns<const N: usize>(line: &str) -> Option<[&str; N]> {
+    exactly(line.split('\t').map(str::trim))
+}
+
+/// The columns of a table whose separator is any white space, if there are exactly `N`.
+pub(super) fn space_columns<const N: usize>(line: &str) -> Option<[&str; N]> {
+    exactly(line.split_ascii_whitespace())
+}
+
+fn exactly<'a, const N: usize>(mut columns: impl Iterator<Item = &'a str>) -> Option<[&'a str; N]> {
+    let mut found = [""; N];
+    for slot in &mut found {
+        *slot = columns.next()?;
+    }
+    columns.next().is_none().then_some(found)
+}

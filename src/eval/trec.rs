@@ -1,0 +1,135 @@
+//! The TREC run file, written so that every reader sees the order that was meant.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::error::{Error, Place, Result};
+
+/// Writes a TREC run, one query at a time.
+///
+/// trec_eval ignores the rank column, sorts by score (older releases and pytrec_eval keep it as a
+/// 32-bit float) and breaks ties by document id descending. So that it sees the order written
+/// here, each score is rounded to a 32-bit float and, where it would not be smaller than the one
+/// before, replaced by the next smaller float. The digits written parse to exactly that float,
+/// directly or through a 64-bit float, so tools that read 64-bit scores see the same order.
+#[derive(Debug)]
+pub struct RunWriter<W> {
+    writer: W,
+    path: PathBuf,
+    tag: String,
+    block: String,
+}
+
+impl<W: Write> RunWriter<W> {
+    /// Writes to `writer`, which `path` names in messages, with `tag` as the system's name in the
+    /// last column. Lines are collected query by query, so no buffering is needed around `writer`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if the tag is empty or has white space or control characters.
+    pub fn new(writer: W, path: impl Into<PathBuf>, tag: &str) -> Result<Self> {
+        if let Some(problem) = unwritable(tag) {
+            return Err(Error::usage(format!("run tag '{}' {problem}", tag.escape_debug())));
+        }
+        Ok(Self { writer, path: path.into(), tag: tag.to_owned(), block: String::new() })
+    }
+
+    /// Writes the ranked documents of one query, best first. Of a document that comes twice only
+    /// the first place is written; trec_eval refuses a run with both. Each query is to be written
+    /// once, which is the caller's care.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if an id is empty or has white space or control characters, which the
+    /// format cannot carry, or a score is not finite as a 32-bit float; nothing of the query is
+    /// written then. [`Error::Io`] if writing fails.
+    pub fn write_query<D: AsRef<str>>(&mut self, query: &str, ranking: &[(D, f64)]) -> Result<()> {
+        self.check_id("query", query, query)?;
+        self.block.clear();
+        let mut seen = HashSet::with_capacity(ranking.len());
+        let mut last = f32::INFINITY;
+        for (document, score) in ranking {
+            let document = document.as_ref();
+            self.check_id("document", document, query)?;
+            if !seen.insert(document) {
+                continue;
+            }
+            let Some(written) = below(last, *score) else {
+                return Err(self.error(
+                    query,
+                    format!("the score {score} of document '{document}' is no finite 32-bit float"),
+                ));
+            };
+            last = written;
+            let (rank, digits) = (seen.len(), digits(written));
+            // Writing to a string cannot fail.
+            let _ =
+                writeln!(self.block, "{query} Q0 {document} {rank} {digits} {tag}", tag = self.tag);
+        }
+        self.writer.write_all(self.block.as_bytes()).map_err(Error::io("write", &self.path))
+    }
+
+    /// Flushes and gives the writer back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if flushing fails.
+    pub fn finish(mut self) -> Result<W> {
+        self.writer.flush().map_err(Error::io("write", &self.path))?;
+        Ok(self.writer)
+    }
+
+    fn check_id(&self, kind: &str, id: &str, query: &str) -> Result<()> {
+        match unwritable(id) {
+            None => Ok(()),
+            Some(problem) => Err(self.error(
+                query,
+                format!(
+                    "{kind} id '{}' {problem}, which a TREC run cannot carry: change the id or \
+                     choose another output format",
+                    id.escape_debug()
+                ),
+            )),
+        }
+    }
+
+    fn error(&self, query: &str, reason: String) -> Error {
+        let record = format!("query '{}'", query.escape_debug());
+        Error::input(Place::record(self.path.display().to_string(), record), reason)
+    }
+}
+
+/// The float to write after `last`: the score itself, or the next float below `last`. `None` where
+/// that is not finite.
+fn below(last: f32, score: f64) -> Option<f32> {
+    let rounded = score as f32;
+    if !rounded.is_finite() {
+        return None;
+    }
+    let written = if rounded < last { rounded } else { last.next_down() };
+    written.is_finite().then_some(written)
+}
+
+/// Digits that parse to exactly `score`, both as a 32-bit float and as a 64-bit float that is then
+/// rounded. The shortest digits do for every float but one, 7.038531e-26 of either sign, which
+/// rounding twice moves to its neighbour; the digits of its exact 64-bit value do not let it.
+fn digits(score: f32) -> String {
+    let short = format!("{score:?}");
+    match short.parse::<f64>() {
+        Ok(parsed) if parsed as f32 == score => short,
+        _ => format!("{:?}", f64::from(score)),
+    }
+}
+
+/// Why a TREC file cannot carry this id or tag, if it cannot.
+fn unwritable(id: &str) -> Option<&'static str> {
+    if id.is_empty() {
+        Some("is empty")
+    } else if id.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        Some("has white space or a control character")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,2 @@
+//! The `warpseek` command.
+fn main() {}

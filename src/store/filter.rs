@@ -1,0 +1,501 @@
+//! SQL-style conditions over metadata: parsed, checked against the field catalogue, and turned into a
+//! parameterised SQLite condition. No part of the user's text is ever spliced into SQL.
+//!
+//! Allowed: `=`, `<>`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN (...)`, `LIKE`, `IS [NOT] NULL`,
+//! `AND`, `OR`, `NOT`, parentheses, a boolean field alone, and for arrays `'x' IN field` or
+//! `field CONTAINS 'x'`. Fields are metadata names (`meta.year` for nested ones) and the built-in
+//! `id`, `doc_id` and `title`; `metadata.id` reaches a metadata field of a built-in's name.
+//! NULL follows SQL: a missing field makes a comparison unknown, which does not pass.
+
+use super::fields::{FieldCatalog, FieldTypes};
+use crate::error::{Error, Result};
+use rusqlite::types::Value as Bound;
+use sqlparser::ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value};
+use sqlparser::dialect::Dialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+
+/// The longest filter, in bytes.
+const MAX_LEN: usize = 32 << 10;
+
+/// The most comparisons in one filter.
+const MAX_COMPARISONS: usize = 400;
+
+/// A parsed condition, not yet checked against an index's fields.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filter {
+    source: String,
+    expr: Expr,
+}
+
+/// A condition for `WHERE`, over a table `document` under the name `d`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Condition {
+    pub(super) sql: String,
+    pub(super) values: Vec<Bound>,
+}
+
+impl Filter {
+    /// Parses a condition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] with the place of the syntax error.
+    pub fn parse(source: &str) -> Result<Self> {
+        let fail = |reason: String| Error::usage(format!("filter `{}`: {reason}", shorten(source)));
+        if source.trim().is_empty() {
+            return Err(fail("it is empty; leave the filter out to pass every row".to_owned()));
+        }
+        if source.len() > MAX_LEN {
+            return Err(fail(format!("{} bytes, and at most {MAX_LEN} are allowed", source.len())));
+        }
+        let expr = Parser::new(&FilterDialect)
+            .try_with_sql(source)
+            .and_then(|mut parser| {
+                let expr = parser.parse_expr()?;
+                parser.expect_token(&Token::EOF)?;
+                Ok(expr)
+            })
+            .map_err(|e| {
+                let reason = match e {
+                    ParserError::TokenizerError(m) | ParserError::ParserError(m) => m,
+                    ParserError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
+                };
+                fail(reason)
+            })?;
+        Ok(Self { source: source.to_owned(), expr })
+    }
+
+    /// The condition as the user wrote it.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Checks the condition against `fields` and turns it into SQL.
+    pub(super) fn compile(&self, fields: &FieldCatalog) -> Result<Condition> {
+        let mut compiler = Compiler { fields, values: Vec::new(), comparisons: 0 };
+        match compiler.condition(&self.expr) {
+            Ok(sql) => Ok(Condition { sql, values: compiler.values }),
+            Err(reason) => {
+                Err(Error::usage(format!("filter `{}`: {reason}", shorten(&self.source))))
+            }
+        }
+    }
+}
+
+fn shorten(source: &str) -> String {
+    match source.char_indices().nth(120) {
+        Some((end, _)) => format!("{}...", &source[..end]),
+        None => source.to_owned(),
+    }
+}
+
+/// SQL expressions, with `CONTAINS` and `'x' IN field`, and hyphens inside names.
+#[derive(Debug)]
+struct FilterDialect;
+
+impl Dialect for FilterDialect {
+    fn is_identifier_start(&self, ch: char) -> bool {
+        ch.is_alphabetic() || ch == '_'
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        ch.is_alphanumeric() || ch == '_' || ch == '-'
+    }
+
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        is_contains(&parser.peek_token().token)
+            .then(|| Ok(self.prec_value(sqlparser::dialect::Precedence::Between)))
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        expr: &Expr,
+        precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        let keyword = |at: usize| match parser.peek_nth_token(at).token {
+            Token::Word(word) => word.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        let (skip, negated, flipped) = if is_contains(&parser.peek_token().token) {
+            (1, false, true)
+        } else if keyword(0) == Keyword::IN && parser.peek_nth_token(1).token != Token::LParen {
+            (1, false, false)
+        } else if keyword(0) == Keyword::NOT
+            && keyword(1) == Keyword::IN
+            && parser.peek_nth_token(2).token != Token::LParen
+        {
+            (2, true, false)
+        } else {
+            return None;
+        };
+        for _ in 0..skip {
+            parser.next_token();
+        }
+        Some(parser.parse_subexpr(precedence).map(|other| {
+            let (left, right) = if flipped { (other, expr.clone()) } else { (expr.clone(), other) };
+            let any = Expr::AnyOp {
+                left: Box::new(left),
+                compare_op: BinaryOperator::Eq,
+                right: Box::new(right),
+                is_some: false,
+            };
+            if negated {
+                Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(any) }
+            } else {
+                any
+            }
+        }))
+    }
+}
+
+fn is_contains(token: &Token) -> bool {
+    matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("contains"))
+}
+
+/// The JSON type of a literal.
+#[derive(Clone, Copy, PartialEq)]
+enum Type {
+    Text,
+    Number,
+    Boolean,
+}
+
+impl Type {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Number => "a number",
+            Self::Boolean => "a boolean",
+        }
+    }
+
+    /// SQLite's `json_type` names for it.
+    fn json_types(self) -> &'static str {
+        match self {
+            Self::Text => "'text'",
+            Self::Number => "'integer', 'real'",
+            Self::Boolean => "'true', 'false'",
+        }
+    }
+}
+
+/// A field of the index.
+enum Field<'a> {
+    Column(&'static str),
+    Json { name: String, path: String, types: &'a FieldTypes },
+}
+
+struct Compiler<'a> {
+    fields: &'a FieldCatalog,
+    values: Vec<Bound>,
+    comparisons: usize,
+}
+
+/// Reasons are plain texts here; [`Filter::compile`] puts the filter in front.
+type Compiled<T = String> = std::result::Result<T, String>;
+
+impl Compiler<'_> {
+    fn condition(&mut self, expr: &Expr) -> Compiled {
+        match expr {
+            Expr::Nested(inner) => self.condition(inner),
+            Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
+                Ok(format!("NOT ({})", self.condition(expr)?))
+            }
+            Expr::BinaryOp { op: op @ (BinaryOperator::And | BinaryOperator::Or), .. } => {
+                // Chains lean to the left: walk them without recursion.
+                let mut operands = Vec::new();
+                let mut rest = expr;
+                while let Expr::BinaryOp { left, op: here, right } = rest
+                    && here == op
+                {
+                    operands.push(right.as_ref());
+                    rest = left;
+                }
+                operands.push(rest);
+                let parts: Compiled<Vec<String>> =
+                    operands.iter().rev().map(|e| self.condition(e)).collect();
+                let word = if *op == BinaryOperator::And { " AND " } else { " OR " };
+                Ok(format!("({})", parts?.join(word)))
+            }
+            _ => {
+                self.comparisons += 1;
+                if self.comparisons > MAX_COMPARISONS {
+                    return Err(format!(
+                        "more than {MAX_COMPARISONS} comparisons; use `field IN (...)` for long lists"
+                    ));
+                }
+                self.comparison(expr)
+            }
+        }
+    }
+
+    fn comparison(&mut self, expr: &Expr) -> Compiled {
+        match expr {
+            Expr::BinaryOp { left, op, right } => {
+                let (symbol, flipped) = match op {
+                    BinaryOperator::Eq => ("=", "="),
+                    BinaryOperator::NotEq => ("<>", "<>"),
+                    BinaryOperator::Lt => ("<", ">"),
+                    BinaryOperator::LtEq => ("<=", ">="),
+                    BinaryOperator::Gt => (">", "<"),
+                    BinaryOperator::GtEq => (">=", "<="),
+                    other => return Err(format!("the operator {other} is not supported")),
+                };
+                let (field, symbol, literal) = match (is_field(left), is_field(right)) {
+                    (true, false) => (left, symbol, right),
+                    (false, true) => (right, flipped, left),
+                    (true, true) => {
+                        return Err(format!(
+                            "`{expr}` compares two fields; compare a field with a value (texts go in \
+                             single quotes)"
+                        ));
+                    }
+                    (false, false) => return Err(format!("`{expr}` names no field")),
+                };
+                let (value, kind) = literal_value(literal)?;
+                let field = self.operand(field, kind)?;
+                Ok(format!("{field} {symbol} {}", self.bind(value)))
+            }
+            Expr::Between { expr, negated, low, high } => {
+                let (low, kind) = literal_value(low)?;
+                let (high, high_kind) = literal_value(high)?;
+                if kind != high_kind {
+                    return Err("the two ends of BETWEEN differ in type".to_owned());
+                }
+                let field = self.operand(expr, kind)?;
+                let (low, high) = (self.bind(low), self.bind(high));
+                Ok(format!("{field} {}BETWEEN {low} AND {high}", not(*negated)))
+            }
+            Expr::InList { expr, list, negated } => self.in_list(expr, list, *negated),
+            Expr::Like { negated, any: false, expr, pattern, escape_char }
+            | Expr::ILike { negated, any: false, expr, pattern, escape_char } => {
+                let (pattern, kind) = literal_value(pattern)?;
+                if kind != Type::Text {
+                    return Err("the pattern of LIKE must be text in single quotes".to_owned());
+                }
+                let field = self.operand(expr, kind)?;
+                let mut sql = format!("{field} {}LIKE {}", not(*negated), self.bind(pattern));
+                if let Some(escape) = escape_char {
+                    let (escape, _) = literal_value(escape)?;
+                    if !matches!(&escape, Bound::Text(t) if t.chars().count() == 1) {
+                        return Err("ESCAPE takes one character".to_owned());
+                    }
+                    sql.push_str(&format!(" ESCAPE {}", self.bind(escape)));
+                }
+                Ok(sql)
+            }
+            Expr::IsNull(inner) => Ok(format!("{} IS NULL", self.untyped(inner)?)),
+            Expr::IsNotNull(inner) => Ok(format!("{} IS NOT NULL", self.untyped(inner)?)),
+            Expr::IsTrue(inner) => Ok(format!("{} IS 1", self.operand(inner, Type::Boolean)?)),
+            Expr::IsFalse(inner) => Ok(format!("{} IS 0", self.operand(inner, Type::Boolean)?)),
+            Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
+                self.array_contains(left, right)
+            }
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
+                Ok(format!("{} = 1", self.operand(expr, Type::Boolean)?))
+            }
+            other => Err(format!(
+                "`{}` is not supported: a filter compares fields with values, joined by AND, OR and NOT",
+                shorten(&other.to_string())
+            )),
+        }
+    }
+
+    fn in_list(&mut self, expr: &Expr, list: &[Expr], negated: bool) -> Compiled {
+        let literals: Vec<(Bound, Type)> =
+            list.iter().map(literal_value).collect::<Compiled<_>>()?;
+        let kind = literals.first().map_or(Type::Text, |l| l.1);
+        if literals.iter().any(|l| l.1 != kind) {
+            return Err("the values of an IN list differ in type".to_owned());
+        }
+        let field = self.operand(expr, kind)?;
+        // One parameter however long the list is.
+        let array: Vec<serde_json::Value> = literals.into_iter().map(|(v, _)| to_json(v)).collect();
+        let array = self.bind(Bound::Text(serde_json::Value::Array(array).to_string()));
+        Ok(format!("{field} {}IN (SELECT value FROM json_each({array}))", not(negated)))
+    }
+
+    fn array_contains(&mut self, value: &Expr, array: &Expr) -> Compiled {
+        if !is_field(array) {
+            return Err(format!("`{array}` is no field that could contain something"));
+        }
+        let (value, kind) = literal_value(value)?;
+        match self.field(array)? {
+            Field::Column(_) => Err(format!("`{array}` is text, not an array; use = or LIKE")),
+            Field::Json { name, types, .. } if types.arrays == 0 => {
+                Err(format!("field '{name}' holds {}, not arrays; use = instead", types.describe()))
+            }
+            Field::Json { path, .. } => {
+                let (array_type, path, value) = (
+                    format!("json_type(d.metadata, {})", self.bind(Bound::Text(path.clone()))),
+                    self.bind(Bound::Text(path)),
+                    self.bind(value),
+                );
+                Ok(format!(
+                    "CASE WHEN {array_type} = 'array' THEN EXISTS (SELECT 1 FROM \
+                     json_each(d.metadata, {path}) WHERE type IN ({}) AND atom = {value}) END",
+                    kind.json_types()
+                ))
+            }
+        }
+    }
+
+    /// A field as an SQL operand to compare with a literal of `kind`; values of other types are NULL.
+    fn operand(&mut self, expr: &Expr, kind: Type) -> Compiled {
+        match self.field(expr)? {
+            Field::Column(column) if kind == Type::Text => Ok(column.to_owned()),
+            Field::Column(_) => Err(format!("`{expr}` is text; write the value in single quotes")),
+            Field::Json { name, path, types } => {
+                let seen = match kind {
+                    Type::Text => types.texts,
+                    Type::Number => types.numbers,
+                    Type::Boolean => types.booleans,
+                };
+                let others =
+                    types.texts + types.numbers + types.booleans + types.arrays + types.objects
+                        - seen;
+                if seen == 0 && others > 0 {
+                    let cure = if types.arrays > 0 {
+                        format!("; use `{name} CONTAINS value`")
+                    } else if types.numbers > 0 && kind == Type::Text {
+                        "; write the value without quotes".to_owned()
+                    } else if types.texts > 0 && kind == Type::Number {
+                        "; write the value in single quotes".to_owned()
+                    } else {
+                        String::new()
+                    };
+                    return Err(format!(
+                        "field '{name}' holds {}, never {}{cure}",
+                        types.describe(),
+                        kind.name()
+                    ));
+                }
+                let extract =
+                    format!("json_extract(d.metadata, {})", self.bind(Bound::Text(path.clone())));
+                if others == 0 {
+                    return Ok(extract);
+                }
+                Ok(format!(
+                    "CASE WHEN json_type(d.metadata, {}) IN ({}) THEN {extract} END",
+                    self.bind(Bound::Text(path)),
+                    kind.json_types()
+                ))
+            }
+        }
+    }
+
+    fn untyped(&mut self, expr: &Expr) -> Compiled {
+        match self.field(expr)? {
+            Field::Column(column) => Ok(column.to_owned()),
+            Field::Json { path, .. } => {
+                Ok(format!("json_extract(d.metadata, {})", self.bind(Bound::Text(path))))
+            }
+        }
+    }
+
+    fn field(&self, expr: &Expr) -> Compiled<Field<'_>> {
+        let idents: Vec<&Ident> = match expr {
+            Expr::Nested(inner) => return self.field(inner),
+            Expr::Identifier(ident) => vec![ident],
+            Expr::CompoundIdentifier(idents) => idents.iter().collect(),
+            other => return Err(format!("`{other}` is not a field")),
+        };
+        let mut parts: Vec<&str> = idents.iter().map(|i| i.value.as_str()).collect();
+        if let [name] = parts[..] {
+            match name {
+                "id" => return Ok(Field::Column("d.id")),
+                "doc_id" => return Ok(Field::Column("d.doc_id")),
+                "title" => return Ok(Field::Column("d.title")),
+                _ => {}
+            }
+        }
+        if parts.len() > 1 && parts[0] == "metadata" && self.fields.get(&parts.join(".")).is_none()
+        {
+            parts.remove(0);
+        }
+        let name = parts.join(".");
+        let Some(types) = self.fields.get(&name) else {
+            let near = self.fields.near(&name);
+            let mut hint: String = if near.is_empty() {
+                let all: Vec<&str> = ["id", "doc_id", "title"]
+                    .into_iter()
+                    .chain(self.fields.names().take(20))
+                    .collect();
+                format!("the fields are {}", all.join(", "))
+            } else {
+                format!("did you mean {}?", near.join(" or "))
+            };
+            if idents.len() == 1 && idents[0].quote_style == Some('"') {
+                hint.push_str(" (texts go in single quotes)");
+            }
+            return Err(format!("no field is called '{name}'; {hint}"));
+        };
+        if name.contains(['"', '\\']) {
+            return Err(format!("field '{name}' cannot be filtered: its name holds a quote"));
+        }
+        let path = parts.iter().fold("$".to_owned(), |path, part| format!("{path}.\"{part}\""));
+        Ok(Field::Json { name, path, types })
+    }
+
+    fn bind(&mut self, value: Bound) -> String {
+        self.values.push(value);
+        format!("?{}", self.values.len())
+    }
+}
+
+fn not(negated: bool) -> &'static str {
+    if negated { "NOT " } else { "" }
+}
+
+fn is_field(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_field(inner),
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => true,
+        _ => false,
+    }
+}
+
+fn literal_value(expr: &Expr) -> Compiled<(Bound, Type)> {
+    match expr {
+        Expr::Nested(inner) => literal_value(inner),
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Ok((Bound::Text(text.clone()), Type::Text)),
+            Value::Boolean(b) => Ok((Bound::Integer(i64::from(*b)), Type::Boolean)),
+            Value::Number(text, _) => number(text),
+            Value::Null => Err("compare with NULL through IS NULL or IS NOT NULL".to_owned()),
+            other => Err(format!("`{other}` is not a value that a filter takes")),
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match literal_value(expr)? {
+            (Bound::Integer(i), Type::Number) => Ok((Bound::Integer(-i), Type::Number)),
+            (Bound::Real(r), _) => Ok((Bound::Real(-r), Type::Number)),
+            _ => Err(format!("`-{expr}` is not a number")),
+        },
+        Expr::Identifier(name) => Err(format!(
+            "'{}' stands where a value is expected; texts go in single quotes",
+            name.value
+        )),
+        other => Err(format!("`{}` is not a plain value", shorten(&other.to_string()))),
+    }
+}
+
+fn number(text: &str) -> Compiled<(Bound, Type)> {
+    if let Ok(integer) = text.parse::<i64>() {
+        return Ok((Bound::Integer(integer), Type::Number));
+    }
+    match text.parse::<f64>() {
+        Ok(real) if real.is_finite() => Ok((Bound::Real(real), Type::Number)),
+        _ => Err(format!("`{text}` is not a number that can be compared")),
+    }
+}
+
+fn to_json(value: Bound) -> serde_json::Value {
+    match value {
+        Bound::Integer(i) => i.into(),
+        Bound::Real(r) => r.into(),
+        Bound::Text(t) => t.into(),
+        Bound::Null | Bound::Blob(_) => serde_json::Value::Null,
+    }
+}

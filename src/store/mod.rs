@@ -1,0 +1,108 @@
+//! The index on disk: a folder with a manifest, a matrix file and a document database.
+//!
+//! The database is the commit point. A write appends rows to the matrix file, syncs it, then commits
+//! the transaction that raises the row count; rows behind that count are ignored and overwritten.
+//! Killing the process at any instant loses at most what was not committed.
+
+pub mod compact;
+mod documents;
+mod fields;
+pub mod filter;
+pub mod format;
+mod lexical;
+mod lock;
+mod manifest;
+pub mod matrix;
+mod reader;
+mod verify;
+mod writer;
+
+pub use fields::{FieldCatalog, FieldTypes};
+pub use lexical::LexicalHit;
+pub use manifest::{IndexManifest, MAX_DIM, ModelStamp};
+pub use reader::{Index, IndexStats, Row, RowNames, passage};
+pub use verify::{Finding, verify};
+pub use writer::{Existing, IndexWriter, content_hash};
+
+use crate::error::{Error, Result};
+use documents::{DOCUMENTS_FILE, State};
+use manifest::MANIFEST_FILE;
+use std::io::Write;
+use std::path::Path;
+use xxhash_rust::xxh3::xxh3_64;
+
+#[cfg(target_endian = "big")]
+compile_error!("the index files are little-endian and mapped as they are");
+
+/// Reads and checks `manifest.json`; returns it with the hash of its bytes.
+fn read_manifest(dir: &Path) -> Result<(IndexManifest, u64)> {
+    let path = dir.join(MANIFEST_FILE);
+    let no_index =
+        |reason: &str| Error::NoIndex { path: dir.to_path_buf(), reason: reason.to_owned() };
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(if !dir.exists() {
+                no_index(
+                    "the folder does not exist; make one with `warpseek index INPUT --into DIR`",
+                )
+            } else if dir.join(DOCUMENTS_FILE).exists() {
+                no_index(
+                    "its creation was interrupted, or manifest.json was removed; run `warpseek index` again",
+                )
+            } else {
+                no_index(
+                    "manifest.json is missing; make one with `warpseek index INPUT --into DIR`",
+                )
+            });
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(no_index("this is a file; name the index folder"));
+        }
+        Err(e) => return Err(Error::io("read", path)(e)),
+    };
+    Ok((IndexManifest::decode(&bytes, &path)?, xxh3_64(&bytes)))
+}
+
+/// Checks that manifest and database belong together.
+fn check_manifest(dir: &Path, hash: u64, state: State) -> Result<()> {
+    if hash == state.manifest_hash {
+        return Ok(());
+    }
+    Err(Error::corrupt(
+        dir.join(MANIFEST_FILE),
+        format!("the manifest was changed after the index was made; {}", format::REBUILD),
+    ))
+}
+
+/// Whether a file of this name may stand in an index folder.
+fn is_index_file(name: &str) -> bool {
+    name == MANIFEST_FILE
+        || name == lock::LOCK_FILE
+        || name.starts_with(DOCUMENTS_FILE)
+        || (name.starts_with("vectors-") && name.ends_with(".f16"))
+        || name.ends_with(".partial")
+}
+
+/// Writes a file so that it is either there whole or not at all.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .suffix(".partial")
+        .tempfile_in(dir)
+        .map_err(Error::io("create a file in", dir))?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(Error::io("write", path))?;
+    file.persist(path).map_err(|e| Error::io("write", path)(e.error))?;
+    sync_dir(dir);
+    Ok(())
+}
+
+/// Makes renames and creations in a folder durable, where the system can.
+fn sync_dir(dir: &Path) {
+    if let Ok(dir) = std::fs::File::open(dir) {
+        // Not every file system syncs folders; the data itself is synced already.
+        let _ = dir.sync_all();
+    }
+}

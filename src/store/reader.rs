@@ -1,0 +1,406 @@
+//! A snapshot of an index for reading.
+
+use super::documents::{Documents, State};
+use super::fields::{FieldCatalog, FieldTypes};
+use super::filter::Filter;
+use super::format::{HEADER_LEN, VALUE_LEN};
+use super::manifest::IndexManifest;
+use super::matrix::{MatrixView, RowMask, stride_of};
+use super::writer::open_vectors;
+use super::{check_manifest, read_manifest};
+use crate::error::{Error, Result};
+use half::f16;
+use memmap2::Mmap;
+use rusqlite::params;
+use serde_json::{Map, Value};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// An open index, frozen at the moment of opening: what a writer commits later stays invisible until
+/// the index is opened again. May be shared between threads.
+#[derive(Debug)]
+pub struct Index {
+    dir: PathBuf,
+    manifest: IndexManifest,
+    documents: Mutex<Documents>,
+    state: State,
+    vectors: Mmap,
+    max_norm: f32,
+    live: RowMask,
+    fields: FieldCatalog,
+}
+
+/// A row of the index with its text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The row's number in the matrix.
+    pub row: u32,
+    /// The row's id: the document's, with `#n` behind it where the document has several chunks.
+    pub id: String,
+    /// What relevance judgments name.
+    pub doc_id: String,
+    /// The document's title.
+    pub title: String,
+    /// The chunk's text.
+    pub text: String,
+    /// Where the chunk stands in the document's text, in bytes.
+    pub range: Range<usize>,
+    /// Whether the title goes in front of the text for the models.
+    pub embed_title: bool,
+    /// The document's metadata.
+    pub metadata: Map<String, Value>,
+    /// Tokens that were embedded.
+    pub tokens: u32,
+    /// Tokens that the embedder's limit cut off.
+    pub tokens_lost: u32,
+}
+
+impl Row {
+    /// The text as the models see it: `title + " " + text`, or the text alone.
+    pub fn passage(&self) -> String {
+        passage(&self.title, &self.text, self.embed_title)
+    }
+}
+
+/// The text of a chunk as the models see it.
+pub fn passage(title: &str, text: &str, embed_title: bool) -> String {
+    if embed_title { format!("{title} {text}").trim().to_owned() } else { text.to_owned() }
+}
+
+/// The ids of all rows, for callers that go through very many hits.
+#[derive(Debug, Clone)]
+pub struct RowNames {
+    text: String,
+    /// Per row the ends of its id and its doc_id in `text`.
+    ends: Vec<(usize, usize)>,
+}
+
+impl RowNames {
+    /// The id and doc_id of a row; empty past the end.
+    pub fn get(&self, row: u32) -> (&str, &str) {
+        let row = row as usize;
+        let start = row.checked_sub(1).and_then(|r| self.ends.get(r)).map_or(0, |e| e.1);
+        match self.ends.get(row) {
+            Some(&(id, doc_id)) => (&self.text[start..id], &self.text[id..doc_id]),
+            None => ("", ""),
+        }
+    }
+}
+
+/// Numbers about an index.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct IndexStats {
+    /// Live documents.
+    pub documents: u64,
+    /// Live rows.
+    pub rows: u64,
+    /// Deleted or replaced rows that `compact` would remove.
+    pub dead_rows: u64,
+    /// Tokens that were embedded, over live rows.
+    pub tokens: u64,
+    /// Tokens that the embedder's limit cut off, over live rows.
+    pub tokens_lost: u64,
+    /// Live rows that lost tokens.
+    pub rows_truncated: u64,
+    /// The generation, raised by every `compact`.
+    pub generation: u64,
+    /// Bytes of the vector file.
+    pub vector_bytes: u64,
+    /// Bytes of the document database.
+    pub document_bytes: u64,
+}
+
+impl Index {
+    /// Opens the index in `dir` and checks what is cheap to check: manifest, header, lengths.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoIndex`] where there is none, [`Error::Corrupt`] naming the damaged file and the
+    /// cure.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let mut tries = 3;
+        loop {
+            match Self::open_once(dir) {
+                // A `compact` between two reads took the old generation's file away.
+                Err(Error::Corrupt { .. }) if tries > 1 && !is_settled(dir) => tries -= 1,
+                result => return result,
+            }
+        }
+    }
+
+    fn open_once(dir: &Path) -> Result<Self> {
+        let (manifest, manifest_hash) = read_manifest(dir)?;
+        let documents = Documents::open_reader(dir)?;
+        let state = documents.state()?;
+        check_manifest(dir, manifest_hash, state)?;
+        let file = open_vectors(dir, &manifest, state, false)?;
+        let len = HEADER_LEN + state.n_rows as usize * stride_of(manifest.dim) * VALUE_LEN;
+        // SAFETY: the file is at least `len` bytes long, as `open_vectors` checked; warpseek never
+        // shrinks a vector file and never rewrites committed rows.
+        let vectors = unsafe { memmap2::MmapOptions::new().len(len).map(&file) }
+            .map_err(Error::io("map", dir.join(super::format::vectors_file(state.generation))))?;
+        let max_norm = documents
+            .conn
+            .query_row("SELECT coalesce(max(max_norm), 0) FROM extent", [], |r| r.get::<_, f64>(0))
+            .map_err(documents.failure())? as f32;
+        let live = read_live(&documents, state)?;
+        let fields = read_fields(&documents)?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            manifest,
+            documents: Mutex::new(documents),
+            state,
+            vectors,
+            max_norm,
+            live,
+            fields,
+        })
+    }
+
+    /// The index folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What the index is made of.
+    pub fn manifest(&self) -> &IndexManifest {
+        &self.manifest
+    }
+
+    /// Rows of the snapshot, dead ones included.
+    pub fn n_rows(&self) -> usize {
+        self.state.n_rows as usize
+    }
+
+    /// Identifies the snapshot: a later commit or compaction changes it.
+    pub fn snapshot_id(&self) -> String {
+        format!(
+            "{:016x}-{}-{}-{}",
+            self.state.manifest_hash,
+            self.state.generation,
+            self.state.n_rows,
+            self.n_rows() - self.live.count()
+        )
+    }
+
+    /// The vectors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] where the mapped file does not hold whole rows.
+    pub fn matrix(&self) -> Result<MatrixView<'_>> {
+        let bytes = &self.vectors[HEADER_LEN..];
+        // SAFETY: any two bytes are a valid half; `align_to` leaves unaligned ends out, and the check
+        // below refuses a map that has such ends (maps are page-aligned, the header is a page long).
+        let (head, values, tail) = unsafe { bytes.align_to::<f16>() };
+        if head.is_empty()
+            && tail.is_empty()
+            && let Some(view) = MatrixView::new(values, self.manifest.dim, self.max_norm)
+        {
+            return Ok(view);
+        }
+        let path = self.dir.join(super::format::vectors_file(self.state.generation));
+        Err(Error::corrupt(path, format!("the rows are not whole; {}", super::format::REBUILD)))
+    }
+
+    /// The rows that are not deleted.
+    pub fn live(&self) -> &RowMask {
+        &self.live
+    }
+
+    /// The metadata fields and their types.
+    pub fn fields(&self) -> &FieldCatalog {
+        &self.fields
+    }
+
+    /// The live rows whose documents pass a filter.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] naming an unknown field (with near names) or a comparison that cannot hold.
+    pub fn rows_where(&self, filter: &Filter) -> Result<RowMask> {
+        let condition = filter.compile(&self.fields)?;
+        let documents = self.documents();
+        let sql = format!(
+            "SELECT c.row FROM document d JOIN chunk c ON c.document = d.seq
+             WHERE d.dead = 0 AND ({})",
+            condition.sql
+        );
+        let mut mask = RowMask::empty(self.n_rows());
+        let mut run = || -> rusqlite::Result<()> {
+            let mut statement = documents.conn.prepare_cached(&sql)?;
+            let mut rows = statement.query(rusqlite::params_from_iter(&condition.values))?;
+            while let Some(row) = rows.next()? {
+                mask.insert(row.get::<_, i64>(0)? as usize);
+            }
+            Ok(())
+        };
+        run().map_err(documents.failure())?;
+        mask.intersect(&self.live);
+        Ok(mask)
+    }
+
+    /// The rows of these numbers with their texts, in the given order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] where a row has no chunk in the database.
+    pub fn rows(&self, numbers: &[u32]) -> Result<Vec<Row>> {
+        let documents = self.documents();
+        let mut statement = documents
+            .conn
+            .prepare_cached(
+                "SELECT d.id, d.doc_id, d.title, d.n_chunks, d.embed_title, json(d.metadata),
+                        c.ordinal, c.start_byte, c.end_byte, c.tokens, c.tokens_lost,
+                        substr(CAST(d.text AS BLOB), c.start_byte + 1, c.end_byte - c.start_byte)
+                 FROM chunk c JOIN document d ON d.seq = c.document WHERE c.row = ?1",
+            )
+            .map_err(documents.failure())?;
+        let mut found = Vec::with_capacity(numbers.len());
+        for &number in numbers {
+            let row = statement.query_row([number], |r| {
+                Ok(Row {
+                    row: number,
+                    id: row_id(r.get(0)?, r.get(3)?, r.get(6)?),
+                    doc_id: r.get(1)?,
+                    title: r.get(2)?,
+                    text: String::from_utf8_lossy(&r.get::<_, Vec<u8>>(11)?).into_owned(),
+                    range: r.get::<_, i64>(7)? as usize..r.get::<_, i64>(8)? as usize,
+                    embed_title: r.get(4)?,
+                    metadata: serde_json::from_str(&r.get::<_, String>(5)?).unwrap_or_default(),
+                    tokens: r.get(9)?,
+                    tokens_lost: r.get(10)?,
+                })
+            });
+            match row {
+                Ok(row) => found.push(row),
+                Err(rusqlite::Error::QueryReturnedNoRows) => {
+                    return Err(Error::corrupt(
+                        documents.path(),
+                        format!("row {number} has no text; {}", super::format::REBUILD),
+                    ));
+                }
+                Err(e) => return Err(documents.failure()(e)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The ids of all rows, dead ones included.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn row_names(&self) -> Result<RowNames> {
+        let documents = self.documents();
+        let mut names = RowNames { text: String::new(), ends: Vec::with_capacity(self.n_rows()) };
+        let mut run = || -> rusqlite::Result<()> {
+            let mut statement = documents.conn.prepare_cached(
+                "SELECT d.id, d.doc_id, d.n_chunks, c.ordinal
+                 FROM chunk c JOIN document d ON d.seq = c.document ORDER BY c.row",
+            )?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                names.text.push_str(&row_id(row.get(0)?, row.get(2)?, row.get(3)?));
+                let id_end = names.text.len();
+                names.text.push_str(row.get_ref(1)?.as_str()?);
+                names.ends.push((id_end, names.text.len()));
+            }
+            Ok(())
+        };
+        run().map_err(documents.failure())?;
+        Ok(names)
+    }
+
+    /// Numbers about the index.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn stats(&self) -> Result<IndexStats> {
+        let documents = self.documents();
+        let (tokens, tokens_lost, rows_truncated, live_documents): (i64, i64, i64, i64) = documents
+            .conn
+            .query_row(
+                "SELECT coalesce(sum(c.tokens), 0), coalesce(sum(c.tokens_lost), 0),
+                        count(CASE WHEN c.tokens_lost > 0 THEN 1 END), count(DISTINCT d.seq)
+                 FROM chunk c JOIN document d ON d.seq = c.document WHERE d.dead = 0",
+                params![],
+                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
+            )
+            .map_err(documents.failure())?;
+        let live = self.live.count() as u64;
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        Ok(IndexStats {
+            documents: live_documents.cast_unsigned(),
+            rows: live,
+            dead_rows: self.state.n_rows - live,
+            tokens: tokens.cast_unsigned(),
+            tokens_lost: tokens_lost.cast_unsigned(),
+            rows_truncated: rows_truncated.cast_unsigned(),
+            generation: self.state.generation,
+            vector_bytes: self.vectors.len() as u64,
+            document_bytes: size(documents.path()),
+        })
+    }
+
+    /// The database, one thread at a time.
+    pub(super) fn documents(&self) -> MutexGuard<'_, Documents> {
+        // A panic elsewhere leaves a read-only connection as usable as before.
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the folder's committed generation has its file.
+fn is_settled(dir: &Path) -> bool {
+    Documents::open_reader(dir)
+        .and_then(|d| d.state())
+        .is_ok_and(|s| dir.join(super::format::vectors_file(s.generation)).exists())
+}
+
+/// A row's id: the document's, with the chunk's number where there are several.
+pub(super) fn row_id(id: String, n_chunks: i64, ordinal: i64) -> String {
+    if n_chunks > 1 { format!("{id}#{ordinal}") } else { id }
+}
+
+fn read_live(documents: &Documents, state: State) -> Result<RowMask> {
+    let mut live = RowMask::full(state.n_rows as usize);
+    let mut run = || -> rusqlite::Result<()> {
+        let mut statement = documents.conn.prepare(
+            "SELECT c.row FROM document d JOIN chunk c ON c.document = d.seq WHERE d.dead = 1",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            live.remove(row.get::<_, i64>(0)? as usize);
+        }
+        Ok(())
+    };
+    run().map_err(documents.failure())?;
+    Ok(live)
+}
+
+pub(super) fn read_fields(documents: &Documents) -> Result<FieldCatalog> {
+    let mut fields = FieldCatalog::default();
+    let mut run = || -> rusqlite::Result<()> {
+        let mut statement = documents
+            .conn
+            .prepare("SELECT name, texts, numbers, booleans, arrays, objects, nulls FROM field")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let count = |i: usize| row.get::<_, i64>(i).map(i64::cast_unsigned);
+            let types = FieldTypes {
+                texts: count(1)?,
+                numbers: count(2)?,
+                booleans: count(3)?,
+                arrays: count(4)?,
+                objects: count(5)?,
+                nulls: count(6)?,
+            };
+            fields.0.insert(row.get(0)?, types);
+        }
+        Ok(())
+    };
+    run().map_err(documents.failure())?;
+    Ok(fields)
+}

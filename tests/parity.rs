@@ -1,0 +1,257 @@
+//! Every tier of the scan against the naive float64 oracle, bit for bit.
+
+use half::f16;
+use proptest::prelude::*;
+use warpseek::scan::order::{ScoredRow, naive_top_k};
+use warpseek::scan::{QueryBatch, Scanner, Tier};
+use warpseek::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
+
+/// A small deterministic generator (SplitMix64), so that a failing case can be replayed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in -1..1.
+    fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+struct Corpus {
+    values: Vec<f16>,
+    dim: usize,
+    max_norm: f32,
+}
+
+impl Corpus {
+    fn new(n: usize, dim: usize, mut value: impl FnMut(usize, usize) -> f32) -> Self {
+        let stride = stride_of(dim);
+        let mut values = vec![f16::ZERO; n * stride];
+        for (r, row) in values.chunks_exact_mut(stride).enumerate() {
+            for (i, v) in row[..dim].iter_mut().enumerate() {
+                *v = f16::from_f32(value(r, i));
+            }
+        }
+        let max_norm = values.chunks_exact(stride).map(row_norm_upper).fold(0.0, f32::max);
+        Self { values, dim, max_norm }
+    }
+
+    fn view(&self) -> MatrixView<'_> {
+        MatrixView::new(&self.values, self.dim, self.max_norm).unwrap()
+    }
+}
+
+fn tiers() -> Vec<Tier> {
+    let (here, absent): (Vec<_>, Vec<_>) = Tier::ALL.into_iter().partition(|t| t.is_available());
+    for tier in absent {
+        eprintln!("this CPU lacks {}: tier {} cannot run here", tier.needs(), tier.name());
+    }
+    here
+}
+
+fn assert_same(got: &[Vec<ScoredRow>], expected: &[Vec<ScoredRow>], what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (q, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let bits = |hits: &[ScoredRow]| -> Vec<(u32, u32)> {
+            hits.iter().map(|h| (h.row, h.score.to_bits())).collect()
+        };
+        assert_eq!(bits(got), bits(expected), "{what}, query {q}");
+    }
+}
+
+/// All tiers, in pools of one and of five threads, twice, against the oracle.
+fn check(corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>, what: &str) {
+    let view = corpus.view();
+    let expected: Vec<_> =
+        queries.chunks_exact(corpus.dim).map(|q| naive_top_k(&view, q, k, mask)).collect();
+    let batch = QueryBatch::new(queries, corpus.dim).unwrap();
+    for threads in [1, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for tier in tiers() {
+            for round in 0..2 {
+                let what = format!("{what}: {}, {threads} threads, round {round}", tier.name());
+                let got = pool.install(|| Scanner::Cpu(tier).top_k(&view, &batch, k, mask));
+                assert_same(&got.unwrap(), &expected, &what);
+            }
+        }
+    }
+}
+
+fn random_queries(n: usize, dim: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random(seed);
+    (0..n * dim).map(|_| random.unit()).collect()
+}
+
+#[test]
+fn scan_of_random_rows_matches_the_oracle_at_every_shape() {
+    for (n, dim) in [(0, 8), (1, 1), (127, 33), (128, 32), (129, 384), (1000, 384), (2500, 48)] {
+        let mut random = Random(n as u64);
+        let corpus = Corpus::new(n, dim, |_, _| random.unit());
+        for n_queries in [1, 3, 4, 9] {
+            let queries = random_queries(n_queries, dim, 7);
+            for k in [1, 10, n.max(1), n + 1] {
+                check(
+                    &corpus,
+                    &queries,
+                    k,
+                    None,
+                    &format!("{n} x {dim}, {n_queries} queries, k {k}"),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn scan_of_large_batches_matches_the_oracle() {
+    let mut random = Random(3);
+    let corpus = Corpus::new(700, 64, |_, _| random.unit());
+    for n_queries in [63, 64, 65, 129] {
+        check(&corpus, &random_queries(n_queries, 64, 5), 7, None, &format!("{n_queries} queries"));
+    }
+}
+
+#[test]
+fn scan_with_equal_rows_returns_the_lowest_row_numbers() {
+    let corpus = Corpus::new(3000, 32, |_, i| (i as f32 * 0.37).sin());
+    for k in [1, 100, 2999, 3000] {
+        check(&corpus, &random_queries(2, 32, 1), k, None, &format!("equal rows, k {k}"));
+    }
+}
+
+#[test]
+fn scan_with_duplicates_across_block_edges_breaks_ties_by_row() {
+    // Seven different rows, so that every k-th place is a tie over hundreds of rows.
+    let corpus = Corpus::new(2000, 64, |r, i| ((r % 7 * 64 + i) as f32 * 0.7).sin());
+    for k in [1, 5, 300, 1999] {
+        check(&corpus, &random_queries(3, 64, 2), k, None, &format!("seven rows, k {k}"));
+    }
+}
+
+#[test]
+fn scan_of_near_ties_within_the_error_bound_matches_the_oracle() {
+    // Rows differ in one low bit of one component: the approximate order is noise.
+    let corpus = Corpus::new(4000, 384, |r, i| {
+        let base = ((i * 31 % 97) as f32 / 97.0) - 0.5;
+        if i == r % 384 { f16::from_bits(f16::from_f32(base).to_bits() ^ 1).to_f32() } else { base }
+    });
+    check(&corpus, &random_queries(5, 384, 11), 25, None, "near ties");
+}
+
+#[test]
+fn scan_of_ascending_and_descending_rows_matches_the_oracle() {
+    let up = Corpus::new(3000, 32, |r, i| if i == 0 { r as f32 / 3000.0 } else { 0.0 });
+    let down = Corpus::new(3000, 32, |r, i| if i == 0 { 1.0 - r as f32 / 3000.0 } else { 0.0 });
+    let mut query = vec![0f32; 32];
+    query[0] = 1.0;
+    for (corpus, what) in [(&up, "ascending"), (&down, "descending")] {
+        check(corpus, &query, 10, None, what);
+        check(corpus, &query, 1000, None, what);
+    }
+}
+
+#[test]
+fn scan_of_zero_tiny_and_huge_rows_matches_the_oracle() {
+    let tiny = f16::from_bits(1).to_f32();
+    let corpus = Corpus::new(900, 96, |r, i| match r % 5 {
+        0 => 0.0,
+        1 => tiny * if i % 2 == 0 { 1.0 } else { -1.0 },
+        2 => 65504.0 * if (i + r) % 3 == 0 { -1.0 } else { 1.0 },
+        3 => -0.0,
+        _ => ((r * 96 + i) as f32).sin(),
+    });
+    let mut queries = random_queries(2, 96, 3);
+    queries.extend((0..96).map(|i| if i % 2 == 0 { 65504.0 } else { -65504.0 }));
+    queries.extend([f32::from_bits(1); 96]);
+    queries.extend([0.0; 96]);
+    queries.extend([-0.0; 96]);
+    for k in [1, 50, 900] {
+        check(&corpus, &queries, k, None, &format!("extreme values, k {k}"));
+    }
+}
+
+#[test]
+fn scan_with_masks_returns_only_rows_that_pass() {
+    let mut random = Random(9);
+    let n = 5000;
+    let corpus = Corpus::new(n, 32, |_, _| random.unit());
+    let queries = random_queries(6, 32, 4);
+    let mut masks = vec![("empty", RowMask::empty(n)), ("full", RowMask::full(n))];
+    for (name, share) in [("half", 2), ("tenth", 10), ("hundredth", 100)] {
+        let mut mask = RowMask::empty(n);
+        (0..n).filter(|_| random.next() % share == 0).for_each(|r| mask.insert(r));
+        masks.push((name, mask));
+    }
+    for row in [0, 63, 64, 127, 128, n - 1] {
+        let mut mask = RowMask::empty(n);
+        mask.insert(row);
+        masks.push(("one row", mask));
+    }
+    for (name, mask) in &masks {
+        for k in [1, 20, n] {
+            check(&corpus, &queries, k, Some(mask), &format!("mask {name}, k {k}"));
+        }
+    }
+}
+
+#[test]
+fn scan_with_bad_arguments_is_refused() {
+    let corpus = Corpus::new(10, 32, |r, _| r as f32);
+    let view = corpus.view();
+    let queries = QueryBatch::new(&[0.5; 32], 32).unwrap();
+    let scanner = Scanner::Cpu(Tier::Generic);
+    let message = |r: Result<_, warpseek::error::Error>| match r {
+        Ok(_) => panic!("must be refused"),
+        Err(e) => (e.to_string(), e.exit_code()),
+    };
+    let (text, code) = message(scanner.top_k(&view, &queries, 0, None).map(|_| ()));
+    assert_eq!((text.as_str(), code), ("k must be at least 1", 2));
+    let narrow = QueryBatch::new(&[0.5; 8], 8).unwrap();
+    let (text, _) = message(scanner.top_k(&view, &narrow, 1, None).map(|_| ()));
+    assert!(text.contains("8 dimensions") && text.contains("32"), "{text}");
+    let (text, _) = message(scanner.top_k(&view, &queries, 1, Some(&RowMask::full(9))).map(|_| ()));
+    assert!(text.contains('9') && text.contains("10"), "{text}");
+    for bad in [f32::NAN, f32::INFINITY, 70000.0] {
+        let (text, code) = message(QueryBatch::new(&[0.0, bad], 2).map(|_| ()));
+        assert!(text.contains("component 1") && code == 2, "{text}");
+    }
+    assert!(QueryBatch::new(&[0.0; 3], 2).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn scan_of_any_small_corpus_matches_the_oracle(
+        n in 0usize..400,
+        dim in 1usize..70,
+        levels in 1i32..6,
+        k in 1usize..50,
+        n_queries in 1usize..7,
+        keep in 1u64..5,
+        seed: u64,
+    ) {
+        // Few levels make many exact ties.
+        let mut random = Random(seed);
+        let mut level = || (random.next() % (2 * levels as u64 + 1)) as f32 - levels as f32;
+        let corpus = Corpus::new(n, dim, |_, _| level() / 4.0);
+        let queries: Vec<f32> = (0..n_queries * dim).map(|_| level()).collect();
+        let mut mask = RowMask::empty(n);
+        (0..n).filter(|_| random.next() % keep == 0).for_each(|r| mask.insert(r));
+        let view = corpus.view();
+        let batch = QueryBatch::new(&queries, dim).unwrap();
+        let expected: Vec<_> =
+            queries.chunks_exact(dim).map(|q| naive_top_k(&view, q, k, Some(&mask))).collect();
+        for tier in tiers() {
+            let got = Scanner::Cpu(tier).top_k(&view, &batch, k, Some(&mask)).unwrap();
+            assert_same(&got, &expected, tier.name());
+        }
+    }
+}
