@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use std::path::{Path, PathBuf};
 
 /// The database's file name.
-pub const DOCUMENTS_FILE: &str = "documents.db";
+pub(super) const DOCUMENTS_FILE: &str = "documents.db";
 
 /// Marks a SQLite file as ours: "wsek".
 const APPLICATION_ID: i32 = 0x7773_656b;

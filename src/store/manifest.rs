@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The manifest's file name.
-pub const MANIFEST_FILE: &str = "manifest.json";
+pub(super) const MANIFEST_FILE: &str = "manifest.json";
 
 /// What an index is made of. Never changes after the index was created.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,168 @@
+//! Texts to vectors.
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::encoder::Encoder;
+use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
+use crate::model::tokenize::{Sequence, Tokenizer};
+use std::path::Path;
+
+/// An embedding model, ready to run. May be shared between threads.
+#[derive(Debug)]
+pub struct Embedder {
+    tokenizer: Tokenizer,
+    encoder: Encoder,
+    config: EmbedConfig,
+    dim: usize,
+}
+
+/// Vectors of a list of texts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Embeddings {
+    /// `[n, dim]`, row-major.
+    pub vectors: Vec<f32>,
+    /// Per text the tokens that were embedded, special tokens included.
+    pub tokens: Vec<u32>,
+    /// Per text the tokens that the model's limit cut off.
+    pub lost: Vec<u32>,
+}
+
+/// What a text is for: models may put different prompts in front of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A search query.
+    Query,
+    /// A text to be found.
+    Passage,
+}
+
+/// Whether vectors are scaled to unit length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Normalize {
+    /// As the model folder says.
+    AsConfigured,
+    /// Always; an index needs it.
+    Always,
+}
+
+impl Embedder {
+    /// Opens the model in `folder`. `known` overrides what the folder says of pooling, length and
+    /// prompts, for models whose manifest entry states them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] where the folder is incomplete or of an unsupported kind.
+    pub fn open(
+        folder: &Path,
+        known: Option<EmbedConfig>,
+        normalize: Normalize,
+        device: &Device,
+    ) -> Result<Self> {
+        let bert = BertConfig::read(folder)?;
+        let mut config = match known {
+            Some(config) => config,
+            None => EmbedConfig::read(folder, &bert)?,
+        };
+        config.max_tokens = config.max_tokens.min(bert.max_positions);
+        if normalize == Normalize::Always {
+            config.normalize = true;
+        }
+        let tokenizer = Tokenizer::open(folder)?;
+        if config.max_tokens <= tokenizer.n_special() {
+            return Err(Error::ModelUnavailable {
+                model: folder.display().to_string(),
+                reason: format!("a limit of {} tokens leaves no room for text", config.max_tokens),
+            });
+        }
+        let encoder = Encoder::open(folder, &bert, device)?;
+        Ok(Self { tokenizer, encoder, config, dim: bert.hidden_size })
+    }
+
+    /// The number of dimensions of a vector.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The longest text in tokens, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        self.config.max_tokens
+    }
+
+    /// The tokens of a passage that the model sees beside its text: special tokens and the prompt.
+    pub fn overhead(&self) -> usize {
+        self.tokenizer.n_special() + self.tokenizer.count(&self.config.passage_prompt)
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// How the encoder computes, for messages.
+    pub fn precision(&self) -> &'static str {
+        self.encoder.name()
+    }
+
+    /// Embeds texts. A text longer than [`Embedder::max_tokens`] is cut, and what it lost is counted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the tokenizer refuses a text, [`Error::Compute`] where the encoder fails.
+    pub fn embed<T: AsRef<str> + Sync>(&self, texts: &[T], role: Role) -> Result<Embeddings> {
+        let prompt = match role {
+            Role::Query => &self.config.query_prompt,
+            Role::Passage => &self.config.passage_prompt,
+        };
+        let tokenized = if prompt.is_empty() {
+            self.tokenizer.batch(texts, self.config.max_tokens)?
+        } else {
+            let texts: Vec<String> =
+                texts.iter().map(|t| format!("{prompt}{}", t.as_ref())).collect();
+            self.tokenizer.batch(&texts, self.config.max_tokens)?
+        };
+        let mut embeddings = Embeddings::default();
+        let mut sequences: Vec<Sequence> = Vec::with_capacity(tokenized.len());
+        for text in tokenized {
+            embeddings.tokens.push(text.sequence.ids.len() as u32);
+            embeddings.lost.push(text.lost as u32);
+            sequences.push(text.sequence);
+        }
+        embeddings.vectors = self.encoder.forward(&sequences, self.dim, |states, out| {
+            match self.config.pooling {
+                Pooling::Mean => mean_rows(states, out),
+                Pooling::Cls => out.copy_from_slice(&states[..out.len()]),
+            }
+            if self.config.normalize {
+                normalize(out);
+            }
+        })?;
+        Ok(embeddings)
+    }
+
+    /// Embeds one query; see [`Embedder::embed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedder::embed`].
+    pub fn embed_query(&self, query: &str) -> Result<Embeddings> {
+        self.embed(&[query], Role::Query)
+    }
+}
+
+fn mean_rows(states: &[f32], out: &mut [f32]) {
+    let n = states.len() / out.len();
+    for row in states.chunks_exact(out.len()) {
+        out.iter_mut().zip(row).for_each(|(o, v)| *o += v);
+    }
+    let scale = 1.0 / n as f32;
+    out.iter_mut().for_each(|o| *o *= scale);
+}
+
+/// Scales a vector to unit length; a zero vector stays zero.
+pub fn normalize(vector: &mut [f32]) {
+    let norm = vector.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    if norm > 0.0 {
+        let scale = 1.0 / norm;
+        vector.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
+    }
+}

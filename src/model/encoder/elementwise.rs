@@ -1,0 +1,315 @@
+//! The passes between matrix products, fused, over rows that stay in cache.
+//!
+//! Each pass is written once; [`Passes`] binds it to the widest vectors the CPU has.
+
+use std::sync::OnceLock;
+
+/// The element-wise passes for one instruction set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passes {
+    /// `x <- x * Phi(x)`, Phi the normal distribution function.
+    pub(super) gelu: fn(&mut [f32]),
+    /// `x <- 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
+    pub(super) gelu_tanh: fn(&mut [f32]),
+    /// `(row, weight, bias, eps)`: layer norm of one row.
+    pub(super) layer_norm: fn(&mut [f32], &[f32], &[f32], f32),
+    /// `(row, scale)`: softmax of `scale * row`.
+    pub(super) softmax: fn(&mut [f32], f32),
+}
+
+impl Passes {
+    /// The passes for this CPU.
+    pub(super) fn best() -> Self {
+        static BEST: OnceLock<Passes> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            #[cfg(target_arch = "x86_64")]
+            {
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
+                    return avx512::PASSES;
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    return avx2::PASSES;
+                }
+            }
+            GENERIC
+        })
+    }
+}
+
+const GENERIC: Passes = Passes {
+    gelu: gelu::<false>,
+    gelu_tanh: gelu_tanh::<false>,
+    layer_norm: layer_norm::<false>,
+    softmax: softmax::<false>,
+};
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! bind {
+    ($module:ident, $features:literal) => {
+        mod $module {
+            pub(super) const PASSES: super::Passes = super::Passes {
+                // SAFETY: (all four) `Passes::best` hands these out only after it found the features.
+                gelu: |x| unsafe { gelu(x) },
+                // SAFETY: see above.
+                gelu_tanh: |x| unsafe { gelu_tanh(x) },
+                // SAFETY: see above.
+                layer_norm: |x, w, b, e| unsafe { layer_norm(x, w, b, e) },
+                // SAFETY: see above.
+                softmax: |x, s| unsafe { softmax(x, s) },
+            };
+
+            #[target_feature(enable = $features)]
+            fn gelu(x: &mut [f32]) {
+                super::gelu::<true>(x);
+            }
+
+            #[target_feature(enable = $features)]
+            fn gelu_tanh(x: &mut [f32]) {
+                super::gelu_tanh::<true>(x);
+            }
+
+            #[target_feature(enable = $features)]
+            fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+                super::layer_norm::<true>(x, weight, bias, eps);
+            }
+
+            #[target_feature(enable = $features)]
+            fn softmax(x: &mut [f32], scale: f32) {
+                super::softmax::<true>(x, scale);
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+bind!(avx512, "avx512f,avx2,fma");
+#[cfg(target_arch = "x86_64")]
+bind!(avx2, "avx2,fma");
+
+/// Values whose partial sums are kept apart, so that sums vectorise.
+const LANES: usize = 16;
+
+/// `a * b + c`, fused where the instruction set has it.
+#[inline(always)]
+fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `exp(x)` for x in -87..=88, relative error below 2e-7. Below, 0 (or next to it).
+///
+/// Range reduction by Cody and Waite (Software Manual for the Elementary Functions, 1980):
+/// `x = n ln 2 + r` with ln 2 in two parts, `|r| <= ln 2 / 2`; then the Taylor polynomial of degree
+/// 6 (its remainder is below 1.3e-7 of the value), and the exponent set in the bits.
+#[inline(always)]
+fn exp<const FMA: bool>(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = multiply_add::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = multiply_add::<FMA>(n, -LN2_HIGH, x);
+    let r = multiply_add::<FMA>(n, -LN2_LOW, r);
+    let mut p = 1.0 / 720.0;
+    p = multiply_add::<FMA>(p, r, 1.0 / 120.0);
+    p = multiply_add::<FMA>(p, r, 1.0 / 24.0);
+    p = multiply_add::<FMA>(p, r, 1.0 / 6.0);
+    p = multiply_add::<FMA>(p, r, 0.5);
+    p = multiply_add::<FMA>(p, r, 1.0);
+    p = multiply_add::<FMA>(p, r, 1.0);
+    // The low bits of `shifted` hold n; the exponent field starts at bit 23.
+    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()) << 23;
+    f32::from_bits(p.to_bits().wrapping_add(exponent))
+}
+
+/// With z = |x| / sqrt 2 and erfc(z) = exp(-z P(z)): `x Phi(x)` is `x erfc(z) / 2` for negative x and
+/// `x (1 - erfc(z) / 2)` for positive. P is a polynomial fitted on 0..4 by weighted minimax
+/// (largest error of erfc there: 3.3e-9); beyond 4, erfc is below 1.6e-8 and taken as 0.
+#[inline(always)]
+fn gelu<const FMA: bool>(x: &mut [f32]) {
+    const P: [f32; 9] = [
+        1.128_379_3,
+        0.636_614_6,
+        0.102_809_295,
+        -1.924_909e-2,
+        -4.822_938_5e-6,
+        1.525_457e-3,
+        -5.605_64e-4,
+        9.840_527e-5,
+        -7.187_272_3e-6,
+    ];
+    for v in x {
+        let x = *v;
+        let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+        let bounded = z.min(4.0);
+        let mut p = P[8];
+        for c in P[..8].iter().rev() {
+            p = multiply_add::<FMA>(p, bounded, *c);
+        }
+        let erfc = if z < 4.0 { exp::<FMA>(-bounded * p) } else { 0.0 };
+        let half = 0.5 * erfc;
+        *v = x * if x < 0.0 { half } else { 1.0 - half };
+    }
+}
+
+/// tanh(u) = 1 - 2 / (exp(2u) + 1).
+#[inline(always)]
+fn gelu_tanh<const FMA: bool>(x: &mut [f32]) {
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+    for v in x {
+        let x = *v;
+        let u = SQRT_2_OVER_PI * multiply_add::<FMA>(0.044_715 * x * x, x, x);
+        let tanh = 1.0 - 2.0 / (exp::<FMA>(2.0 * u) + 1.0);
+        *v = 0.5 * x * (1.0 + tanh);
+    }
+}
+
+#[inline(always)]
+fn sum_of<const FMA: bool>(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest: f32 = chunks.remainder().iter().map(|&v| f(v)).sum();
+    for chunk in chunks {
+        for j in 0..LANES {
+            lanes[j] += f(chunk[j]);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+#[inline(always)]
+fn layer_norm<const FMA: bool>(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+    let n = x.len() as f32;
+    let mean = sum_of::<FMA>(x, |v| v) / n;
+    let variance = sum_of::<FMA>(x, |v| (v - mean) * (v - mean)) / n;
+    let scale = 1.0 / (variance + eps).sqrt();
+    for ((v, w), b) in x.iter_mut().zip(weight).zip(bias) {
+        *v = multiply_add::<FMA>((*v - mean) * scale, *w, *b);
+    }
+}
+
+#[inline(always)]
+fn softmax<const FMA: bool>(x: &mut [f32], scale: f32) {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let mut max = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+    for chunk in chunks {
+        for j in 0..LANES {
+            lanes[j] = if chunk[j] > lanes[j] { chunk[j] } else { lanes[j] };
+        }
+    }
+    for lane in lanes {
+        max = if lane > max { lane } else { max };
+    }
+    for v in x.iter_mut() {
+        *v = exp::<FMA>((*v - max) * scale);
+    }
+    let inverse = 1.0 / sum_of::<FMA>(x, |v| v);
+    for v in x.iter_mut() {
+        *v *= inverse;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<(&'static str, Passes)> {
+        let mut all = vec![("generic", GENERIC), ("best", Passes::best())];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            all.push(("avx2", avx2::PASSES));
+        }
+        all
+    }
+
+    fn samples() -> Vec<f32> {
+        (-200_000..=200_000).map(|i| i as f32 * 1e-4).collect()
+    }
+
+    /// erf by its Taylor series and, for larger arguments, erfc by its continued fraction (Abramowitz
+    /// and Stegun 7.1.6, 7.1.14), in float64.
+    fn phi(x: f64) -> f64 {
+        let z = x.abs() / std::f64::consts::SQRT_2;
+        let erfc = if z < 3.0 {
+            let (mut term, mut sum) = (z, z);
+            for n in 1..200 {
+                term *= 2.0 * z * z / (2.0 * n as f64 + 1.0);
+                sum += term;
+            }
+            1.0 - 2.0 / std::f64::consts::PI.sqrt() * (-z * z).exp() * sum
+        } else {
+            let f = (1..=60).rev().fold(0.0, |f, n| n as f64 / 2.0 / (z + f));
+            (-z * z).exp() / std::f64::consts::PI.sqrt() / (z + f)
+        };
+        if x < 0.0 { 0.5 * erfc } else { 1.0 - 0.5 * erfc }
+    }
+
+    #[test]
+    fn gelu_stays_within_2e_7_of_the_definition() {
+        for (name, passes) in all() {
+            let mut got = samples();
+            (passes.gelu)(&mut got);
+            for (x, got) in samples().into_iter().zip(got) {
+                let expected = f64::from(x) * phi(f64::from(x));
+                let error = (f64::from(got) - expected).abs() / expected.abs().max(1.0);
+                assert!(error < 2e-7, "{name}: gelu({x}) = {got}, expected {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn gelu_tanh_stays_within_4e_7_of_the_formula() {
+        for (name, passes) in all() {
+            let mut got = samples();
+            (passes.gelu_tanh)(&mut got);
+            for (x, got) in samples().into_iter().zip(got) {
+                let x = f64::from(x);
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+                let expected = 0.5 * x * (1.0 + inner.tanh());
+                let error = (f64::from(got) - expected).abs() / expected.abs().max(1.0);
+                assert!(error < 4e-7, "{name}: gelu_tanh({x}) = {got}, expected {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn softmax_of_any_length_matches_float64() {
+        for (name, passes) in all() {
+            for n in [1, 2, 15, 16, 17, 100, 512] {
+                let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.3).collect();
+                let mut got = x.clone();
+                (passes.softmax)(&mut got, 0.5);
+                let exps: Vec<f64> = x.iter().map(|&v| (f64::from(v) * 0.5).exp()).collect();
+                let sum: f64 = exps.iter().sum();
+                for (got, e) in got.iter().zip(exps) {
+                    assert!((f64::from(*got) - e / sum).abs() < 1e-6, "{name}, n {n}");
+                }
+            }
+            let mut far = [0.0, -1e30, f32::NEG_INFINITY];
+            (passes.softmax)(&mut far, 1.0);
+            assert!((far[0] - 1.0).abs() < 1e-6 && far[1] < 1e-30 && far[2] < 1e-30, "{name}");
+        }
+    }
+
+    #[test]
+    fn layer_norm_of_any_width_matches_float64() {
+        for (name, passes) in all() {
+            for n in [1, 4, 16, 24, 48, 384] {
+                let x: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin() * 3.0 + 1.0).collect();
+                let w: Vec<f32> = (0..n).map(|i| 0.5 + i as f32 / 100.0).collect();
+                let b: Vec<f32> = (0..n).map(|i| i as f32 / 10.0).collect();
+                let mut got = x.clone();
+                (passes.layer_norm)(&mut got, &w, &b, 1e-12);
+                let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n as f64;
+                let var = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n as f64;
+                for i in 0..n {
+                    let expected = (f64::from(x[i]) - mean) / (var + 1e-12).sqrt() * f64::from(w[i])
+                        + f64::from(b[i]);
+                    assert!((f64::from(got[i]) - expected).abs() < 1e-4, "{name}, n {n}, {i}");
+                }
+            }
+        }
+    }
+}

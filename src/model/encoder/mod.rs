@@ -1,0 +1,123 @@
+//! The BERT encoder that embedding and reranking share.
+//!
+//! Two ways to the same numbers: `packed`, the CPU's fast path without padding, and `reference`,
+//! Candle's own BERT on any device it supports, which tests hold the fast path against.
+
+pub mod config;
+mod elementwise;
+mod packed;
+mod reference;
+mod weights;
+
+use super::tokenize::Sequence;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use config::BertConfig;
+use packed::PackedBert;
+use reference::ReferenceBert;
+use std::path::Path;
+pub(crate) use weights::Weights;
+
+/// An encoder with its weights.
+#[derive(Debug)]
+pub enum Encoder {
+    /// Sequences end to end, no padding; CPU.
+    Packed(Box<PackedBert>),
+    /// Candle's BERT over padded batches of like length; any device.
+    Reference(Box<ReferenceBert>),
+}
+
+impl Encoder {
+    /// Loads the encoder of a model folder. The environment variable `WARPSEEK_ENCODER=reference`
+    /// forces Candle's own forward pass.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] where weights are missing or of another shape,
+    /// [`Error::DeviceUnavailable`] where the device cannot be used.
+    pub fn open(folder: &Path, config: &BertConfig, device: &Device) -> Result<Self> {
+        let reference = match std::env::var("WARPSEEK_ENCODER").as_deref() {
+            Err(_) | Ok("" | "auto" | "packed") => false,
+            Ok("reference") => true,
+            Ok(other) => {
+                return Err(Error::usage(format!(
+                    "WARPSEEK_ENCODER is '{other}': use auto, packed or reference"
+                )));
+            }
+        };
+        let weights = Weights::open(folder)?;
+        match device {
+            Device::Cpu if !reference => Ok(Self::Packed(Box::new(PackedBert::new(&weights, config)?))),
+            Device::Cpu => Ok(Self::Reference(Box::new(ReferenceBert::new(&weights, config)?))),
+        }
+    }
+
+    /// The name of the way it computes, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Packed(_) => "packed float32",
+            Self::Reference(_) => "Candle reference float32",
+        }
+    }
+
+    /// Runs the encoder over `sequences` and calls `finish` once a sequence with its hidden states
+    /// (`[len, hidden_size]`) and its place in the output (`[n_out]`). Returns `[sequences.len(),
+    /// n_out]` in the order of the input.
+    ///
+    /// Sequences must not be empty nor longer than the model's positions, and ids must be below its
+    /// vocabulary size; the callers in `embed` and `rerank` see to that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compute`] where the tensor library fails, [`Error::Usage`] for a sequence that does
+    /// not fit the model.
+    pub fn forward(
+        &self,
+        sequences: &[Sequence],
+        n_out: usize,
+        finish: impl Fn(&[f32], &mut [f32]) + Sync,
+    ) -> Result<Vec<f32>> {
+        let config = match self {
+            Self::Packed(bert) => bert.config(),
+            Self::Reference(bert) => bert.config(),
+        };
+        for sequence in sequences {
+            let n = sequence.ids.len();
+            if n == 0 || n > config.max_positions {
+                return Err(Error::usage(format!(
+                    "a sequence of {n} tokens: the model takes 1 to {}",
+                    config.max_positions
+                )));
+            }
+            if sequence.ids.iter().any(|&id| id as usize >= config.vocab_size) {
+                return Err(Error::usage(
+                    "the tokenizer's vocabulary is larger than the model's: they do not belong together",
+                ));
+            }
+        }
+        match self {
+            Self::Packed(bert) => Ok(bert.forward(sequences, n_out, finish)),
+            Self::Reference(bert) => bert.forward(sequences, n_out, finish),
+        }
+    }
+}
+
+/// The numbers of `sequences`, longest first, cut into groups of at most about `max_tokens`.
+fn groups_by_length(sequences: &[Sequence], max_tokens: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..sequences.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(sequences[i].ids.len()));
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = 0;
+    for i in order {
+        let len = sequences[i].ids.len();
+        match groups.last_mut() {
+            Some(group) if tokens + len <= max_tokens => group.push(i),
+            _ => {
+                groups.push(vec![i]);
+                tokens = 0;
+            }
+        }
+        tokens += len;
+    }
+    groups
+}

@@ -1,0 +1,192 @@
+//! Texts to token sequences, with the special tokens of the model and without padding.
+
+use super::encoder::config::unusable;
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::path::Path;
+
+/// A tokenizer with the limits that warpseek sets: what `tokenizer.json` says of truncation and
+/// padding is ignored.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    single: Template,
+    pair: Template,
+    vocab_size: usize,
+}
+
+/// One input of the encoder.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sequence {
+    /// Token ids, special tokens included.
+    pub ids: Vec<u32>,
+    /// The first token of the second segment; `ids.len()` where there is only one.
+    pub second_from: usize,
+}
+
+/// A text's tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokenized {
+    /// What the encoder gets.
+    pub sequence: Sequence,
+    /// Tokens that did not fit.
+    pub lost: usize,
+}
+
+/// The special tokens around one or two texts.
+#[derive(Debug, Clone, Default)]
+struct Template {
+    before: Vec<u32>,
+    between: Vec<u32>,
+    after: Vec<u32>,
+    /// Of `between`, how many belong to the first segment.
+    between_first: usize,
+}
+
+/// A text cut at token borders, for windows over long passages.
+#[derive(Debug, Clone)]
+pub struct TokenSpans {
+    /// Token ids without special tokens.
+    pub ids: Vec<u32>,
+    /// Per token the bytes of the text it stands for.
+    pub spans: Vec<Range<usize>>,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` of a model folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] where the file is missing or cannot be understood.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("tokenizer.json");
+        if !path.exists() {
+            return Err(unusable(
+                &path,
+                "the file is missing; save the model with a fast tokenizer to get it".to_owned(),
+            ));
+        }
+        let fail = |e: tokenizers::Error| unusable(&path, format!("cannot be read ({e})"));
+        let mut inner = tokenizers::Tokenizer::from_file(&path).map_err(fail)?;
+        inner.with_truncation(None).map_err(fail)?;
+        inner.with_padding(None);
+        let single = Template::of(&inner.encode("a", true).map_err(fail)?);
+        let pair = Template::of(&inner.encode(("a", "a"), true).map_err(fail)?);
+        let (Some(single), Some(pair)) = (single, pair) else {
+            return Err(unusable(&path, "its special tokens cannot be understood".to_owned()));
+        };
+        let vocab_size = inner.get_vocab_size(true);
+        Ok(Self { inner, single, pair, vocab_size })
+    }
+
+    /// The number of entries of the vocabulary, added tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// Special tokens around one text.
+    pub fn n_special(&self) -> usize {
+        self.single.len()
+    }
+
+    /// Special tokens around a pair of texts.
+    pub fn n_special_pair(&self) -> usize {
+        self.pair.len()
+    }
+
+    /// The number of tokens of a text, special tokens not counted.
+    pub fn count(&self, text: &str) -> usize {
+        self.inner.encode_fast(text, false).map_or(0, |e| e.len())
+    }
+
+    /// One text, cut at `max_tokens` (special tokens included).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the tokenizer refuses the text.
+    pub fn single(&self, text: &str, max_tokens: usize) -> Result<Tokenized> {
+        let encoding = self.inner.encode_fast(text, false).map_err(refused)?;
+        let ids = encoding.get_ids();
+        let kept = ids.len().min(max_tokens.saturating_sub(self.n_special()));
+        let sequence = self.single.wrap(&ids[..kept], None);
+        Ok(Tokenized { sequence, lost: ids.len() - kept })
+    }
+
+    /// Many texts, over the threads of the current rayon pool; see [`Tokenizer::single`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the tokenizer refuses a text.
+    pub fn batch<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        max_tokens: usize,
+    ) -> Result<Vec<Tokenized>> {
+        texts.par_iter().map(|text| self.single(text.as_ref(), max_tokens)).collect()
+    }
+
+    /// A pair from token ids without special tokens.
+    pub fn pair(&self, first: &[u32], second: &[u32]) -> Sequence {
+        self.pair.wrap(first, Some(second))
+    }
+
+    /// A text's tokens and where each stands in the text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the tokenizer refuses the text.
+    pub fn spans(&self, text: &str) -> Result<TokenSpans> {
+        let encoding = self.inner.encode(text, false).map_err(refused)?;
+        Ok(TokenSpans {
+            ids: encoding.get_ids().to_vec(),
+            spans: encoding.get_offsets().iter().map(|&(start, end)| start..end).collect(),
+        })
+    }
+}
+
+impl Template {
+    fn len(&self) -> usize {
+        self.before.len() + self.between.len() + self.after.len()
+    }
+
+    /// Reads the template off an encoding of one-token texts.
+    fn of(encoding: &tokenizers::Encoding) -> Option<Self> {
+        let special: Vec<bool> = encoding.get_special_tokens_mask().iter().map(|&m| m == 1).collect();
+        let first = special.iter().position(|s| !s)?;
+        let last = special.iter().rposition(|s| !s)?;
+        let ids = encoding.get_ids();
+        let types = encoding.get_type_ids();
+        let between: Vec<usize> = (first + 1..last).collect();
+        // A pair has exactly two ordinary tokens, a single text one.
+        if between.iter().any(|&i| !special[i]) {
+            return None;
+        }
+        Some(Self {
+            before: ids[..first].to_vec(),
+            between_first: between.iter().filter(|&&i| types[i] == 0).count(),
+            between: between.iter().map(|&i| ids[i]).collect(),
+            after: ids[last + 1..].to_vec(),
+        })
+    }
+
+    fn wrap(&self, first: &[u32], second: Option<&[u32]>) -> Sequence {
+        let mut ids = Vec::with_capacity(self.len() + first.len() + second.map_or(0, <[u32]>::len));
+        ids.extend_from_slice(&self.before);
+        ids.extend_from_slice(first);
+        let mut second_from = None;
+        if let Some(second) = second {
+            ids.extend_from_slice(&self.between[..self.between_first]);
+            second_from = Some(ids.len());
+            ids.extend_from_slice(&self.between[self.between_first..]);
+            ids.extend_from_slice(second);
+        }
+        ids.extend_from_slice(&self.after);
+        let second_from = second_from.unwrap_or(ids.len());
+        Sequence { ids, second_from }
+    }
+}
+
+fn refused(e: tokenizers::Error) -> Error {
+    Error::usage(format!("the tokenizer refused a text: {e}"))
+}

@@ -1,0 +1,234 @@
+//! Query and passage to a relevance score, by a cross-encoder.
+//!
+//! A passage too long for the model is read in overlapping windows; its score is that of its best
+//! window, whose place is returned.
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::encoder::config::BertConfig;
+use crate::model::encoder::{Encoder, Weights};
+use crate::model::tokenize::{Sequence, Tokenizer};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::path::Path;
+
+/// Tokens that two neighbouring windows share.
+const WINDOW_OVERLAP: usize = 64;
+
+/// A cross-encoder, ready to run. May be shared between threads.
+#[derive(Debug)]
+pub struct Reranker {
+    tokenizer: Tokenizer,
+    encoder: Encoder,
+    head: Head,
+    max_tokens: usize,
+}
+
+/// The pooler and the classifier's one output.
+#[derive(Debug)]
+struct Head {
+    hidden: usize,
+    /// `[hidden, hidden]`.
+    pooler: Vec<f32>,
+    pooler_bias: Vec<f32>,
+    classifier: Vec<f32>,
+    classifier_bias: f32,
+}
+
+/// How relevant a passage is.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct PassageScore {
+    /// The model's output; higher is more relevant.
+    pub logit: f32,
+    /// The sigmoid of the logit, 0..1.
+    pub score: f32,
+    /// The bytes of the passage that the best window covers.
+    pub window: Range<usize>,
+    /// How many windows the passage took.
+    pub n_windows: usize,
+}
+
+/// Passages to be scored against one query.
+#[derive(Debug, Clone)]
+pub struct RerankJob<'a> {
+    /// The query.
+    pub query: &'a str,
+    /// The passages.
+    pub passages: Vec<&'a str>,
+}
+
+/// The outcome of a [`RerankJob`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RerankScores {
+    /// In the order of the passages.
+    pub scores: Vec<PassageScore>,
+    /// Tokens of the query that did not fit.
+    pub query_tokens_lost: usize,
+}
+
+impl Reranker {
+    /// Opens the cross-encoder in `folder`; pairs are at most `max_tokens` long (or as long as the
+    /// model's positions allow).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] where the folder is incomplete, or holds no
+    /// BertForSequenceClassification with one output.
+    pub fn open(folder: &Path, max_tokens: usize, device: &Device) -> Result<Self> {
+        let config = BertConfig::read(folder)?;
+        let unusable = |reason: &str| Error::ModelUnavailable {
+            model: folder.display().to_string(),
+            reason: reason.to_owned(),
+        };
+        let weights = Weights::open(folder)?;
+        if !weights.has("classifier.weight") {
+            return Err(unusable("it has no classifier: this is no cross-encoder"));
+        }
+        if config.n_labels != 1 {
+            return Err(unusable(&format!(
+                "its classifier has {} outputs; a reranker has one",
+                config.n_labels
+            )));
+        }
+        let hidden = config.hidden_size;
+        let head = Head {
+            hidden,
+            pooler: weights.get("bert.pooler.dense.weight", &[hidden, hidden])?,
+            pooler_bias: weights.get("bert.pooler.dense.bias", &[hidden])?,
+            classifier: weights.get("classifier.weight", &[1, hidden])?,
+            classifier_bias: weights.get("classifier.bias", &[1])?[0],
+        };
+        let tokenizer = Tokenizer::open(folder)?;
+        let max_tokens = max_tokens.min(config.max_positions);
+        if max_tokens < tokenizer.n_special_pair() + 2 * WINDOW_OVERLAP + 2 {
+            return Err(unusable(&format!("{max_tokens} tokens leave no room for a pair of texts")));
+        }
+        Ok(Self { tokenizer, encoder: Encoder::open(folder, &config, device)?, head, max_tokens })
+    }
+
+    /// The longest pair in tokens, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// Scores passages against a query.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the tokenizer refuses a text, [`Error::Compute`] where the encoder fails.
+    pub fn score(&self, query: &str, passages: &[&str]) -> Result<RerankScores> {
+        let job = RerankJob { query, passages: passages.to_vec() };
+        Ok(self.score_batch(std::slice::from_ref(&job))?.pop().unwrap_or_default())
+    }
+
+    /// Scores several queries' passages in one go, which keeps all threads busy.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reranker::score`].
+    pub fn score_batch(&self, jobs: &[RerankJob<'_>]) -> Result<Vec<RerankScores>> {
+        let mut lost = Vec::with_capacity(jobs.len());
+        let mut sequences: Vec<Sequence> = Vec::new();
+        // Per passage: which job, and its windows.
+        let mut passages: Vec<(usize, Vec<Range<usize>>)> = Vec::new();
+        for (number, job) in jobs.iter().enumerate() {
+            let query = self.tokenizer.spans(job.query)?.ids;
+            let room = self.max_tokens - self.tokenizer.n_special_pair();
+            let kept = &query[..query.len().min(room / 2)];
+            let windows: Vec<Windows> = job
+                .passages
+                .par_iter()
+                .map(|passage| self.windows(&query, kept, room, passage))
+                .collect::<Result<_>>()?;
+            let cut = windows.iter().any(|w| w.query_cut);
+            lost.push(if cut { query.len() - kept.len() } else { 0 });
+            for windows in windows {
+                sequences.extend(windows.sequences);
+                passages.push((number, windows.ranges));
+            }
+        }
+        let logits = self.encoder.forward(&sequences, 1, |states, out| {
+            out[0] = self.head.logit(&states[..self.head.hidden]);
+        })?;
+        let mut outcome: Vec<RerankScores> = lost
+            .into_iter()
+            .map(|query_tokens_lost| RerankScores { scores: Vec::new(), query_tokens_lost })
+            .collect();
+        let mut logits = logits.into_iter();
+        for (job, ranges) in passages {
+            let n_windows = ranges.len();
+            let mut best: Option<(f32, Range<usize>)> = None;
+            for (logit, range) in logits.by_ref().take(n_windows).zip(ranges) {
+                if best.as_ref().is_none_or(|(b, _)| logit > *b) {
+                    best = Some((logit, range));
+                }
+            }
+            if let Some((logit, window)) = best {
+                let score = sigmoid(logit);
+                outcome[job].scores.push(PassageScore { logit, score, window, n_windows });
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The windows of a passage: one where query and passage fit together, else overlapping ones that
+    /// leave room for the query's first half of the limit.
+    fn windows(&self, query: &[u32], kept: &[u32], room: usize, passage: &str) -> Result<Windows> {
+        let text = self.tokenizer.spans(passage)?;
+        let n = text.ids.len();
+        if query.len() + n <= room {
+            let whole = 0..passage.len();
+            return Ok(Windows {
+                sequences: vec![self.tokenizer.pair(query, &text.ids)],
+                ranges: [whole].into(),
+                query_cut: false,
+            });
+        }
+        let size = room - kept.len();
+        let step = size - WINDOW_OVERLAP;
+        let mut windows = Windows {
+            sequences: Vec::new(),
+            ranges: Vec::new(),
+            query_cut: kept.len() < query.len(),
+        };
+        let mut start = 0;
+        loop {
+            let end = (start + size).min(n);
+            // The last window is a full one too, as far as the text goes.
+            let start_here = if end == n { n.saturating_sub(size) } else { start };
+            windows.sequences.push(self.tokenizer.pair(kept, &text.ids[start_here..end]));
+            let first = text.spans.get(start_here).map_or(0, |s| s.start);
+            let last = end.checked_sub(1).and_then(|e| text.spans.get(e)).map_or(0, |s| s.end);
+            windows.ranges.push(first..last);
+            if end == n {
+                return Ok(windows);
+            }
+            start += step;
+        }
+    }
+}
+
+struct Windows {
+    sequences: Vec<Sequence>,
+    ranges: Vec<Range<usize>>,
+    query_cut: bool,
+}
+
+impl Head {
+    /// `classifier(tanh(pooler(first token)))`, as in BertForSequenceClassification.
+    fn logit(&self, first: &[f32]) -> f32 {
+        let mut logit = self.classifier_bias;
+        for ((row, bias), weight) in
+            self.pooler.chunks_exact(self.hidden).zip(&self.pooler_bias).zip(&self.classifier)
+        {
+            let sum: f32 = row.iter().zip(first).map(|(a, b)| a * b).sum();
+            logit += weight * (sum + bias).tanh();
+        }
+        logit
+    }
+}
+
+/// `1 / (1 + exp(-x))`.
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}

@@ -1,0 +1,90 @@
+//! NumPy's npy format, versions 1 to 3: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
+
+use super::{Element, Layout};
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Reads the header of a two-dimensional array of floats (one dimension counts as one vector).
+pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
+    if bytes.get(..6) != Some(MAGIC) {
+        return Err("this is not a npy file (no magic number)".to_owned());
+    }
+    let short = "the header is cut off";
+    let (length, start): (usize, usize) = match bytes.get(6).ok_or(short)? {
+        1 => (bytes.get(8..10).ok_or(short).map(|b| usize::from(b[0]) | usize::from(b[1]) << 8)?, 10),
+        2 | 3 => (super::u32_at(bytes, 8).ok_or(short)? as usize, 12),
+        other => return Err(format!("npy version {other} is not known")),
+    };
+    let header = bytes.get(start..start.saturating_add(length)).ok_or(short)?;
+    let header = std::str::from_utf8(header).map_err(|_| "the header is not text".to_owned())?;
+    let element = match quoted(header, "descr")? {
+        "<f2" | "=f2" | "f2" => Element::F16,
+        "<f4" | "=f4" | "f4" => Element::F32,
+        "<f8" | "=f8" | "f8" => Element::F64,
+        other => {
+            return Err(format!(
+                "the array's type is '{other}'; float16, float32 and float64 (little-endian) are \
+                 taken: save it with `array.astype('float32')`"
+            ));
+        }
+    };
+    let fortran = value(header, "fortran_order")?.trim_start().starts_with("True");
+    let shape = value(header, "shape")?;
+    let inner = shape
+        .trim_start()
+        .strip_prefix('(')
+        .and_then(|s| s.split_once(')'))
+        .ok_or("the header states no shape")?
+        .0;
+    let sizes: Vec<usize> = inner
+        .split(',')
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+        .map(|s| s.parse().map_err(|_| format!("'{s}' is no size of an array")))
+        .collect::<Result<_, _>>()?;
+    let (n_rows, dim) = match sizes[..] {
+        [dim] => (1, dim),
+        [n_rows, dim] => (n_rows, dim),
+        _ => return Err(format!("the array has {} axes; vectors need 2", sizes.len())),
+    };
+    let mut layout = Layout { start: start + length, ..Layout::rows(n_rows, dim, element) };
+    if fortran && sizes.len() == 2 {
+        layout.row_step = element.len();
+        layout.column_step = n_rows.saturating_mul(element.len());
+    }
+    Ok(layout)
+}
+
+/// The header of version 1 for a C-ordered float32 array, padded so that the data is 64-byte
+/// aligned.
+pub(super) fn header(n_rows: usize, dim: usize) -> Vec<u8> {
+    let mut text =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n_rows}, {dim}), }}");
+    let padded = (10 + text.len() + 1).next_multiple_of(64);
+    text.push_str(&" ".repeat(padded - 10 - text.len() - 1));
+    text.push('\n');
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend([1, 0]);
+    bytes.extend((text.len() as u16).to_le_bytes());
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+/// What stands behind a key of the header's dictionary.
+fn value<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
+    let quoted = [format!("'{key}'"), format!("\"{key}\"")];
+    quoted
+        .iter()
+        .find_map(|k| header.split_once(k.as_str()))
+        .and_then(|(_, rest)| rest.trim_start().strip_prefix(':'))
+        .ok_or_else(|| format!("the header lacks '{key}'"))
+}
+
+fn quoted<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
+    let rest = value(header, key)?.trim_start();
+    let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '"'));
+    quote
+        .and_then(|q| rest[1..].split_once(q))
+        .map(|(text, _)| text)
+        .ok_or_else(|| "the array has fields; a plain array of floats is taken".to_owned())
+}

@@ -1,0 +1,236 @@
+//! The encoder against Python peers' outputs, and the vector files of other tools.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use warpseek::device::Device;
+use warpseek::embed::{Embedder, Normalize, Role};
+use warpseek::model::tokenize::Tokenizer;
+use warpseek::rerank::Reranker;
+use warpseek::vectors::{Metric, VectorFile, VectorFormat, VectorWriter};
+
+pub(crate) fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+fn matrix(path: &Path) -> Vec<Vec<f32>> {
+    let file = VectorFile::open(path, None).unwrap();
+    (0..file.n_rows())
+        .map(|i| {
+            let mut row = vec![0.0; file.dim()];
+            file.read(i, &mut row).unwrap();
+            row
+        })
+        .collect()
+}
+
+fn texts(path: &Path) -> Vec<String> {
+    lines(path).iter().map(|l| l["text"].as_str().unwrap().to_owned()).collect()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
+}
+
+fn assert_close(got: &[f32], expected: &[f32], bound: f32, what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let worst =
+        got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(worst <= bound, "{what}: off by {worst}, allowed {bound}");
+}
+
+#[test]
+fn minilm_tokens_equal_those_of_sentence_transformers() {
+    let folder = golden().join("embeddings");
+    let tokenizer = Tokenizer::open(&crate::support::minilm()).unwrap();
+    let expected = lines(&folder.join("tokens.jsonl"));
+    assert_eq!(expected.len(), 64);
+    for (text, line) in texts(&folder.join("texts.jsonl")).iter().zip(expected) {
+        let got = tokenizer.single(text, 256).unwrap();
+        assert_eq!(got.sequence.ids, ids(&line["ids"]), "{}", line["name"]);
+        let total = line["tokens"].as_u64().unwrap() as usize;
+        assert_eq!(got.sequence.ids.len() + got.lost, total, "{}", line["name"]);
+        assert_eq!(tokenizer.count(text) + 2, total, "{}", line["name"]);
+    }
+}
+
+#[test]
+fn minilm_vectors_equal_those_of_sentence_transformers() {
+    let folder = golden().join("embeddings");
+    let embedder =
+        Embedder::open(&crate::support::minilm(), None, Normalize::AsConfigured, &Device::Cpu).unwrap();
+    let texts = texts(&folder.join("texts.jsonl"));
+    let expected = matrix(&folder.join("minilm.npy"));
+    let batch = embedder.embed(&texts, Role::Passage).unwrap();
+    let long = texts.iter().position(|t| t.split(' ').count() >= 1000).unwrap();
+    assert_eq!((batch.tokens[long], embedder.max_tokens()), (256, 256));
+    assert!(batch.lost[long] > 700);
+    for (i, (text, expected)) in texts.iter().zip(&expected).enumerate() {
+        let row = &batch.vectors[i * 384..(i + 1) * 384];
+        // A cosine of 0.9999 would not show a wrong GELU; 1e-5 in every element does.
+        assert_close(row, expected, 1e-5, &format!("text {i} in a batch"));
+        let cosine: f32 = row.iter().zip(expected).map(|(a, b)| a * b).sum();
+        assert!(cosine >= 0.9999, "text {i}: cosine {cosine}");
+        let alone = embedder.embed(&[text], Role::Passage).unwrap();
+        assert_close(&alone.vectors, expected, 1e-5, &format!("text {i} alone"));
+    }
+}
+
+#[test]
+fn small_models_of_every_layout_equal_sentence_transformers() {
+    let folder = golden().join("models");
+    let texts = texts(&folder.join("texts.jsonl"));
+    for name in ["bge-like", "e5-like", "tinybert-like", "l12-like"] {
+        let model = folder.join(name);
+        let embedder =
+            Embedder::open(&model, None, Normalize::AsConfigured, &Device::Cpu).unwrap();
+        for (role, file) in
+            [(Role::Query, "expected_query.npy"), (Role::Passage, "expected_passage.npy")]
+        {
+            let expected = matrix(&model.join(file));
+            let got = embedder.embed(&texts, role).unwrap();
+            for (i, expected) in expected.iter().enumerate() {
+                let row = &got.vectors[i * embedder.dim()..(i + 1) * embedder.dim()];
+                assert_close(row, expected, 5e-5, &format!("{name}, {role:?}, text {i}"));
+            }
+        }
+        let always = Embedder::open(&model, None, Normalize::Always, &Device::Cpu).unwrap();
+        let row = always.embed(&texts[..1], Role::Query).unwrap().vectors;
+        let norm: f32 = row.iter().map(|v| v * v).sum::<f32>().sqrt();
+        assert!((norm - 1.0).abs() < 1e-5, "{name}: norm {norm}");
+    }
+}
+
+#[test]
+fn cross_encoder_logits_equal_those_of_transformers() {
+    let folder = golden().join("cross-encoder");
+    let reranker = Reranker::open(&folder, 512, &Device::Cpu).unwrap();
+    let tokenizer = Tokenizer::open(&folder).unwrap();
+    let pairs = lines(&folder.join("pairs.jsonl"));
+    let mut compared = 0;
+    for pair in &pairs {
+        let text = |key: &str| pair[key].as_str().unwrap();
+        let (query, passage) = (text("query"), text("passage"));
+        let scores = reranker.score(query, &[passage]).unwrap();
+        let score = &scores.scores[0];
+        if pair["truncated"].as_bool().unwrap() {
+            let cut_query = scores.query_tokens_lost > 0;
+            assert!(score.n_windows > 1 || cut_query, "{}", pair["name"]);
+            continue;
+        }
+        compared += 1;
+        let query_ids = tokenizer.spans(query).unwrap().ids;
+        let sequence = tokenizer.pair(&query_ids, &tokenizer.spans(passage).unwrap().ids);
+        assert_eq!(sequence.ids, ids(&pair["ids"]), "{}", pair["name"]);
+        assert_eq!(sequence.second_from as u64, pair["segment_a"].as_u64().unwrap());
+        let expected = pair["logit"].as_f64().unwrap() as f32;
+        assert_close(&[score.logit], &[expected], 1e-4, &pair["name"].to_string());
+        assert_eq!((score.n_windows, score.window.clone()), (1, 0..passage.len()));
+        assert!((score.score - 1.0 / (1.0 + (-score.logit).exp())).abs() < 1e-6);
+    }
+    assert_eq!((compared, pairs.len()), (36, 41));
+}
+
+#[test]
+fn cross_encoder_windows_cover_a_long_passage_and_the_best_one_counts() {
+    let folder = golden().join("cross-encoder");
+    let reranker = Reranker::open(&folder, 512, &Device::Cpu).unwrap();
+    let pairs = lines(&folder.join("pairs.jsonl"));
+    let long = pairs.iter().find(|p| p["name"] == "passage_1000_words").unwrap();
+    let (query, passage) = (long["query"].as_str().unwrap(), long["passage"].as_str().unwrap());
+    let whole = reranker.score(query, &[passage]).unwrap().scores.remove(0);
+    assert!(whole.n_windows >= 3 && whole.window.len() < passage.len());
+    // The window alone is a pair that fits, and scores the same.
+    let window = &passage[whole.window.clone()];
+    let alone = reranker.score(query, &[window]).unwrap().scores.remove(0);
+    assert_eq!(alone.n_windows, 1);
+    assert_close(&[alone.logit], &[whole.logit], 1e-4, "the best window alone");
+    // A batch gives what single calls give.
+    let texts: Vec<&str> = pairs.iter().map(|p| p["passage"].as_str().unwrap()).collect();
+    let batch = reranker.score(query, &texts).unwrap().scores;
+    for (text, score) in texts.iter().zip(batch) {
+        let single = reranker.score(query, &[text]).unwrap().scores.remove(0);
+        assert_close(&[score.logit], &[single.logit], 1e-5, "batch against single");
+        assert_eq!(score.window, single.window);
+    }
+}
+
+#[test]
+fn models_of_the_wrong_kind_are_refused_with_a_reason() {
+    let message = |folder: &str| {
+        let error = Reranker::open(&golden().join(folder), 512, &Device::Cpu).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        error.to_string()
+    };
+    assert!(message("models/bge-like").contains("no classifier"));
+    assert!(message("vectors").contains("config.json"));
+}
+
+#[test]
+fn vector_files_of_every_format_hold_the_same_matrix() {
+    let folder = golden().join("vectors");
+    let expected = matrix(&folder.join("small.npy"));
+    assert_eq!((expected.len(), expected[0].len()), (37, 8));
+    for (name, bound) in [
+        ("small_fortran.npy", 0.0),
+        ("small_f64.npy", 1e-7),
+        ("small_f16.npy", 5e-4),
+        ("small.fvecs", 0.0),
+        ("small.fbin", 0.0),
+        ("small_ip.faiss", 0.0),
+        ("small_l2.faiss", 0.0),
+    ] {
+        for (i, (got, expected)) in matrix(&folder.join(name)).iter().zip(&expected).enumerate() {
+            assert_close(got, expected, bound, &format!("{name}, row {i}"));
+        }
+    }
+    let metric = |name: &str| VectorFile::open(&folder.join(name), None).unwrap().metric();
+    assert_eq!(metric("small_ip.faiss"), Some(Metric::InnerProduct));
+    assert_eq!(metric("small_l2.faiss"), Some(Metric::L2));
+    let refused = VectorFile::open(&folder.join("small_hnsw.faiss"), None).unwrap_err();
+    assert_eq!(refused.exit_code(), 7);
+    assert!(refused.to_string().contains("IHNf"), "{refused}");
+}
+
+#[test]
+fn vector_files_we_write_equal_those_of_the_tools() {
+    let folder = golden().join("vectors");
+    let expected = matrix(&folder.join("small.npy"));
+    let dir = tempfile::tempdir().unwrap();
+    for (format, theirs) in [
+        (VectorFormat::Npy, "small.npy"),
+        (VectorFormat::Fvecs, "small.fvecs"),
+        (VectorFormat::Fbin, "small.fbin"),
+        (VectorFormat::Faiss, "small_ip.faiss"),
+    ] {
+        let path = dir.path().join(format!("ours.{}", format.name()));
+        let mut writer = VectorWriter::create(&path, format, 37, 8).unwrap();
+        expected.iter().for_each(|row| writer.push(row).unwrap());
+        writer.finish().unwrap();
+        assert_eq!(matrix(&path), expected, "{format:?}");
+        let (ours, theirs) = (std::fs::read(&path), std::fs::read(folder.join(theirs)));
+        assert_eq!(ours.unwrap(), theirs.unwrap(), "{format:?}");
+    }
+}
+
+#[test]
+fn vector_files_cut_off_anywhere_are_refused() {
+    let folder = golden().join("vectors");
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["small.npy", "small.fvecs", "small.fbin", "small_ip.faiss"] {
+        let bytes = std::fs::read(folder.join(name)).unwrap();
+        for len in (0..bytes.len()).step_by(7) {
+            let path = dir.path().join(name);
+            std::fs::write(&path, &bytes[..len]).unwrap();
+            match VectorFile::open(&path, None) {
+                Err(e) => assert_eq!(e.exit_code(), 7, "{name} cut at {len}: {e}"),
+                // Only fvecs has no count: a cut between two vectors is a shorter file.
+                Ok(file) => assert!(name == "small.fvecs" && len == file.n_rows() * 36),
+            }
+        }
+    }
+}
