@@ -73,7 +73,7 @@ pub fn split(
     count_tokens: impl Fn(&str) -> usize,
 ) -> Result<Vec<Range<usize>>> {
     let text = document.text.as_str();
-    let whole = || vec![0..text.len()];
+    let whole = || std::iter::once(0..text.len()).collect();
     if document.shape == Shape::Record && !chunking.split_records {
         return Ok(whole());
     }

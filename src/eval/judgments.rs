@@ -6,8 +6,8 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::lines::{Lines, space_columns, tab_columns};
 use crate::error::{Error, Result};
+use crate::lines::{Lines, MAX_TABLE_LINE, space_columns, tab_columns};
 
 /// Relevance levels by query and document.
 ///
@@ -60,7 +60,7 @@ impl Judgments {
     /// a document judged twice with different levels, a line over 64 KiB, invalid UTF-8, a
     /// damaged gzip stream, or a file without a judgment.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        Self::from_lines(Lines::open(path.as_ref())?)
+        Self::from_lines(Lines::open(path.as_ref(), MAX_TABLE_LINE)?)
     }
 
     /// Reads judgments as [`Judgments::read`] does, from any reader; `file` is its name in
@@ -70,7 +70,7 @@ impl Judgments {
     ///
     /// As [`Judgments::read`].
     pub fn from_reader(reader: impl Read, file: &str) -> Result<Self> {
-        Self::from_lines(Lines::new(reader, file)?)
+        Self::from_lines(Lines::new(reader, file, MAX_TABLE_LINE)?)
     }
 
     /// Adds one judgment. The same judgment again changes nothing.

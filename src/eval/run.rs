@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
-use super::lines::{Lines, space_columns, tab_columns};
 use crate::error::{Error, Result};
+use crate::lines::{Lines, MAX_TABLE_LINE, space_columns, tab_columns};
 
 /// Document ids and scores, best first.
 pub type Ranking = Vec<(String, f64)>;
@@ -62,7 +62,7 @@ impl Run {
     /// rank that is no integer from 1 to 2^24 or comes twice for a query, a line over 64 KiB,
     /// invalid UTF-8, a damaged gzip stream, or a file without an answer.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        Self::from_lines(Lines::open(path.as_ref())?)
+        Self::from_lines(Lines::open(path.as_ref(), MAX_TABLE_LINE)?)
     }
 
     /// Reads a run as [`Run::read`] does, from any reader; `file` is its name in messages.
@@ -71,7 +71,7 @@ impl Run {
     ///
     /// As [`Run::read`].
     pub fn from_reader(reader: impl Read, file: &str) -> Result<Self> {
-        Self::from_lines(Lines::new(reader, file)?)
+        Self::from_lines(Lines::new(reader, file, MAX_TABLE_LINE)?)
     }
 
     /// Adds the answer to one query, best document first; the order given is the order kept.

@@ -61,6 +61,17 @@ impl Row {
     pub fn passage(&self) -> String {
         passage(&self.title, &self.text, self.embed_title)
     }
+
+    /// How many bytes stand in front of the text in [`Row::passage`]; negative where the passage
+    /// leaves out blanks at the text's start.
+    pub fn text_offset(&self) -> isize {
+        if !self.embed_title {
+            return 0;
+        }
+        let full = format!("{} {}", self.title, self.text);
+        let trimmed = full.len() - full.trim_start().len();
+        self.title.len() as isize + 1 - trimmed as isize
+    }
 }
 
 /// The text of a chunk as the models see it.

@@ -1,4 +1,4 @@
-//! The lines of a text table, plain or gzip, numbered and bounded in length.
+//! The lines of a text file, plain or gzip, numbered and bounded in length.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -8,33 +8,34 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::{Error, Place, Result};
 
-/// The longest line that is read, in bytes without its end. Two ids, a number and a tag are far
+/// The longest line of a table, in bytes without its end. Two ids, a number and a tag are far
 /// shorter; a longer line means that the file is something else.
-const MAX_LINE: usize = 64 * 1024;
+pub(crate) const MAX_TABLE_LINE: usize = 64 * 1024;
 
 /// The first bytes of a gzip stream (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Reads one line after another.
-pub(super) struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     reader: Box<dyn BufRead + 'a>,
     file: String,
     number: u64,
+    max_line: usize,
     buffer: Vec<u8>,
 }
 
 impl Lines<'static> {
-    /// Opens a file.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// Opens a file; lines may be up to `max_line` bytes long.
+    pub(crate) fn open(path: &Path, max_line: usize) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
-        Self::new(file, &path.display().to_string())
+        Self::new(file, &path.display().to_string(), max_line)
     }
 }
 
 impl<'a> Lines<'a> {
     /// Reads from `reader`, called `file` in messages. A gzip stream (also one of several members)
     /// is known by its first two bytes and decompressed on the way.
-    pub(super) fn new(mut reader: impl Read + 'a, file: &str) -> Result<Self> {
+    pub(crate) fn new(mut reader: impl Read + 'a, file: &str, max_line: usize) -> Result<Self> {
         let mut head = Vec::with_capacity(GZIP_MAGIC.len());
         reader
             .by_ref()
@@ -48,15 +49,15 @@ impl<'a> Lines<'a> {
         } else {
             Box::new(BufReader::new(whole))
         };
-        Ok(Self { reader, file: file.to_owned(), number: 0, buffer: Vec::new() })
+        Ok(Self { reader, file: file.to_owned(), number: 0, max_line, buffer: Vec::new() })
     }
 
     /// The next line that is not blank, without its end and without a byte order mark; `None` at
     /// the end of the file.
-    pub(super) fn next(&mut self) -> Result<Option<&str>> {
+    pub(crate) fn next(&mut self) -> Result<Option<&str>> {
         loop {
             self.buffer.clear();
-            let limit = (MAX_LINE + 2) as u64;
+            let limit = (self.max_line + 2) as u64;
             let read = self.reader.by_ref().take(limit).read_until(b'\n', &mut self.buffer);
             if read.map_err(|source| self.read_error(source))? == 0 {
                 return Ok(None);
@@ -65,8 +66,8 @@ impl<'a> Lines<'a> {
             while matches!(self.buffer.last(), Some(b'\n' | b'\r')) {
                 self.buffer.pop();
             }
-            if self.buffer.len() > MAX_LINE {
-                return Err(self.error(format!("the line is longer than {MAX_LINE} bytes")));
+            if self.buffer.len() > self.max_line {
+                return Err(self.error(format!("the line is longer than {} bytes", self.max_line)));
             }
             if !self.buffer.trim_ascii().is_empty() {
                 break;
@@ -79,19 +80,24 @@ impl<'a> Lines<'a> {
         }
     }
 
+    /// The number of the line that was read last, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// An error about the line that was read last.
-    pub(super) fn error(&self, reason: impl Into<String>) -> Error {
+    pub(crate) fn error(&self, reason: impl Into<String>) -> Error {
         Error::input(Place::record(&self.file, format!("line {}", self.number)), reason)
     }
 
     /// An error about one field of the line that was read last.
-    pub(super) fn field_error(&self, field: &str, reason: impl Into<String>) -> Error {
+    pub(crate) fn field_error(&self, field: &str, reason: impl Into<String>) -> Error {
         let place = Place::record(&self.file, format!("line {}", self.number));
         Error::input(place.field(field), reason)
     }
 
     /// An error about the file as a whole.
-    pub(super) fn file_error(&self, reason: impl Into<String>) -> Error {
+    pub(crate) fn file_error(&self, reason: impl Into<String>) -> Error {
         Error::input(Place::file(&self.file), reason)
     }
 
@@ -109,12 +115,12 @@ impl<'a> Lines<'a> {
 }
 
 /// The columns of a table whose separator is the tab, if there are exactly `N`, trimmed.
-pub(super) fn tab_columns<const N: usize>(line: &str) -> Option<[&str; N]> {
+pub(crate) fn tab_columns<const N: usize>(line: &str) -> Option<[&str; N]> {
     exactly(line.split('\t').map(str::trim))
 }
 
 /// The columns of a table whose separator is any white space, if there are exactly `N`.
-pub(super) fn space_columns<const N: usize>(line: &str) -> Option<[&str; N]> {
+pub(crate) fn space_columns<const N: usize>(line: &str) -> Option<[&str; N]> {
     exactly(line.split_ascii_whitespace())
 }
 

@@ -1,0 +1,282 @@
+//! Many queries from a file into a file, resumable.
+//!
+//! Answers go line by line into `OUT.partial`; the finished file appears under its own name, whole. A
+//! run that was cut short goes on behind the last complete line, if the index, the queries and the
+//! options are still the same.
+
+mod journal;
+mod output;
+
+pub use output::OutputFormat;
+
+use crate::error::{Error, Result};
+use crate::queries::{Query, QueryReader};
+use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings};
+use crate::store::RowNames;
+use crate::store::filter::Filter;
+use journal::Journal;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Queries that are answered together.
+const WINDOW: usize = 256;
+
+/// How to answer a batch.
+#[derive(Debug, Clone)]
+pub struct BatchOptions {
+    /// How to search; a query's own filter is joined to this one's by AND.
+    pub search: SearchOptions,
+    /// The format of the finished file.
+    pub format: OutputFormat,
+    /// Whether hits carry title and text (jsonl only).
+    pub with_text: bool,
+    /// Whether an unfinished earlier run is thrown away instead of continued.
+    pub restart: bool,
+}
+
+/// How far a batch is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct BatchReport {
+    /// Queries answered, those of an earlier run included.
+    pub queries: u64,
+    /// Of them, answered by the earlier run.
+    pub resumed: u64,
+    /// Hits written.
+    pub hits: u64,
+    /// Queries without a hit.
+    pub without_hits: u64,
+    /// Whether the run was told to stop before the end.
+    pub interrupted: bool,
+    /// Milliseconds a step, summed.
+    pub took_ms: Timings,
+}
+
+/// A line of the output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The query's id.
+    pub query_id: String,
+    /// The hits, best first.
+    pub hits: Vec<AnswerHit>,
+    /// Rows that passed the filter.
+    pub matched_rows: usize,
+    /// What the user should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// A hit of an [`Answer`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnswerHit {
+    /// The place, from 1.
+    pub rank: usize,
+    /// The row's id.
+    pub id: String,
+    /// The document's id.
+    pub doc_id: String,
+    /// The inner product, or the fused value when hybrid.
+    pub score: f32,
+    /// The place in the retrieval order, from 1.
+    pub retrieved_rank: usize,
+    /// The sigmoid of the logit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank_score: Option<f32>,
+    /// The cross-encoder's output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank_logit: Option<f32>,
+    /// The title, where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The text, where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// Answers the queries of a file into `out`.
+///
+/// `progress` is told how far the run is after every window; where it answers no, the run stops and
+/// can be continued.
+///
+/// # Errors
+///
+/// [`Error::Input`] for a bad query, naming its line, after the ones before it were answered;
+/// [`Error::Usage`] where an earlier unfinished run does not fit; [`Error::Io`]; and the errors of
+/// [`Searcher::retrieve`].
+pub fn run(
+    searcher: &Searcher,
+    queries: &Path,
+    out: &Path,
+    options: &BatchOptions,
+    progress: &mut dyn FnMut(&BatchReport) -> bool,
+) -> Result<BatchReport> {
+    let names = searcher.index.row_names()?;
+    let fingerprint = fingerprint(searcher, queries, options)?;
+    let mut journal = Journal::open(out, &fingerprint, options.restart)?;
+    let mut report = BatchReport::default();
+    let mut reader = QueryReader::open(queries)?;
+    for answer in journal.earlier()? {
+        let answer = answer?;
+        let query = reader.next().transpose()?;
+        if query.as_ref().map(|q| &q.id) != Some(&answer.query_id) {
+            return Err(journal.does_not_fit());
+        }
+        report.resumed += 1;
+        count(&mut report, &answer);
+    }
+    let mut window: Vec<Query> = Vec::with_capacity(WINDOW);
+    loop {
+        let next = reader.next().transpose();
+        let ended = !matches!(next, Ok(Some(_)));
+        let failed = match next {
+            Ok(query) => {
+                window.extend(query);
+                None
+            }
+            Err(e) => Some(e),
+        };
+        if window.len() == WINDOW || (ended && !window.is_empty()) {
+            for answer in answer_window(searcher, &window, options, &names, &mut report.took_ms)? {
+                count(&mut report, &answer);
+                journal.append(&answer)?;
+            }
+            journal.flush()?;
+            window.clear();
+            if !progress(&report) {
+                report.interrupted = true;
+                return Ok(report);
+            }
+        }
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        if ended {
+            break;
+        }
+    }
+    if report.queries == 0 {
+        return Err(Error::input(
+            crate::error::Place::file(queries.display().to_string()),
+            "the file holds no queries",
+        ));
+    }
+    journal.finish(options.format)?;
+    Ok(report)
+}
+
+fn count(report: &mut BatchReport, answer: &Answer) {
+    report.queries += 1;
+    report.hits += answer.hits.len() as u64;
+    report.without_hits += u64::from(answer.hits.is_empty());
+}
+
+/// Answers a window of queries, those with the same filter together, in the order of the file.
+fn answer_window(
+    searcher: &Searcher,
+    window: &[Query],
+    options: &BatchOptions,
+    names: &RowNames,
+    timings: &mut Timings,
+) -> Result<Vec<Answer>> {
+    let mut answers: Vec<Option<Answer>> = vec![None; window.len()];
+    let mut left: Vec<usize> = (0..window.len()).collect();
+    while let Some(&first) = left.first() {
+        let filter = window[first].filter.as_deref();
+        let (group, rest): (Vec<usize>, Vec<usize>) =
+            left.iter().partition(|&&i| window[i].filter.as_deref() == filter);
+        left = rest;
+        let search = SearchOptions {
+            filter: join_filters(options.search.filter.as_ref(), filter)
+                .map_err(|e| at_query(&window[first], e))?,
+            ..options.search.clone()
+        };
+        let inputs: Vec<QueryInput<'_>> = group
+            .iter()
+            .map(|&i| QueryInput { text: &window[i].text, vector: window[i].vector.as_deref() })
+            .collect();
+        let found = searcher
+            .retrieve(&inputs, &search, timings)
+            .map_err(|e| if filter.is_some() { at_query(&window[first], e) } else { e })?;
+        for (i, found) in group.into_iter().zip(found) {
+            answers[i] = Some(Answer {
+                query_id: window[i].id.clone(),
+                hits: answer_hits(searcher, &found.candidates, options.with_text, names)?,
+                matched_rows: found.matched_rows,
+                warnings: found.warnings,
+            });
+        }
+    }
+    Ok(answers.into_iter().flatten().collect())
+}
+
+fn answer_hits(
+    searcher: &Searcher,
+    candidates: &[Candidate],
+    with_text: bool,
+    names: &RowNames,
+) -> Result<Vec<AnswerHit>> {
+    let texts = if with_text { searcher.hits(candidates)? } else { Vec::new() };
+    let mut texts = texts.into_iter();
+    Ok(candidates
+        .iter()
+        .enumerate()
+        .map(|(i, candidate)| {
+            let (id, doc_id) = names.get(candidate.row);
+            let text = texts.next();
+            let rerank = candidate.rerank.as_ref();
+            AnswerHit {
+                rank: i + 1,
+                id: id.to_owned(),
+                doc_id: doc_id.to_owned(),
+                score: candidate.score,
+                retrieved_rank: candidate.retrieved_rank,
+                rerank_score: rerank.map(|r| r.score),
+                rerank_logit: rerank.map(|r| r.logit),
+                title: text.as_ref().map(|t| t.title.clone()),
+                text: text.map(|t| t.text),
+            }
+        })
+        .collect())
+}
+
+/// Both conditions, where there are two.
+fn join_filters(all: Option<&Filter>, own: Option<&str>) -> Result<Option<Filter>> {
+    match (all, own) {
+        (all, None) => Ok(all.cloned()),
+        (None, Some(own)) => Filter::parse(own).map(Some),
+        (Some(all), Some(own)) => {
+            Filter::parse(own)?;
+            Filter::parse(&format!("({}) AND ({own})", all.source())).map(Some)
+        }
+    }
+}
+
+fn at_query(query: &Query, error: Error) -> Error {
+    match error {
+        Error::Usage(reason) => Error::input(query.place.clone().field("filter"), reason),
+        other => other,
+    }
+}
+
+/// What must be the same for a run to be continued.
+fn fingerprint(searcher: &Searcher, queries: &Path, options: &BatchOptions) -> Result<String> {
+    let search = &options.search;
+    let queries_hash = if queries.as_os_str() == "-" {
+        "stdin".to_owned()
+    } else {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        let mut file = std::fs::File::open(queries).map_err(Error::io("open", queries))?;
+        std::io::copy(&mut file, &mut hasher).map_err(Error::io("read", queries))?;
+        format!("{:016x}", hasher.digest())
+    };
+    Ok(format!(
+        "index {} queries {queries_hash} k {} rerank {:?} {:?} filter {:?} hybrid {} mmr {:?} text {}",
+        searcher.index.snapshot_id(),
+        search.k,
+        search.rerank_depth,
+        search.rerank_depth.and(searcher.reranker.as_ref()).map(|(name, _)| name),
+        search.filter.as_ref().map(Filter::source),
+        search.hybrid,
+        search.mmr,
+        options.with_text,
+    ))
+}

@@ -1,0 +1,195 @@
+//! The formats of a finished batch: jsonl, TREC run, parquet.
+
+use super::{Answer, AnswerHit};
+use crate::error::{Error, Result};
+use crate::eval::run::rank_documents;
+use crate::eval::trec::RunWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::NamedTempFile;
+
+/// What the finished file of a batch looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// One [`Answer`] a line.
+    Jsonl,
+    /// A TREC run of documents; scores keep our order under trec_eval's own sorting.
+    Trec,
+    /// One row a hit.
+    Parquet,
+}
+
+impl OutputFormat {
+    /// The format of this name, or that a file's extension names; jsonl where it names none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for an unknown name.
+    pub fn choose(name: Option<&str>, path: &Path) -> Result<Self> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        match name.unwrap_or(extension) {
+            "trec" | "run" => Ok(Self::Trec),
+            "parquet" => Ok(Self::Parquet),
+            "jsonl" | "ndjson" => Ok(Self::Jsonl),
+            other if name.is_some() => Err(Error::usage(format!(
+                "no batch format is called '{other}': use jsonl, trec or parquet"
+            ))),
+            _ => Ok(Self::Jsonl),
+        }
+    }
+}
+
+/// The name of the system in a TREC run.
+pub(crate) const RUN_TAG: &str = "warpseek";
+
+/// Hits of a parquet row group.
+const ROW_GROUP: usize = 1 << 20;
+
+const PARQUET_SCHEMA: &str = "message batch {
+    required binary query_id (UTF8);
+    required int32 rank;
+    required binary id (UTF8);
+    required binary doc_id (UTF8);
+    required float score;
+    required int32 retrieved_rank;
+    optional float rerank_score;
+    optional float rerank_logit;
+}";
+
+/// Writes answers to a file that appears whole.
+pub(super) fn convert(
+    answers: impl Iterator<Item = Result<Answer>>,
+    out: &Path,
+    format: OutputFormat,
+) -> Result<()> {
+    let dir = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = NamedTempFile::new_in(dir).map_err(Error::io("create a file in", dir))?;
+    let writer = BufWriter::with_capacity(1 << 20, file);
+    let writer = match format {
+        OutputFormat::Jsonl => write_jsonl(answers, writer, out)?,
+        OutputFormat::Trec => write_trec(answers, writer, out)?,
+        OutputFormat::Parquet => write_parquet(answers, writer, out)?,
+    };
+    let failed = || Error::io("write", out);
+    let file = writer.into_inner().map_err(|e| failed()(e.into_error()))?;
+    file.as_file().sync_all().map_err(failed())?;
+    file.persist(out).map_err(|e| failed()(e.error))?;
+    Ok(())
+}
+
+fn write_jsonl<W: Write>(
+    answers: impl Iterator<Item = Result<Answer>>,
+    mut writer: W,
+    out: &Path,
+) -> Result<W> {
+    for answer in answers {
+        serde_json::to_writer(&mut writer, &answer?)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writer.write_all(b"\n"))
+            .map_err(Error::io("write", out))?;
+    }
+    Ok(writer)
+}
+
+fn write_trec<W: Write>(
+    answers: impl Iterator<Item = Result<Answer>>,
+    writer: W,
+    out: &Path,
+) -> Result<W> {
+    let mut writer = RunWriter::new(writer, out, RUN_TAG)?;
+    for answer in answers {
+        let answer = answer?;
+        writer.write_query(&answer.query_id, &run_scores(&answer.hits))?;
+    }
+    writer.finish()
+}
+
+/// Documents with the scores that the hits are ordered by; where only the first hits are reranked the
+/// scores do not compare, and the place stands in for them.
+fn run_scores(hits: &[AnswerHit]) -> Vec<(String, f64)> {
+    let reranked = hits.iter().filter(|h| h.rerank_logit.is_some()).count();
+    let score = |(i, hit): (usize, &AnswerHit)| {
+        let score = match hit.rerank_logit {
+            _ if reranked > 0 && reranked < hits.len() => -(i as f64),
+            Some(logit) => f64::from(logit),
+            None => f64::from(hit.score),
+        };
+        (hit.doc_id.clone(), score)
+    };
+    rank_documents(hits.iter().enumerate().map(score))
+}
+
+fn write_parquet<W: Write + Send>(
+    answers: impl Iterator<Item = Result<Answer>>,
+    writer: W,
+    out: &Path,
+) -> Result<W> {
+    let failed = |e: ParquetError| Error::io("write", out)(std::io::Error::other(e));
+    let schema = Arc::new(parse_message_type(PARQUET_SCHEMA).map_err(failed)?);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_created_by(format!("warpseek {}", env!("CARGO_PKG_VERSION")))
+        .build();
+    let mut writer =
+        SerializedFileWriter::new(writer, schema, Arc::new(properties)).map_err(failed)?;
+    let mut rows: Vec<(String, AnswerHit)> = Vec::new();
+    for answer in answers {
+        let answer = answer?;
+        rows.extend(answer.hits.into_iter().map(|hit| (answer.query_id.clone(), hit)));
+        if rows.len() >= ROW_GROUP {
+            write_row_group(&mut writer, &rows).map_err(failed)?;
+            rows.clear();
+        }
+    }
+    if !rows.is_empty() {
+        write_row_group(&mut writer, &rows).map_err(failed)?;
+    }
+    writer.into_inner().map_err(failed)
+}
+
+fn write_row_group<W: Write + Send>(
+    writer: &mut SerializedFileWriter<W>,
+    rows: &[(String, AnswerHit)],
+) -> Result<(), ParquetError> {
+    let mut group = writer.next_row_group()?;
+    let text = |f: fn(&(String, AnswerHit)) -> &str| -> Vec<ByteArray> {
+        rows.iter().map(|r| ByteArray::from(f(r))).collect()
+    };
+    let number = |f: fn(&AnswerHit) -> usize| -> Vec<i32> {
+        rows.iter().map(|(_, hit)| i32::try_from(f(hit)).unwrap_or(i32::MAX)).collect()
+    };
+    let scores: Vec<f32> = rows.iter().map(|(_, hit)| hit.score).collect();
+    write_column::<ByteArrayType, _>(&mut group, &text(|r| &r.0), None)?;
+    write_column::<Int32Type, _>(&mut group, &number(|h| h.rank), None)?;
+    write_column::<ByteArrayType, _>(&mut group, &text(|r| &r.1.id), None)?;
+    write_column::<ByteArrayType, _>(&mut group, &text(|r| &r.1.doc_id), None)?;
+    write_column::<FloatType, _>(&mut group, &scores, None)?;
+    write_column::<Int32Type, _>(&mut group, &number(|h| h.retrieved_rank), None)?;
+    for value in [|h: &AnswerHit| h.rerank_score, |h: &AnswerHit| h.rerank_logit] {
+        let values: Vec<Option<f32>> = rows.iter().map(|(_, hit)| value(hit)).collect();
+        let levels: Vec<i16> = values.iter().map(|v| i16::from(v.is_some())).collect();
+        let present: Vec<f32> = values.into_iter().flatten().collect();
+        write_column::<FloatType, _>(&mut group, &present, Some(&levels))?;
+    }
+    group.close()?;
+    Ok(())
+}
+
+fn write_column<T: DataType, W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    values: &[T::T],
+    levels: Option<&[i16]>,
+) -> Result<(), ParquetError> {
+    let mut column = group
+        .next_column()?
+        .ok_or_else(|| ParquetError::General("the schema has too few columns".to_owned()))?;
+    column.typed::<T>().write_batch(values, levels, None)?;
+    column.close()
+}

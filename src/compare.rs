@@ -1,0 +1,176 @@
+//! Two rankings of one query side by side: what reranking (or hybrid search) changed.
+
+use crate::error::Result;
+use crate::search::{Hit, SearchOptions, Searcher, Timings};
+use serde::Serialize;
+
+/// Which two rankings are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Second {
+    /// The retrieval order against the reranked one.
+    Reranked,
+    /// The dense order against the hybrid one.
+    Hybrid,
+}
+
+impl Second {
+    /// The word for it in sentences: `reranked #1 was retrieved #10`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reranked => "reranked",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
+/// Where one row stands in both rankings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RankMove {
+    /// The row's id.
+    pub id: String,
+    /// Its place in the second ranking, from 1.
+    pub rank: usize,
+    /// Its place in the retrieval order; none where it was not among the retrieved.
+    pub retrieved_rank: Option<usize>,
+}
+
+/// How much changed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Churn {
+    /// Of the rows shown, how many are shown in both rankings.
+    pub kept: usize,
+    /// Whether another row is first.
+    pub first_changed: bool,
+    /// Kendall's tau-a over the rows that both rankings hold: 1 the same order, -1 reversed, 0 where
+    /// fewer than two rows are held by both.
+    pub kendall_tau: f64,
+    /// The mean of |place before - place after| over those rows.
+    pub mean_move: f64,
+}
+
+/// A comparison of two rankings.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The query.
+    pub query: String,
+    /// What the second ranking is.
+    pub second: Second,
+    /// The reranker, where one was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reranker: Option<String>,
+    /// The first rows of the retrieval order.
+    pub before: Vec<Hit>,
+    /// The first rows of the second ranking.
+    pub after: Vec<Hit>,
+    /// Every row of the second ranking with its place in the first.
+    pub rank_map: Vec<RankMove>,
+    /// How much changed.
+    pub churn: Churn,
+    /// Rows that passed the filter.
+    pub matched_rows: usize,
+    /// Live rows of the index.
+    pub total_rows: usize,
+    /// Milliseconds of both searches together.
+    pub took_ms: Timings,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Retrieves `depth` rows, orders them a second way and shows the first `show` of each ranking. The
+/// second ranking is the reranker's where the searcher has one, else the hybrid search's.
+///
+/// # Errors
+///
+/// As [`Searcher::search`].
+pub fn compare(
+    searcher: &Searcher,
+    query: &str,
+    depth: usize,
+    show: usize,
+    options: &SearchOptions,
+) -> Result<Comparison> {
+    let second = if searcher.reranker.is_some() { Second::Reranked } else { Second::Hybrid };
+    let first_options = SearchOptions {
+        k: depth,
+        rerank_depth: None,
+        hybrid: second == Second::Reranked && options.hybrid,
+        ..options.clone()
+    };
+    let second_options = match second {
+        Second::Reranked => SearchOptions { rerank_depth: Some(depth), ..first_options.clone() },
+        Second::Hybrid => SearchOptions { hybrid: true, ..first_options.clone() },
+    };
+    // The reranked result holds the retrieval order too: one search does for both.
+    let after = searcher.search(query, &second_options)?;
+    let (before, took_ms) = match second {
+        Second::Reranked => {
+            let mut before = after.hits.clone();
+            before.sort_by_key(|h| h.retrieved_rank);
+            for hit in &mut before {
+                hit.rank = hit.retrieved_rank;
+                hit.final_score = hit.score;
+            }
+            (before, after.took_ms)
+        }
+        Second::Hybrid => {
+            let before = searcher.search(query, &first_options)?;
+            let took = sum(before.took_ms, after.took_ms);
+            (before.hits, took)
+        }
+    };
+    let rank_map: Vec<RankMove> = after
+        .hits
+        .iter()
+        .map(|hit| RankMove {
+            id: hit.id.clone(),
+            rank: hit.rank,
+            retrieved_rank: before.iter().position(|b| b.id == hit.id).map(|i| i + 1),
+        })
+        .collect();
+    let churn = churn(&before, &rank_map, show);
+    Ok(Comparison {
+        query: query.to_owned(),
+        second,
+        reranker: after.reranker,
+        before: before.into_iter().take(show).collect(),
+        after: after.hits.into_iter().take(show).collect(),
+        rank_map,
+        churn,
+        matched_rows: after.matched_rows,
+        total_rows: after.total_rows,
+        took_ms,
+        warnings: after.warnings,
+    })
+}
+
+fn churn(before: &[Hit], rank_map: &[RankMove], show: usize) -> Churn {
+    let shown = |m: &&RankMove| m.rank <= show && m.retrieved_rank.is_some_and(|r| r <= show);
+    let both: Vec<(usize, usize)> =
+        rank_map.iter().filter_map(|m| m.retrieved_rank.map(|r| (m.rank, r))).collect();
+    let mut agreement = 0i64;
+    for (i, a) in both.iter().enumerate() {
+        // `both` is in the second ranking's order.
+        agreement += both[i + 1..].iter().map(|b| if a.1 < b.1 { 1 } else { -1 }).sum::<i64>();
+    }
+    let pairs = both.len() * both.len().saturating_sub(1) / 2;
+    let moves: usize = both.iter().map(|(a, b)| a.abs_diff(*b)).sum();
+    Churn {
+        kept: rank_map.iter().filter(shown).count(),
+        first_changed: before.first().map(|h| &h.id) != rank_map.first().map(|m| &m.id),
+        kendall_tau: if pairs == 0 { 0.0 } else { agreement as f64 / pairs as f64 },
+        mean_move: if both.is_empty() { 0.0 } else { moves as f64 / both.len() as f64 },
+    }
+}
+
+fn sum(a: Timings, b: Timings) -> Timings {
+    Timings {
+        embed: a.embed + b.embed,
+        filter: a.filter + b.filter,
+        scan: a.scan + b.scan,
+        fuse: a.fuse + b.fuse,
+        rerank: a.rerank + b.rerank,
+        fetch: a.fetch + b.fetch,
+        total: a.total + b.total,
+    }
+}

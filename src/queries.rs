@@ -1,0 +1,217 @@
+//! Query files: jsonl, tab-separated, plain lines, or vectors.
+
+use crate::error::{Error, Place, Result};
+use crate::lines::Lines;
+use crate::vectors::{VectorFile, VectorFormat};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// The longest line of a query file, in bytes.
+const MAX_LINE: usize = 8 << 20;
+
+/// What a field with the id, the text and the filter of a query may be called in jsonl.
+const ID_FIELDS: [&str; 5] = ["_id", "id", "query_id", "query-id", "qid"];
+const TEXT_FIELDS: [&str; 3] = ["text", "query", "question"];
+
+/// One query of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// Its id; the line number where the file has no ids.
+    pub id: String,
+    /// Its text; empty where there is a vector instead.
+    pub text: String,
+    /// Its vector, where the file gives one.
+    pub vector: Option<Vec<f32>>,
+    /// A filter of its own.
+    pub filter: Option<String>,
+    /// Where it stands, for messages.
+    pub place: Place,
+}
+
+/// Reads queries one after another.
+pub struct QueryReader {
+    source: Source,
+    seen: HashSet<String>,
+}
+
+enum Source {
+    Lines { lines: Lines<'static>, file: String, format: Option<TextFormat> },
+    Vectors { file: VectorFile, name: String, next: usize },
+}
+
+#[derive(Clone, Copy)]
+enum TextFormat {
+    Jsonl,
+    Tabs,
+    Plain,
+}
+
+impl QueryReader {
+    /// Opens a query file, plain or gzip; `-` is standard input.
+    ///
+    /// Files that end in `.npy`, `.fvecs`, `.fbin` or `.faiss` hold vectors. Otherwise the first line
+    /// tells: one that begins with `{` makes it jsonl (`_id`, `id` or `query_id`; `text`, `query` or
+    /// `question`; optionally `filter` and `vector`); one with a single tab makes it `id <tab> text`;
+    /// else every line is a query and its number the id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where the file cannot be read, [`Error::Input`] for a damaged vector file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let source = if let Some(format) = VectorFormat::of_path(path) {
+            Source::Vectors { file: VectorFile::open(path, Some(format))?, name, next: 0 }
+        } else if name == "-" {
+            let file = "<stdin>".to_owned();
+            Source::Lines { lines: Lines::new(std::io::stdin(), &file, MAX_LINE)?, file, format: None }
+        } else {
+            Source::Lines { lines: Lines::open(path, MAX_LINE)?, file: name, format: None }
+        };
+        Ok(Self { source, seen: HashSet::new() })
+    }
+
+    fn read(&mut self) -> Result<Option<Query>> {
+        match &mut self.source {
+            Source::Vectors { file, name, next } => {
+                if *next == file.n_rows() {
+                    return Ok(None);
+                }
+                let mut vector = vec![0.0; file.dim()];
+                file.read(*next, &mut vector)?;
+                let place = Place::record(name.clone(), format!("vector {next}"));
+                let id = next.to_string();
+                *next += 1;
+                Ok(Some(Query {
+                    id,
+                    text: String::new(),
+                    vector: Some(vector),
+                    filter: None,
+                    place,
+                }))
+            }
+            Source::Lines { lines, file, format } => {
+                // The line borrows the reader, and so does a number: take a copy first.
+                let Some(line) = lines.next()?.map(str::to_owned) else { return Ok(None) };
+                let number = lines.number();
+                let place = Place::record(file.clone(), format!("line {number}"));
+                let format = *format.get_or_insert_with(|| TextFormat::of(&line));
+                parse(format, &line, number, place).map(Some)
+            }
+        }
+    }
+}
+
+impl Iterator for QueryReader {
+    type Item = Result<Query>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let query = match self.read() {
+            Ok(query) => query?,
+            Err(e) => return Some(Err(e)),
+        };
+        if !self.seen.insert(query.id.clone()) {
+            return Some(Err(Error::input(
+                query.place,
+                format!("the query id '{}' comes twice: give each query an id of its own", query.id),
+            )));
+        }
+        Some(Ok(query))
+    }
+}
+
+impl TextFormat {
+    fn of(line: &str) -> Self {
+        if line.trim_start().starts_with('{') {
+            Self::Jsonl
+        } else if line.matches('\t').count() == 1 {
+            Self::Tabs
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+fn parse(format: TextFormat, line: &str, number: u64, place: Place) -> Result<Query> {
+    let mut query =
+        Query { id: number.to_string(), text: String::new(), vector: None, filter: None, place };
+    match format {
+        TextFormat::Plain => query.text = line.to_owned(),
+        TextFormat::Tabs => {
+            let (id, text) = line.split_once('\t').ok_or_else(|| {
+                Error::input(query.place.clone(), "no tab: lines are `id <tab> text` in this file")
+            })?;
+            query.id = id.trim().to_owned();
+            query.text = text.to_owned();
+        }
+        TextFormat::Jsonl => parse_object(line, &mut query)?,
+    }
+    if query.id.is_empty() {
+        return Err(Error::input(query.place.field("id"), "the id is empty"));
+    }
+    if query.vector.is_none() && query.text.trim().is_empty() {
+        return Err(Error::input(query.place.field("text"), "the query has no text"));
+    }
+    Ok(query)
+}
+
+fn parse_object(line: &str, query: &mut Query) -> Result<()> {
+    let place = query.place.clone();
+    let value: Value = serde_json::from_str(line)
+        .map_err(|e| Error::input(place.clone(), format!("not valid JSON ({e})")))?;
+    let Value::Object(object) = value else {
+        return Err(Error::input(place, "not a JSON object: a line is {\"_id\": .., \"text\": ..}"));
+    };
+    let find = |names: &[&'static str]| {
+        names.iter().find_map(|&name| object.get(name).map(|value| (name, value)))
+    };
+    let wrong = |field: &str, wanted: &str, got: &Value| {
+        Error::input(place.clone().field(field), format!("{wanted} is expected, not {}", kind(got)))
+    };
+    match find(&ID_FIELDS) {
+        None => {}
+        Some((_, Value::String(id))) => query.id = id.trim().to_owned(),
+        Some((_, Value::Number(id))) if !id.is_f64() => query.id = id.to_string(),
+        Some((name, other)) => return Err(wrong(name, "text or an integer", other)),
+    }
+    match find(&TEXT_FIELDS) {
+        Some((_, Value::String(text))) => query.text = text.clone(),
+        Some((name, other)) => return Err(wrong(name, "text", other)),
+        None if object.contains_key("vector") => {}
+        None => {
+            let have: Vec<&str> = object.keys().map(String::as_str).collect();
+            return Err(Error::input(
+                place,
+                format!("no field 'text', 'query' or 'question'; it has {}", have.join(", ")),
+            ));
+        }
+    }
+    match object.get("filter") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(filter)) => query.filter = Some(filter.clone()),
+        Some(other) => return Err(wrong("filter", "text", other)),
+    }
+    match object.get("vector") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(values)) => {
+            let vector: Option<Vec<f32>> =
+                values.iter().map(|v| v.as_f64().map(|v| v as f32)).collect();
+            query.vector = Some(vector.ok_or_else(|| {
+                Error::input(place.clone().field("vector"), "the vector holds something that is no number")
+            })?);
+        }
+        Some(other) => return Err(wrong("vector", "an array of numbers", other)),
+    }
+    Ok(())
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
