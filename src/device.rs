@@ -23,7 +23,9 @@ impl Device {
             _ if name.strip_prefix("cuda:").is_some_and(|n| n.parse::<u32>().is_ok()) => {
                 Err(no_cuda(name))
             }
-            _ => Err(Error::usage(format!("no device is called '{name}': use auto, cpu or cuda:N"))),
+            _ => {
+                Err(Error::usage(format!("no device is called '{name}': use auto, cpu or cuda:N")))
+            }
         }
     }
 

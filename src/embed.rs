@@ -2,6 +2,7 @@
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::model::ModelFolder;
 use crate::model::encoder::Encoder;
 use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
 use crate::model::tokenize::{Sequence, Tokenizer};
@@ -46,6 +47,24 @@ pub enum Normalize {
 }
 
 impl Embedder {
+    /// Opens a model that was found or fetched; what the manifest says of it wins over its folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedder::open`].
+    pub fn open_model(folder: &ModelFolder, normalize: Normalize, device: &Device) -> Result<Self> {
+        let known = folder.spec.as_ref().and_then(|spec| {
+            Some(EmbedConfig {
+                pooling: spec.pooling?,
+                normalize: spec.normalize,
+                max_tokens: spec.max_tokens,
+                query_prompt: spec.query_prompt.clone().unwrap_or_default(),
+                passage_prompt: String::new(),
+            })
+        });
+        Self::open(&folder.path, known, normalize, device)
+    }
+
     /// Opens the model in `folder`. `known` overrides what the folder says of pooling, length and
     /// prompts, for models whose manifest entry states them.
     ///

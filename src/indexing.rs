@@ -287,7 +287,9 @@ impl Run<'_> {
             self.seen.insert(seq);
             *if replaces { &mut self.report.updated } else { &mut self.report.added } += 1;
         }
-        if self.writer.n_pending_rows() >= COMMIT_ROWS || self.committed_at.elapsed() >= COMMIT_AFTER {
+        if self.writer.n_pending_rows() >= COMMIT_ROWS
+            || self.committed_at.elapsed() >= COMMIT_AFTER
+        {
             self.writer.commit()?;
             self.committed_at = Instant::now();
         }

@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod chunk;
 pub mod compare;
+pub mod config;
 pub mod device;
 pub mod embed;
 pub mod error;

@@ -5,6 +5,7 @@ use crate::lines::Lines;
 use crate::vectors::{VectorFile, VectorFormat};
 use serde_json::Value;
 use std::collections::HashSet;
+use std::io::Read;
 use std::path::Path;
 
 /// The longest line of a query file, in bytes.
@@ -63,11 +64,21 @@ impl QueryReader {
         let source = if let Some(format) = VectorFormat::of_path(path) {
             Source::Vectors { file: VectorFile::open(path, Some(format))?, name, next: 0 }
         } else if name == "-" {
-            let file = "<stdin>".to_owned();
-            Source::Lines { lines: Lines::new(std::io::stdin(), &file, MAX_LINE)?, file, format: None }
+            return Self::from_reader(std::io::stdin(), "<stdin>");
         } else {
             Source::Lines { lines: Lines::open(path, MAX_LINE)?, file: name, format: None }
         };
+        Ok(Self { source, seen: HashSet::new() })
+    }
+
+    /// Reads queries as text from any reader; `name` is its name in messages.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where the first bytes cannot be read.
+    pub fn from_reader(reader: impl Read + 'static, name: &str) -> Result<Self> {
+        let lines = Lines::new(reader, name, MAX_LINE)?;
+        let source = Source::Lines { lines, file: name.to_owned(), format: None };
         Ok(Self { source, seen: HashSet::new() })
     }
 
@@ -113,7 +124,10 @@ impl Iterator for QueryReader {
         if !self.seen.insert(query.id.clone()) {
             return Some(Err(Error::input(
                 query.place,
-                format!("the query id '{}' comes twice: give each query an id of its own", query.id),
+                format!(
+                    "the query id '{}' comes twice: give each query an id of its own",
+                    query.id
+                ),
             )));
         }
         Some(Ok(query))
@@ -160,7 +174,10 @@ fn parse_object(line: &str, query: &mut Query) -> Result<()> {
     let value: Value = serde_json::from_str(line)
         .map_err(|e| Error::input(place.clone(), format!("not valid JSON ({e})")))?;
     let Value::Object(object) = value else {
-        return Err(Error::input(place, "not a JSON object: a line is {\"_id\": .., \"text\": ..}"));
+        return Err(Error::input(
+            place,
+            "not a JSON object: a line is {\"_id\": .., \"text\": ..}",
+        ));
     };
     let find = |names: &[&'static str]| {
         names.iter().find_map(|&name| object.get(name).map(|value| (name, value)))
@@ -197,7 +214,10 @@ fn parse_object(line: &str, query: &mut Query) -> Result<()> {
             let vector: Option<Vec<f32>> =
                 values.iter().map(|v| v.as_f64().map(|v| v as f32)).collect();
             query.vector = Some(vector.ok_or_else(|| {
-                Error::input(place.clone().field("vector"), "the vector holds something that is no number")
+                Error::input(
+                    place.clone().field("vector"),
+                    "the vector holds something that is no number",
+                )
             })?);
         }
         Some(other) => return Err(wrong("vector", "an array of numbers", other)),

@@ -101,7 +101,9 @@ impl Reranker {
         let tokenizer = Tokenizer::open(folder)?;
         let max_tokens = max_tokens.min(config.max_positions);
         if max_tokens < tokenizer.n_special_pair() + 2 * WINDOW_OVERLAP + 2 {
-            return Err(unusable(&format!("{max_tokens} tokens leave no room for a pair of texts")));
+            return Err(unusable(&format!(
+                "{max_tokens} tokens leave no room for a pair of texts"
+            )));
         }
         Ok(Self { tokenizer, encoder: Encoder::open(folder, &config, device)?, head, max_tokens })
     }

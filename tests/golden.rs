@@ -38,8 +38,7 @@ fn ids(value: &Value) -> Vec<u32> {
 
 fn assert_close(got: &[f32], expected: &[f32], bound: f32, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
-    let worst =
-        got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    let worst = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
     assert!(worst <= bound, "{what}: off by {worst}, allowed {bound}");
 }
 
@@ -62,7 +61,8 @@ fn minilm_tokens_equal_those_of_sentence_transformers() {
 fn minilm_vectors_equal_those_of_sentence_transformers() {
     let folder = golden().join("embeddings");
     let embedder =
-        Embedder::open(&crate::support::minilm(), None, Normalize::AsConfigured, &Device::Cpu).unwrap();
+        Embedder::open(&crate::support::minilm(), None, Normalize::AsConfigured, &Device::Cpu)
+            .unwrap();
     let texts = texts(&folder.join("texts.jsonl"));
     let expected = matrix(&folder.join("minilm.npy"));
     let batch = embedder.embed(&texts, Role::Passage).unwrap();
@@ -86,8 +86,7 @@ fn small_models_of_every_layout_equal_sentence_transformers() {
     let texts = texts(&folder.join("texts.jsonl"));
     for name in ["bge-like", "e5-like", "tinybert-like", "l12-like"] {
         let model = folder.join(name);
-        let embedder =
-            Embedder::open(&model, None, Normalize::AsConfigured, &Device::Cpu).unwrap();
+        let embedder = Embedder::open(&model, None, Normalize::AsConfigured, &Device::Cpu).unwrap();
         for (role, file) in
             [(Role::Query, "expected_query.npy"), (Role::Passage, "expected_passage.npy")]
         {
@@ -208,9 +207,9 @@ fn vector_files_we_write_equal_those_of_the_tools() {
         (VectorFormat::Faiss, "small_ip.faiss"),
     ] {
         let path = dir.path().join(format!("ours.{}", format.name()));
-        let mut writer = VectorWriter::create(&path, format, 37, 8).unwrap();
+        let mut writer = VectorWriter::create(&path, format, 8).unwrap();
         expected.iter().for_each(|row| writer.push(row).unwrap());
-        writer.finish().unwrap();
+        assert_eq!(writer.finish().unwrap(), 37);
         assert_eq!(matrix(&path), expected, "{format:?}");
         let (ours, theirs) = (std::fs::read(&path), std::fs::read(folder.join(theirs)));
         assert_eq!(ours.unwrap(), theirs.unwrap(), "{format:?}");

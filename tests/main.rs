@@ -3,5 +3,6 @@
 
 mod eval;
 mod golden;
+mod models;
 mod parity;
 mod support;

@@ -1,7 +1,7 @@
 //! The unfinished output of a batch.
 
-use super::output::{OutputFormat, convert};
 use super::Answer;
+use super::output::{OutputFormat, convert};
 use crate::error::{Error, Place, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};

@@ -85,8 +85,7 @@ pub fn evaluate(
     options: &EvalOptions,
     progress: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<EvalReport> {
-    let judged: Vec<&Query> =
-        queries.iter().filter(|q| judgments.get(&q.id).is_some()).collect();
+    let judged: Vec<&Query> = queries.iter().filter(|q| judgments.get(&q.id).is_some()).collect();
     if judged.is_empty() {
         return Err(Error::usage(format!(
             "none of the {} queries has judgments: do the two files belong together?",
@@ -119,13 +118,20 @@ pub fn evaluate(
         .chain(options.rerank_depths.iter().map(|d| format!("reranked, top {d}")));
     for ((name, run), times) in labels.zip(runs).zip(times) {
         let evaluation = measures::evaluate(&run, judgments, &options.measures, &options.judging)?;
-        systems.push(SystemEval { name, evaluation, run, latency: latency(times), against_first: None });
+        systems.push(SystemEval {
+            name,
+            evaluation,
+            run,
+            latency: latency(times),
+            against_first: None,
+        });
     }
     if let Some((first, rest)) = systems.split_first_mut()
         && let Some(&measure) = options.measures.first()
     {
         for system in rest {
-            let values = first.evaluation.values_of(measure).zip(system.evaluation.values_of(measure));
+            let values =
+                first.evaluation.values_of(measure).zip(system.evaluation.values_of(measure));
             if let Some((baseline, values)) = values {
                 let options = SignificanceOptions::default();
                 system.against_first = Some(compare_paired(&baseline, &values, &options)?);
@@ -155,8 +161,7 @@ fn answer(
     loop {
         let search = SearchOptions { k, rerank_depth: None, ..options.search.clone() };
         let mut timings = Timings::default();
-        let found =
-            searcher.retrieve(&[input], &search, &mut timings)?.pop().unwrap_or_default();
+        let found = searcher.retrieve(&[input], &search, &mut timings)?.pop().unwrap_or_default();
         let n_documents = rank_documents(
             found.candidates.iter().map(|c| (names.get(c.row).1, f64::from(c.score))),
         )

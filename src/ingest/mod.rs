@@ -1,6 +1,89 @@
 //! Files to documents: one file a format, one [`Document`] a record.
+//!
+//! [`open`] takes files, folders and `-` for standard input, checks all of them at once, and
+//! gives a [`Reader`], an iterator of documents:
+//!
+//! ```no_run
+//! use warpseek::ingest::{self, ReadOptions};
+//!
+//! # fn main() -> warpseek::error::Result<()> {
+//! for document in ingest::open(&["papers.jsonl.gz".into()], &ReadOptions::default())? {
+//!     let document = document?;
+//!     // chunk, embed, store
+//! #   drop(document);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which field is what
+//!
+//! The first record (or the header, or the schema) of each file decides, in this order:
+//!
+//! | layout | recognised by | id, `doc_id` | text | title |
+//! | --- | --- | --- | --- | --- |
+//! | BEIR | `_id`, `text` | `_id` | `text` | `title`, embedded |
+//! | chunked papers | `id`, `chunk-id`, `chunk` | `<id>-<chunk-id>`, `<id>` | `chunk` | `title`, not embedded |
+//! | any other | a name of [`FieldMap`]'s lists | the field | the field | the field, embedded |
+//!
+//! What became the id, the text or the title is not repeated in the metadata; everything else is
+//! kept there, in the order of the record. In BEIR's layout an object named `metadata` is poured
+//! out: its fields stand beside the others, as `metadata.<name>` where that name is taken.
+//! A file without any id field gets the ids `<path>:<number of the record>`.
+//!
+//! # Memory
+//!
+//! Nothing allocates more than a small multiple of [`ReadOptions::max_record_bytes`] for a record,
+//! whatever a file declares. Parquet is decoded page by page, and a page may hold many records:
+//! its limits are 256 MiB a page and 1 GiB for the open pages of all columns.
+
+mod csv;
+mod fields;
+mod html;
+mod json;
+mod jsonl;
+mod markdown;
+mod parquet;
+mod reader;
+mod source;
+mod stream;
+mod text;
 
 use serde_json::{Map, Value};
+
+pub use fields::FieldMap;
+pub use reader::{Progress, Reader, open, read_stream};
+pub use source::{Format, SkippedFile};
+
+/// The bound on one record where nothing else is asked for: 16 MiB.
+pub const DEFAULT_MAX_RECORD_BYTES: u64 = 16 << 20;
+
+/// The longest id, in bytes of UTF-8.
+pub const MAX_ID_BYTES: usize = 512;
+
+/// How input is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadOptions {
+    /// The format of every input. `None` goes by the file's name, and takes standard input for
+    /// JSON lines. With a format, every file of a folder is read, whatever its name.
+    pub format: Option<Format>,
+    /// Which field is the id, the text, the title. Text, Markdown and HTML files have no fields
+    /// and are not concerned.
+    pub fields: FieldMap,
+    /// The longest record (a line, a row, a text file) in bytes after decompression, at least 1.
+    /// A longer one is an error, and reading goes on behind it.
+    pub max_record_bytes: u64,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            format: None,
+            fields: FieldMap::default(),
+            max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
+        }
+    }
+}
 
 /// One record of the input, before chunking.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,4 +116,29 @@ pub enum Shape {
     Prose,
     /// Markdown: cut on heading, block and sentence borders.
     Markdown,
+}
+
+/// A name from the input, fit for a message: shortened, without control characters.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut shown: String = name
+        .chars()
+        .take(LONGEST)
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    if name.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// A number of bytes for a message: `16 MiB`, `300 bytes`.
+fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    for (unit, name) in UNITS {
+        if bytes >= unit && bytes.is_multiple_of(unit) {
+            return format!("{} {name}", bytes / unit);
+        }
+    }
+    format!("{bytes} bytes")
 }

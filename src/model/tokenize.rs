@@ -152,7 +152,8 @@ impl Template {
 
     /// Reads the template off an encoding of one-token texts.
     fn of(encoding: &tokenizers::Encoding) -> Option<Self> {
-        let special: Vec<bool> = encoding.get_special_tokens_mask().iter().map(|&m| m == 1).collect();
+        let special: Vec<bool> =
+            encoding.get_special_tokens_mask().iter().map(|&m| m == 1).collect();
         let first = special.iter().position(|s| !s)?;
         let last = special.iter().rposition(|s| !s)?;
         let ids = encoding.get_ids();

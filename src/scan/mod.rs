@@ -3,6 +3,7 @@
 //! The contract: [`Scanner::top_k`] returns what [`order::naive_top_k`] returns, bit for bit, at any
 //! instruction set, thread count and batch size.
 
+pub mod audit;
 mod cpu;
 pub mod order;
 

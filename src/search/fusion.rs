@@ -38,7 +38,9 @@ pub fn mmr(
 ) -> Vec<(u32, f32)> {
     let vectors: Vec<Vec<f32>> = ranked
         .iter()
-        .map(|&(row, _)| matrix.row(row as usize).map(HalfFloatSliceExt::to_f32_vec).unwrap_or_default())
+        .map(|&(row, _)| {
+            matrix.row(row as usize).map(HalfFloatSliceExt::to_f32_vec).unwrap_or_default()
+        })
         .collect();
     let relevance: Vec<f32> = ranked
         .iter()
@@ -80,7 +82,10 @@ mod tests {
         let rows: Vec<u32> = fused.iter().map(|f| f.0).collect();
         assert_eq!(rows, [3, 7, 8, 9]);
         assert!((fused[0].1 - (1.0 / 62.0 + 1.0 / 61.0)).abs() < 1e-7);
-        assert_eq!(reciprocal_rank_fusion(&[&[5], &[2]]).iter().map(|f| f.0).collect::<Vec<_>>(), [2, 5]);
+        assert_eq!(
+            reciprocal_rank_fusion(&[&[5], &[2]]).iter().map(|f| f.0).collect::<Vec<_>>(),
+            [2, 5]
+        );
     }
 
     #[test]

@@ -173,7 +173,10 @@ impl Searcher {
             hits,
             matched_rows: found.matched_rows,
             total_rows: self.index.live().count(),
-            reranker: options.rerank_depth.and(self.reranker.as_ref()).map(|(name, _)| name.clone()),
+            reranker: options
+                .rerank_depth
+                .and(self.reranker.as_ref())
+                .map(|(name, _)| name.clone()),
             took_ms: timings,
             warnings: found.warnings,
         })
@@ -193,8 +196,7 @@ impl Searcher {
     ) -> Result<Vec<Retrieved>> {
         self.check(queries, options)?;
         let mut warnings = vec![Vec::new(); queries.len()];
-        let vectors =
-            timed(&mut timings.embed, || self.query_vectors(queries, &mut warnings))?;
+        let vectors = timed(&mut timings.embed, || self.query_vectors(queries, &mut warnings))?;
         let batch = QueryBatch::new(&vectors, self.index.manifest().dim)?;
         let mask = timed(&mut timings.filter, || self.mask(options.filter.as_ref()))?;
         let matched_rows = mask.as_ref().map_or(self.index.n_rows(), RowMask::count);
@@ -360,8 +362,7 @@ impl Searcher {
         // What is left over after fusion and diversification must still be `depth` rows.
         let pool = if options.mmr.is_some() { (4 * depth).max(50) } else { depth };
         let list = if options.hybrid { (2 * pool).max(100) } else { pool };
-        let dense =
-            timed(&mut timings.scan, || self.scanner.top_k(&matrix, batch, list, mask))?;
+        let dense = timed(&mut timings.scan, || self.scanner.top_k(&matrix, batch, list, mask))?;
         timed(&mut timings.fuse, || {
             let stride = batch.padded().len() / batch.len().max(1);
             let mut rankings = Vec::with_capacity(queries.len());

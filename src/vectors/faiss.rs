@@ -14,7 +14,8 @@ const HEADER_LEN: usize = 45;
 pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
     let letters = bytes.get(..4).ok_or("the file is too short for a FAISS index")?;
     if !matches!(letters, b"IxFI" | b"IxF2" | b"IxFl") {
-        let name: String = letters.iter().map(|b| char::from(*b).escape_default().to_string()).collect();
+        let name: String =
+            letters.iter().map(|b| char::from(*b).escape_default().to_string()).collect();
         return Err(format!(
             "a FAISS index of type '{name}' cannot be imported, only IndexFlat can: write one with \
              faiss.write_index(faiss.IndexFlatIP(...))"
@@ -27,7 +28,9 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
         METRIC_INNER_PRODUCT => Metric::InnerProduct,
         METRIC_L2 => Metric::L2,
         other => {
-            return Err(format!("the FAISS metric {other} is not supported; inner product and L2 are"));
+            return Err(format!(
+                "the FAISS metric {other} is not supported; inner product and L2 are"
+            ));
         }
     };
     let count = u64_at(bytes, 37).ok_or_else(short)?;

@@ -46,7 +46,9 @@ impl VectorFormat {
     /// [`Error::Usage`] for an unknown name.
     pub fn named(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|f| f.name() == name).ok_or_else(|| {
-            Error::usage(format!("no vector format is called '{name}': use npy, fvecs, fbin or faiss"))
+            Error::usage(format!(
+                "no vector format is called '{name}': use npy, fvecs, fbin or faiss"
+            ))
         })
     }
 

@@ -11,7 +11,10 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
     }
     let short = "the header is cut off";
     let (length, start): (usize, usize) = match bytes.get(6).ok_or(short)? {
-        1 => (bytes.get(8..10).ok_or(short).map(|b| usize::from(b[0]) | usize::from(b[1]) << 8)?, 10),
+        1 => (
+            bytes.get(8..10).ok_or(short).map(|b| usize::from(b[0]) | usize::from(b[1]) << 8)?,
+            10,
+        ),
         2 | 3 => (super::u32_at(bytes, 8).ok_or(short)? as usize, 12),
         other => return Err(format!("npy version {other} is not known")),
     };
@@ -55,13 +58,14 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
     Ok(layout)
 }
 
-/// The header of version 1 for a C-ordered float32 array, padded so that the data is 64-byte
-/// aligned.
+/// The length of the headers we write: enough for any shape, and a multiple of 64.
+const WRITTEN_LEN: usize = 128;
+
+/// The header of version 1 for a C-ordered float32 array, always [`WRITTEN_LEN`] bytes long.
 pub(super) fn header(n_rows: usize, dim: usize) -> Vec<u8> {
     let mut text =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n_rows}, {dim}), }}");
-    let padded = (10 + text.len() + 1).next_multiple_of(64);
-    text.push_str(&" ".repeat(padded - 10 - text.len() - 1));
+    text.push_str(&" ".repeat(WRITTEN_LEN - 10 - text.len() - 1));
     text.push('\n');
     let mut bytes = MAGIC.to_vec();
     bytes.extend([1, 0]);

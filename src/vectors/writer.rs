@@ -2,7 +2,7 @@
 
 use super::{VectorFormat, faiss, npy};
 use crate::error::{Error, Result};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -13,55 +13,46 @@ pub struct VectorWriter {
     out: BufWriter<NamedTempFile>,
     format: VectorFormat,
     dim: usize,
-    left: usize,
+    n_rows: usize,
 }
 
 impl VectorWriter {
-    /// Starts a file of `n_rows` vectors of `dim` dimensions.
+    /// Starts a file of vectors of `dim` dimensions.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the folder cannot be written, [`Error::Usage`] for sizes the format cannot
-    /// state.
-    pub fn create(path: &Path, format: VectorFormat, n_rows: usize, dim: usize) -> Result<Self> {
-        let fits = i32::try_from(dim).is_ok()
-            && (format != VectorFormat::Fbin || u32::try_from(n_rows).is_ok());
-        if !fits {
-            return Err(Error::usage(format!(
-                "{n_rows} vectors of {dim} dimensions are too many for the format {}",
-                format.name()
-            )));
+    /// [`Error::Io`] where the folder cannot be written, [`Error::Usage`] for a dimension that the
+    /// formats cannot state.
+    pub fn create(path: &Path, format: VectorFormat, dim: usize) -> Result<Self> {
+        if i32::try_from(dim).is_err() {
+            return Err(Error::usage(format!("{dim} dimensions are too many for a vector file")));
         }
         let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = NamedTempFile::new_in(dir).map_err(Error::io("create a file in", dir))?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        let header = match format {
-            VectorFormat::Npy => npy::header(n_rows, dim),
-            VectorFormat::Fvecs => Vec::new(),
-            VectorFormat::Fbin => {
-                [(n_rows as u32).to_le_bytes(), (dim as u32).to_le_bytes()].concat()
-            }
-            VectorFormat::Faiss => faiss::header(n_rows, dim),
-        };
-        out.write_all(&header).map_err(Error::io("write", path))?;
-        Ok(Self { path: path.to_path_buf(), out, format, dim, left: n_rows })
+        let out = BufWriter::with_capacity(1 << 20, file);
+        let mut this = Self { path: path.to_path_buf(), out, format, dim, n_rows: 0 };
+        // Holds the place of the final one, which is as long.
+        let header = this.header();
+        this.out.write_all(&header).map_err(Error::io("write", path))?;
+        Ok(this)
     }
 
     /// Writes the next vector, `[dim]`.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], or [`Error::Usage`] where the length differs or there are too many.
+    /// [`Error::Io`], or [`Error::Usage`] where the length differs or the format is full.
     pub fn push(&mut self, vector: &[f32]) -> Result<()> {
-        if vector.len() != self.dim || self.left == 0 {
+        let full = self.format == VectorFormat::Fbin && self.n_rows == u32::MAX as usize;
+        if vector.len() != self.dim || full {
             return Err(Error::usage(format!(
-                "a vector of {} dimensions does not fit a file of {} with {} left",
+                "a vector of {} dimensions does not fit a file of {} dimensions with {} vectors",
                 vector.len(),
                 self.dim,
-                self.left
+                self.n_rows
             )));
         }
-        self.left -= 1;
+        self.n_rows += 1;
         let mut bytes = Vec::with_capacity(4 + 4 * vector.len());
         if self.format == VectorFormat::Fvecs {
             bytes.extend((self.dim as i32).to_le_bytes());
@@ -70,19 +61,31 @@ impl VectorWriter {
         self.out.write_all(&bytes).map_err(Error::io("write", &self.path))
     }
 
-    /// Puts the file in its place.
+    /// Writes the count into the header and puts the file in its place. Returns the count.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], or [`Error::Usage`] where vectors are missing.
-    pub fn finish(self) -> Result<()> {
-        if self.left > 0 {
-            return Err(Error::usage(format!("{} vectors are missing", self.left)));
-        }
+    /// [`Error::Io`].
+    pub fn finish(self) -> Result<usize> {
+        let header = self.header();
         let failed = || Error::io("write", &self.path);
-        let file = self.out.into_inner().map_err(|e| failed()(e.into_error()))?;
-        file.as_file().sync_all().map_err(failed())?;
+        let mut file = self.out.into_inner().map_err(|e| failed()(e.into_error()))?;
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(&header))
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(failed())?;
         file.persist(&self.path).map_err(|e| failed()(e.error))?;
-        Ok(())
+        Ok(self.n_rows)
+    }
+
+    fn header(&self) -> Vec<u8> {
+        match self.format {
+            VectorFormat::Npy => npy::header(self.n_rows, self.dim),
+            VectorFormat::Fvecs => Vec::new(),
+            VectorFormat::Fbin => {
+                [(self.n_rows as u32).to_le_bytes(), (self.dim as u32).to_le_bytes()].concat()
+            }
+            VectorFormat::Faiss => faiss::header(self.n_rows, self.dim),
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! What a BERT-family model folder says of itself.
 
 use crate::error::{Error, Result};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The shape of a BERT encoder, from `config.json`.
@@ -42,7 +42,8 @@ pub enum Activation {
 }
 
 /// How token vectors become one text vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// The mean over all tokens.
     Mean,
@@ -187,7 +188,9 @@ impl EmbedConfig {
         for module in &modules {
             match module.kind.rsplit('.').next().unwrap_or_default() {
                 "Transformer" => {}
-                "Pooling" => pooling = read_pooling(&folder.join(&module.path).join("config.json"))?,
+                "Pooling" => {
+                    pooling = read_pooling(&folder.join(&module.path).join("config.json"))?
+                }
                 "Normalize" => normalize = true,
                 other => {
                     return Err(unusable(
@@ -210,7 +213,10 @@ impl EmbedConfig {
             read_json(&folder.join("config_sentence_transformers.json"))?.unwrap_or_default();
         let mut prompts = prompts.prompts.unwrap_or_default();
         let mut prompt = |names: &[&str]| {
-            names.iter().find_map(|n| prompts.remove(*n).filter(|p| !p.is_empty())).unwrap_or_default()
+            names
+                .iter()
+                .find_map(|n| prompts.remove(*n).filter(|p| !p.is_empty()))
+                .unwrap_or_default()
         };
         Ok(Self {
             pooling,
@@ -223,8 +229,9 @@ impl EmbedConfig {
 }
 
 fn read_pooling(path: &Path) -> Result<Pooling> {
-    let file: PoolingFile = read_json(path)?
-        .ok_or_else(|| unusable(path, "the file is missing, and modules.json names it".to_owned()))?;
+    let file: PoolingFile = read_json(path)?.ok_or_else(|| {
+        unusable(path, "the file is missing, and modules.json names it".to_owned())
+    })?;
     let flags = [
         ("cls", file.pooling_mode_cls_token),
         ("mean", file.pooling_mode_mean_tokens),

@@ -193,7 +193,8 @@ fn layer_norm<const FMA: bool>(x: &mut [f32], weight: &[f32], bias: &[f32], eps:
 fn softmax<const FMA: bool>(x: &mut [f32], scale: f32) {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
-    let mut max = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+    let mut max =
+        chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
     for chunk in chunks {
         for j in 0..LANES {
             lanes[j] = if chunk[j] > lanes[j] { chunk[j] } else { lanes[j] };
@@ -305,7 +306,8 @@ mod tests {
                 let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n as f64;
                 let var = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n as f64;
                 for i in 0..n {
-                    let expected = (f64::from(x[i]) - mean) / (var + 1e-12).sqrt() * f64::from(w[i])
+                    let expected = (f64::from(x[i]) - mean) / (var + 1e-12).sqrt()
+                        * f64::from(w[i])
                         + f64::from(b[i]);
                     assert!((f64::from(got[i]) - expected).abs() < 1e-4, "{name}, n {n}, {i}");
                 }

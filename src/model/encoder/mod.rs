@@ -47,7 +47,9 @@ impl Encoder {
         };
         let weights = Weights::open(folder)?;
         match device {
-            Device::Cpu if !reference => Ok(Self::Packed(Box::new(PackedBert::new(&weights, config)?))),
+            Device::Cpu if !reference => {
+                Ok(Self::Packed(Box::new(PackedBert::new(&weights, config)?)))
+            }
             Device::Cpu => Ok(Self::Reference(Box::new(ReferenceBert::new(&weights, config)?))),
         }
     }
@@ -100,6 +102,37 @@ impl Encoder {
             Self::Reference(bert) => bert.forward(sequences, n_out, finish),
         }
     }
+}
+
+/// The CPU features that the encoder or the scan can use and this CPU has, for messages.
+pub fn cpu_features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        macro_rules! look_for {
+            ($($feature:tt),*) => {
+                $(if is_x86_feature_detected!($feature) {
+                    found.push($feature);
+                })*
+            };
+        }
+        look_for!(
+            "avx2",
+            "fma",
+            "f16c",
+            "avxvnni",
+            "avx512f",
+            "avx512bw",
+            "avx512vl",
+            "avx512vnni",
+            "avx512bf16",
+            "avx512fp16"
+        );
+    }
+    if found.is_empty() {
+        found.push("no vector extension that is used");
+    }
+    found
 }
 
 /// The numbers of `sequences`, longest first, cut into groups of at most about `max_tokens`.

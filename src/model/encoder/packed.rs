@@ -103,11 +103,14 @@ impl PackedBert {
         };
         Ok(Self {
             words: get("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?,
-            positions: get("embeddings.position_embeddings.weight", &[config.max_positions, hidden])?,
-            token_types: get("embeddings.token_type_embeddings.weight", &[
-                config.n_token_types,
-                hidden,
-            ])?,
+            positions: get(
+                "embeddings.position_embeddings.weight",
+                &[config.max_positions, hidden],
+            )?,
+            token_types: get(
+                "embeddings.token_type_embeddings.weight",
+                &[config.n_token_types, hidden],
+            )?,
             norm: norm("embeddings.LayerNorm")?,
             layers: (0..config.n_layers).map(layer).collect::<Result<_>>()?,
             config: config.clone(),
@@ -194,7 +197,8 @@ impl PackedBert {
             for (position, (&id, row)) in sequence.ids.iter().zip(&mut rows).enumerate() {
                 let token_type = usize::from(position >= sequence.second_from);
                 let token_type = token_type.min(self.config.n_token_types - 1);
-                let row_of = |table: &'_ [f32], i: usize| i * hidden..((i + 1) * hidden).min(table.len());
+                let row_of =
+                    |table: &'_ [f32], i: usize| i * hidden..((i + 1) * hidden).min(table.len());
                 let word = &self.words[row_of(&self.words, id as usize)];
                 let place = &self.positions[row_of(&self.positions, position)];
                 let kind = &self.token_types[row_of(&self.token_types, token_type)];
@@ -290,7 +294,8 @@ struct Product<'a> {
 impl Product<'_> {
     fn run(self) {
         let [m, n, k] = self.shape;
-        let last = |rows: usize, cols: usize, rs: usize, cs: usize| (rows - 1) * rs + (cols - 1) * cs;
+        let last =
+            |rows: usize, cols: usize, rs: usize, cs: usize| (rows - 1) * rs + (cols - 1) * cs;
         assert!(m > 0 && n > 0 && k > 0, "empty matrix product");
         assert!(last(m, k, self.left.1, self.left.2) < self.left.0.len());
         assert!(last(k, n, self.right.1, self.right.2) < self.right.0.len());

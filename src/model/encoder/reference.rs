@@ -46,7 +46,8 @@ impl ReferenceBert {
         };
         let builder = weights.builder().pp(weights.prefix().trim_end_matches('.'));
         let device = builder.device().clone();
-        let model = BertModel::load(builder, &candle_config).map_err(Error::compute("the weights"))?;
+        let model =
+            BertModel::load(builder, &candle_config).map_err(Error::compute("the weights"))?;
         Ok(Self { config: config.clone(), model, device })
     }
 

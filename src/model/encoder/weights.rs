@@ -32,7 +32,11 @@ impl Weights {
         // SAFETY: the file was checked to exist and is only read; model files are replaced by rename,
         // never written in place, by everything that warpseek does with them.
         let builder = unsafe {
-            VarBuilder::from_mmaped_safetensors(std::slice::from_ref(&path), DType::F32, &Device::Cpu)
+            VarBuilder::from_mmaped_safetensors(
+                std::slice::from_ref(&path),
+                DType::F32,
+                &Device::Cpu,
+            )
         }
         .map_err(|e| unusable(&path, format!("no valid safetensors file ({e}); fetch it again")))?;
         Ok(Self { path, builder })
@@ -55,13 +59,14 @@ impl Weights {
         if tensor.dims() != shape {
             return Err(unusable(
                 &self.path,
-                format!("the tensor '{name}' has shape {:?}, config.json says {shape:?}", tensor.dims()),
+                format!(
+                    "the tensor '{name}' has shape {:?}, config.json says {shape:?}",
+                    tensor.dims()
+                ),
             ));
         }
-        let values: Vec<f32> = tensor
-            .flatten_all()
-            .and_then(|t| t.to_vec1())
-            .map_err(|e| self.failed(name, &e))?;
+        let values: Vec<f32> =
+            tensor.flatten_all().and_then(|t| t.to_vec1()).map_err(|e| self.failed(name, &e))?;
         if values.iter().all(|v| v.is_finite()) {
             return Ok(values);
         }

@@ -1,0 +1,180 @@
+//! What commands share: settings, models, and how to open an index with them.
+
+use super::{GlobalArgs, interrupt, term};
+use indicatif::ProgressBar;
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::path::Path;
+use warpseek::config::Settings;
+use warpseek::device::Device;
+use warpseek::embed::{Embedder, Normalize};
+use warpseek::error::{Error, Result};
+use warpseek::model::{FetchEvent, ModelFolder, ModelKind, Models};
+use warpseek::rerank::Reranker;
+use warpseek::scan::Scanner;
+use warpseek::search::Searcher;
+use warpseek::store::{Index, ModelStamp};
+
+/// The embedding model of new indexes.
+pub(super) const DEFAULT_MODEL: &str = "all-MiniLM-L6-v2";
+
+/// Everything a command needs beside its own arguments.
+pub(super) struct Context {
+    pub(super) settings: Settings,
+    pub(super) models: Models,
+    pub(super) device: Device,
+    pub(super) json: bool,
+    pub(super) quiet: bool,
+}
+
+impl Context {
+    /// Resolves settings (command line, then environment, then file) and starts the thread pool.
+    pub(super) fn new(args: &GlobalArgs) -> Result<Self> {
+        let from_env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        let flags = Settings {
+            model: from_env("WARPSEEK_MODEL"),
+            reranker: from_env("WARPSEEK_RERANKER"),
+            device: args.device.clone(),
+            threads: args.threads,
+            offline: args.offline.then_some(true),
+            models_dir: args.models_dir.clone(),
+        };
+        let file = Settings::file().map(|path| Settings::read(&path)).transpose()?;
+        let settings = flags.or(file.unwrap_or_default());
+        let device = Device::named(settings.device.as_deref().unwrap_or("auto"))?;
+        if let Some(threads) = settings.threads {
+            if threads == 0 || threads > 1024 {
+                return Err(Error::usage(format!("{threads} threads: use 1 to 1024")));
+            }
+            // The pool can only be started once, and nothing has started it yet.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        }
+        let mut models = Models::from_env()?;
+        if let Some(dir) = &settings.models_dir {
+            models.sources.model_dirs = vec![dir.clone()];
+            models.sources.download_dir = Some(dir.clone());
+        }
+        models.sources.offline |= settings.offline.unwrap_or(false);
+        Ok(Self { settings, models, device, json: args.json, quiet: args.quiet })
+    }
+
+    /// Writes a note to stderr, unless told to be quiet.
+    pub(super) fn note(&self, text: &str) {
+        if !self.quiet {
+            term::note(text);
+        }
+    }
+
+    /// The model's folder; fetched where it is not here yet.
+    pub(super) fn obtain(&self, name: &str) -> Result<ModelFolder> {
+        let bar: RefCell<Option<ProgressBar>> = RefCell::new(None);
+        let folder = self.models.obtain(name, &|event| {
+            match event {
+                FetchEvent::Started { file, size, resumed } => {
+                    interrupt::install();
+                    self.note(&format!("fetching {file} of {name}"));
+                    let new = term::bar(size, "{bytes}/{total_bytes} [{bar:40}] {eta}", self.quiet);
+                    new.set_position(resumed);
+                    if let Some(old) = bar.replace(Some(new)) {
+                        old.finish_and_clear();
+                    }
+                }
+                FetchEvent::Advanced { bytes } => {
+                    if let Some(bar) = bar.borrow().as_ref() {
+                        bar.inc(bytes);
+                    }
+                }
+                FetchEvent::Finished { .. } => {
+                    if let Some(bar) = bar.take() {
+                        bar.finish_and_clear();
+                    }
+                }
+                FetchEvent::Note(text) => self.note(&text),
+                FetchEvent::Waiting => {}
+            }
+            if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        folder.warnings.iter().for_each(|w| term::warn(w));
+        Ok(folder)
+    }
+
+    /// The embedder of this name, with the stamp that an index made with it carries.
+    pub(super) fn embedder(
+        &self,
+        name: &str,
+        normalize: Normalize,
+    ) -> Result<(Embedder, ModelStamp)> {
+        let folder = self.obtain(name)?;
+        let embedder = Embedder::open_model(&folder, normalize, &self.device)?;
+        let stamp = ModelStamp {
+            name: folder.name.clone(),
+            revision: folder.revision.clone(),
+            sha256: folder.sha256.clone(),
+            max_tokens: embedder.max_tokens(),
+        };
+        Ok((embedder, stamp))
+    }
+
+    /// The embedder that an index was made with; `other` names another place to take it from.
+    pub(super) fn embedder_of(&self, stamp: &ModelStamp, other: Option<&str>) -> Result<Embedder> {
+        let name = other.unwrap_or(&stamp.name);
+        let (embedder, here) = self.embedder(name, Normalize::Always)?;
+        if here.sha256 == stamp.sha256 {
+            return Ok(embedder);
+        }
+        Err(Error::ModelUnavailable {
+            model: name.to_owned(),
+            reason: format!(
+                "the index was made with a model whose weights have the sha256 {}, and the ones here have \
+                 {}; name the right folder with --model",
+                stamp.sha256, here.sha256
+            ),
+        })
+    }
+
+    /// The reranker to use: the one that is asked for, else the best that is present; none for
+    /// `none`, or where none is present.
+    pub(super) fn reranker(&self, asked: Option<&str>) -> Result<Option<(String, Reranker)>> {
+        let asked = asked.or(self.settings.reranker.as_deref());
+        let folder = match asked {
+            Some("none") => return Ok(None),
+            Some(name) => self.models.find(name)?,
+            None => {
+                let listed = self.models.manifest.models.iter();
+                let found = listed
+                    .filter(|spec| spec.kind == ModelKind::Reranker)
+                    .find_map(|spec| self.models.find(&spec.name).ok());
+                match found {
+                    Some(folder) => folder,
+                    None => return Ok(None),
+                }
+            }
+        };
+        folder.warnings.iter().for_each(|w| term::warn(w));
+        let max_tokens = folder.spec.as_ref().map_or(512, |spec| spec.max_tokens);
+        let reranker = Reranker::open(&folder.path, max_tokens, &self.device)?;
+        Ok(Some((folder.name, reranker)))
+    }
+
+    /// Opens an index with its embedder and, where wanted, a reranker.
+    pub(super) fn searcher(&self, dir: &Path, options: &OpenOptions<'_>) -> Result<Searcher> {
+        let index = Index::open(dir)?;
+        let embedder = match &index.manifest().model {
+            Some(stamp) => Some(self.embedder_of(stamp, options.model)?),
+            None => None,
+        };
+        let reranker = if options.rerank { self.reranker(options.reranker)? } else { None };
+        Ok(Searcher { index, embedder, reranker, scanner: Scanner::cpu()? })
+    }
+}
+
+/// How to open an index.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OpenOptions<'a> {
+    /// Where to take the embedder from, other than by the index's own word.
+    pub(super) model: Option<&'a str>,
+    /// Whether a reranker is wanted.
+    pub(super) rerank: bool,
+    /// Which one.
+    pub(super) reranker: Option<&'a str>,
+}

@@ -1,0 +1,122 @@
+//! `warpseek embed`.
+
+use super::context::{Context, DEFAULT_MODEL};
+use super::term::{self, thousands};
+use super::{Outcome, interrupt};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::path::PathBuf;
+use warpseek::embed::{Normalize, Role};
+use warpseek::error::{Error, Result};
+use warpseek::queries::{Query, QueryReader};
+use warpseek::vectors::{VectorFormat, VectorWriter};
+
+/// Turn texts into vectors.
+#[derive(Debug, Args)]
+pub(super) struct EmbedArgs {
+    /// The texts: one a line, id <tab> text, or jsonl (_id, text); - reads stdin
+    #[arg(default_value = "-")]
+    input: PathBuf,
+    /// The model: a name, a hub id, or a folder [default: all-MiniLM-L6-v2]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// What the texts are for; some models put a prompt in front
+    #[arg(long, value_enum, default_value_t = RoleArg::Passage)]
+    role: RoleArg,
+    /// A file of vectors (npy, fvecs, fbin, faiss, by its name) instead of jsonl on stdout
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Scale vectors to unit length even where the model does not
+    #[arg(long)]
+    normalize: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RoleArg {
+    /// Search queries
+    Query,
+    /// Texts to be found
+    Passage,
+}
+
+/// Texts that are embedded together.
+const WINDOW: usize = 256;
+
+pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Outcome> {
+    let format = match &args.out {
+        Some(path) => Some(VectorFormat::of_path(path).ok_or_else(|| {
+            Error::usage(format!(
+                "{}: the name says no vector format; end it in .npy, .fvecs, .fbin or .faiss",
+                path.display()
+            ))
+        })?),
+        None => None,
+    };
+    let name = args.model.as_deref().or(context.settings.model.as_deref()).unwrap_or(DEFAULT_MODEL);
+    let mut texts = QueryReader::open(&args.input)?.peekable();
+    let normalize = if args.normalize { Normalize::Always } else { Normalize::AsConfigured };
+    let (embedder, _) = context.embedder(name, normalize)?;
+    let role = if args.role == RoleArg::Query { Role::Query } else { Role::Passage };
+    let mut writer = match (&args.out, format) {
+        (Some(path), Some(format)) => Some(VectorWriter::create(path, format, embedder.dim())?),
+        _ => None,
+    };
+    if texts.peek().is_none() {
+        return Err(Error::input(
+            warpseek::error::Place::file(args.input.display().to_string()),
+            "there is no text to embed",
+        ));
+    }
+    if writer.is_some() {
+        interrupt::install();
+    }
+    let (mut n, mut tokens, mut lost, mut truncated) = (0u64, 0u64, 0u64, 0u64);
+    loop {
+        let window: Vec<Query> = texts.by_ref().take(WINDOW).collect::<Result<_>>()?;
+        if window.is_empty() {
+            break;
+        }
+        if let Some(query) = window.iter().find(|q| q.text.trim().is_empty()) {
+            return Err(Error::input(
+                query.place.clone().field("text"),
+                "there is no text to embed",
+            ));
+        }
+        let plain: Vec<&str> = window.iter().map(|q| q.text.as_str()).collect();
+        let embedded = embedder.embed(&plain, role)?;
+        for (i, vector) in embedded.vectors.chunks_exact(embedder.dim()).enumerate() {
+            match &mut writer {
+                Some(writer) => writer.push(vector)?,
+                None => term::print_line(
+                    &json!({
+                        "id": window[i].id,
+                        "vector": vector,
+                        "tokens": embedded.tokens[i],
+                        "tokens_lost": embedded.lost[i],
+                    })
+                    .to_string(),
+                )?,
+            }
+            n += 1;
+            tokens += u64::from(embedded.tokens[i]);
+            lost += u64::from(embedded.lost[i]);
+            truncated += u64::from(embedded.lost[i] > 0);
+        }
+        if interrupt::asked() {
+            return Err(Error::Interrupted("the file of vectors was not written".to_owned()));
+        }
+    }
+    if let Some(writer) = writer {
+        writer.finish()?;
+    }
+    if lost > 0 {
+        term::warn(&format!(
+            "{} texts are longer than {} tokens and lost {}",
+            thousands(truncated),
+            embedder.max_tokens(),
+            thousands(lost)
+        ));
+    }
+    context.note(&format!("{} texts, {} tokens", thousands(n), thousands(tokens)));
+    Ok(Outcome::Success)
+}

@@ -1,0 +1,91 @@
+//! `warpseek rerank`.
+
+use super::Outcome;
+use super::context::Context;
+use super::search::read_query;
+use super::term::{self, plain, say};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+use warpseek::error::{Error, Result};
+use warpseek::queries::QueryReader;
+
+/// Score passages against a query with a cross-encoder; best first.
+#[derive(Debug, Args)]
+pub(super) struct RerankArgs {
+    /// The query
+    query: String,
+    /// The passages; without any they come from --passages
+    passages: Vec<String>,
+    /// A file of passages: one a line, id <tab> text, or jsonl (_id, text); - reads stdin
+    #[arg(long = "passages", value_name = "FILE", conflicts_with = "passages")]
+    file: Option<PathBuf>,
+    /// The reranker: a name, a hub id, or a folder [default: the best one that is present]
+    #[arg(long, value_name = "MODEL", env = "WARPSEEK_RERANKER")]
+    reranker: Option<String>,
+    /// How many to print [default: all]
+    #[arg(long, value_name = "N")]
+    top_n: Option<usize>,
+}
+
+pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Outcome> {
+    let query = read_query(&args.query)?;
+    let passages: Vec<(String, String)> = if args.passages.is_empty() {
+        let file = args.file.unwrap_or_else(|| PathBuf::from("-"));
+        let texts = QueryReader::open(&file)?.map(|q| q.map(|q| (q.id, q.text)));
+        texts.collect::<Result<_>>()?
+    } else {
+        args.passages.iter().enumerate().map(|(i, p)| ((i + 1).to_string(), p.clone())).collect()
+    };
+    if let Some((id, _)) = passages.iter().find(|p| p.1.trim().is_empty()) {
+        return Err(Error::usage(format!("passage {id} is empty")));
+    }
+    if passages.is_empty() || args.top_n == Some(0) {
+        return Err(Error::usage("there is nothing to rerank: give passages, and --top-n above 0"));
+    }
+    let reranker = context.reranker(args.reranker.as_deref())?;
+    let (name, reranker) = reranker.ok_or_else(|| Error::ModelUnavailable {
+        model: "reranker".to_owned(),
+        reason:
+            "none is present locally; `warpseek models pull ms-marco-MiniLM-L6-v2` fetches one, or \
+                 name a folder with --reranker"
+                .to_owned(),
+    })?;
+    let texts: Vec<&str> = passages.iter().map(|p| p.1.as_str()).collect();
+    let scores = reranker.score(&query, &texts)?;
+    if scores.query_tokens_lost > 0 {
+        term::warn(&format!(
+            "the last {} tokens of the query were left out",
+            scores.query_tokens_lost
+        ));
+    }
+    let mut order: Vec<usize> = (0..passages.len()).collect();
+    order.sort_by(|&a, &b| {
+        scores.scores[b].logit.total_cmp(&scores.scores[a].logit).then(a.cmp(&b))
+    });
+    order.truncate(args.top_n.unwrap_or(usize::MAX));
+    if context.json {
+        let results: Vec<_> = order
+            .iter()
+            .map(|&i| {
+                let s = &scores.scores[i];
+                json!({
+                    "index": i,
+                    "id": passages[i].0,
+                    "score": s.score,
+                    "logit": s.logit,
+                    "window": [s.window.start, s.window.end],
+                    "windows": s.n_windows,
+                })
+            })
+            .collect();
+        term::print_json(&json!({ "reranker": name, "query": query, "results": results }))?;
+    } else {
+        for &i in &order {
+            let text: String = plain(&passages[i].1).chars().take(100).collect();
+            let score = &scores.scores[i];
+            say!("{:.4}  {:+8.3}  {}  {}", score.score, score.logit, plain(&passages[i].0), text)?;
+        }
+    }
+    Ok(Outcome::Success)
+}

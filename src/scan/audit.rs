@@ -1,0 +1,89 @@
+//! An audit of exactness on the data of an index: fast searches against exhaustive ones.
+
+use super::order::{ScoredRow, naive_top_k};
+use super::{QueryBatch, Scanner, Tier};
+use crate::error::Result;
+use crate::store::matrix::{MatrixView, RowMask};
+
+/// The outcome of an audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// How many searches were compared.
+    pub searches: usize,
+    /// The tiers that were held against the oracle.
+    pub tiers: Vec<&'static str>,
+    /// The first difference, if there was one.
+    pub difference: Option<String>,
+}
+
+/// Runs `searches` searches by every tier this CPU has and compares rows and scores, bit for bit, with
+/// an exhaustive search in float64. Queries lie near rows of the index (so that many scores are
+/// close), every fourth is random; k is 1, 10, 100 in turn. Stops early where `progress` answers no.
+///
+/// # Errors
+///
+/// As [`Scanner::top_k`].
+pub fn audit(
+    matrix: &MatrixView<'_>,
+    live: &RowMask,
+    searches: usize,
+    progress: &mut dyn FnMut(usize) -> bool,
+) -> Result<Audit> {
+    let tiers: Vec<Tier> = Tier::ALL.into_iter().filter(|t| t.is_available()).collect();
+    let mut audit =
+        Audit { searches: 0, tiers: tiers.iter().map(|t| t.name()).collect(), difference: None };
+    let mut state = 0x5eed_u64;
+    for number in 0..searches {
+        let query = query(matrix, number, &mut state);
+        let k = [1, 10, 100][number % 3];
+        let expected = naive_top_k(matrix, &query, k, Some(live));
+        let batch = QueryBatch::new(&query, matrix.dim())?;
+        for tier in &tiers {
+            let got = Scanner::Cpu(*tier).top_k(matrix, &batch, k, Some(live))?;
+            let got = got.first().map_or(&[][..], Vec::as_slice);
+            if bits(got) != bits(&expected) {
+                audit.difference = Some(format!(
+                    "search {number} with k = {k} differs by the tier {}: this is a bug of warpseek, \
+                     please report it with this line",
+                    tier.name()
+                ));
+                return Ok(audit);
+            }
+        }
+        audit.searches += 1;
+        if !progress(audit.searches) {
+            break;
+        }
+    }
+    Ok(audit)
+}
+
+fn bits(hits: &[ScoredRow]) -> Vec<(u32, u32)> {
+    hits.iter().map(|h| (h.row, h.score.to_bits())).collect()
+}
+
+fn query(matrix: &MatrixView<'_>, number: usize, state: &mut u64) -> Vec<f32> {
+    let mut noise: Vec<f32> = (0..matrix.dim()).map(|_| unit(state)).collect();
+    if number % 4 == 3 || matrix.n_rows() == 0 {
+        return noise;
+    }
+    let row = (next(state) % matrix.n_rows() as u64) as usize;
+    for (value, stored) in noise.iter_mut().zip(matrix.row(row).unwrap_or_default()) {
+        *value = stored.to_f32() + 0.02 * *value;
+    }
+    noise
+}
+
+/// SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Uniform in -1..1.
+fn unit(state: &mut u64) -> f32 {
+    (next(state) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
