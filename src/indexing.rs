@@ -20,8 +20,10 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Rows that are embedded between two looks at whether to stop.
 const EMBED_ROWS: usize = 128;
 
-/// Rows after which a commit is due, and the time after which one is.
-const COMMIT_ROWS: usize = 4096;
+/// Rows after which a commit is due where nothing else is asked for.
+pub const DEFAULT_COMMIT_ROWS: usize = 4096;
+
+/// Time after which a commit is due.
 const COMMIT_AFTER: Duration = Duration::from_secs(5);
 
 /// Messages of skipped records that are kept.
@@ -43,6 +45,14 @@ pub struct IndexOptions {
     pub on_error: OnError,
     /// Whether documents of the index that the input does not hold are deleted at the end.
     pub prune: bool,
+    /// Rows after which a batch is committed; one is committed every five seconds anyway.
+    pub commit_rows: usize,
+}
+
+impl Default for IndexOptions {
+    fn default() -> Self {
+        Self { on_error: OnError::Stop, prune: false, commit_rows: DEFAULT_COMMIT_ROWS }
+    }
 }
 
 /// What an indexing run did.
@@ -130,6 +140,7 @@ pub fn index(
         batch: Vec::new(),
         batch_bytes: 0,
         committed_at: Instant::now(),
+        commit_rows: options.commit_rows,
         progress,
     };
     for (number, document) in documents.enumerate() {
@@ -170,6 +181,7 @@ struct Run<'a> {
     batch: Vec<(Document, bool)>,
     batch_bytes: usize,
     committed_at: Instant,
+    commit_rows: usize,
     progress: &'a mut dyn FnMut(&IndexReport) -> bool,
 }
 
@@ -287,7 +299,7 @@ impl Run<'_> {
             self.seen.insert(seq);
             *if replaces { &mut self.report.updated } else { &mut self.report.added } += 1;
         }
-        if self.writer.n_pending_rows() >= COMMIT_ROWS
+        if self.writer.n_pending_rows() >= self.commit_rows
             || self.committed_at.elapsed() >= COMMIT_AFTER
         {
             self.writer.commit()?;

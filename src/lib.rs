@@ -13,6 +13,7 @@ pub mod indexing;
 pub mod ingest;
 mod lines;
 pub mod model;
+pub mod output;
 pub mod queries;
 pub mod rerank;
 pub mod scan;

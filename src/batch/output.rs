@@ -4,16 +4,16 @@ use super::{Answer, AnswerHit};
 use crate::error::{Error, Result};
 use crate::eval::run::rank_documents;
 use crate::eval::trec::RunWriter;
+use crate::output::OutputFile;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use tempfile::NamedTempFile;
 
 /// What the finished file of a batch looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,19 +69,13 @@ pub(super) fn convert(
     out: &Path,
     format: OutputFormat,
 ) -> Result<()> {
-    let dir = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = NamedTempFile::new_in(dir).map_err(Error::io("create a file in", dir))?;
-    let writer = BufWriter::with_capacity(1 << 20, file);
-    let writer = match format {
-        OutputFormat::Jsonl => write_jsonl(answers, writer, out)?,
-        OutputFormat::Trec => write_trec(answers, writer, out)?,
-        OutputFormat::Parquet => write_parquet(answers, writer, out)?,
-    };
-    let failed = || Error::io("write", out);
-    let file = writer.into_inner().map_err(|e| failed()(e.into_error()))?;
-    file.as_file().sync_all().map_err(failed())?;
-    file.persist(out).map_err(|e| failed()(e.error))?;
-    Ok(())
+    let file = OutputFile::create(out)?;
+    match format {
+        OutputFormat::Jsonl => write_jsonl(answers, file, out)?,
+        OutputFormat::Trec => write_trec(answers, file, out)?,
+        OutputFormat::Parquet => write_parquet(answers, file, out)?,
+    }
+    .finish()
 }
 
 fn write_jsonl<W: Write>(

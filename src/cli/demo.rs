@@ -2,7 +2,7 @@
 
 use super::context::{Context, DEFAULT_MODEL};
 use super::search::print_hit;
-use super::term::{self, bold, say, thousands};
+use super::term::{bold, say, thousands};
 use super::{Outcome, compare as compare_command, interrupt};
 use clap::Args;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use warpseek::error::{Error, Result};
 use warpseek::eval::judgments::Judgments;
 use warpseek::eval::measures::{EvaluateOptions, Measure};
 use warpseek::eval::{EvalOptions, evaluate};
-use warpseek::indexing::{self, IndexOptions, OnError};
+use warpseek::indexing::{self, IndexOptions};
 use warpseek::ingest::{self, ReadOptions};
 use warpseek::queries::{Query, QueryReader};
 use warpseek::scan::Scanner;
@@ -56,7 +56,7 @@ pub(super) fn run(args: DemoArgs, context: &Context) -> Result<Outcome> {
         "examples/demo/corpus.jsonl",
         &ReadOptions::default(),
     )?;
-    let options = IndexOptions { on_error: OnError::Stop, prune: true };
+    let options = IndexOptions { prune: true, ..IndexOptions::default() };
     let report =
         indexing::index(&mut writer, &embedder, &mut documents, None, options, &mut |_| {
             !interrupt::asked()
@@ -159,9 +159,6 @@ fn evaluate_all(searcher: &Searcher) -> Result<Vec<(String, Vec<f64>)>> {
             let name = if hybrid { "hybrid".to_owned() } else { system.name };
             all.push((name, system.evaluation.mean));
         }
-    }
-    if interrupt::asked() {
-        term::note("");
     }
     Ok(all)
 }

@@ -6,7 +6,6 @@ use super::term::{self, bold, say};
 use super::{Outcome, interrupt};
 use clap::Args;
 use serde_json::{Value, json};
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use warpseek::error::{Error, Result};
 use warpseek::eval::judgments::Judgments;
@@ -14,6 +13,7 @@ use warpseek::eval::measures::{EvaluateOptions, Measure};
 use warpseek::eval::run::Run;
 use warpseek::eval::trec::RunWriter;
 use warpseek::eval::{EvalOptions, EvalReport, SystemEval, evaluate};
+use warpseek::output::OutputFile;
 use warpseek::queries::{Query, QueryReader};
 use warpseek::search::{SearchOptions, Searcher};
 
@@ -271,14 +271,9 @@ fn system_json(system: &SystemEval, options: &EvalOptions, per_query: bool) -> V
 }
 
 fn write_run(run: &Run, path: &Path) -> Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io("create a file in", dir))?;
-    let mut writer = RunWriter::new(BufWriter::new(file), path, "warpseek")?;
+    let mut writer = RunWriter::new(OutputFile::create(path)?, path, "warpseek")?;
     for (query, ranking) in run.iter() {
         writer.write_query(query, ranking)?;
     }
-    let file =
-        writer.finish()?.into_inner().map_err(|e| Error::io("write", path)(e.into_error()))?;
-    file.persist(path).map_err(|e| Error::io("write", path)(e.error))?;
-    Ok(())
+    writer.finish()?.finish()
 }

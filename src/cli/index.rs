@@ -50,6 +50,9 @@ pub(super) struct IndexArgs {
     /// Delete documents of the index that the input does not hold
     #[arg(long)]
     prune: bool,
+    /// Rows after which a batch is committed; one is committed every five seconds anyway
+    #[arg(long, value_name = "N", default_value_t = indexing::DEFAULT_COMMIT_ROWS)]
+    commit_rows: usize,
 }
 
 /// How input is read.
@@ -138,7 +141,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Outcome> {
 
     let started = Instant::now();
     let shown = Progress::new(&documents, context.quiet);
-    let options = IndexOptions { on_error, prune: args.prune };
+    let options = IndexOptions { on_error, prune: args.prune, commit_rows: args.commit_rows };
     let outcome = indexing::index(
         &mut writer,
         &embedder,

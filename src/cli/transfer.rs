@@ -7,12 +7,12 @@ use super::{Outcome, interrupt};
 use clap::Args;
 use serde_json::{Map, json};
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use warpseek::chunk::{Chunk, Chunking};
 use warpseek::embed::{Normalize, normalize};
 use warpseek::error::{Error, Place, Result};
 use warpseek::ingest::{self, Document, Shape};
+use warpseek::output::OutputFile;
 use warpseek::store::{Index, IndexManifest, IndexWriter, MAX_DIM};
 use warpseek::vectors::{Metric, VectorFile, VectorFormat, VectorWriter};
 
@@ -59,10 +59,7 @@ pub(super) fn export(args: ExportArgs, context: &Context) -> Result<Outcome> {
         writer.finish()?;
     }
     if let Some(path) = &args.documents {
-        let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file =
-            tempfile::NamedTempFile::new_in(dir).map_err(Error::io("create a file in", dir))?;
-        let mut out = std::io::BufWriter::new(file);
+        let mut out = OutputFile::create(path)?;
         for window in rows.chunks(WINDOW) {
             for row in index.rows(window)? {
                 let line = json!({
@@ -72,14 +69,13 @@ pub(super) fn export(args: ExportArgs, context: &Context) -> Result<Outcome> {
                     "text": row.text,
                     "metadata": row.metadata,
                 });
-                writeln!(out, "{line}").map_err(Error::io("write", path))?;
+                out.put(format!("{line}\n").as_bytes())?;
             }
             if interrupt::asked() {
                 return Err(stop());
             }
         }
-        let file = out.into_inner().map_err(|e| Error::io("write", path)(e.into_error()))?;
-        file.persist(path).map_err(|e| Error::io("write", path)(e.error))?;
+        out.finish()?;
     }
     let n = rows.len() as u64;
     if context.json {

@@ -14,7 +14,8 @@ use csv_core::ReadRecordResult;
 use serde_json::{Map, Number, Value};
 
 use super::fields::Fields;
-use super::source::{Format, Input};
+use super::format::Format;
+use super::source::Input;
 use super::stream::{Stream, utf8_error};
 use super::{Document, ReadOptions, shown, size};
 use crate::error::{Error, Place, Result};

@@ -1,5 +1,7 @@
 //! Which field of a record is the id, the text and the title; the rest is metadata.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::json::kind;
@@ -55,9 +57,12 @@ impl Fields {
     /// Decides by `sample`, the first record of `file`, or an object with its columns.
     pub(super) fn resolve(sample: &Map<String, Value>, map: &FieldMap, file: &str) -> Result<Self> {
         let has = |name: &str| sample.contains_key(name);
-        let layout = match (&map.id, &map.text) {
-            (None, None) if has("_id") && has("text") => Layout::Beir,
-            (None, None) if has("id") && has("chunk-id") && has("chunk") => Layout::Chunked,
+        let asked = (map.id.as_deref(), map.text.as_deref());
+        let layout = match asked {
+            (None | Some("_id"), None | Some("text")) if has("_id") && has("text") => Layout::Beir,
+            (None, None | Some("chunk")) if has("id") && has("chunk-id") && has("chunk") => {
+                Layout::Chunked
+            }
             _ => Layout::Other,
         };
         let first_of = |names: &[&str], taken: &[Option<&String>]| {
@@ -303,7 +308,7 @@ fn pour_out(record: Map<String, Value>) -> Map<String, Value> {
     if !record.get(BEIR_METADATA).is_some_and(Value::is_object) {
         return record;
     }
-    let taken: Vec<String> = record.keys().cloned().collect();
+    let taken: HashSet<String> = record.keys().cloned().collect();
     let mut poured = Map::new();
     for (name, value) in record {
         match value {

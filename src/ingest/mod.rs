@@ -20,11 +20,13 @@
 //!
 //! The first record (or the header, or the schema) of each file decides, in this order:
 //!
-//! | layout | recognised by | id, `doc_id` | text | title |
-//! | --- | --- | --- | --- | --- |
-//! | BEIR | `_id`, `text` | `_id` | `text` | `title`, embedded |
-//! | chunked papers | `id`, `chunk-id`, `chunk` | `<id>-<chunk-id>`, `<id>` | `chunk` | `title`, not embedded |
-//! | any other | a name of [`FieldMap`]'s lists | the field | the field | the field, embedded |
+//! | layout | recognised by | id | `doc_id` | text | title |
+//! | --- | --- | --- | --- | --- | --- |
+//! | BEIR | `_id`, `text` | `_id` | `_id` | `text` | `title` |
+//! | chunked | `id`, `chunk-id`, `chunk` | `<id>-<chunk-id>` | `<id>` | `chunk` | `title` |
+//! | other | the lists of [`FieldMap`] | by list | as id | by list | by list |
+//!
+//! The title is embedded with the text, except in the chunked layout, whose chunks carry it.
 //!
 //! What became the id, the text or the title is not repeated in the metadata; everything else is
 //! kept there, in the order of the record. In BEIR's layout an object named `metadata` is poured
@@ -39,6 +41,7 @@
 
 mod csv;
 mod fields;
+mod format;
 mod html;
 mod json;
 mod jsonl;
@@ -52,8 +55,9 @@ mod text;
 use serde_json::{Map, Value};
 
 pub use fields::FieldMap;
+pub use format::Format;
 pub use reader::{Progress, Reader, open, read_stream};
-pub use source::{Format, SkippedFile};
+pub use source::SkippedFile;
 
 /// The bound on one record where nothing else is asked for: 16 MiB.
 pub const DEFAULT_MAX_RECORD_BYTES: u64 = 16 << 20;
@@ -120,16 +124,17 @@ pub enum Shape {
 
 /// A name from the input, fit for a message: shortened, without control characters.
 fn shown(name: &str) -> String {
-    const LONGEST: usize = 80;
-    let mut shown: String = name
-        .chars()
-        .take(LONGEST)
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect();
-    if name.chars().nth(LONGEST).is_some() {
-        shown.push('…');
+    shortened(name, 80)
+}
+
+/// At most `longest` characters of a text, without control characters.
+fn shortened(text: &str, longest: usize) -> String {
+    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut shortened: String = text.chars().take(longest).map(printable).collect();
+    if text.chars().nth(longest).is_some() {
+        shortened.push('…');
     }
-    shown
+    shortened
 }
 
 /// A number of bytes for a message: `16 MiB`, `300 bytes`.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::csv::Table;
+use super::format::Format;
 use super::jsonl::Lines;
 use super::parquet::Rows;
-use super::source::{self, Bytes, Format, Input, Plan, SkippedFile};
+use super::source::{self, Bytes, Input, Plan, SkippedFile};
 use super::stream::Stream;
 use super::{Document, ReadOptions, text};
 use crate::error::{Error, Place, Result};
@@ -34,7 +35,8 @@ pub fn open(inputs: &[PathBuf], options: &ReadOptions) -> Result<Reader> {
 }
 
 /// Reads documents from a stream of bytes as [`open`] reads standard input: plain or gzip, JSON
-/// lines unless the options name a format. Messages call it `name`.
+/// lines unless the options name a format. Messages call it `name`, and so do ids that are made
+/// up, without angle brackets around it.
 ///
 /// # Errors
 ///
@@ -47,7 +49,8 @@ pub fn read_stream(
     check(options)?;
     let input = Input {
         name: name.to_string(),
-        label: name.to_string(),
+        // `<stdin>` in messages, `stdin` in ids, as `open` has it.
+        label: name.trim_matches(['<', '>']).to_string(),
         format: options.format.unwrap_or(Format::Jsonl),
         bytes: Bytes::Stdin,
     };

@@ -138,9 +138,17 @@ struct Counting<R> {
 
 impl<R: Read> Read for Counting<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.counter.fetch_add(n as u64, Ordering::Relaxed);
-        Ok(n)
+        loop {
+            match self.inner.read(buffer) {
+                // Not every reader above this one tries again.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+                Ok(n) => {
+                    self.counter.fetch_add(n as u64, Ordering::Relaxed);
+                    return Ok(n);
+                }
+            }
+        }
     }
 }
 
@@ -162,7 +170,6 @@ impl<R: Read> Replay<R> {
             match rest.read(&mut head[length..]) {
                 Ok(0) => break,
                 Ok(n) => length += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
                     error = Some(e);
                     break;

@@ -4,7 +4,8 @@ use std::io::Read;
 
 use serde_json::{Map, Value};
 
-use super::source::{Format, Input};
+use super::format::Format;
+use super::source::Input;
 use super::stream::{Stream, utf8_error};
 use super::{Document, ReadOptions, Shape, fields, html, markdown, size};
 use crate::error::{Error, Place, Result};

@@ -114,7 +114,7 @@ impl IndexWriter {
             });
         }
         new.sync_all().map_err(Error::io("write", &new_path))?;
-        super::sync_dir(&self.dir);
+        crate::output::sync_folder_of(&new_path);
         Ok(extents)
     }
 

@@ -27,7 +27,6 @@ pub use writer::{Existing, IndexWriter, content_hash};
 use crate::error::{Error, Result};
 use documents::{DOCUMENTS_FILE, State};
 use manifest::MANIFEST_FILE;
-use std::io::Write;
 use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -82,27 +81,4 @@ fn is_index_file(name: &str) -> bool {
         || name.starts_with(DOCUMENTS_FILE)
         || (name.starts_with("vectors-") && name.ends_with(".f16"))
         || name.ends_with(".partial")
-}
-
-/// Writes a file so that it is either there whole or not at all.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .suffix(".partial")
-        .tempfile_in(dir)
-        .map_err(Error::io("create a file in", dir))?;
-    file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|e| Error::io("write", path)(e.error))?;
-    sync_dir(dir);
-    Ok(())
-}
-
-/// Makes renames and creations in a folder durable, where the system can.
-fn sync_dir(dir: &Path) {
-    if let Ok(dir) = std::fs::File::open(dir) {
-        // Not every file system syncs folders; the data itself is synced already.
-        let _ = dir.sync_all();
-    }
 }

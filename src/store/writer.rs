@@ -10,6 +10,7 @@ use super::{compact, read_manifest};
 use crate::chunk::Chunk;
 use crate::error::{Error, Result};
 use crate::ingest::Document;
+use crate::output::OutputFile;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -132,7 +133,9 @@ impl IndexWriter {
         let documents = Documents::create(dir, state)?;
         let vectors = create_vectors(dir, manifest.dim, state.generation)?;
         // The manifest comes last: a folder without one is no index yet.
-        super::write_atomically(&dir.join(MANIFEST_FILE), &bytes)?;
+        let mut file = OutputFile::create(&dir.join(MANIFEST_FILE))?;
+        file.put(&bytes)?;
+        file.finish()?;
         Ok(Self {
             dir: dir.to_path_buf(),
             manifest: manifest.clone(),

@@ -2,15 +2,13 @@
 
 use super::{VectorFormat, faiss, npy};
 use crate::error::{Error, Result};
-use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use crate::output::OutputFile;
+use std::path::Path;
 
 /// Writes float32 vectors to a file that appears, whole, with [`VectorWriter::finish`].
 #[derive(Debug)]
 pub struct VectorWriter {
-    path: PathBuf,
-    out: BufWriter<NamedTempFile>,
+    out: OutputFile,
     format: VectorFormat,
     dim: usize,
     n_rows: usize,
@@ -27,13 +25,10 @@ impl VectorWriter {
         if i32::try_from(dim).is_err() {
             return Err(Error::usage(format!("{dim} dimensions are too many for a vector file")));
         }
-        let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = NamedTempFile::new_in(dir).map_err(Error::io("create a file in", dir))?;
-        let out = BufWriter::with_capacity(1 << 20, file);
-        let mut this = Self { path: path.to_path_buf(), out, format, dim, n_rows: 0 };
+        let mut this = Self { out: OutputFile::create(path)?, format, dim, n_rows: 0 };
         // Holds the place of the final one, which is as long.
         let header = this.header();
-        this.out.write_all(&header).map_err(Error::io("write", path))?;
+        this.out.put(&header)?;
         Ok(this)
     }
 
@@ -58,7 +53,7 @@ impl VectorWriter {
             bytes.extend((self.dim as i32).to_le_bytes());
         }
         bytes.extend(vector.iter().flat_map(|v| v.to_le_bytes()));
-        self.out.write_all(&bytes).map_err(Error::io("write", &self.path))
+        self.out.put(&bytes)
     }
 
     /// Writes the count into the header and puts the file in its place. Returns the count.
@@ -66,15 +61,10 @@ impl VectorWriter {
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn finish(self) -> Result<usize> {
+    pub fn finish(mut self) -> Result<usize> {
         let header = self.header();
-        let failed = || Error::io("write", &self.path);
-        let mut file = self.out.into_inner().map_err(|e| failed()(e.into_error()))?;
-        file.seek(SeekFrom::Start(0))
-            .and_then(|_| file.write_all(&header))
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(failed())?;
-        file.persist(&self.path).map_err(|e| failed()(e.error))?;
+        self.out.put_at_start(&header)?;
+        self.out.finish()?;
         Ok(self.n_rows)
     }
 

@@ -31,7 +31,7 @@ use self::value::Meaning;
 use super::fields::Fields;
 use super::source::{Bytes, Input};
 use super::stream::Stream;
-use super::{Document, ReadOptions, shown, size};
+use super::{Document, ReadOptions, shortened, shown, size};
 use crate::error::{Error, Place, Result};
 
 /// A compressed file, or one from standard input, is unpacked to a temporary file. It is given up
@@ -217,6 +217,19 @@ impl Rows {
         self.fields.document(record, place, &self.label, self.row)
     }
 
+    /// The error for the row that comes next, and goes on with the next row group.
+    fn give_up_group(&mut self, fault: Fault) -> Error {
+        let (first, last) = (self.row + 1, self.row + self.rows_left);
+        let fault = match fault {
+            Fault::Data(reason) if last > first => {
+                Fault::Data(format!("{reason}; rows {first} to {last} are passed over"))
+            }
+            fault => fault,
+        };
+        self.advance(self.rows_left);
+        fault.at(Place::record(&self.name, format!("row {first}")))
+    }
+
     fn advance(&mut self, rows: u64) {
         self.row += rows;
         self.rows_left -= rows;
@@ -229,27 +242,19 @@ impl Iterator for Rows {
     type Item = Result<Document>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rows_left == 0 {
-            match self.open_group() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(fault) => {
-                    let place = Place::record(&self.name, format!("row {}", self.row + 1));
-                    self.advance(self.rows_left);
-                    return Some(Err(fault.at(place)));
-                }
-            }
+        let opened = if self.rows_left == 0 { self.open_group() } else { Ok(true) };
+        match opened {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(fault) => return Some(Err(self.give_up_group(fault))),
         }
-        let bytes = guarded(|| self.next_row());
-        self.advance(1);
-        Some(match bytes {
-            Ok(bytes) => self.document(bytes),
-            Err(fault) => {
-                // The columns may stand at different rows now: on with the next row group.
-                let error = fault.at(self.place());
-                self.advance(self.rows_left);
-                Err(error)
+        Some(match guarded(|| self.next_row()) {
+            Ok(bytes) => {
+                self.advance(1);
+                self.document(bytes)
             }
+            // The columns may stand at different rows now.
+            Err(fault) => Err(self.give_up_group(fault)),
         })
     }
 }
@@ -290,8 +295,10 @@ impl From<io::Error> for Fault {
 impl From<ParquetError> for Fault {
     fn from(error: ParquetError) -> Self {
         let reason = error.to_string();
-        let reason = reason.strip_prefix("Parquet error: ").unwrap_or(&reason);
-        Self::Data(format!("the parquet data is damaged or not supported: {}", shown(reason)))
+        let prefixes = ["Parquet error: ", "External: ", "EOF: "];
+        let reason = prefixes.iter().find_map(|p| reason.strip_prefix(p)).unwrap_or(&reason);
+        let reason = shortened(reason, 300);
+        Self::Data(format!("the parquet data is damaged or not supported: {reason}"))
     }
 }
 
@@ -338,7 +345,6 @@ fn spool(mut stream: Stream, name: &str, packed: &AtomicU64) -> Result<File> {
         let n = match stream.read(&mut buffer) {
             Ok(0) => return Ok(file),
             Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(stream.origin.read_error(e, None)),
         };
         unpacked += n as u64;

@@ -1,0 +1,120 @@
+//! Files that appear whole or not at all.
+
+use crate::error::{Error, Result};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// A file that is written beside its place and moved there by [`OutputFile::finish`]; dropped
+/// before that, it leaves nothing behind and what stood there stays.
+#[derive(Debug)]
+pub struct OutputFile {
+    path: PathBuf,
+    out: BufWriter<NamedTempFile>,
+}
+
+impl OutputFile {
+    /// Starts a file that will stand at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] where the folder cannot be written.
+    pub fn create(path: &Path) -> Result<Self> {
+        let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".").suffix(".partial");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // As any other new file: what the umask leaves.
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let file = builder.tempfile_in(dir).map_err(Error::io("create a file in", dir))?;
+        Ok(Self { path: path.to_path_buf(), out: BufWriter::with_capacity(1 << 18, file) })
+    }
+
+    /// Writes bytes at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(Error::io("write", &self.path))
+    }
+
+    /// Replaces the first bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn put_at_start(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.out.write_all(bytes))
+            .and_then(|()| self.out.seek(SeekFrom::End(0)))
+            .map(drop)
+            .map_err(Error::io("write", &self.path))
+    }
+
+    /// Makes the content durable and moves the file to its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn finish(self) -> Result<()> {
+        let failed = || Error::io("write", &self.path);
+        let file = self.out.into_inner().map_err(|e| failed()(e.into_error()))?;
+        file.as_file().sync_all().map_err(failed())?;
+        file.persist(&self.path).map_err(|e| failed()(e.error))?;
+        sync_folder_of(&self.path);
+        Ok(())
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Makes renames and creations in the folder of `path` durable, where the system can.
+pub(crate) fn sync_folder_of(path: &Path) {
+    if let Some(dir) = path.parent()
+        && let Ok(dir) = std::fs::File::open(dir)
+    {
+        // Not every file system syncs folders; the data itself is synced already.
+        let _ = dir.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_appears_with_finish_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.txt");
+        let mut file = OutputFile::create(&path).unwrap();
+        file.put(b"hello world").unwrap();
+        file.put_at_start(b"HELLO").unwrap();
+        file.put(b"!").unwrap();
+        assert!(!path.exists());
+        file.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"HELLO world!");
+        drop(OutputFile::create(&path).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let plain = dir.path().join("plain");
+            std::fs::write(&plain, "").unwrap();
+            let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode();
+            assert_eq!(mode(&path), mode(&plain));
+        }
+    }
+}

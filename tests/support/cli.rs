@@ -1,0 +1,151 @@
+//! Running the built program as a user would, cut off from the user's own settings and models.
+
+use serde_json::Value;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// What a run of the program gave.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// The run, after checking that it succeeded.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The run, after checking its exit status and that stderr holds each of `parts`.
+    #[track_caller]
+    pub(crate) fn fails(self, code: i32, parts: &[&str]) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "no '{part}' in: {}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// Stdout as one JSON document.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {}\nstderr: {}", self.stdout, self.stderr))
+    }
+}
+
+/// A folder of its own for a test, and the program to run in it.
+pub(crate) struct Workplace {
+    dir: TempDir,
+}
+
+impl Workplace {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file and returns its name.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+        name.to_owned()
+    }
+
+    /// The program with these arguments: run in the folder, no network, no models but those named.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_warpseek"));
+        let private = self.dir.path().join(".private");
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .env("WARPSEEK_OFFLINE", "1")
+            .env("WARPSEEK_CONFIG", private.join("config.toml"))
+            .env("WARPSEEK_CACHE_DIR", private.join("cache"))
+            .env("WARPSEEK_MODELS_DIR", private.join("models"))
+            .env("HF_HOME", private.join("hf"))
+            .env("WARPSEEK_MODEL", small_model())
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HF_ENDPOINT")
+            .env_remove("HF_TOKEN")
+            .env_remove("RUST_LOG")
+            .env_remove("WARPSEEK_RERANKER")
+            .env_remove("WARPSEEK_DEVICE");
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
+        finish(&mut self.command(args))
+    }
+
+    /// Runs with `input` on stdin.
+    pub(crate) fn pipe(&self, args: &[&str], input: impl AsRef<[u8]>) -> Run {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.as_ref().to_vec();
+        // A program that stops reading early closes the pipe, which is no failure of the test.
+        let feed = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output().unwrap();
+        feed.join().unwrap();
+        to_run(output)
+    }
+}
+
+pub(crate) fn finish(command: &mut Command) -> Run {
+    to_run(command.output().unwrap())
+}
+
+fn to_run(output: std::process::Output) -> Run {
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A tiny embedding model with random weights: quick, and enough wherever meaning does not matter.
+pub(crate) fn small_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/e5-like")
+}
+
+/// A tiny cross-encoder with random weights.
+pub(crate) fn small_reranker() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cross-encoder");
+    path.display().to_string()
+}
+
+/// `n` records in BEIR's layout with words that repeat, so that scores tie and differ.
+pub(crate) fn records(n: usize) -> String {
+    let words = ["river", "lamp", "garden", "train", "window", "paper", "storm", "bread", "clock"];
+    (0..n)
+        .map(|i| {
+            let text: Vec<&str> = (0..4 + i % 9).map(|j| words[(i * 7 + j * j) % 9]).collect();
+            format!(
+                "{{\"_id\": \"d{i}\", \"title\": \"Title {i}\", \"text\": \"{}\", \"year\": {}, \
+                 \"topic\": \"{}\", \"tags\": [\"{}\", \"all\"]}}\n",
+                text.join(" "),
+                2000 + i % 25,
+                ["a", "b", "c"][i % 3],
+                words[i % 9],
+            )
+        })
+        .collect()
+}
