@@ -186,7 +186,7 @@ fn scan_with_masks_returns_only_rows_that_pass() {
     let mut masks = vec![("empty", RowMask::empty(n)), ("full", RowMask::full(n))];
     for (name, share) in [("half", 2), ("tenth", 10), ("hundredth", 100)] {
         let mut mask = RowMask::empty(n);
-        (0..n).filter(|_| random.next() % share == 0).for_each(|r| mask.insert(r));
+        (0..n).filter(|_| random.next().is_multiple_of(share)).for_each(|r| mask.insert(r));
         masks.push((name, mask));
     }
     for row in [0, 63, 64, 127, 128, n - 1] {
@@ -244,7 +244,7 @@ proptest! {
         let corpus = Corpus::new(n, dim, |_, _| level() / 4.0);
         let queries: Vec<f32> = (0..n_queries * dim).map(|_| level()).collect();
         let mut mask = RowMask::empty(n);
-        (0..n).filter(|_| random.next() % keep == 0).for_each(|r| mask.insert(r));
+        (0..n).filter(|_| random.next().is_multiple_of(keep)).for_each(|r| mask.insert(r));
         let view = corpus.view();
         let batch = QueryBatch::new(&queries, dim).unwrap();
         let expected: Vec<_> =

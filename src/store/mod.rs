@@ -9,20 +9,23 @@ mod documents;
 mod fields;
 pub mod filter;
 pub mod format;
+mod hash;
 mod lexical;
 mod lock;
 mod manifest;
 pub mod matrix;
 mod reader;
+mod vector_file;
 mod verify;
 mod writer;
 
 pub use fields::{FieldCatalog, FieldTypes};
+pub use hash::content_hash;
 pub use lexical::LexicalHit;
 pub use manifest::{IndexManifest, MAX_DIM, ModelStamp};
 pub use reader::{Index, IndexStats, Row, RowNames, passage};
 pub use verify::{Finding, verify};
-pub use writer::{Existing, IndexWriter, content_hash};
+pub use writer::{Existing, IndexWriter};
 
 use crate::error::{Error, Result};
 use documents::{DOCUMENTS_FILE, State};

@@ -6,7 +6,7 @@ use super::filter::Filter;
 use super::format::{HEADER_LEN, VALUE_LEN};
 use super::manifest::IndexManifest;
 use super::matrix::{MatrixView, RowMask, stride_of};
-use super::writer::open_vectors;
+use super::vector_file::open_vectors;
 use super::{check_manifest, read_manifest};
 use crate::error::{Error, Result};
 use half::f16;

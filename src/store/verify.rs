@@ -2,8 +2,9 @@
 
 use super::documents::Documents;
 use super::format::{HEADER_LEN, REBUILD, VALUE_LEN, vectors_file};
+use super::hash::hash_parts;
 use super::matrix::{row_norm_upper, stride_of};
-use super::writer::{hash_parts, open_vectors};
+use super::vector_file::open_vectors;
 use super::{check_manifest, read_manifest};
 use crate::error::{Error, Result};
 use half::f16;

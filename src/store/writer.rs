@@ -2,10 +2,12 @@
 
 use super::documents::{Documents, State};
 use super::fields::FieldCatalog;
-use super::format::{HEADER_LEN, Header, REBUILD, VALUE_LEN, vectors_file};
+use super::format::{HEADER_LEN, VALUE_LEN, vectors_file};
+use super::hash::{content_hash, metadata_json};
 use super::lock::WriteLock;
 use super::manifest::{IndexManifest, MANIFEST_FILE};
 use super::matrix::{MAX_ROWS, row_norm_upper, stride_of};
+use super::vector_file::{as_bytes, create_vectors, open_vectors};
 use super::{compact, read_manifest};
 use crate::chunk::Chunk;
 use crate::error::{Error, Result};
@@ -14,7 +16,6 @@ use crate::output::OutputFile;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rusqlite::{Connection, OptionalExtension, params};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -474,86 +475,4 @@ pub(super) fn add_fields(conn: &Connection, fields: &FieldCatalog) -> rusqlite::
 /// words do not count twice.
 pub(super) fn lexical_title<'a>(title: &'a str, text: &str) -> &'a str {
     if text.starts_with(title) { "" } else { title }
-}
-
-/// The metadata as compact JSON.
-fn metadata_json(document: &Document) -> String {
-    serde_json::to_string(&document.metadata).unwrap_or_else(|_| "{}".to_owned())
-}
-
-/// SHA-256 over everything that is stored of a document: two records with the same hash need no new
-/// embedding.
-pub fn content_hash(document: &Document) -> [u8; 32] {
-    hash_parts(
-        [&document.id, &document.doc_id, &document.title, &document.text],
-        &metadata_json(document),
-        document.embed_title,
-    )
-}
-
-/// See [`content_hash`]; also over what the database holds.
-pub(super) fn hash_parts(texts: [&str; 4], metadata: &str, embed_title: bool) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    for part in texts.iter().chain([&metadata]) {
-        hasher.update((part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    hasher.update([u8::from(embed_title)]);
-    hasher.finalize().into()
-}
-
-/// Makes the vector file of a generation: its header alone, synced.
-pub(super) fn create_vectors(dir: &Path, dim: usize, generation: u64) -> Result<File> {
-    let path = dir.join(vectors_file(generation));
-    let header = Header { dim: dim as u32, generation };
-    let mut file = File::create(&path).map_err(Error::io("create", &path))?;
-    file.write_all(&header.encode())
-        .and_then(|()| file.sync_all())
-        .map_err(Error::io("write", &path))?;
-    Ok(file)
-}
-
-/// Opens the vector file of the committed generation and checks header and length.
-pub(super) fn open_vectors(
-    dir: &Path,
-    manifest: &IndexManifest,
-    state: State,
-    write: bool,
-) -> Result<File> {
-    use std::io::Read;
-    let path = dir.join(vectors_file(state.generation));
-    let mut file = match File::options().read(true).write(write).open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::corrupt(&path, format!("the file is missing; {REBUILD}")));
-        }
-        Err(e) => return Err(Error::io("open", &path)(e)),
-    };
-    let mut header = Vec::with_capacity(HEADER_LEN);
-    (&mut file)
-        .take(HEADER_LEN as u64)
-        .read_to_end(&mut header)
-        .map_err(Error::io("read", &path))?;
-    let expected = Header { dim: manifest.dim as u32, generation: state.generation };
-    Header::decode(&header, &expected, &path)?;
-    let row_len = (stride_of(manifest.dim) * VALUE_LEN) as u64;
-    let have = file.metadata().map_err(Error::io("read", &path))?.len() - HEADER_LEN as u64;
-    if have / row_len < state.n_rows {
-        return Err(Error::corrupt(
-            &path,
-            format!(
-                "the file is cut off: it holds {} rows, the index committed {}; {REBUILD}",
-                have / row_len,
-                state.n_rows
-            ),
-        ));
-    }
-    Ok(file)
-}
-
-/// The bytes of half-precision values as they stand in the file.
-pub(super) fn as_bytes(values: &[f16]) -> &[u8] {
-    // SAFETY: `f16` is a transparent u16 without padding, any byte may be read as u8, and the length
-    // in bytes is that of the slice.
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }

@@ -1,159 +1,15 @@
-//! SQL-style conditions over metadata: parsed, checked against the field catalogue, and turned into a
-//! parameterised SQLite condition. No part of the user's text is ever spliced into SQL.
-//!
-//! Allowed: `=`, `<>`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN (...)`, `LIKE`, `IS [NOT] NULL`,
-//! `AND`, `OR`, `NOT`, parentheses, a boolean field alone, and for arrays `'x' IN field` or
-//! `field CONTAINS 'x'`. Fields are metadata names (`meta.year` for nested ones) and the built-in
-//! `id`, `doc_id` and `title`; `metadata.id` reaches a metadata field of a built-in's name.
-//! NULL follows SQL: a missing field makes a comparison unknown, which does not pass.
+//! A parsed condition to SQLite's SQL, with every value bound as a parameter.
 
-use super::fields::{FieldCatalog, FieldTypes};
-use crate::error::{Error, Result};
+use super::{Condition, shorten};
+use crate::store::fields::{FieldCatalog, FieldTypes};
 use rusqlite::types::Value as Bound;
 use sqlparser::ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value};
-use sqlparser::dialect::Dialect;
-use sqlparser::keywords::Keyword;
-use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
 
-/// The longest filter, in bytes.
-const MAX_LEN: usize = 32 << 10;
-
-/// The most comparisons in one filter.
+/// The most comparisons in one filter: SQLite limits how deep an expression nests.
 const MAX_COMPARISONS: usize = 400;
 
-/// A parsed condition, not yet checked against an index's fields.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Filter {
-    source: String,
-    expr: Expr,
-}
-
-/// A condition for `WHERE`, over a table `document` under the name `d`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Condition {
-    pub(super) sql: String,
-    pub(super) values: Vec<Bound>,
-}
-
-impl Filter {
-    /// Parses a condition.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Usage`] with the place of the syntax error.
-    pub fn parse(source: &str) -> Result<Self> {
-        let fail = |reason: String| Error::usage(format!("filter `{}`: {reason}", shorten(source)));
-        if source.trim().is_empty() {
-            return Err(fail("it is empty; leave the filter out to pass every row".to_owned()));
-        }
-        if source.len() > MAX_LEN {
-            return Err(fail(format!("{} bytes, and at most {MAX_LEN} are allowed", source.len())));
-        }
-        let expr = Parser::new(&FilterDialect)
-            .try_with_sql(source)
-            .and_then(|mut parser| {
-                let expr = parser.parse_expr()?;
-                parser.expect_token(&Token::EOF)?;
-                Ok(expr)
-            })
-            .map_err(|e| {
-                let reason = match e {
-                    ParserError::TokenizerError(m) | ParserError::ParserError(m) => m,
-                    ParserError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
-                };
-                fail(reason)
-            })?;
-        Ok(Self { source: source.to_owned(), expr })
-    }
-
-    /// The condition as the user wrote it.
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
-    /// Checks the condition against `fields` and turns it into SQL.
-    pub(super) fn compile(&self, fields: &FieldCatalog) -> Result<Condition> {
-        let mut compiler = Compiler { fields, values: Vec::new(), comparisons: 0 };
-        match compiler.condition(&self.expr) {
-            Ok(sql) => Ok(Condition { sql, values: compiler.values }),
-            Err(reason) => {
-                Err(Error::usage(format!("filter `{}`: {reason}", shorten(&self.source))))
-            }
-        }
-    }
-}
-
-fn shorten(source: &str) -> String {
-    match source.char_indices().nth(120) {
-        Some((end, _)) => format!("{}...", &source[..end]),
-        None => source.to_owned(),
-    }
-}
-
-/// SQL expressions, with `CONTAINS` and `'x' IN field`, and hyphens inside names.
-#[derive(Debug)]
-struct FilterDialect;
-
-impl Dialect for FilterDialect {
-    fn is_identifier_start(&self, ch: char) -> bool {
-        ch.is_alphabetic() || ch == '_'
-    }
-
-    fn is_identifier_part(&self, ch: char) -> bool {
-        ch.is_alphanumeric() || ch == '_' || ch == '-'
-    }
-
-    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
-        is_contains(&parser.peek_token().token)
-            .then(|| Ok(self.prec_value(sqlparser::dialect::Precedence::Between)))
-    }
-
-    fn parse_infix(
-        &self,
-        parser: &mut Parser,
-        expr: &Expr,
-        precedence: u8,
-    ) -> Option<Result<Expr, ParserError>> {
-        let keyword = |at: usize| match parser.peek_nth_token(at).token {
-            Token::Word(word) => word.keyword,
-            _ => Keyword::NoKeyword,
-        };
-        let (skip, negated, flipped) = if is_contains(&parser.peek_token().token) {
-            (1, false, true)
-        } else if keyword(0) == Keyword::IN && parser.peek_nth_token(1).token != Token::LParen {
-            (1, false, false)
-        } else if keyword(0) == Keyword::NOT
-            && keyword(1) == Keyword::IN
-            && parser.peek_nth_token(2).token != Token::LParen
-        {
-            (2, true, false)
-        } else {
-            return None;
-        };
-        for _ in 0..skip {
-            parser.next_token();
-        }
-        Some(parser.parse_subexpr(precedence).map(|other| {
-            let (left, right) = if flipped { (other, expr.clone()) } else { (expr.clone(), other) };
-            let any = Expr::AnyOp {
-                left: Box::new(left),
-                compare_op: BinaryOperator::Eq,
-                right: Box::new(right),
-                is_some: false,
-            };
-            if negated {
-                Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(any) }
-            } else {
-                any
-            }
-        }))
-    }
-}
-
-fn is_contains(token: &Token) -> bool {
-    matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("contains"))
-}
+/// Reasons are plain texts here; [`super::Filter::compile`] puts the filter in front.
+pub(super) type Compiled<T = String> = std::result::Result<T, String>;
 
 /// The JSON type of a literal.
 #[derive(Clone, Copy, PartialEq)]
@@ -188,16 +44,23 @@ enum Field<'a> {
     Json { name: String, path: String, types: &'a FieldTypes },
 }
 
-struct Compiler<'a> {
+pub(super) struct Compiler<'a> {
     fields: &'a FieldCatalog,
     values: Vec<Bound>,
     comparisons: usize,
 }
 
-/// Reasons are plain texts here; [`Filter::compile`] puts the filter in front.
-type Compiled<T = String> = std::result::Result<T, String>;
+impl<'a> Compiler<'a> {
+    pub(super) fn new(fields: &'a FieldCatalog) -> Self {
+        Self { fields, values: Vec::new(), comparisons: 0 }
+    }
 
-impl Compiler<'_> {
+    /// The condition for `WHERE`, or the reason why it fits no index with these fields.
+    pub(super) fn compile(mut self, expr: &Expr) -> Compiled<Condition> {
+        let sql = self.condition(expr)?;
+        Ok(Condition { sql, values: self.values })
+    }
+
     fn condition(&mut self, expr: &Expr) -> Compiled {
         match expr {
             Expr::Nested(inner) => self.condition(inner),
@@ -253,7 +116,13 @@ impl Compiler<'_> {
                              single quotes)"
                         ));
                     }
-                    (false, false) => return Err(format!("`{expr}` names no field")),
+                    (false, false) => {
+                        let odd = [left, right].into_iter().find(|e| literal_value(e).is_err());
+                        return Err(match odd {
+                            Some(odd) => format!("`{odd}` is not a field and not a value"),
+                            None => format!("`{expr}` names no field"),
+                        });
+                    }
                 };
                 let (value, kind) = literal_value(literal)?;
                 let field = self.operand(field, kind)?;
