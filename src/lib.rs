@@ -1,4 +1,21 @@
-//! Fully local semantic search.
+//! Fully local semantic search: read, chunk, embed, store, search exactly, rerank, compare.
+//!
+//! The modules in the order of the pipeline:
+//!
+//! | step | module |
+//! | --- | --- |
+//! | files to documents | [`ingest`] |
+//! | documents to chunks | [`chunk`] |
+//! | finding, fetching and running models | [`model`], [`embed`], [`rerank`] |
+//! | the index on disk | [`store`] |
+//! | all of it together, resumable | [`indexing`] |
+//! | exact top-k over the vectors | [`scan`] |
+//! | retrieve, fuse, diversify, rerank | [`search`] |
+//! | two rankings side by side; judged queries; many queries | [`compare`], [`eval`], [`batch`] |
+//! | vectors of other tools | [`vectors`] |
+//!
+//! [`search::Searcher`] is the front door for reading, [`indexing::index`] the one for writing. Errors are
+//! one enum, [`error::Error`], whose messages say what to do.
 #![warn(missing_docs)]
 
 pub mod batch;
@@ -20,3 +37,8 @@ pub mod scan;
 pub mod search;
 pub mod store;
 pub mod vectors;
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,5 +1,12 @@
 //! The integration tests, one binary.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
+#![allow(
+    clippy::expect_used,
+    clippy::manual_is_multiple_of,
+    clippy::manual_try_fold,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 mod cli;
 mod crash;
