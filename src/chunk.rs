@@ -84,7 +84,7 @@ pub fn split(
             document.place.clone().field("title"),
             format!(
                 "the title takes {title_tokens} of the {} tokens of a chunk and leaves no room for \
-                 text: shorten it, or embed without titles",
+                 text: shorten it, or choose another --title-field",
                 chunking.max_tokens
             ),
         ));
@@ -96,12 +96,67 @@ pub fn split(
         .with_sizer(Tokens(count_tokens))
         .with_overlap(chunking.overlap)
         .map_err(|e| Error::usage(format!("chunk overlap: {e}")))?;
-    let ranges = |(start, piece): (usize, &str)| start..start + piece.len();
-    let ranges: Vec<_> = match document.shape {
-        Shape::Markdown => MarkdownSplitter::new(config).chunk_indices(text).map(ranges).collect(),
-        _ => TextSplitter::new(config).chunk_indices(text).map(ranges).collect(),
+    let splitter = match document.shape {
+        Shape::Markdown => Splitter::Markdown(MarkdownSplitter::new(config)),
+        _ => Splitter::Text(TextSplitter::new(config)),
     };
-    Ok(if ranges.is_empty() { whole() } else { ranges })
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let mut start = 0;
+    loop {
+        let end = window_end(text, start);
+        let pieces: Vec<Range<usize>> = splitter.split(&text[start..end], start);
+        let n = pieces.len();
+        // The last chunk of a window may end where the window does and not where the text would have
+        // it: the next window begins with it.
+        let keep = if end < text.len() && n > 1 { n - 1 } else { n };
+        let next = pieces.get(keep).map_or(end, |piece| piece.start);
+        ranges.extend(pieces.into_iter().take(keep));
+        if end == text.len() {
+            return Ok(if ranges.is_empty() { whole() } else { ranges });
+        }
+        start = next;
+    }
+}
+
+/// Bytes that the splitter sees at a time: its work grows faster than its text.
+const WINDOW: usize = 24 << 10;
+
+/// Where a window that begins at `start` ends: at a blank line, a line's end or a blank near its full
+/// length, where there is one.
+fn window_end(text: &str, start: usize) -> usize {
+    if text.len() - start <= WINDOW {
+        return text.len();
+    }
+    let mut end = start + WINDOW;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let late = start + WINDOW / 2;
+    for border in ["\n\n", "\n", " "] {
+        if let Some(at) = text[start..end].rfind(border)
+            && start + at > late
+        {
+            return start + at + border.len();
+        }
+    }
+    end
+}
+
+/// A splitter for one kind of text.
+enum Splitter<S: ChunkSizer> {
+    Text(TextSplitter<S>),
+    Markdown(MarkdownSplitter<S>),
+}
+
+impl<S: ChunkSizer> Splitter<S> {
+    /// Byte ranges of chunks of `text`, moved by `offset`.
+    fn split(&self, text: &str, offset: usize) -> Vec<Range<usize>> {
+        let range = |(start, piece): (usize, &str)| offset + start..offset + start + piece.len();
+        match self {
+            Self::Text(splitter) => splitter.chunk_indices(text).map(range).collect(),
+            Self::Markdown(splitter) => splitter.chunk_indices(text).map(range).collect(),
+        }
+    }
 }
 
 /// Sizes chunks in tokens.

@@ -29,6 +29,8 @@ impl Second {
 pub struct RankMove {
     /// The row's id.
     pub id: String,
+    /// The row's number.
+    pub row: u32,
     /// Its place in the second ranking, from 1.
     pub rank: usize,
     /// Its place in the retrieval order; none where it was not among the retrieved.
@@ -102,14 +104,14 @@ pub fn compare(
         Second::Hybrid => SearchOptions { hybrid: true, ..first_options.clone() },
     };
     // The reranked result holds the retrieval order too: one search does for both.
-    let after = searcher.search(query, &second_options)?;
+    let mut after = searcher.search(query, &second_options)?;
     let (before, took_ms) = match second {
         Second::Reranked => {
             let mut before = after.hits.clone();
             before.sort_by_key(|h| h.retrieved_rank);
-            for hit in &mut before {
-                hit.rank = hit.retrieved_rank;
-                hit.final_score = hit.score;
+            for (i, hit) in before.iter_mut().enumerate() {
+                hit.rank = i + 1;
+                hit.final_score = Some(hit.score);
             }
             (before, after.took_ms)
         }
@@ -119,13 +121,17 @@ pub fn compare(
             (before.hits, took)
         }
     };
+    for hit in &mut after.hits {
+        hit.retrieved_rank = before.iter().position(|b| b.row == hit.row).map(|i| i + 1);
+    }
     let rank_map: Vec<RankMove> = after
         .hits
         .iter()
         .map(|hit| RankMove {
             id: hit.id.clone(),
+            row: hit.row,
             rank: hit.rank,
-            retrieved_rank: before.iter().position(|b| b.id == hit.id).map(|i| i + 1),
+            retrieved_rank: hit.retrieved_rank,
         })
         .collect();
     let churn = churn(&before, &rank_map, show);
@@ -157,7 +163,7 @@ fn churn(before: &[Hit], rank_map: &[RankMove], show: usize) -> Churn {
     let moves: usize = both.iter().map(|(a, b)| a.abs_diff(*b)).sum();
     Churn {
         kept: rank_map.iter().filter(shown).count(),
-        first_changed: before.first().map(|h| &h.id) != rank_map.first().map(|m| &m.id),
+        first_changed: before.first().map(|h| h.row) != rank_map.first().map(|m| m.row),
         kendall_tau: if pairs == 0 { 0.0 } else { agreement as f64 / pairs as f64 },
         mean_move: if both.is_empty() { 0.0 } else { moves as f64 / both.len() as f64 },
     }

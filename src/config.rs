@@ -33,19 +33,68 @@ impl Settings {
         }
     }
 
-    /// Reads a settings file; one that does not exist sets nothing.
+    /// The settings of the settings file, if there is one.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] naming the file where it cannot be understood, [`Error::Io`] where it cannot
-    /// be read.
-    pub fn read(path: &Path) -> Result<Self> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text)
-                .map_err(|e| Error::usage(format!("{}: {}", path.display(), e.to_string().trim()))),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(Error::io("read", path)(e)),
+    /// be read, or `WARPSEEK_CONFIG` names one that does not exist.
+    pub fn from_file() -> Result<Self> {
+        let named = std::env::var_os("WARPSEEK_CONFIG").is_some_and(|path| !path.is_empty());
+        match Self::file() {
+            Some(path) if named || path.exists() => Self::read(&path),
+            _ => Ok(Self::default()),
         }
+    }
+
+    /// Reads a settings file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::from_file`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).map_err(Error::io("read", path))?;
+        let text = String::from_utf8(text)
+            .map_err(|_| Error::usage(format!("{}: not valid UTF-8", path.display())))?;
+        toml::from_str(&text)
+            .map_err(|e| Error::usage(format!("{}: {}", path.display(), e.to_string().trim())))
+    }
+
+    /// The settings of the environment: `WARPSEEK_MODEL`, `WARPSEEK_RERANKER`, `WARPSEEK_DEVICE`,
+    /// `WARPSEEK_THREADS`, `WARPSEEK_OFFLINE`. An empty variable sets nothing. (`WARPSEEK_MODELS_DIR`
+    /// is read by [`crate::model::Sources`].)
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] naming the variable whose value makes no sense.
+    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let var = |name: &str| var(name).filter(|value| !value.is_empty());
+        let threads = match var("WARPSEEK_THREADS") {
+            Some(text) => Some(text.parse().map_err(|_| {
+                Error::usage(format!("WARPSEEK_THREADS is '{text}': a number is expected"))
+            })?),
+            None => None,
+        };
+        let offline = match var("WARPSEEK_OFFLINE").map(|text| text.to_ascii_lowercase()) {
+            None => None,
+            Some(text) => match text.as_str() {
+                "1" | "true" | "yes" | "on" => Some(true),
+                "0" | "false" | "no" | "off" => Some(false),
+                _ => {
+                    return Err(Error::usage(format!(
+                        "WARPSEEK_OFFLINE is '{text}': 1 or 0 is expected"
+                    )));
+                }
+            },
+        };
+        Ok(Self {
+            model: var("WARPSEEK_MODEL"),
+            reranker: var("WARPSEEK_RERANKER"),
+            device: var("WARPSEEK_DEVICE"),
+            threads,
+            offline,
+            models_dir: None,
+        })
     }
 
     /// These settings, and for what they leave open those of `other`.

@@ -3,8 +3,8 @@
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::ModelFolder;
-use crate::model::encoder::Encoder;
 use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
+use crate::model::encoder::{Encoder, Weights};
 use crate::model::tokenize::{Sequence, Tokenizer};
 use std::path::Path;
 
@@ -91,6 +91,13 @@ impl Embedder {
             return Err(Error::ModelUnavailable {
                 model: folder.display().to_string(),
                 reason: format!("a limit of {} tokens leaves no room for text", config.max_tokens),
+            });
+        }
+        if Weights::open(folder)?.has("classifier.weight") {
+            return Err(Error::ModelUnavailable {
+                model: folder.display().to_string(),
+                reason: "this is a cross-encoder, which makes no vectors; name it with --reranker"
+                    .to_owned(),
             });
         }
         let encoder = Encoder::open(folder, &bert, device)?;

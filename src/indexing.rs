@@ -26,6 +26,9 @@ pub const DEFAULT_COMMIT_ROWS: usize = 4096;
 /// Time after which a commit is due.
 const COMMIT_AFTER: Duration = Duration::from_secs(5);
 
+/// Bytes of text after which a commit is due.
+const COMMIT_BYTES: usize = 64 << 20;
+
 /// Messages of skipped records that are kept.
 const MAX_MESSAGES: usize = 100;
 
@@ -140,7 +143,7 @@ pub fn index(
         batch: Vec::new(),
         batch_bytes: 0,
         committed_at: Instant::now(),
-        commit_rows: options.commit_rows,
+        options,
         progress,
     };
     for (number, document) in documents.enumerate() {
@@ -149,23 +152,23 @@ pub fn index(
             Ok(document) => run.take(document),
             Err(e) => Err(e),
         };
-        match taken {
-            Ok(()) => {}
-            Err(e @ Error::Input { .. }) if options.on_error == OnError::Skip => run.skip(&e),
-            Err(e) => {
-                run.flush()?;
-                run.writer.commit()?;
-                return Err(e);
+        let outcome = match taken {
+            Ok(()) if run.batch.len() >= BATCH_DOCUMENTS || run.batch_bytes >= BATCH_BYTES => {
+                run.flush()
             }
+            Ok(()) => Ok(()),
+            Err(e) => run.skip_or(e),
+        };
+        if let Err(e) = outcome {
+            return Err(run.give_up(e));
         }
         if run.report.interrupted {
             break;
         }
-        if run.batch.len() >= BATCH_DOCUMENTS || run.batch_bytes >= BATCH_BYTES {
-            run.flush()?;
-        }
     }
-    run.flush()?;
+    if let Err(e) = run.flush() {
+        return Err(run.give_up(e));
+    }
     run.writer.commit()?;
     if options.prune && !run.report.interrupted && run.report.skipped == 0 {
         run.prune()?;
@@ -181,7 +184,7 @@ struct Run<'a> {
     batch: Vec<(Document, bool)>,
     batch_bytes: usize,
     committed_at: Instant,
-    commit_rows: usize,
+    options: IndexOptions,
     progress: &'a mut dyn FnMut(&IndexReport) -> bool,
 }
 
@@ -190,7 +193,7 @@ impl Run<'_> {
     fn take(&mut self, document: Document) -> Result<()> {
         let twice = |document: &Document| {
             Error::input(
-                document.place.clone().field("id"),
+                document.place.clone(),
                 format!(
                     "the id '{}' comes twice in this input: make ids unique, or let the later record \
                      win with --on-duplicate last",
@@ -220,11 +223,27 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn skip(&mut self, error: &Error) {
+    /// Notes a bad record where they are skipped; gives the error back where they are not, or where it
+    /// is not about a record.
+    fn skip_or(&mut self, error: Error) -> Result<()> {
+        if self.options.on_error == OnError::Stop || !matches!(error, Error::Input { .. }) {
+            return Err(error);
+        }
         self.report.skipped += 1;
         if self.report.messages.len() < MAX_MESSAGES {
             self.report.messages.push(error.to_string());
         }
+        Ok(())
+    }
+
+    /// Commits what is whole before an error ends the run; returns that error.
+    fn give_up(&mut self, error: Error) -> Error {
+        // What cannot be saved now will be read again; the first error is the one that matters.
+        let saved = self.flush().and_then(|()| self.writer.commit());
+        if let Err(e) = saved {
+            tracing::warn!("{e}");
+        }
+        error
     }
 
     /// Chunks, embeds and stores the batch; commits where it is time.
@@ -233,14 +252,24 @@ impl Run<'_> {
         self.batch_bytes = 0;
         let chunking = self.writer.manifest().chunking;
         let tokenizer = self.embedder.tokenizer();
-        let pieces: Vec<Vec<Range<usize>>> = batch
+        let pieces: Vec<Result<Vec<Range<usize>>>> = batch
             .par_iter()
             .map(|(document, _)| chunk::split(document, &chunking, |text| tokenizer.count(text)))
-            .collect::<Result<_>>()?;
+            .collect();
         // Documents go in as soon as all their rows are embedded, so that a stop loses little.
         let mut waiting: Vec<(Document, bool, Vec<Range<usize>>)> = Vec::new();
         let mut n_waiting = 0;
         for ((document, replaces), ranges) in batch.into_iter().zip(pieces) {
+            let ranges = match ranges {
+                Ok(ranges) => ranges,
+                Err(e) => match self.skip_or(e) {
+                    Ok(()) => continue,
+                    Err(e) => {
+                        self.store(waiting)?;
+                        return Err(e);
+                    }
+                },
+            };
             n_waiting += ranges.len();
             waiting.push((document, replaces, ranges));
             if n_waiting >= EMBED_ROWS {
@@ -299,7 +328,8 @@ impl Run<'_> {
             self.seen.insert(seq);
             *if replaces { &mut self.report.updated } else { &mut self.report.added } += 1;
         }
-        if self.writer.n_pending_rows() >= self.commit_rows
+        if self.writer.n_pending_rows() >= self.options.commit_rows
+            || self.writer.n_pending_bytes() >= COMMIT_BYTES
             || self.committed_at.elapsed() >= COMMIT_AFTER
         {
             self.writer.commit()?;

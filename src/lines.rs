@@ -20,6 +20,7 @@ pub(crate) struct Lines<'a> {
     reader: Box<dyn BufRead + 'a>,
     file: String,
     number: u64,
+    blank: u64,
     max_line: usize,
     buffer: Vec<u8>,
 }
@@ -49,7 +50,14 @@ impl<'a> Lines<'a> {
         } else {
             Box::new(BufReader::new(whole))
         };
-        Ok(Self { reader, file: file.to_owned(), number: 0, max_line, buffer: Vec::new() })
+        Ok(Self {
+            reader,
+            file: file.to_owned(),
+            number: 0,
+            blank: 0,
+            max_line,
+            buffer: Vec::new(),
+        })
     }
 
     /// The next line that is not blank, without its end and without a byte order mark; `None` at
@@ -72,12 +80,18 @@ impl<'a> Lines<'a> {
             if !self.buffer.trim_ascii().is_empty() {
                 break;
             }
+            self.blank += 1;
         }
         match std::str::from_utf8(&self.buffer) {
             Ok(line) if self.number == 1 => Ok(Some(line.trim_start_matches('\u{feff}'))),
             Ok(line) => Ok(Some(line)),
             Err(_) => Err(self.error("not valid UTF-8: convert the file to UTF-8")),
         }
+    }
+
+    /// Blank lines that were passed over so far.
+    pub(crate) fn blank(&self) -> u64 {
+        self.blank
     }
 
     /// The number of the line that was read last, from 1.

@@ -14,20 +14,23 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Starts a file that will stand at `path`.
+    /// Starts a file that will stand at `path`; where that is a symbolic link, at its target.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the folder cannot be written.
+    /// [`Error::Io`] where the folder cannot be written, [`Error::Usage`] where `path` is `-` or
+    /// something else than a regular file.
     pub fn create(path: &Path) -> Result<Self> {
+        let path = &check_target(path)?;
         let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
         builder.prefix(".").suffix(".partial");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            // As any other new file: what the umask leaves.
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
+            // As any other new file what the umask leaves, or what the file had that is replaced.
+            let mode = std::fs::metadata(path).map_or(0o666, |file| file.permissions().mode());
+            builder.permissions(std::fs::Permissions::from_mode(mode & 0o777));
         }
         let file = builder.tempfile_in(dir).map_err(Error::io("create a file in", dir))?;
         Ok(Self { path: path.to_path_buf(), out: BufWriter::with_capacity(1 << 18, file) })
@@ -71,6 +74,29 @@ impl OutputFile {
     }
 }
 
+/// The path to write to, symbolic links resolved, if a regular file stands there or nothing does.
+///
+/// # Errors
+///
+/// [`Error::Usage`] for `-`, a folder, a pipe or a device.
+pub(crate) fn check_target(path: &Path) -> Result<PathBuf> {
+    let refuse = |what: &str| {
+        Err(Error::usage(format!(
+            "{}: {what}; output goes to a regular file, which appears when it is complete",
+            path.display()
+        )))
+    };
+    if path.as_os_str() == "-" {
+        return refuse("standard output is not taken here");
+    }
+    match std::fs::canonicalize(path) {
+        Ok(target) if target.is_file() => Ok(target),
+        Ok(target) if target.is_dir() => refuse("this is a folder"),
+        Ok(_) => refuse("this is a pipe or a device"),
+        Err(_) => Ok(path.to_path_buf()),
+    }
+}
+
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.out.write(bytes)
@@ -83,9 +109,8 @@ impl Write for OutputFile {
 
 /// Makes renames and creations in the folder of `path` durable, where the system can.
 pub(crate) fn sync_folder_of(path: &Path) {
-    if let Some(dir) = path.parent()
-        && let Ok(dir) = std::fs::File::open(dir)
-    {
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(dir) = std::fs::File::open(dir) {
         // Not every file system syncs folders; the data itself is synced already.
         let _ = dir.sync_all();
     }

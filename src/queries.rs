@@ -22,6 +22,8 @@ pub struct Query {
     pub id: String,
     /// Its text; empty where there is a vector instead.
     pub text: String,
+    /// Its title, where a jsonl line has one: for texts that are passages, not queries.
+    pub title: String,
     /// Its vector, where the file gives one.
     pub vector: Option<Vec<f32>>,
     /// A filter of its own.
@@ -82,6 +84,14 @@ impl QueryReader {
         Ok(Self { source, seen: HashSet::new() })
     }
 
+    /// Blank lines that were passed over so far.
+    pub fn blank_lines(&self) -> u64 {
+        match &self.source {
+            Source::Lines { lines, .. } => lines.blank(),
+            Source::Vectors { .. } => 0,
+        }
+    }
+
     fn read(&mut self) -> Result<Option<Query>> {
         match &mut self.source {
             Source::Vectors { file, name, next } => {
@@ -96,6 +106,7 @@ impl QueryReader {
                 Ok(Some(Query {
                     id,
                     text: String::new(),
+                    title: String::new(),
                     vector: Some(vector),
                     filter: None,
                     place,
@@ -147,8 +158,14 @@ impl TextFormat {
 }
 
 fn parse(format: TextFormat, line: &str, number: u64, place: Place) -> Result<Query> {
-    let mut query =
-        Query { id: number.to_string(), text: String::new(), vector: None, filter: None, place };
+    let mut query = Query {
+        id: number.to_string(),
+        text: String::new(),
+        title: String::new(),
+        vector: None,
+        filter: None,
+        place,
+    };
     match format {
         TextFormat::Plain => query.text = line.to_owned(),
         TextFormat::Tabs => {
@@ -171,8 +188,8 @@ fn parse(format: TextFormat, line: &str, number: u64, place: Place) -> Result<Qu
 
 fn parse_object(line: &str, query: &mut Query) -> Result<()> {
     let place = query.place.clone();
-    let value: Value = serde_json::from_str(line)
-        .map_err(|e| Error::input(place.clone(), format!("not valid JSON ({e})")))?;
+    let value: Value =
+        serde_json::from_str(line).map_err(|e| Error::input(place.clone(), not_json(&e)))?;
     let Value::Object(object) = value else {
         return Err(Error::input(
             place,
@@ -203,6 +220,9 @@ fn parse_object(line: &str, query: &mut Query) -> Result<()> {
             ));
         }
     }
+    if let Some(Value::String(title)) = object.get("title") {
+        query.title = title.clone();
+    }
     match object.get("filter") {
         None | Some(Value::Null) => {}
         Some(Value::String(filter)) => query.filter = Some(filter.clone()),
@@ -223,6 +243,14 @@ fn parse_object(line: &str, query: &mut Query) -> Result<()> {
         Some(other) => return Err(wrong("vector", "an array of numbers", other)),
     }
     Ok(())
+}
+
+/// What is wrong with a line of JSON, by column: it has no lines of its own.
+fn not_json(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    let message = message.strip_suffix(&position).unwrap_or(&message);
+    format!("not valid JSON: {message} (column {})", error.column())
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -1,7 +1,9 @@
 //! The commands, end to end, with small models whose weights are random.
 
 use crate::golden::golden;
-use crate::support::cli::{Workplace, finish, records, small_model, small_reranker};
+use crate::support::cli::{
+    Workplace, finish, records, small_model, small_reranker, with_real_model,
+};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -173,10 +175,13 @@ fn search_hybrid_finds_a_rare_word_and_mmr_changes_the_order() {
     assert!(ids(&lexical).contains(&"rare".to_owned()), "{lexical}");
     assert!(lexical["hits"][0]["score"].as_f64().unwrap() <= 2.0 / 61.0 + 1e-6);
     let plain = ids(&search(&place, "river lamp garden", &["-k", "20"]));
-    let diverse = ids(&search(&place, "river lamp garden", &["-k", "20", "--mmr", "0.3"]));
+    let diverse = ids(&search(&place, "river lamp garden", &["-k", "20", "--mmr-lambda", "0.3"]));
     assert_eq!(plain[0], diverse[0]);
     assert_ne!(plain, diverse);
-    assert_eq!(plain, ids(&search(&place, "river lamp garden", &["-k", "20", "--mmr", "1"])));
+    assert_eq!(
+        plain,
+        ids(&search(&place, "river lamp garden", &["-k", "20", "--mmr-lambda", "1"]))
+    );
     let distinct: BTreeSet<&String> = diverse.iter().collect();
     assert_eq!(distinct.len(), 20);
 }
@@ -582,7 +587,7 @@ fn rerank_orders_passages_by_the_logit() {
         .ok()
         .json();
     let results = run["results"].as_array().unwrap();
-    let logits: Vec<f64> = results.iter().map(|r| r["logit"].as_f64().unwrap()).collect();
+    let logits: Vec<f64> = results.iter().map(|r| r["rerank_logit"].as_f64().unwrap()).collect();
     assert!(logits.len() == 3 && logits.windows(2).all(|w| w[0] >= w[1]));
     let piped = place
         .pipe(
@@ -694,7 +699,7 @@ fn index_with_duplicates_stops_or_lets_the_last_one_win() {
     place.file("c.jsonl", &corpus);
     place
         .run(&["index", "c.jsonl", "--into", "idx"])
-        .fails(7, &["c.jsonl, line 5, field 'id'", "'same' comes twice", "--on-duplicate last"]);
+        .fails(7, &["c.jsonl, line 5: ", "'same' comes twice", "--on-duplicate last"]);
     let last = ["index", "c.jsonl", "--into", "idx", "--on-duplicate", "last"];
     place.run(&last).ok();
     let hit = search(&place, "last", &["--filter", "id = 'same'"]);
@@ -768,17 +773,8 @@ fn text_from_documents_cannot_control_the_terminal() {
 
 #[test]
 fn demo_runs_the_whole_way_with_the_real_model() {
-    let model = crate::support::minilm();
     let place = Workplace::new();
-    let models = model.parent().unwrap().to_path_buf();
-    let mut command = place.command(&["demo"]);
-    command.env_remove("WARPSEEK_OFFLINE").env("HF_HUB_OFFLINE", "1");
-    // The hub's cache is laid out otherwise than a folder of models.
-    match models.join("all-MiniLM-L6-v2").exists() {
-        true => command.env("WARPSEEK_MODELS_DIR", &models),
-        false => command.env_remove("WARPSEEK_MODELS_DIR").env_remove("HF_HOME"),
-    };
-    let out = finish(&mut command).ok().stdout;
+    let out = finish(with_real_model(&mut place.command(&["demo"]))).ok().stdout;
     for part in ["[5/5]", "150 new", "false-sharing", "hybrid #1 was retrieved #", "nDCG@10"] {
         assert!(out.contains(part), "no {part} in {out}");
     }

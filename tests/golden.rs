@@ -45,7 +45,7 @@ fn assert_close(got: &[f32], expected: &[f32], bound: f32, what: &str) {
 #[test]
 fn minilm_tokens_equal_those_of_sentence_transformers() {
     let folder = golden().join("embeddings");
-    let tokenizer = Tokenizer::open(&crate::support::minilm()).unwrap();
+    let tokenizer = Tokenizer::open(&crate::support::minilm().path).unwrap();
     let expected = lines(&folder.join("tokens.jsonl"));
     assert_eq!(expected.len(), 64);
     for (text, line) in texts(&folder.join("texts.jsonl")).iter().zip(expected) {
@@ -61,7 +61,7 @@ fn minilm_tokens_equal_those_of_sentence_transformers() {
 fn minilm_vectors_equal_those_of_sentence_transformers() {
     let folder = golden().join("embeddings");
     let embedder =
-        Embedder::open(&crate::support::minilm(), None, Normalize::AsConfigured, &Device::Cpu)
+        Embedder::open_model(crate::support::minilm(), Normalize::AsConfigured, &Device::Cpu)
             .unwrap();
     let texts = texts(&folder.join("texts.jsonl"));
     let expected = matrix(&folder.join("minilm.npy"));

@@ -3,7 +3,7 @@
 //! The collections lie outside the repository: in the folder that `WARPSEEK_SHARED` names, else in
 //! `../shared`. Where they are absent the same is checked on the demo corpus.
 
-use crate::support::cli::{Run, Workplace, finish};
+use crate::support::cli::{Run, Workplace, finish, with_real_model};
 use std::path::{Path, PathBuf};
 
 pub(crate) fn shared() -> Option<PathBuf> {
@@ -17,10 +17,8 @@ pub(crate) fn shared() -> Option<PathBuf> {
     None
 }
 
-/// Runs with the real model, which is fetched where it is not here yet.
 fn run(place: &Workplace, args: &[&str]) -> Run {
-    let model = crate::support::minilm().display().to_string();
-    finish(place.command(args).env("WARPSEEK_MODEL", model))
+    finish(with_real_model(&mut place.command(args)))
 }
 
 fn means(place: &Workplace, queries: &Path, qrels: &Path, more: &[&str]) -> serde_json::Value {

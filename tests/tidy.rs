@@ -50,7 +50,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("indexing", &["chunk", "embed", "ingest", "store"]),
         ("compare", &["search"]),
         ("eval", &["queries", "search", "store"]),
-        ("batch", &["eval", "queries", "search", "store"]),
+        ("batch", &["eval", "queries", "scan", "search", "store"]),
         ("error", &[]),
         ("config", &[]),
         ("device", &[]),

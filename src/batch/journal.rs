@@ -3,11 +3,13 @@
 use super::Answer;
 use super::output::{OutputFormat, convert};
 use crate::error::{Error, Place, Result};
+use crate::output::{OutputFile, check_target};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// `OUT.partial`: a first line with the run's fingerprint, then an answer a line.
+/// `OUT.partial`: a first line with the run's fingerprint, then per answered query a line of the query's
+/// hash, a blank, and the answer.
 pub(super) struct Journal {
     out: PathBuf,
     path: PathBuf,
@@ -17,14 +19,27 @@ pub(super) struct Journal {
     header_len: u64,
 }
 
+/// A line of the journal.
+pub(super) struct Entry {
+    /// The hash of the query.
+    pub(super) query: u64,
+    pub(super) answer: Answer,
+}
+
+/// Digits of a hash and the blank behind them.
+const HASH_LEN: usize = 17;
+
+const HEADER_KEY: &str = "warpseek_batch";
+
 impl Journal {
     /// Opens the journal of `out`, or starts one. What an earlier run left is kept if its
     /// fingerprint is the same; an incomplete last line is cut off.
     pub(super) fn open(out: &Path, fingerprint: &str, restart: bool) -> Result<Self> {
+        let out = &check_target(out)?;
         let mut name = out.as_os_str().to_owned();
         name.push(".partial");
         let path = PathBuf::from(name);
-        let header = format!("{}\n", serde_json::json!({ "warpseek_batch": fingerprint }));
+        let header = format!("{}\n", serde_json::json!({ HEADER_KEY: fingerprint }));
         let mut file = File::options()
             .create(true)
             .truncate(false)
@@ -39,23 +54,10 @@ impl Journal {
             }
             Err(std::fs::TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
         }
-        let mut earlier_len = 0;
-        if !restart {
-            let mut reader = BufReader::new(&file);
-            let mut line = Vec::new();
-            let mut first = None;
-            loop {
-                line.clear();
-                let n = reader.read_until(b'\n', &mut line).map_err(Error::io("read", &path))?;
-                if n == 0 || line.last() != Some(&b'\n') {
-                    break;
-                }
-                first.get_or_insert_with(|| line.clone());
-                earlier_len += n as u64;
-            }
-            if first.is_some_and(|f| f != header.as_bytes()) {
-                return Err(does_not_fit(&path));
-            }
+        let mut earlier_len = earlier_length(&file, &path, &header, restart)?;
+        if earlier_len == header.len() as u64 {
+            // Nothing was answered: as good as no earlier run.
+            earlier_len = 0;
         }
         file.set_len(earlier_len)
             .and_then(|()| file.seek(SeekFrom::End(0)))
@@ -75,16 +77,15 @@ impl Journal {
     }
 
     /// The answers of the earlier run.
-    pub(super) fn earlier(&self) -> Result<impl Iterator<Item = Result<Answer>> + use<>> {
+    pub(super) fn earlier(&self) -> Result<impl Iterator<Item = Result<Entry>> + use<>> {
         let left = self.earlier_len.saturating_sub(self.header_len);
-        answers(&self.path, self.header_len, left)
+        entries(&self.path, self.header_len, left)
     }
 
-    pub(super) fn append(&mut self, answer: &Answer) -> Result<()> {
-        let mut line = serde_json::to_vec(answer)
+    pub(super) fn append(&mut self, query: u64, answer: &Answer) -> Result<()> {
+        let json = serde_json::to_string(answer)
             .map_err(|e| Error::io("write", &self.path)(std::io::Error::other(e)))?;
-        line.push(b'\n');
-        self.write(&line)
+        self.write(format!("{query:016x} {json}\n").as_bytes())
     }
 
     pub(super) fn flush(&mut self) -> Result<()> {
@@ -95,8 +96,20 @@ impl Journal {
     pub(super) fn finish(mut self, format: OutputFormat) -> Result<()> {
         self.flush()?;
         let len = std::fs::metadata(&self.path).map_err(Error::io("read", &self.path))?.len();
-        let answers = answers(&self.path, self.header_len, len - self.header_len)?;
-        convert(answers, &self.out, format)?;
+        let body = len.saturating_sub(self.header_len);
+        if format == OutputFormat::Jsonl {
+            // The lines stand there already, behind the hashes.
+            let mut out = OutputFile::create(&self.out)?;
+            for line in lines(&self.path, self.header_len, body)? {
+                let mut line = line.map_err(Error::io("read", &self.path))?;
+                line.push(b'\n');
+                out.put(line.get(HASH_LEN..).unwrap_or_default())?;
+            }
+            out.finish()?;
+        } else {
+            let entries = entries(&self.path, self.header_len, body)?;
+            convert(entries.map(|entry| entry.map(|e| e.answer)), &self.out, format)?;
+        }
         std::fs::remove_file(&self.path).map_err(Error::io("remove", &self.path))
     }
 
@@ -110,6 +123,36 @@ impl Journal {
     }
 }
 
+/// Bytes of complete lines that may be kept.
+fn earlier_length(file: &File, path: &Path, header: &str, restart: bool) -> Result<u64> {
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    let mut len = 0;
+    loop {
+        line.clear();
+        let n = reader.read_until(b'\n', &mut line).map_err(Error::io("read", path))?;
+        if len == 0 && n > 0 && !line.starts_with(format!("{{\"{HEADER_KEY}\"").as_bytes()) {
+            return Err(Error::usage(format!(
+                "{} is in the way: it is no unfinished batch; move it, or choose another output file",
+                path.display()
+            )));
+        }
+        if restart || n == 0 || line.last() != Some(&b'\n') {
+            return Ok(if restart { 0 } else { len });
+        }
+        if len == 0 && line != header.as_bytes() {
+            // Without a complete answer behind it, it is as good as no earlier run.
+            let mut next = Vec::new();
+            reader.read_until(b'\n', &mut next).map_err(Error::io("read", path))?;
+            if next.last() == Some(&b'\n') {
+                return Err(does_not_fit(path));
+            }
+            return Ok(0);
+        }
+        len += n as u64;
+    }
+}
+
 fn does_not_fit(path: &Path) -> Error {
     Error::usage(format!(
         "{} is an unfinished batch over another index, other queries or other options: say --restart to \
@@ -118,22 +161,34 @@ fn does_not_fit(path: &Path) -> Error {
     ))
 }
 
-fn answers(
+fn lines(
     path: &Path,
     start: u64,
     len: u64,
-) -> Result<impl Iterator<Item = Result<Answer>> + use<>> {
+) -> Result<impl Iterator<Item = std::io::Result<Vec<u8>>> + use<>> {
     use std::io::Read;
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     file.seek(SeekFrom::Start(start)).map_err(Error::io("read", path))?;
+    Ok(BufReader::new(file.take(len)).split(b'\n'))
+}
+
+fn entries(
+    path: &Path,
+    start: u64,
+    len: u64,
+) -> Result<impl Iterator<Item = Result<Entry>> + use<>> {
     let path = path.to_path_buf();
-    let lines = BufReader::new(file.take(len)).lines();
-    Ok(lines.enumerate().map(move |(i, line)| {
+    Ok(lines(&path, start, len)?.enumerate().map(move |(i, line)| {
         let line = line.map_err(Error::io("read", &path))?;
-        serde_json::from_str(&line).map_err(|e| {
+        let parse = || {
+            let hash = std::str::from_utf8(line.get(..HASH_LEN - 1)?).ok()?;
+            let query = u64::from_str_radix(hash, 16).ok()?;
+            Some(Entry { query, answer: serde_json::from_slice(line.get(HASH_LEN..)?).ok()? })
+        };
+        parse().ok_or_else(|| {
             Error::input(
                 Place::record(path.display().to_string(), format!("line {}", i + 2)),
-                format!("the unfinished batch is damaged ({e}): say --restart to throw it away"),
+                "the unfinished batch is damaged: say --restart to throw it away",
             )
         })
     }))

@@ -11,6 +11,7 @@ pub use output::OutputFormat;
 
 use crate::error::{Error, Result};
 use crate::queries::{Query, QueryReader};
+use crate::scan::QueryBatch;
 use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings};
 use crate::store::RowNames;
 use crate::store::filter::Filter;
@@ -18,8 +19,14 @@ use journal::Journal;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Queries that are answered together.
+/// Queries that are answered together at most.
 const WINDOW: usize = 256;
+
+/// Passages that are reranked together at most, so that a run can be stopped every few seconds.
+const WINDOW_PASSAGES: usize = 400;
+
+/// Hits that are held at a time at most.
+const WINDOW_HITS: usize = 1 << 20;
 
 /// How to answer a batch.
 #[derive(Debug, Clone)]
@@ -76,6 +83,9 @@ pub struct AnswerHit {
     pub doc_id: String,
     /// The inner product, or the fused value when hybrid.
     pub score: f32,
+    /// What the hits are ordered by: the rerank score, or `score` where nothing was reranked; none for
+    /// hits that lie deeper than the reranker looked.
+    pub final_score: Option<f32>,
     /// The place in the retrieval order, from 1.
     pub retrieved_rank: usize,
     /// The sigmoid of the logit.
@@ -110,22 +120,26 @@ pub fn run(
     progress: &mut dyn FnMut(&BatchReport) -> bool,
 ) -> Result<BatchReport> {
     let names = searcher.index.row_names()?;
-    let fingerprint = fingerprint(searcher, queries, options)?;
-    let mut journal = Journal::open(out, &fingerprint, options.restart)?;
-    let mut report = BatchReport::default();
     let mut reader = QueryReader::open(queries)?;
-    for answer in journal.earlier()? {
-        let answer = answer?;
+    let mut journal = Journal::open(out, &fingerprint(searcher, options), options.restart)?;
+    let mut report = BatchReport::default();
+    for entry in journal.earlier()? {
+        let entry = entry?;
         let query = reader.next().transpose()?;
-        if query.as_ref().map(|q| &q.id) != Some(&answer.query_id) {
+        if query.map(|q| hash_query(&q)) != Some(entry.query) {
             return Err(journal.does_not_fit());
         }
         report.resumed += 1;
-        count(&mut report, &answer);
+        count(&mut report, &entry.answer);
     }
-    let mut window: Vec<Query> = Vec::with_capacity(WINDOW);
+    let size = window_size(&options.search);
+    let mut window: Vec<Query> = Vec::with_capacity(size);
     loop {
-        let next = reader.next().transpose();
+        // A query that cannot be answered ends the run behind those before it.
+        let next = reader.next().transpose().and_then(|query| {
+            query.as_ref().map_or(Ok(()), |q| check_query(searcher, q, &options.search))?;
+            Ok(query)
+        });
         let ended = !matches!(next, Ok(Some(_)));
         let failed = match next {
             Ok(query) => {
@@ -134,10 +148,11 @@ pub fn run(
             }
             Err(e) => Some(e),
         };
-        if window.len() == WINDOW || (ended && !window.is_empty()) {
-            for answer in answer_window(searcher, &window, options, &names, &mut report.took_ms)? {
+        if window.len() >= size || (ended && !window.is_empty()) {
+            let answers = answer_window(searcher, &window, options, &names, &mut report.took_ms)?;
+            for (query, answer) in window.iter().zip(answers) {
                 count(&mut report, &answer);
-                journal.append(&answer)?;
+                journal.append(hash_query(query), &answer)?;
             }
             journal.flush()?;
             window.clear();
@@ -163,6 +178,13 @@ pub fn run(
     Ok(report)
 }
 
+/// How many queries are answered together: as many as keep the work and the memory of a window small.
+fn window_size(search: &SearchOptions) -> usize {
+    let by_hits = WINDOW_HITS / search.k.max(1);
+    let by_passages = search.rerank_depth.map_or(WINDOW, |depth| WINDOW_PASSAGES / depth.max(1));
+    WINDOW.min(by_hits).min(by_passages).max(1)
+}
+
 fn count(report: &mut BatchReport, answer: &Answer) {
     report.queries += 1;
     report.hits += answer.hits.len() as u64;
@@ -184,18 +206,13 @@ fn answer_window(
         let (group, rest): (Vec<usize>, Vec<usize>) =
             left.iter().partition(|&&i| window[i].filter.as_deref() == filter);
         left = rest;
-        let search = SearchOptions {
-            filter: join_filters(options.search.filter.as_ref(), filter)
-                .map_err(|e| at_query(&window[first], e))?,
-            ..options.search.clone()
-        };
+        let joined = join_filters(options.search.filter.as_ref(), filter);
+        let search = SearchOptions { filter: joined?, ..options.search.clone() };
         let inputs: Vec<QueryInput<'_>> = group
             .iter()
             .map(|&i| QueryInput { text: &window[i].text, vector: window[i].vector.as_deref() })
             .collect();
-        let found = searcher
-            .retrieve(&inputs, &search, timings)
-            .map_err(|e| if filter.is_some() { at_query(&window[first], e) } else { e })?;
+        let found = searcher.retrieve(&inputs, &search, timings)?;
         for (i, found) in group.into_iter().zip(found) {
             answers[i] = Some(Answer {
                 query_id: window[i].id.clone(),
@@ -216,6 +233,7 @@ fn answer_hits(
 ) -> Result<Vec<AnswerHit>> {
     let texts = if with_text { searcher.hits(candidates)? } else { Vec::new() };
     let mut texts = texts.into_iter();
+    let reranked = candidates.iter().any(|c| c.rerank.is_some());
     Ok(candidates
         .iter()
         .enumerate()
@@ -228,6 +246,7 @@ fn answer_hits(
                 id: id.to_owned(),
                 doc_id: doc_id.to_owned(),
                 score: candidate.score,
+                final_score: candidate.final_score(reranked),
                 retrieved_rank: candidate.retrieved_rank,
                 rerank_score: rerank.map(|r| r.score),
                 rerank_logit: rerank.map(|r| r.logit),
@@ -250,26 +269,47 @@ fn join_filters(all: Option<&Filter>, own: Option<&str>) -> Result<Option<Filter
     }
 }
 
-fn at_query(query: &Query, error: Error) -> Error {
-    match error {
-        Error::Usage(reason) => Error::input(query.place.clone().field("filter"), reason),
-        other => other,
+/// Checks what a query brings along, so that an error names its line.
+fn check_query(searcher: &Searcher, query: &Query, search: &SearchOptions) -> Result<()> {
+    let at = |field: &'static str| {
+        move |error| match error {
+            Error::Usage(reason) => Error::input(query.place.clone().field(field), reason),
+            other => other,
+        }
+    };
+    if let Some(own) = &query.filter {
+        let joined = join_filters(search.filter.as_ref(), Some(own)).map_err(at("filter"))?;
+        if let Some(filter) = joined {
+            searcher.index.rows_where(&filter).map_err(at("filter"))?;
+        }
     }
+    if let Some(vector) = &query.vector {
+        let dim = searcher.index.manifest().dim;
+        if vector.len() != dim {
+            let reason = format!("it has {} dimensions, the index {dim}", vector.len());
+            return Err(Error::input(query.place.clone().field("vector"), reason));
+        }
+        QueryBatch::new(vector, dim).map_err(at("vector"))?;
+    }
+    Ok(())
 }
 
-/// What must be the same for a run to be continued.
-fn fingerprint(searcher: &Searcher, queries: &Path, options: &BatchOptions) -> Result<String> {
+/// What tells one query from another.
+fn hash_query(query: &Query) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for text in [&query.id, &query.text, query.filter.as_ref().unwrap_or(&String::new())] {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    query.vector.iter().flatten().for_each(|v| hasher.update(&v.to_le_bytes()));
+    hasher.digest()
+}
+
+/// What must be the same for a run to be continued, beside the queries.
+fn fingerprint(searcher: &Searcher, options: &BatchOptions) -> String {
     let search = &options.search;
-    let queries_hash = if queries.as_os_str() == "-" {
-        "stdin".to_owned()
-    } else {
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        let mut file = std::fs::File::open(queries).map_err(Error::io("open", queries))?;
-        std::io::copy(&mut file, &mut hasher).map_err(Error::io("read", queries))?;
-        format!("{:016x}", hasher.digest())
-    };
-    Ok(format!(
-        "index {} queries {queries_hash} k {} rerank {:?} {:?} filter {:?} hybrid {} mmr {:?} text {}",
+    format!(
+        "index {} k {} rerank {:?} {:?} filter {:?} hybrid {} mmr {:?} per doc {:?} text {}",
         searcher.index.snapshot_id(),
         search.k,
         search.rerank_depth,
@@ -277,6 +317,7 @@ fn fingerprint(searcher: &Searcher, queries: &Path, options: &BatchOptions) -> R
         search.filter.as_ref().map(Filter::source),
         search.hybrid,
         search.mmr,
+        search.max_per_doc,
         options.with_text,
-    ))
+    )
 }

@@ -3,6 +3,7 @@
 use super::{Answer, AnswerHit};
 use crate::error::{Error, Result};
 use crate::eval::run::rank_documents;
+use crate::eval::run_scores;
 use crate::eval::trec::RunWriter;
 use crate::output::OutputFile;
 use parquet::basic::{Compression, ZstdLevel};
@@ -59,11 +60,12 @@ const PARQUET_SCHEMA: &str = "message batch {
     required binary doc_id (UTF8);
     required float score;
     required int32 retrieved_rank;
+    optional float final_score;
     optional float rerank_score;
     optional float rerank_logit;
 }";
 
-/// Writes answers to a file that appears whole.
+/// Writes answers to a file that appears whole, in a format other than the journal's own.
 pub(super) fn convert(
     answers: impl Iterator<Item = Result<Answer>>,
     out: &Path,
@@ -71,25 +73,10 @@ pub(super) fn convert(
 ) -> Result<()> {
     let file = OutputFile::create(out)?;
     match format {
-        OutputFormat::Jsonl => write_jsonl(answers, file, out)?,
-        OutputFormat::Trec => write_trec(answers, file, out)?,
         OutputFormat::Parquet => write_parquet(answers, file, out)?,
+        _ => write_trec(answers, file, out)?,
     }
     .finish()
-}
-
-fn write_jsonl<W: Write>(
-    answers: impl Iterator<Item = Result<Answer>>,
-    mut writer: W,
-    out: &Path,
-) -> Result<W> {
-    for answer in answers {
-        serde_json::to_writer(&mut writer, &answer?)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writer.write_all(b"\n"))
-            .map_err(Error::io("write", out))?;
-    }
-    Ok(writer)
 }
 
 fn write_trec<W: Write>(
@@ -100,24 +87,15 @@ fn write_trec<W: Write>(
     let mut writer = RunWriter::new(writer, out, RUN_TAG)?;
     for answer in answers {
         let answer = answer?;
-        writer.write_query(&answer.query_id, &run_scores(&answer.hits))?;
+        writer.write_query(&answer.query_id, &documents(&answer.hits))?;
     }
     writer.finish()
 }
 
-/// Documents with the scores that the hits are ordered by; where only the first hits are reranked the
-/// scores do not compare, and the place stands in for them.
-fn run_scores(hits: &[AnswerHit]) -> Vec<(String, f64)> {
-    let reranked = hits.iter().filter(|h| h.rerank_logit.is_some()).count();
-    let score = |(i, hit): (usize, &AnswerHit)| {
-        let score = match hit.rerank_logit {
-            _ if reranked > 0 && reranked < hits.len() => -(i as f64),
-            Some(logit) => f64::from(logit),
-            None => f64::from(hit.score),
-        };
-        (hit.doc_id.clone(), score)
-    };
-    rank_documents(hits.iter().enumerate().map(score))
+/// Documents with the scores that the hits are ordered by.
+fn documents(hits: &[AnswerHit]) -> Vec<(String, f64)> {
+    let scores: Vec<(f32, Option<f32>)> = hits.iter().map(|h| (h.score, h.rerank_logit)).collect();
+    rank_documents(hits.iter().map(|h| h.doc_id.clone()).zip(run_scores(&scores)))
 }
 
 fn write_parquet<W: Write + Send>(
@@ -166,7 +144,11 @@ fn write_row_group<W: Write + Send>(
     write_column::<ByteArrayType, _>(&mut group, &text(|r| &r.1.doc_id), None)?;
     write_column::<FloatType, _>(&mut group, &scores, None)?;
     write_column::<Int32Type, _>(&mut group, &number(|h| h.retrieved_rank), None)?;
-    for value in [|h: &AnswerHit| h.rerank_score, |h: &AnswerHit| h.rerank_logit] {
+    for value in [
+        |h: &AnswerHit| h.final_score,
+        |h: &AnswerHit| h.rerank_score,
+        |h: &AnswerHit| h.rerank_logit,
+    ] {
         let values: Vec<Option<f32>> = rows.iter().map(|(_, hit)| value(hit)).collect();
         let levels: Vec<i16> = values.iter().map(|v| i16::from(v.is_some())).collect();
         let present: Vec<f32> = values.into_iter().flatten().collect();

@@ -25,7 +25,7 @@ pub(super) struct BatchArgs {
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// How many hits a query
-    #[arg(short, default_value_t = 10, value_name = "N")]
+    #[arg(short, long = "top-k", default_value_t = 10, value_name = "N")]
     k: usize,
     #[command(flatten)]
     retrieve: RetrieveArgs,
@@ -45,8 +45,9 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Outcome> {
     if args.with_text && format != OutputFormat::Jsonl {
         return Err(Error::usage("--with-text goes with --format jsonl"));
     }
+    term::check_outputs(&[&args.out], &[&args.queries], Some(&args.dir))?;
     let searcher = context.searcher(&args.dir, &args.retrieve.open(&args.rerank))?;
-    search.rerank_depth = args.rerank.depth(&searcher, context)?;
+    search.rerank_depth = args.rerank.depth(args.k, &searcher, context)?;
     let options = BatchOptions { search, format, with_text: args.with_text, restart: args.restart };
     interrupt::install();
     let bar = term::bar(None, "{spinner} {msg}", context.quiet);

@@ -1,7 +1,7 @@
 //! `warpseek compare`.
 
-use super::context::Context;
-use super::search::{RerankArgs, RetrieveArgs, read_query};
+use super::context::{Context, OpenOptions};
+use super::search::{RetrieveArgs, milliseconds, read_query};
 use super::term::{self, bold, dim, plain, say};
 use super::{Outcome, eval};
 use clap::Args;
@@ -22,15 +22,23 @@ pub(super) struct CompareArgs {
     #[arg(required_unless_present = "queries", conflicts_with = "queries")]
     query: Option<String>,
     /// How many rows to retrieve and order again
-    #[arg(short, default_value_t = 25, value_name = "N")]
+    #[arg(
+        short,
+        long = "top-k",
+        default_value_t = 25,
+        value_name = "N",
+        conflicts_with = "queries"
+    )]
     k: usize,
     /// How many of each ranking to show
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N", conflicts_with = "queries")]
     show: usize,
     #[command(flatten)]
     retrieve: RetrieveArgs,
-    #[command(flatten)]
-    rerank: RerankArgs,
+    /// The reranker: a name, a hub id, a folder, or none for dense against hybrid [default: the best
+    /// one that is present]
+    #[arg(long, value_name = "MODEL")]
+    reranker: Option<String>,
     /// Judged queries, instead of one query
     #[arg(long, requires = "qrels", value_name = "FILE")]
     queries: Option<PathBuf>,
@@ -48,8 +56,12 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Outcome> {
     }
     let options = args.retrieve.options(args.k)?;
     let query = args.query.as_deref().map(read_query).transpose()?;
-    let searcher = context.searcher(&args.dir, &args.retrieve.open(&args.rerank))?;
-    let depth = args.rerank.depth(&searcher, context)?;
+    let open = OpenOptions {
+        model: args.retrieve.model.as_deref(),
+        rerank: true,
+        reranker: args.reranker.as_deref(),
+    };
+    let searcher = context.searcher(&args.dir, &open)?;
     if let (Some(queries), Some(qrels)) = (&args.queries, &args.qrels) {
         searcher.require_reranker()?;
         let files = eval::JudgedFiles { queries, qrels };
@@ -58,9 +70,11 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Outcome> {
     let query = query.unwrap_or_default();
     let comparison = compare(&searcher, &query, args.k, args.show, &options)?;
     comparison.warnings.iter().for_each(|w| term::warn(w));
-    debug_assert_eq!(depth.is_some(), comparison.second == Second::Reranked);
     if comparison.second == Second::Hybrid {
-        context.note("comparing the dense ranking with the hybrid one (dense and BM25 fused)");
+        context.note_missing_reranker(
+            args.reranker.as_deref(),
+            "comparing the dense ranking with the hybrid one (dense and BM25 fused)",
+        );
     }
     if context.json {
         term::print_json(&comparison)?;
@@ -78,7 +92,7 @@ pub(super) fn print(comparison: &Comparison) -> Result<()> {
     say!("")?;
     say!("{}", bold(&format!("Top {} as retrieved", comparison.before.len())))?;
     for hit in &comparison.before {
-        print_hit(hit, hit.retrieved_rank, None)?;
+        print_hit(hit, hit.rank, None)?;
     }
     say!("")?;
     let by = match &comparison.reranker {
@@ -99,7 +113,7 @@ pub(super) fn print(comparison: &Comparison) -> Result<()> {
         churn.mean_move,
         churn.kendall_tau
     )?;
-    Ok(())
+    say!("{}", milliseconds(&comparison.took_ms))
 }
 
 fn print_hit(hit: &Hit, rank: usize, moved: Option<(&str, Option<usize>)>) -> Result<()> {

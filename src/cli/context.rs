@@ -30,17 +30,15 @@ pub(super) struct Context {
 impl Context {
     /// Resolves settings (command line, then environment, then file) and starts the thread pool.
     pub(super) fn new(args: &GlobalArgs) -> Result<Self> {
-        let from_env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let flags = Settings {
-            model: from_env("WARPSEEK_MODEL"),
-            reranker: from_env("WARPSEEK_RERANKER"),
             device: args.device.clone(),
             threads: args.threads,
             offline: args.offline.then_some(true),
             models_dir: args.models_dir.clone(),
+            ..Settings::default()
         };
-        let file = Settings::file().map(|path| Settings::read(&path)).transpose()?;
-        let settings = flags.or(file.unwrap_or_default());
+        let file = Settings::from_file()?;
+        let settings = flags.or(Settings::from_vars(|name| std::env::var(name).ok())?).or(file);
         let device = Device::named(settings.device.as_deref().unwrap_or("auto"))?;
         if let Some(threads) = settings.threads {
             if threads == 0 || threads > 1024 {
@@ -54,8 +52,18 @@ impl Context {
             models.sources.model_dirs = vec![dir.clone()];
             models.sources.download_dir = Some(dir.clone());
         }
-        models.sources.offline |= settings.offline.unwrap_or(false);
+        models.sources.offline = settings.offline.unwrap_or(false);
         Ok(Self { settings, models, device, json: args.json, quiet: args.quiet })
+    }
+
+    /// Notes what is done instead where no reranker is present and none was declined.
+    pub(super) fn note_missing_reranker(&self, asked: Option<&str>, instead: &str) {
+        if asked.or(self.settings.reranker.as_deref()) != Some("none") {
+            self.note(&format!(
+                "{instead}: no reranker is present; get one with `warpseek models pull \
+                 ms-marco-MiniLM-L6-v2`, or name a folder with --reranker"
+            ));
+        }
     }
 
     /// Writes a note to stderr, unless told to be quiet.
@@ -140,10 +148,13 @@ impl Context {
             Some("none") => return Ok(None),
             Some(name) => self.models.find(name)?,
             None => {
-                let listed = self.models.manifest.models.iter();
-                let found = listed
-                    .filter(|spec| spec.kind == ModelKind::Reranker)
-                    .find_map(|spec| self.models.find(&spec.name).ok());
+                let mut found = None;
+                for status in self.models.status() {
+                    if status.spec.kind == ModelKind::Reranker {
+                        status.problems.iter().for_each(|p| term::warn(p));
+                        found = found.or(status.folder);
+                    }
+                }
                 match found {
                     Some(folder) => folder,
                     None => return Ok(None),
@@ -159,10 +170,21 @@ impl Context {
     /// Opens an index with its embedder and, where wanted, a reranker.
     pub(super) fn searcher(&self, dir: &Path, options: &OpenOptions<'_>) -> Result<Searcher> {
         let index = Index::open(dir)?;
-        let embedder = match &index.manifest().model {
-            Some(stamp) => Some(self.embedder_of(stamp, options.model)?),
-            None => None,
+        let embedder = match (&index.manifest().model, options.model) {
+            (Some(stamp), other) => Some(self.embedder_of(stamp, other)?),
+            // Imported vectors without a model: the user's word that they come from this one.
+            (None, Some(name)) => Some(self.embedder(name, Normalize::Always)?.0),
+            (None, None) => None,
         };
+        if let Some(embedder) = &embedder
+            && embedder.dim() != index.manifest().dim
+        {
+            return Err(Error::usage(format!(
+                "the index has {} dimensions, the model makes {}",
+                index.manifest().dim,
+                embedder.dim()
+            )));
+        }
         let reranker = if options.rerank { self.reranker(options.reranker)? } else { None };
         Ok(Searcher { index, embedder, reranker, scanner: Scanner::cpu()? })
     }

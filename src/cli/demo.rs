@@ -56,6 +56,7 @@ pub(super) fn run(args: DemoArgs, context: &Context) -> Result<Outcome> {
         "examples/demo/corpus.jsonl",
         &ReadOptions::default(),
     )?;
+    refuse_other_index(&writer, &args)?;
     let options = IndexOptions { prune: true, ..IndexOptions::default() };
     let report =
         indexing::index(&mut writer, &embedder, &mut documents, None, options, &mut |_| {
@@ -103,6 +104,25 @@ pub(super) fn run(args: DemoArgs, context: &Context) -> Result<Outcome> {
         )?;
     }
     Ok(Outcome::Success)
+}
+
+/// The demo prunes what is not its own, so it must not work on somebody's index.
+fn refuse_other_index(writer: &IndexWriter, args: &DemoArgs) -> Result<()> {
+    let mut own = 0;
+    for document in ingest::read_stream(
+        CORPUS.as_bytes(),
+        "examples/demo/corpus.jsonl",
+        &ReadOptions::default(),
+    )? {
+        own += usize::from(writer.find(&document?.id)?.is_some());
+    }
+    if writer.live_except(|_| false)?.len() == own {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "{} holds an index of other documents: choose another folder with --into",
+        args.into.display()
+    )))
 }
 
 fn search_twice(searcher: &Searcher) -> Result<()> {

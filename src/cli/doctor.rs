@@ -21,6 +21,10 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
     let sources = &context.models.sources;
     let models = context.models.status();
     let config = Settings::file().filter(|f| f.exists());
+    let encoder = match std::env::var("WARPSEEK_ENCODER").as_deref() {
+        Ok("reference") => "Candle reference float32 (set by WARPSEEK_ENCODER)",
+        _ => "packed float32 on the CPU",
+    };
     if context.json {
         term::print_json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -32,7 +36,7 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
             "gpu": null,
             "scan_tier": tier.name(),
             "scan_tiers": available,
-            "encoder": "packed float32",
+            "encoder": encoder,
             "offline": sources.offline,
             "hub_offline": sources.hub_offline,
             "hub": sources.endpoint,
@@ -57,7 +61,7 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
         "the fastest this CPU has"
     };
     say!("  scan       {} ({why}; available: {})", tier.name(), available.join(", "))?;
-    say!("  encoder    packed float32 on the CPU")?;
+    say!("  encoder    {encoder}")?;
     let settings = config.map_or("none".to_owned(), |f| f.display().to_string());
     say!("  settings   {settings}")?;
     say!("{}", bold("network"))?;

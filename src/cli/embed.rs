@@ -4,11 +4,13 @@ use super::context::{Context, DEFAULT_MODEL};
 use super::term::{self, thousands};
 use super::{Outcome, interrupt};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
 use warpseek::embed::{Normalize, Role};
 use warpseek::error::{Error, Result};
 use warpseek::queries::{Query, QueryReader};
+use warpseek::store::passage;
 use warpseek::vectors::{VectorFormat, VectorWriter};
 
 /// Turn texts into vectors.
@@ -39,21 +41,25 @@ enum RoleArg {
     Passage,
 }
 
+/// A line of the output.
+#[derive(Serialize)]
+struct Embedded<'a> {
+    id: &'a str,
+    vector: &'a [f32],
+    tokens: u32,
+    tokens_lost: u32,
+}
+
 /// Texts that are embedded together.
 const WINDOW: usize = 256;
 
 pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Outcome> {
     let format = match &args.out {
-        Some(path) => Some(VectorFormat::of_path(path).ok_or_else(|| {
-            Error::usage(format!(
-                "{}: the name says no vector format; end it in .npy, .fvecs, .fbin or .faiss",
-                path.display()
-            ))
-        })?),
+        Some(path) => Some(VectorFormat::choose(None, path)?),
         None => None,
     };
     let name = args.model.as_deref().or(context.settings.model.as_deref()).unwrap_or(DEFAULT_MODEL);
-    let mut texts = QueryReader::open(&args.input)?.peekable();
+    let mut texts = QueryReader::open(&args.input)?;
     let normalize = if args.normalize { Normalize::Always } else { Normalize::AsConfigured };
     let (embedder, _) = context.embedder(name, normalize)?;
     let role = if args.role == RoleArg::Query { Role::Query } else { Role::Passage };
@@ -61,18 +67,16 @@ pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Outcome> {
         (Some(path), Some(format)) => Some(VectorWriter::create(path, format, embedder.dim())?),
         _ => None,
     };
-    if texts.peek().is_none() {
-        return Err(Error::input(
-            warpseek::error::Place::file(args.input.display().to_string()),
-            "there is no text to embed",
-        ));
-    }
     if writer.is_some() {
         interrupt::install();
     }
     let (mut n, mut tokens, mut lost, mut truncated) = (0u64, 0u64, 0u64, 0u64);
     loop {
         let window: Vec<Query> = texts.by_ref().take(WINDOW).collect::<Result<_>>()?;
+        if window.is_empty() && n == 0 {
+            let file = warpseek::error::Place::file(args.input.display().to_string());
+            return Err(Error::input(file, "there is no text to embed"));
+        }
         if window.is_empty() {
             break;
         }
@@ -82,20 +86,23 @@ pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Outcome> {
                 "there is no text to embed",
             ));
         }
-        let plain: Vec<&str> = window.iter().map(|q| q.text.as_str()).collect();
+        let plain: Vec<String> =
+            window.iter().map(|q| passage(&q.title, &q.text, !q.title.is_empty())).collect();
         let embedded = embedder.embed(&plain, role)?;
         for (i, vector) in embedded.vectors.chunks_exact(embedder.dim()).enumerate() {
             match &mut writer {
                 Some(writer) => writer.push(vector)?,
-                None => term::print_line(
-                    &json!({
-                        "id": window[i].id,
-                        "vector": vector,
-                        "tokens": embedded.tokens[i],
-                        "tokens_lost": embedded.lost[i],
-                    })
-                    .to_string(),
-                )?,
+                None => {
+                    let line = Embedded {
+                        id: &window[i].id,
+                        vector,
+                        tokens: embedded.tokens[i],
+                        tokens_lost: embedded.lost[i],
+                    };
+                    let line =
+                        serde_json::to_string(&line).map_err(|e| Error::usage(e.to_string()))?;
+                    term::print_line(&line)?;
+                }
             }
             n += 1;
             tokens += u64::from(embedded.tokens[i]);
@@ -106,8 +113,12 @@ pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Outcome> {
             return Err(Error::Interrupted("the file of vectors was not written".to_owned()));
         }
     }
+    let to_file = writer.is_some();
     if let Some(writer) = writer {
         writer.finish()?;
+    }
+    if texts.blank_lines() > 0 {
+        term::warn(&format!("{} blank lines were left out", texts.blank_lines()));
     }
     if lost > 0 {
         term::warn(&format!(
@@ -116,6 +127,11 @@ pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Outcome> {
             embedder.max_tokens(),
             thousands(lost)
         ));
+    }
+    if to_file && context.json {
+        let report =
+            json!({ "texts": n, "dim": embedder.dim(), "tokens": tokens, "tokens_lost": lost });
+        term::print_json(&report)?;
     }
     context.note(&format!("{} texts, {} tokens", thousands(n), thousands(tokens)));
     Ok(Outcome::Success)

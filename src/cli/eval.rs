@@ -7,7 +7,7 @@ use super::{Outcome, interrupt};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use warpseek::error::{Error, Result};
+use warpseek::error::{Error, Place, Result};
 use warpseek::eval::judgments::Judgments;
 use warpseek::eval::measures::{EvaluateOptions, Measure};
 use warpseek::eval::run::Run;
@@ -69,6 +69,20 @@ impl JudgedFiles<'_> {
     fn read(&self) -> Result<(Vec<Query>, Judgments)> {
         let judgments = Judgments::read(self.qrels)?;
         let queries = QueryReader::open(self.queries)?.collect::<Result<Vec<_>>>()?;
+        let place = || Place::file(self.queries.display().to_string());
+        if queries.is_empty() {
+            return Err(Error::input(place(), "the file holds no queries"));
+        }
+        if queries.iter().all(|q| judgments.get(&q.id).is_none()) {
+            return Err(Error::input(
+                place(),
+                format!(
+                    "none of its {} queries has judgments in {}: do the two files belong together?",
+                    queries.len(),
+                    self.qrels.display()
+                ),
+            ));
+        }
         Ok((queries, judgments))
     }
 }
@@ -80,6 +94,8 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Outcome> {
         return Err(Error::usage("--depth must be at least 1"));
     }
     let search = args.retrieve.options(depth)?;
+    let outputs: Vec<&Path> = args.run_out.as_deref().into_iter().collect();
+    term::check_outputs(&outputs, &[&args.queries, &args.qrels], Some(&args.dir))?;
     let (queries, judgments) = JudgedFiles { queries: &args.queries, qrels: &args.qrels }.read()?;
     let searcher = context.searcher(&args.dir, &args.retrieve.open(&args.rerank))?;
     let options = EvalOptions {
@@ -90,15 +106,16 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Outcome> {
         },
         depth,
         search,
-        rerank_depths: args.rerank.depth(&searcher, context)?.into_iter().collect(),
+        rerank_depths: args.rerank.depth(0, &searcher, context)?.into_iter().collect(),
     };
-    let report = measure(&searcher, &queries, &judgments, &options, context)?;
-    if let Some(path) = &args.run_out
-        && let Some(system) = report.systems.last()
-    {
-        write_run(&system.run, path)?;
-    }
+    // A place that cannot be written is told before the work, not after it.
+    let run_out = args.run_out.as_deref().map(OutputFile::create).transpose()?;
+    let report = measure(&searcher, (&queries, &judgments), &args.qrels, &options, context)?;
     print(&report, &options, args.per_query, &searcher, context)?;
+    if let (Some(file), Some(path), Some(system)) = (run_out, &args.run_out, report.systems.last())
+    {
+        write_run(&system.run, file, path)?;
+    }
     Ok(Outcome::Success)
 }
 
@@ -118,15 +135,15 @@ pub(super) fn run_depths(
         search,
         rerank_depths: depths.to_vec(),
     };
-    let report = measure(searcher, &queries, &judgments, &options, context)?;
+    let report = measure(searcher, (&queries, &judgments), files.qrels, &options, context)?;
     print(&report, &options, false, searcher, context)?;
     Ok(Outcome::Success)
 }
 
 fn measure(
     searcher: &Searcher,
-    queries: &[Query],
-    judgments: &Judgments,
+    (queries, judgments): (&[Query], &Judgments),
+    qrels: &Path,
     options: &EvalOptions,
     context: &Context,
 ) -> Result<EvalReport> {
@@ -143,6 +160,14 @@ fn measure(
         term::warn(&format!(
             "{} judged queries are not in the query file and count 0",
             report.missing_queries
+        ));
+    }
+    if report.absent_documents > 0 {
+        term::warn(&format!(
+            "{}: {} of {} documents judged relevant are not in the index: do the two belong together?",
+            qrels.display(),
+            report.absent_documents,
+            report.relevant_documents
         ));
     }
     if report.unjudged_queries > 0 {
@@ -193,11 +218,12 @@ fn print(
         let values: Vec<String> =
             system.evaluation.mean.iter().map(|v| format!("{v:>11.4}")).collect();
         say!(
-            "{:width$} {}  {:>9.1}{:>9.1}",
+            "{:width$} {}  {:>9.1}{:>9.1}{}",
             system.name,
             values.join(""),
             system.latency.p50,
-            system.latency.p95
+            system.latency.p95,
+            if system.latency_estimated { "  (estimated)" } else { "" }
         )?;
     }
     if let Some(first) = report.systems.first() {
@@ -251,6 +277,7 @@ fn system_json(system: &SystemEval, options: &EvalOptions, per_query: bool) -> V
         "answered": system.evaluation.answered,
         "without_relevant": system.evaluation.without_relevant,
         "latency_ms": system.latency,
+        "latency_estimated": system.latency_estimated,
     });
     if let Some(test) = &system.against_first {
         value["against_first"] = json!({
@@ -270,8 +297,8 @@ fn system_json(system: &SystemEval, options: &EvalOptions, per_query: bool) -> V
     value
 }
 
-fn write_run(run: &Run, path: &Path) -> Result<()> {
-    let mut writer = RunWriter::new(OutputFile::create(path)?, path, "warpseek")?;
+fn write_run(run: &Run, file: OutputFile, path: &Path) -> Result<()> {
+    let mut writer = RunWriter::new(file, path, "warpseek")?;
     for (query, ranking) in run.iter() {
         writer.write_query(query, ranking)?;
     }

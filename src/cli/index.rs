@@ -126,7 +126,13 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Outcome> {
     let mut documents = open()?;
     let name = args.model.as_deref().or(context.settings.model.as_deref()).unwrap_or(DEFAULT_MODEL);
     let (embedder, stamp) = context.embedder(name, Normalize::Always)?;
-    let room = embedder.max_tokens() - embedder.overhead();
+    let room = embedder.max_tokens().saturating_sub(embedder.overhead());
+    if room == 0 {
+        return Err(Error::usage(format!(
+            "{name}: the prompt alone fills the {} tokens that the model takes",
+            embedder.max_tokens()
+        )));
+    }
     let chunking = Chunking {
         max_tokens: args.chunk_tokens.unwrap_or(254.min(room)),
         overlap: args.chunk_overlap,
@@ -141,7 +147,8 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Outcome> {
 
     let started = Instant::now();
     let shown = Progress::new(&documents, context.quiet);
-    let options = IndexOptions { on_error, prune: args.prune, commit_rows: args.commit_rows };
+    let options =
+        IndexOptions { on_error, prune: args.prune, commit_rows: args.commit_rows.max(1) };
     let outcome = indexing::index(
         &mut writer,
         &embedder,
@@ -154,7 +161,14 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Outcome> {
         },
     );
     shown.bar.finish_and_clear();
-    let report = outcome?;
+    let report = outcome.inspect_err(|e| {
+        if matches!(e, Error::Input { .. }) && on_error == OnError::Stop {
+            context.note(
+                "what came before this record is in the index, and running again goes on from there; \
+                 --on-error skip passes over such records",
+            );
+        }
+    })?;
     for skipped in documents.skipped_files() {
         context.note(&format!("left out {}: {}", skipped.path.display(), skipped.reason));
     }

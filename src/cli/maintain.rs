@@ -174,12 +174,7 @@ pub(super) fn delete(args: DeleteArgs, context: &Context) -> Result<Outcome> {
     let filter = args.filter.as_deref().map(Filter::parse).transpose()?;
     let mut ids = args.ids.clone();
     if let Some(file) = &args.ids_from {
-        let text = if file.as_os_str() == "-" {
-            std::io::read_to_string(std::io::stdin().lock())
-                .map_err(Error::io("read", "<stdin>"))?
-        } else {
-            std::fs::read_to_string(file).map_err(Error::io("read", file))?
-        };
+        let text = term::read_text(file)?;
         ids.extend(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned));
     }
     let mut writer = IndexWriter::open(&args.dir)?;

@@ -18,6 +18,7 @@ mod transfer;
 
 use clap::{Args, Parser, Subcommand};
 use context::Context;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use warpseek::error::{Error, Result};
@@ -32,7 +33,9 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit status: 0 success, 1 no hits, 2 usage, 3 model unavailable, \
+const EXIT_CODES: &str = "Options may also stand in the environment (WARPSEEK_MODEL, WARPSEEK_RERANKER, \
+WARPSEEK_DEVICE, WARPSEEK_THREADS, WARPSEEK_OFFLINE, WARPSEEK_MODELS_DIR) or in a settings file \
+(WARPSEEK_CONFIG); the command line wins.\n\nExit status: 0 success, 1 no hits, 2 usage, 3 model unavailable, \
 4 device unavailable, 5 index corrupt, 6 remote service failed, 7 bad input data, 8 I/O or lock, \
 130 interrupted.";
 
@@ -44,16 +47,16 @@ struct GlobalArgs {
     #[arg(long, global = true)]
     json: bool,
     /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, global = true, env = "WARPSEEK_DEVICE", value_name = "DEVICE")]
+    #[arg(long, global = true, value_name = "DEVICE")]
     device: Option<String>,
     /// Threads for computing [default: all cores]
-    #[arg(long, global = true, env = "WARPSEEK_THREADS", value_name = "N")]
+    #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     /// Connect to loopback addresses only
     #[arg(long, global = true)]
     offline: bool,
     /// The folder of downloaded models
-    #[arg(long, global = true, env = "WARPSEEK_MODELS_DIR", value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     models_dir: Option<PathBuf>,
     /// No progress bars and notes
     #[arg(long, short, global = true)]
@@ -62,37 +65,21 @@ struct GlobalArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build a small index of 150 passages, search it, compare rankings
     Demo(demo::DemoArgs),
-    /// Read, chunk, embed and store documents
     Index(index::IndexArgs),
-    /// Find the passages that answer a query
     Search(search::SearchArgs),
-    /// Set two rankings of a query side by side
     Compare(compare::CompareArgs),
-    /// Answer the queries of a file into a file
     Batch(batch::BatchArgs),
-    /// Score an index on judged queries
     Eval(eval::EvalArgs),
-    /// Turn texts into vectors
     Embed(embed::EmbedArgs),
-    /// Score passages against a query
     Rerank(rerank::RerankArgs),
-    /// Show what an index holds
     Info(maintain::InfoArgs),
-    /// Check an index for damage, and its answers for exactness
     Verify(maintain::VerifyArgs),
-    /// Give back the space of deleted and replaced documents
     Compact(maintain::CompactArgs),
-    /// Delete documents from an index
     Delete(maintain::DeleteArgs),
-    /// Write an index's vectors and documents to files
     Export(transfer::ExportArgs),
-    /// Make an index from existing vectors
     Import(transfer::ImportArgs),
-    /// List, fetch and check models
     Models(models::ModelsArgs),
-    /// Show what would run where, and why
     Doctor(doctor::DoctorArgs),
 }
 
@@ -146,5 +133,9 @@ fn run(command: Command, context: &Context) -> Result<Outcome> {
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }

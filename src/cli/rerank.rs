@@ -5,10 +5,11 @@ use super::context::Context;
 use super::search::read_query;
 use super::term::{self, plain, say};
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 use std::path::PathBuf;
 use warpseek::error::{Error, Result};
 use warpseek::queries::QueryReader;
+use warpseek::store::passage;
 
 /// Score passages against a query with a cross-encoder; best first.
 #[derive(Debug, Args)]
@@ -21,18 +22,39 @@ pub(super) struct RerankArgs {
     #[arg(long = "passages", value_name = "FILE", conflicts_with = "passages")]
     file: Option<PathBuf>,
     /// The reranker: a name, a hub id, or a folder [default: the best one that is present]
-    #[arg(long, value_name = "MODEL", env = "WARPSEEK_RERANKER")]
+    #[arg(long, value_name = "MODEL")]
     reranker: Option<String>,
     /// How many to print [default: all]
     #[arg(long, value_name = "N")]
     top_n: Option<usize>,
 }
 
+/// The output with --json.
+#[derive(Serialize)]
+struct Reranked<'a> {
+    reranker: &'a str,
+    query: &'a str,
+    results: Vec<Scored<'a>>,
+}
+
+/// A passage in it.
+#[derive(Serialize)]
+struct Scored<'a> {
+    /// The passage's place in the input, from 0.
+    index: usize,
+    id: &'a str,
+    rerank_score: f32,
+    rerank_logit: f32,
+    window: [usize; 2],
+    n_windows: usize,
+}
+
 pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Outcome> {
     let query = read_query(&args.query)?;
     let passages: Vec<(String, String)> = if args.passages.is_empty() {
         let file = args.file.unwrap_or_else(|| PathBuf::from("-"));
-        let texts = QueryReader::open(&file)?.map(|q| q.map(|q| (q.id, q.text)));
+        let texts = QueryReader::open(&file)?
+            .map(|q| q.map(|q| (q.id, passage(&q.title, &q.text, !q.title.is_empty()))));
         texts.collect::<Result<_>>()?
     } else {
         args.passages.iter().enumerate().map(|(i, p)| ((i + 1).to_string(), p.clone())).collect()
@@ -65,21 +87,21 @@ pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Outcome> {
     });
     order.truncate(args.top_n.unwrap_or(usize::MAX));
     if context.json {
-        let results: Vec<_> = order
+        let results = order
             .iter()
             .map(|&i| {
-                let s = &scores.scores[i];
-                json!({
-                    "index": i,
-                    "id": passages[i].0,
-                    "score": s.score,
-                    "logit": s.logit,
-                    "window": [s.window.start, s.window.end],
-                    "windows": s.n_windows,
-                })
+                let score = &scores.scores[i];
+                Scored {
+                    index: i,
+                    id: &passages[i].0,
+                    rerank_score: score.score,
+                    rerank_logit: score.logit,
+                    window: [score.window.start, score.window.end],
+                    n_windows: score.n_windows,
+                }
             })
             .collect();
-        term::print_json(&json!({ "reranker": name, "query": query, "results": results }))?;
+        term::print_json(&Reranked { reranker: &name, query: &query, results })?;
     } else {
         for &i in &order {
             let text: String = plain(&passages[i].1).chars().take(100).collect();

@@ -6,11 +6,14 @@ use super::term::{self, bold, dim, plain, say, thousands};
 use clap::Args;
 use std::path::PathBuf;
 use warpseek::error::{Error, Result};
-use warpseek::search::{Hit, SearchOptions, SearchResult, Searcher};
+use warpseek::search::{Hit, SearchOptions, SearchResult, Searcher, Timings};
 use warpseek::store::filter::Filter;
 
 /// Rows that the reranker sees where nothing else is asked for.
 pub(super) const DEFAULT_RERANK_DEPTH: usize = 50;
+
+/// The weight of relevance in maximal marginal relevance where nothing else is asked for.
+const DEFAULT_MMR_LAMBDA: f32 = 0.5;
 
 /// Find the passages that answer a query.
 #[derive(Debug, Args)]
@@ -20,7 +23,7 @@ pub(super) struct SearchArgs {
     /// The query; - reads it from stdin
     query: String,
     /// How many hits
-    #[arg(short, default_value_t = 10, value_name = "N")]
+    #[arg(short, long = "top-k", default_value_t = 10, value_name = "N")]
     k: usize,
     #[command(flatten)]
     retrieve: RetrieveArgs,
@@ -43,9 +46,15 @@ pub(super) struct RetrieveArgs {
     /// Fuse the dense ranking with the lexical one (BM25) by reciprocal rank
     #[arg(long)]
     pub(super) hybrid: bool,
-    /// Prefer different passages: maximal marginal relevance with this lambda, 0 to 1
-    #[arg(long, value_name = "LAMBDA", num_args = 0..=1, default_missing_value = "0.5")]
-    mmr: Option<f32>,
+    /// Prefer different passages, by maximal marginal relevance
+    #[arg(long)]
+    mmr: bool,
+    /// The weight of relevance against difference in --mmr, 0 to 1 [default: 0.5]
+    #[arg(long, value_name = "LAMBDA")]
+    mmr_lambda: Option<f32>,
+    /// No more than this many rows of one document
+    #[arg(long, value_name = "N")]
+    max_per_doc: Option<usize>,
     /// Take the embedding model from here instead of by the index's own word
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -54,14 +63,14 @@ pub(super) struct RetrieveArgs {
 /// Whether and how to rerank.
 #[derive(Debug, Clone, Args)]
 pub(super) struct RerankArgs {
-    /// How many retrieved rows the reranker sees [default: 50]
+    /// How many retrieved rows the reranker sees [default: 50, or k if that is more]
     #[arg(long, value_name = "N")]
     rerank_depth: Option<usize>,
     /// Keep the retrieval order
     #[arg(long, conflicts_with = "rerank_depth")]
     no_rerank: bool,
     /// The reranker: a name, a hub id, a folder, or none [default: the best one that is present]
-    #[arg(long, value_name = "MODEL", env = "WARPSEEK_RERANKER")]
+    #[arg(long, value_name = "MODEL")]
     pub(super) reranker: Option<String>,
 }
 
@@ -76,7 +85,8 @@ impl RetrieveArgs {
             rerank_depth: None,
             filter: self.filter.as_deref().map(Filter::parse).transpose()?,
             hybrid: self.hybrid,
-            mmr: self.mmr,
+            mmr: self.mmr_lambda.or(self.mmr.then_some(DEFAULT_MMR_LAMBDA)),
+            max_per_doc: self.max_per_doc,
         })
     }
 
@@ -92,7 +102,12 @@ impl RetrieveArgs {
 impl RerankArgs {
     /// The rerank depth to use with `searcher`: none where there is no reranker and none was asked
     /// for, which a note says.
-    pub(super) fn depth(&self, searcher: &Searcher, context: &Context) -> Result<Option<usize>> {
+    pub(super) fn depth(
+        &self,
+        k: usize,
+        searcher: &Searcher,
+        context: &Context,
+    ) -> Result<Option<usize>> {
         if self.no_rerank {
             return Ok(None);
         }
@@ -100,17 +115,12 @@ impl RerankArgs {
             return Err(Error::usage("the rerank depth must be at least 1"));
         }
         if searcher.reranker.is_some() {
-            return Ok(Some(self.rerank_depth.unwrap_or(DEFAULT_RERANK_DEPTH)));
+            return Ok(Some(self.rerank_depth.unwrap_or(DEFAULT_RERANK_DEPTH.max(k))));
         }
         if self.rerank_depth.is_some() {
             searcher.require_reranker()?;
         }
-        if self.reranker.as_deref().or(context.settings.reranker.as_deref()) != Some("none") {
-            context.note(
-                "showing the retrieval order: no reranker is present; get one with \
-                 `warpseek models pull ms-marco-MiniLM-L6-v2`, or name a folder with --reranker",
-            );
-        }
+        context.note_missing_reranker(self.reranker.as_deref(), "showing the retrieval order");
         Ok(None)
     }
 }
@@ -119,7 +129,7 @@ pub(super) fn run(args: SearchArgs, context: &Context) -> Result<Outcome> {
     let query = read_query(&args.query)?;
     let mut options = args.retrieve.options(args.k)?;
     let searcher = context.searcher(&args.dir, &args.retrieve.open(&args.rerank))?;
-    options.rerank_depth = args.rerank.depth(&searcher, context)?;
+    options.rerank_depth = args.rerank.depth(args.k, &searcher, context)?;
     let result = searcher.search(&query, &options)?;
     result.warnings.iter().for_each(|w| term::warn(w));
     if context.json {
@@ -142,8 +152,7 @@ pub(super) fn run(args: SearchArgs, context: &Context) -> Result<Outcome> {
 pub(super) fn read_query(query: &str) -> Result<String> {
     let mut text = query.to_owned();
     if query == "-" {
-        text = std::io::read_to_string(std::io::stdin().lock())
-            .map_err(Error::io("read", "<stdin>"))?;
+        text = super::term::read_stdin()?;
     }
     if text.trim().is_empty() {
         return Err(Error::usage("the query is empty: write what you look for"));
@@ -157,13 +166,20 @@ pub(super) fn print_hit(hit: &Hit, query: &str, full: bool) -> Result<()> {
     say!("{:>2}  {}", hit.rank, bold(plain(title).trim()))?;
     let mut facts = format!("{}  score {:.4}", plain(&hit.id), hit.score);
     if let Some(rerank) = hit.rerank_score {
-        facts.push_str(&format!("  rerank {rerank:.4}  retrieved #{}", hit.retrieved_rank));
+        let retrieved = hit.retrieved_rank.unwrap_or_default();
+        facts.push_str(&format!("  rerank {rerank:.4}  retrieved #{retrieved}"));
     }
     if hit.tokens_lost > 0 {
         facts.push_str(&format!("  ({} tokens beyond the embedder's limit)", hit.tokens_lost));
     }
     say!("    {}", dim(&facts))?;
-    let text = if full { hit.text.clone() } else { excerpt(hit, query) };
+    if full {
+        for line in plain(&hit.text).lines() {
+            say!("    {line}")?;
+        }
+        return Ok(());
+    }
+    let text = excerpt(hit, query);
     if !text.trim().is_empty() {
         say!("{}", term::wrap(&plain(&text), "    ", term::width()))?;
     }
@@ -212,15 +228,18 @@ fn excerpt(hit: &Hit, query: &str) -> String {
     let mut out = if best > 0 || start > 0 { "... ".to_owned() } else { String::new() };
     let chosen: Vec<&str> =
         pieces.iter().skip(best).take_while(|p| p.1 < limit).map(|p| p.0).collect();
-    out.push_str(&chosen.join(" "));
-    if best + chosen.len() < pieces.len() || end < text.len() {
+    // One piece may be longer than all of the excerpt: text without blanks.
+    let joined = chosen.join(" ");
+    let cut = joined.char_indices().nth(EXCERPT + 40).map_or(joined.len(), |(at, _)| at);
+    out.push_str(&joined[..cut]);
+    if best + chosen.len() < pieces.len() || end < text.len() || cut < joined.len() {
         out.push_str(" ...");
     }
     out
 }
 
-fn summary(result: &SearchResult) -> String {
-    let t = result.took_ms;
+/// The time of a search and of its steps.
+pub(super) fn milliseconds(t: &Timings) -> String {
     let mut steps = vec![format!("embed {:.1}", t.embed)];
     for (ms, name) in
         [(t.filter, "filter"), (t.scan, "scan"), (t.fuse, "fuse"), (t.rerank, "rerank")]
@@ -229,6 +248,10 @@ fn summary(result: &SearchResult) -> String {
             steps.push(format!("{name} {ms:.1}"));
         }
     }
+    format!("{:.1} ms ({})", t.total, steps.join(", "))
+}
+
+fn summary(result: &SearchResult) -> String {
     let rows = if result.matched_rows == result.total_rows {
         format!("{} rows", thousands(result.total_rows as u64))
     } else {
@@ -238,5 +261,5 @@ fn summary(result: &SearchResult) -> String {
             thousands(result.total_rows as u64)
         )
     };
-    format!("{} hits among {rows} in {:.1} ms ({})", result.hits.len(), t.total, steps.join(", "))
+    format!("{} hits among {rows} in {}", result.hits.len(), milliseconds(&result.took_ms))
 }

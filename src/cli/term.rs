@@ -1,8 +1,9 @@
 //! What goes to the terminal: data to stdout, everything else to stderr.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal, Write};
-use warpseek::error::{Error, Result};
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use warpseek::error::{Error, Place, Result};
 
 /// Prints a line of data.
 macro_rules! say {
@@ -23,6 +24,68 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
         serde_json::to_string(value)
     };
     print_line(&text.map_err(|e| Error::usage(format!("this cannot be written as JSON: {e}")))?)
+}
+
+/// All of stdin as text.
+pub(super) fn read_stdin() -> Result<String> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::io("read", "<stdin>"))?;
+    as_text(bytes, "<stdin>")
+}
+
+/// A file as text; `-` is stdin.
+pub(super) fn read_text(path: &Path) -> Result<String> {
+    if path.as_os_str() == "-" {
+        return read_stdin();
+    }
+    as_text(std::fs::read(path).map_err(Error::io("read", path))?, &path.display().to_string())
+}
+
+fn as_text(bytes: Vec<u8>, name: &str) -> Result<String> {
+    String::from_utf8(bytes).map_err(|e| {
+        let valid = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|&&b| b == b'\n').count() + 1;
+        Error::input(
+            Place::record(name, format!("line {line}")),
+            "not valid UTF-8: convert the text to UTF-8",
+        )
+    })
+}
+
+/// Refuses an output that would take the place of an input, of another output, or of a file of the
+/// index.
+pub(super) fn check_outputs(
+    outputs: &[&Path],
+    inputs: &[&Path],
+    index: Option<&Path>,
+) -> Result<()> {
+    let real = |path: &Path| {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::canonicalize(path)
+            .or_else(|_| {
+                Ok(std::fs::canonicalize(folder)?.join(path.file_name().unwrap_or_default()))
+            })
+            .unwrap_or_else(|_: std::io::Error| path.to_path_buf())
+    };
+    let index = index.filter(|dir| dir.join("manifest.json").exists()).map(real);
+    for (i, output) in outputs.iter().enumerate() {
+        let here = real(output);
+        let taken = inputs.iter().chain(&outputs[..i]).find(|other| real(other) == here);
+        let what = match (taken, &index) {
+            (Some(other), _) => {
+                format!("{} is read or written by this command too", other.display())
+            }
+            (None, Some(index)) if here.starts_with(index) => {
+                "it lies in the index folder".to_owned()
+            }
+            _ => continue,
+        };
+        return Err(Error::usage(format!(
+            "{}: {what}; choose another output file",
+            output.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Writes an error to stderr.

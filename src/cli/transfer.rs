@@ -37,9 +37,12 @@ const WINDOW: usize = 1024;
 
 pub(super) fn export(args: ExportArgs, context: &Context) -> Result<Outcome> {
     let vector_format = match &args.vectors {
-        Some(path) => Some(choose_format(path, args.format.as_deref())?),
+        Some(path) => Some(VectorFormat::choose(args.format.as_deref(), path)?),
         None => None,
     };
+    let outputs: Vec<&Path> =
+        args.vectors.as_deref().into_iter().chain(args.documents.as_deref()).collect();
+    term::check_outputs(&outputs, &[], Some(&args.dir))?;
     let index = Index::open(&args.dir)?;
     let matrix = index.matrix()?;
     let mut rows = Vec::new();
@@ -118,7 +121,7 @@ const COMMIT_ROWS: usize = 65_536;
 
 pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Outcome> {
     let name = args.vectors.display().to_string();
-    let format = choose_format(&args.vectors, args.vector_format.as_deref())?;
+    let format = VectorFormat::choose(args.vector_format.as_deref(), &args.vectors)?;
     let file = VectorFile::open(&args.vectors, Some(format))?;
     if file.metric() == Some(Metric::L2) && !args.normalize {
         return Err(Error::usage(format!(
@@ -152,13 +155,14 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Outcome> {
     interrupt::install();
     let bar = term::bar(Some(file.n_rows() as u64), "[{bar:40}] {pos}/{len} rows", context.quiet);
     let mut seen = HashSet::new();
+    let (mut not_unit, mut updated) = (0u64, 0u64);
     let mut vector = vec![0f32; file.dim()];
     for row in 0..file.n_rows() {
         let document = documents.next(row)?;
         if !seen.insert(document.id.clone()) {
             return Err(Error::input(
-                document.place.field("id"),
-                format!("the id '{}' comes twice", document.id),
+                document.place,
+                format!("the id '{}' comes twice: make ids unique", document.id),
             ));
         }
         file.read(row, &mut vector)?;
@@ -169,11 +173,21 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Outcome> {
                 format!("component {at} is {}; vectors must be finite", vector[at]),
             ));
         }
+        let norm = vector.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        if args.normalize && norm == 0.0 {
+            return Err(Error::input(
+                Place::record(name, format!("vector {row}")),
+                "it is all zeros: it has no direction, and cannot be scaled to unit length",
+            ));
+        }
         if args.normalize {
             normalize(&mut vector);
         }
+        let norm = if args.normalize { 1.0 } else { norm };
+        not_unit += u64::from((norm - 1.0).abs() > 0.01);
         let chunk = Chunk { range: 0..document.text.len(), tokens: 0, tokens_lost: 0 };
         let place = Place::record(name.clone(), format!("vector {row}"));
+        updated += u64::from(writer.find(&document.id)?.is_some());
         writer.put(Document { place, ..document }, vec![chunk], &vector)?;
         if writer.n_pending_rows() >= COMMIT_ROWS {
             writer.commit()?;
@@ -188,12 +202,28 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Outcome> {
     documents.finish(file.n_rows())?;
     writer.commit()?;
     bar.finish_and_clear();
+    if not_unit > 0 {
+        term::warn(&format!(
+            "{} vectors are not of unit length: scores are inner products, not cosines; --normalize \
+             scales them",
+            thousands(not_unit)
+        ));
+    }
     let n = file.n_rows() as u64;
     if context.json {
-        term::print_json(&json!({ "rows": n, "dim": file.dim() }))?;
+        term::print_json(&json!({
+            "rows": n,
+            "added": n - updated,
+            "updated": updated,
+            "dim": file.dim(),
+        }))?;
     } else {
         let into = args.into.display();
-        say!("{into}: {} rows of {} dimensions imported", thousands(n), file.dim())?;
+        let replaced = match updated {
+            0 => String::new(),
+            _ => format!(", {} updated (they replace rows of the same id)", thousands(updated)),
+        };
+        say!("{into}: {} rows of {} dimensions imported{replaced}", thousands(n), file.dim())?;
     }
     Ok(Outcome::Success)
 }
@@ -201,7 +231,7 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Outcome> {
 /// The documents that belong to imported vectors.
 enum Documents {
     Records { file: String, reader: Box<ingest::Reader> },
-    Ids { file: String, lines: std::vec::IntoIter<String> },
+    Ids { file: String, lines: std::vec::IntoIter<(String, Place)> },
     Numbers,
 }
 
@@ -215,13 +245,13 @@ impl Documents {
             });
         }
         if let Some(path) = &args.ids {
-            let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-            let lines: Vec<String> = text.lines().map(|l| l.trim().to_owned()).collect();
-            if let Some(at) = lines.iter().position(String::is_empty) {
-                let place = Place::record(path.display().to_string(), format!("line {}", at + 1));
-                return Err(Error::input(place, "the id is empty"));
-            }
             let file = path.display().to_string();
+            let mut lines = Vec::new();
+            for (i, line) in term::read_text(path)?.lines().enumerate() {
+                let place = Place::record(file.clone(), format!("line {}", i + 1));
+                ingest::check_id(line.trim(), &place)?;
+                lines.push((line.trim().to_owned(), place));
+            }
             return Ok(Self::Ids { file, lines: lines.into_iter() });
         }
         Ok(Self::Numbers)
@@ -237,9 +267,10 @@ impl Documents {
         match self {
             Self::Records { file, reader } => reader.next().unwrap_or_else(|| Err(too_few(file))),
             Self::Ids { file, lines } => {
-                lines.next().map(bare_document).ok_or_else(|| too_few(file))
+                let (id, place) = lines.next().ok_or_else(|| too_few(file))?;
+                Ok(bare_document(id, place))
             }
-            Self::Numbers => Ok(bare_document(row.to_string())),
+            Self::Numbers => Ok(bare_document(row.to_string(), Place::default())),
         }
     }
 
@@ -259,7 +290,7 @@ impl Documents {
     }
 }
 
-fn bare_document(id: String) -> Document {
+fn bare_document(id: String, place: Place) -> Document {
     Document {
         doc_id: id.clone(),
         id,
@@ -268,19 +299,6 @@ fn bare_document(id: String) -> Document {
         embed_title: false,
         metadata: Map::new(),
         shape: Shape::Record,
-        place: Place::default(),
-    }
-}
-
-fn choose_format(path: &Path, name: Option<&str>) -> Result<VectorFormat> {
-    match name {
-        Some(name) => VectorFormat::named(name),
-        None => VectorFormat::of_path(path).ok_or_else(|| {
-            Error::usage(format!(
-                "{}: the name says no vector format; end it in .npy, .fvecs, .fbin or .faiss, or name \
-                 the format",
-                path.display()
-            ))
-        }),
+        place,
     }
 }

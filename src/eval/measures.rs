@@ -216,7 +216,11 @@ fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-fn check(judgments: &Judgments, measures: &[Measure], options: &EvaluateOptions) -> Result<()> {
+pub(super) fn check(
+    judgments: &Judgments,
+    measures: &[Measure],
+    options: &EvaluateOptions,
+) -> Result<()> {
     if judgments.is_empty() {
         return Err(Error::usage("there are no judgments to measure against"));
     }

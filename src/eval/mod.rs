@@ -8,14 +8,14 @@ pub mod trec;
 
 use crate::error::{Error, Result};
 use crate::queries::Query;
-use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings};
+use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings, order_by_logit};
 use crate::store::RowNames;
 use judgments::Judgments;
 use measures::{EvaluateOptions, Evaluation, Measure};
 use run::{Run, rank_documents};
 use serde::Serialize;
 use significance::{PairedComparison, SignificanceOptions, compare_paired};
-use std::time::Instant;
+use std::collections::HashSet;
 
 /// What to evaluate, and how.
 #[derive(Debug, Clone)]
@@ -41,8 +41,11 @@ pub struct SystemEval {
     pub evaluation: Evaluation,
     /// The ranked documents.
     pub run: Run,
-    /// How long a query took.
+    /// How long a query took. Rerank depths are measured together, at the deepest; a shallower one's
+    /// share of that time is estimated by the number of passages.
     pub latency: Latency,
+    /// Whether `latency` is estimated.
+    pub latency_estimated: bool,
     /// The paired test against the first system, for the first measure.
     pub against_first: Option<PairedComparison>,
 }
@@ -69,6 +72,10 @@ pub struct EvalReport {
     pub unjudged_queries: usize,
     /// Judged queries that the file lacks; they count 0.
     pub missing_queries: usize,
+    /// Different documents judged relevant to any query.
+    pub relevant_documents: usize,
+    /// Of them, documents that the index does not hold.
+    pub absent_documents: usize,
 }
 
 /// Answers all judged queries and scores the answers.
@@ -92,37 +99,48 @@ pub fn evaluate(
             queries.len()
         )));
     }
+    measures::check(judgments, &options.measures, &options.judging)?;
     let names = searcher.index.row_names()?;
     let deepest = options.rerank_depths.iter().copied().max();
     let mut runs = vec![Run::new(); 1 + options.rerank_depths.len()];
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
+    if let Some(query) = judged.first() {
+        // The first query pays for reading the index into memory; its time is not the others'.
+        answer(searcher, query, options, None, &names)?;
+    }
     for (done, query) in judged.iter().enumerate() {
         if !progress(done, judged.len()) {
             return Err(Error::Interrupted("the evaluation was stopped".to_owned()));
         }
-        let started = Instant::now();
-        let (candidates, rerank_ms) = answer(searcher, query, options, deepest, &names)?;
-        let total = started.elapsed().as_secs_f64() * 1e3;
-        let retrieved = in_retrieval_order(&candidates);
-        runs[0].insert(&query.id, ranking(&names, &retrieved, options.depth, false))?;
-        times[0].push(total - rerank_ms);
+        let answer = answer(searcher, query, options, deepest, &names)?;
+        let mut retrieved = answer.candidates;
+        retrieved.sort_by_key(|c| c.retrieved_rank);
+        let own = options.judging.drop_self.then_some(query.id.as_str());
+        runs[0].insert(&query.id, ranking(&names, &retrieved, options.depth, own))?;
+        times[0].push(answer.retrieve_ms);
+        let scored = retrieved.len().min(deepest.unwrap_or(0)).max(1);
         for (i, &depth) in options.rerank_depths.iter().enumerate() {
-            let reranked = reranked_to(&retrieved, depth);
-            runs[i + 1].insert(&query.id, ranking(&names, &reranked, options.depth, true))?;
-            let share = depth as f64 / deepest.unwrap_or(depth) as f64;
-            times[i + 1].push(total - rerank_ms + rerank_ms * share);
+            let mut reranked = retrieved.clone();
+            // Deeper candidates are as if the reranker had not seen them.
+            reranked.iter_mut().skip(depth).for_each(|c| c.rerank = None);
+            order_by_logit(&mut reranked[..depth.min(retrieved.len())]);
+            runs[i + 1].insert(&query.id, ranking(&names, &reranked, options.depth, own))?;
+            let share = depth.min(retrieved.len()) as f64 / scored as f64;
+            times[i + 1].push(answer.retrieve_ms + answer.rerank_ms * share);
         }
     }
     let mut systems = Vec::new();
     let labels = std::iter::once("retrieval".to_owned())
         .chain(options.rerank_depths.iter().map(|d| format!("reranked, top {d}")));
-    for ((name, run), times) in labels.zip(runs).zip(times) {
+    let estimated = |i: usize| i > 0 && options.rerank_depths.get(i - 1) != deepest.as_ref();
+    for (i, ((name, run), times)) in labels.zip(runs).zip(times).enumerate() {
         let evaluation = measures::evaluate(&run, judgments, &options.measures, &options.judging)?;
         systems.push(SystemEval {
             name,
             evaluation,
             run,
             latency: latency(times),
+            latency_estimated: estimated(i),
             against_first: None,
         });
     }
@@ -138,36 +156,51 @@ pub fn evaluate(
             }
         }
     }
+    let here: HashSet<&str> =
+        (0..searcher.index.n_rows() as u32).map(|row| names.get(row).1).collect();
+    let relevant: HashSet<&str> = judgments
+        .iter()
+        .flat_map(|q| q.iter())
+        .filter(|&(_, level)| level >= options.judging.relevance_level)
+        .map(|(document, _)| document)
+        .collect();
     Ok(EvalReport {
         systems,
+        relevant_documents: relevant.len(),
+        absent_documents: relevant.iter().filter(|d| !here.contains(*d)).count(),
         unjudged_queries: queries.len() - judged.len(),
         missing_queries: judgments.len() - judged.len(),
     })
 }
 
-/// Enough rows for `options.depth` documents, reranked to `deepest`, and the milliseconds that
-/// reranking took.
+/// The rows of one query in the reranker's order, and how long they took.
+struct Answered {
+    candidates: Vec<Candidate>,
+    retrieve_ms: f64,
+    rerank_ms: f64,
+}
+
+/// Enough rows for `options.depth` documents, reranked to `deepest`.
 fn answer(
     searcher: &Searcher,
     query: &Query,
     options: &EvalOptions,
     deepest: Option<usize>,
     names: &RowNames,
-) -> Result<(Vec<Candidate>, f64)> {
+) -> Result<Answered> {
     let input = QueryInput { text: &query.text, vector: query.vector.as_deref() };
     // One more than needed where the query's own document is taken out.
-    let wanted = options.depth + usize::from(options.judging.drop_self);
+    let wanted = options.depth.saturating_add(usize::from(options.judging.drop_self));
     let mut k = wanted.max(deepest.unwrap_or(0));
     loop {
         let search = SearchOptions { k, rerank_depth: None, ..options.search.clone() };
         let mut timings = Timings::default();
         let found = searcher.retrieve(&[input], &search, &mut timings)?.pop().unwrap_or_default();
-        let n_documents = rank_documents(
-            found.candidates.iter().map(|c| (names.get(c.row).1, f64::from(c.score))),
-        )
-        .len();
-        if n_documents < wanted && found.candidates.len() == k {
-            k *= 2;
+        let documents: HashSet<&str> =
+            found.candidates.iter().map(|c| names.get(c.row).1).collect();
+        if documents.len() < wanted && found.candidates.len() == k {
+            // Several rows of one document took the places: look deeper.
+            k = k.saturating_mul(2);
             continue;
         }
         let mut candidates = found.candidates;
@@ -175,42 +208,39 @@ fn answer(
         if let Some(depth) = deepest {
             searcher.rerank_candidates(input, &mut candidates, depth, &mut rerank_ms)?;
         }
-        return Ok((candidates, rerank_ms));
+        return Ok(Answered { candidates, retrieve_ms: timings.total, rerank_ms });
     }
 }
 
-fn in_retrieval_order(candidates: &[Candidate]) -> Vec<Candidate> {
-    let mut ordered = candidates.to_vec();
-    ordered.sort_by_key(|c| c.retrieved_rank);
-    ordered
-}
-
-/// The order that reranking the first `depth` gives, from one that reranked deeper.
-fn reranked_to(retrieved: &[Candidate], depth: usize) -> Vec<Candidate> {
-    let mut ordered = retrieved.to_vec();
-    let n = depth.min(ordered.len());
-    let logit = |c: &Candidate| c.rerank.as_ref().map_or(f32::NEG_INFINITY, |s| s.logit);
-    ordered[..n].sort_by(|a, b| {
-        logit(b).total_cmp(&logit(a)).then(a.retrieved_rank.cmp(&b.retrieved_rank))
-    });
-    ordered
-}
-
-/// Documents by their first row. Where reranked and not reranked rows stand in one list their scores
-/// do not compare, so the place itself is the score.
+/// Documents by their first row, without `own`, the query's own document.
 fn ranking(
     names: &RowNames,
     candidates: &[Candidate],
     depth: usize,
-    by_place: bool,
+    own: Option<&str>,
 ) -> run::Ranking {
-    let rows = candidates.iter().enumerate().map(|(i, c)| {
-        let score = if by_place { -(i as f64) } else { f64::from(c.score) };
-        (names.get(c.row).1, score)
+    let scores: Vec<(f32, Option<f32>)> =
+        candidates.iter().map(|c| (c.score, c.rerank.as_ref().map(|r| r.logit))).collect();
+    let rows = candidates.iter().zip(run_scores(&scores)).filter_map(|(c, score)| {
+        let document = names.get(c.row).1;
+        (Some(document) != own).then_some((document, score))
     });
     let mut ranking = rank_documents(rows);
     ranking.truncate(depth);
     ranking
+}
+
+/// The scores of hits in a TREC run, from their retrieval scores and the reranker's logits: what the
+/// hits are ordered by. Where only the first are reranked, or the order is none of scores (MMR), the
+/// places stand in, from the number of hits down to 1.
+pub fn run_scores(hits: &[(f32, Option<f32>)]) -> Vec<f64> {
+    let reranked = hits.iter().filter(|h| h.1.is_some()).count();
+    let scores: Vec<f64> = hits.iter().map(|h| f64::from(h.1.unwrap_or(h.0))).collect();
+    let comparable = reranked == 0 || reranked == hits.len();
+    if comparable && scores.is_sorted_by(|a, b| a >= b) {
+        return scores;
+    }
+    (0..hits.len()).map(|i| (hits.len() - i) as f64).collect()
 }
 
 fn latency(mut times: Vec<f64>) -> Latency {

@@ -187,7 +187,11 @@ impl Fields {
 }
 
 /// Refuses ids that are empty, too long or unprintable.
-pub(super) fn check_id(id: &str, place: &Place) -> Result<()> {
+///
+/// # Errors
+///
+/// [`Error::Input`] at `place`.
+pub fn check_id(id: &str, place: &Place) -> Result<()> {
     let reason = if id.trim().is_empty() {
         "an id may not be empty".into()
     } else if id.len() > MAX_ID_BYTES {

@@ -18,7 +18,7 @@ pub(super) fn parse(text: &str) -> Result<Value, String> {
         let message = error.to_string();
         let position = format!(" at line {} column {}", error.line(), error.column());
         let message = message.strip_suffix(&position).unwrap_or(&message);
-        format!("{message} (column {})", error.column())
+        format!("not valid JSON: {message} (column {})", error.column())
     })
 }
 

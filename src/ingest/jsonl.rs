@@ -151,7 +151,9 @@ impl Lines {
         let (what, cure) = match line.as_bytes() {
             [b'[', ..] => ("one JSON array", ".[]"),
             _ => match json::parse(line) {
-                Err(reason) if reason.starts_with("EOF while") => ("JSON over several lines", "."),
+                Err(reason) if reason.starts_with("not valid JSON: EOF") => {
+                    ("JSON over several lines", ".")
+                }
                 parsed => return parsed,
             },
         };

@@ -132,12 +132,8 @@ impl Planner {
     fn add_folder(&mut self, folder: &Path) -> Result<()> {
         let before = self.plan.inputs.len();
         let mut repeated = 0;
-        let entries = WalkDir::new(folder)
-            .follow_links(true)
-            .sort_by_file_name()
-            .into_iter()
-            .filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry));
-        for entry in entries {
+        let mut entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
+        while let Some(entry) = entries.next() {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
@@ -145,10 +141,19 @@ impl Planner {
                     continue;
                 }
             };
+            let path = entry.path();
             if entry.file_type().is_dir() {
+                if entry.depth() > 0 && is_hidden(&entry) {
+                    entries.skip_current_dir();
+                } else if is_index(path) {
+                    self.skip(path, "this is an index of warpseek, not a folder of documents");
+                    entries.skip_current_dir();
+                }
                 continue;
             }
-            let path = entry.path();
+            if is_hidden(&entry) {
+                continue;
+            }
             let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
             if !metadata.is_file() {
                 self.skip(path, "not a regular file");
@@ -204,11 +209,11 @@ impl Planner {
             return Ok(());
         }
         let is_link = fs::symlink_metadata(&path).is_ok_and(|m| m.file_type().is_symlink());
-        let source = error.into_io_error().unwrap_or_else(|| std::io::Error::other("unreadable"));
-        if is_link && source.kind() == std::io::ErrorKind::NotFound {
+        if is_link && fs::canonicalize(&path).is_err() {
             self.skip(&path, "a link that leads nowhere");
             return Ok(());
         }
+        let source = error.into_io_error().unwrap_or_else(|| std::io::Error::other("unreadable"));
         Err(Error::io("read", path)(source))
     }
 }
@@ -217,6 +222,11 @@ impl Planner {
 enum Pushed {
     New,
     Repeated,
+}
+
+/// Whether a folder holds an index: the one that is being written, say.
+fn is_index(folder: &Path) -> bool {
+    folder.join("manifest.json").exists() && folder.join("documents.db").exists()
 }
 
 fn is_hidden(entry: &DirEntry) -> bool {

@@ -13,7 +13,6 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     single: Template,
     pair: Template,
-    vocab_size: usize,
 }
 
 /// One input of the encoder.
@@ -76,13 +75,7 @@ impl Tokenizer {
         let (Some(single), Some(pair)) = (single, pair) else {
             return Err(unusable(&path, "its special tokens cannot be understood".to_owned()));
         };
-        let vocab_size = inner.get_vocab_size(true);
-        Ok(Self { inner, single, pair, vocab_size })
-    }
-
-    /// The number of entries of the vocabulary, added tokens included.
-    pub fn vocab_size(&self) -> usize {
-        self.vocab_size
+        Ok(Self { inner, single, pair })
     }
 
     /// Special tokens around one text.

@@ -18,7 +18,7 @@ pub struct Audit {
 
 /// Runs `searches` searches by every tier this CPU has and compares rows and scores, bit for bit, with
 /// an exhaustive search in float64. Queries lie near rows of the index (so that many scores are
-/// close), every fourth is random; k is 1, 10, 100 in turn. Stops early where `progress` answers no.
+/// close), every fourth is random; batches of 1, 5 and 33 and k of 1, 10 and 100 take turns. Stops early where `progress` answers no.
 ///
 /// # Errors
 ///
@@ -33,24 +33,32 @@ pub fn audit(
     let mut audit =
         Audit { searches: 0, tiers: tiers.iter().map(|t| t.name()).collect(), difference: None };
     let mut state = 0x5eed_u64;
-    for number in 0..searches {
-        let query = query(matrix, number, &mut state);
-        let k = [1, 10, 100][number % 3];
-        let expected = naive_top_k(matrix, &query, k, Some(live));
-        let batch = QueryBatch::new(&query, matrix.dim())?;
+    for (round, k) in [1, 10, 100].into_iter().cycle().enumerate() {
+        // Single queries, part of a register tile, and several tiles in turn.
+        let n = [1, 5, 33][round % 3].min(searches - audit.searches);
+        if n == 0 {
+            break;
+        }
+        let queries: Vec<Vec<f32>> =
+            (0..n).map(|i| query(matrix, audit.searches + i, &mut state)).collect();
+        let expected: Vec<Vec<ScoredRow>> =
+            queries.iter().map(|q| naive_top_k(matrix, q, k, Some(live))).collect();
+        let batch = QueryBatch::new(&queries.concat(), matrix.dim())?;
         for tier in &tiers {
             let got = Scanner::Cpu(*tier).top_k(matrix, &batch, k, Some(live))?;
-            let got = got.first().map_or(&[][..], Vec::as_slice);
-            if bits(got) != bits(&expected) {
-                audit.difference = Some(format!(
-                    "search {number} with k = {k} differs by the tier {}: this is a bug of warpseek, \
-                     please report it with this line",
-                    tier.name()
-                ));
-                return Ok(audit);
+            for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                if bits(got) != bits(expected) {
+                    audit.difference = Some(format!(
+                        "search {} with k = {k} in a batch of {n} differs by the tier {}: this is a bug \
+                         of warpseek, please report it with this line",
+                        audit.searches + i,
+                        tier.name()
+                    ));
+                    return Ok(audit);
+                }
             }
         }
-        audit.searches += 1;
+        audit.searches += n;
         if !progress(audit.searches) {
             break;
         }

@@ -24,8 +24,9 @@ pub fn reciprocal_rank_fusion(lists: &[&[u32]]) -> Vec<(u32, f32)> {
 }
 
 /// Maximal marginal relevance: picks up to `n` of `ranked` one after another, each time the row with
-/// the greatest `lambda * cos(query, row) - (1 - lambda) * max cos(row, picked)`; ties go to the
-/// better ranked. The scores of the rows are kept. `query` is padded like a row.
+/// the greatest `lambda * relevance - (1 - lambda) * max cos(row, picked)`; ties go to the better
+/// ranked. The relevance is the row's cosine with `query` (padded like a row), or with `fused` its score
+/// divided by the best one. The scores of the rows are kept.
 ///
 /// Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents and
 /// producing summaries", SIGIR 1998.
@@ -33,9 +34,11 @@ pub fn mmr(
     matrix: &MatrixView<'_>,
     query: &[f32],
     ranked: &[(u32, f32)],
+    fused: bool,
     lambda: f32,
     n: usize,
 ) -> Vec<(u32, f32)> {
+    let best_score = ranked.iter().map(|r| r.1).fold(f32::MIN_POSITIVE, f32::max);
     let vectors: Vec<Vec<f32>> = ranked
         .iter()
         .map(|&(row, _)| {
@@ -44,7 +47,11 @@ pub fn mmr(
         .collect();
     let relevance: Vec<f32> = ranked
         .iter()
-        .map(|&(row, _)| matrix.row(row as usize).map_or(0.0, |r| canonical_score(query, r)))
+        .map(|&(row, score)| match matrix.row(row as usize) {
+            _ if fused => score / best_score,
+            Some(row) => canonical_score(query, row),
+            None => 0.0,
+        })
         .collect();
     // Per row its greatest likeness to a picked one.
     let mut likeness = vec![f32::NEG_INFINITY; ranked.len()];
@@ -101,10 +108,13 @@ mod tests {
         query[0] = 1.0;
         let ranked = [(0, 0.8), (1, 0.8), (2, 0.6)];
         let rows = |lambda: f32, n: usize| -> Vec<u32> {
-            mmr(&matrix, &query, &ranked, lambda, n).iter().map(|r| r.0).collect()
+            mmr(&matrix, &query, &ranked, false, lambda, n).iter().map(|r| r.0).collect()
         };
         assert_eq!(rows(0.5, 2), [0, 2]);
         assert_eq!(rows(1.0, 3), [0, 1, 2]);
         assert_eq!(rows(0.5, 10), [0, 2, 1]);
+        // Fused scores set their own order at lambda 1.
+        let fused = [(2, 0.03), (0, 0.02), (1, 0.01)];
+        assert_eq!(mmr(&matrix, &query, &fused, true, 1.0, 3), fused);
     }
 }

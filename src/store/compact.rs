@@ -2,19 +2,23 @@
 
 use super::IndexWriter;
 use super::documents::State;
-use super::format::{HEADER_LEN, VALUE_LEN, vectors_file};
-use super::matrix::{row_norm_upper, stride_of};
-use super::vector_file::{as_bytes, create_vectors};
-use super::writer::lexical_title;
+use super::extent::{Extent, RowSums, hash_chunks};
+use super::format::{REBUILD, vectors_file};
+use super::matrix::stride_of;
+use super::pending::{add_fields, add_words};
+use super::vector_file::{as_bytes, create_vectors, read_rows};
 use crate::error::{Error, Result};
 use half::f16;
 use rusqlite::params;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
-use xxhash_rust::xxh3::xxh3_64;
 
-/// Rows that are copied, and share a checksum, at a time.
-const EXTENT_ROWS: usize = 65_536;
+/// Rows that share a checksum.
+const EXTENT_ROWS: u64 = 65_536;
+
+/// Rows that are copied at a time.
+const PIECE_ROWS: u64 = 8_192;
 
 /// What a compaction did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -23,51 +27,60 @@ pub struct Compaction {
     pub rows_before: u64,
     /// Rows after.
     pub rows_after: u64,
-    /// The new generation.
+    /// The generation that holds them.
     pub generation: u64,
-}
-
-struct Extent {
-    first_row: u64,
-    n_rows: u64,
-    checksum: u64,
-    max_norm: f32,
+    /// Whether the database gave its space back; it does so later where readers are open or the disk
+    /// is full.
+    pub space_returned: bool,
 }
 
 impl IndexWriter {
     /// Writes a new generation without dead rows and switches to it in one commit. Readers that are
     /// open keep the old one. An interruption at any instant leaves the old or the new generation
-    /// whole.
+    /// whole. Where nothing is dead nothing is done.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] or [`Error::Database`]; the index then stays as it was.
+    /// [`Error::Corrupt`] where rows to be copied do not match their checksum, [`Error::Io`] or
+    /// [`Error::Database`].
     pub fn compact(mut self) -> Result<Compaction> {
         self.commit()?;
         let old = self.state;
-        let live: Vec<u64> = self.live_rows()?;
-        let generation = old.generation + 1;
-        let extents = self.copy_rows(&live, generation)?;
-        let new = State { generation, n_rows: live.len() as u64, ..old };
-
-        let failure = self.documents.failure();
-        self.documents.conn.execute_batch("BEGIN IMMEDIATE").map_err(&failure)?;
-        let switched = self
-            .renumber(&live, &extents)
-            .and_then(|()| self.documents.set_state(new))
-            .and_then(|()| self.documents.conn.execute_batch("COMMIT").map_err(&failure));
-        if let Err(e) = switched {
-            let _ = self.documents.conn.execute_batch("ROLLBACK");
-            let _ = std::fs::remove_file(self.dir.join(vectors_file(generation)));
-            return Err(e);
+        let live = self.live_rows()?;
+        if live.len() as u64 == old.n_rows {
+            return Ok(Compaction {
+                rows_before: old.n_rows,
+                rows_after: old.n_rows,
+                generation: old.generation,
+                space_returned: true,
+            });
         }
+        let generation = old.generation + 1;
+        let extents = match self.copy_rows(&live, generation) {
+            Ok(extents) => extents,
+            Err(e) => {
+                // No commit speaks of the new file yet.
+                let _ = std::fs::remove_file(self.dir.join(vectors_file(generation)));
+                return Err(e);
+            }
+        };
+        let new = State { generation, n_rows: live.len() as u64, ..old };
+        // Where this fails it is not known whether the switch took place: both files stay, and the
+        // next writer removes the one that no commit speaks of.
+        self.documents.transaction(|| {
+            self.renumber(&live, extents).map_err(self.documents.failure())?;
+            self.documents.set_state(new)
+        })?;
         // From here on the new generation is the index; what follows only gives space back.
-        self.documents
-            .conn
-            .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
-            .map_err(&failure)?;
         remove_other_generations(&self.dir, generation);
-        Ok(Compaction { rows_before: old.n_rows, rows_after: new.n_rows, generation })
+        let returned = self.documents.conn.execute_batch("VACUUM").is_ok()
+            && self.documents.checkpoint().unwrap_or(false);
+        Ok(Compaction {
+            rows_before: old.n_rows,
+            rows_after: new.n_rows,
+            generation,
+            space_returned: returned,
+        })
     }
 
     fn live_rows(&self) -> Result<Vec<u64>> {
@@ -84,94 +97,128 @@ impl IndexWriter {
             .map_err(self.documents.failure())
     }
 
+    /// Copies live rows, checking the old extents on the way. The chunk checksums are still missing.
     fn copy_rows(&self, live: &[u64], generation: u64) -> Result<Vec<Extent>> {
         let stride = stride_of(self.manifest.dim);
         let old_path = self.dir.join(vectors_file(self.state.generation));
         let new_path = self.dir.join(vectors_file(generation));
-        let mut old = std::fs::File::open(&old_path).map_err(Error::io("open", &old_path))?;
-        let mut new = create_vectors(&self.dir, self.manifest.dim, generation)?;
-        let mut extents = Vec::new();
-        for (i, block) in live.chunks(EXTENT_ROWS).enumerate() {
-            let mut values: Vec<f16> = Vec::with_capacity(block.len() * stride);
-            let mut bytes = Vec::new();
-            // Neighbouring rows are read together.
-            for run in block.chunk_by(|a, b| a + 1 == *b) {
-                bytes.resize(run.len() * stride * VALUE_LEN, 0);
-                let at = HEADER_LEN as u64 + run[0] * (stride * VALUE_LEN) as u64;
-                old.seek(SeekFrom::Start(at))
-                    .and_then(|_| old.read_exact(&mut bytes))
+        let mut old = File::open(&old_path).map_err(Error::io("open", &old_path))?;
+        let new = create_vectors(&self.dir, self.manifest.dim, generation)?;
+        let mut out =
+            ExtentWriter { file: new, stride, extents: Vec::new(), sums: None, n_rows: 0 };
+        let mut live = live.iter().copied().peekable();
+        let mut rows: Vec<f16> = Vec::new();
+        for extent in Extent::read_all(&self.documents)? {
+            let mut sums = RowSums::default();
+            let end = extent.first_row + extent.n_rows;
+            let mut first = extent.first_row;
+            while first < end {
+                let n = PIECE_ROWS.min(end - first);
+                read_rows(&mut old, first, n as usize, stride, &mut rows)
                     .map_err(Error::io("read", &old_path))?;
-                let halves = bytes.chunks_exact(VALUE_LEN);
-                values.extend(halves.map(|b| f16::from_le_bytes([b[0], b[1]])));
+                sums.add(&rows, stride);
+                while let Some(row) = live.next_if(|&row| row < first + n) {
+                    let at = (row - first) as usize * stride;
+                    out.push(&rows[at..at + stride]).map_err(Error::io("write", &new_path))?;
+                }
+                first += n;
             }
-            let max_norm = values.chunks_exact(stride).map(row_norm_upper).fold(0.0, f32::max);
-            let written = as_bytes(&values);
-            new.write_all(written).map_err(Error::io("write", &new_path))?;
-            extents.push(Extent {
-                first_row: (i * EXTENT_ROWS) as u64,
-                n_rows: block.len() as u64,
-                checksum: xxh3_64(written),
-                max_norm,
-            });
+            if sums.finish().0 != extent.checksum {
+                return Err(Error::corrupt(
+                    &old_path,
+                    format!(
+                        "rows {} to {} are damaged (their checksum differs), and nothing was changed; \
+                         {REBUILD}",
+                        extent.first_row,
+                        end - 1
+                    ),
+                ));
+            }
         }
-        new.sync_all().map_err(Error::io("write", &new_path))?;
+        let extents = out.finish().map_err(Error::io("write", &new_path))?;
         crate::output::sync_folder_of(&new_path);
         Ok(extents)
     }
 
-    fn renumber(&self, live: &[u64], extents: &[Extent]) -> Result<()> {
+    fn renumber(&self, live: &[u64], extents: Vec<Extent>) -> rusqlite::Result<()> {
         let conn = &self.documents.conn;
-        let run = || -> rusqlite::Result<()> {
-            conn.execute_batch(
-                "DELETE FROM chunk WHERE document IN (SELECT seq FROM document WHERE dead = 1);
-                 DELETE FROM document WHERE dead = 1;
-                 DELETE FROM extent; DELETE FROM field;
-                 INSERT INTO lexical (lexical) VALUES ('delete-all');",
-            )?;
-            // Ascending, and never upward: no number is taken twice.
-            let mut renumber = conn.prepare("UPDATE chunk SET row = ?1 WHERE row = ?2")?;
-            for (new, &old) in live.iter().enumerate().filter(|&(new, &old)| new as u64 != old) {
-                renumber.execute(params![new as i64, old.cast_signed()])?;
+        conn.execute_batch(
+            "DELETE FROM chunk WHERE document IN (SELECT seq FROM document WHERE dead = 1);
+             DELETE FROM document WHERE dead = 1;
+             DELETE FROM extent; DELETE FROM field;
+             INSERT INTO lexical (lexical) VALUES ('delete-all');",
+        )?;
+        // Ascending, and never upward: no number is taken twice.
+        let mut renumber = conn.prepare("UPDATE chunk SET row = ?1 WHERE row = ?2")?;
+        for (new, &old) in live.iter().enumerate().filter(|&(new, &old)| new as u64 != old) {
+            renumber.execute(params![new as i64, old.cast_signed()])?;
+        }
+        for extent in extents {
+            let chunk_checksum = hash_chunks(conn, extent.first_row, extent.n_rows)?;
+            Extent { chunk_checksum, ..extent }.insert(conn)?;
+        }
+        let mut fields = super::FieldCatalog::default();
+        let mut documents =
+            conn.prepare("SELECT seq, title, text, json(metadata) FROM document ORDER BY seq")?;
+        let mut chunks = conn.prepare(
+            "SELECT row, start_byte, end_byte FROM chunk WHERE document = ?1 ORDER BY row",
+        )?;
+        let mut rows = documents.query([])?;
+        while let Some(document) = rows.next()? {
+            let text = |i: usize| document.get_ref(i).and_then(|v| Ok(v.as_str()?));
+            fields.count(&serde_json::from_str(text(3)?).unwrap_or_default());
+            let mut pieces = chunks.query([document.get::<_, i64>(0)?])?;
+            while let Some(piece) = pieces.next()? {
+                let number = |i: usize| piece.get::<_, i64>(i);
+                let range = number(1)? as usize..number(2)? as usize;
+                add_words(conn, number(0)?.cast_unsigned(), text(1)?, text(2)?, range)?;
             }
-            let mut add = conn.prepare("INSERT INTO extent VALUES (?1, ?2, ?3, ?4)")?;
-            for e in extents {
-                add.execute(params![
-                    e.first_row.cast_signed(),
-                    e.n_rows.cast_signed(),
-                    e.checksum.cast_signed(),
-                    e.max_norm
-                ])?;
-            }
-            let mut chunks = conn.prepare(
-                "SELECT c.row, d.title, d.text, c.start_byte, c.end_byte
-                 FROM chunk c JOIN document d ON d.seq = c.document ORDER BY c.row",
-            )?;
-            let mut add =
-                conn.prepare("INSERT INTO lexical (rowid, title, body) VALUES (?1, ?2, ?3)")?;
-            let mut rows = chunks.query([])?;
-            while let Some(row) = rows.next()? {
-                let (title, text) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
-                let range = row.get::<_, i64>(3)? as usize..row.get::<_, i64>(4)? as usize;
-                add.execute(params![
-                    row.get::<_, i64>(0)?,
-                    lexical_title(title, text),
-                    text.get(range).unwrap_or_default()
-                ])?;
-            }
-            self.recount_fields()
-        };
-        run().map_err(self.documents.failure())
+        }
+        add_fields(conn, &fields)
+    }
+}
+
+/// Writes rows behind each other and sums them up in extents.
+struct ExtentWriter {
+    file: File,
+    stride: usize,
+    extents: Vec<Extent>,
+    /// Of the extent that is not full yet.
+    sums: Option<(RowSums, Vec<f16>)>,
+    n_rows: u64,
+}
+
+impl ExtentWriter {
+    fn push(&mut self, row: &[f16]) -> std::io::Result<()> {
+        let (sums, buffer) = self.sums.get_or_insert_default();
+        buffer.extend_from_slice(row);
+        self.n_rows += 1;
+        if buffer.len() >= PIECE_ROWS as usize * self.stride {
+            sums.add(buffer, self.stride);
+            self.file.write_all(as_bytes(buffer))?;
+            buffer.clear();
+        }
+        if self.n_rows.is_multiple_of(EXTENT_ROWS) {
+            self.close()?;
+        }
+        Ok(())
     }
 
-    fn recount_fields(&self) -> rusqlite::Result<()> {
-        let mut fields = super::FieldCatalog::default();
-        let conn = &self.documents.conn;
-        let mut statement = conn.prepare("SELECT json(metadata) FROM document")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            fields.count(&serde_json::from_str(row.get_ref(0)?.as_str()?).unwrap_or_default());
-        }
-        super::writer::add_fields(conn, &fields)
+    fn close(&mut self) -> std::io::Result<()> {
+        let Some((mut sums, buffer)) = self.sums.take() else { return Ok(()) };
+        sums.add(&buffer, self.stride);
+        self.file.write_all(as_bytes(&buffer))?;
+        let first_row = self.extents.last().map_or(0, |e| e.first_row + e.n_rows);
+        let (checksum, max_norm) = sums.finish();
+        let n_rows = self.n_rows - first_row;
+        self.extents.push(Extent { first_row, n_rows, checksum, chunk_checksum: 0, max_norm });
+        Ok(())
+    }
+
+    fn finish(mut self) -> std::io::Result<Vec<Extent>> {
+        self.close()?;
+        self.file.sync_all()?;
+        Ok(self.extents)
     }
 }
 

@@ -63,7 +63,7 @@ impl Header {
     ///
     /// [`Error::Corrupt`] naming `path`: too short, another kind of file, a newer version, a wrong
     /// checksum, or values that do not fit `expected`.
-    pub fn decode(bytes: &[u8], expected: &Self, path: &Path) -> Result<Self> {
+    pub fn check(bytes: &[u8], expected: &Self, path: &Path) -> Result<()> {
         let fail = |reason: String| Err(Error::corrupt(path, reason));
         let Some(bytes) = bytes.get(..HEADER_LEN) else {
             return fail(format!(
@@ -99,7 +99,7 @@ impl Header {
                 header.generation, header.dim, expected.generation, expected.dim
             ));
         }
-        Ok(header)
+        Ok(())
     }
 }
 
@@ -129,15 +129,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn decode(bytes: &[u8], expected: &Header) -> Result<Header> {
-        Header::decode(bytes, expected, Path::new("vectors-0.f16"))
+    fn check(bytes: &[u8], expected: &Header) -> Result<()> {
+        Header::check(bytes, expected, Path::new("vectors-0.f16"))
     }
 
     proptest! {
         #[test]
         fn header_round_trips(dim in 1u32..5000, generation: u64) {
             let header = Header { dim, generation };
-            prop_assert_eq!(decode(&header.encode(), &header).unwrap(), header);
+            check(&header.encode(), &header).unwrap();
+            let other = Header { generation: generation ^ 1, ..header };
+            prop_assert!(check(&header.encode(), &other).is_err());
         }
 
         #[test]
@@ -145,7 +147,7 @@ mod tests {
             let header = Header { dim: 384, generation: 3 };
             let mut bytes = header.encode();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let error = decode(&bytes, &header).unwrap_err();
+            let error = check(&bytes, &header).unwrap_err();
             prop_assert_eq!(error.exit_code(), 5);
             prop_assert!(error.to_string().starts_with("vectors-0.f16: "));
         }
@@ -153,7 +155,7 @@ mod tests {
         #[test]
         fn header_cut_off_is_refused(len in 0usize..HEADER_LEN) {
             let header = Header { dim: 384, generation: 3 };
-            let error = decode(&header.encode()[..len], &header).unwrap_err();
+            let error = check(&header.encode()[..len], &header).unwrap_err();
             prop_assert!(error.to_string().contains("cut off"));
         }
     }
@@ -163,7 +165,7 @@ mod tests {
         let header = Header { dim: 384, generation: 0 };
         let mut bytes = header.encode();
         bytes[8] = 9;
-        let message = decode(&bytes, &header).unwrap_err().to_string();
+        let message = check(&bytes, &header).unwrap_err().to_string();
         assert!(message.contains("version 9") && message.contains("update warpseek"), "{message}");
     }
 }

@@ -3,10 +3,11 @@
 use super::matrix::RowMask;
 use super::reader::Index;
 use crate::error::Result;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BinaryHeap, HashSet};
 
-/// The most distinct words of a query that are looked up.
-const MAX_WORDS: usize = 64;
+/// The most distinct words of a query that are looked up, in the order of the query; the embedder
+/// takes no more tokens either.
+const MAX_WORDS: usize = 256;
 
 /// A row and its BM25 score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,7 +34,7 @@ impl Index {
         let Some(expression) = match_expression(query) else { return Ok(Vec::new()) };
         let documents = self.documents();
         // The worst hit on top, so that it can make room.
-        let mut best: BinaryHeap<Worst> = BinaryHeap::with_capacity(k + 1);
+        let mut best: BinaryHeap<Worst> = BinaryHeap::new();
         let mut run = || -> rusqlite::Result<()> {
             let mut statement = documents.conn.prepare_cached(
                 "SELECT rowid, bm25(lexical) FROM lexical WHERE lexical MATCH ?1",
@@ -61,13 +62,15 @@ impl Index {
 
 /// An FTS5 expression from the words of a query alone: each quoted, joined by OR.
 fn match_expression(query: &str) -> Option<String> {
-    let words: BTreeSet<String> = query
+    let mut seen = HashSet::new();
+    let quoted: Vec<String> = query
         .split(|c: char| !c.is_alphanumeric())
         .filter(|w| !w.is_empty())
-        .take(MAX_WORDS * 4)
         .map(str::to_lowercase)
+        .filter(|w| seen.insert(w.clone()))
+        .take(MAX_WORDS)
+        .map(|w| format!("\"{w}\""))
         .collect();
-    let quoted: Vec<String> = words.iter().take(MAX_WORDS).map(|w| format!("\"{w}\"")).collect();
     (!quoted.is_empty()).then(|| quoted.join(" OR "))
 }
 
@@ -99,7 +102,7 @@ mod tests {
         let expression = match_expression(hostile).unwrap();
         assert_eq!(
             expression,
-            "\"a\" OR \"and\" OR \"b\" OR \"drop\" OR \"near\" OR \"or\" OR \"title\" OR \"x\" OR \"é\""
+            "\"drop\" OR \"or\" OR \"title\" OR \"x\" OR \"near\" OR \"a\" OR \"b\" OR \"é\" OR \"and\""
         );
         assert_eq!(match_expression(" ... !?"), None);
     }

@@ -5,7 +5,9 @@
 //! Killing the process at any instant loses at most what was not committed.
 
 pub mod compact;
+mod create;
 mod documents;
+mod extent;
 mod fields;
 pub mod filter;
 pub mod format;
@@ -14,7 +16,9 @@ mod lexical;
 mod lock;
 mod manifest;
 pub mod matrix;
+mod pending;
 mod reader;
+mod snapshot;
 mod vector_file;
 mod verify;
 mod writer;
@@ -75,13 +79,4 @@ fn check_manifest(dir: &Path, hash: u64, state: State) -> Result<()> {
         dir.join(MANIFEST_FILE),
         format!("the manifest was changed after the index was made; {}", format::REBUILD),
     ))
-}
-
-/// Whether a file of this name may stand in an index folder.
-fn is_index_file(name: &str) -> bool {
-    name == MANIFEST_FILE
-        || name == lock::LOCK_FILE
-        || name.starts_with(DOCUMENTS_FILE)
-        || (name.starts_with("vectors-") && name.ends_with(".f16"))
-        || name.ends_with(".partial")
 }

@@ -1,21 +1,23 @@
 //! A snapshot of an index for reading.
 
-use super::documents::{Documents, State};
+use super::documents::{DOCUMENTS_FILE, Documents, State};
 use super::fields::{FieldCatalog, FieldTypes};
 use super::filter::Filter;
 use super::format::{HEADER_LEN, VALUE_LEN};
 use super::manifest::IndexManifest;
 use super::matrix::{MatrixView, RowMask, stride_of};
-use super::vector_file::open_vectors;
-use super::{check_manifest, read_manifest};
+use super::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use half::f16;
 use memmap2::Mmap;
-use rusqlite::params;
 use serde_json::{Map, Value};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Masks of filters that are kept.
+const MAX_KEPT_MASKS: usize = 64;
 
 /// An open index, frozen at the moment of opening: what a writer commits later stays invisible until
 /// the index is opened again. May be shared between threads.
@@ -29,6 +31,8 @@ pub struct Index {
     max_norm: f32,
     live: RowMask,
     fields: FieldCatalog,
+    /// The masks of the last filters, by their text.
+    masks: Mutex<HashMap<String, Arc<RowMask>>>,
 }
 
 /// A row of the index with its text.
@@ -118,7 +122,7 @@ pub struct IndexStats {
     pub generation: u64,
     /// Bytes of the vector file.
     pub vector_bytes: u64,
-    /// Bytes of the document database.
+    /// Bytes of the document database and its write-ahead log.
     pub document_bytes: u64,
 }
 
@@ -130,22 +134,7 @@ impl Index {
     /// [`Error::NoIndex`] where there is none, [`Error::Corrupt`] naming the damaged file and the
     /// cure.
     pub fn open(dir: &Path) -> Result<Self> {
-        let mut tries = 3;
-        loop {
-            match Self::open_once(dir) {
-                // A `compact` between two reads took the old generation's file away.
-                Err(Error::Corrupt { .. }) if tries > 1 && !is_settled(dir) => tries -= 1,
-                result => return result,
-            }
-        }
-    }
-
-    fn open_once(dir: &Path) -> Result<Self> {
-        let (manifest, manifest_hash) = read_manifest(dir)?;
-        let documents = Documents::open_reader(dir)?;
-        let state = documents.state()?;
-        check_manifest(dir, manifest_hash, state)?;
-        let file = open_vectors(dir, &manifest, state, false)?;
+        let Snapshot { manifest, documents, state, vectors: file } = Snapshot::open(dir)?;
         let len = HEADER_LEN + state.n_rows as usize * stride_of(manifest.dim) * VALUE_LEN;
         // SAFETY: the file is at least `len` bytes long, as `open_vectors` checked; warpseek never
         // shrinks a vector file and never rewrites committed rows.
@@ -166,6 +155,7 @@ impl Index {
             max_norm,
             live,
             fields,
+            masks: Mutex::default(),
         })
     }
 
@@ -225,16 +215,21 @@ impl Index {
         &self.fields
     }
 
-    /// The live rows whose documents pass a filter.
+    /// The live rows whose documents pass a filter. The snapshot never changes, so that the answer for
+    /// a filter is kept for the next time.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] naming an unknown field (with near names) or a comparison that cannot hold.
-    pub fn rows_where(&self, filter: &Filter) -> Result<RowMask> {
+    pub fn rows_where(&self, filter: &Filter) -> Result<Arc<RowMask>> {
+        let masks = || self.masks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mask) = masks().get(filter.source()) {
+            return Ok(Arc::clone(mask));
+        }
         let condition = filter.compile(&self.fields)?;
         let documents = self.documents();
         let sql = format!(
-            "SELECT c.row FROM document d JOIN chunk c ON c.document = d.seq
+            "SELECT c.row FROM document d NOT INDEXED JOIN chunk c ON c.document = d.seq
              WHERE d.dead = 0 AND ({})",
             condition.sql
         );
@@ -249,6 +244,12 @@ impl Index {
         };
         run().map_err(documents.failure())?;
         mask.intersect(&self.live);
+        let mask = Arc::new(mask);
+        let mut masks = masks();
+        if masks.len() >= MAX_KEPT_MASKS {
+            masks.clear();
+        }
+        masks.insert(filter.source().to_owned(), Arc::clone(&mask));
         Ok(mask)
     }
 
@@ -259,32 +260,41 @@ impl Index {
     /// [`Error::Corrupt`] where a row has no chunk in the database.
     pub fn rows(&self, numbers: &[u32]) -> Result<Vec<Row>> {
         let documents = self.documents();
-        let mut statement = documents
-            .conn
-            .prepare_cached(
-                "SELECT d.id, d.doc_id, d.title, d.n_chunks, d.embed_title, json(d.metadata),
-                        c.ordinal, c.start_byte, c.end_byte, c.tokens, c.tokens_lost,
-                        substr(CAST(d.text AS BLOB), c.start_byte + 1, c.end_byte - c.start_byte)
-                 FROM chunk c JOIN document d ON d.seq = c.document WHERE c.row = ?1",
-            )
-            .map_err(documents.failure())?;
+        let conn = &documents.conn;
         let mut found = Vec::with_capacity(numbers.len());
-        for &number in numbers {
-            let row = statement.query_row([number], |r| {
+        // Neighbouring rows are often chunks of one document: its text is fetched once.
+        let mut text: Option<(i64, String)> = None;
+        let mut fetch = |number: u32| -> rusqlite::Result<Row> {
+            let mut row = conn.prepare_cached(
+                "SELECT d.id, d.doc_id, d.title, d.n_chunks, d.embed_title, json(d.metadata),
+                        c.ordinal, c.start_byte, c.end_byte, c.tokens, c.tokens_lost, d.seq
+                 FROM chunk c JOIN document d ON d.seq = c.document WHERE c.row = ?1",
+            )?;
+            row.query_row([number], |r| {
+                let seq: i64 = r.get(11)?;
+                if text.as_ref().is_none_or(|t| t.0 != seq) {
+                    let mut read =
+                        conn.prepare_cached("SELECT text FROM document WHERE seq = ?1")?;
+                    text = Some((seq, read.query_row([seq], |r| r.get(0))?));
+                }
+                let range = r.get::<_, i64>(7)? as usize..r.get::<_, i64>(8)? as usize;
+                let piece = text.as_ref().and_then(|t| t.1.get(range.clone()));
                 Ok(Row {
                     row: number,
                     id: row_id(r.get(0)?, r.get(3)?, r.get(6)?),
                     doc_id: r.get(1)?,
                     title: r.get(2)?,
-                    text: String::from_utf8_lossy(&r.get::<_, Vec<u8>>(11)?).into_owned(),
-                    range: r.get::<_, i64>(7)? as usize..r.get::<_, i64>(8)? as usize,
+                    text: piece.unwrap_or_default().to_owned(),
+                    range,
                     embed_title: r.get(4)?,
                     metadata: serde_json::from_str(&r.get::<_, String>(5)?).unwrap_or_default(),
                     tokens: r.get(9)?,
                     tokens_lost: r.get(10)?,
                 })
-            });
-            match row {
+            })
+        };
+        for &number in numbers {
+            match fetch(number) {
                 Ok(row) => found.push(row),
                 Err(rusqlite::Error::QueryReturnedNoRows) => {
                     return Err(Error::corrupt(
@@ -296,6 +306,23 @@ impl Index {
             }
         }
         Ok(found)
+    }
+
+    /// The `doc_id`s of rows, in the given order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn doc_ids(&self, numbers: &[u32]) -> Result<Vec<String>> {
+        let documents = self.documents();
+        let run = || -> rusqlite::Result<Vec<String>> {
+            let mut statement = documents.conn.prepare_cached(
+                "SELECT d.doc_id FROM chunk c JOIN document d ON d.seq = c.document
+                 WHERE c.row = ?1",
+            )?;
+            numbers.iter().map(|n| statement.query_row([n], |r| r.get(0))).collect()
+        };
+        run().map_err(documents.failure())
     }
 
     /// The ids of all rows, dead ones included.
@@ -331,28 +358,32 @@ impl Index {
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn stats(&self) -> Result<IndexStats> {
         let documents = self.documents();
-        let (tokens, tokens_lost, rows_truncated, live_documents): (i64, i64, i64, i64) = documents
-            .conn
-            .query_row(
-                "SELECT coalesce(sum(c.tokens), 0), coalesce(sum(c.tokens_lost), 0),
-                        count(CASE WHEN c.tokens_lost > 0 THEN 1 END), count(DISTINCT d.seq)
-                 FROM chunk c JOIN document d ON d.seq = c.document WHERE d.dead = 0",
-                params![],
-                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
-            )
-            .map_err(documents.failure())?;
+        let count = |sql: &str| -> Result<Vec<u64>> {
+            documents
+                .conn
+                .query_row(sql, [], |r| (0..r.as_ref().column_count()).map(|i| r.get(i)).collect())
+                .map(|numbers: Vec<i64>| numbers.into_iter().map(i64::cast_unsigned).collect())
+                .map_err(documents.failure())
+        };
+        let live_documents = count("SELECT count(*) FROM document WHERE dead = 0")?;
+        let sums = count(
+            "SELECT coalesce(sum(c.tokens), 0), coalesce(sum(c.tokens_lost), 0),
+                    count(CASE WHEN c.tokens_lost > 0 THEN 1 END)
+             FROM chunk c CROSS JOIN document d ON d.seq = c.document WHERE d.dead = 0",
+        )?;
         let live = self.live.count() as u64;
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
         Ok(IndexStats {
-            documents: live_documents.cast_unsigned(),
+            documents: live_documents[0],
             rows: live,
             dead_rows: self.state.n_rows - live,
-            tokens: tokens.cast_unsigned(),
-            tokens_lost: tokens_lost.cast_unsigned(),
-            rows_truncated: rows_truncated.cast_unsigned(),
+            tokens: sums[0],
+            tokens_lost: sums[1],
+            rows_truncated: sums[2],
             generation: self.state.generation,
             vector_bytes: self.vectors.len() as u64,
-            document_bytes: size(documents.path()),
+            document_bytes: size(documents.path())
+                + size(&self.dir.join(format!("{DOCUMENTS_FILE}-wal"))),
         })
     }
 
@@ -361,13 +392,6 @@ impl Index {
         // A panic elsewhere leaves a read-only connection as usable as before.
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether the folder's committed generation has its file.
-fn is_settled(dir: &Path) -> bool {
-    Documents::open_reader(dir)
-        .and_then(|d| d.state())
-        .is_ok_and(|s| dir.join(super::format::vectors_file(s.generation)).exists())
 }
 
 /// A row's id: the document's, with the chunk's number where there are several.

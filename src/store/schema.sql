@@ -5,6 +5,11 @@ CREATE TABLE state (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- The bytes of manifest.json, one row, so that the file can be restored.
+CREATE TABLE manifest (
+    json BLOB NOT NULL
+);
+
 -- Text is never changed in place: an upsert marks the old document dead and adds a new one, so
 -- that a row's text stays readable until `compact`.
 CREATE TABLE document (
@@ -34,12 +39,14 @@ CREATE TABLE chunk (
 );
 CREATE INDEX chunk_document ON chunk (document);
 
--- One entry a commit: the rows it appended, their XXH3-64, and the largest norm among them.
+-- One entry a commit: the rows it appended, the XXH3-64 of their vectors and of their chunks, and
+-- the largest norm among them.
 CREATE TABLE extent (
-    first_row INTEGER PRIMARY KEY,
-    n_rows    INTEGER NOT NULL,
-    checksum  INTEGER NOT NULL,
-    max_norm  REAL NOT NULL
+    first_row      INTEGER PRIMARY KEY,
+    n_rows         INTEGER NOT NULL,
+    checksum       INTEGER NOT NULL,
+    chunk_checksum INTEGER NOT NULL,
+    max_norm       REAL NOT NULL
 );
 
 -- Which metadata fields there are, and how often each JSON type was seen.

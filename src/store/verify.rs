@@ -1,17 +1,23 @@
 //! A full check of an index: every checksum, every hash, every cross reference.
 
-use super::documents::Documents;
-use super::format::{HEADER_LEN, REBUILD, VALUE_LEN, vectors_file};
+use super::documents::{Documents, SCHEMA, State};
+use super::extent::{Extent, RowSums, hash_chunks};
+use super::fields::FieldCatalog;
+use super::format::{REBUILD, vectors_file};
 use super::hash::hash_parts;
-use super::matrix::{row_norm_upper, stride_of};
-use super::vector_file::open_vectors;
-use super::{check_manifest, read_manifest};
+use super::matrix::stride_of;
+use super::pending::add_words;
+use super::reader::read_fields;
+use super::snapshot::Snapshot;
+use super::vector_file::read_rows;
 use crate::error::{Error, Result};
 use half::f16;
+use rusqlite::Connection;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use xxhash_rust::xxh3::xxh3_64;
+
+/// Rows that are read at a time.
+const PIECE_ROWS: u64 = 8_192;
 
 /// The outcome of one check.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -22,177 +28,245 @@ pub struct Finding {
     pub problem: Option<String>,
 }
 
-/// Checks everything that the index in `dir` says of itself: manifest, header, the checksum of every
-/// block of rows, the stored norms, the database's own consistency, the hash of every document, and
-/// that rows, chunks and the lexical index match. Damage is returned as findings, so that one run
-/// shows all of it.
+/// Checks everything that the index in `dir` says of itself: manifest, header, the checksums of every
+/// block of rows and of their chunks, the stored norms, the database's own structure, the hash of
+/// every document, the catalogue of fields, and every word of the lexical index. Damage is returned as
+/// findings, so that one run shows all of it.
 ///
 /// # Errors
 ///
 /// [`Error::NoIndex`] where there is nothing to check, [`Error::Io`] where a file cannot be read, and
 /// [`Error::Corrupt`] where manifest, header or database are too damaged to go on.
 pub fn verify(dir: &Path) -> Result<Vec<Finding>> {
-    let (manifest, manifest_hash) = read_manifest(dir)?;
-    let documents = Documents::open_reader(dir)?;
-    let state = documents.state()?;
-    check_manifest(dir, manifest_hash, state)?;
-    let file = open_vectors(dir, &manifest, state, false)?;
-    let mut findings = vec![
-        good("manifest.json".to_owned()),
-        good(format!("{}, header and length", vectors_file(state.generation))),
-    ];
-    check_extents(&documents, state, file, stride_of(manifest.dim), &mut findings)?;
-    check_database(&documents, &mut findings)?;
-    check_documents(&documents, &mut findings)?;
-    check_rows(&documents, state.n_rows, &mut findings)?;
-    Ok(findings)
+    let Snapshot { manifest, documents, state, vectors } = Snapshot::open(dir)?;
+    let mut checks = Checks { documents, state, findings: Vec::new() };
+    checks.good("manifest.json");
+    checks.good(&format!("{}, header and length", vectors_file(state.generation)));
+    checks.rows(vectors, stride_of(manifest.dim))?;
+    checks.structure()?;
+    checks.documents()?;
+    checks.chunks()?;
+    checks.words()?;
+    Ok(checks.findings)
 }
 
-fn good(check: String) -> Finding {
-    Finding { check, problem: None }
+struct Checks {
+    documents: Documents,
+    state: State,
+    findings: Vec<Finding>,
 }
 
-fn bad(check: String, problem: String) -> Finding {
-    Finding { check, problem: Some(format!("{problem}; {REBUILD}")) }
-}
+impl Checks {
+    fn good(&mut self, check: &str) {
+        self.findings.push(Finding { check: check.to_owned(), problem: None });
+    }
 
-fn check_extents(
-    documents: &Documents,
-    state: super::documents::State,
-    mut file: File,
-    stride: usize,
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let name = vectors_file(state.generation);
-    let extents: Vec<(i64, i64, i64, f64)> = documents
-        .conn
-        .prepare("SELECT first_row, n_rows, checksum, max_norm FROM extent ORDER BY first_row")
-        .and_then(|mut s| {
-            s.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?.collect()
-        })
-        .map_err(documents.failure())?;
-    let mut next = 0u64;
-    let mut damaged = 0;
-    for (first, n_rows, checksum, max_norm) in extents {
-        let (first, n_rows) = (first.cast_unsigned(), n_rows.cast_unsigned());
-        let check = format!("{name}, rows {first} to {}", (first + n_rows).saturating_sub(1));
-        if first != next || first + n_rows > state.n_rows {
-            findings.push(bad(check, format!("the block should start at row {next}")));
-            return Ok(());
-        }
-        next = first + n_rows;
-        let mut bytes = vec![0u8; n_rows as usize * stride * VALUE_LEN];
-        file.seek(SeekFrom::Start(HEADER_LEN as u64 + first * (stride * VALUE_LEN) as u64))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(Error::io("read", &name))?;
-        if xxh3_64(&bytes) != checksum.cast_unsigned() {
-            damaged += 1;
-            findings
-                .push(bad(check, "the vectors are damaged (their checksum differs)".to_owned()));
-            continue;
-        }
-        let values: Vec<f16> =
-            bytes.chunks_exact(VALUE_LEN).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
-        let norm = values.chunks_exact(stride).map(row_norm_upper).fold(0f32, f32::max);
-        if values.iter().any(|v| !v.is_finite()) || f64::from(norm) > max_norm {
-            damaged += 1;
-            findings.push(bad(check, "a vector is longer than the stored bound".to_owned()));
+    fn bad(&mut self, check: &str, problem: &str) {
+        let problem = Some(format!("{problem}; {REBUILD}"));
+        self.findings.push(Finding { check: check.to_owned(), problem });
+    }
+
+    /// One finding: good, or bad where `problem` says why.
+    fn settle(&mut self, check: &str, problem: Option<String>) {
+        match problem {
+            None => self.good(check),
+            Some(problem) => self.bad(check, &problem),
         }
     }
-    if next != state.n_rows {
-        let check = format!("{name}, rows {next} to {}", state.n_rows - 1);
-        findings.push(bad(check, "no checksum is stored for these rows".to_owned()));
-    } else if damaged == 0 {
-        findings.push(good(format!("{name}, checksums and norms of {next} rows")));
-    }
-    Ok(())
-}
 
-fn check_database(documents: &Documents, findings: &mut Vec<Finding>) -> Result<()> {
-    let check = "documents.db, structure".to_owned();
-    let report: Vec<String> = documents
-        .conn
-        .prepare("PRAGMA integrity_check(5)")
-        .and_then(|mut s| s.query_map([], |r| r.get(0))?.collect())
-        .map_err(documents.failure())?;
-    findings.push(if report == ["ok"] { good(check) } else { bad(check, report.join("; ")) });
-    Ok(())
-}
-
-fn check_documents(documents: &Documents, findings: &mut Vec<Finding>) -> Result<()> {
-    let mut damaged = 0u64;
-    let mut count = 0u64;
-    let mut first = None;
-    let mut run = || -> rusqlite::Result<()> {
-        let mut statement = documents.conn.prepare(
-            "SELECT id, doc_id, title, text, json(metadata), embed_title, hash FROM document",
-        )?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let text = |i: usize| row.get_ref(i).ok().and_then(|v| v.as_str().ok());
-            let hash = match (text(0), text(1), text(2), text(3), text(4)) {
-                (Some(id), Some(doc_id), Some(title), Some(body), Some(metadata)) => {
-                    Some(hash_parts([id, doc_id, title, body], metadata, row.get(5)?))
-                }
-                _ => None,
-            };
-            count += 1;
-            if hash != row.get(6).ok() || hash.is_none() {
-                damaged += 1;
-                first.get_or_insert(
-                    String::from_utf8_lossy(row.get_ref(0)?.as_bytes()?).into_owned(),
-                );
+    fn rows(&mut self, mut file: File, stride: usize) -> Result<()> {
+        let name = vectors_file(self.state.generation);
+        let mut rows: Vec<f16> = Vec::new();
+        let mut next = 0;
+        let mut damaged = false;
+        for extent in Extent::read_all(&self.documents)? {
+            let end = extent.first_row.saturating_add(extent.n_rows);
+            let check = format!("{name}, rows {} to {}", extent.first_row, end.saturating_sub(1));
+            if extent.first_row != next || end > self.state.n_rows {
+                self.bad(&check, &format!("the block should start at row {next}"));
+                return Ok(());
             }
+            let mut sums = RowSums::default();
+            let mut finite = true;
+            while next < end {
+                let n = PIECE_ROWS.min(end - next);
+                read_rows(&mut file, next, n as usize, stride, &mut rows)
+                    .map_err(Error::io("read", &name))?;
+                sums.add(&rows, stride);
+                finite &= rows.iter().all(|v| v.is_finite());
+                next += n;
+            }
+            let (checksum, max_norm) = sums.finish();
+            let chunks = hash_chunks(&self.documents.conn, extent.first_row, extent.n_rows)
+                .map_err(self.documents.failure())?;
+            let problem = if checksum != extent.checksum {
+                "the vectors are damaged (their checksum differs)"
+            } else if !finite || max_norm != extent.max_norm {
+                "the stored norm is not that of the vectors"
+            } else if chunks != extent.chunk_checksum {
+                "the chunks of these rows are damaged (their checksum differs)"
+            } else {
+                continue;
+            };
+            damaged = true;
+            self.bad(&check, problem);
+        }
+        if next != self.state.n_rows {
+            let last = self.state.n_rows.saturating_sub(1);
+            self.bad(
+                &format!("{name}, rows {next} to {last}"),
+                "no checksum is stored for these rows",
+            );
+        } else if !damaged {
+            self.good(&format!("{name}, checksums and norms of {next} rows and their chunks"));
         }
         Ok(())
-    };
-    run().map_err(documents.failure())?;
-    let check = format!("documents.db, content of {count} documents");
-    findings.push(match first {
-        None => good(check),
-        Some(id) => bad(check, format!("{damaged} documents are damaged, '{id}' the first")),
-    });
-    Ok(())
-}
+    }
 
-fn check_rows(documents: &Documents, n_rows: u64, findings: &mut Vec<Finding>) -> Result<()> {
-    let count = |sql: &str| -> Result<u64> {
-        documents
+    fn structure(&mut self) -> Result<()> {
+        let schema = |conn: &Connection| -> rusqlite::Result<Vec<(String, Option<String>)>> {
+            conn.prepare(
+                "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name",
+            )?
+            .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
+            .collect()
+        };
+        let expected = Connection::open_in_memory().and_then(|conn| {
+            conn.execute_batch(SCHEMA)?;
+            schema(&conn)
+        });
+        let same = schema(&self.documents.conn).ok() == expected.ok();
+        let problem = (!same).then(|| "its tables are not those of this format".to_owned());
+        self.settle("documents.db, tables", problem);
+        let report: Vec<String> = self
+            .documents
+            .conn
+            .prepare("PRAGMA integrity_check(5)")
+            .and_then(|mut s| s.query_map([], |r| r.get(0))?.collect())
+            .map_err(self.documents.failure())?;
+        let problem = (report != ["ok"]).then(|| report.join("; "));
+        self.settle("documents.db, structure", problem);
+        Ok(())
+    }
+
+    /// The hash of every document, and the catalogue of their fields.
+    fn documents(&mut self) -> Result<()> {
+        let mut count = 0u64;
+        let mut damaged = 0u64;
+        let mut first = None;
+        let mut fields = FieldCatalog::default();
+        let mut run = || -> rusqlite::Result<()> {
+            let mut statement = self.documents.conn.prepare(
+                "SELECT id, doc_id, title, text,
+                        CASE WHEN json_valid(metadata, 8) THEN json(metadata) END, embed_title, hash
+                 FROM document",
+            )?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let text = |i: usize| row.get_ref(i).ok().and_then(|v| v.as_str().ok());
+                let hash = match (text(0), text(1), text(2), text(3), text(4), row.get(5)) {
+                    (Some(id), Some(doc_id), Some(title), Some(body), Some(json), Ok(embed)) => {
+                        fields.count(&serde_json::from_str(json).unwrap_or_default());
+                        Some(hash_parts([id, doc_id, title, body], json, embed))
+                    }
+                    _ => None,
+                };
+                count += 1;
+                if hash.is_none() || hash != row.get(6).ok() {
+                    damaged += 1;
+                    let id = row.get_ref(0)?.as_bytes().unwrap_or_default();
+                    first.get_or_insert(String::from_utf8_lossy(id).into_owned());
+                }
+            }
+            Ok(())
+        };
+        run().map_err(self.documents.failure())?;
+        let problem = first.map(|id| format!("{damaged} documents are damaged, '{id}' the first"));
+        self.settle(&format!("documents.db, content of {count} documents"), problem);
+        let same = read_fields(&self.documents)? == fields;
+        let problem = (!same && damaged == 0)
+            .then(|| "the catalogue of metadata fields does not match the documents".to_owned());
+        self.settle("documents.db, metadata fields", problem);
+        Ok(())
+    }
+
+    /// That every row has its chunk, and every document its chunks.
+    fn chunks(&mut self) -> Result<()> {
+        let n_rows = self.state.n_rows;
+        let chunks = self.count("SELECT count(*) FROM chunk")?;
+        let last = self.count("SELECT coalesce(max(row) + 1, 0) FROM chunk")?;
+        let problem = (chunks != n_rows || last != n_rows)
+            .then(|| format!("{chunks} chunks up to row {last} do not match {n_rows} rows"));
+        self.settle(&format!("documents.db, chunks of {n_rows} rows"), problem);
+        let stray = self.count(
+            "SELECT count(*) FROM chunk c LEFT JOIN document d ON d.seq = c.document
+             WHERE d.seq IS NULL OR c.start_byte < 0 OR c.start_byte > c.end_byte
+                OR c.end_byte > octet_length(d.text)",
+        )?;
+        let incomplete = self.count(
+            "SELECT count(*) FROM document d WHERE d.n_chunks < 1 OR d.n_chunks <>
+             (SELECT count(DISTINCT ordinal) FROM chunk c WHERE c.document = d.seq
+              AND c.ordinal >= 0 AND c.ordinal < d.n_chunks)",
+        )?;
+        let problem = (stray + incomplete > 0).then(|| {
+            format!(
+                "{stray} chunks outside their document, {incomplete} documents without all chunks"
+            )
+        });
+        self.settle("documents.db, chunks and documents", problem);
+        Ok(())
+    }
+
+    /// The words of the lexical index against ones counted anew.
+    fn words(&mut self) -> Result<()> {
+        let conn = &self.documents.conn;
+        let run = || -> rusqlite::Result<i64> {
+            conn.execute_batch(
+                "PRAGMA query_only = 0;
+                 CREATE VIRTUAL TABLE temp.lexical USING fts5 (
+                     title, body, content = '', contentless_delete = 1,
+                     tokenize = 'porter unicode61 remove_diacritics 2'
+                 );",
+            )?;
+            let mut statement = conn.prepare(
+                "SELECT c.row, d.title, d.text, c.start_byte, c.end_byte
+                 FROM document d CROSS JOIN chunk c ON c.document = d.seq
+                 WHERE d.dead = 0 ORDER BY d.seq, c.row",
+            )?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let range = row.get::<_, i64>(3)? as usize..row.get::<_, i64>(4)? as usize;
+                let number = row.get::<_, i64>(0)?.cast_unsigned();
+                let (title, text) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+                // Unqualified, the name means the temporary table.
+                add_words(conn, number, title, text, range)?;
+            }
+            conn.execute_batch(
+                "CREATE VIRTUAL TABLE temp.stored_words USING fts5vocab ('main', 'lexical', 'instance');
+                 CREATE VIRTUAL TABLE temp.true_words USING fts5vocab ('temp', 'lexical', 'instance');",
+            )?;
+            conn.query_row(
+                "SELECT
+                 (SELECT count(*) FROM (SELECT * FROM stored_words EXCEPT SELECT * FROM true_words)) +
+                 (SELECT count(*) FROM (SELECT * FROM true_words EXCEPT SELECT * FROM stored_words))",
+                [],
+                |r| r.get(0),
+            )
+        };
+        let problem = match run() {
+            Ok(0) => None,
+            Ok(n) => Some(format!("{n} entries differ from the texts")),
+            Err(e) => Some(format!("it cannot be read ({e})")),
+        };
+        self.settle("documents.db, lexical index", problem);
+        Ok(())
+    }
+
+    fn count(&self, sql: &str) -> Result<u64> {
+        self.documents
             .conn
             .query_row(sql, [], |r| r.get::<_, i64>(0))
             .map(i64::cast_unsigned)
-            .map_err(documents.failure())
-    };
-    let chunks = count("SELECT count(*) FROM chunk")?;
-    let last = count("SELECT coalesce(max(row) + 1, 0) FROM chunk")?;
-    let check = format!("documents.db, chunks of {n_rows} rows");
-    findings.push(if chunks == n_rows && last == n_rows {
-        good(check)
-    } else {
-        bad(check, format!("{chunks} chunks up to row {last} do not match {n_rows} rows"))
-    });
-    let stray = count(
-        "SELECT count(*) FROM chunk c LEFT JOIN document d ON d.seq = c.document
-         WHERE d.seq IS NULL OR c.start_byte < 0 OR c.start_byte > c.end_byte
-            OR c.end_byte > length(CAST(d.text AS BLOB)) OR c.ordinal >= d.n_chunks",
-    )?;
-    let check = "documents.db, every chunk within its document".to_owned();
-    findings.push(match stray {
-        0 => good(check),
-        n => bad(check, format!("{n} chunks point outside their document")),
-    });
-    let missing = count(
-        "SELECT count(*) FROM chunk c JOIN document d ON d.seq = c.document
-         WHERE d.dead = 0 AND c.row NOT IN (SELECT rowid FROM lexical)",
-    )?;
-    let extra = count(
-        "SELECT count(*) FROM lexical l WHERE l.rowid NOT IN
-         (SELECT c.row FROM chunk c JOIN document d ON d.seq = c.document WHERE d.dead = 0)",
-    )?;
-    let check = "documents.db, lexical index".to_owned();
-    findings.push(match missing + extra {
-        0 => good(check),
-        _ => bad(check, format!("{missing} rows are missing from it, {extra} are too many")),
-    });
-    Ok(())
+            .map_err(self.documents.failure())
+    }
 }

@@ -1,26 +1,23 @@
 //! The one writer of an index.
 
+use super::create::{self, Found};
 use super::documents::{Documents, State};
-use super::fields::FieldCatalog;
 use super::format::{HEADER_LEN, VALUE_LEN, vectors_file};
-use super::hash::{content_hash, metadata_json};
+use super::hash::content_hash;
 use super::lock::WriteLock;
-use super::manifest::{IndexManifest, MANIFEST_FILE};
-use super::matrix::{MAX_ROWS, row_norm_upper, stride_of};
-use super::vector_file::{as_bytes, create_vectors, open_vectors};
+use super::manifest::IndexManifest;
+use super::matrix::{MAX_ROWS, stride_of};
+use super::pending::{Pending, PendingDocument};
+use super::vector_file::{as_bytes, open_vectors};
 use super::{compact, read_manifest};
 use crate::chunk::Chunk;
 use crate::error::{Error, Result};
 use crate::ingest::Document;
-use crate::output::OutputFile;
 use half::f16;
-use half::slice::HalfFloatSliceExt;
-use rusqlite::{Connection, OptionalExtension, params};
-use std::collections::HashMap;
+use rusqlite::OptionalExtension;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// An open index that can be changed. What was put in becomes visible, and durable, with
 /// [`IndexWriter::commit`]; dropping the writer loses only what was not committed.
@@ -33,6 +30,8 @@ pub struct IndexWriter {
     vectors: File,
     next_seq: i64,
     pending: Pending,
+    /// Whether a commit failed: whether it took place is not known then.
+    failed: bool,
     _lock: WriteLock,
 }
 
@@ -45,27 +44,9 @@ pub struct Existing {
     pub hash: [u8; 32],
 }
 
-/// What the next commit will write.
-#[derive(Debug, Default)]
-struct Pending {
-    rows: Vec<f16>,
-    max_norm: f32,
-    documents: Vec<PendingDocument>,
-    by_id: HashMap<String, usize>,
-    dead: Vec<i64>,
-    fields: FieldCatalog,
-}
-
-#[derive(Debug)]
-struct PendingDocument {
-    seq: i64,
-    document: Document,
-    hash: [u8; 32],
-    chunks: Vec<Chunk>,
-}
-
 impl IndexWriter {
-    /// Opens the index in `dir`, or makes it as `manifest` says where there is none yet.
+    /// Opens the index in `dir`, or makes it as `manifest` says where there is none yet. A manifest
+    /// that was lost is restored from the database.
     ///
     /// # Errors
     ///
@@ -73,12 +54,58 @@ impl IndexWriter {
     /// another model, dimension or chunking, or the folder holds other files; [`Error::Corrupt`]
     /// where it is damaged.
     pub fn open_or_create(dir: &Path, manifest: &IndexManifest) -> Result<Self> {
-        if !dir.join(MANIFEST_FILE).exists() {
-            return Self::create(dir, manifest);
+        // A look before the lock file is made, and one that counts while it is held.
+        if create::look(dir)? != Found::Index {
+            let lock = create::lock_new(dir)?;
+            match create::look(dir)? {
+                Found::Nothing => {
+                    let (documents, state, vectors) = create::create(dir, manifest)?;
+                    return Ok(Self {
+                        dir: dir.to_path_buf(),
+                        manifest: manifest.clone(),
+                        documents,
+                        state,
+                        vectors,
+                        next_seq: 1,
+                        pending: Pending::default(),
+                        failed: false,
+                        _lock: lock,
+                    });
+                }
+                Found::LostManifest => create::restore_manifest(dir)?,
+                Found::Index => {}
+            }
         }
         let this = Self::open(dir)?;
-        this.check_compatible(manifest)?;
-        Ok(this)
+        match this.check_compatible(manifest) {
+            Ok(()) => Ok(this),
+            // Nothing was ever put in: a first try that failed must not bind the second.
+            Err(_) if this.is_unused() => this.remake(manifest),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether no row was ever committed.
+    fn is_unused(&self) -> bool {
+        self.state.n_rows == 0 && self.state.generation == 0
+    }
+
+    /// Makes an unused index anew with other settings.
+    fn remake(self, manifest: &IndexManifest) -> Result<Self> {
+        let Self { dir, documents, vectors, _lock: lock, .. } = self;
+        drop((documents, vectors));
+        let (documents, state, vectors) = create::create(&dir, manifest)?;
+        Ok(Self {
+            dir,
+            manifest: manifest.clone(),
+            documents,
+            state,
+            vectors,
+            next_seq: 1,
+            pending: Pending::default(),
+            failed: false,
+            _lock: lock,
+        })
     }
 
     /// Opens an existing index.
@@ -94,6 +121,9 @@ impl IndexWriter {
         let state = documents.state()?;
         super::check_manifest(dir, manifest_hash, state)?;
         let vectors = open_vectors(dir, &manifest, state, true)?;
+        // What was read may be a commit whose process died before the system wrote it to the disk.
+        // Only after a commit of our own is durable may what it replaced be overwritten or removed.
+        documents.transaction(|| documents.set_state(state))?;
         compact::remove_other_generations(dir, state.generation);
         let next_seq = documents
             .conn
@@ -107,44 +137,7 @@ impl IndexWriter {
             vectors,
             next_seq,
             pending: Pending::default(),
-            _lock: lock,
-        })
-    }
-
-    fn create(dir: &Path, manifest: &IndexManifest) -> Result<Self> {
-        std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-        for entry in std::fs::read_dir(dir).map_err(Error::io("read", dir))? {
-            let name = entry.map_err(Error::io("read", dir))?.file_name();
-            let name = name.to_string_lossy();
-            if !super::is_index_file(&name) {
-                return Err(Error::usage(format!(
-                    "{} holds other files ('{name}'): choose an empty or a new folder for the index",
-                    dir.display()
-                )));
-            }
-        }
-        let lock = WriteLock::take(dir)?;
-        if dir.join(MANIFEST_FILE).exists() {
-            // Another process made it in the meantime.
-            drop(lock);
-            return Self::open_or_create(dir, manifest);
-        }
-        let bytes = manifest.encode();
-        let state = State { generation: 0, n_rows: 0, manifest_hash: xxh3_64(&bytes) };
-        let documents = Documents::create(dir, state)?;
-        let vectors = create_vectors(dir, manifest.dim, state.generation)?;
-        // The manifest comes last: a folder without one is no index yet.
-        let mut file = OutputFile::create(&dir.join(MANIFEST_FILE))?;
-        file.put(&bytes)?;
-        file.finish()?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            manifest: manifest.clone(),
-            documents,
-            state,
-            vectors,
-            next_seq: 1,
-            pending: Pending::default(),
+            failed: false,
             _lock: lock,
         })
     }
@@ -195,6 +188,11 @@ impl IndexWriter {
         self.pending.rows.len() / stride_of(self.manifest.dim)
     }
 
+    /// Bytes of text that wait for the next commit.
+    pub fn n_pending_bytes(&self) -> usize {
+        self.pending.text_bytes
+    }
+
     /// Rows committed so far, dead ones included.
     pub fn n_rows(&self) -> u64 {
         self.state.n_rows
@@ -208,7 +206,8 @@ impl IndexWriter {
     pub fn find(&self, id: &str) -> Result<Option<Existing>> {
         if let Some(&at) = self.pending.by_id.get(id) {
             let pending = &self.pending.documents[at];
-            return Ok(Some(Existing { seq: pending.seq, hash: pending.hash }));
+            let existing = Existing { seq: pending.seq, hash: pending.hash };
+            return Ok(Some(existing).filter(|e| !self.pending.dead.contains(&e.seq)));
         }
         let found = self
             .documents
@@ -262,28 +261,18 @@ impl IndexWriter {
             return Err(Error::usage(format!("document '{}' was put in twice", document.id)));
         }
         if let Some(old) = self.find(&document.id)? {
-            self.pending.dead.push(old.seq);
-        }
-        let stride = stride_of(dim);
-        for vector in vectors.chunks_exact(dim) {
-            let start = self.pending.rows.len();
-            self.pending.rows.resize(start + stride, f16::ZERO);
-            let row = &mut self.pending.rows[start..];
-            row[..dim].convert_from_f32_slice(vector);
-            self.pending.max_norm = self.pending.max_norm.max(row_norm_upper(row));
+            self.pending.dead.insert(old.seq);
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.pending.fields.count(&document.metadata);
-        self.pending.by_id.insert(document.id.clone(), self.pending.documents.len());
         let hash = content_hash(&document);
-        self.pending.documents.push(PendingDocument { seq, document, hash, chunks });
+        self.pending.push(PendingDocument { seq, document, hash, chunks }, vectors, dim);
         Ok(seq)
     }
 
-    /// Marks a live document dead with the next commit.
+    /// Marks a live or pending document dead with the next commit.
     pub fn delete(&mut self, seq: i64) {
-        self.pending.dead.push(seq);
+        self.pending.dead.insert(seq);
     }
 
     /// Makes everything put in and deleted so far durable and visible to new readers, all or
@@ -291,110 +280,38 @@ impl IndexWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] or [`Error::Database`], disk full among them; the index then stays as it was.
+    /// [`Error::Io`] or [`Error::Database`], disk full among them. What was pending is dropped then, and
+    /// every later call fails too: open the index again to see what it holds, and go on there.
     pub fn commit(&mut self) -> Result<()> {
+        if self.failed {
+            return Err(Error::usage("an earlier commit failed: open the index again"));
+        }
         let pending = std::mem::take(&mut self.pending);
-        if pending.documents.is_empty() && pending.dead.is_empty() {
+        if pending.is_empty() {
             return Ok(());
         }
+        self.failed = true;
         let stride = stride_of(self.manifest.dim);
         let n_new = (pending.rows.len() / stride) as u64;
-        let bytes = as_bytes(&pending.rows);
         if n_new > 0 {
             let path = self.dir.join(vectors_file(self.state.generation));
             let at = HEADER_LEN as u64 + self.state.n_rows * (stride * VALUE_LEN) as u64;
             self.vectors
                 .seek(SeekFrom::Start(at))
-                .and_then(|_| self.vectors.write_all(bytes))
+                .and_then(|_| self.vectors.write_all(as_bytes(&pending.rows)))
                 .and_then(|()| self.vectors.sync_data())
                 .map_err(Error::io("write", path))?;
         }
         let state = State { n_rows: self.state.n_rows + n_new, ..self.state };
-        let failure = self.documents.failure();
-        self.documents.conn.execute_batch("BEGIN IMMEDIATE").map_err(&failure)?;
-        let written = self
-            .write_documents(&pending, xxh3_64(bytes))
-            .and_then(|()| self.documents.set_state(state))
-            .and_then(|()| self.documents.conn.execute_batch("COMMIT").map_err(&failure));
-        if written.is_err() {
-            // A failed commit may have ended the transaction already.
-            let _ = self.documents.conn.execute_batch("ROLLBACK");
-        }
-        drop(failure);
-        written?;
+        self.documents.transaction(|| {
+            pending
+                .write(&self.documents.conn, self.state.n_rows, stride)
+                .map_err(self.documents.failure())?;
+            self.documents.set_state(state)
+        })?;
         self.state = state;
+        self.failed = false;
         Ok(())
-    }
-
-    fn write_documents(&self, pending: &Pending, checksum: u64) -> Result<()> {
-        let failure = self.documents.failure();
-        let conn = &self.documents.conn;
-        let mut row = self.state.n_rows;
-        let mut run = || -> rusqlite::Result<()> {
-            let mut kill = conn.prepare_cached("UPDATE document SET dead = 1 WHERE seq = ?1")?;
-            let mut forget = conn.prepare_cached(
-                "DELETE FROM lexical WHERE rowid IN (SELECT row FROM chunk WHERE document = ?1)",
-            )?;
-            for seq in &pending.dead {
-                kill.execute([seq])?;
-                forget.execute([seq])?;
-            }
-            let mut add_document = conn.prepare_cached(
-                "INSERT INTO document
-                 (seq, id, doc_id, n_chunks, embed_title, hash, metadata, title, text)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, jsonb(?7), ?8, ?9)",
-            )?;
-            let mut add_chunk = conn.prepare_cached(
-                "INSERT INTO chunk (row, document, ordinal, start_byte, end_byte, tokens, tokens_lost)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?;
-            let mut add_words = conn
-                .prepare_cached("INSERT INTO lexical (rowid, title, body) VALUES (?1, ?2, ?3)")?;
-            for PendingDocument { seq, document, hash, chunks } in &pending.documents {
-                add_document.execute(params![
-                    seq,
-                    document.id,
-                    document.doc_id,
-                    chunks.len() as i64,
-                    document.embed_title,
-                    hash,
-                    metadata_json(document),
-                    document.title,
-                    document.text,
-                ])?;
-                for (ordinal, chunk) in chunks.iter().enumerate() {
-                    add_chunk.execute(params![
-                        row.cast_signed(),
-                        seq,
-                        ordinal as i64,
-                        chunk.range.start as i64,
-                        chunk.range.end as i64,
-                        chunk.tokens,
-                        chunk.tokens_lost,
-                    ])?;
-                    let body = document.text.get(chunk.range.clone()).unwrap_or_default();
-                    add_words.execute(params![
-                        row.cast_signed(),
-                        lexical_title(&document.title, &document.text),
-                        body
-                    ])?;
-                    row += 1;
-                }
-            }
-            if row > self.state.n_rows {
-                conn.prepare_cached(
-                    "INSERT INTO extent (first_row, n_rows, checksum, max_norm) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(params![
-                    self.state.n_rows.cast_signed(),
-                    (row - self.state.n_rows).cast_signed(),
-                    checksum.cast_signed(),
-                    pending.max_norm
-                ])?;
-            }
-            add_fields(conn, &pending.fields)
-        };
-        run().map_err(failure)
     }
 
     /// The live documents whose number is not in `keep`, for pruning.
@@ -446,33 +363,4 @@ impl IndexWriter {
             .and_then(|mut s| s.query_map(values, |r| r.get(0))?.collect())
             .map_err(self.documents.failure())
     }
-}
-
-/// Adds the counts of a catalogue to the stored one.
-pub(super) fn add_fields(conn: &Connection, fields: &FieldCatalog) -> rusqlite::Result<()> {
-    let mut count = conn.prepare_cached(
-        "INSERT INTO field VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (name) DO UPDATE SET
-         texts = texts + excluded.texts, numbers = numbers + excluded.numbers,
-         booleans = booleans + excluded.booleans, arrays = arrays + excluded.arrays,
-         objects = objects + excluded.objects, nulls = nulls + excluded.nulls",
-    )?;
-    for (name, t) in fields.iter() {
-        count.execute(params![
-            name,
-            t.texts.cast_signed(),
-            t.numbers.cast_signed(),
-            t.booleans.cast_signed(),
-            t.arrays.cast_signed(),
-            t.objects.cast_signed(),
-            t.nulls.cast_signed()
-        ])?;
-    }
-    Ok(())
-}
-
-/// The lexical index's title column: empty where the text starts with the title anyway, so that its
-/// words do not count twice.
-pub(super) fn lexical_title<'a>(title: &'a str, text: &str) -> &'a str {
-    if text.starts_with(title) { "" } else { title }
 }

@@ -52,6 +52,23 @@ impl VectorFormat {
         })
     }
 
+    /// The format of this name, else the one that the file's extension names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for an unknown name, or an extension that names no format.
+    pub fn choose(name: Option<&str>, path: &Path) -> Result<Self> {
+        if let Some(name) = name {
+            return Self::named(name);
+        }
+        Self::of_path(path).ok_or_else(|| {
+            Error::usage(format!(
+                "{}: the name says no vector format; end it in .npy, .fvecs, .fbin or .faiss",
+                path.display()
+            ))
+        })
+    }
+
     /// The format that a file's extension names (`.index` and `.faissindex` count as FAISS).
     pub fn of_path(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
@@ -91,6 +108,8 @@ struct Layout {
     row_step: usize,
     column_step: usize,
     metric: Option<Metric>,
+    /// Whether every row states its dimension in the four bytes before it.
+    stated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,12 +137,9 @@ impl VectorFile {
     /// [`Error::Io`] where it cannot be read, [`Error::Usage`] for an unknown extension,
     /// [`Error::Input`] where it is cut off or not what it claims to be.
     pub fn open(path: &Path, format: Option<VectorFormat>) -> Result<Self> {
-        let Some(format) = format.or_else(|| VectorFormat::of_path(path)) else {
-            return Err(Error::usage(format!(
-                "{}: the extension names no vector format; say it with --format npy, fvecs, fbin or \
-                 faiss",
-                path.display()
-            )));
+        let format = match format {
+            Some(format) => format,
+            None => VectorFormat::choose(None, path)?,
         };
         let file = File::open(path).map_err(Error::io("open", path))?;
         if file.metadata().map_err(Error::io("read", path))?.len() == 0 {
@@ -194,7 +210,7 @@ impl VectorFile {
             return Err(invalid(&self.path, &format!("there is no vector {row}")));
         }
         let first = start + row * row_step;
-        if row_step == 4 + dim * 4 && start == 4 {
+        if self.layout.stated {
             let stated = u32_at(&self.map, first - 4).unwrap_or(0) as usize;
             if stated != dim {
                 return Err(Error::input(
@@ -232,7 +248,8 @@ fn fvecs_layout(bytes: &[u8]) -> Result<Layout, String> {
         ));
     }
     let n_rows = bytes.len() / step;
-    Ok(Layout { n_rows, start: 4, row_step: step, ..Layout::rows(0, dim, Element::F32) })
+    let rows = Layout::rows(n_rows, dim, Element::F32);
+    Ok(Layout { start: 4, row_step: step, stated: true, ..rows })
 }
 
 fn fbin_layout(bytes: &[u8]) -> Result<Layout, String> {
@@ -254,7 +271,16 @@ impl Layout {
     /// Rows one behind the other.
     fn rows(n_rows: usize, dim: usize, element: Element) -> Self {
         let row_step = dim.saturating_mul(element.len());
-        Self { n_rows, dim, element, start: 0, row_step, column_step: element.len(), metric: None }
+        Self {
+            n_rows,
+            dim,
+            element,
+            start: 0,
+            row_step,
+            column_step: element.len(),
+            metric: None,
+            stated: false,
+        }
     }
 }
 

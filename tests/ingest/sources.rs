@@ -235,7 +235,10 @@ fn stream_is_json_lines_unless_told_otherwise() {
         let error = reader.next().expect("a result").expect_err("no id");
         assert_has(&error.to_string(), &["<stdin>, line 2, field 'id'"]);
         let error = reader.next().expect("a result").expect_err("no JSON");
-        assert_has(&error.to_string(), &["<stdin>, line 3: expected value (column 1)"]);
+        assert_has(
+            &error.to_string(),
+            &["<stdin>, line 3: not valid JSON: expected value (column 1)"],
+        );
         assert!(reader.next().is_none());
     }
     let options = ReadOptions { format: Some(Format::Csv), ..ReadOptions::default() };

@@ -48,7 +48,9 @@ pub(crate) struct Workplace {
 
 impl Workplace {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        let place = Self { dir: tempfile::tempdir().unwrap() };
+        place.file(".private/config.toml", "");
+        place
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -106,6 +108,19 @@ impl Workplace {
         let output = child.wait_with_output().unwrap();
         feed.join().unwrap();
         to_run(output)
+    }
+}
+
+/// Lets a command use the real embedding model, which is fetched first where it is not here yet.
+pub(crate) fn with_real_model(command: &mut Command) -> &mut Command {
+    let folder = &crate::support::minilm().path;
+    command.env("WARPSEEK_MODEL", "all-MiniLM-L6-v2");
+    if folder.ends_with("all-MiniLM-L6-v2") {
+        let folder = std::fs::canonicalize(folder).unwrap();
+        command.env("WARPSEEK_MODELS_DIR", folder.parent().unwrap())
+    } else {
+        // The hub's cache is laid out otherwise than a folder of models.
+        command.env_remove("WARPSEEK_MODELS_DIR").env_remove("HF_HOME")
     }
 }
 

@@ -151,6 +151,7 @@ struct PoolingFile {
     pooling_mode_mean_sqrt_len_tokens: bool,
     pooling_mode_weightedmean_tokens: bool,
     pooling_mode_lasttoken: bool,
+    include_prompt: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]
@@ -232,6 +233,12 @@ fn read_pooling(path: &Path) -> Result<Pooling> {
     let file: PoolingFile = read_json(path)?.ok_or_else(|| {
         unusable(path, "the file is missing, and modules.json names it".to_owned())
     })?;
+    if file.include_prompt == Some(false) {
+        return Err(unusable(
+            path,
+            "pooling that leaves out the prompt is not supported".to_owned(),
+        ));
+    }
     let flags = [
         ("cls", file.pooling_mode_cls_token),
         ("mean", file.pooling_mode_mean_tokens),

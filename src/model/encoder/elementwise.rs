@@ -24,7 +24,10 @@ impl Passes {
         *BEST.get_or_init(|| {
             #[cfg(target_arch = "x86_64")]
             {
-                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                {
                     return avx512::PASSES;
                 }
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -166,7 +169,7 @@ fn gelu_tanh<const FMA: bool>(x: &mut [f32]) {
 }
 
 #[inline(always)]
-fn sum_of<const FMA: bool>(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let chunks = x.chunks_exact(LANES);
     let rest: f32 = chunks.remainder().iter().map(|&v| f(v)).sum();
@@ -181,8 +184,8 @@ fn sum_of<const FMA: bool>(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 #[inline(always)]
 fn layer_norm<const FMA: bool>(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
     let n = x.len() as f32;
-    let mean = sum_of::<FMA>(x, |v| v) / n;
-    let variance = sum_of::<FMA>(x, |v| (v - mean) * (v - mean)) / n;
+    let mean = sum_of(x, |v| v) / n;
+    let variance = sum_of(x, |v| (v - mean) * (v - mean)) / n;
     let scale = 1.0 / (variance + eps).sqrt();
     for ((v, w), b) in x.iter_mut().zip(weight).zip(bias) {
         *v = multiply_add::<FMA>((*v - mean) * scale, *w, *b);
@@ -206,7 +209,7 @@ fn softmax<const FMA: bool>(x: &mut [f32], scale: f32) {
     for v in x.iter_mut() {
         *v = exp::<FMA>((*v - max) * scale);
     }
-    let inverse = 1.0 / sum_of::<FMA>(x, |v| v);
+    let inverse = 1.0 / sum_of(x, |v| v);
     for v in x.iter_mut() {
         *v *= inverse;
     }

@@ -34,7 +34,10 @@ impl Tier {
     pub fn named(name: &str) -> Result<Self> {
         let tier = Self::ALL.into_iter().find(|t| t.name() == name).ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|t| t.name()).collect();
-            Error::usage(format!("no scan tier is called '{name}': use auto, {}", names.join(", ")))
+            Error::usage(format!(
+                "WARPSEEK_TIER: no scan tier is called '{name}': use auto, {}",
+                names.join(", ")
+            ))
         })?;
         if tier.is_available() {
             return Ok(tier);

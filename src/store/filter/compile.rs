@@ -41,7 +41,12 @@ impl Type {
 /// A field of the index.
 enum Field<'a> {
     Column(&'static str),
-    Json { name: String, path: String, types: &'a FieldTypes },
+    /// `paths` are the ways a dotted name can be meant: members of members, and one name with dots.
+    Json {
+        name: String,
+        paths: Vec<String>,
+        types: &'a FieldTypes,
+    },
 }
 
 pub(super) struct Compiler<'a> {
@@ -145,6 +150,14 @@ impl<'a> Compiler<'a> {
                 if kind != Type::Text {
                     return Err("the pattern of LIKE must be text in single quotes".to_owned());
                 }
+                if let Field::Json { name, types, .. } = self.field(expr)?
+                    && types.texts == 0
+                {
+                    return Err(format!(
+                        "field '{name}' holds {}; LIKE compares text",
+                        types.describe()
+                    ));
+                }
                 let field = self.operand(expr, kind)?;
                 let mut sql = format!("{field} {}LIKE {}", not(*negated), self.bind(pattern));
                 if let Some(escape) = escape_char {
@@ -168,7 +181,7 @@ impl<'a> Compiler<'a> {
             }
             other => Err(format!(
                 "`{}` is not supported: a filter compares fields with values, joined by AND, OR and NOT",
-                shorten(&other.to_string())
+                shorten(&other.to_string(), 120)
             )),
         }
     }
@@ -197,17 +210,20 @@ impl<'a> Compiler<'a> {
             Field::Json { name, types, .. } if types.arrays == 0 => {
                 Err(format!("field '{name}' holds {}, not arrays; use = instead", types.describe()))
             }
-            Field::Json { path, .. } => {
-                let (array_type, path, value) = (
-                    format!("json_type(d.metadata, {})", self.bind(Bound::Text(path.clone()))),
-                    self.bind(Bound::Text(path)),
-                    self.bind(value),
-                );
-                Ok(format!(
-                    "CASE WHEN {array_type} = 'array' THEN EXISTS (SELECT 1 FROM \
-                     json_each(d.metadata, {path}) WHERE type IN ({}) AND atom = {value}) END",
-                    kind.json_types()
-                ))
+            Field::Json { paths, .. } => {
+                let value = self.bind(value);
+                let cases: Vec<String> = paths
+                    .into_iter()
+                    .map(|path| {
+                        let path = self.bind(Bound::Text(path));
+                        format!(
+                            "WHEN json_type(d.metadata, {path}) = 'array' THEN EXISTS (SELECT 1 FROM \
+                             json_each(d.metadata, {path}) WHERE type IN ({}) AND atom = {value})",
+                            kind.json_types()
+                        )
+                    })
+                    .collect();
+                Ok(format!("CASE {} END", cases.join(" ")))
             }
         }
     }
@@ -217,7 +233,7 @@ impl<'a> Compiler<'a> {
         match self.field(expr)? {
             Field::Column(column) if kind == Type::Text => Ok(column.to_owned()),
             Field::Column(_) => Err(format!("`{expr}` is text; write the value in single quotes")),
-            Field::Json { name, path, types } => {
+            Field::Json { name, paths, types } => {
                 let seen = match kind {
                     Type::Text => types.texts,
                     Type::Number => types.numbers,
@@ -242,16 +258,12 @@ impl<'a> Compiler<'a> {
                         kind.name()
                     ));
                 }
-                let extract =
-                    format!("json_extract(d.metadata, {})", self.bind(Bound::Text(path.clone())));
+                let extract = self.json("json_extract", &paths);
                 if others == 0 {
                     return Ok(extract);
                 }
-                Ok(format!(
-                    "CASE WHEN json_type(d.metadata, {}) IN ({}) THEN {extract} END",
-                    self.bind(Bound::Text(path)),
-                    kind.json_types()
-                ))
+                let seen = self.json("json_type", &paths);
+                Ok(format!("CASE WHEN {seen} IN ({}) THEN {extract} END", kind.json_types()))
             }
         }
     }
@@ -259,9 +271,7 @@ impl<'a> Compiler<'a> {
     fn untyped(&mut self, expr: &Expr) -> Compiled {
         match self.field(expr)? {
             Field::Column(column) => Ok(column.to_owned()),
-            Field::Json { path, .. } => {
-                Ok(format!("json_extract(d.metadata, {})", self.bind(Bound::Text(path))))
-            }
+            Field::Json { paths, .. } => Ok(self.json("json_extract", &paths)),
         }
     }
 
@@ -305,8 +315,24 @@ impl<'a> Compiler<'a> {
         if name.contains(['"', '\\']) {
             return Err(format!("field '{name}' cannot be filtered: its name holds a quote"));
         }
-        let path = parts.iter().fold("$".to_owned(), |path, part| format!("{path}.\"{part}\""));
-        Ok(Field::Json { name, path, types })
+        let mut paths =
+            vec![parts.iter().fold("$".to_owned(), |path, part| format!("{path}.\"{part}\""))];
+        if parts.len() > 1 {
+            paths.push(format!("$.\"{name}\""));
+        }
+        Ok(Field::Json { name, paths, types })
+    }
+
+    /// `function` over the first of the paths that leads somewhere.
+    fn json(&mut self, function: &str, paths: &[String]) -> String {
+        let calls: Vec<String> = paths
+            .iter()
+            .map(|path| format!("{function}(d.metadata, {})", self.bind(Bound::Text(path.clone()))))
+            .collect();
+        match &calls[..] {
+            [one] => one.clone(),
+            _ => format!("coalesce({})", calls.join(", ")),
+        }
     }
 
     fn bind(&mut self, value: Bound) -> String {
@@ -346,7 +372,7 @@ fn literal_value(expr: &Expr) -> Compiled<(Bound, Type)> {
             "'{}' stands where a value is expected; texts go in single quotes",
             name.value
         )),
-        other => Err(format!("`{}` is not a plain value", shorten(&other.to_string()))),
+        other => Err(format!("`{}` is not a plain value", shorten(&other.to_string(), 120))),
     }
 }
 

@@ -49,6 +49,19 @@ impl Dialect for FilterDialect {
         for _ in 0..skip {
             parser.next_token();
         }
+        // Neither side is a condition itself, so that these never nest.
+        if !matches!(
+            expr,
+            Expr::Identifier(_)
+                | Expr::CompoundIdentifier(_)
+                | Expr::Value(_)
+                | Expr::Nested(_)
+                | Expr::UnaryOp { op: UnaryOperator::Minus, .. }
+        ) {
+            return Some(Err(ParserError::ParserError(
+                "IN and CONTAINS stand between a field and a value".to_owned(),
+            )));
+        }
         Some(parser.parse_subexpr(precedence).map(|other| {
             let (left, right) = if flipped { (other, expr.clone()) } else { (expr.clone(), other) };
             let any = Expr::AnyOp {

@@ -43,7 +43,7 @@ impl Filter {
     ///
     /// [`Error::Usage`] with the place of the syntax error.
     pub fn parse(source: &str) -> Result<Self> {
-        let fail = |reason: String| Error::usage(format!("filter `{}`: {reason}", shorten(source)));
+        let fail = |reason: String| refused(source, &reason);
         if source.trim().is_empty() {
             return Err(fail("it is empty; leave the filter out to pass every row".to_owned()));
         }
@@ -76,16 +76,19 @@ impl Filter {
     pub(super) fn compile(&self, fields: &FieldCatalog) -> Result<Condition> {
         match Compiler::new(fields).compile(&self.expr) {
             Ok(condition) => Ok(condition),
-            Err(reason) => {
-                Err(Error::usage(format!("filter `{}`: {reason}", shorten(&self.source))))
-            }
+            Err(reason) => Err(refused(&self.source, &reason)),
         }
     }
 }
 
-fn shorten(source: &str) -> String {
-    match source.char_indices().nth(120) {
-        Some((end, _)) => format!("{}...", &source[..end]),
-        None => source.to_owned(),
+fn refused(source: &str, reason: &str) -> Error {
+    Error::usage(format!("filter `{}`: {}", shorten(source, 120), shorten(reason, 400)))
+}
+
+/// The first characters of a text, for messages.
+fn shorten(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }

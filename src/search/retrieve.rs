@@ -1,0 +1,254 @@
+//! From queries to ranked rows: embedding, filter, scan, fusion, diversification.
+
+use super::{
+    Candidate, QueryInput, Retrieved, SearchOptions, Searcher, Timings, milliseconds, mmr,
+    reciprocal_rank_fusion, timed,
+};
+use crate::embed::Role;
+use crate::error::{Error, Result};
+use crate::scan::{QueryBatch, Scanner};
+use crate::store::matrix::{MatrixView, RowMask};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What one batch of queries is ranked by.
+struct Ranker<'a> {
+    searcher: &'a Searcher,
+    matrix: MatrixView<'a>,
+    queries: &'a [QueryInput<'a>],
+    batch: &'a QueryBatch,
+    mask: Option<&'a RowMask>,
+    options: &'a SearchOptions,
+    /// Rows that each ranking should have.
+    depth: usize,
+}
+
+impl Searcher {
+    /// Finds and orders the rows of many queries that share their options; up to `k` rows a query,
+    /// without texts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Searcher::search`]; [`Error::Usage`] also for vectors of another dimension.
+    pub fn retrieve(
+        &self,
+        queries: &[QueryInput<'_>],
+        options: &SearchOptions,
+        timings: &mut Timings,
+    ) -> Result<Vec<Retrieved>> {
+        let started = Instant::now();
+        check(queries, options)?;
+        let mut warnings = vec![Vec::new(); queries.len()];
+        let vectors = timed(&mut timings.embed, || self.query_vectors(queries, &mut warnings))?;
+        let batch = QueryBatch::new(&vectors, self.index.manifest().dim)?;
+        let mask = timed(&mut timings.filter, || self.mask(options))?;
+        let matched_rows = mask.as_ref().map_or(self.index.n_rows(), |m| m.count());
+        let ranker = Ranker {
+            searcher: self,
+            matrix: self.index.matrix()?,
+            queries,
+            batch: &batch,
+            mask: mask.as_deref(),
+            options,
+            // No ranking is longer than the rows that pass, however large k is.
+            depth: options.rerank_depth.unwrap_or(0).max(options.k).min(matched_rows),
+        };
+        let mut rankings = ranker.rank(timings)?;
+        if let Some(depth) = options.rerank_depth {
+            timed(&mut timings.rerank, || {
+                self.rerank(queries, &mut rankings, depth, &mut warnings)
+            })?;
+            for (ranking, warnings) in rankings.iter().zip(&mut warnings) {
+                if ranking.len().min(options.k) > depth {
+                    warnings.push(format!(
+                        "only the first {depth} hits were reranked; the others follow in retrieval order"
+                    ));
+                }
+            }
+        }
+        timings.total += milliseconds(started);
+        Ok(rankings
+            .into_iter()
+            .zip(warnings)
+            .map(|(mut candidates, warnings)| {
+                candidates.truncate(options.k);
+                Retrieved { candidates, matched_rows, warnings }
+            })
+            .collect())
+    }
+
+    /// `[queries.len(), dim]`.
+    fn query_vectors(
+        &self,
+        queries: &[QueryInput<'_>],
+        warnings: &mut [Vec<String>],
+    ) -> Result<Vec<f32>> {
+        let dim = self.index.manifest().dim;
+        let texts: Vec<(usize, &str)> = queries
+            .iter()
+            .enumerate()
+            .filter(|(_, q)| q.vector.is_none())
+            .map(|(i, q)| (i, q.text))
+            .collect();
+        let mut vectors = vec![0f32; queries.len() * dim];
+        if !texts.is_empty() {
+            let embedder = self.embedder.as_ref().ok_or_else(|| {
+                Error::usage(
+                    "the index was imported without a model, so that texts cannot be searched for: name \
+                     the model with --model, or search for vectors with `warpseek batch`",
+                )
+            })?;
+            let plain: Vec<&str> = texts.iter().map(|t| t.1).collect();
+            let embedded = embedder.embed(&plain, Role::Query)?;
+            for (n, (i, _)) in texts.iter().enumerate() {
+                vectors[i * dim..(i + 1) * dim]
+                    .copy_from_slice(&embedded.vectors[n * dim..(n + 1) * dim]);
+                if embedded.lost[n] > 0 {
+                    warnings[*i].push(format!(
+                        "the query has {} tokens and the embedder takes {}: the last {} were left out",
+                        embedded.tokens[n] + embedded.lost[n],
+                        embedder.max_tokens(),
+                        embedded.lost[n]
+                    ));
+                }
+            }
+        }
+        for (i, query) in queries.iter().enumerate() {
+            if let Some(vector) = query.vector {
+                if vector.len() != dim {
+                    return Err(Error::usage(format!(
+                        "query vector {i} has {} dimensions, the index {dim}",
+                        vector.len()
+                    )));
+                }
+                vectors[i * dim..(i + 1) * dim].copy_from_slice(vector);
+            }
+        }
+        Ok(vectors)
+    }
+
+    /// The rows that may be returned; none where all may.
+    fn mask(&self, options: &SearchOptions) -> Result<Option<Arc<RowMask>>> {
+        match &options.filter {
+            Some(filter) => self.index.rows_where(filter).map(Some),
+            None if self.index.live().count() == self.index.n_rows() => Ok(None),
+            None => Ok(Some(Arc::new(self.index.live().clone()))),
+        }
+    }
+}
+
+impl Ranker<'_> {
+    /// The retrieval order of every query, `depth` rows deep where there are so many.
+    fn rank(&self, timings: &mut Timings) -> Result<Vec<Vec<Candidate>>> {
+        let available = self.mask.map_or(self.matrix.n_rows(), RowMask::count);
+        let options = self.options;
+        // What is left after fusion and diversification must still be `depth` rows.
+        let pool =
+            if options.mmr.is_some() { self.depth.saturating_mul(4).max(50) } else { self.depth };
+        let mut list =
+            if options.hybrid { pool.saturating_mul(2).max(100) } else { pool }.min(available);
+        loop {
+            let rankings = self.rank_within(list, pool, timings)?;
+            let short = rankings.iter().any(|r| r.len() < self.depth);
+            if options.max_per_doc.is_none() || !short || list >= available {
+                return Ok(rankings);
+            }
+            // Rows of documents that have enough already took the places: look deeper.
+            list = list.saturating_mul(4).min(available);
+        }
+    }
+
+    /// As [`Ranker::rank`], from lists of `list` rows of which `pool` are diversified.
+    fn rank_within(
+        &self,
+        list: usize,
+        pool: usize,
+        timings: &mut Timings,
+    ) -> Result<Vec<Vec<Candidate>>> {
+        if list == 0 {
+            return Ok(vec![Vec::new(); self.queries.len()]);
+        }
+        let Self { searcher, matrix, batch, mask, options, .. } = self;
+        let scanner: &Scanner = &searcher.scanner;
+        let dense = timed(&mut timings.scan, || scanner.top_k(matrix, batch, list, *mask))?;
+        timed(&mut timings.fuse, || {
+            let stride = batch.padded().len() / batch.len().max(1);
+            let mut rankings = Vec::with_capacity(self.queries.len());
+            for ((query, dense), vector) in
+                self.queries.iter().zip(dense).zip(batch.padded().chunks_exact(stride.max(1)))
+            {
+                let mut ranked: Vec<(u32, f32)> = dense.iter().map(|h| (h.row, h.score)).collect();
+                if options.hybrid {
+                    let lexical = searcher.index.lexical(query.text, list, *mask)?;
+                    let lexical: Vec<u32> = lexical.iter().map(|h| h.row).collect();
+                    let dense: Vec<u32> = dense.iter().map(|h| h.row).collect();
+                    ranked = reciprocal_rank_fusion(&[&dense, &lexical]);
+                }
+                if let Some(limit) = options.max_per_doc {
+                    ranked = self.limit_per_document(ranked, limit, pool)?;
+                }
+                ranked.truncate(pool);
+                if let Some(lambda) = options.mmr {
+                    ranked = mmr(matrix, vector, &ranked, options.hybrid, lambda, self.depth);
+                }
+                ranked.truncate(self.depth);
+                rankings.push(candidates(ranked));
+            }
+            Ok(rankings)
+        })
+    }
+
+    /// The first `pool` rows of which no more than `limit` share a `doc_id`.
+    fn limit_per_document(
+        &self,
+        ranked: Vec<(u32, f32)>,
+        limit: usize,
+        pool: usize,
+    ) -> Result<Vec<(u32, f32)>> {
+        let numbers: Vec<u32> = ranked.iter().map(|r| r.0).collect();
+        let documents = self.searcher.index.doc_ids(&numbers)?;
+        let mut taken: HashMap<String, usize> = HashMap::new();
+        let kept = ranked.into_iter().zip(documents).filter(|(_, document)| {
+            let n = taken.entry(document.clone()).or_default();
+            *n += 1;
+            *n <= limit
+        });
+        Ok(kept.map(|(row, _)| row).take(pool).collect())
+    }
+}
+
+fn candidates(ranked: Vec<(u32, f32)>) -> Vec<Candidate> {
+    ranked
+        .into_iter()
+        .enumerate()
+        .map(|(i, (row, score))| Candidate { row, score, retrieved_rank: i + 1, rerank: None })
+        .collect()
+}
+
+fn check(queries: &[QueryInput<'_>], options: &SearchOptions) -> Result<()> {
+    if options.k == 0 {
+        return Err(Error::usage("k must be at least 1"));
+    }
+    if options.rerank_depth == Some(0) {
+        return Err(Error::usage("the rerank depth must be at least 1"));
+    }
+    if options.max_per_doc == Some(0) {
+        return Err(Error::usage("at least 1 row a document must be allowed"));
+    }
+    if let Some(lambda) = options.mmr
+        && !(0.0..=1.0).contains(&lambda)
+    {
+        return Err(Error::usage(format!("the MMR lambda is {lambda}; it must lie in 0..1")));
+    }
+    let needs_text = options.hybrid || options.rerank_depth.is_some();
+    for query in queries {
+        if query.text.trim().is_empty() && (needs_text || query.vector.is_none()) {
+            return Err(Error::usage(match query.vector {
+                Some(_) => "hybrid search and reranking need the query's text beside its vector",
+                None => "the query is empty",
+            }));
+        }
+    }
+    Ok(())
+}

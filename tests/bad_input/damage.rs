@@ -1,0 +1,287 @@
+//! Indexes that are damaged, locked, or made by another version.
+
+use super::{index, indexed, refused, sound, unbroken};
+use crate::support::cli::{Workplace, records};
+use std::path::Path;
+
+/// Commands that open the index `idx`, for reading or writing.
+const COMMANDS: [&[&str]; 8] = [
+    &["search", "idx", "river"],
+    &["batch", "idx", "q.tsv", "--out", "out.jsonl"],
+    &["info", "idx"],
+    &["verify", "idx"],
+    &["export", "idx", "--documents", "out.jsonl"],
+    &["index", "corpus.jsonl", "--into", "idx"],
+    &["delete", "idx", "d1"],
+    &["compact", "idx"],
+];
+
+/// Where the rows of a vector file begin, and the bytes of one row of the small model.
+const HEADER: usize = 4096;
+const ROW: usize = 64;
+
+fn change(path: &Path, damage: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    damage(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Where `words` stand in `bytes`.
+#[track_caller]
+fn find(bytes: &[u8], words: &[u8]) -> usize {
+    bytes.windows(words.len()).position(|w| w == words).unwrap()
+}
+
+/// A place with an index `idx` of 40 records, and then one with words of its own.
+fn with_a_rare_document() -> Workplace {
+    let place = indexed(40);
+    let rare = r#"{"_id": "rare", "text": "the xylograph stands alone", "topic": "zinnober"}"#;
+    place.file("rare.jsonl", rare);
+    index(&place, "rare.jsonl", &[]);
+    place
+}
+
+#[test]
+fn damaged_file_is_named_with_the_cure_by_every_command() {
+    let place = indexed(20);
+    place.file("q.tsv", "q1\triver\n");
+    type Damage = fn(&mut Vec<u8>);
+    let cases: &[(&str, &str, Damage, &[&str])] = &[
+        ("manifest cut off", "manifest.json", |b| b.truncate(30), &["damaged", "backup"]),
+        ("manifest empty", "manifest.json", Vec::clear, &["damaged", "backup"]),
+        (
+            "manifest of something else",
+            "manifest.json",
+            |b| *b = br#"{"name": "photos"}"#.to_vec(),
+            &["not a warpseek manifest", "backup"],
+        ),
+        (
+            "manifest of a future version",
+            "manifest.json",
+            |b| {
+                let text = String::from_utf8(b.clone()).unwrap();
+                let from = "\"format_version\": 1";
+                assert!(text.contains(from), "{text}");
+                *b = text.replace(from, "\"format_version\": 99").into_bytes();
+            },
+            &["format version 99", "reads up to 1", "update warpseek"],
+        ),
+        (
+            "manifest with another dimension",
+            "manifest.json",
+            |b| {
+                let at = find(b, b"\"dim\": 24");
+                b[at + 8] = b'5';
+            },
+            &["changed after the index was made", "backup"],
+        ),
+        ("database empty", "documents.db", Vec::clear, &["empty or not warpseek's", "backup"]),
+        ("database halved", "documents.db", |b| b.truncate(b.len() / 2), &["damaged", "backup"]),
+        (
+            "database replaced",
+            "documents.db",
+            |b| *b = b"dear diary, ".repeat(5000),
+            &["damaged", "backup"],
+        ),
+        (
+            "database of a future version",
+            "documents.db",
+            |b| b[60..64].copy_from_slice(&99u32.to_be_bytes()),
+            &["format version 99", "update warpseek"],
+        ),
+        ("vectors empty", "vectors-0.f16", Vec::clear, &["cut off: 0 bytes", "backup"]),
+        ("vectors without header", "vectors-0.f16", |b| b.truncate(100), &["cut off: 100 bytes"]),
+        (
+            "vectors cut off",
+            "vectors-0.f16",
+            |b| b.truncate(HEADER + 7 * ROW + 3),
+            &["cut off: it holds 7 rows, the index committed 20", "backup"],
+        ),
+        ("header bit flipped", "vectors-0.f16", |b| b[1000] ^= 4, &["header is damaged", "backup"]),
+        (
+            "vectors replaced",
+            "vectors-0.f16",
+            |b| b[..8].fill(b'x'),
+            &["not a warpseek vector file"],
+        ),
+    ];
+    for (what, name, damage, parts) in cases {
+        let path = place.path("idx").join(name);
+        let before = std::fs::read(&path).unwrap();
+        change(&path, damage);
+        let damaged = std::fs::read(&path).unwrap();
+        let named = format!("idx/{name}: ");
+        for command in COMMANDS {
+            let what = format!("{what}: {}", command.join(" "));
+            refused(&place.run(command), &what, 5, &[&[named.as_str()][..], parts].concat());
+            assert_eq!(std::fs::read(&path).unwrap(), damaged, "{what}: nobody writes to it");
+        }
+        std::fs::write(&path, before).unwrap();
+    }
+    sound(&place, 20);
+}
+
+#[test]
+fn missing_file_is_named_with_the_cure_by_every_command() {
+    let place = indexed(20);
+    place.file("q.tsv", "q1\triver\n");
+    for name in ["vectors-0.f16", "documents.db"] {
+        let path = place.path("idx").join(name);
+        std::fs::rename(&path, place.path("away")).unwrap();
+        let named = format!("idx/{name}: ");
+        for command in COMMANDS {
+            let what = format!("no {name}: {}", command.join(" "));
+            refused(&place.run(command), &what, 5, &[&named, "missing", "backup"]);
+        }
+        std::fs::rename(place.path("away"), path).unwrap();
+    }
+    sound(&place, 20);
+}
+
+#[test]
+fn index_that_lost_its_manifest_is_not_thrown_away() {
+    let place = indexed(20);
+    place.file("new.jsonl", "{\"_id\": \"new\", \"text\": \"fresh bread\"}\n");
+    let path = place.path("idx/manifest.json");
+    std::fs::rename(&path, place.path("away")).unwrap();
+    refused(&place.run(&["search", "idx", "river"]), "search", 8, &["idx", "manifest.json"]);
+    // The next writer puts the manifest back from the database's copy and goes on.
+    let report = place.run(&["index", "new.jsonl", "--into", "idx", "--json"]).ok().json();
+    assert_eq!((&report["added"], &report["updated"]), (&1.into(), &0.into()));
+    assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(place.path("away")).unwrap());
+    sound(&place, 21);
+}
+
+#[test]
+fn index_beside_somebody_elses_database_is_refused_and_leaves_it() {
+    let place = Workplace::new();
+    place.file("c.jsonl", records(3));
+    place.file("theirs/documents.db", "not a database of ours");
+    let run = place.run(&["index", "c.jsonl", "--into", "theirs"]);
+    assert!(matches!(run.code, 2 | 5), "{}", run.stderr);
+    assert_eq!(
+        std::fs::read(place.path("theirs/documents.db")).unwrap(),
+        b"not a database of ours"
+    );
+}
+
+#[test]
+fn verify_of_a_flipped_bit_names_the_file_and_the_rows() {
+    let place = indexed(20);
+    place.file("more.jsonl", records(45));
+    index(&place, "more.jsonl", &[]);
+    let path = place.path("idx/vectors-0.f16");
+    for (row, rows) in [(0, "rows 0 to 19"), (31, "rows 20 to 44"), (44, "rows 20 to 44")] {
+        let flip = |bytes: &mut Vec<u8>| bytes[HEADER + row * ROW + 5] ^= 1;
+        change(&path, flip);
+        let run = place.run(&["verify", "idx", "--sample", "2"]);
+        refused(&run, rows, 5, &["idx", "of 10 checks failed"]);
+        let damaged = format!("DAMAGED  vectors-0.f16, {rows}: ");
+        assert_eq!(run.stdout.matches("DAMAGED").count(), 1, "{}", run.stdout);
+        assert!(run.stdout.contains(&damaged) && run.stdout.contains("backup"), "{}", run.stdout);
+        let json = place.run(&["verify", "idx", "--json"]);
+        assert_eq!((json.code, &json.json()["sound"]), (5, &false.into()));
+        change(&path, flip);
+    }
+    sound(&place, 45);
+}
+
+#[test]
+fn compact_of_damaged_vectors_does_not_pass_them_off_as_sound() {
+    let place = indexed(20);
+    place.run(&["delete", "idx", "d3"]).ok();
+    let path = place.path("idx/vectors-0.f16");
+    let flip = |bytes: &mut Vec<u8>| bytes[HEADER + 10 * ROW + 5] ^= 0x40;
+    change(&path, flip);
+    let run = place.run(&["compact", "idx"]);
+    refused(&run, "compact", 5, &["idx/vectors-0.f16", "rows 0 to 19", "backup"]);
+    refused(&place.run(&["verify", "idx"]), "verify", 5, &["of 10 checks failed"]);
+    change(&path, flip);
+    place.run(&["compact", "idx"]).ok();
+    sound(&place, 19);
+}
+
+#[test]
+fn verify_of_a_document_with_changed_bytes_names_it() {
+    let place = with_a_rare_document();
+    let path = place.path("idx/documents.db");
+    type Damage = fn(&mut Vec<u8>);
+    let cases: &[(&str, Damage)] = &[
+        ("a letter", |b| {
+            let at = find(b, b"xylograph stands");
+            b[at] ^= 0x20;
+        }),
+        ("no UTF-8", |b| {
+            let at = find(b, b"xylograph stands");
+            b[at] = 0xff;
+        }),
+        ("a value of the metadata", |b| {
+            let at = find(b, b"zinnober");
+            b[at] = b'Z';
+        }),
+        ("the structure of the metadata", |b| {
+            let at = find(b, b"zinnober");
+            b[at - 1] = 0xff;
+        }),
+    ];
+    for (what, damage) in cases {
+        let before = std::fs::read(&path).unwrap();
+        change(&path, damage);
+        let run = place.run(&["verify", "idx"]);
+        refused(&run, what, 5, &["of 10 checks failed"]);
+        let named =
+            "DAMAGED  documents.db, content of 41 documents: 1 documents are damaged, 'rare'";
+        assert!(run.stdout.contains(named), "{what}: {}", run.stdout);
+        std::fs::write(&path, before).unwrap();
+    }
+    sound(&place, 41);
+}
+
+#[test]
+fn database_with_any_changed_byte_is_damaged_or_answers() {
+    let place = with_a_rare_document();
+    let path = place.path("idx/documents.db");
+    let whole = std::fs::read(&path).unwrap();
+    // A stride that shares no factor with SQLite's pages reaches all kinds of bytes; the others are
+    // places where damage shows only when a row is read.
+    let rare = find(&whole, b"zinnober");
+    let tokenizer = find(&whole, b"porter unicode61");
+    let spread = (100..whole.len()).step_by(2311);
+    for at in spread.chain([rare - 1, rare - 8, tokenizer]) {
+        change(&path, |bytes| bytes[at] ^= 0x11);
+        let search = place.run(&["search", "idx", "xylograph", "-k", "50", "--hybrid", "--json"]);
+        let verify = place.run(&["verify", "idx"]);
+        for run in [&search, &verify] {
+            let what = format!("byte {at}");
+            unbroken(run, &what);
+            assert!(matches!(run.code, 0 | 5), "{what}: {}: {}", run.code, run.stderr);
+        }
+        assert!(search.code == 0 || verify.code == 5, "byte {at}: verify misses it");
+        std::fs::write(&path, &whole).unwrap();
+    }
+    sound(&place, 41);
+}
+
+#[test]
+fn index_that_another_process_writes_is_left_alone() {
+    let place = indexed(20);
+    place.file("v.fbin", [&1u32.to_le_bytes()[..], &24u32.to_le_bytes(), &[0; 96]].concat());
+    place.file("idx/lock", "4711");
+    let lock = std::fs::File::options().write(true).open(place.path("idx/lock")).unwrap();
+    lock.try_lock().unwrap();
+    let held = ["idx is being written by another process", "process 4711", "try again"];
+    for command in [
+        &["index", "corpus.jsonl", "--into", "idx"][..],
+        &["index", "corpus.jsonl", "--into", "idx", "--prune"],
+        &["import", "v.fbin", "--into", "idx"],
+        &["delete", "idx", "d1"],
+        &["delete", "idx", "--filter", "year > 0"],
+        &["compact", "idx"],
+    ] {
+        refused(&place.run(command), &command.join(" "), 8, &held);
+    }
+    sound(&place, 20);
+    drop(lock);
+    place.run(&["compact", "idx"]).ok();
+    sound(&place, 20);
+}
