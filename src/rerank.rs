@@ -5,12 +5,16 @@
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::model::ModelFolder;
 use crate::model::encoder::config::BertConfig;
 use crate::model::encoder::{Encoder, Weights};
 use crate::model::tokenize::{Sequence, Tokenizer};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
+
+/// The longest pair of models that the manifest does not know.
+const DEFAULT_MAX_TOKENS: usize = 512;
 
 /// Tokens that two neighbouring windows share.
 const WINDOW_OVERLAP: usize = 64;
@@ -22,6 +26,7 @@ pub struct Reranker {
     encoder: Encoder,
     head: Head,
     max_tokens: usize,
+    retriever_weight: f32,
 }
 
 /// The pooler and the classifier's one output.
@@ -67,6 +72,19 @@ pub struct RerankScores {
 }
 
 impl Reranker {
+    /// Opens a model that was found or fetched, with what the manifest says of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reranker::open`].
+    pub fn open_model(folder: &ModelFolder, device: &Device) -> Result<Self> {
+        let spec = folder.spec.as_ref();
+        let max_tokens = spec.map_or(DEFAULT_MAX_TOKENS, |spec| spec.max_tokens);
+        let mut reranker = Self::open(&folder.path, max_tokens, device)?;
+        reranker.retriever_weight = spec.and_then(|spec| spec.retriever_weight).unwrap_or(0.0);
+        Ok(reranker)
+    }
+
     /// Opens the cross-encoder in `folder`; pairs are at most `max_tokens` long (or as long as the
     /// model's positions allow).
     ///
@@ -105,7 +123,14 @@ impl Reranker {
                 "{max_tokens} tokens leave no room for a pair of texts"
             )));
         }
-        Ok(Self { tokenizer, encoder: Encoder::open(folder, &config, device)?, head, max_tokens })
+        let encoder = Encoder::open(folder, &config, device)?;
+        Ok(Self { tokenizer, encoder, head, max_tokens, retriever_weight: 0.0 })
+    }
+
+    /// How much the retrieval score counts beside this model's in a search, 0..=1, where the search
+    /// does not say; see [`crate::search::SearchOptions::retriever_weight`].
+    pub fn retriever_weight(&self) -> f32 {
+        self.retriever_weight
     }
 
     /// The longest pair in tokens, special tokens included.

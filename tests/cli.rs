@@ -8,19 +8,19 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// A place with an index `idx` of `n` records from `corpus.jsonl`.
-fn indexed(n: usize) -> Workplace {
+pub(crate) fn indexed(n: usize) -> Workplace {
     let place = Workplace::new();
     place.file("corpus.jsonl", records(n));
     place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
     place
 }
 
-fn ids(result: &Value) -> Vec<String> {
+pub(crate) fn ids(result: &Value) -> Vec<String> {
     let hits = result["hits"].as_array().unwrap();
     hits.iter().map(|h| h["id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn search(place: &Workplace, query: &str, more: &[&str]) -> Value {
+pub(crate) fn search(place: &Workplace, query: &str, more: &[&str]) -> Value {
     let mut args = vec!["search", "idx", query, "--json"];
     args.extend(more);
     place.run(&args).ok().json()
@@ -54,51 +54,6 @@ fn search_returns_hits_in_order_with_everything_a_hit_carries() {
         text.stdout.contains(hits[0]["title"].as_str().unwrap()) && !text.stdout.contains('\x1b')
     );
     assert!(text.stderr.contains("5 hits among 60 rows"), "{}", text.stderr);
-}
-
-#[test]
-fn search_without_a_reranker_says_so_and_refuses_an_explicit_depth() {
-    let place = indexed(20);
-    let note = "showing the retrieval order: no reranker is present";
-    let run = place.run(&["search", "idx", "river"]).ok();
-    assert_eq!(run.stderr.matches(note).count(), 1);
-    assert!(run.stderr.contains("warpseek models pull ms-marco-MiniLM-L6-v2"), "{}", run.stderr);
-    for quiet in [&["--no-rerank"][..], &["--reranker", "none"], &["--quiet"]] {
-        let mut args = vec!["search", "idx", "river"];
-        args.extend(quiet);
-        assert!(!place.run(&args).ok().stderr.contains(note), "{quiet:?}");
-    }
-    place
-        .run(&["search", "idx", "river", "--rerank-depth", "10"])
-        .fails(3, &["reranker", "none is present locally", "models pull"]);
-}
-
-#[test]
-fn search_with_a_reranker_orders_by_its_logit_and_keeps_both_ranks() {
-    let place = indexed(80);
-    let reranker = small_reranker();
-    let more = ["-k", "80", "--reranker", reranker.as_str(), "--rerank-depth", "30"];
-    let reranked = search(&place, "storm bread clock", &more);
-    let plain = ids(&search(&place, "storm bread clock", &["-k", "80", "--no-rerank"]));
-    let hits = reranked["hits"].as_array().unwrap();
-    assert_eq!(hits.len(), 80);
-    let logits: Vec<f64> = hits[..30].iter().map(|h| h["rerank_logit"].as_f64().unwrap()).collect();
-    assert!(logits.windows(2).all(|w| w[0] >= w[1]));
-    for hit in &hits[..30] {
-        let logit = hit["rerank_logit"].as_f64().unwrap();
-        let score = hit["rerank_score"].as_f64().unwrap();
-        assert!((score - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-6);
-        assert_eq!(hit["rerank_score"], hit["final_score"]);
-        let [start, end] = [0, 1].map(|i| hit["window"][i].as_u64().unwrap() as usize);
-        assert_eq!((start, end), (0, hit["text"].as_str().unwrap().len()));
-    }
-    // What lies deeper keeps its place, and the retrieval order is that of a plain search.
-    for (i, hit) in hits.iter().enumerate() {
-        let retrieved = hit["retrieved_rank"].as_u64().unwrap() as usize;
-        assert_eq!(hit["id"], plain[retrieved - 1]);
-        assert!(i < 30 || (retrieved == i + 1 && hit.get("rerank_logit").is_none()));
-    }
-    assert_ne!(ids(&reranked), plain);
 }
 
 #[test]
@@ -406,29 +361,6 @@ fn eval_gives_the_measures_of_the_run_it_writes() {
 }
 
 #[test]
-fn compare_over_judged_queries_shows_what_each_depth_is_worth() {
-    let place = indexed(60);
-    place.file("q.tsv", "q1\triver\nq2\tlamp\n");
-    place.file("qrels.txt", "q1 0 d3 1\nq2 0 d4 1\n");
-    let reranker = small_reranker();
-    let run = place
-        .run(&[
-            "compare",
-            "idx",
-            "--queries",
-            "q.tsv",
-            "--qrels",
-            "qrels.txt",
-            "--reranker",
-            &reranker,
-        ])
-        .ok();
-    for name in ["retrieval", "reranked, top 10", "reranked, top 100", "randomisation p"] {
-        assert!(run.stdout.contains(name), "{}", run.stdout);
-    }
-}
-
-#[test]
 fn index_takes_in_only_what_changed_and_prunes_what_is_gone() {
     let place = indexed(50);
     let again = place.run(&["index", "corpus.jsonl", "--into", "idx", "--json"]).ok().json();
@@ -567,37 +499,6 @@ fn embed_writes_the_same_vectors_as_jsonl_and_npy() {
     }
     let query = place.pipe(&["embed", "--role", "query"], "storm\n").ok().stdout;
     assert_ne!(query.lines().next(), lines.lines().nth(1));
-}
-
-#[test]
-fn rerank_orders_passages_by_the_logit() {
-    let place = Workplace::new();
-    let reranker = small_reranker();
-    let run = place
-        .run(&[
-            "rerank",
-            "river",
-            "lamp garden",
-            "river train",
-            "storm",
-            "--reranker",
-            &reranker,
-            "--json",
-        ])
-        .ok()
-        .json();
-    let results = run["results"].as_array().unwrap();
-    let logits: Vec<f64> = results.iter().map(|r| r["rerank_logit"].as_f64().unwrap()).collect();
-    assert!(logits.len() == 3 && logits.windows(2).all(|w| w[0] >= w[1]));
-    let piped = place
-        .pipe(
-            &["rerank", "river", "--reranker", &reranker, "--top-n", "2"],
-            "lamp garden\nriver train\nstorm\n",
-        )
-        .ok()
-        .stdout;
-    assert_eq!(piped.lines().count(), 2);
-    place.run(&["rerank", "river", "lamp"]).fails(3, &["none is present locally"]);
 }
 
 #[test]
@@ -775,7 +676,7 @@ fn text_from_documents_cannot_control_the_terminal() {
 fn demo_runs_the_whole_way_with_the_real_model() {
     let place = Workplace::new();
     let out = finish(with_real_model(&mut place.command(&["demo"]))).ok().stdout;
-    for part in ["[5/5]", "150 new", "false-sharing", "hybrid #1 was retrieved #", "nDCG@10"] {
+    for part in ["[5/5]", "150 new", "false-sharing", " #1 was retrieved #", "nDCG@10"] {
         assert!(out.contains(part), "no {part} in {out}");
     }
     let score = |name: &str| -> f64 {

@@ -1,5 +1,6 @@
 //! The encoder against Python peers' outputs, and the vector files of other tools.
 
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use warpseek::device::Device;
@@ -156,6 +157,73 @@ fn cross_encoder_windows_cover_a_long_passage_and_the_best_one_counts() {
         assert_close(&[score.logit], &[single.logit], 1e-5, "batch against single");
         assert_eq!(score.window, single.window);
     }
+}
+
+/// A copy of a model folder with its matrices in int8, a scale a row, as `models/train/export.py`
+/// makes it; `spoil` may change the tensors.
+fn int8_copy(
+    folder: &Path,
+    spoil: impl Fn(&mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>),
+) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in ["config.json", "tokenizer.json"] {
+        std::fs::copy(folder.join(file), copy.path().join(file)).unwrap();
+    }
+    let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let mut tensors = Vec::new();
+    for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+        let shape = view.shape().to_vec();
+        if view.dtype() != Dtype::F32 || shape.len() != 2 || shape[0] == 1 {
+            tensors.push((name, view.dtype(), shape, view.data().to_vec()));
+            continue;
+        }
+        let values: Vec<f32> = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect();
+        let (mut small, mut scales) = (Vec::new(), Vec::new());
+        for row in values.chunks_exact(shape[1]) {
+            let scale = row.iter().fold(1e-12f32, |m, v| m.max(v.abs())) / 127.0;
+            small.extend(row.iter().map(|v| (v / scale).round() as i8 as u8));
+            scales.extend(scale.to_le_bytes());
+        }
+        tensors.push((format!("{name}.scale"), Dtype::F32, vec![shape[0]], scales));
+        tensors.push((name, Dtype::I8, shape, small));
+    }
+    spoil(&mut tensors);
+    let views: Vec<(&str, TensorView<'_>)> = tensors
+        .iter()
+        .map(|(n, t, s, d)| (n.as_str(), TensorView::new(*t, s.clone(), d).unwrap()))
+        .collect();
+    safetensors::serialize_to_file(views, None, &copy.path().join("model.safetensors")).unwrap();
+    copy
+}
+
+#[test]
+fn cross_encoder_in_int8_scores_nearly_as_in_float32() {
+    let folder = golden().join("cross-encoder");
+    let whole = Reranker::open(&folder, 512, &Device::Cpu).unwrap();
+    let copy = int8_copy(&folder, |_| {});
+    let small = Reranker::open(copy.path(), 512, &Device::Cpu).unwrap();
+    let mut different = 0;
+    for pair in lines(&folder.join("pairs.jsonl")) {
+        let (query, passage) = (pair["query"].as_str().unwrap(), pair["passage"].as_str().unwrap());
+        let expected = whole.score(query, &[passage]).unwrap().scores.remove(0).logit;
+        let got = small.score(query, &[passage]).unwrap().scores.remove(0).logit;
+        assert!((got - expected).abs() < 0.2, "{}: {got}, in float32 {expected}", pair["name"]);
+        different += usize::from(got != expected);
+    }
+    assert!(different > 10, "the int8 weights were not used");
+}
+
+#[test]
+fn int8_matrix_without_its_scales_is_refused() {
+    let folder = golden().join("cross-encoder");
+    let lost = "bert.encoder.layer.0.output.dense.weight.scale";
+    let copy = int8_copy(&folder, |tensors| tensors.retain(|t| t.0 != lost));
+    let message = Reranker::open(copy.path(), 512, &Device::Cpu).unwrap_err().to_string();
+    assert!(message.contains(lost), "{message}");
 }
 
 #[test]

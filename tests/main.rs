@@ -18,5 +18,6 @@ mod ingest;
 mod models;
 mod parity;
 mod quality;
+mod reranking;
 mod support;
 mod tidy;

@@ -56,6 +56,7 @@ impl World {
             cache_dir: Some(at("hub")),
             endpoint: "http://127.0.0.1:9".into(),
             token: None,
+            builtin: true,
             hub_offline: false,
             offline: false,
             proxy: false,

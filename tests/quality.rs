@@ -17,8 +17,9 @@ pub(crate) fn shared() -> Option<PathBuf> {
     None
 }
 
+/// Runs with the real embedder and without a reranker: what is judged here is the retrieval.
 fn run(place: &Workplace, args: &[&str]) -> Run {
-    finish(with_real_model(&mut place.command(args)))
+    finish(with_real_model(&mut place.command(args)).env("WARPSEEK_RERANKER", "none"))
 }
 
 fn means(place: &Workplace, queries: &Path, qrels: &Path, more: &[&str]) -> serde_json::Value {

@@ -49,7 +49,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("search", &["embed", "rerank", "scan", "store"]),
         ("indexing", &["chunk", "embed", "ingest", "store"]),
         ("compare", &["search"]),
-        ("eval", &["queries", "search", "store"]),
+        ("eval", &["queries", "rerank", "search", "store"]),
         ("batch", &["eval", "queries", "scan", "search", "store"]),
         ("error", &[]),
         ("config", &[]),

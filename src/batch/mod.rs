@@ -233,7 +233,6 @@ fn answer_hits(
 ) -> Result<Vec<AnswerHit>> {
     let texts = if with_text { searcher.hits(candidates)? } else { Vec::new() };
     let mut texts = texts.into_iter();
-    let reranked = candidates.iter().any(|c| c.rerank.is_some());
     Ok(candidates
         .iter()
         .enumerate()
@@ -246,7 +245,7 @@ fn answer_hits(
                 id: id.to_owned(),
                 doc_id: doc_id.to_owned(),
                 score: candidate.score,
-                final_score: candidate.final_score(reranked),
+                final_score: candidate.final_score,
                 retrieved_rank: candidate.retrieved_rank,
                 rerank_score: rerank.map(|r| r.score),
                 rerank_logit: rerank.map(|r| r.logit),
@@ -309,11 +308,12 @@ fn hash_query(query: &Query) -> u64 {
 fn fingerprint(searcher: &Searcher, options: &BatchOptions) -> String {
     let search = &options.search;
     format!(
-        "index {} k {} rerank {:?} {:?} filter {:?} hybrid {} mmr {:?} per doc {:?} text {}",
+        "index {} k {} rerank {:?} {:?} {:?} filter {:?} hybrid {} mmr {:?} per doc {:?} text {}",
         searcher.index.snapshot_id(),
         search.k,
         search.rerank_depth,
         search.rerank_depth.and(searcher.reranker.as_ref()).map(|(name, _)| name),
+        search.retriever_weight,
         search.filter.as_ref().map(Filter::source),
         search.hybrid,
         search.mmr,

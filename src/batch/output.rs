@@ -94,7 +94,7 @@ fn write_trec<W: Write>(
 
 /// Documents with the scores that the hits are ordered by.
 fn documents(hits: &[AnswerHit]) -> Vec<(String, f64)> {
-    let scores: Vec<(f32, Option<f32>)> = hits.iter().map(|h| (h.score, h.rerank_logit)).collect();
+    let scores: Vec<Option<f32>> = hits.iter().map(|h| h.final_score).collect();
     rank_documents(hits.iter().map(|h| h.doc_id.clone()).zip(run_scores(&scores)))
 }
 

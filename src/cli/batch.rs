@@ -48,6 +48,7 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Outcome> {
     term::check_outputs(&[&args.out], &[&args.queries], Some(&args.dir))?;
     let searcher = context.searcher(&args.dir, &args.retrieve.open(&args.rerank))?;
     search.rerank_depth = args.rerank.depth(args.k, &searcher, context)?;
+    search.retriever_weight = args.rerank.retriever_weight;
     let options = BatchOptions { search, format, with_text: args.with_text, restart: args.restart };
     interrupt::install();
     let bar = term::bar(None, "{spinner} {msg}", context.quiet);

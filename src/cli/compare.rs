@@ -39,6 +39,10 @@ pub(super) struct CompareArgs {
     /// one that is present]
     #[arg(long, value_name = "MODEL")]
     reranker: Option<String>,
+    /// How much the retrieval score counts beside the reranker's, 0 (not at all) to 1 [default: what
+    /// suits the reranker]
+    #[arg(long, value_name = "W")]
+    retriever_weight: Option<f32>,
     /// Judged queries, instead of one query
     #[arg(long, requires = "qrels", value_name = "FILE")]
     queries: Option<PathBuf>,
@@ -54,7 +58,8 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Outcome> {
     if args.show == 0 {
         return Err(Error::usage("--show must be at least 1"));
     }
-    let options = args.retrieve.options(args.k)?;
+    let mut options = args.retrieve.options(args.k)?;
+    options.retriever_weight = args.retriever_weight;
     let query = args.query.as_deref().map(read_query).transpose()?;
     let open = OpenOptions {
         model: args.retrieve.model.as_deref(),

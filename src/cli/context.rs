@@ -147,24 +147,34 @@ impl Context {
         let folder = match asked {
             Some("none") => return Ok(None),
             Some(name) => self.models.find(name)?,
-            None => {
-                let mut found = None;
-                for status in self.models.status() {
-                    if status.spec.kind == ModelKind::Reranker {
-                        status.problems.iter().for_each(|p| term::warn(p));
-                        found = found.or(status.folder);
-                    }
-                }
-                match found {
-                    Some(folder) => folder,
-                    None => return Ok(None),
-                }
-            }
+            None => match self.present_rerankers().into_iter().next() {
+                Some(folder) => folder,
+                None => return Ok(None),
+            },
         };
+        self.open_reranker(folder).map(Some)
+    }
+
+    /// All listed rerankers that are present, best first.
+    pub(super) fn rerankers(&self) -> Result<Vec<(String, Reranker)>> {
+        self.present_rerankers().into_iter().map(|folder| self.open_reranker(folder)).collect()
+    }
+
+    fn present_rerankers(&self) -> Vec<ModelFolder> {
+        let mut found = Vec::new();
+        for status in self.models.status() {
+            if status.spec.kind == ModelKind::Reranker {
+                status.problems.iter().for_each(|p| term::warn(p));
+                found.extend(status.folder);
+            }
+        }
+        found
+    }
+
+    fn open_reranker(&self, folder: ModelFolder) -> Result<(String, Reranker)> {
         folder.warnings.iter().for_each(|w| term::warn(w));
-        let max_tokens = folder.spec.as_ref().map_or(512, |spec| spec.max_tokens);
-        let reranker = Reranker::open(&folder.path, max_tokens, &self.device)?;
-        Ok(Some((folder.name, reranker)))
+        let reranker = Reranker::open_model(&folder, &self.device)?;
+        Ok((folder.name, reranker))
     }
 
     /// Opens an index with its embedder and, where wanted, a reranker.

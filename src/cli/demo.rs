@@ -1,7 +1,7 @@
 //! `warpseek demo`.
 
 use super::context::{Context, DEFAULT_MODEL};
-use super::search::print_hit;
+use super::search::{DEFAULT_RERANK_DEPTH, print_hit};
 use super::term::{bold, say, thousands};
 use super::{Outcome, compare as compare_command, interrupt};
 use clap::Args;
@@ -13,7 +13,7 @@ use warpseek::embed::Normalize;
 use warpseek::error::{Error, Result};
 use warpseek::eval::judgments::Judgments;
 use warpseek::eval::measures::{EvaluateOptions, Measure};
-use warpseek::eval::{EvalOptions, evaluate};
+use warpseek::eval::{EvalOptions, RerankedSystem, evaluate};
 use warpseek::indexing::{self, IndexOptions};
 use warpseek::ingest::{self, ReadOptions};
 use warpseek::queries::{Query, QueryReader};
@@ -165,16 +165,27 @@ fn evaluate_all(searcher: &Searcher) -> Result<Vec<(String, Vec<f64>)>> {
             .collect::<Result<_>>()?;
     let mut all = Vec::new();
     for hybrid in [false, true] {
-        let depths = if hybrid { None } else { searcher.reranker.as_ref().map(|_| 50) };
+        let reranked: Vec<RerankedSystem<'_>> = searcher
+            .reranker
+            .iter()
+            .filter(|_| !hybrid)
+            .map(|(name, reranker)| RerankedSystem {
+                name: format!("reranked by {name}"),
+                reranker,
+                depth: DEFAULT_RERANK_DEPTH,
+                retriever_weight: reranker.retriever_weight(),
+            })
+            .collect();
         let options = EvalOptions {
             measures: vec![Measure::Ndcg(10), Measure::ReciprocalRank(10), Measure::Recall(10)],
             judging: EvaluateOptions::default(),
             depth: 100,
             search: SearchOptions { hybrid, ..SearchOptions::default() },
-            rerank_depths: depths.into_iter().collect(),
+            candidates: None,
         };
+        let judged = (&queries[..], &judgments);
         let report =
-            evaluate(searcher, &queries, &judgments, &options, &mut |_, _| !interrupt::asked())?;
+            evaluate(searcher, &reranked, judged, &options, &mut |_, _| !interrupt::asked())?;
         for system in report.systems {
             let name = if hybrid { "hybrid".to_owned() } else { system.name };
             all.push((name, system.evaluation.mean));

@@ -1,6 +1,6 @@
 //! `warpseek eval`.
 
-use super::context::Context;
+use super::context::{Context, OpenOptions};
 use super::search::{RerankArgs, RetrieveArgs};
 use super::term::{self, bold, say};
 use super::{Outcome, interrupt};
@@ -12,10 +12,11 @@ use warpseek::eval::judgments::Judgments;
 use warpseek::eval::measures::{EvaluateOptions, Measure};
 use warpseek::eval::run::Run;
 use warpseek::eval::trec::RunWriter;
-use warpseek::eval::{EvalOptions, EvalReport, SystemEval, evaluate};
+use warpseek::eval::{EvalOptions, EvalReport, RerankedSystem, SystemEval, evaluate};
 use warpseek::output::OutputFile;
 use warpseek::queries::{Query, QueryReader};
-use warpseek::search::{SearchOptions, Searcher};
+use warpseek::rerank::Reranker;
+use warpseek::search::{SearchOptions, Searcher, no_reranker};
 
 /// Score an index on judged queries, with and without reranking.
 ///
@@ -51,6 +52,10 @@ pub(super) struct EvalArgs {
     retrieve: RetrieveArgs,
     #[command(flatten)]
     rerank: RerankArgs,
+    /// A ranking made elsewhere to rerank in place of the retrieval's: a TREC run, or query, doc_id
+    /// and rank or score
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["filter", "hybrid", "mmr"])]
+    candidates: Option<PathBuf>,
     /// Write the last system's ranking as a TREC run
     #[arg(long, value_name = "FILE")]
     run_out: Option<PathBuf>,
@@ -97,7 +102,11 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Outcome> {
     let outputs: Vec<&Path> = args.run_out.as_deref().into_iter().collect();
     term::check_outputs(&outputs, &[&args.queries, &args.qrels], Some(&args.dir))?;
     let (queries, judgments) = JudgedFiles { queries: &args.queries, qrels: &args.qrels }.read()?;
-    let searcher = context.searcher(&args.dir, &args.retrieve.open(&args.rerank))?;
+    let open = OpenOptions { rerank: false, ..args.retrieve.open(&args.rerank) };
+    let searcher = context.searcher(&args.dir, &open)?;
+    let rerankers = rerankers(&args.rerank, context)?;
+    let reranked =
+        systems(&rerankers, &[args.rerank.asked_depth(0)?], args.rerank.retriever_weight);
     let options = EvalOptions {
         measures,
         judging: EvaluateOptions {
@@ -106,11 +115,18 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Outcome> {
         },
         depth,
         search,
-        rerank_depths: args.rerank.depth(0, &searcher, context)?.into_iter().collect(),
+        candidates: args.candidates.as_deref().map(Run::read).transpose()?,
     };
     // A place that cannot be written is told before the work, not after it.
     let run_out = args.run_out.as_deref().map(OutputFile::create).transpose()?;
-    let report = measure(&searcher, (&queries, &judgments), &args.qrels, &options, context)?;
+    let judged = (&queries[..], &judgments);
+    let report = measure(&searcher, &reranked, judged, &args.qrels, &options, context)?;
+    if report.absent_candidates > 0 {
+        term::warn(&format!(
+            "{} documents of the given ranking are not in the index and were left out",
+            report.absent_candidates
+        ));
+    }
     print(&report, &options, args.per_query, &searcher, context)?;
     if let (Some(file), Some(path), Some(system)) = (run_out, &args.run_out, report.systems.last())
     {
@@ -133,23 +149,68 @@ pub(super) fn run_depths(
         judging: EvaluateOptions::default(),
         depth: 100,
         search,
-        rerank_depths: depths.to_vec(),
+        candidates: None,
     };
-    let report = measure(searcher, (&queries, &judgments), files.qrels, &options, context)?;
+    let reranked = systems(searcher.reranker.as_slice(), depths, options.search.retriever_weight);
+    let judged = (&queries[..], &judgments);
+    let report = measure(searcher, &reranked, judged, files.qrels, &options, context)?;
     print(&report, &options, false, searcher, context)?;
     Ok(Outcome::Success)
 }
 
+/// The rerankers to evaluate: the one that is asked for, else every one that is present.
+fn rerankers(args: &RerankArgs, context: &Context) -> Result<Vec<(String, Reranker)>> {
+    if args.no_rerank {
+        return Ok(Vec::new());
+    }
+    let found = match &args.reranker {
+        Some(name) => context.reranker(Some(name))?.into_iter().collect(),
+        None => context.rerankers()?,
+    };
+    if found.is_empty() {
+        if args.rerank_depth.is_some() {
+            return Err(no_reranker());
+        }
+        context.note_missing_reranker(args.reranker.as_deref(), "measuring the retrieval alone");
+    }
+    Ok(found)
+}
+
+/// Every reranker at every depth, as it is used and, where it is blended with the retrieval, alone.
+fn systems<'a>(
+    rerankers: &'a [(String, Reranker)],
+    depths: &[usize],
+    weight: Option<f32>,
+) -> Vec<RerankedSystem<'a>> {
+    let mut all = Vec::new();
+    for (name, reranker) in rerankers {
+        // A folder goes by its last part.
+        let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
+        for &depth in depths {
+            let weight = weight.unwrap_or(reranker.retriever_weight());
+            let mut add = |name: String, retriever_weight| {
+                all.push(RerankedSystem { name, reranker, depth, retriever_weight });
+            };
+            if weight > 0.0 {
+                add(format!("{name} alone, top {depth}"), 0.0);
+            }
+            add(format!("{name}, top {depth}"), weight);
+        }
+    }
+    all
+}
+
 fn measure(
     searcher: &Searcher,
-    (queries, judgments): (&[Query], &Judgments),
+    reranked: &[RerankedSystem<'_>],
+    judged: (&[Query], &Judgments),
     qrels: &Path,
     options: &EvalOptions,
     context: &Context,
 ) -> Result<EvalReport> {
     interrupt::install();
     let bar = term::bar(Some(0), "[{bar:40}] {pos}/{len} queries  ETA {eta}", context.quiet);
-    let report = evaluate(searcher, queries, judgments, options, &mut |done, of| {
+    let report = evaluate(searcher, reranked, judged, options, &mut |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
         !interrupt::asked()

@@ -65,10 +65,14 @@ pub(super) struct RetrieveArgs {
 pub(super) struct RerankArgs {
     /// How many retrieved rows the reranker sees [default: 50, or k if that is more]
     #[arg(long, value_name = "N")]
-    rerank_depth: Option<usize>,
+    pub(super) rerank_depth: Option<usize>,
+    /// How much the retrieval score counts beside the reranker's, 0 (not at all) to 1 [default: what
+    /// suits the reranker]
+    #[arg(long, value_name = "W")]
+    pub(super) retriever_weight: Option<f32>,
     /// Keep the retrieval order
-    #[arg(long, conflicts_with = "rerank_depth")]
-    no_rerank: bool,
+    #[arg(long, conflicts_with_all = ["rerank_depth", "retriever_weight"])]
+    pub(super) no_rerank: bool,
     /// The reranker: a name, a hub id, a folder, or none [default: the best one that is present]
     #[arg(long, value_name = "MODEL")]
     pub(super) reranker: Option<String>,
@@ -83,6 +87,7 @@ impl RetrieveArgs {
         Ok(SearchOptions {
             k,
             rerank_depth: None,
+            retriever_weight: None,
             filter: self.filter.as_deref().map(Filter::parse).transpose()?,
             hybrid: self.hybrid,
             mmr: self.mmr_lambda.or(self.mmr.then_some(DEFAULT_MMR_LAMBDA)),
@@ -111,17 +116,24 @@ impl RerankArgs {
         if self.no_rerank {
             return Ok(None);
         }
-        if self.rerank_depth == Some(0) {
-            return Err(Error::usage("the rerank depth must be at least 1"));
-        }
+        let depth = self.asked_depth(k)?;
         if searcher.reranker.is_some() {
-            return Ok(Some(self.rerank_depth.unwrap_or(DEFAULT_RERANK_DEPTH.max(k))));
+            return Ok(Some(depth));
         }
         if self.rerank_depth.is_some() {
             searcher.require_reranker()?;
         }
         context.note_missing_reranker(self.reranker.as_deref(), "showing the retrieval order");
         Ok(None)
+    }
+
+    /// The rerank depth that was asked for, or fits `k`.
+    pub(super) fn asked_depth(&self, k: usize) -> Result<usize> {
+        match self.rerank_depth {
+            Some(0) => Err(Error::usage("the rerank depth must be at least 1")),
+            Some(depth) => Ok(depth),
+            None => Ok(DEFAULT_RERANK_DEPTH.max(k)),
+        }
     }
 }
 
@@ -130,6 +142,7 @@ pub(super) fn run(args: SearchArgs, context: &Context) -> Result<Outcome> {
     let mut options = args.retrieve.options(args.k)?;
     let searcher = context.searcher(&args.dir, &args.retrieve.open(&args.rerank))?;
     options.rerank_depth = args.rerank.depth(args.k, &searcher, context)?;
+    options.retriever_weight = args.rerank.retriever_weight;
     let result = searcher.search(&query, &options)?;
     result.warnings.iter().for_each(|w| term::warn(w));
     if context.json {

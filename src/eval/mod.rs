@@ -8,14 +8,16 @@ pub mod trec;
 
 use crate::error::{Error, Result};
 use crate::queries::Query;
-use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings, order_by_logit};
+use crate::rerank::Reranker;
+use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings, order_reranked};
 use crate::store::RowNames;
 use judgments::Judgments;
 use measures::{EvaluateOptions, Evaluation, Measure};
 use run::{Run, rank_documents};
 use serde::Serialize;
 use significance::{PairedComparison, SignificanceOptions, compare_paired};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 /// What to evaluate, and how.
 #[derive(Debug, Clone)]
@@ -28,21 +30,34 @@ pub struct EvalOptions {
     pub depth: usize,
     /// Filter, hybrid and MMR of the retrieval; `k` and the rerank depth are set per system.
     pub search: SearchOptions,
-    /// Rerank depths to evaluate beside the bare retrieval; deeper candidates keep their place behind.
-    pub rerank_depths: Vec<usize>,
+    /// A ranking made elsewhere, in whose place of the retrieval's the systems start from; by `doc_id`.
+    pub candidates: Option<Run>,
+}
+
+/// A way of reranking to evaluate beside the bare retrieval.
+#[derive(Debug, Clone)]
+pub struct RerankedSystem<'a> {
+    /// What it is called in the report.
+    pub name: String,
+    /// The cross-encoder.
+    pub reranker: &'a Reranker,
+    /// How many candidates it sees; deeper ones keep their place behind.
+    pub depth: usize,
+    /// See [`SearchOptions::retriever_weight`].
+    pub retriever_weight: f32,
 }
 
 /// One system's answers and scores.
 #[derive(Debug, Clone)]
 pub struct SystemEval {
-    /// `retrieval`, or `reranked, top 50`.
+    /// `retrieval`, `given ranking`, or what [`RerankedSystem::name`] says.
     pub name: String,
     /// Scores a query and their means.
     pub evaluation: Evaluation,
     /// The ranked documents.
     pub run: Run,
-    /// How long a query took. Rerank depths are measured together, at the deepest; a shallower one's
-    /// share of that time is estimated by the number of passages.
+    /// How long a query took. A reranker is run once, at its deepest; a shallower depth's share of that
+    /// time is estimated by the number of passages.
     pub latency: Latency,
     /// Whether `latency` is estimated.
     pub latency_estimated: bool,
@@ -66,7 +81,7 @@ pub struct Latency {
 /// The outcome of an evaluation.
 #[derive(Debug, Clone)]
 pub struct EvalReport {
-    /// The bare retrieval first, then one system a rerank depth.
+    /// The bare retrieval first, then the reranked systems.
     pub systems: Vec<SystemEval>,
     /// Queries of the file that have no judgments and were left out.
     pub unjudged_queries: usize,
@@ -76,6 +91,8 @@ pub struct EvalReport {
     pub relevant_documents: usize,
     /// Of them, documents that the index does not hold.
     pub absent_documents: usize,
+    /// Documents of the given ranking that the index does not hold; they were left out.
+    pub absent_candidates: usize,
 }
 
 /// Answers all judged queries and scores the answers.
@@ -87,8 +104,8 @@ pub struct EvalReport {
 /// no, the run ends with [`Error::Interrupted`].
 pub fn evaluate(
     searcher: &Searcher,
-    queries: &[Query],
-    judgments: &Judgments,
+    reranked: &[RerankedSystem<'_>],
+    (queries, judgments): (&[Query], &Judgments),
     options: &EvalOptions,
     progress: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<EvalReport> {
@@ -100,47 +117,68 @@ pub fn evaluate(
         )));
     }
     measures::check(judgments, &options.measures, &options.judging)?;
+    if let Some(system) = reranked.iter().find(|s| !(0.0..=1.0).contains(&s.retriever_weight)) {
+        return Err(Error::usage(format!(
+            "the weight of the retrieval score is {}; it must lie in 0..1",
+            system.retriever_weight
+        )));
+    }
     let names = searcher.index.row_names()?;
-    let deepest = options.rerank_depths.iter().copied().max();
-    let mut runs = vec![Run::new(); 1 + options.rerank_depths.len()];
+    let mut start = Start::new(searcher, options, &names, reranked)?;
+    let mut runs = vec![Run::new(); 1 + reranked.len()];
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
     if let Some(query) = judged.first() {
         // The first query pays for reading the index into memory; its time is not the others'.
-        answer(searcher, query, options, None, &names)?;
+        start.candidates(query)?;
+        start.absent = 0;
     }
     for (done, query) in judged.iter().enumerate() {
         if !progress(done, judged.len()) {
             return Err(Error::Interrupted("the evaluation was stopped".to_owned()));
         }
-        let answer = answer(searcher, query, options, deepest, &names)?;
-        let mut retrieved = answer.candidates;
-        retrieved.sort_by_key(|c| c.retrieved_rank);
+        let (retrieved, retrieve_ms) = start.candidates(query)?;
         let own = options.judging.drop_self.then_some(query.id.as_str());
         runs[0].insert(&query.id, ranking(&names, &retrieved, options.depth, own))?;
-        times[0].push(answer.retrieve_ms);
-        let scored = retrieved.len().min(deepest.unwrap_or(0)).max(1);
-        for (i, &depth) in options.rerank_depths.iter().enumerate() {
-            let mut reranked = retrieved.clone();
+        times[0].push(retrieve_ms);
+        let mut scored: Vec<Scored<'_>> = Vec::new();
+        for (i, system) in reranked.iter().enumerate() {
+            let known = scored.iter().position(|s| std::ptr::eq(s.reranker, system.reranker));
+            let at = match known {
+                Some(at) => at,
+                None => {
+                    let deepest = deepest(reranked, system.reranker);
+                    scored.push(Scored::new(
+                        searcher,
+                        system.reranker,
+                        query,
+                        &retrieved,
+                        deepest,
+                    )?);
+                    scored.len() - 1
+                }
+            };
+            let mut candidates = scored[at].candidates.clone();
             // Deeper candidates are as if the reranker had not seen them.
-            reranked.iter_mut().skip(depth).for_each(|c| c.rerank = None);
-            order_by_logit(&mut reranked[..depth.min(retrieved.len())]);
-            runs[i + 1].insert(&query.id, ranking(&names, &reranked, options.depth, own))?;
-            let share = depth.min(retrieved.len()) as f64 / scored as f64;
-            times[i + 1].push(answer.retrieve_ms + answer.rerank_ms * share);
+            candidates.iter_mut().skip(system.depth).for_each(|c| c.rerank = None);
+            order_reranked(&mut candidates, system.retriever_weight);
+            runs[i + 1].insert(&query.id, ranking(&names, &candidates, options.depth, own))?;
+            let seen = |depth: usize| depth.min(retrieved.len()).max(1) as f64;
+            let share = seen(system.depth) / seen(deepest(reranked, system.reranker));
+            times[i + 1].push(retrieve_ms + scored[at].ms * share);
         }
     }
+    let first = if options.candidates.is_some() { "given ranking" } else { "retrieval" };
+    let labels = std::iter::once(first).chain(reranked.iter().map(|s| s.name.as_str()));
     let mut systems = Vec::new();
-    let labels = std::iter::once("retrieval".to_owned())
-        .chain(options.rerank_depths.iter().map(|d| format!("reranked, top {d}")));
-    let estimated = |i: usize| i > 0 && options.rerank_depths.get(i - 1) != deepest.as_ref();
     for (i, ((name, run), times)) in labels.zip(runs).zip(times).enumerate() {
         let evaluation = measures::evaluate(&run, judgments, &options.measures, &options.judging)?;
+        let system = i.checked_sub(1).map(|i| &reranked[i]);
         systems.push(SystemEval {
-            name,
+            name: name.to_owned(),
             evaluation,
             run,
             latency: latency(times),
-            latency_estimated: estimated(i),
+            latency_estimated: system.is_some_and(|s| s.depth != deepest(reranked, s.reranker)),
             against_first: None,
         });
     }
@@ -170,46 +208,110 @@ pub fn evaluate(
         absent_documents: relevant.iter().filter(|d| !here.contains(*d)).count(),
         unjudged_queries: queries.len() - judged.len(),
         missing_queries: judgments.len() - judged.len(),
+        absent_candidates: start.absent,
     })
 }
 
-/// The rows of one query in the reranker's order, and how long they took.
-struct Answered {
-    candidates: Vec<Candidate>,
-    retrieve_ms: f64,
-    rerank_ms: f64,
+/// The greatest depth at which any system uses `reranker`.
+fn deepest(systems: &[RerankedSystem<'_>], reranker: &Reranker) -> usize {
+    let same = systems.iter().filter(|s| std::ptr::eq(s.reranker, reranker));
+    same.map(|s| s.depth).max().unwrap_or(0)
 }
 
-/// Enough rows for `options.depth` documents, reranked to `deepest`.
-fn answer(
-    searcher: &Searcher,
-    query: &Query,
-    options: &EvalOptions,
-    deepest: Option<usize>,
-    names: &RowNames,
-) -> Result<Answered> {
-    let input = QueryInput { text: &query.text, vector: query.vector.as_deref() };
-    // One more than needed where the query's own document is taken out.
-    let wanted = options.depth.saturating_add(usize::from(options.judging.drop_self));
-    let mut k = wanted.max(deepest.unwrap_or(0));
-    loop {
-        let search = SearchOptions { k, rerank_depth: None, ..options.search.clone() };
-        let mut timings = Timings::default();
-        let found = searcher.retrieve(&[input], &search, &mut timings)?.pop().unwrap_or_default();
-        let documents: HashSet<&str> =
-            found.candidates.iter().map(|c| names.get(c.row).1).collect();
-        if documents.len() < wanted && found.candidates.len() == k {
+/// One query's candidates with what one reranker said of them.
+struct Scored<'a> {
+    reranker: &'a Reranker,
+    candidates: Vec<Candidate>,
+    ms: f64,
+}
+
+impl<'a> Scored<'a> {
+    fn new(
+        searcher: &Searcher,
+        reranker: &'a Reranker,
+        query: &Query,
+        retrieved: &[Candidate],
+        depth: usize,
+    ) -> Result<Self> {
+        let mut candidates = retrieved.to_vec();
+        let mut ms = 0.0;
+        searcher.score_candidates(reranker, input(query), &mut candidates, depth, &mut ms)?;
+        Ok(Self { reranker, candidates, ms })
+    }
+}
+
+/// Where the candidates of a query come from.
+struct Start<'a> {
+    searcher: &'a Searcher,
+    options: &'a EvalOptions,
+    names: &'a RowNames,
+    /// Candidates that the deepest system needs.
+    depth: usize,
+    /// The rows of each document, where a ranking is given.
+    rows: HashMap<&'a str, Vec<u32>>,
+    /// Documents of the given ranking that the index does not hold.
+    absent: usize,
+}
+
+impl<'a> Start<'a> {
+    fn new(
+        searcher: &'a Searcher,
+        options: &'a EvalOptions,
+        names: &'a RowNames,
+        reranked: &[RerankedSystem<'_>],
+    ) -> Result<Self> {
+        let mut rows: HashMap<&str, Vec<u32>> = HashMap::new();
+        if options.candidates.is_some() {
+            for row in (0..searcher.index.n_rows() as u32)
+                .filter(|&r| searcher.index.live().contains(r as usize))
+            {
+                rows.entry(names.get(row).1).or_default().push(row);
+            }
+        }
+        let depth = reranked.iter().map(|s| s.depth).max().unwrap_or(0);
+        Ok(Self { searcher, options, names, depth, rows, absent: 0 })
+    }
+
+    /// Enough rows for the documents that are asked for, and the milliseconds they took.
+    fn candidates(&mut self, query: &Query) -> Result<(Vec<Candidate>, f64)> {
+        // One more than needed where the query's own document is taken out.
+        let own = usize::from(self.options.judging.drop_self);
+        let wanted = self.options.depth.saturating_add(own);
+        if let Some(given) = &self.options.candidates {
+            let started = Instant::now();
+            let documents = given.get(&query.id).unwrap_or_default();
+            let mut rows = Vec::new();
+            for (document, _) in documents.iter().take(wanted.max(self.depth)) {
+                match self.rows.get(document.as_str()) {
+                    Some(found) => rows.extend(found),
+                    None => self.absent += 1,
+                }
+            }
+            let candidates = self.searcher.candidates(input(query), &rows)?;
+            return Ok((candidates, started.elapsed().as_secs_f64() * 1e3));
+        }
+        let mut k = wanted.max(self.depth);
+        loop {
+            let search = SearchOptions { k, rerank_depth: None, ..self.options.search.clone() };
+            let mut timings = Timings::default();
+            let found = self
+                .searcher
+                .retrieve(&[input(query)], &search, &mut timings)?
+                .pop()
+                .unwrap_or_default();
+            let documents: HashSet<&str> =
+                found.candidates.iter().map(|c| self.names.get(c.row).1).collect();
+            if documents.len() >= wanted || found.candidates.len() < k {
+                return Ok((found.candidates, timings.total));
+            }
             // Several rows of one document took the places: look deeper.
             k = k.saturating_mul(2);
-            continue;
         }
-        let mut candidates = found.candidates;
-        let mut rerank_ms = 0.0;
-        if let Some(depth) = deepest {
-            searcher.rerank_candidates(input, &mut candidates, depth, &mut rerank_ms)?;
-        }
-        return Ok(Answered { candidates, retrieve_ms: timings.total, rerank_ms });
     }
+}
+
+fn input(query: &Query) -> QueryInput<'_> {
+    QueryInput { text: &query.text, vector: query.vector.as_deref() }
 }
 
 /// Documents by their first row, without `own`, the query's own document.
@@ -219,8 +321,7 @@ fn ranking(
     depth: usize,
     own: Option<&str>,
 ) -> run::Ranking {
-    let scores: Vec<(f32, Option<f32>)> =
-        candidates.iter().map(|c| (c.score, c.rerank.as_ref().map(|r| r.logit))).collect();
+    let scores: Vec<Option<f32>> = candidates.iter().map(|c| c.final_score).collect();
     let rows = candidates.iter().zip(run_scores(&scores)).filter_map(|(c, score)| {
         let document = names.get(c.row).1;
         (Some(document) != own).then_some((document, score))
@@ -230,17 +331,16 @@ fn ranking(
     ranking
 }
 
-/// The scores of hits in a TREC run, from their retrieval scores and the reranker's logits: what the
-/// hits are ordered by. Where only the first are reranked, or the order is none of scores (MMR), the
-/// places stand in, from the number of hits down to 1.
-pub fn run_scores(hits: &[(f32, Option<f32>)]) -> Vec<f64> {
-    let reranked = hits.iter().filter(|h| h.1.is_some()).count();
-    let scores: Vec<f64> = hits.iter().map(|h| f64::from(h.1.unwrap_or(h.0))).collect();
-    let comparable = reranked == 0 || reranked == hits.len();
-    if comparable && scores.is_sorted_by(|a, b| a >= b) {
+/// The scores of hits in a TREC run: their final scores. Where some have none (only the first are
+/// reranked), or the order is none of scores (MMR, a given ranking), the places stand in, from the
+/// number of hits down to 1.
+pub fn run_scores(final_scores: &[Option<f32>]) -> Vec<f64> {
+    let scores: Vec<f64> = final_scores.iter().flatten().map(|&s| f64::from(s)).collect();
+    let n = final_scores.len();
+    if scores.len() == n && scores.is_sorted_by(|a, b| a >= b) {
         return scores;
     }
-    (0..hits.len()).map(|i| (hits.len() - i) as f64).collect()
+    (0..n).map(|i| (n - i) as f64).collect()
 }
 
 fn latency(mut times: Vec<f64>) -> Latency {

@@ -36,6 +36,11 @@ pub fn sha256_file(path: &Path) -> Result<String> {
     }
 }
 
+/// The sha256 of bytes as 64 lower-case hex digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// Remembered checksums, backed by a small JSON file.
 #[derive(Debug)]
 pub struct Stamps {

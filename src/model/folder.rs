@@ -7,13 +7,15 @@ use serde::Serialize;
 
 use crate::error::Result;
 
-use super::checksum::Stamps;
+use super::builtin;
+use super::checksum::{self, Stamps};
 use super::manifest::{Manifest, ModelSpec, REQUIRED, WEIGHTS};
 
 /// A folder that holds a model, ready to be opened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelFolder {
-    /// The folder with `config.json`, `tokenizer.json` and `model.safetensors`.
+    /// The folder with `config.json`, `tokenizer.json` and `model.safetensors`; `builtin:NAME` for a
+    /// model that is compiled in.
     pub path: PathBuf,
     /// The name it can be asked for again: the manifest's short name, the hub id, or the folder's
     /// absolute path.
@@ -38,6 +40,8 @@ pub enum Origin {
     Explicit,
     /// A folder of model folders.
     ModelsDir,
+    /// Compiled into the program.
+    Builtin,
     /// The Hugging Face cache.
     HubCache,
     /// The hub, a moment ago; it lies in the Hugging Face cache now.
@@ -102,8 +106,12 @@ pub(crate) fn inspect(
         .iter()
         .map(|file| {
             let path = folder.join(&file.path);
-            let bytes = path.metadata().ok().filter(|there| there.is_file());
-            let bytes = bytes.map(|there| there.len());
+            let bytes = match builtin::content(&path) {
+                Some(content) => Some(content.len() as u64),
+                None => {
+                    path.metadata().ok().filter(|there| there.is_file()).map(|there| there.len())
+                }
+            };
             let flaw = match (bytes, file.size) {
                 (None, _) => Some(format!("{} is missing", path.display())),
                 (Some(bytes), Some(size)) if bytes != size => {
@@ -191,6 +199,7 @@ impl fmt::Display for Origin {
         f.write_str(match self {
             Self::Explicit => "given folder",
             Self::ModelsDir => "models folder",
+            Self::Builtin => "built in",
             Self::HubCache => "Hugging Face cache",
             Self::Hub => "hub",
             Self::PackageIndex => "Python package index",
@@ -200,9 +209,10 @@ impl fmt::Display for Origin {
 
 /// Hashes a report's file and compares.
 fn read(report: &mut FileReport, stamps: &Stamps, reading: Reading) {
-    let hashed = match reading {
-        Reading::IfChanged => stamps.sha256(&report.path),
-        Reading::Anew => stamps.rehash(&report.path),
+    let hashed = match (builtin::content(&report.path), reading) {
+        (Some(content), _) => Ok(checksum::sha256(content)),
+        (None, Reading::IfChanged) => stamps.sha256(&report.path),
+        (None, Reading::Anew) => stamps.rehash(&report.path),
     };
     match (hashed, &report.expected) {
         (Err(error), _) => report.flaw = Some(error.to_string()),

@@ -10,7 +10,7 @@ use super::checksum::Stamps;
 use super::fetch::{Fetch, OnEvent};
 use super::folder::{self, FileReport, ModelFolder, Origin, Reading, Verdict};
 use super::manifest::{Manifest, ModelSource, ModelSpec, REQUIRED};
-use super::search::{Search, Target, listed};
+use super::search::{CopyPlace, Search, Target, listed};
 use super::sources::Sources;
 use super::{hub, pip};
 
@@ -141,7 +141,13 @@ impl Models {
             return Ok(vec![CopyReport { path: found.path, origin: found.origin, files }]);
         };
         let mut copies = Vec::new();
-        for place in self.places(spec, Some(name)) {
+        let mut places = self.places(spec, Some(name));
+        places.extend(self.builtin(spec).map(|path| CopyPlace {
+            path,
+            origin: Origin::Builtin,
+            pinned: true,
+        }));
+        for place in places {
             let files = folder::inspect(&place.path, spec, &stamps, Reading::Anew);
             let copy = CopyReport { path: place.path, origin: place.origin, files };
             let exists = copy.files.iter().any(|file| file.bytes.is_some());

@@ -17,14 +17,14 @@ const BUILTIN: &str = include_str!("../../models/manifest.toml");
 const FORMAT: u32 = 1;
 
 /// The models known by name, in the order of the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
     /// One entry a model. Names, hub ids and aliases are unique, whatever their case.
     pub models: Vec<ModelSpec>,
 }
 
 /// What the manifest says about one model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     /// The short name, which is also its folder's name: `all-MiniLM-L6-v2`.
@@ -55,6 +55,9 @@ pub struct ModelSpec {
     pub normalize: bool,
     /// What an embedder wants in front of a query, and only of a query.
     pub query_prompt: Option<String>,
+    /// How much the retrieval score counts beside a reranker's, 0..=1; see
+    /// [`crate::search::SearchOptions::retriever_weight`]. None is 0.
+    pub retriever_weight: Option<f32>,
     /// The files, [`REQUIRED`] among them.
     pub files: Vec<FileSpec>,
     /// A Python package that carries the same files.
@@ -229,6 +232,11 @@ impl ModelSpec {
         }
         if self.max_tokens == 0 || self.dimension == Some(0) {
             return fail("max_tokens", "'max_tokens' and 'dimension' must be at least 1".into());
+        }
+        if let Some(weight) = self.retriever_weight
+            && (embeds || !(0.0..=1.0).contains(&weight))
+        {
+            return fail("retriever_weight", "must lie in 0..1, and is a reranker's alone".into());
         }
         for file in &self.files {
             if !file.path.split('/').all(is_name) {

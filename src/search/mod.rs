@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::time::Instant;
 
 pub use fusion::{RRF_CONSTANT, mmr, reciprocal_rank_fusion};
-pub use order::order_by_logit;
+pub use order::order_reranked;
 
 /// An index with the models to search it. May be shared between threads.
 #[derive(Debug)]
@@ -36,6 +36,11 @@ pub struct SearchOptions {
     pub k: usize,
     /// How many of the retrieved rows the reranker sees; none for the retrieval order.
     pub rerank_depth: Option<usize>,
+    /// How much the retrieval score counts beside the reranker's, 0..=1; none for what suits the
+    /// reranker ([`Reranker::retriever_weight`]). At 0 the hits are ordered by the reranker alone;
+    /// above, by `w * z(score) + (1 - w) * z(rerank_logit)`, where `z` takes the mean of the rows that
+    /// were reranked and divides by their standard deviation (0 where all are equal).
+    pub retriever_weight: Option<f32>,
     /// Which rows may be returned.
     pub filter: Option<Filter>,
     /// Whether to fuse the dense ranking with the lexical one.
@@ -52,6 +57,7 @@ impl Default for SearchOptions {
         Self {
             k: 10,
             rerank_depth: None,
+            retriever_weight: None,
             filter: None,
             hybrid: false,
             mmr: None,
@@ -80,6 +86,8 @@ pub struct Candidate {
     pub retrieved_rank: usize,
     /// What the reranker said, where it looked.
     pub rerank: Option<PassageScore>,
+    /// What the candidate is ordered by; none behind the rows that were reranked.
+    pub final_score: Option<f32>,
 }
 
 /// A row that answers a query.
@@ -99,9 +107,10 @@ pub struct Hit {
     pub text: String,
     /// The inner product of unit vectors (cosine), or the fused value when hybrid; higher is better.
     pub score: f32,
-    /// What the hits are ordered by: the rerank score, or `score` where nothing was reranked. None for
-    /// hits that lie deeper than the reranker looked: they follow in retrieval order. With MMR alone
-    /// the order is that of picking.
+    /// What the hits are ordered by: the rerank score, its blend with `score`
+    /// ([`SearchOptions::retriever_weight`]), or `score` where nothing was reranked. None for hits that
+    /// lie deeper than the reranker looked: they follow in retrieval order. With MMR alone the order is
+    /// that of picking.
     pub final_score: Option<f32>,
     /// The place in the retrieval order, from 1; none in a comparison where it was not retrieved.
     pub retrieved_rank: Option<usize>,
@@ -204,12 +213,11 @@ impl Searcher {
     pub fn hits(&self, candidates: &[Candidate]) -> Result<Vec<Hit>> {
         let numbers: Vec<u32> = candidates.iter().map(|c| c.row).collect();
         let rows = self.index.rows(&numbers)?;
-        let reranked = candidates.iter().any(|c| c.rerank.is_some());
         Ok(candidates
             .iter()
             .zip(rows)
             .enumerate()
-            .map(|(i, (candidate, row))| hit(i + 1, candidate, row, reranked))
+            .map(|(i, (candidate, row))| hit(i + 1, candidate, row))
             .collect())
     }
 
@@ -234,17 +242,7 @@ pub fn no_reranker() -> Error {
     }
 }
 
-impl Candidate {
-    /// What the candidate is ordered by; `reranked` says whether any of its list was reranked.
-    pub fn final_score(&self, reranked: bool) -> Option<f32> {
-        match &self.rerank {
-            Some(rerank) => Some(rerank.score),
-            None => (!reranked).then_some(self.score),
-        }
-    }
-}
-
-fn hit(rank: usize, candidate: &Candidate, row: Row, reranked: bool) -> Hit {
+fn hit(rank: usize, candidate: &Candidate, row: Row) -> Hit {
     let rerank = candidate.rerank.as_ref();
     Hit {
         rank,
@@ -254,7 +252,7 @@ fn hit(rank: usize, candidate: &Candidate, row: Row, reranked: bool) -> Hit {
         title: row.title,
         text: row.text,
         score: candidate.score,
-        final_score: candidate.final_score(reranked),
+        final_score: candidate.final_score,
         retrieved_rank: Some(candidate.retrieved_rank),
         rerank_score: rerank.map(|r| r.score),
         rerank_logit: rerank.map(|r| r.logit),

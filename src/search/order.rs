@@ -2,51 +2,81 @@
 
 use super::{Candidate, QueryInput, Searcher, timed};
 use crate::error::Result;
-use crate::rerank::{PassageScore, RerankJob};
+use crate::rerank::{PassageScore, RerankJob, Reranker};
 use crate::store::Row;
 use std::ops::Range;
 
-/// Orders candidates by the reranker's logit, best first; equal ones, and those without a logit behind
-/// all others, by their place in the retrieval order.
-pub fn order_by_logit(candidates: &mut [Candidate]) {
-    let logit = |c: &Candidate| c.rerank.as_ref().map_or(f32::NEG_INFINITY, |s| s.logit);
-    candidates.sort_by(|a, b| {
-        logit(b).total_cmp(&logit(a)).then(a.retrieved_rank.cmp(&b.retrieved_rank))
-    });
+/// Orders candidates by what the reranker said of them, best first: the logit, or with a
+/// `retriever_weight` above 0 its blend with the retrieval score; see
+/// [`super::SearchOptions::retriever_weight`]. Equal ones keep their retrieval order, and so do those
+/// that the reranker has not seen, behind all others. Sets their final scores.
+pub fn order_reranked(candidates: &mut [Candidate], retriever_weight: f32) {
+    candidates.sort_by_key(|c| (c.rerank.is_none(), c.retrieved_rank));
+    let seen = candidates.iter().take_while(|c| c.rerank.is_some()).count();
+    let (reranked, deeper) = candidates.split_at_mut(seen);
+    deeper.iter_mut().for_each(|c| c.final_score = None);
+    let logits: Vec<f32> =
+        reranked.iter().filter_map(|c| c.rerank.as_ref().map(|s| s.logit)).collect();
+    let weight = f64::from(retriever_weight);
+    let keys: Vec<f64> = if weight > 0.0 {
+        let scores: Vec<f32> = reranked.iter().map(|c| c.score).collect();
+        let blended = standardised(&scores).into_iter().zip(standardised(&logits));
+        blended.map(|(score, logit)| weight * score + (1.0 - weight) * logit).collect()
+    } else {
+        logits.iter().map(|&l| f64::from(l)).collect()
+    };
+    for (candidate, &key) in reranked.iter_mut().zip(&keys) {
+        let alone = candidate.rerank.as_ref().map(|s| s.score);
+        candidate.final_score = if weight > 0.0 { Some(key as f32) } else { alone };
+    }
+    let mut order: Vec<usize> = (0..seen).collect();
+    order.sort_by(|&a, &b| keys[b].total_cmp(&keys[a]));
+    let ordered: Vec<Candidate> = order.into_iter().map(|i| reranked[i].clone()).collect();
+    reranked.clone_from_slice(&ordered);
+}
+
+/// Values less their mean, divided by their standard deviation; all 0 where that is 0.
+fn standardised(values: &[f32]) -> Vec<f64> {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let deviations = values.iter().map(|&v| f64::from(v) - mean);
+    let deviation = (deviations.clone().map(|d| d * d).sum::<f64>() / n).sqrt();
+    deviations.map(|d| if deviation > 0.0 { d / deviation } else { 0.0 }).collect()
 }
 
 impl Searcher {
-    /// Reorders the first `depth` candidates of one query by the reranker, and adds the milliseconds
-    /// it took to `took`.
+    /// Scores the first `depth` candidates of one query by `reranker`, without ordering them, and adds
+    /// the milliseconds it took to `took`.
     ///
     /// # Errors
     ///
-    /// [`crate::error::Error::ModelUnavailable`] without a reranker, and the encoder's errors.
-    pub fn rerank_candidates(
+    /// The encoder's errors.
+    pub fn score_candidates(
         &self,
+        reranker: &Reranker,
         query: QueryInput<'_>,
         candidates: &mut Vec<Candidate>,
         depth: usize,
         took: &mut f64,
     ) -> Result<()> {
         let mut rankings = [std::mem::take(candidates)];
-        let outcome =
-            timed(took, || self.rerank(&[query], &mut rankings, depth, &mut [Vec::new()]));
+        let outcome = timed(took, || {
+            self.rerank(reranker, &[query], &mut rankings, depth, &mut [Vec::new()])
+        });
         let [ranking] = rankings;
         *candidates = ranking;
         outcome
     }
 
-    /// Reorders the first `depth` candidates of every query by the reranker's logit; what lies deeper
-    /// stays behind them.
+    /// Scores the first `depth` candidates of every query.
     pub(super) fn rerank(
         &self,
+        reranker: &Reranker,
         queries: &[QueryInput<'_>],
         rankings: &mut [Vec<Candidate>],
         depth: usize,
         warnings: &mut [Vec<String>],
     ) -> Result<()> {
-        let (_, reranker) = self.require_reranker()?;
         let mut passages: Vec<Vec<Row>> = Vec::with_capacity(rankings.len());
         for ranking in rankings.iter() {
             let numbers: Vec<u32> = ranking.iter().take(depth).map(|c| c.row).collect();
@@ -69,14 +99,12 @@ impl Searcher {
                     outcome.query_tokens_lost
                 ));
             }
-            let n = outcome.scores.len();
             for ((candidate, mut score), row) in
                 rankings[q].iter_mut().zip(outcome.scores).zip(&passages[q])
             {
                 score.window = window_in_text(row, &score);
                 candidate.rerank = Some(score);
             }
-            order_by_logit(&mut rankings[q][..n]);
         }
         Ok(())
     }
@@ -94,4 +122,56 @@ fn window_in_text(row: &Row, score: &PassageScore) -> Range<usize> {
         end += 1;
     }
     start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(values: &[(f32, Option<f32>)]) -> Vec<Candidate> {
+        let scored =
+            |logit| PassageScore { logit, score: logit / 10.0, window: 0..1, n_windows: 1 };
+        let candidate = |(i, &(score, logit)): (usize, &(f32, Option<f32>))| Candidate {
+            row: i as u32,
+            score,
+            retrieved_rank: i + 1,
+            rerank: logit.map(scored),
+            final_score: Some(score),
+        };
+        values.iter().enumerate().map(candidate).collect()
+    }
+
+    fn rows(candidates: &[Candidate]) -> Vec<u32> {
+        candidates.iter().map(|c| c.row).collect()
+    }
+
+    #[test]
+    fn order_by_the_reranker_alone_follows_its_logits() {
+        let mut list =
+            candidates(&[(0.9, Some(1.0)), (0.8, Some(3.0)), (0.7, Some(3.0)), (0.6, None)]);
+        order_reranked(&mut list, 0.0);
+        assert_eq!(rows(&list), [1, 2, 0, 3]);
+        let scores: Vec<Option<f32>> = list.iter().map(|c| c.final_score).collect();
+        assert_eq!(scores, [Some(0.3), Some(0.3), Some(0.1), None]);
+    }
+
+    #[test]
+    fn order_of_a_blend_weighs_standard_scores() {
+        // z(score) = 1.2247, 0, -1.2247; z(logit) = -0.7071, 1.4142, -0.7071.
+        let values = [(0.9, Some(1.0)), (0.8, Some(4.0)), (0.7, Some(1.0)), (0.6, None)];
+        let mut list = candidates(&values);
+        order_reranked(&mut list, 0.5);
+        assert_eq!(rows(&list), [1, 0, 2, 3]);
+        let expected = [std::f32::consts::FRAC_1_SQRT_2, 0.2588, -0.9659];
+        for (candidate, expected) in list.iter().zip(expected) {
+            assert!((candidate.final_score.unwrap() - expected).abs() < 1e-4);
+        }
+        assert_eq!(list[3].final_score, None);
+        order_reranked(&mut list, 1.0);
+        assert_eq!(rows(&list), [0, 1, 2, 3]);
+        // Logits that are all equal leave the retrieval order.
+        let mut list = candidates(&[(0.9, Some(2.0)), (0.8, Some(2.0))]);
+        order_reranked(&mut list, 0.5);
+        assert_eq!(rows(&list), [0, 1]);
+    }
 }

@@ -2,10 +2,11 @@
 
 use super::{
     Candidate, QueryInput, Retrieved, SearchOptions, Searcher, Timings, milliseconds, mmr,
-    reciprocal_rank_fusion, timed,
+    order_reranked, reciprocal_rank_fusion, timed,
 };
 use crate::embed::Role;
 use crate::error::{Error, Result};
+use crate::scan::order::canonical_score;
 use crate::scan::{QueryBatch, Scanner};
 use crate::store::matrix::{MatrixView, RowMask};
 use std::collections::HashMap;
@@ -57,7 +58,11 @@ impl Searcher {
         let mut rankings = ranker.rank(timings)?;
         if let Some(depth) = options.rerank_depth {
             timed(&mut timings.rerank, || {
-                self.rerank(queries, &mut rankings, depth, &mut warnings)
+                let (_, reranker) = self.require_reranker()?;
+                let weight = options.retriever_weight.unwrap_or(reranker.retriever_weight());
+                self.rerank(reranker, queries, &mut rankings, depth, &mut warnings)?;
+                rankings.iter_mut().for_each(|ranking| order_reranked(ranking, weight));
+                Ok(())
             })?;
             for (ranking, warnings) in rankings.iter().zip(&mut warnings) {
                 if ranking.len().min(options.k) > depth {
@@ -76,6 +81,23 @@ impl Searcher {
                 Retrieved { candidates, matched_rows, warnings }
             })
             .collect())
+    }
+
+    /// Candidates of a ranking that was made elsewhere: `rows` in their order, each with its inner
+    /// product with the query.
+    ///
+    /// # Errors
+    ///
+    /// As [`Searcher::retrieve`].
+    pub fn candidates(&self, query: QueryInput<'_>, rows: &[u32]) -> Result<Vec<Candidate>> {
+        let vector = self.query_vectors(&[query], &mut [Vec::new()])?;
+        let batch = QueryBatch::new(&vector, self.index.manifest().dim)?;
+        let matrix = self.index.matrix()?;
+        let score = |&row: &u32| {
+            let values = matrix.row(row as usize);
+            (row, values.map_or(0.0, |values| canonical_score(batch.padded(), values)))
+        };
+        Ok(candidates(rows.iter().map(score).collect()))
     }
 
     /// `[queries.len(), dim]`.
@@ -222,7 +244,13 @@ fn candidates(ranked: Vec<(u32, f32)>) -> Vec<Candidate> {
     ranked
         .into_iter()
         .enumerate()
-        .map(|(i, (row, score))| Candidate { row, score, retrieved_rank: i + 1, rerank: None })
+        .map(|(i, (row, score))| Candidate {
+            row,
+            score,
+            retrieved_rank: i + 1,
+            rerank: None,
+            final_score: Some(score),
+        })
         .collect()
 }
 
@@ -240,6 +268,13 @@ fn check(queries: &[QueryInput<'_>], options: &SearchOptions) -> Result<()> {
         && !(0.0..=1.0).contains(&lambda)
     {
         return Err(Error::usage(format!("the MMR lambda is {lambda}; it must lie in 0..1")));
+    }
+    if let Some(weight) = options.retriever_weight
+        && !(0.0..=1.0).contains(&weight)
+    {
+        return Err(Error::usage(format!(
+            "the weight of the retrieval score is {weight}; it must lie in 0..1"
+        )));
     }
     let needs_text = options.hybrid || options.rerank_depth.is_some();
     for query in queries {

@@ -15,6 +15,8 @@ fn search_with_a_number_out_of_range_is_refused() {
         (&["--rerank-depth", "0"], &["rerank depth", "at least 1"]),
         (&["--rerank-depth", "0", "--reranker", &reranker], &["rerank depth", "at least 1"]),
         (&["--rerank-depth", "3", "--no-rerank"], &["--rerank-depth", "--no-rerank"]),
+        (&["--retriever-weight", "1.5", "--reranker", &reranker], &["weight", "1.5", "0..1"]),
+        (&["--retriever-weight", "0.5", "--no-rerank"], &["--retriever-weight", "--no-rerank"]),
         (&["--mmr-lambda", "2"], &["MMR lambda is 2", "0..1"]),
         (&["--mmr-lambda=-1"], &["MMR lambda is -1", "0..1"]),
         (&["--mmr-lambda", "nan"], &["MMR lambda", "0..1"]),

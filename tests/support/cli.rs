@@ -74,6 +74,7 @@ impl Workplace {
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .env("WARPSEEK_OFFLINE", "1")
+            .env("WARPSEEK_BUILTIN_MODELS", "0")
             .env("WARPSEEK_CONFIG", private.join("config.toml"))
             .env("WARPSEEK_CACHE_DIR", private.join("cache"))
             .env("WARPSEEK_MODELS_DIR", private.join("models"))

@@ -1,6 +1,7 @@
 //! What a BERT-family model folder says of itself.
 
 use crate::error::{Error, Result};
+use crate::model::builtin;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -263,7 +264,7 @@ fn read_pooling(path: &Path) -> Result<Pooling> {
 
 /// The file's content, or none where there is no such file.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match builtin::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", path)(e)),

@@ -44,7 +44,7 @@ impl ReferenceBert {
             position_embedding_type: PositionEmbeddingType::Absolute,
             ..Config::default()
         };
-        let builder = weights.builder().pp(weights.prefix().trim_end_matches('.'));
+        let builder = weights.builder()?.pp(weights.prefix().trim_end_matches('.'));
         let device = builder.device().clone();
         let model =
             BertModel::load(builder, &candle_config).map_err(Error::compute("the weights"))?;

@@ -1,0 +1,51 @@
+"""Writes a trained reranker as warpseek ships it: matrices in int8 with a scale a row, the rest in float32.
+
+A matrix `X` of shape [rows, columns] becomes `X` (int8) and `X.scale` (float32, [rows]):
+value = int8 * scale of its row, scale = largest magnitude of the row / 127. Prints what the manifest
+wants to know.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import shutil
+
+import torch
+from safetensors.torch import load_file, save
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("checkpoint", type=pathlib.Path, help="what train.py wrote")
+    parser.add_argument("base", type=pathlib.Path, help="the folder of all-MiniLM-L6-v2, whose tokenizer.json is kept")
+    parser.add_argument("out", type=pathlib.Path)
+    arguments = parser.parse_args()
+
+    tensors = {}
+    for name, value in load_file(arguments.checkpoint / "model.safetensors").items():
+        if value.dim() != 2 or value.shape[0] < 2:
+            tensors[name] = value.float().contiguous()
+            continue
+        scale = value.abs().amax(dim=1).clamp_min(1e-12) / 127
+        tensors[name] = torch.round(value / scale[:, None]).clamp(-127, 127).to(torch.int8)
+        tensors[name + ".scale"] = scale.float()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "model.safetensors").write_bytes(save(tensors))
+
+    config = json.loads((arguments.checkpoint / "config.json").read_text())
+    keep = [
+        "architectures", "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+        "hidden_act", "layer_norm_eps", "max_position_embeddings", "type_vocab_size", "vocab_size", "pad_token_id",
+    ]
+    small = {key: config[key] for key in keep}
+    small["id2label"], small["label2id"] = {"0": "relevance"}, {"relevance": 0}
+    (arguments.out / "config.json").write_text(json.dumps(small, indent=2) + "\n")
+    shutil.copyfile(arguments.base / "tokenizer.json", arguments.out / "tokenizer.json")
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        data = (arguments.out / name).read_bytes()
+        print(f'    {{ path = "{name}", size = {len(data)}, sha256 = "{hashlib.sha256(data).hexdigest()}" }},')
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""Trains the reranker: all-MiniLM-L6-v2's encoder as a cross-encoder with one output.
+
+Every step takes a few queries, each with a right passage and several wrong ones that the retriever
+ranks high. The loss is the cross-entropy of the right one within its list, plus the divergence from
+the retriever's own softmax over the list, which keeps what the retriever knows where the judged
+data say little. The weights that are kept are a running average. Validation reranks the retriever's own lists.
+"""
+
+import argparse
+import collections
+import gzip
+import json
+import math
+import pathlib
+import random
+import time
+
+import torch
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+# How often a step's queries come from each set.
+MIXTURE = {"web": 0.36, "squad": 0.12, "covid": 0.11, "pubmed": 0.07, "scifact": 0.08, "sentence": 0.06, "arxiv": 0.20}
+# The retriever's cosine divided by this is its logit, as in its own training.
+RETRIEVER_TEMPERATURE = 0.05
+
+
+def read(path):
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+class Lists:
+    """Draws training lists."""
+
+    def __init__(self, folder, negatives, rng):
+        self.texts = read(folder / "texts.jsonl.gz")
+        self.negatives, self.rng = negatives, rng
+        self.sets = collections.defaultdict(list)
+        for entry in read(folder / "train.jsonl.gz"):
+            self.sets[entry["set"]].append(entry)
+        self.order = {name: [] for name in self.sets}
+        self.names = [name for name in MIXTURE if name in self.sets]
+        self.weights = [MIXTURE[name] for name in self.names]
+
+    def passage(self, number):
+        title, text = self.texts[number]
+        # With and without titles: indexes come in both kinds.
+        return f"{title} {text}" if title and self.rng.random() < 0.5 else text
+
+    def next_of(self, name):
+        if not self.order[name]:
+            self.order[name] = list(range(len(self.sets[name])))
+            self.rng.shuffle(self.order[name])
+        return self.sets[name][self.order[name].pop()]
+
+    def draw(self):
+        """A query, its passages with the right one first, and the retriever's scores of them."""
+        rng = self.rng
+        entry = self.next_of(rng.choices(self.names, self.weights)[0])
+        right = rng.randrange(len(entry["positives"]))
+        chosen = [(entry["positives"][right], entry["positive_scores"][right])]
+        ranked = list(zip(entry["candidates"], entry["scores"]))
+        head, tail = ranked[:10], ranked[10:]
+        n_head = min(len(head), math.ceil(self.negatives * 0.6))
+        n_tail = min(len(tail), self.negatives - n_head - 1)
+        chosen += rng.sample(head, n_head) + rng.sample(tail, n_tail)
+        while len(chosen) <= self.negatives:
+            # An easy one: what another query of the set is about.
+            other = rng.choice(rng.choice(self.sets[entry["set"]])["candidates"] or entry["positives"])
+            if other not in entry["positives"]:
+                chosen.append((other, min(score for _, score in ranked[-1:] or chosen) - 0.1))
+        query = entry["query"]
+        if rng.random() < 0.3:
+            query = query.rstrip("?. ")
+        return query, [self.passage(number) for number, _ in chosen], [score for _, score in chosen]
+
+
+class Scorer:
+    """Pairs to logits, in pieces of like length."""
+
+    def __init__(self, model, tokenizer, device, max_tokens, piece):
+        self.model, self.tokenizer, self.device = model, tokenizer, device
+        self.max_tokens, self.piece = max_tokens, piece
+
+    def __call__(self, pairs):
+        encoded = self.tokenizer(
+            [q for q, _ in pairs], [p for _, p in pairs], truncation="only_second", max_length=self.max_tokens
+        )
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        order = sorted(range(len(pairs)), key=lambda i: lengths[i])
+        logits = [None] * len(pairs)
+        while order:
+            piece, order = order[-self.piece :], order[: -self.piece]
+            # Few different shapes: a CPU's kernels are made anew for each.
+            batch = self.tokenizer.pad(
+                {key: [encoded[key][i] for i in piece] for key in ("input_ids", "token_type_ids", "attention_mask")},
+                pad_to_multiple_of=16,
+                return_tensors="pt",
+            ).to(self.device)
+            with torch.autocast(self.device, dtype=torch.bfloat16):
+                out = self.model(**batch).logits[:, 0].float()
+            for i, logit in zip(piece, out):
+                logits[i] = logit
+        return torch.stack(logits)
+
+
+def ndcg(ranked, right, k=10):
+    gain = sum(1 / math.log2(i + 2) for i, number in enumerate(ranked[:k]) if number in right)
+    return gain / sum(1 / math.log2(i + 2) for i in range(min(k, len(right))))
+
+
+def standardised(values):
+    mean = sum(values) / len(values)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / len(values))
+    return [(v - mean) / deviation if deviation > 0 else 0.0 for v in values]
+
+
+@torch.inference_mode()
+def validate(scorer, texts, entries, depth, weights):
+    """Per set and retriever's weight, the mean nDCG@10 over the retriever's first `depth` passages."""
+    scorer.model.eval()
+    sums = collections.defaultdict(lambda: collections.defaultdict(float))
+    for entry in entries:
+        candidates = entry["candidates"][:depth]
+        pairs = [(entry["query"], " ".join(t for t in texts[c] if t)) for c in candidates]
+        ours = standardised(scorer(pairs).tolist())
+        theirs = standardised(entry["scores"][:depth])
+        right = set(entry["positives"])
+        for weight in weights:
+            mixed = [weight * t + (1 - weight) * o for t, o in zip(theirs, ours)]
+            ranked = [c for _, c in sorted(zip(mixed, candidates), key=lambda x: -x[0])]
+            sums[entry["set"]][weight] += ndcg(ranked, right)
+        sums[entry["set"]]["n"] += 1
+    scorer.model.train()
+    table = {name: {w: s[w] / s["n"] for w in weights} for name, s in sums.items()}
+    table["mean"] = {w: sum(t[w] for t in table.values()) / len(table) for w in weights}
+    return table
+
+
+def show(table):
+    for name, row in table.items():
+        print("   ", f"{name:9}", "  ".join(f"{w}: {v:.4f}" for w, v in row.items()), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--lists", type=pathlib.Path, required=True, help="what prepare.py wrote")
+    parser.add_argument("--model", required=True, help="the folder of all-MiniLM-L6-v2")
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--minutes", type=float, default=25, help="training time; the schedule follows it")
+    parser.add_argument("--queries", type=int, default=8, help="queries a step")
+    parser.add_argument("--negatives", type=int, default=5, help="wrong passages a query")
+    parser.add_argument("--max-tokens", type=int, default=176)
+    parser.add_argument("--piece", type=int, default=16, help="pairs in one forward pass")
+    parser.add_argument("--dropout", type=float, default=0.0, help="0.1 costs a third of a CPU's speed")
+    parser.add_argument("--learning-rate", type=float, default=7e-5)
+    parser.add_argument("--retriever-loss", type=float, default=0.4, help="weight of the divergence from the retriever")
+    parser.add_argument("--average", type=float, default=0.997, help="decay of the running average of the weights")
+    parser.add_argument("--validate-every", type=float, default=15, help="minutes")
+    parser.add_argument("--validate-queries", type=int, default=30, help="a set, while training")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    torch.manual_seed(arguments.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    lists = Lists(arguments.lists, arguments.negatives, rng)
+    valid = read(arguments.lists / "valid.jsonl.gz")
+    rng.shuffle(valid)
+    seen, sample = collections.Counter(), []
+    for entry in valid:
+        seen[entry["set"]] += 1
+        if seen[entry["set"]] <= arguments.validate_queries:
+            sample.append(entry)
+
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    # Attention written out is the faster one for short texts on a CPU.
+    attention = "sdpa" if device == "cuda" else "eager"
+    model = BertForSequenceClassification.from_pretrained(
+        arguments.model, num_labels=1, dtype=torch.float32, attn_implementation=attention
+    ).to(device)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = arguments.dropout
+    # Words that the judged data never show keep their place beside those that they do.
+    model.bert.embeddings.word_embeddings.weight.requires_grad = False
+    scorer = Scorer(model, tokenizer, device, arguments.max_tokens, arguments.piece)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    average = [p.detach().clone() for p in trained]
+    decayed = [p for p in trained if p.dim() > 1]
+    others = [p for p in trained if p.dim() == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}],
+        lr=arguments.learning_rate,
+        fused=device == "cuda",
+    )
+
+    def with_average(action):
+        kept = [p.detach().clone() for p in trained]
+        with torch.no_grad():
+            for p, a in zip(trained, average):
+                p.copy_(a)
+        outcome = action()
+        with torch.no_grad():
+            for p, k in zip(trained, kept):
+                p.copy_(k)
+        return outcome
+
+    retriever = validate_retriever(sample)
+    print("retriever:", "  ".join(f"{name} {value:.4f}" for name, value in retriever.items()), flush=True)
+    model.train()
+    started, spent, step, pairs_seen = time.monotonic(), 0.0, 0, 0
+    recent, validated = collections.deque(maxlen=50), 0.0
+    budget = arguments.minutes * 60
+    while spent < budget:
+        began = time.monotonic()
+        progress = spent / budget
+        rate = arguments.learning_rate * min(1.0, progress / 0.06, (1.0 - progress) / 0.94 + 0.02)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        drawn = [lists.draw() for _ in range(arguments.queries)]
+        logits = scorer([(query, passage) for query, passages, _ in drawn for passage in passages])
+        logits = logits.view(arguments.queries, arguments.negatives + 1)
+        scores = torch.tensor([s for _, _, s in drawn], device=device)
+        log_p = torch.log_softmax(logits, dim=1)
+        theirs = torch.softmax(scores / RETRIEVER_TEMPERATURE, dim=1)
+        divergence = (theirs * (theirs.clamp_min(1e-9).log() - log_p)).sum(1).mean()
+        loss = -log_p[:, 0].mean() + arguments.retriever_loss * divergence
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        step += 1
+        decay = min(arguments.average, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for p, a in zip(trained, average):
+                a.lerp_(p, 1 - decay)
+        pairs_seen += logits.numel()
+        recent.append((loss.item(), (logits.argmax(1) == 0).float().mean().item()))
+        spent += time.monotonic() - began
+        if step % 50 == 0:
+            mean = [sum(x) / len(recent) for x in zip(*recent)]
+            print(
+                f"step {step}, {spent / 60:.1f} min, {pairs_seen / spent:.1f} pairs/s: loss {mean[0]:.4f}, "
+                f"right first {mean[1]:.3f}",
+                flush=True,
+            )
+        if spent - validated >= arguments.validate_every * 60 and spent < budget:
+            validated = spent
+            show(with_average(lambda: validate(scorer, lists.texts, sample, 30, [0.0, 0.5])))
+            with_average(lambda: save(model, tokenizer, arguments.out))
+
+    with torch.no_grad():
+        for p, a in zip(trained, average):
+            p.copy_(a)
+    save(model, tokenizer, arguments.out)
+    print(f"{step} steps, {pairs_seen} pairs, {time.monotonic() - started:.0f} s in all", flush=True)
+    show(validate(scorer, lists.texts, sample, 50, [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0]))
+
+
+def validate_retriever(entries):
+    sums, n = collections.Counter(), collections.Counter()
+    for entry in entries:
+        sums[entry["set"]] += ndcg(entry["candidates"], set(entry["positives"]))
+        n[entry["set"]] += 1
+    return {name: sums[name] / n[name] for name in sums}
+
+
+def save(model, tokenizer, folder):
+    model.config.architectures = ["BertForSequenceClassification"]
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()

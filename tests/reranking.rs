@@ -1,0 +1,203 @@
+//! Reranking from the command line: which reranker, in what order, and what it is worth.
+
+use crate::cli::{ids, indexed, search};
+use crate::support::cli::{Workplace, finish, small_reranker};
+use serde_json::Value;
+
+#[test]
+fn search_without_a_reranker_says_so_and_refuses_an_explicit_depth() {
+    let place = indexed(20);
+    let note = "showing the retrieval order: no reranker is present";
+    let run = place.run(&["search", "idx", "river"]).ok();
+    assert_eq!(run.stderr.matches(note).count(), 1);
+    assert!(run.stderr.contains("warpseek models pull ms-marco-MiniLM-L6-v2"), "{}", run.stderr);
+    for quiet in [&["--no-rerank"][..], &["--reranker", "none"], &["--quiet"]] {
+        let mut args = vec!["search", "idx", "river"];
+        args.extend(quiet);
+        assert!(!place.run(&args).ok().stderr.contains(note), "{quiet:?}");
+    }
+    place
+        .run(&["search", "idx", "river", "--rerank-depth", "10"])
+        .fails(3, &["reranker", "none is present locally", "models pull"]);
+}
+
+#[test]
+fn search_with_a_reranker_orders_by_its_logit_and_keeps_both_ranks() {
+    let place = indexed(80);
+    let reranker = small_reranker();
+    let more = ["-k", "80", "--reranker", reranker.as_str(), "--rerank-depth", "30"];
+    let reranked = search(&place, "storm bread clock", &more);
+    let plain = ids(&search(&place, "storm bread clock", &["-k", "80", "--no-rerank"]));
+    let hits = reranked["hits"].as_array().unwrap();
+    assert_eq!(hits.len(), 80);
+    let logits: Vec<f64> = hits[..30].iter().map(|h| h["rerank_logit"].as_f64().unwrap()).collect();
+    assert!(logits.windows(2).all(|w| w[0] >= w[1]));
+    for hit in &hits[..30] {
+        let logit = hit["rerank_logit"].as_f64().unwrap();
+        let score = hit["rerank_score"].as_f64().unwrap();
+        assert!((score - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-6);
+        assert_eq!(hit["rerank_score"], hit["final_score"]);
+        let [start, end] = [0, 1].map(|i| hit["window"][i].as_u64().unwrap() as usize);
+        assert_eq!((start, end), (0, hit["text"].as_str().unwrap().len()));
+    }
+    // What lies deeper keeps its place, and the retrieval order is that of a plain search.
+    for (i, hit) in hits.iter().enumerate() {
+        let retrieved = hit["retrieved_rank"].as_u64().unwrap() as usize;
+        assert_eq!(hit["id"], plain[retrieved - 1]);
+        assert!(i < 30 || (retrieved == i + 1 && hit.get("rerank_logit").is_none()));
+    }
+    assert_ne!(ids(&reranked), plain);
+}
+
+#[test]
+fn search_with_a_retriever_weight_blends_standard_scores() {
+    let place = indexed(40);
+    let reranker = small_reranker();
+    let with = |weight: &str| {
+        let more = ["--reranker", &reranker, "--rerank-depth", "20", "--retriever-weight", weight];
+        search(&place, "the quick river", &[&["-k", "20"][..], &more].concat())
+    };
+    let value = |hit: &Value, key: &str| hit[key].as_f64().unwrap();
+    let hits = |result: &Value| result["hits"].as_array().unwrap().clone();
+    let blended = hits(&with("0.25"));
+    let z = |key: &str| -> Vec<f64> {
+        let values: Vec<f64> = blended.iter().map(|h| value(h, key)).collect();
+        let mean = values.iter().sum::<f64>() / 20.0;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 20.0;
+        values.iter().map(|v| (v - mean) / variance.sqrt()).collect()
+    };
+    for ((hit, score), logit) in blended.iter().zip(z("score")).zip(z("rerank_logit")) {
+        let expected = 0.25 * score + 0.75 * logit;
+        assert!((value(hit, "final_score") - expected).abs() < 1e-3, "{hit}");
+    }
+    assert!(blended.is_sorted_by(|a, b| value(a, "final_score") >= value(b, "final_score")));
+    let order = |key: &str, weight: &str| {
+        assert!(
+            hits(&with(weight)).is_sorted_by(|a, b| value(a, key) >= value(b, key)),
+            "{weight}"
+        );
+    };
+    order("rerank_logit", "0");
+    order("score", "1");
+}
+
+/// The reranker that ships with the program, far from the source tree.
+#[cfg(feature = "builtin-reranker")]
+#[test]
+fn search_in_an_empty_folder_reranks_with_the_reranker_that_is_built_in() {
+    let place = indexed(20);
+    let run = |args: &[&str]| finish(place.command(args).env("WARPSEEK_BUILTIN_MODELS", "1")).ok();
+    let result = run(&["search", "idx", "river", "--json"]).json();
+    assert_eq!(result["reranker"], "warpseek-rerank-mini");
+    assert!(result["hits"][0]["rerank_logit"].is_f64());
+    assert!(run(&["compare", "idx", "river"]).stdout.contains("reranked #1 was retrieved #"));
+    let query = "how do whales breathe?";
+    let passages = [
+        "The stock market closed lower on Friday after a week of heavy trading.",
+        "Whales are mammals: they come to the surface to breathe air through a blowhole.",
+        "A compiler turns source code into machine code.",
+    ];
+    let ranked = run(&[&["rerank", query][..], &passages, &["--json"]].concat()).json();
+    assert_eq!(ranked["results"][0]["index"], 1, "{ranked}");
+    assert!(run(&["models", "list"]).stdout.contains("built in"));
+    let verified = run(&["models", "verify", "warpseek-rerank-mini"]).stdout;
+    assert!(verified.starts_with("ok") && verified.contains("builtin:"), "{verified}");
+    let reference = finish(
+        place
+            .command(&[&["rerank", query][..], &passages, &["--json"]].concat())
+            .env("WARPSEEK_BUILTIN_MODELS", "1")
+            .env("WARPSEEK_ENCODER", "reference"),
+    )
+    .ok()
+    .json();
+    for (ours, theirs) in
+        ranked["results"].as_array().unwrap().iter().zip(reference["results"].as_array().unwrap())
+    {
+        let logit = |hit: &Value| hit["rerank_logit"].as_f64().unwrap();
+        assert!((logit(ours) - logit(theirs)).abs() < 1e-3, "{ours} {theirs}");
+    }
+}
+
+#[test]
+fn eval_of_a_given_ranking_reranks_that_one() {
+    let place = indexed(30);
+    place.file("q.tsv", "q1\triver\nq2\tlamp\n");
+    place.file("qrels.txt", "q1 0 d3 1\nq2 0 d4 1\n");
+    place.file("given.tsv", "q1\td9\t1\nq1\td3\t2\nq1\tstranger\t3\nq2\td4\t1\n");
+    let reranker = small_reranker();
+    let args = ["eval", "idx", "--queries", "q.tsv", "--qrels", "qrels.txt", "--json"];
+    let more = ["--candidates", "given.tsv", "--measures", "mrr@10", "--reranker", &reranker];
+    let run = place.run(&[&args[..], &more].concat()).ok();
+    assert!(run.stderr.contains("1 documents of the given ranking are not in the index"));
+    let report = run.json();
+    let systems = report["systems"].as_array().unwrap();
+    assert_eq!(systems[0]["name"], "given ranking");
+    assert_eq!(systems[0]["mean"]["mrr@10"], 0.75);
+    assert_eq!(systems[1]["name"], "cross-encoder, top 50");
+    let first = systems[1]["mean"]["mrr@10"].as_f64().unwrap();
+    assert!([0.75, 1.0].contains(&first), "{first}");
+    // A weight of the retrieval adds the reranker alone to the table.
+    let weighed = [&args[..], &more, &["--retriever-weight", "1"]].concat();
+    let report = place.run(&weighed).ok().json();
+    let names: Vec<&Value> =
+        report["systems"].as_array().unwrap().iter().map(|s| &s["name"]).collect();
+    assert_eq!(names, ["given ranking", "cross-encoder alone, top 50", "cross-encoder, top 50"]);
+    assert_eq!(report["systems"][1]["mean"]["mrr@10"], first);
+    let clash = [&args[..], &more, &["--hybrid"]].concat();
+    place.run(&clash).fails(2, &["--candidates", "--hybrid"]);
+}
+
+#[test]
+fn compare_over_judged_queries_shows_what_each_depth_is_worth() {
+    let place = indexed(60);
+    place.file("q.tsv", "q1\triver\nq2\tlamp\n");
+    place.file("qrels.txt", "q1 0 d3 1\nq2 0 d4 1\n");
+    let reranker = small_reranker();
+    let run = place
+        .run(&[
+            "compare",
+            "idx",
+            "--queries",
+            "q.tsv",
+            "--qrels",
+            "qrels.txt",
+            "--reranker",
+            &reranker,
+        ])
+        .ok();
+    for name in ["retrieval", "cross-encoder, top 10", "cross-encoder, top 100", "randomisation p"]
+    {
+        assert!(run.stdout.contains(name), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn rerank_orders_passages_by_the_logit() {
+    let place = Workplace::new();
+    let reranker = small_reranker();
+    let run = place
+        .run(&[
+            "rerank",
+            "river",
+            "lamp garden",
+            "river train",
+            "storm",
+            "--reranker",
+            &reranker,
+            "--json",
+        ])
+        .ok()
+        .json();
+    let results = run["results"].as_array().unwrap();
+    let logits: Vec<f64> = results.iter().map(|r| r["rerank_logit"].as_f64().unwrap()).collect();
+    assert!(logits.len() == 3 && logits.windows(2).all(|w| w[0] >= w[1]));
+    let piped = place
+        .pipe(
+            &["rerank", "river", "--reranker", &reranker, "--top-n", "2"],
+            "lamp garden\nriver train\nstorm\n",
+        )
+        .ok()
+        .stdout;
+    assert_eq!(piped.lines().count(), 2);
+    place.run(&["rerank", "river", "lamp"]).fails(3, &["none is present locally"]);
+}
