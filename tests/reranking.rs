@@ -99,6 +99,15 @@ fn search_in_an_empty_folder_reranks_with_the_reranker_that_is_built_in() {
     ];
     let ranked = run(&[&["rerank", query][..], &passages, &["--json"]].concat()).json();
     assert_eq!(ranked["results"][0]["index"], 1, "{ranked}");
+    // A batch reranks only where it is told to.
+    place.file("q.jsonl", "{\"_id\": \"q1\", \"text\": \"river\"}\n");
+    let batch = |more: &[&str]| {
+        let args = ["batch", "idx", "q.jsonl", "--out", "out.jsonl", "--restart"];
+        run(&[&args[..], more].concat());
+        std::fs::read_to_string(place.path("out.jsonl")).unwrap()
+    };
+    assert!(!batch(&[]).contains("\"rerank_score\":0"));
+    assert!(batch(&["--rerank-depth", "5"]).contains("\"rerank_score\":0"));
     assert!(run(&["models", "list"]).stdout.contains("built in"));
     let verified = run(&["models", "verify", "warpseek-rerank-mini"]).stdout;
     assert!(verified.starts_with("ok") && verified.contains("builtin:"), "{verified}");

@@ -1,6 +1,6 @@
 //! `warpseek batch`.
 
-use super::context::Context;
+use super::context::{Context, OpenOptions};
 use super::search::{RerankArgs, RetrieveArgs};
 use super::term::{self, say, thousands};
 use super::{Outcome, interrupt};
@@ -11,6 +11,9 @@ use warpseek::batch::{self, BatchOptions, OutputFormat};
 use warpseek::error::{Error, Result};
 
 /// Answer the queries of a file into a file; an interrupted run continues where it stopped.
+///
+/// Reranks only where it is told to, by --rerank-depth, --reranker or --retriever-weight: it takes some
+/// hundred times as long as the search.
 #[derive(Debug, Args)]
 pub(super) struct BatchArgs {
     /// The index folder
@@ -46,8 +49,12 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Outcome> {
         return Err(Error::usage("--with-text goes with --format jsonl"));
     }
     term::check_outputs(&[&args.out], &[&args.queries], Some(&args.dir))?;
-    let searcher = context.searcher(&args.dir, &args.retrieve.open(&args.rerank))?;
-    search.rerank_depth = args.rerank.depth(args.k, &searcher, context)?;
+    let rerank = args.rerank.is_asked_for();
+    let open = OpenOptions { rerank, ..args.retrieve.open(&args.rerank) };
+    let searcher = context.searcher(&args.dir, &open)?;
+    if rerank {
+        search.rerank_depth = args.rerank.depth(args.k, &searcher, context)?;
+    }
     search.retriever_weight = args.rerank.retriever_weight;
     let options = BatchOptions { search, format, with_text: args.with_text, restart: args.restart };
     interrupt::install();

@@ -104,7 +104,7 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Outcome> {
     let (queries, judgments) = JudgedFiles { queries: &args.queries, qrels: &args.qrels }.read()?;
     let open = OpenOptions { rerank: false, ..args.retrieve.open(&args.rerank) };
     let searcher = context.searcher(&args.dir, &open)?;
-    let rerankers = rerankers(&args.rerank, context)?;
+    let rerankers = rerankers(&args.rerank, &queries, context)?;
     let reranked =
         systems(&rerankers, &[args.rerank.asked_depth(0)?], args.rerank.retriever_weight);
     let options = EvalOptions {
@@ -159,8 +159,20 @@ pub(super) fn run_depths(
 }
 
 /// The rerankers to evaluate: the one that is asked for, else every one that is present.
-fn rerankers(args: &RerankArgs, context: &Context) -> Result<Vec<(String, Reranker)>> {
+fn rerankers(
+    args: &RerankArgs,
+    queries: &[Query],
+    context: &Context,
+) -> Result<Vec<(String, Reranker)>> {
     if args.no_rerank {
+        return Ok(Vec::new());
+    }
+    if let Some(query) = queries.iter().find(|q| q.text.trim().is_empty()) {
+        if args.is_asked_for() {
+            let reason = "reranking needs the query's text beside its vector";
+            return Err(Error::input(query.place.clone(), reason));
+        }
+        context.note("measuring the retrieval alone: some queries have no text to rerank by");
         return Ok(Vec::new());
     }
     let found = match &args.reranker {

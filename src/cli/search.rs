@@ -127,6 +127,12 @@ impl RerankArgs {
         Ok(None)
     }
 
+    /// Whether an option says that and how to rerank.
+    pub(super) fn is_asked_for(&self) -> bool {
+        let any = self.rerank_depth.is_some() || self.retriever_weight.is_some();
+        (any || self.reranker.is_some()) && !self.no_rerank
+    }
+
     /// The rerank depth that was asked for, or fits `k`.
     pub(super) fn asked_depth(&self, k: usize) -> Result<usize> {
         match self.rerank_depth {
