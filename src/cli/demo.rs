@@ -169,8 +169,8 @@ fn evaluate_all(searcher: &Searcher) -> Result<Vec<(String, Vec<f64>)>> {
             .reranker
             .iter()
             .filter(|_| !hybrid)
-            .map(|(name, reranker)| RerankedSystem {
-                name: format!("reranked by {name}"),
+            .map(|(_, reranker)| RerankedSystem {
+                name: "reranked".to_owned(),
                 reranker,
                 depth: DEFAULT_RERANK_DEPTH,
                 retriever_weight: reranker.retriever_weight(),
