@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use warpseek::error::{Error, Result};
 use warpseek::queries::QueryReader;
+use warpseek::search::no_reranker;
 use warpseek::store::passage;
 
 /// Score passages against a query with a cross-encoder; best first.
@@ -66,13 +67,7 @@ pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Outcome> {
         return Err(Error::usage("there is nothing to rerank: give passages, and --top-n above 0"));
     }
     let reranker = context.reranker(args.reranker.as_deref())?;
-    let (name, reranker) = reranker.ok_or_else(|| Error::ModelUnavailable {
-        model: "reranker".to_owned(),
-        reason:
-            "none is present locally; `warpseek models pull ms-marco-MiniLM-L6-v2` fetches one, or \
-                 name a folder with --reranker"
-                .to_owned(),
-    })?;
+    let (name, reranker) = reranker.ok_or_else(no_reranker)?;
     let texts: Vec<&str> = passages.iter().map(|p| p.1.as_str()).collect();
     let scores = reranker.score(&query, &texts)?;
     if scores.query_tokens_lost > 0 {

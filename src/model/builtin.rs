@@ -13,6 +13,7 @@ const SCHEME: &str = "builtin:";
 /// A model's name and its files with their contents.
 type BuiltinModel = (&'static str, &'static [(&'static str, &'static [u8])]);
 
+#[cfg(feature = "builtin-reranker")]
 macro_rules! builtin {
     ($name:literal, $($file:literal),+) => {
         ($name, &[$(($file, include_bytes!(concat!("../../models/", $name, "/", $file)))),+])

@@ -61,7 +61,7 @@ impl Searcher {
     ) -> Result<()> {
         let mut rankings = [std::mem::take(candidates)];
         let outcome = timed(took, || {
-            self.rerank(reranker, &[query], &mut rankings, depth, &mut [Vec::new()])
+            self.score_rankings(reranker, &[query], &mut rankings, depth, &mut [Vec::new()])
         });
         let [ranking] = rankings;
         *candidates = ranking;
@@ -69,7 +69,7 @@ impl Searcher {
     }
 
     /// Scores the first `depth` candidates of every query.
-    pub(super) fn rerank(
+    pub(super) fn score_rankings(
         &self,
         reranker: &Reranker,
         queries: &[QueryInput<'_>],

@@ -60,7 +60,7 @@ impl Searcher {
             timed(&mut timings.rerank, || {
                 let (_, reranker) = self.require_reranker()?;
                 let weight = options.retriever_weight.unwrap_or(reranker.retriever_weight());
-                self.rerank(reranker, queries, &mut rankings, depth, &mut warnings)?;
+                self.score_rankings(reranker, queries, &mut rankings, depth, &mut warnings)?;
                 rankings.iter_mut().for_each(|ranking| order_reranked(ranking, weight));
                 Ok(())
             })?;

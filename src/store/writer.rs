@@ -58,20 +58,7 @@ impl IndexWriter {
         if create::look(dir)? != Found::Index {
             let lock = create::lock_new(dir)?;
             match create::look(dir)? {
-                Found::Nothing => {
-                    let (documents, state, vectors) = create::create(dir, manifest)?;
-                    return Ok(Self {
-                        dir: dir.to_path_buf(),
-                        manifest: manifest.clone(),
-                        documents,
-                        state,
-                        vectors,
-                        next_seq: 1,
-                        pending: Pending::default(),
-                        failed: false,
-                        _lock: lock,
-                    });
-                }
+                Found::Nothing => return Self::create(dir, manifest, lock),
                 Found::LostManifest => create::restore_manifest(dir)?,
                 Found::Index => {}
             }
@@ -94,9 +81,14 @@ impl IndexWriter {
     fn remake(self, manifest: &IndexManifest) -> Result<Self> {
         let Self { dir, documents, vectors, _lock: lock, .. } = self;
         drop((documents, vectors));
-        let (documents, state, vectors) = create::create(&dir, manifest)?;
+        Self::create(&dir, manifest, lock)
+    }
+
+    /// A new index in a folder that holds none.
+    fn create(dir: &Path, manifest: &IndexManifest, lock: WriteLock) -> Result<Self> {
+        let (documents, state, vectors) = create::create(dir, manifest)?;
         Ok(Self {
-            dir,
+            dir: dir.to_path_buf(),
             manifest: manifest.clone(),
             documents,
             state,
