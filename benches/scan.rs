@@ -1,10 +1,11 @@
 //! The exact scan: batches of queries against 41,584 rows of 384 dimensions, k = 25, by every tier
-//! that this CPU has, with and without a filter that passes a tenth of the rows.
+//! that this CPU has, over half-precision rows and over the prefilter, with and without filters.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
 use warpseek::scan::{QueryBatch, Scanner, Tier};
 use warpseek::store::matrix::{MatrixView, RowMask};
+use warpseek::store::prefilter::Prefilter;
 
 const ROWS: usize = 41_584;
 const DIM: usize = 384;
@@ -28,24 +29,29 @@ fn unit_vectors(n: usize, seed: u64) -> Vec<f32> {
 fn scan(c: &mut Criterion) {
     let rows: Vec<f16> = unit_vectors(ROWS, 1).into_iter().map(f16::from_f32).collect();
     let Some(matrix) = MatrixView::new(&rows, DIM, 1.001) else { return };
-    let mut tenth = RowMask::empty(ROWS);
-    (0..ROWS).step_by(10).for_each(|row| tenth.insert(row));
+    let prefilter = Prefilter::of(&rows, DIM);
+    let ways = [("half", matrix), ("int8", matrix.with_prefilter(prefilter.view(DIM)))];
+    let filters = [1, 10, 50].map(|percent| {
+        let mut mask = RowMask::empty(ROWS);
+        (0..ROWS).filter(|row| row * 61 % 100 < percent).for_each(|row| mask.insert(row));
+        (percent, mask)
+    });
     for tier in Tier::ALL.into_iter().filter(|t| t.is_available()) {
-        let mut group = c.benchmark_group(format!("scan/{}", tier.name()));
-        group.sample_size(10);
-        for n_queries in [1, 32, 256, 1024] {
-            let Ok(queries) = QueryBatch::new(&unit_vectors(n_queries, 2), DIM) else { return };
-            group.throughput(Throughput::Elements(n_queries as u64));
-            group.bench_function(format!("B={n_queries}"), |b| {
-                b.iter(|| Scanner::Cpu(tier).top_k(&matrix, &queries, 25, None));
-            });
-            if n_queries == 32 {
-                group.bench_function("B=32, a tenth of the rows", |b| {
-                    b.iter(|| Scanner::Cpu(tier).top_k(&matrix, &queries, 25, Some(&tenth)));
-                });
+        for (way, matrix) in &ways {
+            let mut group = c.benchmark_group(format!("scan/{}/{way}", tier.name()));
+            group.sample_size(10);
+            for n_queries in [1, 32, 256, 1024] {
+                let Ok(queries) = QueryBatch::new(&unit_vectors(n_queries, 2), DIM) else { return };
+                group.throughput(Throughput::Elements(n_queries as u64));
+                let run = |mask| Scanner::Cpu(tier).top_k(matrix, &queries, 25, mask);
+                group.bench_function(format!("B={n_queries}"), |b| b.iter(|| run(None)));
+                for (percent, mask) in filters.iter().filter(|_| n_queries == 32) {
+                    let name = format!("B=32, {percent} % of the rows");
+                    group.bench_function(name, |b| b.iter(|| run(Some(mask))));
+                }
             }
+            group.finish();
         }
-        group.finish();
     }
 }
 

@@ -146,7 +146,7 @@ fn compaction_killed_at_any_instant_leaves_a_sound_index() {
     let files = std::fs::read_dir(place.path("idx")).unwrap();
     let matrices =
         files.filter(|f| f.as_ref().unwrap().file_name().to_string_lossy().starts_with("vectors-"));
-    assert_eq!(matrices.count(), 1);
+    assert_eq!(matrices.count(), 3);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use warpseek::scan::order::{ScoredRow, naive_top_k};
 use warpseek::scan::{QueryBatch, Scanner, Tier};
 use warpseek::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
+use warpseek::store::prefilter::Prefilter;
 
 /// A small deterministic generator (SplitMix64), so that a failing case can be replayed.
 struct Random(u64);
@@ -66,19 +67,26 @@ fn assert_same(got: &[Vec<ScoredRow>], expected: &[Vec<ScoredRow>], what: &str) 
     }
 }
 
-/// All tiers, in pools of one and of five threads, twice, against the oracle.
+/// All tiers, with the prefilter and without, in pools of one and of five threads, twice, against the
+/// oracle.
 fn check(corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>, what: &str) {
     let view = corpus.view();
     let expected: Vec<_> =
         queries.chunks_exact(corpus.dim).map(|q| naive_top_k(&view, q, k, mask)).collect();
     let batch = QueryBatch::new(queries, corpus.dim).unwrap();
+    let prefilter = Prefilter::of(&corpus.values, corpus.dim);
+    let filtered = view.with_prefilter(prefilter.view(corpus.dim));
+    assert!(filtered.prefilter().is_some());
     for threads in [1, 5] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for tier in tiers() {
-            for round in 0..2 {
-                let what = format!("{what}: {}, {threads} threads, round {round}", tier.name());
-                let got = pool.install(|| Scanner::Cpu(tier).top_k(&view, &batch, k, mask));
-                assert_same(&got.unwrap(), &expected, &what);
+            for (way, view) in [("half precision", &view), ("prefilter", &filtered)] {
+                for round in 0..2 {
+                    let what =
+                        format!("{what}: {}, {way}, {threads} threads, round {round}", tier.name());
+                    let got = pool.install(|| Scanner::Cpu(tier).top_k(view, &batch, k, mask));
+                    assert_same(&got.unwrap(), &expected, &what);
+                }
             }
         }
     }
@@ -94,7 +102,7 @@ fn scan_of_random_rows_matches_the_oracle_at_every_shape() {
     for (n, dim) in [(0, 8), (1, 1), (127, 33), (128, 32), (129, 384), (1000, 384), (2500, 48)] {
         let mut random = Random(n as u64);
         let corpus = Corpus::new(n, dim, |_, _| random.unit());
-        for n_queries in [1, 3, 4, 9] {
+        for n_queries in [1, 3, 8, 9, 17] {
             let queries = random_queries(n_queries, dim, 7);
             for k in [1, 10, n.max(1), n + 1] {
                 check(
@@ -113,7 +121,7 @@ fn scan_of_random_rows_matches_the_oracle_at_every_shape() {
 fn scan_of_large_batches_matches_the_oracle() {
     let mut random = Random(3);
     let corpus = Corpus::new(700, 64, |_, _| random.unit());
-    for n_queries in [63, 64, 65, 129] {
+    for n_queries in [33, 63, 64, 65, 129] {
         check(&corpus, &random_queries(n_queries, 64, 5), 7, None, &format!("{n_queries} queries"));
     }
 }
@@ -234,7 +242,7 @@ proptest! {
         dim in 1usize..70,
         levels in 1i32..6,
         k in 1usize..50,
-        n_queries in 1usize..7,
+        n_queries in 1usize..12,
         keep in 1u64..5,
         seed: u64,
     ) {
@@ -249,9 +257,13 @@ proptest! {
         let batch = QueryBatch::new(&queries, dim).unwrap();
         let expected: Vec<_> =
             queries.chunks_exact(dim).map(|q| naive_top_k(&view, q, k, Some(&mask))).collect();
+        let prefilter = Prefilter::of(&corpus.values, dim);
+        let filtered = view.with_prefilter(prefilter.view(dim));
         for tier in tiers() {
-            let got = Scanner::Cpu(tier).top_k(&view, &batch, k, Some(&mask)).unwrap();
-            assert_same(&got, &expected, tier.name());
+            for view in [&view, &filtered] {
+                let got = Scanner::Cpu(tier).top_k(view, &batch, k, Some(&mask)).unwrap();
+                assert_same(&got, &expected, tier.name());
+            }
         }
     }
 }

@@ -57,11 +57,15 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Outcome> {
         )?;
     }
     say!(
-        "  size       {} vectors, {} texts; generation {}",
+        "  size       {} vectors, {} prefilter, {} texts; generation {}",
         bytes(stats.vector_bytes),
+        bytes(stats.prefilter_bytes),
         bytes(stats.document_bytes),
         stats.generation
     )?;
+    if stats.prefilter_bytes == 0 {
+        say!("  prefilter  none; `warpseek compact` makes one, and searches get faster")?;
+    }
     say!(
         "  format     {}, created by warpseek {}",
         manifest.format_version,
@@ -128,7 +132,7 @@ pub(super) fn verify(args: VerifyArgs, context: &Context) -> Result<Outcome> {
     Err(Error::corrupt(args.dir, format!("{n} of {} checks failed", findings.len())))
 }
 
-/// Give back the space of deleted and replaced documents.
+/// Give back the space of deleted and replaced documents, and bring an older index up to date.
 #[derive(Debug, Args)]
 pub(super) struct CompactArgs {
     /// The index folder

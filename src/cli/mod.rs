@@ -21,6 +21,7 @@ use context::Context;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tracing::Level;
 use warpseek::error::{Error, Result};
 
 /// Fully local semantic search: embed, store, search exactly, rerank, compare.
@@ -131,11 +132,12 @@ fn run(command: Command, context: &Context) -> Result<Outcome> {
 }
 
 fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .with_ansi(std::io::stderr().is_terminal());
+    match tracing_subscriber::EnvFilter::try_from_default_env() {
+        Ok(filter) => log.with_env_filter(filter).init(),
+        // Warnings alone, without what only somebody who looks for an error needs.
+        Err(_) => log.with_max_level(Level::WARN).without_time().with_target(false).init(),
+    }
 }

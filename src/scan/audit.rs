@@ -16,8 +16,9 @@ pub struct Audit {
     pub difference: Option<String>,
 }
 
-/// Runs `searches` searches by every tier this CPU has and compares rows and scores, bit for bit, with
-/// an exhaustive search in float64. Queries lie near rows of the index (so that many scores are
+/// Runs `searches` searches by every tier this CPU has, over the prefilter where the matrix has one and
+/// over the half-precision rows, and compares rows and scores, bit for bit, with an exhaustive search in
+/// float64. Queries lie near rows of the index (so that many scores are
 /// close), every fourth is random; batches of 1, 5 and 33 and k of 1, 10 and 100 take turns. Stops early where `progress` answers no.
 ///
 /// # Errors
@@ -44,7 +45,9 @@ pub fn audit(
         let expected: Vec<Vec<ScoredRow>> =
             queries.iter().map(|q| naive_top_k(matrix, q, k, Some(live))).collect();
         let batch = QueryBatch::new(&queries.concat(), matrix.dim())?;
-        for tier in &tiers {
+        let ways = [*matrix, matrix.with_prefilter(None)];
+        for (tier, matrix) in tiers.iter().flat_map(|tier| ways.iter().map(move |way| (tier, way)))
+        {
             let got = Scanner::Cpu(*tier).top_k(matrix, &batch, k, Some(live))?;
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 if bits(got) != bits(expected) {

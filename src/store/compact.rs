@@ -3,15 +3,13 @@
 use super::IndexWriter;
 use super::documents::State;
 use super::extent::{Extent, RowSums, hash_chunks};
-use super::format::{REBUILD, vectors_file};
+use super::format::{REBUILD, VectorFile};
 use super::matrix::stride_of;
 use super::pending::{add_fields, add_words};
-use super::vector_file::{as_bytes, create_vectors, read_rows};
+use super::vector_file::VectorFiles;
 use crate::error::{Error, Result};
 use half::f16;
 use rusqlite::params;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 /// Rows that share a checksum.
@@ -35,9 +33,9 @@ pub struct Compaction {
 }
 
 impl IndexWriter {
-    /// Writes a new generation without dead rows and switches to it in one commit. Readers that are
-    /// open keep the old one. An interruption at any instant leaves the old or the new generation
-    /// whole. Where nothing is dead nothing is done.
+    /// Writes a new generation without dead rows, with a prefilter, and switches to it in one commit.
+    /// Readers that are open keep the old one. An interruption at any instant leaves the old or the new
+    /// generation whole. Where nothing is dead and the prefilter is there nothing is done.
     ///
     /// # Errors
     ///
@@ -47,7 +45,7 @@ impl IndexWriter {
         self.commit()?;
         let old = self.state;
         let live = self.live_rows()?;
-        if live.len() as u64 == old.n_rows {
+        if live.len() as u64 == old.n_rows && old.has_prefilter {
             return Ok(Compaction {
                 rows_before: old.n_rows,
                 rows_after: old.n_rows,
@@ -59,12 +57,14 @@ impl IndexWriter {
         let extents = match self.copy_rows(&live, generation) {
             Ok(extents) => extents,
             Err(e) => {
-                // No commit speaks of the new file yet.
-                let _ = std::fs::remove_file(self.dir.join(vectors_file(generation)));
+                // No commit speaks of the new files yet.
+                for file in VectorFile::ALL {
+                    let _ = std::fs::remove_file(self.dir.join(file.name(generation)));
+                }
                 return Err(e);
             }
         };
-        let new = State { generation, n_rows: live.len() as u64, ..old };
+        let new = State { generation, n_rows: live.len() as u64, has_prefilter: true, ..old };
         // Where this fails it is not known whether the switch took place: both files stay, and the
         // next writer removes the one that no commit speaks of.
         self.documents.transaction(|| {
@@ -100,12 +100,9 @@ impl IndexWriter {
     /// Copies live rows, checking the old extents on the way. The chunk checksums are still missing.
     fn copy_rows(&self, live: &[u64], generation: u64) -> Result<Vec<Extent>> {
         let stride = stride_of(self.manifest.dim);
-        let old_path = self.dir.join(vectors_file(self.state.generation));
-        let new_path = self.dir.join(vectors_file(generation));
-        let mut old = File::open(&old_path).map_err(Error::io("open", &old_path))?;
-        let new = create_vectors(&self.dir, self.manifest.dim, generation)?;
-        let mut out =
-            ExtentWriter { file: new, stride, extents: Vec::new(), sums: None, n_rows: 0 };
+        let old_path = self.dir.join(VectorFile::Half.name(self.state.generation));
+        let files = VectorFiles::create(&self.dir, self.manifest.dim, generation)?;
+        let mut out = ExtentWriter { files, stride, extents: Vec::new(), sums: None, n_rows: 0 };
         let mut live = live.iter().copied().peekable();
         let mut rows: Vec<f16> = Vec::new();
         for extent in Extent::read_all(&self.documents)? {
@@ -114,12 +111,13 @@ impl IndexWriter {
             let mut first = extent.first_row;
             while first < end {
                 let n = PIECE_ROWS.min(end - first);
-                read_rows(&mut old, first, n as usize, stride, &mut rows)
+                self.vectors
+                    .read_half(first, n as usize, &mut rows)
                     .map_err(Error::io("read", &old_path))?;
                 sums.add(&rows, stride);
                 while let Some(row) = live.next_if(|&row| row < first + n) {
                     let at = (row - first) as usize * stride;
-                    out.push(&rows[at..at + stride]).map_err(Error::io("write", &new_path))?;
+                    out.push(&rows[at..at + stride])?;
                 }
                 first += n;
             }
@@ -135,9 +133,7 @@ impl IndexWriter {
                 ));
             }
         }
-        let extents = out.finish().map_err(Error::io("write", &new_path))?;
-        crate::output::sync_folder_of(&new_path);
-        Ok(extents)
+        out.finish()
     }
 
     fn renumber(&self, live: &[u64], extents: Vec<Extent>) -> rusqlite::Result<()> {
@@ -180,7 +176,7 @@ impl IndexWriter {
 
 /// Writes rows behind each other and sums them up in extents.
 struct ExtentWriter {
-    file: File,
+    files: VectorFiles,
     stride: usize,
     extents: Vec<Extent>,
     /// Of the extent that is not full yet.
@@ -189,13 +185,14 @@ struct ExtentWriter {
 }
 
 impl ExtentWriter {
-    fn push(&mut self, row: &[f16]) -> std::io::Result<()> {
+    fn push(&mut self, row: &[f16]) -> Result<()> {
         let (sums, buffer) = self.sums.get_or_insert_default();
         buffer.extend_from_slice(row);
         self.n_rows += 1;
         if buffer.len() >= PIECE_ROWS as usize * self.stride {
             sums.add(buffer, self.stride);
-            self.file.write_all(as_bytes(buffer))?;
+            let first = self.n_rows - (buffer.len() / self.stride) as u64;
+            self.files.write(first, buffer)?;
             buffer.clear();
         }
         if self.n_rows.is_multiple_of(EXTENT_ROWS) {
@@ -204,10 +201,10 @@ impl ExtentWriter {
         Ok(())
     }
 
-    fn close(&mut self) -> std::io::Result<()> {
+    fn close(&mut self) -> Result<()> {
         let Some((mut sums, buffer)) = self.sums.take() else { return Ok(()) };
         sums.add(&buffer, self.stride);
-        self.file.write_all(as_bytes(&buffer))?;
+        self.files.write(self.n_rows - (buffer.len() / self.stride) as u64, &buffer)?;
         let first_row = self.extents.last().map_or(0, |e| e.first_row + e.n_rows);
         let (checksum, max_norm) = sums.finish();
         let n_rows = self.n_rows - first_row;
@@ -215,9 +212,9 @@ impl ExtentWriter {
         Ok(())
     }
 
-    fn finish(mut self) -> std::io::Result<Vec<Extent>> {
+    fn finish(mut self) -> Result<Vec<Extent>> {
         self.close()?;
-        self.file.sync_all()?;
+        self.files.sync()?;
         Ok(self.extents)
     }
 }
@@ -226,11 +223,11 @@ impl ExtentWriter {
 /// compaction left. Where a reader still maps one and the system refuses, a later writer tries again.
 pub(super) fn remove_other_generations(dir: &Path, generation: u64) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
-    let keep = vectors_file(generation);
+    let keep = VectorFile::ALL.map(|file| file.name(generation));
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with("vectors-") && name.ends_with(".f16") && *name != *keep {
+        if VectorFile::is_name(&name) && !keep.contains(&name.as_ref().to_owned()) {
             let _ = std::fs::remove_file(entry.path());
         }
     }

@@ -1,9 +1,10 @@
 //! Making a new index, and telling a folder that holds none from one that lost its manifest.
 
 use super::documents::{DOCUMENTS_FILE, Documents, State};
+use super::format::VectorFile;
 use super::lock::{LOCK_FILE, WriteLock};
 use super::manifest::{IndexManifest, MANIFEST_FILE};
-use super::vector_file::create_vectors;
+use super::vector_file::VectorFiles;
 use crate::error::{Error, Result};
 use crate::output::OutputFile;
 use std::path::Path;
@@ -68,11 +69,12 @@ pub(super) fn look(dir: &Path) -> Result<Found> {
 pub(super) fn create(
     dir: &Path,
     manifest: &IndexManifest,
-) -> Result<(Documents, State, std::fs::File)> {
+) -> Result<(Documents, State, VectorFiles)> {
     let bytes = manifest.encode();
-    let state = State { generation: 0, n_rows: 0, manifest_hash: xxh3_64(&bytes) };
+    let state =
+        State { generation: 0, n_rows: 0, manifest_hash: xxh3_64(&bytes), has_prefilter: true };
     let documents = Documents::create(dir, state, &bytes)?;
-    let vectors = create_vectors(dir, manifest.dim, state.generation)?;
+    let vectors = VectorFiles::create(dir, manifest.dim, state.generation)?;
     write_manifest(dir, &bytes)?;
     Ok((documents, state, vectors))
 }
@@ -107,6 +109,6 @@ fn is_index_file(name: &str) -> bool {
         || name
             .strip_prefix(DOCUMENTS_FILE)
             .is_some_and(|s| matches!(s, "-wal" | "-shm" | "-journal"))
-        || (name.starts_with("vectors-") && name.ends_with(".f16"))
+        || VectorFile::is_name(name)
         || (name.starts_with('.') && name.ends_with(".partial"))
 }

@@ -1,6 +1,6 @@
 //! The document database: SQLite with the texts, metadata, lexical index, and the committed state.
 
-use super::format::{FORMAT_VERSION, REBUILD, newer_version};
+use super::format::{FORMAT_VERSION, PREFILTER_VERSION, REBUILD, newer_version};
 use crate::error::{Error, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) n_rows: u64,
     /// XXH3-64 of `manifest.json`.
     pub(super) manifest_hash: u64,
+    /// Whether the generation has a prefilter: the database is of a version that has.
+    pub(super) has_prefilter: bool,
 }
 
 impl Documents {
@@ -45,11 +47,7 @@ impl Documents {
         let path = dir.join(DOCUMENTS_FILE);
         let this = Self { conn: Connection::open(&path).map_err(failure(&path))?, path };
         this.configure_writer()?;
-        let sql = format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION};
-             BEGIN; {} COMMIT;",
-            SCHEMA
-        );
+        let sql = format!("PRAGMA application_id = {APPLICATION_ID}; BEGIN; {} COMMIT;", SCHEMA);
         this.conn.execute_batch(&sql).map_err(failure(&this.path))?;
         this.conn
             .execute("INSERT INTO manifest (json) VALUES (?1)", [manifest])
@@ -243,6 +241,7 @@ impl Documents {
             generation: value("generation")?,
             n_rows: value("n_rows")?,
             manifest_hash: value("manifest_hash")?,
+            has_prefilter: self.pragma("user_version")? >= i64::from(PREFILTER_VERSION),
         })
     }
 
@@ -257,7 +256,9 @@ impl Documents {
                 .and_then(|mut s| s.execute(params![name, value.cast_signed()]))
                 .map_err(self.failure())?;
         }
-        Ok(())
+        // Part of the transaction, as everything else in the database.
+        let version = if state.has_prefilter { FORMAT_VERSION } else { PREFILTER_VERSION - 1 };
+        self.conn.pragma_update(None, "user_version", version).map_err(self.failure())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The matrix of stored vectors, and the set of rows that a scan may return.
 
+use super::prefilter::{PrefilterView, prefilter_stride};
 use half::f16;
 
 /// Values a row occupies are padded with zeros to a multiple of this.
@@ -21,6 +22,7 @@ pub struct MatrixView<'a> {
     n_rows: usize,
     dim: usize,
     max_norm: f32,
+    prefilter: Option<PrefilterView<'a>>,
 }
 
 impl<'a> MatrixView<'a> {
@@ -35,7 +37,22 @@ impl<'a> MatrixView<'a> {
             return None;
         }
         let n_rows = values.len() / stride;
-        (n_rows as u64 <= MAX_ROWS).then_some(Self { values, n_rows, dim, max_norm })
+        let prefilter = None;
+        (n_rows as u64 <= MAX_ROWS).then_some(Self { values, n_rows, dim, max_norm, prefilter })
+    }
+
+    /// The same matrix with its prefilter, which must have been made of these very rows. One that
+    /// does not fit the number and length of the rows is left out.
+    pub fn with_prefilter(self, prefilter: Option<PrefilterView<'a>>) -> Self {
+        let fits = |p: &PrefilterView<'_>| {
+            p.scales().len() == self.n_rows && p.stride() == prefilter_stride(self.dim)
+        };
+        Self { prefilter: prefilter.filter(fits), ..self }
+    }
+
+    /// The rows in 8 bits, where there are such.
+    pub fn prefilter(&self) -> Option<PrefilterView<'a>> {
+        self.prefilter
     }
 
     /// The number of rows.

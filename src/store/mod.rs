@@ -17,6 +17,7 @@ mod lock;
 mod manifest;
 pub mod matrix;
 mod pending;
+pub mod prefilter;
 mod reader;
 mod snapshot;
 mod vector_file;

@@ -3,12 +3,13 @@
 use super::documents::{DOCUMENTS_FILE, Documents, State};
 use super::fields::{FieldCatalog, FieldTypes};
 use super::filter::Filter;
-use super::format::{HEADER_LEN, VALUE_LEN};
+use super::format::{HEADER_LEN, VectorFile};
 use super::manifest::IndexManifest;
-use super::matrix::{MatrixView, RowMask, stride_of};
+use super::matrix::{MatrixView, RowMask};
+use super::prefilter::PrefilterView;
 use super::snapshot::Snapshot;
+use super::vector_file::as_values;
 use crate::error::{Error, Result};
-use half::f16;
 use memmap2::Mmap;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -28,6 +29,8 @@ pub struct Index {
     documents: Mutex<Documents>,
     state: State,
     vectors: Mmap,
+    /// The prefilter's integers and scales.
+    prefilter: Option<[Mmap; 2]>,
     max_norm: f32,
     live: RowMask,
     fields: FieldCatalog,
@@ -120,8 +123,10 @@ pub struct IndexStats {
     pub rows_truncated: u64,
     /// The generation, raised by every `compact`.
     pub generation: u64,
-    /// Bytes of the vector file.
+    /// Bytes of the file of half-precision vectors.
     pub vector_bytes: u64,
+    /// Bytes of the prefilter; 0 where there is none, and `compact` would make it.
+    pub prefilter_bytes: u64,
     /// Bytes of the document database and its write-ahead log.
     pub document_bytes: u64,
 }
@@ -134,12 +139,21 @@ impl Index {
     /// [`Error::NoIndex`] where there is none, [`Error::Corrupt`] naming the damaged file and the
     /// cure.
     pub fn open(dir: &Path) -> Result<Self> {
-        let Snapshot { manifest, documents, state, vectors: file } = Snapshot::open(dir)?;
-        let len = HEADER_LEN + state.n_rows as usize * stride_of(manifest.dim) * VALUE_LEN;
-        // SAFETY: the file is at least `len` bytes long, as `open_vectors` checked; warpseek never
-        // shrinks a vector file and never rewrites committed rows.
-        let vectors = unsafe { memmap2::MmapOptions::new().len(len).map(&file) }
-            .map_err(Error::io("map", dir.join(super::format::vectors_file(state.generation))))?;
+        let Snapshot { manifest, documents, state, vectors: files } = Snapshot::open(dir)?;
+        let map = |file: &std::fs::File, kind: VectorFile| {
+            let len = HEADER_LEN + state.n_rows as usize * kind.row_len(manifest.dim);
+            // SAFETY: the file is at least `len` bytes long, as `VectorFiles::open` checked; warpseek
+            // never shrinks a vector file and never rewrites committed rows.
+            unsafe { memmap2::MmapOptions::new().len(len).map(file) }
+                .map_err(Error::io("map", dir.join(kind.name(state.generation))))
+        };
+        let vectors = map(&files.half, VectorFile::Half)?;
+        let prefilter = match &files.prefilter {
+            Some([values, scales]) => {
+                Some([map(values, VectorFile::Prefilter)?, map(scales, VectorFile::Scales)?])
+            }
+            None => None,
+        };
         let max_norm = documents
             .conn
             .query_row("SELECT coalesce(max(max_norm), 0) FROM extent", [], |r| r.get::<_, f64>(0))
@@ -152,6 +166,7 @@ impl Index {
             documents: Mutex::new(documents),
             state,
             vectors,
+            prefilter,
             max_norm,
             live,
             fields,
@@ -191,18 +206,21 @@ impl Index {
     ///
     /// [`Error::Corrupt`] where the mapped file does not hold whole rows.
     pub fn matrix(&self) -> Result<MatrixView<'_>> {
-        let bytes = &self.vectors[HEADER_LEN..];
-        // SAFETY: any two bytes are a valid half; `align_to` leaves unaligned ends out, and the check
-        // below refuses a map that has such ends (maps are page-aligned, the header is a page long).
-        let (head, values, tail) = unsafe { bytes.align_to::<f16>() };
-        if head.is_empty()
-            && tail.is_empty()
+        // Maps are page-aligned, and the header is a page long.
+        if let Some(values) = as_values(&self.vectors[HEADER_LEN..])
             && let Some(view) = MatrixView::new(values, self.manifest.dim, self.max_norm)
         {
-            return Ok(view);
+            return Ok(view.with_prefilter(self.prefilter()));
         }
-        let path = self.dir.join(super::format::vectors_file(self.state.generation));
+        let path = self.dir.join(VectorFile::Half.name(self.state.generation));
         Err(Error::corrupt(path, format!("the rows are not whole; {}", super::format::REBUILD)))
+    }
+
+    fn prefilter(&self) -> Option<PrefilterView<'_>> {
+        let [values, scales] = self.prefilter.as_ref()?;
+        let (values, scales) =
+            (as_values(&values[HEADER_LEN..])?, as_values(&scales[HEADER_LEN..])?);
+        PrefilterView::new(values, scales, self.n_rows(), self.manifest.dim)
     }
 
     /// The rows that are not deleted.
@@ -382,6 +400,10 @@ impl Index {
             rows_truncated: sums[2],
             generation: self.state.generation,
             vector_bytes: self.vectors.len() as u64,
+            prefilter_bytes: self
+                .prefilter
+                .as_ref()
+                .map_or(0, |files| files.iter().map(|file| file.len() as u64).sum()),
             document_bytes: size(documents.path())
                 + size(&self.dir.join(format!("{DOCUMENTS_FILE}-wal"))),
         })

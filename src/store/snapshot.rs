@@ -2,10 +2,9 @@
 
 use super::documents::{Documents, State};
 use super::manifest::IndexManifest;
-use super::vector_file::open_vectors;
+use super::vector_file::VectorFiles;
 use super::{check_manifest, read_manifest};
 use crate::error::{Error, Result};
-use std::fs::File;
 use std::path::Path;
 
 /// The files of one generation, as one transaction left them.
@@ -13,7 +12,7 @@ pub(super) struct Snapshot {
     pub(super) manifest: IndexManifest,
     pub(super) documents: Documents,
     pub(super) state: State,
-    pub(super) vectors: File,
+    pub(super) vectors: VectorFiles,
 }
 
 impl Snapshot {
@@ -26,7 +25,7 @@ impl Snapshot {
             let documents = Documents::open_reader(dir)?;
             let state = documents.state()?;
             check_manifest(dir, manifest_hash, state)?;
-            match open_vectors(dir, &manifest, state, false) {
+            match VectorFiles::open(dir, manifest.dim, state, false) {
                 Ok(vectors) => return Ok(Self { manifest, documents, state, vectors }),
                 // Once more, as long as there is another generation to try.
                 Err(Error::Corrupt { .. }) if tried != Some(state.generation) => {

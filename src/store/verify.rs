@@ -3,17 +3,16 @@
 use super::documents::{Documents, SCHEMA, State};
 use super::extent::{Extent, RowSums, hash_chunks};
 use super::fields::FieldCatalog;
-use super::format::{REBUILD, vectors_file};
+use super::format::{REBUILD, VectorFile};
 use super::hash::hash_parts;
 use super::matrix::stride_of;
 use super::pending::add_words;
 use super::reader::read_fields;
 use super::snapshot::Snapshot;
-use super::vector_file::read_rows;
+use super::vector_file::VectorFiles;
 use crate::error::{Error, Result};
 use half::f16;
 use rusqlite::Connection;
-use std::fs::File;
 use std::path::Path;
 
 /// Rows that are read at a time.
@@ -41,8 +40,8 @@ pub fn verify(dir: &Path) -> Result<Vec<Finding>> {
     let Snapshot { manifest, documents, state, vectors } = Snapshot::open(dir)?;
     let mut checks = Checks { documents, state, findings: Vec::new() };
     checks.good("manifest.json");
-    checks.good(&format!("{}, header and length", vectors_file(state.generation)));
-    checks.rows(vectors, stride_of(manifest.dim))?;
+    checks.good(&format!("{}, header and length", VectorFile::Half.name(state.generation)));
+    checks.rows(&vectors, stride_of(manifest.dim))?;
     checks.structure()?;
     checks.documents()?;
     checks.chunks()?;
@@ -74,11 +73,12 @@ impl Checks {
         }
     }
 
-    fn rows(&mut self, mut file: File, stride: usize) -> Result<()> {
-        let name = vectors_file(self.state.generation);
+    fn rows(&mut self, files: &VectorFiles, stride: usize) -> Result<()> {
+        let name = VectorFile::Half.name(self.state.generation);
         let mut rows: Vec<f16> = Vec::new();
         let mut next = 0;
         let mut damaged = false;
+        let mut prefilter_damaged = None;
         for extent in Extent::read_all(&self.documents)? {
             let end = extent.first_row.saturating_add(extent.n_rows);
             let check = format!("{name}, rows {} to {}", extent.first_row, end.saturating_sub(1));
@@ -90,10 +90,12 @@ impl Checks {
             let mut finite = true;
             while next < end {
                 let n = PIECE_ROWS.min(end - next);
-                read_rows(&mut file, next, n as usize, stride, &mut rows)
-                    .map_err(Error::io("read", &name))?;
+                files.read_half(next, n as usize, &mut rows).map_err(Error::io("read", &name))?;
                 sums.add(&rows, stride);
                 finite &= rows.iter().all(|v| v.is_finite());
+                if !files.prefilter_matches(next, &rows).map_err(Error::io("read", &name))? {
+                    prefilter_damaged.get_or_insert(next);
+                }
                 next += n;
             }
             let (checksum, max_norm) = sums.finish();
@@ -119,8 +121,30 @@ impl Checks {
             );
         } else if !damaged {
             self.good(&format!("{name}, checksums and norms of {next} rows and their chunks"));
+            self.prefilter(files, prefilter_damaged);
         }
         Ok(())
+    }
+
+    /// The prefilter, of which `damaged` is the first row of the first piece that differs from one made
+    /// anew. Nothing is said of it where the rows themselves are damaged.
+    fn prefilter(&mut self, files: &VectorFiles, damaged: Option<u64>) {
+        if !self.state.has_prefilter {
+            return;
+        }
+        let names = [VectorFile::Prefilter, VectorFile::Scales]
+            .map(|file| file.name(self.state.generation))
+            .join(" and ");
+        let check = format!("{names}, against the rows");
+        let problem = match (&files.prefilter, damaged) {
+            (Some(_), None) => return self.good(&check),
+            (Some(_), Some(row)) => {
+                format!("from row {row} on they differ from what the rows give; delete them, then")
+            }
+            (None, _) => "one of them is missing or cannot be used;".to_owned(),
+        };
+        let problem = Some(format!("{problem} `warpseek compact` makes them anew"));
+        self.findings.push(Finding { check, problem });
     }
 
     fn structure(&mut self) -> Result<()> {

@@ -2,21 +2,18 @@
 
 use super::create::{self, Found};
 use super::documents::{Documents, State};
-use super::format::{HEADER_LEN, VALUE_LEN, vectors_file};
 use super::hash::content_hash;
 use super::lock::WriteLock;
 use super::manifest::IndexManifest;
 use super::matrix::{MAX_ROWS, stride_of};
 use super::pending::{Pending, PendingDocument};
-use super::vector_file::{as_bytes, open_vectors};
+use super::vector_file::VectorFiles;
 use super::{compact, read_manifest};
 use crate::chunk::Chunk;
 use crate::error::{Error, Result};
 use crate::ingest::Document;
 use half::f16;
 use rusqlite::OptionalExtension;
-use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// An open index that can be changed. What was put in becomes visible, and durable, with
@@ -27,7 +24,7 @@ pub struct IndexWriter {
     pub(super) manifest: IndexManifest,
     pub(super) documents: Documents,
     pub(super) state: State,
-    vectors: File,
+    pub(super) vectors: VectorFiles,
     next_seq: i64,
     pending: Pending,
     /// Whether a commit failed: whether it took place is not known then.
@@ -110,9 +107,11 @@ impl IndexWriter {
         let lock = WriteLock::take(dir)?;
         let (manifest, manifest_hash) = read_manifest(dir)?;
         let documents = Documents::open_writer(dir)?;
-        let state = documents.state()?;
+        let mut state = documents.state()?;
         super::check_manifest(dir, manifest_hash, state)?;
-        let vectors = open_vectors(dir, &manifest, state, true)?;
+        let vectors = VectorFiles::open(dir, manifest.dim, state, true)?;
+        // One that cannot be extended is given up: the next rows would be missing in it.
+        state.has_prefilter = vectors.prefilter.is_some();
         // What was read may be a commit whose process died before the system wrote it to the disk.
         // Only after a commit of our own is durable may what it replaced be overwritten or removed.
         documents.transaction(|| documents.set_state(state))?;
@@ -286,13 +285,8 @@ impl IndexWriter {
         let stride = stride_of(self.manifest.dim);
         let n_new = (pending.rows.len() / stride) as u64;
         if n_new > 0 {
-            let path = self.dir.join(vectors_file(self.state.generation));
-            let at = HEADER_LEN as u64 + self.state.n_rows * (stride * VALUE_LEN) as u64;
-            self.vectors
-                .seek(SeekFrom::Start(at))
-                .and_then(|_| self.vectors.write_all(as_bytes(&pending.rows)))
-                .and_then(|()| self.vectors.sync_data())
-                .map_err(Error::io("write", path))?;
+            self.vectors.write(self.state.n_rows, &pending.rows)?;
+            self.vectors.sync()?;
         }
         let state = State { n_rows: self.state.n_rows + n_new, ..self.state };
         self.documents.transaction(|| {

@@ -60,11 +60,11 @@ fn damaged_file_is_named_with_the_cure_by_every_command() {
             "manifest.json",
             |b| {
                 let text = String::from_utf8(b.clone()).unwrap();
-                let from = "\"format_version\": 1";
+                let from = "\"format_version\": 2";
                 assert!(text.contains(from), "{text}");
                 *b = text.replace(from, "\"format_version\": 99").into_bytes();
             },
-            &["format version 99", "reads up to 1", "update warpseek"],
+            &["format version 99", "reads up to 2", "update warpseek"],
         ),
         (
             "manifest with another dimension",
@@ -136,6 +136,75 @@ fn missing_file_is_named_with_the_cure_by_every_command() {
         std::fs::rename(place.path("away"), path).unwrap();
     }
     sound(&place, 20);
+}
+
+/// Ids and scores of a search.
+fn found(place: &Workplace) -> serde_json::Value {
+    let run = place.run(&["search", "idx", "river bread", "--json"]).ok().json();
+    let hits = run["hits"].as_array().unwrap();
+    hits.iter().map(|hit| serde_json::json!([hit["id"], hit["score"]])).collect()
+}
+
+#[test]
+fn damaged_prefilter_costs_speed_alone_until_compact_makes_it_anew() {
+    let place = indexed(40);
+    let before = found(&place);
+    type Damage = fn(&Path);
+    let cases: &[(&str, &str, Damage)] = &[
+        ("missing", "i8", |path| std::fs::remove_file(path).unwrap()),
+        ("missing", "scale", |path| std::fs::remove_file(path).unwrap()),
+        ("cut off", "i8", |path| change(path, |bytes| bytes.truncate(HEADER + 100))),
+        ("header is damaged", "scale", |path| change(path, |bytes| bytes[1000] ^= 4)),
+    ];
+    for (generation, (what, extension, damage)) in cases.iter().enumerate() {
+        let name = format!("vectors-{generation}.{extension}");
+        damage(&place.path("idx").join(&name));
+        let run = place.run(&["search", "idx", "river bread"]).ok();
+        for part in [&name, *what, "warpseek compact"] {
+            assert!(run.stderr.contains(part), "{name} {what}: {}", run.stderr);
+        }
+        assert_eq!(found(&place), before, "{name} {what}");
+        let verify = place.run(&["verify", "idx"]);
+        refused(&verify, what, 5, &["1 of 11 checks failed"]);
+        assert!(verify.stdout.contains("missing or cannot be used; `warpseek compact`"));
+        place.run(&["compact", "idx"]).ok();
+        assert_eq!(found(&place), before, "{name} {what}");
+        sound(&place, 40);
+    }
+}
+
+#[test]
+fn prefilter_that_cannot_be_extended_is_given_up() {
+    let place = indexed(40);
+    let path = place.path("idx/vectors-0.scale");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    place.file("more.jsonl", records(45));
+    index(&place, "more.jsonl", &[]);
+    // Not even the old file, put back, is believed.
+    std::fs::write(&path, whole).unwrap();
+    let info = place.run(&["info", "idx"]).ok().stdout;
+    assert!(info.contains("prefilter  none; `warpseek compact`"), "{info}");
+    sound(&place, 45);
+    place.run(&["compact", "idx"]).ok();
+    let info = place.run(&["info", "idx", "--json"]).ok().json();
+    assert!(info["stats"]["prefilter_bytes"].as_u64().unwrap() > 0);
+    sound(&place, 45);
+}
+
+#[test]
+fn verify_of_a_wrong_prefilter_names_the_files_and_the_cure() {
+    let place = indexed(40);
+    for (name, at) in [("vectors-0.i8", 7 * 64 + 3), ("vectors-0.scale", 9 * 12)] {
+        let path = place.path("idx").join(name);
+        change(&path, |bytes| bytes[HEADER + at] ^= 0x11);
+        let verify = place.run(&["verify", "idx", "--sample", "3"]);
+        refused(&verify, name, 5, &["1 of 11 checks failed"]);
+        let damaged = "DAMAGED  vectors-0.i8 and vectors-0.scale, against the rows: from row 0 on";
+        assert!(verify.stdout.contains(damaged), "{}", verify.stdout);
+        change(&path, |bytes| bytes[HEADER + at] ^= 0x11);
+    }
+    sound(&place, 40);
 }
 
 #[test]
@@ -228,7 +297,7 @@ fn verify_of_a_document_with_changed_bytes_names_it() {
         let before = std::fs::read(&path).unwrap();
         change(&path, damage);
         let run = place.run(&["verify", "idx"]);
-        refused(&run, what, 5, &["of 10 checks failed"]);
+        refused(&run, what, 5, &["of 11 checks failed"]);
         let named =
             "DAMAGED  documents.db, content of 41 documents: 1 documents are damaged, 'rare'";
         assert!(run.stdout.contains(named), "{what}: {}", run.stdout);

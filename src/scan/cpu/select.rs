@@ -1,6 +1,6 @@
 //! Candidate lists and the thresholds that threads share.
 
-use crate::scan::order::{Key, ScoredRow, from_ordered_bits};
+use crate::scan::order::{Key, ScoredRow, from_ordered_bits, ordered_bits};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The best `k` keys offered so far, kept in a buffer that is cut back when it is full.
@@ -65,6 +65,114 @@ impl TopK {
     }
 }
 
+/// A row that may be among the best `k`: its canonical score lies strictly between the two bounds, or
+/// is both of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) lower: f32,
+    pub(super) upper: f32,
+    pub(super) row: u32,
+}
+
+/// The rows of one query that may be among the best `k`, of those offered so far.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    list: Vec<Candidate>,
+    k: usize,
+    /// The k-th largest lower bound: no row whose upper bound is smaller can be among the best.
+    threshold: f32,
+    /// The length at which the list is cut next.
+    full: usize,
+}
+
+impl Candidates {
+    pub(super) fn new(k: usize) -> Self {
+        Self {
+            list: Vec::new(),
+            k,
+            threshold: f32::NEG_INFINITY,
+            full: k.saturating_add(k.max(32)),
+        }
+    }
+
+    /// The number of rows that a list for `k` may hold.
+    pub(super) fn capacity(k: usize) -> usize {
+        Self::most_kept(k).saturating_add(k.max(32))
+    }
+
+    fn most_kept(k: usize) -> usize {
+        k.saturating_mul(4).saturating_add(256)
+    }
+
+    /// Takes a row in; `score` gives the canonical score of a row where bounds alone would let the
+    /// list grow without end. Returns whether the threshold rose.
+    pub(super) fn offer(&mut self, candidate: Candidate, score: impl Fn(u32) -> f32) -> bool {
+        if candidate.upper < self.threshold {
+            return false;
+        }
+        self.list.push(candidate);
+        if self.list.len() < self.full {
+            return false;
+        }
+        let before = self.threshold;
+        self.cut();
+        if self.list.len() > Self::most_kept(self.k) {
+            self.settle(score);
+            self.list.truncate(self.k);
+        }
+        self.full = self.list.len() + self.k.max(32);
+        self.threshold > before
+    }
+
+    pub(super) fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// Takes in what another list holds.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.list.extend(other.list);
+    }
+
+    /// Drops what cannot be among the best any more.
+    pub(super) fn cut(&mut self) {
+        if self.list.len() < self.k {
+            return;
+        }
+        let (_, kth, _) =
+            self.list.select_nth_unstable_by(self.k - 1, |a, b| b.lower.total_cmp(&a.lower));
+        self.threshold = self.threshold.max(kth.lower);
+        let threshold = self.threshold;
+        self.list.retain(|c| c.upper >= threshold);
+    }
+
+    /// The rows that are left.
+    pub(super) fn rows(&self) -> impl Iterator<Item = u32> {
+        self.list.iter().map(|c| c.row)
+    }
+
+    /// Scores all rows canonically and puts them in order, best first.
+    fn settle(&mut self, score: impl Fn(u32) -> f32) {
+        for candidate in &mut self.list {
+            if candidate.lower != candidate.upper {
+                candidate.lower = score(candidate.row);
+                candidate.upper = candidate.lower;
+            }
+        }
+        self.list.sort_unstable_by(|a, b| Key::new(b.lower, b.row).cmp(&Key::new(a.lower, a.row)));
+        if let Some(kth) = self.list.get(self.k - 1) {
+            self.threshold = self.threshold.max(kth.lower);
+        }
+    }
+
+    /// The best `k`, best first.
+    pub(super) fn into_sorted(mut self, score: impl Fn(u32) -> f32) -> Vec<ScoredRow> {
+        self.cut();
+        self.settle(score);
+        self.list.truncate(self.k);
+        self.list.into_iter().map(|c| ScoredRow { row: c.row, score: c.lower }).collect()
+    }
+}
+
 /// The highest k-th best score that any thread has for a query, as ordered bits; only rises.
 #[derive(Debug, Default)]
 pub(super) struct SharedThreshold(AtomicU32);
@@ -73,8 +181,20 @@ impl SharedThreshold {
     /// Raises the threshold to a list's k-th best.
     pub(super) fn raise(&self, key: Key) {
         if key > Key::LOWEST {
-            let bits = super::super::order::ordered_bits(key.scored_row().score);
-            self.0.fetch_max(bits, Ordering::Relaxed);
+            self.raise_to(key.scored_row().score);
+        }
+    }
+
+    /// Raises the threshold to a score that `k` rows reach.
+    pub(super) fn raise_to(&self, score: f32) {
+        self.0.fetch_max(ordered_bits(score), Ordering::Relaxed);
+    }
+
+    /// The threshold; minus infinity before there is one.
+    pub(super) fn get(&self) -> f32 {
+        match self.0.load(Ordering::Relaxed) {
+            0 => f32::NEG_INFINITY,
+            bits => from_ordered_bits(bits),
         }
     }
 
@@ -115,6 +235,28 @@ mod tests {
             all.truncate(k);
             let expected: Vec<_> = all.into_iter().map(Key::scored_row).collect();
             prop_assert_eq!(top.into_sorted(k), expected);
+        }
+
+        #[test]
+        fn candidates_keep_the_best_k_whatever_their_bounds(
+            scores in proptest::collection::vec((-40i16..40, 0u8..20, 0u8..20), 0..600),
+            k in 1usize..40,
+        ) {
+            let score = |row: u32| f32::from(scores[row as usize].0) / 4.0;
+            let mut list = Candidates::new(k);
+            let mut expected = Vec::new();
+            for (row, &(_, below, above)) in scores.iter().enumerate() {
+                let row = row as u32;
+                let lower = score(row) - 0.01 - f32::from(below);
+                let upper = score(row) + 0.01 + f32::from(above);
+                list.offer(Candidate { lower, upper, row }, score);
+                expected.push(Key::new(score(row), row));
+                prop_assert!(list.list.len() < Candidates::capacity(k));
+            }
+            expected.sort_unstable_by(|a, b| b.cmp(a));
+            expected.truncate(k);
+            let expected: Vec<_> = expected.into_iter().map(Key::scored_row).collect();
+            prop_assert_eq!(list.into_sorted(score), expected);
         }
 
         #[test]

@@ -1,18 +1,19 @@
 //! The AVX-512F tier: 16 values at a time, tiles of 4 rows x 4 queries in registers.
 
+use crate::scan::cpu::int8::{RowColumns, RowTerms};
 use crate::scan::order::{self, LANES};
 use half::f16;
 use std::arch::x86_64::*;
 
-/// See [`super::tier::Kernels::scores`].
+/// See [`crate::scan::cpu::tier::Kernels::scores`].
 ///
 /// # Safety
 ///
 /// The CPU has AVX-512F. All rows have the same length, a multiple of 16; `queries` is a whole number
 /// of such lengths; `scores` holds one value a query and row.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn scores(rows: &[&[f16]], queries: &[f32], scores: &mut [f32]) {
-    super::tier::for_each_tile!(rows, queries, scores, 4, 4, 8, tile);
+pub(in crate::scan::cpu) unsafe fn scores(rows: &[&[f16]], queries: &[f32], scores: &mut [f32]) {
+    crate::scan::cpu::tier::for_each_tile!(rows, queries, scores, 4, 4, 8, tile);
 }
 
 /// See [`order::canonical_score`].
@@ -21,7 +22,7 @@ pub(super) unsafe fn scores(rows: &[&[f16]], queries: &[f32], scores: &mut [f32]
 ///
 /// The CPU has AVX-512F; both slices have the same length, a multiple of 16.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn canonical(query: &[f32], row: &[f16]) -> f32 {
+pub(in crate::scan::cpu) unsafe fn canonical(query: &[f32], row: &[f16]) -> f32 {
     let mut low = _mm512_setzero_pd();
     let mut high = _mm512_setzero_pd();
     for (q, r) in query.chunks_exact(LANES).zip(row.chunks_exact(LANES)) {
@@ -87,4 +88,68 @@ unsafe fn tile<const R: usize, const Q: usize>(
 unsafe fn load_row(at: *const f16) -> __m512 {
     // SAFETY: 16 halves are 32 bytes; the load needs no alignment.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) })
+}
+
+/// See [`crate::scan::cpu::tier::Kernels::passing_lanes`].
+///
+/// # Safety
+///
+/// The CPU has AVX-512F; the slices have the same length, a multiple of 16 of at most 64.
+#[target_feature(enable = "avx512f")]
+pub(in crate::scan::cpu) unsafe fn passing_lanes(
+    scores: &[i32],
+    row: RowTerms,
+    factors: &[f32],
+    gates: &[f32],
+) -> u64 {
+    let base = _mm512_set1_epi32(row.base);
+    let scale = _mm512_set1_ps(row.scale);
+    let residual = _mm512_set1_ps(row.residual);
+    let mut passing = 0;
+    for i in (0..scores.len()).step_by(16) {
+        // SAFETY: 16 values lie behind index i of each slice, as the caller vouches.
+        let (score, factor, gate) = unsafe {
+            (
+                _mm512_loadu_si512(scores[i..].as_ptr().cast()),
+                _mm512_loadu_ps(factors[i..].as_ptr()),
+                _mm512_loadu_ps(gates[i..].as_ptr()),
+            )
+        };
+        let score = _mm512_cvtepi32_ps(_mm512_sub_epi32(score, base));
+        let upper = _mm512_fmadd_ps(factor, residual, _mm512_mul_ps(score, scale));
+        passing |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, gate)) << i;
+    }
+    passing
+}
+
+/// See [`crate::scan::cpu::tier::Kernels::passing_rows`].
+///
+/// # Safety
+///
+/// The CPU has AVX-512F; the slices have the same length of at most 64.
+#[target_feature(enable = "avx512f")]
+pub(in crate::scan::cpu) unsafe fn passing_rows(
+    scores: &[i32],
+    rows: RowColumns<'_>,
+    factor: f32,
+    gate: f32,
+) -> u64 {
+    let (factors, gates) = (_mm512_set1_ps(factor), _mm512_set1_ps(gate));
+    let mut passing = 0;
+    for i in (0..scores.len()).step_by(16) {
+        let here = u16::MAX >> 16usize.saturating_sub(scores.len() - i);
+        // SAFETY: lanes outside `here`, which lie past the end of the slices, are not read.
+        let (score, base, scale, residual) = unsafe {
+            (
+                _mm512_maskz_loadu_epi32(here, scores[i..].as_ptr()),
+                _mm512_maskz_loadu_epi32(here, rows.bases[i..].as_ptr()),
+                _mm512_maskz_loadu_ps(here, rows.scales[i..].as_ptr()),
+                _mm512_maskz_loadu_ps(here, rows.residuals[i..].as_ptr()),
+            )
+        };
+        let score = _mm512_cvtepi32_ps(_mm512_sub_epi32(score, base));
+        let upper = _mm512_fmadd_ps(factors, residual, _mm512_mul_ps(score, scale));
+        passing |= u64::from(_mm512_mask_cmp_ps_mask::<_CMP_GE_OQ>(here, upper, gates)) << i;
+    }
+    passing
 }
