@@ -3,7 +3,8 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
-use warpseek::scan::{QueryBatch, Scanner, Tier};
+use warpseek::cpu::Tier;
+use warpseek::scan::{QueryBatch, Scanner};
 use warpseek::store::matrix::{MatrixView, RowMask};
 use warpseek::store::prefilter::Prefilter;
 

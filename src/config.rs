@@ -15,6 +15,8 @@ pub struct Settings {
     pub reranker: Option<String>,
     /// `auto`, `cpu` or `cuda:N`.
     pub device: Option<String>,
+    /// `auto`, `f32`, `bf16` or `int8`.
+    pub precision: Option<String>,
     /// Threads for computing; all cores where nothing says otherwise.
     pub threads: Option<usize>,
     /// Whether only loopback addresses may be connected to.
@@ -61,7 +63,7 @@ impl Settings {
     }
 
     /// The settings of the environment: `WARPSEEK_MODEL`, `WARPSEEK_RERANKER`, `WARPSEEK_DEVICE`,
-    /// `WARPSEEK_THREADS`, `WARPSEEK_OFFLINE`. An empty variable sets nothing. (`WARPSEEK_MODELS_DIR`
+    /// `WARPSEEK_PRECISION`, `WARPSEEK_THREADS`, `WARPSEEK_OFFLINE`. An empty variable sets nothing. (`WARPSEEK_MODELS_DIR`
     /// is read by [`crate::model::Sources`].)
     ///
     /// # Errors
@@ -91,6 +93,7 @@ impl Settings {
             model: var("WARPSEEK_MODEL"),
             reranker: var("WARPSEEK_RERANKER"),
             device: var("WARPSEEK_DEVICE"),
+            precision: var("WARPSEEK_PRECISION"),
             threads,
             offline,
             models_dir: None,
@@ -104,6 +107,7 @@ impl Settings {
             model: self.model.or(other.model),
             reranker: self.reranker.or(other.reranker),
             device: self.device.or(other.device),
+            precision: self.precision.or(other.precision),
             threads: self.threads.or(other.threads),
             offline: self.offline.or(other.offline),
             models_dir: self.models_dir.or(other.models_dir),

@@ -1,6 +1,6 @@
 //! Texts to vectors.
 
-use crate::device::Device;
+use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::model::ModelFolder;
 use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
@@ -52,7 +52,11 @@ impl Embedder {
     /// # Errors
     ///
     /// As [`Embedder::open`].
-    pub fn open_model(folder: &ModelFolder, normalize: Normalize, device: &Device) -> Result<Self> {
+    pub fn open_model(
+        folder: &ModelFolder,
+        normalize: Normalize,
+        compute: Compute,
+    ) -> Result<Self> {
         let known = folder.spec.as_ref().and_then(|spec| {
             Some(EmbedConfig {
                 pooling: spec.pooling?,
@@ -62,7 +66,7 @@ impl Embedder {
                 passage_prompt: String::new(),
             })
         });
-        Self::open(&folder.path, known, normalize, device)
+        Self::open(&folder.path, known, normalize, compute)
     }
 
     /// Opens the model in `folder`. `known` overrides what the folder says of pooling, length and
@@ -75,7 +79,7 @@ impl Embedder {
         folder: &Path,
         known: Option<EmbedConfig>,
         normalize: Normalize,
-        device: &Device,
+        compute: Compute,
     ) -> Result<Self> {
         let bert = BertConfig::read(folder)?;
         let mut config = match known {
@@ -100,7 +104,7 @@ impl Embedder {
                     .to_owned(),
             });
         }
-        let encoder = Encoder::open(folder, &bert, device)?;
+        let encoder = Encoder::open(folder, &bert, compute)?;
         Ok(Self { tokenizer, encoder, config, dim: bert.hidden_size })
     }
 
@@ -125,7 +129,7 @@ impl Embedder {
     }
 
     /// How the encoder computes, for messages.
-    pub fn precision(&self) -> &'static str {
+    pub fn precision(&self) -> String {
         self.encoder.name()
     }
 

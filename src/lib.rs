@@ -10,6 +10,7 @@
 //! | the index on disk | [`store`] |
 //! | all of it together, resumable | [`indexing`] |
 //! | exact top-k over the vectors | [`scan`] |
+//! | instruction sets, products of bytes | [`cpu`] |
 //! | retrieve, fuse, diversify, rerank | [`search`] |
 //! | two rankings side by side; judged queries; many queries | [`compare`], [`eval`], [`batch`] |
 //! | vectors of other tools | [`vectors`] |
@@ -22,6 +23,7 @@ pub mod batch;
 pub mod chunk;
 pub mod compare;
 pub mod config;
+pub mod cpu;
 pub mod device;
 pub mod embed;
 pub mod error;

@@ -3,7 +3,7 @@
 //! A passage too long for the model is read in overlapping windows; its score is that of its best
 //! window, whose place is returned.
 
-use crate::device::Device;
+use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::model::ModelFolder;
 use crate::model::encoder::config::BertConfig;
@@ -77,10 +77,10 @@ impl Reranker {
     /// # Errors
     ///
     /// As [`Reranker::open`].
-    pub fn open_model(folder: &ModelFolder, device: &Device) -> Result<Self> {
+    pub fn open_model(folder: &ModelFolder, compute: Compute) -> Result<Self> {
         let spec = folder.spec.as_ref();
         let max_tokens = spec.map_or(DEFAULT_MAX_TOKENS, |spec| spec.max_tokens);
-        let mut reranker = Self::open(&folder.path, max_tokens, device)?;
+        let mut reranker = Self::open(&folder.path, max_tokens, compute)?;
         reranker.retriever_weight = spec.and_then(|spec| spec.retriever_weight).unwrap_or(0.0);
         Ok(reranker)
     }
@@ -92,7 +92,7 @@ impl Reranker {
     ///
     /// [`Error::ModelUnavailable`] where the folder is incomplete, or holds no
     /// BertForSequenceClassification with one output.
-    pub fn open(folder: &Path, max_tokens: usize, device: &Device) -> Result<Self> {
+    pub fn open(folder: &Path, max_tokens: usize, compute: Compute) -> Result<Self> {
         let config = BertConfig::read(folder)?;
         let unusable = |reason: &str| Error::ModelUnavailable {
             model: folder.display().to_string(),
@@ -123,7 +123,7 @@ impl Reranker {
                 "{max_tokens} tokens leave no room for a pair of texts"
             )));
         }
-        let encoder = Encoder::open(folder, &config, device)?;
+        let encoder = Encoder::open(folder, &config, compute)?;
         Ok(Self { tokenizer, encoder, head, max_tokens, retriever_weight: 0.0 })
     }
 

@@ -2,8 +2,9 @@
 
 use half::f16;
 use proptest::prelude::*;
+use warpseek::cpu::Tier;
 use warpseek::scan::order::{ScoredRow, naive_top_k};
-use warpseek::scan::{QueryBatch, Scanner, Tier};
+use warpseek::scan::{QueryBatch, Scanner};
 use warpseek::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
 use warpseek::store::prefilter::Prefilter;
 

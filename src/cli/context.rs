@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::Path;
 use warpseek::config::Settings;
-use warpseek::device::Device;
+use warpseek::device::{Compute, Device, Precision};
 use warpseek::embed::{Embedder, Normalize};
 use warpseek::error::{Error, Result};
 use warpseek::model::{FetchEvent, ModelFolder, ModelKind, Models};
@@ -22,7 +22,7 @@ pub(super) const DEFAULT_MODEL: &str = "all-MiniLM-L6-v2";
 pub(super) struct Context {
     pub(super) settings: Settings,
     pub(super) models: Models,
-    pub(super) device: Device,
+    pub(super) compute: Compute,
     pub(super) json: bool,
     pub(super) quiet: bool,
 }
@@ -32,6 +32,7 @@ impl Context {
     pub(super) fn new(args: &GlobalArgs) -> Result<Self> {
         let flags = Settings {
             device: args.device.clone(),
+            precision: args.precision.clone(),
             threads: args.threads,
             offline: args.offline.then_some(true),
             models_dir: args.models_dir.clone(),
@@ -39,7 +40,10 @@ impl Context {
         };
         let file = Settings::from_file()?;
         let settings = flags.or(Settings::from_vars(|name| std::env::var(name).ok())?).or(file);
-        let device = Device::named(settings.device.as_deref().unwrap_or("auto"))?;
+        let compute = Compute {
+            device: Device::named(settings.device.as_deref().unwrap_or("auto"))?,
+            precision: Precision::named(settings.precision.as_deref().unwrap_or("auto"))?,
+        };
         if let Some(threads) = settings.threads {
             if threads == 0 || threads > 1024 {
                 return Err(Error::usage(format!("{threads} threads: use 1 to 1024")));
@@ -53,7 +57,7 @@ impl Context {
             models.sources.download_dir = Some(dir.clone());
         }
         models.sources.offline = settings.offline.unwrap_or(false);
-        Ok(Self { settings, models, device, json: args.json, quiet: args.quiet })
+        Ok(Self { settings, models, compute, json: args.json, quiet: args.quiet })
     }
 
     /// Notes what is done instead where no reranker is present and none was declined.
@@ -113,7 +117,7 @@ impl Context {
         normalize: Normalize,
     ) -> Result<(Embedder, ModelStamp)> {
         let folder = self.obtain(name)?;
-        let embedder = Embedder::open_model(&folder, normalize, &self.device)?;
+        let embedder = Embedder::open_model(&folder, normalize, self.compute)?;
         let stamp = ModelStamp {
             name: folder.name.clone(),
             revision: folder.revision.clone(),
@@ -173,7 +177,7 @@ impl Context {
 
     fn open_reranker(&self, folder: ModelFolder) -> Result<(String, Reranker)> {
         folder.warnings.iter().for_each(|w| term::warn(w));
-        let reranker = Reranker::open_model(&folder, &self.device)?;
+        let reranker = Reranker::open_model(&folder, self.compute)?;
         Ok((folder.name, reranker))
     }
 

@@ -6,9 +6,10 @@ use super::term::{self, bold, say};
 use clap::Args;
 use serde_json::json;
 use warpseek::config::Settings;
+use warpseek::cpu::{Tier, features};
 use warpseek::error::Result;
-use warpseek::model::encoder::cpu_features;
-use warpseek::scan::{Scanner, Tier};
+use warpseek::model::encoder::Encoder;
+use warpseek::scan::Scanner;
 
 /// Show what would run where, and why.
 #[derive(Debug, Args)]
@@ -22,8 +23,8 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
     let models = context.models.status();
     let config = Settings::file().filter(|f| f.exists());
     let encoder = match std::env::var("WARPSEEK_ENCODER").as_deref() {
-        Ok("reference") => "Candle reference float32 (set by WARPSEEK_ENCODER)",
-        _ => "packed float32 on the CPU",
+        Ok("reference") => "Candle reference float32 (set by WARPSEEK_ENCODER)".to_owned(),
+        _ => Encoder::name_of(context.compute)?,
     };
     if context.json {
         term::print_json(&json!({
@@ -31,8 +32,8 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
             "os": std::env::consts::OS,
             "arch": std::env::consts::ARCH,
             "threads": rayon::current_num_threads(),
-            "cpu_features": cpu_features(),
-            "device": context.device.name(),
+            "cpu_features": features(),
+            "device": context.compute.device.name(),
             "gpu": null,
             "scan_tier": tier.name(),
             "scan_tiers": available,
@@ -52,9 +53,9 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
     say!("{}", bold(&format!("warpseek {}", env!("CARGO_PKG_VERSION"))))?;
     say!("  system     {} {}", std::env::consts::OS, std::env::consts::ARCH)?;
     say!("  threads    {}", rayon::current_num_threads())?;
-    say!("  CPU        {}", cpu_features().join(" "))?;
+    say!("  CPU        {}", features().join(" "))?;
     say!("  GPU        not used: this warpseek was built without CUDA")?;
-    say!("  device     {}", context.device.name())?;
+    say!("  device     {}", context.compute.device.name())?;
     let why = if std::env::var_os("WARPSEEK_TIER").is_some_and(|t| !t.is_empty()) {
         "set by WARPSEEK_TIER"
     } else {

@@ -1,7 +1,8 @@
 //! An audit of exactness on the data of an index: fast searches against exhaustive ones.
 
 use super::order::{ScoredRow, naive_top_k};
-use super::{QueryBatch, Scanner, Tier};
+use super::{QueryBatch, Scanner};
+use crate::cpu::Tier;
 use crate::error::Result;
 use crate::store::matrix::{MatrixView, RowMask};
 

@@ -7,8 +7,7 @@ pub mod audit;
 mod cpu;
 pub mod order;
 
-pub use cpu::Tier;
-
+use crate::cpu::Tier;
 use crate::error::{Error, Result};
 use crate::store::matrix::{MatrixView, RowMask, stride_of};
 use order::ScoredRow;
@@ -94,10 +93,7 @@ impl Scanner {
     /// [`Error::DeviceUnavailable`] where that variable names a tier this CPU lacks, and
     /// [`Error::Usage`] where it names none at all.
     pub fn cpu() -> Result<Self> {
-        match std::env::var("WARPSEEK_TIER") {
-            Ok(name) if !name.is_empty() && name != "auto" => Ok(Self::Cpu(Tier::named(&name)?)),
-            _ => Ok(Self::Cpu(Tier::best())),
-        }
+        Tier::chosen().map(Self::Cpu)
     }
 
     /// The first `k` rows of every query, by score descending, then row ascending, among the rows

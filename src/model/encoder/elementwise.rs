@@ -2,6 +2,7 @@
 //!
 //! Each pass is written once; [`Passes`] binds it to the widest vectors the CPU has.
 
+use crate::cpu::bf16;
 use std::sync::OnceLock;
 
 /// The element-wise passes for one instruction set.
@@ -15,6 +16,38 @@ pub(super) struct Passes {
     pub(super) layer_norm: fn(&mut [f32], &[f32], &[f32], f32),
     /// `(row, scale)`: softmax of `scale * row`.
     pub(super) softmax: fn(&mut [f32], f32),
+    /// As `softmax`, with the result rounded to bfloat16 elsewhere; the row is left as it may be.
+    pub(super) softmax_bf16: fn(&mut [f32], f32, &mut [u16]),
+    /// Rounds to bfloat16.
+    pub(super) to_bf16: fn(&[f32], &mut [u16]),
+    /// Rounds to bytes; see [`ByteRow`].
+    pub(super) to_bytes: fn(&[f32], &mut [i8]) -> ByteRow,
+    /// `(products, row, columns, out, add)`: `out` becomes, or is raised by, the inner products of a row of
+    /// bytes with columns, and the bias. With `v = centre + scale i` in the row and `w = step j` in a column,
+    /// `v.w = scale step (i.j) + centre (sum of w)`; `products` holds `i.(j + offset)`.
+    pub(super) finish_bytes: fn(&[i32], ByteRow, ByteColumns<'_>, &mut [f32], bool),
+}
+
+/// What a row of bytes stands for: the value of byte `i` is `centre + scale * i`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct ByteRow {
+    pub(super) centre: f32,
+    pub(super) scale: f32,
+    /// The sum of the bytes.
+    pub(super) sum: i32,
+}
+
+/// What belongs to the columns that a row of bytes was multiplied with, one value a column.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ByteColumns<'a> {
+    /// What was added to every integer of the columns.
+    pub(super) offset: i32,
+    /// What an integer counts.
+    pub(super) scales: &'a [f32],
+    /// The sum of the column's values.
+    pub(super) sums: &'a [f32],
+    /// What is added to the inner product.
+    pub(super) bias: &'a [f32],
 }
 
 impl Passes {
@@ -25,6 +58,9 @@ impl Passes {
             #[cfg(target_arch = "x86_64")]
             {
                 if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
                 {
@@ -44,6 +80,10 @@ const GENERIC: Passes = Passes {
     gelu_tanh: gelu_tanh::<false>,
     layer_norm: layer_norm::<false>,
     softmax: softmax::<false>,
+    softmax_bf16: softmax_bf16::<false>,
+    to_bf16,
+    to_bytes: to_bytes::<false>,
+    finish_bytes: finish_bytes::<false>,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -51,7 +91,7 @@ macro_rules! bind {
     ($module:ident, $features:literal) => {
         mod $module {
             pub(super) const PASSES: super::Passes = super::Passes {
-                // SAFETY: (all four) `Passes::best` hands these out only after it found the features.
+                // SAFETY: (all) `Passes::best` hands these out only after it found the features.
                 gelu: |x| unsafe { gelu(x) },
                 // SAFETY: see above.
                 gelu_tanh: |x| unsafe { gelu_tanh(x) },
@@ -59,6 +99,14 @@ macro_rules! bind {
                 layer_norm: |x, w, b, e| unsafe { layer_norm(x, w, b, e) },
                 // SAFETY: see above.
                 softmax: |x, s| unsafe { softmax(x, s) },
+                // SAFETY: see above.
+                softmax_bf16: |x, s, out| unsafe { softmax_bf16(x, s, out) },
+                // SAFETY: see above.
+                to_bf16: |x, out| unsafe { to_bf16(x, out) },
+                // SAFETY: see above.
+                to_bytes: |x, out| unsafe { to_bytes(x, out) },
+                // SAFETY: see above.
+                finish_bytes: |p, r, c, out, add| unsafe { finish_bytes(p, r, c, out, add) },
             };
 
             #[target_feature(enable = $features)]
@@ -80,12 +128,38 @@ macro_rules! bind {
             fn softmax(x: &mut [f32], scale: f32) {
                 super::softmax::<true>(x, scale);
             }
+
+            #[target_feature(enable = $features)]
+            fn softmax_bf16(x: &mut [f32], scale: f32, out: &mut [u16]) {
+                super::softmax_bf16::<true>(x, scale, out);
+            }
+
+            #[target_feature(enable = $features)]
+            fn to_bf16(x: &[f32], out: &mut [u16]) {
+                super::to_bf16(x, out);
+            }
+
+            #[target_feature(enable = $features)]
+            fn to_bytes(x: &[f32], out: &mut [i8]) -> super::ByteRow {
+                super::to_bytes::<true>(x, out)
+            }
+
+            #[target_feature(enable = $features)]
+            fn finish_bytes(
+                products: &[i32],
+                row: super::ByteRow,
+                columns: super::ByteColumns<'_>,
+                out: &mut [f32],
+                add: bool,
+            ) {
+                super::finish_bytes::<true>(products, row, columns, out, add);
+            }
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-bind!(avx512, "avx512f,avx2,fma");
+bind!(avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma");
 #[cfg(target_arch = "x86_64")]
 bind!(avx2, "avx2,fma");
 
@@ -192,26 +266,87 @@ fn layer_norm<const FMA: bool>(x: &mut [f32], weight: &[f32], bias: &[f32], eps:
     }
 }
 
+/// The largest value of `of(v)`.
 #[inline(always)]
-fn softmax<const FMA: bool>(x: &mut [f32], scale: f32) {
+fn max_of(x: &[f32], of: impl Fn(f32) -> f32) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
-    let mut max =
-        chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+    let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &v| larger(m, of(v)));
     for chunk in chunks {
         for j in 0..LANES {
-            lanes[j] = if chunk[j] > lanes[j] { chunk[j] } else { lanes[j] };
+            lanes[j] = larger(lanes[j], of(chunk[j]));
         }
     }
-    for lane in lanes {
-        max = if lane > max { lane } else { max };
-    }
+    lanes.into_iter().fold(rest, larger)
+}
+
+/// Leaves the exponentials and returns 1 / their sum.
+#[inline(always)]
+fn exponentials<const FMA: bool>(x: &mut [f32], scale: f32) -> f32 {
+    let max = max_of(x, |v| v);
     for v in x.iter_mut() {
         *v = exp::<FMA>((*v - max) * scale);
     }
-    let inverse = 1.0 / sum_of(x, |v| v);
+    1.0 / sum_of(x, |v| v)
+}
+
+#[inline(always)]
+fn softmax<const FMA: bool>(x: &mut [f32], scale: f32) {
+    let inverse = exponentials::<FMA>(x, scale);
     for v in x.iter_mut() {
         *v *= inverse;
+    }
+}
+
+#[inline(always)]
+fn softmax_bf16<const FMA: bool>(x: &mut [f32], scale: f32, out: &mut [u16]) {
+    let inverse = exponentials::<FMA>(x, scale);
+    for (out, v) in out.iter_mut().zip(x) {
+        *out = bf16::to_bf16(*v * inverse);
+    }
+}
+
+#[inline(always)]
+fn to_bf16(x: &[f32], out: &mut [u16]) {
+    for (out, v) in out.iter_mut().zip(x) {
+        *out = bf16::to_bf16(*v);
+    }
+}
+
+#[inline(always)]
+fn to_bytes<const FMA: bool>(x: &[f32], out: &mut [i8]) -> ByteRow {
+    // Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let (max, min) = (max_of(x, |v| v), -max_of(x, |v| -v));
+    let (centre, scale) = (0.5 * (max + min), (max - min) / 254.0);
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let mut sum = 0i32;
+    for (out, v) in out.iter_mut().zip(x) {
+        // At most 127 and a few units in the last place of a value near `max`.
+        let rounded = multiply_add::<FMA>(*v - centre, inverse, ROUND);
+        let integer = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+        let integer = integer.clamp(-127, 127);
+        *out = integer as i8;
+        sum += integer;
+    }
+    ByteRow { centre, scale, sum }
+}
+
+#[inline(always)]
+fn finish_bytes<const FMA: bool>(
+    products: &[i32],
+    row: ByteRow,
+    columns: ByteColumns<'_>,
+    out: &mut [f32],
+    add: bool,
+) {
+    let base = columns.offset * row.sum;
+    let terms = products.iter().zip(columns.scales).zip(columns.sums).zip(columns.bias);
+    for (out, (((&product, &scale), &sum), &bias)) in out.iter_mut().zip(terms) {
+        let constant = multiply_add::<FMA>(row.centre, sum, bias);
+        let value = multiply_add::<FMA>((product - base) as f32 * scale, row.scale, constant);
+        *out = if add { *out + value } else { value };
     }
 }
 

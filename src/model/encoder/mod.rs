@@ -3,20 +3,72 @@
 //! Two ways to the same numbers: `packed`, the CPU's fast path without padding, and `reference`,
 //! Candle's own BERT on any device it supports, which tests hold the fast path against.
 
+mod attention;
 pub mod config;
 mod elementwise;
+mod linear;
 mod packed;
 mod reference;
 mod weights;
 
 use super::tokenize::Sequence;
-use crate::device::Device;
+use crate::cpu::bf16::Bf16;
+use crate::cpu::{Kernels, Tier};
+use crate::device::{Compute, Device, Precision};
 use crate::error::{Error, Result};
 use config::BertConfig;
 use packed::PackedBert;
 use reference::ReferenceBert;
 use std::path::Path;
 pub(crate) use weights::Weights;
+
+/// How the CPU multiplies.
+#[derive(Debug, Clone, Copy)]
+enum Arithmetic {
+    Float,
+    Halves(Bf16),
+    /// Linear layers in bytes, attention in bfloat16 where the CPU has that.
+    Bytes(Kernels, Option<Bf16>),
+}
+
+impl Arithmetic {
+    /// What `precision` means on this CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceUnavailable`] for bfloat16 where the CPU has no instruction for it.
+    fn of(precision: Precision) -> Result<Self> {
+        let bytes = |tier: Tier| Self::Bytes(tier.kernels(), Bf16::best());
+        match precision {
+            Precision::F32 => Ok(Self::Float),
+            Precision::Bf16 => {
+                Bf16::best().map(Self::Halves).ok_or_else(|| Error::DeviceUnavailable {
+                    device: "bf16".to_owned(),
+                    reason:
+                        "this CPU has no instruction for bfloat16 numbers; use --precision auto"
+                            .to_owned(),
+                })
+            }
+            Precision::Int8 => Ok(bytes(Tier::chosen()?)),
+            Precision::Auto => Ok(match Tier::chosen()? {
+                // Portable code multiplies float32 faster than bytes.
+                Tier::Generic => Self::Float,
+                tier => bytes(tier),
+            }),
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Float => "float32".to_owned(),
+            Self::Halves(bf16) => format!("bfloat16 ({})", bf16.name()),
+            Self::Bytes(kernels, None) => format!("int8 ({})", kernels.tier().name()),
+            Self::Bytes(kernels, Some(bf16)) => {
+                format!("int8 ({}), attention in bfloat16 ({})", kernels.tier().name(), bf16.name())
+            }
+        }
+    }
+}
 
 /// An encoder with its weights.
 #[derive(Debug)]
@@ -35,7 +87,7 @@ impl Encoder {
     ///
     /// [`Error::ModelUnavailable`] where weights are missing or of another shape,
     /// [`Error::DeviceUnavailable`] where the device cannot be used.
-    pub fn open(folder: &Path, config: &BertConfig, device: &Device) -> Result<Self> {
+    pub fn open(folder: &Path, config: &BertConfig, compute: Compute) -> Result<Self> {
         let reference = match std::env::var("WARPSEEK_ENCODER").as_deref() {
             Err(_) | Ok("" | "auto" | "packed") => false,
             Ok("reference") => true,
@@ -46,20 +98,30 @@ impl Encoder {
             }
         };
         let weights = Weights::open(folder)?;
-        match device {
+        match compute.device {
             Device::Cpu if !reference => {
-                Ok(Self::Packed(Box::new(PackedBert::new(&weights, config)?)))
+                let arithmetic = Arithmetic::of(compute.precision)?;
+                Ok(Self::Packed(Box::new(PackedBert::new(&weights, config, arithmetic)?)))
             }
             Device::Cpu => Ok(Self::Reference(Box::new(ReferenceBert::new(&weights, config)?))),
         }
     }
 
     /// The name of the way it computes, for messages.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Self::Packed(_) => "packed float32",
-            Self::Reference(_) => "Candle reference float32",
+            Self::Packed(bert) => bert.arithmetic().name(),
+            Self::Reference(_) => "Candle reference float32".to_owned(),
         }
+    }
+
+    /// The name of the way that `compute` chooses on this machine, for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::open`].
+    pub fn name_of(compute: Compute) -> Result<String> {
+        Arithmetic::of(compute.precision).map(Arithmetic::name)
     }
 
     /// Runs the encoder over `sequences` and calls `finish` once a sequence with its hidden states
@@ -102,37 +164,6 @@ impl Encoder {
             Self::Reference(bert) => bert.forward(sequences, n_out, finish),
         }
     }
-}
-
-/// The CPU features that the encoder or the scan can use and this CPU has, for messages.
-pub fn cpu_features() -> Vec<&'static str> {
-    let mut found = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        macro_rules! look_for {
-            ($($feature:tt),*) => {
-                $(if is_x86_feature_detected!($feature) {
-                    found.push($feature);
-                })*
-            };
-        }
-        look_for!(
-            "avx2",
-            "fma",
-            "f16c",
-            "avxvnni",
-            "avx512f",
-            "avx512bw",
-            "avx512vl",
-            "avx512vnni",
-            "avx512bf16",
-            "avx512fp16"
-        );
-    }
-    if found.is_empty() {
-        found.push("no vector extension that is used");
-    }
-    found
 }
 
 /// The numbers of `sequences`, longest first, cut into groups of at most about `max_tokens`.

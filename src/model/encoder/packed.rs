@@ -1,13 +1,14 @@
 //! The CPU's encoder: sequences end to end without padding, one group of sequences a thread.
 //!
 //! A group goes through all layers on one thread, so that its activations stay in that core's cache
-//! and threads never wait for each other. Biases and residuals are laid into the output before a
-//! matrix product, which accumulates on top: no pass of their own.
+//! and threads never wait for each other. Biases and residuals are added where a matrix product is
+//! finished: no pass of their own.
 
-use super::Weights;
+use super::attention::{Attention, AttentionSpace};
 use super::config::{Activation, BertConfig};
 use super::elementwise::Passes;
-use super::groups_by_length;
+use super::linear::{Linear, Scratch};
+use super::{Arithmetic, Weights, groups_by_length};
 use crate::error::Result;
 use crate::model::tokenize::Sequence;
 use rayon::prelude::*;
@@ -15,11 +16,13 @@ use rayon::prelude::*;
 /// Tokens of a group: enough for the matrix products to run at speed, few enough for the cache.
 const GROUP_TOKENS: usize = 512;
 
-/// The weights of a BERT encoder in float32.
+/// The weights of a BERT encoder.
 #[derive(Debug)]
 pub struct PackedBert {
     config: BertConfig,
+    arithmetic: Arithmetic,
     passes: Passes,
+    attention: Attention,
     words: Vec<f32>,
     positions: Vec<f32>,
     token_types: Vec<f32>,
@@ -38,14 +41,6 @@ struct Layer {
     out_norm: Norm,
 }
 
-/// `y = x W^T + b`.
-#[derive(Debug)]
-struct Linear {
-    /// `[n_out, n_in]`.
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-}
-
 #[derive(Debug)]
 struct Norm {
     weight: Vec<f32>,
@@ -61,22 +56,25 @@ struct Workspace {
     qkv: Vec<f32>,
     /// `[tokens, hidden]`.
     context: Vec<f32>,
-    /// `[tokens, intermediate]`.
+    /// `[tokens of a piece, intermediate]`.
     wide: Vec<f32>,
-    /// `[len, len]` of the longest sequence.
-    scores: Vec<f32>,
+    scratch: Scratch,
+    attention: AttentionSpace,
 }
 
 impl PackedBert {
-    pub(super) fn new(weights: &Weights, config: &BertConfig) -> Result<Self> {
+    pub(super) fn new(
+        weights: &Weights,
+        config: &BertConfig,
+        arithmetic: Arithmetic,
+    ) -> Result<Self> {
         let prefix = weights.prefix();
         let hidden = config.hidden_size;
         let get = |name: &str, shape: &[usize]| weights.get(&format!("{prefix}{name}"), shape);
         let linear = |name: &str, n_out: usize, n_in: usize| -> Result<Linear> {
-            Ok(Linear {
-                weight: get(&format!("{name}.weight"), &[n_out, n_in])?,
-                bias: get(&format!("{name}.bias"), &[n_out])?,
-            })
+            let weight = get(&format!("{name}.weight"), &[n_out, n_in])?;
+            let bias = get(&format!("{name}.bias"), &[n_out])?;
+            Ok(Linear::new(weight, bias, arithmetic))
         };
         let norm = |name: &str| -> Result<Norm> {
             Ok(Norm {
@@ -86,14 +84,14 @@ impl PackedBert {
         };
         let layer = |i: usize| -> Result<Layer> {
             let at = format!("encoder.layer.{i}");
-            let mut qkv = Linear { weight: Vec::new(), bias: Vec::new() };
+            let (mut weight, mut bias) = (Vec::new(), Vec::new());
             for part in ["query", "key", "value"] {
-                let part = linear(&format!("{at}.attention.self.{part}"), hidden, hidden)?;
-                qkv.weight.extend(part.weight);
-                qkv.bias.extend(part.bias);
+                let name = format!("{at}.attention.self.{part}");
+                weight.extend(get(&format!("{name}.weight"), &[hidden, hidden])?);
+                bias.extend(get(&format!("{name}.bias"), &[hidden])?);
             }
             Ok(Layer {
-                qkv,
+                qkv: Linear::new(weight, bias, arithmetic),
                 attention_out: linear(&format!("{at}.attention.output.dense"), hidden, hidden)?,
                 attention_norm: norm(&format!("{at}.attention.output.LayerNorm"))?,
                 up: linear(&format!("{at}.intermediate.dense"), config.intermediate_size, hidden)?,
@@ -112,10 +110,16 @@ impl PackedBert {
                 &[config.n_token_types, hidden],
             )?,
             norm: norm("embeddings.LayerNorm")?,
-            layers: (0..config.n_layers).map(layer).collect::<Result<_>>()?,
+            layers: (0..config.n_layers).into_par_iter().map(layer).collect::<Result<_>>()?,
+            attention: Attention::new(config, arithmetic),
             config: config.clone(),
             passes: Passes::best(),
+            arithmetic,
         })
+    }
+
+    pub(super) fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
     }
 
     pub(super) fn config(&self) -> &BertConfig {
@@ -162,31 +166,38 @@ impl PackedBert {
         let config = &self.config;
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let tokens: usize = group.iter().map(|s| s.ids.len()).sum();
-        let longest = group.iter().map(|s| s.ids.len()).max().unwrap_or(0);
         space.x.resize(tokens * hidden, 0.0);
         space.qkv.resize(tokens * 3 * hidden, 0.0);
         space.context.resize(tokens * hidden, 0.0);
-        space.wide.resize(tokens * wide, 0.0);
-        space.scores.resize(longest * longest, 0.0);
         self.embed_tokens(group, &mut space.x);
+        let passes = &self.passes;
         for layer in &self.layers {
-            layer.qkv.bias_rows(&mut space.qkv);
-            layer.qkv.accumulate(&space.x, &mut space.qkv);
-            self.attention(group, space);
+            let Workspace { x, qkv, context, wide: between, scratch, attention } = space;
+            layer.qkv.apply(x, qkv, false, passes, scratch);
+            self.attention.apply(group, qkv, context, passes, attention);
             // x <- norm(x + attention): the residual is in place already.
-            add_bias(&mut space.x, &layer.attention_out.bias);
-            layer.attention_out.accumulate(&space.context, &mut space.x);
-            self.normalize(&mut space.x, &layer.attention_norm);
-            layer.up.bias_rows(&mut space.wide);
-            layer.up.accumulate(&space.x, &mut space.wide);
-            match config.activation {
-                Activation::Gelu => (self.passes.gelu)(&mut space.wide),
-                Activation::GeluTanh => (self.passes.gelu_tanh)(&mut space.wide),
-                Activation::Relu => space.wide.iter_mut().for_each(|v| *v = v.max(0.0)),
+            layer.attention_out.apply(context, x, true, passes, scratch);
+            self.normalize(x, &layer.attention_norm);
+            for x in x.chunks_mut(self.piece_tokens() * hidden) {
+                between.resize(x.len() / hidden * wide, 0.0);
+                layer.up.apply(x, between, false, passes, scratch);
+                match config.activation {
+                    Activation::Gelu => (passes.gelu)(between),
+                    Activation::GeluTanh => (passes.gelu_tanh)(between),
+                    Activation::Relu => between.iter_mut().for_each(|v| *v = v.max(0.0)),
+                }
+                layer.down.apply(between, x, true, passes, scratch);
+                self.normalize(x, &layer.out_norm);
             }
-            add_bias(&mut space.x, &layer.down.bias);
-            layer.down.accumulate(&space.wide, &mut space.x);
-            self.normalize(&mut space.x, &layer.out_norm);
+        }
+    }
+
+    /// Tokens that go through the feed-forward block together. Float32 products take their weights apart
+    /// anew each time, which pays for many tokens; for the others, few stay in the cache.
+    fn piece_tokens(&self) -> usize {
+        match self.arithmetic {
+            Arithmetic::Float => GROUP_TOKENS,
+            Arithmetic::Halves(_) | Arithmetic::Bytes(..) => 96,
         }
     }
 
@@ -210,120 +221,9 @@ impl PackedBert {
         self.normalize(x, &self.norm);
     }
 
-    /// Scaled dot-product attention within each sequence, from `space.qkv` into `space.context`.
-    fn attention(&self, group: &[&Sequence], space: &mut Workspace) {
-        let hidden = self.config.hidden_size;
-        let width = hidden / self.config.n_heads;
-        let scale = 1.0 / (width as f32).sqrt();
-        let mut start = 0;
-        for sequence in group {
-            let len = sequence.ids.len();
-            let qkv = &space.qkv[start * 3 * hidden..(start + len) * 3 * hidden];
-            let context = &mut space.context[start * hidden..(start + len) * hidden];
-            let scores = &mut space.scores[..len * len];
-            for head in 0..self.config.n_heads {
-                let at = |part: usize| &qkv[part * hidden + head * width..];
-                Product {
-                    shape: [len, len, width],
-                    left: (at(0), 3 * hidden, 1),
-                    right: (at(1), 1, 3 * hidden),
-                    out: (scores, len),
-                    accumulate: false,
-                }
-                .run();
-                scores.chunks_exact_mut(len).for_each(|row| (self.passes.softmax)(row, scale));
-                Product {
-                    shape: [len, width, len],
-                    left: (scores, len, 1),
-                    right: (at(2), 3 * hidden, 1),
-                    out: (&mut context[head * width..], hidden),
-                    accumulate: false,
-                }
-                .run();
-            }
-            start += len;
-        }
-    }
-
     fn normalize(&self, x: &mut [f32], norm: &Norm) {
         for row in x.chunks_exact_mut(self.config.hidden_size) {
             (self.passes.layer_norm)(row, &norm.weight, &norm.bias, self.config.layer_norm_eps);
-        }
-    }
-}
-
-impl Linear {
-    /// Lays the bias into every row.
-    fn bias_rows(&self, out: &mut [f32]) {
-        out.chunks_exact_mut(self.bias.len()).for_each(|row| row.copy_from_slice(&self.bias));
-    }
-
-    /// `out <- out + x W^T`, `x` being `[rows, n_in]` and `out` `[rows, n_out]`.
-    fn accumulate(&self, x: &[f32], out: &mut [f32]) {
-        let n_out = self.bias.len();
-        let n_in = self.weight.len() / n_out;
-        Product {
-            shape: [x.len() / n_in, n_out, n_in],
-            left: (x, n_in, 1),
-            right: (&self.weight, 1, n_in),
-            out: (out, n_out),
-            accumulate: true,
-        }
-        .run();
-    }
-}
-
-fn add_bias(x: &mut [f32], bias: &[f32]) {
-    for row in x.chunks_exact_mut(bias.len()) {
-        row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
-    }
-}
-
-/// A matrix product on one thread. Operands are slices with the distance between rows and columns.
-struct Product<'a> {
-    /// Rows of the left, columns of the right, and what they share.
-    shape: [usize; 3],
-    left: (&'a [f32], usize, usize),
-    right: (&'a [f32], usize, usize),
-    /// Columns of the output are next to each other.
-    out: (&'a mut [f32], usize),
-    /// Whether the product is added to what stands in the output.
-    accumulate: bool,
-}
-
-impl Product<'_> {
-    fn run(self) {
-        let [m, n, k] = self.shape;
-        let last =
-            |rows: usize, cols: usize, rs: usize, cs: usize| (rows - 1) * rs + (cols - 1) * cs;
-        assert!(m > 0 && n > 0 && k > 0, "empty matrix product");
-        assert!(last(m, k, self.left.1, self.left.2) < self.left.0.len());
-        assert!(last(k, n, self.right.1, self.right.2) < self.right.0.len());
-        assert!(last(m, n, self.out.1, 1) < self.out.0.len());
-        // SAFETY: the last element of each operand lies within its slice, as checked above, so all do;
-        // the output is borrowed exclusively.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                self.out.0.as_mut_ptr(),
-                1,
-                self.out.1 as isize,
-                self.accumulate,
-                self.left.0.as_ptr(),
-                self.left.2 as isize,
-                self.left.1 as isize,
-                self.right.0.as_ptr(),
-                self.right.2 as isize,
-                self.right.1 as isize,
-                1.0,
-                1.0,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
         }
     }
 }

@@ -1,13 +1,12 @@
 //! The portable tier: rows are decoded to float32 once a block, then dotted with 16 partial sums
-//! that the compiler turns into vectors; integers are multiplied as they are.
+//! that the compiler turns into vectors.
 
 use super::int8::{RowColumns, RowTerms};
-use super::query::GROUP;
 use crate::scan::order::{self, LANES};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// See [`super::tier::Kernels::scores`].
+/// See [`crate::cpu::Kernels::scores`].
 pub(super) fn scores(rows: &[&[f16]], queries: &[f32], scores: &mut [f32]) {
     let Some(stride) = rows.first().map(|row| row.len()) else { return };
     let mut decoded = vec![0f32; stride];
@@ -43,40 +42,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-/// See [`super::tier::Kernels::panel_scores`].
-pub(super) fn panel_scores(rows: &[&[i8]], groups: &[u8], scores: &mut [i32]) {
-    let Some(stride) = rows.first().map(|row| row.len()) else { return };
-    let n_groups = groups.len() / (stride * GROUP);
-    for (row, scores) in rows.iter().zip(scores.chunks_exact_mut(n_groups * GROUP)) {
-        for (group, scores) in
-            groups.chunks_exact(stride * GROUP).zip(scores.chunks_exact_mut(GROUP))
-        {
-            let mut sums = [0i32; GROUP];
-            for (r, q) in row.chunks_exact(4).zip(group.chunks_exact(4 * GROUP)) {
-                for (sum, q) in sums.iter_mut().zip(q.chunks_exact(4)) {
-                    for (r, q) in r.iter().zip(q) {
-                        *sum += i32::from(*r) * i32::from(*q);
-                    }
-                }
-            }
-            scores.copy_from_slice(&sums);
-        }
-    }
-}
-
-/// See [`super::tier::Kernels::row_scores`].
-pub(super) fn row_scores(rows: &[&[i8]], query: &[u8], scores: &mut [i32]) {
-    for (row, score) in rows.iter().zip(scores) {
-        *score = int8_dot(row, query);
-    }
-}
-
-/// See [`super::tier::Kernels::dot`].
-pub(super) fn int8_dot(row: &[i8], query: &[u8]) -> i32 {
-    row.iter().zip(query).map(|(&r, &q)| i32::from(r) * i32::from(q)).sum()
-}
-
-/// See [`super::tier::Kernels::passing_lanes`].
+/// See [`crate::cpu::Kernels::passing_lanes`].
 pub(super) fn passing_lanes(scores: &[i32], row: RowTerms, factors: &[f32], gates: &[f32]) -> u64 {
     let passes = |((&score, &factor), &gate): ((&i32, &f32), &f32)| {
         (score - row.base) as f32 * row.scale + factor * row.residual >= gate
@@ -89,7 +55,7 @@ pub(super) fn passing_lanes(scores: &[i32], row: RowTerms, factors: &[f32], gate
     lanes().enumerate().fold(0, |bits, (i, lane)| bits | u64::from(passes(lane)) << i)
 }
 
-/// See [`super::tier::Kernels::passing_rows`].
+/// See [`crate::cpu::Kernels::passing_rows`].
 pub(super) fn passing_rows(scores: &[i32], rows: RowColumns<'_>, factor: f32, gate: f32) -> u64 {
     let passes = |(((&score, &base), &scale), &residual): (((&i32, &i32), &f32), &f32)| {
         (score - base) as f32 * scale + factor * residual >= gate

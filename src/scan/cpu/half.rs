@@ -1,8 +1,8 @@
 //! The scan over half-precision rows: approximate scores in float32.
 
 use super::select::{SharedThreshold, TopK};
-use super::tier::Kernels;
 use super::{passing_rows, scan_spans};
+use crate::cpu::Kernels;
 use crate::scan::order::{Key, ScoredRow};
 use crate::store::matrix::{MatrixView, RowMask};
 use half::f16;

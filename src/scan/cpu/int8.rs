@@ -1,10 +1,10 @@
 //! The scan over the prefilter: integer scores, bounds on the canonical ones, and canonical scores of
 //! the few rows whose bounds leave the answer open.
 
-use super::query::{FEW, GROUP, PANEL_GROUPS, QuantisedQueries};
+use super::query::{FEW, QuantisedQueries};
 use super::select::{Candidate, Candidates, SharedThreshold};
-use super::tier::Kernels;
 use super::{passing_rows, scan_spans};
+use crate::cpu::{GROUP, Kernels, PANEL_GROUPS};
 use crate::scan::order::ScoredRow;
 use crate::store::matrix::{MatrixView, RowMask};
 use crate::store::prefilter::PrefilterView;
@@ -49,7 +49,7 @@ impl<'a> Pass<'a> {
         k: usize,
         mask: Option<&'a RowMask>,
     ) -> Self {
-        let quantised = QuantisedQueries::new(queries, matrix, prefilter, kernels.query_levels());
+        let quantised = QuantisedQueries::new(queries, matrix, prefilter, kernels.column_levels());
         let thresholds = (0..quantised.len()).map(|_| SharedThreshold::default()).collect();
         Self { kernels, matrix, prefilter, queries, quantised, thresholds, k, mask }
     }
@@ -185,7 +185,7 @@ impl<'a> Worker<'a> {
                 let end = (start + TILE_ROWS).min(numbers.len());
                 let rows = &self.block.rows[start..end];
                 let scores = &mut scores[..rows.len() * width];
-                pass.kernels.panel_scores(rows, panel, scores);
+                pass.kernels.panel_products(rows, panel, scores);
                 for (r, scores) in (start..end).zip(scores.chunks_exact(width)) {
                     let mut passing = pass.kernels.passing_lanes(
                         scores,
@@ -210,7 +210,7 @@ impl<'a> Worker<'a> {
         let mut scores = std::mem::take(&mut self.scores);
         for q in 0..pass.quantised.len() {
             let rows = &self.block.rows[..numbers.len()];
-            pass.kernels.row_scores(rows, pass.quantised.row(q), &mut scores[..numbers.len()]);
+            pass.kernels.row_products(rows, pass.quantised.row(q), &mut scores[..numbers.len()]);
             for start in (0..numbers.len()).step_by(64) {
                 let range = start..(start + 64).min(numbers.len());
                 let mut passing = pass.kernels.passing_rows(

@@ -12,16 +12,15 @@
 mod generic;
 mod half;
 mod int8;
+mod kernels;
 mod query;
 mod select;
-mod tier;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use tier::Tier;
-
 use super::QueryBatch;
 use super::order::ScoredRow;
+use crate::cpu::Tier;
 use crate::store::matrix::{MatrixView, RowMask};
 use rayon::prelude::*;
 use std::ops::Range;

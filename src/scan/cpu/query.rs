@@ -13,14 +13,9 @@
 //! could still be among the best is looked at again with both planes, which leaves nearly nothing of
 //! the second term.
 
+use crate::cpu::{GROUP, PANEL_GROUPS};
 use crate::store::matrix::MatrixView;
 use crate::store::prefilter::{PrefilterView, RowScale};
-
-/// Queries whose integers lie interleaved, so that one register takes four values of each.
-pub(super) const GROUP: usize = 16;
-
-/// Groups that are scanned together.
-pub(super) const PANEL_GROUPS: usize = 4;
 
 /// Queries up to which each is a vector of its own, not a lane of a group.
 pub(super) const FEW: usize = 8;

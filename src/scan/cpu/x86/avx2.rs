@@ -1,14 +1,13 @@
 //! The AVX2 tier (with F16C and FMA): 8 half-precision values at a time, tiles of 2 rows x 4 queries in
-//! registers; 32 bytes at a time, tiles of 4 rows x 16 queries.
+//! registers.
 
-use super::bytes::{self, Bytes};
 use crate::scan::cpu::generic;
 use crate::scan::cpu::int8::{RowColumns, RowTerms};
 use crate::scan::order::{self, LANES};
 use half::f16;
 use std::arch::x86_64::*;
 
-/// See [`crate::scan::cpu::tier::Kernels::scores`].
+/// See [`crate::cpu::Kernels::scores`].
 ///
 /// # Safety
 ///
@@ -16,7 +15,7 @@ use std::arch::x86_64::*;
 /// number of such lengths; `scores` holds one value a query and row.
 #[target_feature(enable = "avx2,f16c,fma")]
 pub(in crate::scan::cpu) unsafe fn scores(rows: &[&[f16]], queries: &[f32], scores: &mut [f32]) {
-    crate::scan::cpu::tier::for_each_tile!(rows, queries, scores, 2, 4, 8, tile);
+    crate::scan::cpu::kernels::for_each_tile!(rows, queries, scores, 2, 4, 8, tile);
 }
 
 /// See [`order::canonical_score`].
@@ -87,25 +86,7 @@ unsafe fn tile<const R: usize, const Q: usize>(
     out
 }
 
-/// Sums of four neighbouring products in each 32-bit lane. A product is at most 127 * 127, so that two of
-/// them fit 16 bits.
-#[derive(Clone, Copy)]
-struct Pairs;
-
-impl Bytes for Pairs {
-    #[inline(always)]
-    unsafe fn multiply_add(sums: __m256i, query: __m256i, row: __m256i) -> __m256i {
-        // SAFETY: the caller vouches for AVX2.
-        unsafe {
-            let pairs = _mm256_maddubs_epi16(query, row);
-            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-        }
-    }
-}
-
-bytes::bind!(Pairs, "avx2,f16c,fma");
-
-/// See [`crate::scan::cpu::tier::Kernels::passing_lanes`].
+/// See [`crate::cpu::Kernels::passing_lanes`].
 ///
 /// # Safety
 ///
@@ -138,7 +119,7 @@ pub(in crate::scan::cpu) unsafe fn passing_lanes(
     passing
 }
 
-/// See [`crate::scan::cpu::tier::Kernels::passing_rows`].
+/// See [`crate::cpu::Kernels::passing_rows`].
 ///
 /// # Safety
 ///

@@ -5,7 +5,7 @@ use crate::scan::order::{self, LANES};
 use half::f16;
 use std::arch::x86_64::*;
 
-/// See [`crate::scan::cpu::tier::Kernels::scores`].
+/// See [`crate::cpu::Kernels::scores`].
 ///
 /// # Safety
 ///
@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 /// of such lengths; `scores` holds one value a query and row.
 #[target_feature(enable = "avx512f")]
 pub(in crate::scan::cpu) unsafe fn scores(rows: &[&[f16]], queries: &[f32], scores: &mut [f32]) {
-    crate::scan::cpu::tier::for_each_tile!(rows, queries, scores, 4, 4, 8, tile);
+    crate::scan::cpu::kernels::for_each_tile!(rows, queries, scores, 4, 4, 8, tile);
 }
 
 /// See [`order::canonical_score`].
@@ -90,7 +90,7 @@ unsafe fn load_row(at: *const f16) -> __m512 {
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) })
 }
 
-/// See [`crate::scan::cpu::tier::Kernels::passing_lanes`].
+/// See [`crate::cpu::Kernels::passing_lanes`].
 ///
 /// # Safety
 ///
@@ -122,7 +122,7 @@ pub(in crate::scan::cpu) unsafe fn passing_lanes(
     passing
 }
 
-/// See [`crate::scan::cpu::tier::Kernels::passing_rows`].
+/// See [`crate::cpu::Kernels::passing_rows`].
 ///
 /// # Safety
 ///

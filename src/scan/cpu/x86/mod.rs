@@ -1,9 +1,5 @@
 //! Kernels of the x86-64 instruction sets, one file each. What they compute stands at
-//! [`super::tier::Kernels`].
+//! [`super::kernels::Kernels`].
 
-pub(super) mod amx;
 pub(super) mod avx2;
 pub(super) mod avx512;
-pub(super) mod avx512vnni;
-pub(super) mod avxvnni;
-mod bytes;

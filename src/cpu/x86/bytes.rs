@@ -1,7 +1,7 @@
-//! Integer scores in registers of 32 bytes, written once for AVX2 and AVX-VNNI, which differ in one
+//! Inner products in registers of 32 bytes, written once for AVX2 and AVX-VNNI, which differ in one
 //! instruction.
 
-use crate::scan::cpu::query::GROUP;
+use crate::cpu::GROUP;
 use std::arch::x86_64::*;
 
 /// The instruction that multiplies bytes.
@@ -11,51 +11,51 @@ pub(super) trait Bytes: Copy {
     /// # Safety
     ///
     /// The CPU has the instruction.
-    unsafe fn multiply_add(sums: __m256i, query: __m256i, row: __m256i) -> __m256i;
+    unsafe fn multiply_add(sums: __m256i, column: __m256i, row: __m256i) -> __m256i;
 }
 
 /// Defines the three kernels of a tier in the module that this stands in.
 macro_rules! bind {
     ($bytes:ident, $features:literal) => {
-        /// See [`crate::scan::cpu::tier::Kernels::panel_scores`].
+        /// See [`crate::cpu::Kernels::panel_products`].
         ///
         /// # Safety
         ///
-        /// The CPU has the tier's features; the lengths are those of `Kernels::panel_scores`.
+        /// The CPU has the tier's features; the lengths are those of `Kernels::panel_products`.
         #[target_feature(enable = $features)]
-        pub(in crate::scan::cpu) unsafe fn panel_scores(
+        pub(in crate::cpu) unsafe fn panel_products(
             rows: &[&[i8]],
             groups: &[u8],
-            scores: &mut [i32],
+            products: &mut [i32],
         ) {
             // SAFETY: passed on from the caller.
-            unsafe { bytes::panel_scores::<$bytes>(rows, groups, scores) };
+            unsafe { bytes::panel_products::<$bytes>(rows, groups, products) };
         }
 
-        /// See [`crate::scan::cpu::tier::Kernels::row_scores`].
+        /// See [`crate::cpu::Kernels::row_products`].
         ///
         /// # Safety
         ///
-        /// The CPU has the tier's features; the lengths are those of `Kernels::row_scores`.
+        /// The CPU has the tier's features; the lengths are those of `Kernels::row_products`.
         #[target_feature(enable = $features)]
-        pub(in crate::scan::cpu) unsafe fn row_scores(
+        pub(in crate::cpu) unsafe fn row_products(
             rows: &[&[i8]],
-            query: &[u8],
-            scores: &mut [i32],
+            column: &[u8],
+            products: &mut [i32],
         ) {
             // SAFETY: passed on from the caller.
-            unsafe { bytes::row_scores::<$bytes>(rows, query, scores) };
+            unsafe { bytes::row_products::<$bytes>(rows, column, products) };
         }
 
-        /// See [`crate::scan::cpu::tier::Kernels::dot`].
+        /// See [`crate::cpu::Kernels::dot`].
         ///
         /// # Safety
         ///
         /// The CPU has the tier's features; both slices have the same length, a multiple of 32.
         #[target_feature(enable = $features)]
-        pub(in crate::scan::cpu) unsafe fn int8_dot(row: &[i8], query: &[u8]) -> i32 {
+        pub(in crate::cpu) unsafe fn dot(row: &[i8], column: &[u8]) -> i32 {
             // SAFETY: passed on from the caller.
-            let [score] = unsafe { bytes::dots::<$bytes, 1>([row.as_ptr()], query) };
+            let [score] = unsafe { bytes::dots::<$bytes, 1>([row.as_ptr()], column) };
             score
         }
     };
@@ -70,9 +70,9 @@ const TILE: usize = 4;
 /// # Safety
 ///
 /// The CPU has AVX2 and the instruction of `B`; every row has the same length, a multiple of 4; `groups` is a
-/// whole number of groups and `scores` holds a value a row and query.
+/// whole number of groups and `products` holds a value a row and column.
 #[inline(always)]
-pub(super) unsafe fn panel_scores<B: Bytes>(rows: &[&[i8]], groups: &[u8], scores: &mut [i32]) {
+pub(super) unsafe fn panel_products<B: Bytes>(rows: &[&[i8]], groups: &[u8], products: &mut [i32]) {
     let stride = rows[0].len();
     let width = groups.len() / stride;
     for (g, group) in groups.chunks_exact(stride * GROUP).enumerate() {
@@ -83,17 +83,17 @@ pub(super) unsafe fn panel_scores<B: Bytes>(rows: &[&[i8]], groups: &[u8], score
             let tile = unsafe { tile::<B>(std::array::from_fn(row), group) };
             for (i, values) in tile.iter().enumerate().take(rows.len() - start) {
                 let at = (start + i) * width + g * GROUP;
-                scores[at..at + GROUP].copy_from_slice(values);
+                products[at..at + GROUP].copy_from_slice(values);
             }
         }
     }
 }
 
-/// Integer scores of a few rows and one group.
+/// Inner products of a few rows and one group.
 ///
 /// # Safety
 ///
-/// As [`panel_scores`]; every pointer leads to `group.len() / GROUP` bytes.
+/// As [`panel_products`]; every pointer leads to `group.len() / GROUP` bytes.
 #[inline(always)]
 unsafe fn tile<B: Bytes>(rows: [*const i8; TILE], group: &[u8]) -> [[i32; GROUP]; TILE] {
     // SAFETY: the caller vouches for AVX2 and for the pointers; chunks hold 64 bytes.
@@ -121,35 +121,35 @@ unsafe fn tile<B: Bytes>(rows: [*const i8; TILE], group: &[u8]) -> [[i32; GROUP]
 ///
 /// # Safety
 ///
-/// The CPU has AVX2 and the instruction of `B`; every row is as long as the query, a multiple of 32.
+/// The CPU has AVX2 and the instruction of `B`; every row is as long as the column, a multiple of 32.
 #[inline(always)]
-pub(super) unsafe fn row_scores<B: Bytes>(rows: &[&[i8]], query: &[u8], scores: &mut [i32]) {
-    for (rows, scores) in rows.chunks(TILE).zip(scores.chunks_mut(TILE)) {
+pub(super) unsafe fn row_products<B: Bytes>(rows: &[&[i8]], column: &[u8], products: &mut [i32]) {
+    for (rows, products) in rows.chunks(TILE).zip(products.chunks_mut(TILE)) {
         let row = |i: usize| rows[i.min(rows.len() - 1)].as_ptr();
         // SAFETY: passed on from the caller.
-        let values = unsafe { dots::<B, TILE>(std::array::from_fn(row), query) };
-        scores.copy_from_slice(&values[..scores.len()]);
+        let values = unsafe { dots::<B, TILE>(std::array::from_fn(row), column) };
+        products.copy_from_slice(&values[..products.len()]);
     }
 }
 
-/// Integer scores of `R` rows and one query.
+/// Inner products of `R` rows and one column.
 ///
 /// # Safety
 ///
-/// The CPU has AVX2 and the instruction of `B`; `query.len()` bytes, a multiple of 32, lie behind every
+/// The CPU has AVX2 and the instruction of `B`; `column.len()` bytes, a multiple of 32, lie behind every
 /// pointer.
 #[inline(always)]
 pub(super) unsafe fn dots<B: Bytes, const R: usize>(
     rows: [*const i8; R],
-    query: &[u8],
+    column: &[u8],
 ) -> [i32; R] {
     // SAFETY: the caller vouches for AVX2 and for the pointers; chunks hold 32 bytes.
     unsafe {
         let mut sums = [_mm256_setzero_si256(); R];
-        for (i, chunk) in query.chunks_exact(32).enumerate() {
-            let query = _mm256_loadu_si256(chunk.as_ptr().cast());
+        for (i, chunk) in column.chunks_exact(32).enumerate() {
+            let column = _mm256_loadu_si256(chunk.as_ptr().cast());
             for (sum, row) in sums.iter_mut().zip(rows) {
-                *sum = B::multiply_add(*sum, query, _mm256_loadu_si256(row.add(32 * i).cast()));
+                *sum = B::multiply_add(*sum, column, _mm256_loadu_si256(row.add(32 * i).cast()));
             }
         }
         sums.map(|sum| {

@@ -8,9 +8,9 @@ struct Vnni;
 
 impl Bytes for Vnni {
     #[inline(always)]
-    unsafe fn multiply_add(sums: __m256i, query: __m256i, row: __m256i) -> __m256i {
+    unsafe fn multiply_add(sums: __m256i, column: __m256i, row: __m256i) -> __m256i {
         // SAFETY: the caller vouches for AVX-VNNI.
-        unsafe { _mm256_dpbusd_avx_epi32(sums, query, row) }
+        unsafe { _mm256_dpbusd_avx_epi32(sums, column, row) }
     }
 }
 

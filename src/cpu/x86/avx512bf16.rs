@@ -1,0 +1,50 @@
+//! Products of bfloat16 numbers by AVX-512 BF16.
+
+use super::quads::{self, Quads};
+use std::arch::x86_64::*;
+
+#[derive(Clone, Copy)]
+struct Pairs;
+
+impl Quads for Pairs {
+    type Row = u16;
+    type Column = u16;
+    type Sums = __m512;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        // SAFETY: the caller vouches for AVX-512F.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(sums: __m512, columns: __m512i, row: __m512i) -> __m512 {
+        // SAFETY: the caller vouches for AVX-512 BF16; any 32 bytes are 16 bfloat16 numbers.
+        unsafe {
+            let (columns, row) = (std::mem::transmute(columns), std::mem::transmute(row));
+            _mm512_dpbf16_ps(sums, columns, row)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn bits(sums: __m512) -> __m512i {
+        // SAFETY: the caller vouches for AVX-512F.
+        unsafe { _mm512_castps_si512(sums) }
+    }
+}
+
+/// See [`crate::cpu::bf16::Bf16::panel_products`].
+///
+/// # Safety
+///
+/// The CPU has AVX-512F and AVX-512 BF16; the lengths are those of `Bf16::panel_products`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(in crate::cpu) unsafe fn panel_products(
+    rows: &[&[u16]],
+    groups: &[u16],
+    products: &mut [f32],
+    stride: usize,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe { quads::panel_products::<Pairs, f32>(rows, groups, products, stride) };
+}
