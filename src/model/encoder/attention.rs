@@ -148,14 +148,19 @@ impl Attention {
                 for (p, panel) in keys.chunks(PANEL * width).enumerate() {
                     bf16.panel_products(&rows[..n], panel, &mut scores[p * PANEL..], padded);
                 }
-                for i in 0..n {
-                    let row = &mut scores[i * padded..i * padded + len];
-                    (passes.softmax_bf16)(row, self.scale(), &mut weights[i * padded..][..len]);
+                let mut inverses = [0f32; TILE_ROWS];
+                for (i, inverse) in inverses[..n].iter_mut().enumerate() {
+                    let row = &scores[i * padded..i * padded + len];
+                    let out = &mut weights[i * padded..][..len];
+                    *inverse = (passes.softmax_bf16)(row, self.scale(), out);
                 }
                 let weights = weights.chunks_exact(padded);
                 rows.iter_mut().zip(weights).for_each(|(row, weights)| *row = weights);
                 let out = &mut context[start * hidden + head * width..];
                 bf16.panel_products(&rows[..n], values, out, hidden);
+                for (out, inverse) in out.chunks_mut(hidden).zip(&inverses[..n]) {
+                    out[..width].iter_mut().for_each(|v| *v *= inverse);
+                }
             }
         }
     }

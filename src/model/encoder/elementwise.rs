@@ -16,16 +16,17 @@ pub(super) struct Passes {
     pub(super) layer_norm: fn(&mut [f32], &[f32], &[f32], f32),
     /// `(row, scale)`: softmax of `scale * row`.
     pub(super) softmax: fn(&mut [f32], f32),
-    /// As `softmax`, with the result rounded to bfloat16 elsewhere; the row is left as it may be.
-    pub(super) softmax_bf16: fn(&mut [f32], f32, &mut [u16]),
+    /// `x Phi(x)` to within 6e-5, for products in bfloat16 and bytes.
+    pub(super) gelu_rough: fn(&mut [f32]),
+    /// `(row, scale, out)`: the numerators of the softmax of `scale * row`, rounded to bfloat16; returns 1 / their
+    /// sum.
+    pub(super) softmax_bf16: fn(&[f32], f32, &mut [u16]) -> f32,
     /// Rounds to bfloat16.
     pub(super) to_bf16: fn(&[f32], &mut [u16]),
-    /// Rounds to bytes; see [`ByteRow`].
-    pub(super) to_bytes: fn(&[f32], &mut [i8]) -> ByteRow,
-    /// `(products, row, columns, out, add)`: `out` becomes, or is raised by, the inner products of a row of
-    /// bytes with columns, and the bias. With `v = centre + scale i` in the row and `w = step j` in a column,
-    /// `v.w = scale step (i.j) + centre (sum of w)`; `products` holds `i.(j + offset)`.
-    pub(super) finish_bytes: fn(&[i32], ByteRow, ByteColumns<'_>, &mut [f32], bool),
+    /// `(x, factors, out)`: rounds `x * factors` to bytes; see [`ByteRow`].
+    pub(super) to_bytes: fn(&[f32], &[f32], &mut [i8]) -> ByteRow,
+    /// `(products, rows, columns, out, add)`: see [`ByteColumns`]. `products` is `[rows, any width]`.
+    pub(super) finish_bytes: fn(&[i32], &[ByteRow], &ByteColumns<'_>, &mut [f32], bool),
 }
 
 /// What a row of bytes stands for: the value of byte `i` is `centre + scale * i`.
@@ -37,9 +38,14 @@ pub(super) struct ByteRow {
     pub(super) sum: i32,
 }
 
-/// What belongs to the columns that a row of bytes was multiplied with, one value a column.
+/// Some columns that rows of bytes were multiplied with, one value a column. With `v = centre + scale i` in
+/// a row and `w = step j` in a column, `v.w = scale step (i.j) + centre (sum of w)`; the products are
+/// `i.(j + offset)`. The inner product and the bias become the output, or are added to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ByteColumns<'a> {
+    /// Where these columns begin in a row of the output, and how far its rows are apart.
+    pub(super) start: usize,
+    pub(super) stride: usize,
     /// What was added to every integer of the columns.
     pub(super) offset: i32,
     /// What an integer counts.
@@ -80,6 +86,7 @@ const GENERIC: Passes = Passes {
     gelu_tanh: gelu_tanh::<false>,
     layer_norm: layer_norm::<false>,
     softmax: softmax::<false>,
+    gelu_rough: gelu_rough::<false>,
     softmax_bf16: softmax_bf16::<false>,
     to_bf16,
     to_bytes: to_bytes::<false>,
@@ -100,11 +107,13 @@ macro_rules! bind {
                 // SAFETY: see above.
                 softmax: |x, s| unsafe { softmax(x, s) },
                 // SAFETY: see above.
+                gelu_rough: |x| unsafe { gelu_rough(x) },
+                // SAFETY: see above.
                 softmax_bf16: |x, s, out| unsafe { softmax_bf16(x, s, out) },
                 // SAFETY: see above.
                 to_bf16: |x, out| unsafe { to_bf16(x, out) },
                 // SAFETY: see above.
-                to_bytes: |x, out| unsafe { to_bytes(x, out) },
+                to_bytes: |x, f, out| unsafe { to_bytes(x, f, out) },
                 // SAFETY: see above.
                 finish_bytes: |p, r, c, out, add| unsafe { finish_bytes(p, r, c, out, add) },
             };
@@ -130,8 +139,13 @@ macro_rules! bind {
             }
 
             #[target_feature(enable = $features)]
-            fn softmax_bf16(x: &mut [f32], scale: f32, out: &mut [u16]) {
-                super::softmax_bf16::<true>(x, scale, out);
+            fn gelu_rough(x: &mut [f32]) {
+                super::gelu_rough::<true>(x);
+            }
+
+            #[target_feature(enable = $features)]
+            fn softmax_bf16(x: &[f32], scale: f32, out: &mut [u16]) -> f32 {
+                super::softmax_bf16::<true>(x, scale, out)
             }
 
             #[target_feature(enable = $features)]
@@ -140,19 +154,19 @@ macro_rules! bind {
             }
 
             #[target_feature(enable = $features)]
-            fn to_bytes(x: &[f32], out: &mut [i8]) -> super::ByteRow {
-                super::to_bytes::<true>(x, out)
+            fn to_bytes(x: &[f32], factors: &[f32], out: &mut [i8]) -> super::ByteRow {
+                super::to_bytes::<true>(x, factors, out)
             }
 
             #[target_feature(enable = $features)]
             fn finish_bytes(
                 products: &[i32],
-                row: super::ByteRow,
-                columns: super::ByteColumns<'_>,
+                rows: &[super::ByteRow],
+                columns: &super::ByteColumns<'_>,
                 out: &mut [f32],
                 add: bool,
             ) {
-                super::finish_bytes::<true>(products, row, columns, out, add);
+                super::finish_bytes::<true>(products, rows, columns, out, add);
             }
         }
     };
@@ -174,11 +188,13 @@ fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 
 /// `exp(x)` for x in -87..=88, relative error below 2e-7. Below, 0 (or next to it).
 ///
+/// With `ROUGH` the polynomial has degree 4, and the error is below 5e-5, less than a bfloat16 number can tell.
+///
 /// Range reduction by Cody and Waite (Software Manual for the Elementary Functions, 1980):
 /// `x = n ln 2 + r` with ln 2 in two parts, `|r| <= ln 2 / 2`; then the Taylor polynomial of degree
 /// 6 (its remainder is below 1.3e-7 of the value), and the exponent set in the bits.
 #[inline(always)]
-fn exp<const FMA: bool>(x: f32) -> f32 {
+fn exp<const FMA: bool, const ROUGH: bool>(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
@@ -188,9 +204,11 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
     let n = shifted - ROUND;
     let r = multiply_add::<FMA>(n, -LN2_HIGH, x);
     let r = multiply_add::<FMA>(n, -LN2_LOW, r);
-    let mut p = 1.0 / 720.0;
-    p = multiply_add::<FMA>(p, r, 1.0 / 120.0);
-    p = multiply_add::<FMA>(p, r, 1.0 / 24.0);
+    let mut p = 1.0 / 24.0;
+    if !ROUGH {
+        p = multiply_add::<FMA>(1.0 / 720.0, r, 1.0 / 120.0);
+        p = multiply_add::<FMA>(p, r, 1.0 / 24.0);
+    }
     p = multiply_add::<FMA>(p, r, 1.0 / 6.0);
     p = multiply_add::<FMA>(p, r, 0.5);
     p = multiply_add::<FMA>(p, r, 1.0);
@@ -224,9 +242,36 @@ fn gelu<const FMA: bool>(x: &mut [f32]) {
         for c in P[..8].iter().rev() {
             p = multiply_add::<FMA>(p, bounded, *c);
         }
-        let erfc = if z < 4.0 { exp::<FMA>(-bounded * p) } else { 0.0 };
+        let erfc = if z < 4.0 { exp::<FMA, false>(-bounded * p) } else { 0.0 };
         let half = 0.5 * erfc;
         *v = x * if x < 0.0 { half } else { 1.0 - half };
+    }
+}
+
+/// `Phi(x) - 1/2` is `x Q(x^2)` with a polynomial Q fitted on |x| <= 4.5 by weighted minimax; beyond, Phi
+/// is within 4e-6 of 0 or 1, and x is taken as 4.5 there.
+#[inline(always)]
+fn gelu_rough<const FMA: bool>(x: &mut [f32]) {
+    const LIMIT: f32 = 4.5;
+    const Q: [f32; 9] = [
+        0.398_712_58,
+        -6.598_46e-2,
+        9.585_171e-3,
+        -1.037_583e-3,
+        8.142_394e-5,
+        -4.451_623_7e-6,
+        1.590_944_1e-7,
+        -3.314_518_2e-9,
+        3.036_260_1e-11,
+    ];
+    for v in x {
+        let bounded = v.clamp(-LIMIT, LIMIT);
+        let square = bounded * bounded;
+        let mut q = Q[8];
+        for c in Q[..8].iter().rev() {
+            q = multiply_add::<FMA>(q, square, *c);
+        }
+        *v *= multiply_add::<FMA>(bounded, q, 0.5);
     }
 }
 
@@ -237,7 +282,7 @@ fn gelu_tanh<const FMA: bool>(x: &mut [f32]) {
     for v in x {
         let x = *v;
         let u = SQRT_2_OVER_PI * multiply_add::<FMA>(0.044_715 * x * x, x, x);
-        let tanh = 1.0 - 2.0 / (exp::<FMA>(2.0 * u) + 1.0);
+        let tanh = 1.0 - 2.0 / (exp::<FMA, false>(2.0 * u) + 1.0);
         *v = 0.5 * x * (1.0 + tanh);
     }
 }
@@ -266,45 +311,56 @@ fn layer_norm<const FMA: bool>(x: &mut [f32], weight: &[f32], bias: &[f32], eps:
     }
 }
 
-/// The largest value of `of(v)`.
 #[inline(always)]
-fn max_of(x: &[f32], of: impl Fn(f32) -> f32) -> f32 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+#[inline(always)]
+fn max_of(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
-    let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &v| larger(m, of(v)));
+    let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &v| larger(m, v));
     for chunk in chunks {
         for j in 0..LANES {
-            lanes[j] = larger(lanes[j], of(chunk[j]));
+            lanes[j] = larger(lanes[j], chunk[j]);
         }
     }
     lanes.into_iter().fold(rest, larger)
 }
 
-/// Leaves the exponentials and returns 1 / their sum.
-#[inline(always)]
-fn exponentials<const FMA: bool>(x: &mut [f32], scale: f32) -> f32 {
-    let max = max_of(x, |v| v);
-    for v in x.iter_mut() {
-        *v = exp::<FMA>((*v - max) * scale);
-    }
-    1.0 / sum_of(x, |v| v)
-}
-
 #[inline(always)]
 fn softmax<const FMA: bool>(x: &mut [f32], scale: f32) {
-    let inverse = exponentials::<FMA>(x, scale);
+    let max = max_of(x);
+    for v in x.iter_mut() {
+        *v = exp::<FMA, false>((*v - max) * scale);
+    }
+    let inverse = 1.0 / sum_of(x, |v| v);
     for v in x.iter_mut() {
         *v *= inverse;
     }
 }
 
 #[inline(always)]
-fn softmax_bf16<const FMA: bool>(x: &mut [f32], scale: f32, out: &mut [u16]) {
-    let inverse = exponentials::<FMA>(x, scale);
-    for (out, v) in out.iter_mut().zip(x) {
-        *out = bf16::to_bf16(*v * inverse);
+fn softmax_bf16<const FMA: bool>(x: &[f32], scale: f32, out: &mut [u16]) -> f32 {
+    let max = max_of(x) * scale;
+    let numerator = |v: f32| exp::<FMA, true>(multiply_add::<FMA>(v, scale, -max));
+    let mut lanes = [0f32; LANES];
+    let whole = x.len() / LANES * LANES;
+    for (x, out) in x.chunks_exact(LANES).zip(out.chunks_exact_mut(LANES)) {
+        for j in 0..LANES {
+            let value = numerator(x[j]);
+            lanes[j] += value;
+            out[j] = bf16::to_bf16(value);
+        }
     }
+    let mut sum: f32 = lanes.iter().sum();
+    for (x, out) in x[whole..].iter().zip(&mut out[whole..]) {
+        let value = numerator(*x);
+        sum += value;
+        *out = bf16::to_bf16(value);
+    }
+    1.0 / sum
 }
 
 #[inline(always)]
@@ -315,16 +371,30 @@ fn to_bf16(x: &[f32], out: &mut [u16]) {
 }
 
 #[inline(always)]
-fn to_bytes<const FMA: bool>(x: &[f32], out: &mut [i8]) -> ByteRow {
+fn to_bytes<const FMA: bool>(x: &[f32], factors: &[f32], out: &mut [i8]) -> ByteRow {
     // Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    let (max, min) = (max_of(x, |v| v), -max_of(x, |v| -v));
+    let (mut highest, mut lowest) = ([f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let whole = x.len() / LANES * LANES;
+    for (x, f) in x.chunks_exact(LANES).zip(factors.chunks_exact(LANES)) {
+        for j in 0..LANES {
+            let value = x[j] * f[j];
+            highest[j] = larger(highest[j], value);
+            lowest[j] = larger(lowest[j], -value);
+        }
+    }
+    for (x, f) in x[whole..].iter().zip(&factors[whole..]) {
+        highest[0] = larger(highest[0], x * f);
+        lowest[0] = larger(lowest[0], -x * f);
+    }
+    let max = highest.into_iter().fold(f32::NEG_INFINITY, larger);
+    let min = -lowest.into_iter().fold(f32::NEG_INFINITY, larger);
     let (centre, scale) = (0.5 * (max + min), (max - min) / 254.0);
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     let mut sum = 0i32;
-    for (out, v) in out.iter_mut().zip(x) {
+    for ((out, x), f) in out.iter_mut().zip(x).zip(factors) {
         // At most 127 and a few units in the last place of a value near `max`.
-        let rounded = multiply_add::<FMA>(*v - centre, inverse, ROUND);
+        let rounded = multiply_add::<FMA>(x * f - centre, inverse, ROUND);
         let integer = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
         let integer = integer.clamp(-127, 127);
         *out = integer as i8;
@@ -336,17 +406,30 @@ fn to_bytes<const FMA: bool>(x: &[f32], out: &mut [i8]) -> ByteRow {
 #[inline(always)]
 fn finish_bytes<const FMA: bool>(
     products: &[i32],
-    row: ByteRow,
-    columns: ByteColumns<'_>,
+    rows: &[ByteRow],
+    columns: &ByteColumns<'_>,
     out: &mut [f32],
     add: bool,
 ) {
-    let base = columns.offset * row.sum;
-    let terms = products.iter().zip(columns.scales).zip(columns.sums).zip(columns.bias);
-    for (out, (((&product, &scale), &sum), &bias)) in out.iter_mut().zip(terms) {
-        let constant = multiply_add::<FMA>(row.centre, sum, bias);
-        let value = multiply_add::<FMA>((product - base) as f32 * scale, row.scale, constant);
-        *out = if add { *out + value } else { value };
+    let ByteColumns { start, stride, offset, scales, sums, bias } = *columns;
+    let products = products.chunks_exact(products.len() / rows.len());
+    for ((row, products), out) in rows.iter().zip(products).zip(out.chunks_exact_mut(stride)) {
+        let base = offset * row.sum;
+        let out = &mut out[start..start + bias.len()];
+        let value = |product: i32, scale: f32, sum: f32, bias: f32| {
+            let constant = multiply_add::<FMA>(row.centre, sum, bias);
+            multiply_add::<FMA>((product - base) as f32 * scale, row.scale, constant)
+        };
+        let terms = products.iter().zip(scales).zip(sums).zip(bias);
+        if add {
+            for (out, (((&p, &scale), &sum), &bias)) in out.iter_mut().zip(terms) {
+                *out += value(p, scale, sum, bias);
+            }
+        } else {
+            for (out, (((&p, &scale), &sum), &bias)) in out.iter_mut().zip(terms) {
+                *out = value(p, scale, sum, bias);
+            }
+        }
     }
 }
 
@@ -399,6 +482,18 @@ mod tests {
     }
 
     #[test]
+    fn gelu_rough_stays_within_6e_5_of_the_definition() {
+        for (name, passes) in all() {
+            let mut got = samples();
+            (passes.gelu_rough)(&mut got);
+            for (x, got) in samples().into_iter().zip(got) {
+                let error = (f64::from(got) - f64::from(x) * phi(f64::from(x))).abs();
+                assert!(error < 6e-5, "{name}: gelu({x}) = {got}");
+            }
+        }
+    }
+
+    #[test]
     fn gelu_tanh_stays_within_4e_7_of_the_formula() {
         for (name, passes) in all() {
             let mut got = samples();
@@ -429,6 +524,58 @@ mod tests {
             let mut far = [0.0, -1e30, f32::NEG_INFINITY];
             (passes.softmax)(&mut far, 1.0);
             assert!((far[0] - 1.0).abs() < 1e-6 && far[1] < 1e-30 && far[2] < 1e-30, "{name}");
+        }
+    }
+
+    #[test]
+    fn softmax_in_bf16_of_any_length_matches_float64() {
+        for (name, passes) in all() {
+            for n in [1, 2, 15, 16, 17, 100, 512] {
+                let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.3).collect();
+                let mut got = vec![0; n];
+                let inverse = (passes.softmax_bf16)(&x, 0.5, &mut got);
+                let exps: Vec<f64> = x.iter().map(|&v| (f64::from(v) * 0.5).exp()).collect();
+                let sum: f64 = exps.iter().sum();
+                for (got, e) in got.iter().zip(exps) {
+                    let got = f32::from_bits(u32::from(*got) << 16) * inverse;
+                    let error = (f64::from(got) - e / sum).abs();
+                    assert!(error < 0.004 * e / sum + 1e-9, "{name}, n {n}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_of_any_row_lie_within_half_a_step() {
+        for (name, passes) in all() {
+            for n in [1, 7, 16, 33, 384, 1536] {
+                for shape in 0..4 {
+                    let x: Vec<f32> = (0..n)
+                        .map(|i| match shape {
+                            0 => (i as f32 * 0.7).sin() * 3.0 + 1.0,
+                            1 => -0.25,
+                            2 => {
+                                if i == n / 2 {
+                                    1e4
+                                } else {
+                                    i as f32 * 1e-3
+                                }
+                            }
+                            _ => 0.0,
+                        })
+                        .collect();
+                    let mut bytes = vec![0i8; n];
+                    let factors: Vec<f32> = (0..n).map(|i| 1.0 + (i % 3) as f32).collect();
+                    let row = (passes.to_bytes)(&x, &factors, &mut bytes);
+                    assert_eq!(row.sum, bytes.iter().map(|&b| i32::from(b)).sum::<i32>());
+                    for ((x, f), b) in x.iter().zip(factors).zip(bytes) {
+                        let x = x * f;
+                        let error = (row.centre + row.scale * f32::from(b) - x).abs();
+                        let room = row.scale * 0.501 + x.abs() * 1e-6;
+                        assert!(error <= room, "{name}, n {n}, shape {shape}: {x} as {b}");
+                    }
+                }
+            }
         }
     }
 

@@ -1,7 +1,10 @@
 //! `y = x W^T + b`, in float32, bfloat16 or bytes.
 //!
 //! In bfloat16 and bytes the weights lie in groups of 16 outputs, interleaved as [`crate::cpu`]'s kernels
-//! take them. Bytes have a scale an output and, on the other side, a scale and a centre a token.
+//! take them. Bytes have a scale an output and, on the other side, a scale and a centre a token; many inputs are
+//! cut into pieces with scales of their own. Before that, inputs that are large are made smaller and their
+//! weights larger, which leaves the product as it is and the rounding of both sides small (Xiao et al., "SmoothQuant",
+//! ICML 2023); how large an input is, is read off the layer norm in front, not measured.
 
 use super::Arithmetic;
 use super::elementwise::{ByteColumns, ByteRow, Passes};
@@ -11,6 +14,9 @@ use std::ops::Range;
 
 /// Tokens whose products are computed before they are finished: they stay in the first-level cache.
 const TILE_ROWS: usize = 48;
+
+/// Inputs of a piece with scales of its own, about.
+const PIECE: usize = 384;
 
 /// Outputs of a panel.
 const PANEL: usize = PANEL_GROUPS * GROUP;
@@ -29,8 +35,23 @@ enum Weight {
     Float(Vec<f32>),
     /// Groups `[length / 2][GROUP][2]`.
     Halves { groups: Vec<u16>, length: usize, bf16: Bf16 },
-    /// Groups `[length / 4][GROUP][4]`; per output what an integer counts, and the sum of its weights.
-    Bytes { groups: Vec<u8>, length: usize, scales: Vec<f32>, sums: Vec<f32>, kernels: Kernels },
+    /// See [`Bytes`]; per input what it is multiplied by.
+    Bytes { pieces: Vec<Bytes>, factors: Vec<f32>, kernels: Kernels },
+}
+
+/// The weights of some inputs in bytes.
+#[derive(Debug)]
+struct Bytes {
+    inputs: Range<usize>,
+    /// Groups `[length / 4][GROUP][4]`.
+    groups: Vec<u8>,
+    length: usize,
+    /// What an integer counts, per output.
+    scales: Vec<f32>,
+    /// The sum of the weights, per output.
+    sums: Vec<f32>,
+    /// The layer's bias in the first piece, else zeros.
+    bias: Vec<f32>,
 }
 
 /// Inputs in the precision of the weights, and products; reused over layers.
@@ -44,13 +65,19 @@ pub(super) struct Scratch {
 }
 
 impl Linear {
-    /// A layer of `weight`, `[n_out, n_in]`, and `bias`, `[n_out]`.
-    pub(super) fn new(weight: Vec<f32>, bias: Vec<f32>, arithmetic: Arithmetic) -> Self {
+    /// A layer of `weight`, `[n_out, n_in]`, and `bias`, `[n_out]`. `spread` says about how large each input is, the
+    /// weights of the layer norm that it comes from, say.
+    pub(super) fn new(
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+        spread: Option<&[f32]>,
+        arithmetic: Arithmetic,
+    ) -> Self {
         let n_in = weight.len() / bias.len();
         let weight = match arithmetic {
             Arithmetic::Float => Weight::Float(weight),
             Arithmetic::Halves(bf16) => halves(&weight, n_in, bf16),
-            Arithmetic::Bytes(kernels, _) => bytes(&weight, n_in, kernels),
+            Arithmetic::Bytes(kernels, _) => bytes(&weight, &bias, spread, kernels),
         };
         Self { weight, bias, n_in }
     }
@@ -135,32 +162,37 @@ impl Linear {
         passes: &Passes,
         scratch: &mut Scratch,
     ) {
-        let Weight::Bytes { groups, length, scales, sums, kernels } = &self.weight else { return };
+        let Weight::Bytes { pieces, factors, kernels } = &self.weight else { return };
         let tokens = x.len() / self.n_in;
-        scratch.bytes.resize(tokens * length, 0);
-        scratch.terms.clear();
-        for (x, row) in x.chunks_exact(self.n_in).zip(scratch.bytes.chunks_exact_mut(*length)) {
-            scratch.terms.push((passes.to_bytes)(x, &mut row[..self.n_in]));
-            row[self.n_in..].fill(0);
-        }
         scratch.integers.resize(TILE_ROWS * PANEL, 0);
-        for (columns, groups) in self.panels().zip(groups.chunks(PANEL * length)) {
-            let width = groups.len() / length;
-            let terms = ByteColumns {
-                offset: kernels.column_levels() + 1,
-                scales: &scales[columns.clone()],
-                sums: &sums[columns.clone()],
-                bias: &self.bias[columns.clone()],
-            };
-            let mut row_terms = scratch.terms.iter();
-            for_each_tile(&scratch.bytes, *length, out, self.n_out(), |rows, out| {
-                let products = &mut scratch.integers[..rows.len() * width];
-                kernels.panel_products(rows, groups, products);
-                let lines = products.chunks_exact(width).zip(out.chunks_exact_mut(self.n_out()));
-                for ((products, out), row) in lines.zip(&mut row_terms) {
-                    (passes.finish_bytes)(products, *row, terms, &mut out[columns.clone()], add);
-                }
-            });
+        for (p, piece) in pieces.iter().enumerate() {
+            let length = piece.length;
+            scratch.bytes.resize(tokens * length, 0);
+            scratch.terms.clear();
+            let factors = &factors[piece.inputs.clone()];
+            for (x, row) in x.chunks_exact(self.n_in).zip(scratch.bytes.chunks_exact_mut(length)) {
+                let (row, rest) = row.split_at_mut(factors.len());
+                scratch.terms.push((passes.to_bytes)(&x[piece.inputs.clone()], factors, row));
+                rest.fill(0);
+            }
+            for (columns, groups) in self.panels().zip(piece.groups.chunks(PANEL * length)) {
+                let width = groups.len() / length;
+                let terms = ByteColumns {
+                    start: columns.start,
+                    stride: self.n_out(),
+                    offset: kernels.column_levels() + 1,
+                    scales: &piece.scales[columns.clone()],
+                    sums: &piece.sums[columns.clone()],
+                    bias: &piece.bias[columns],
+                };
+                let mut row_terms = scratch.terms.chunks(TILE_ROWS);
+                for_each_tile(&scratch.bytes, length, out, self.n_out(), |rows, out| {
+                    let products = &mut scratch.integers[..rows.len() * width];
+                    kernels.panel_products(rows, groups, products);
+                    let rows = row_terms.next().unwrap_or_default();
+                    (passes.finish_bytes)(products, rows, &terms, out, add || p > 0);
+                });
+            }
         }
     }
 
@@ -205,27 +237,71 @@ fn halves(weight: &[f32], n_in: usize, bf16: Bf16) -> Weight {
     Weight::Halves { groups, length, bf16 }
 }
 
-fn bytes(weight: &[f32], n_in: usize, kernels: Kernels) -> Weight {
-    let length = n_in.next_multiple_of(LINE);
-    let n_out = weight.len() / n_in;
-    let levels = kernels.column_levels();
-    let zero = (levels + 1) as u8;
-    let mut groups = vec![zero; n_out.next_multiple_of(GROUP) * length];
-    let (mut scales, mut sums) = (Vec::with_capacity(n_out), Vec::with_capacity(n_out));
-    for (o, row) in weight.chunks_exact(n_in).enumerate() {
-        let largest = row.iter().fold(0f32, |m, v| m.max(v.abs()));
-        let scale = if largest > 0.0 { largest / levels as f32 } else { 1.0 };
-        let inverse = 1.0 / scale;
-        let mut sum = 0;
-        for (i, &value) in row.iter().enumerate() {
-            let integer = ((value * inverse).round_ties_even() as i32).clamp(-levels, levels);
-            groups[place(o, i, length, 4)] = (integer + levels + 1) as u8;
-            sum += integer;
-        }
-        scales.push(scale);
-        sums.push(scale * sum as f32);
+fn bytes(weight: &[f32], bias: &[f32], spread: Option<&[f32]>, kernels: Kernels) -> Weight {
+    let n_in = weight.len() / bias.len();
+    let factors = factors(weight, n_in, spread);
+    let piece_len = n_in.div_ceil(n_in.div_ceil(PIECE)).next_multiple_of(LINE);
+    let pieces = (0..n_in)
+        .step_by(piece_len)
+        .map(|start| {
+            let inputs = start..(start + piece_len).min(n_in);
+            let bias = if start == 0 { bias.to_vec() } else { vec![0.0; bias.len()] };
+            Bytes::new(weight, inputs, &factors, bias, kernels)
+        })
+        .collect();
+    Weight::Bytes { pieces, factors, kernels }
+}
+
+/// What each input is multiplied by, and its weights divided by: the square root of the weights' mean
+/// magnitude over the input's.
+fn factors(weight: &[f32], n_in: usize, spread: Option<&[f32]>) -> Vec<f32> {
+    let mut magnitudes = vec![0f32; n_in];
+    for row in weight.chunks_exact(n_in) {
+        magnitudes.iter_mut().zip(row).for_each(|(m, v)| *m += v.abs());
     }
-    Weight::Bytes { groups, length, scales, sums, kernels }
+    let n_out = (weight.len() / n_in) as f32;
+    let factor = |(i, magnitude): (usize, &f32)| {
+        let spread = spread.map_or(1.0, |s| s[i].abs().max(1e-4));
+        ((magnitude / n_out).max(1e-6) / spread).sqrt()
+    };
+    magnitudes.iter().enumerate().map(factor).collect()
+}
+
+impl Bytes {
+    fn new(
+        weight: &[f32],
+        inputs: Range<usize>,
+        factors: &[f32],
+        bias: Vec<f32>,
+        kernels: Kernels,
+    ) -> Self {
+        let length = inputs.len().next_multiple_of(LINE);
+        let n_out = bias.len();
+        let levels = kernels.column_levels();
+        let zero = (levels + 1) as u8;
+        let mut groups = vec![zero; n_out.next_multiple_of(GROUP) * length];
+        let (mut scales, mut sums) = (Vec::with_capacity(n_out), Vec::with_capacity(n_out));
+        let mut divided = Vec::new();
+        for (o, row) in weight.chunks_exact(factors.len()).enumerate() {
+            let terms = row[inputs.clone()].iter().zip(&factors[inputs.clone()]);
+            divided.clear();
+            divided.extend(terms.map(|(v, f)| v / f));
+            let largest = divided.iter().fold(0f32, |m, v| m.max(v.abs()));
+            let scale = if largest > 0.0 { largest / levels as f32 } else { 1.0 };
+            let inverse = 1.0 / scale;
+            let mut sum = 0;
+            for (i, &value) in divided.iter().enumerate() {
+                // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+                let integer = (value * inverse + 12_582_912.0 - 12_582_912.0) as i32;
+                let integer = integer.clamp(-levels, levels);
+                groups[place(o, i, length, 4)] = (integer + levels + 1) as u8;
+                sum += integer;
+            }
+            scales.push(scale);
+            sums.push(scale * sum as f32);
+        }
+        Self { inputs, groups, length, scales, sums, bias }
+    }
 }
 
 /// A matrix product on one thread. Operands are slices with the distance between rows and columns.

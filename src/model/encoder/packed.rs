@@ -71,11 +71,6 @@ impl PackedBert {
         let prefix = weights.prefix();
         let hidden = config.hidden_size;
         let get = |name: &str, shape: &[usize]| weights.get(&format!("{prefix}{name}"), shape);
-        let linear = |name: &str, n_out: usize, n_in: usize| -> Result<Linear> {
-            let weight = get(&format!("{name}.weight"), &[n_out, n_in])?;
-            let bias = get(&format!("{name}.bias"), &[n_out])?;
-            Ok(Linear::new(weight, bias, arithmetic))
-        };
         let norm = |name: &str| -> Result<Norm> {
             Ok(Norm {
                 weight: get(&format!("{name}.weight"), &[hidden])?,
@@ -84,18 +79,30 @@ impl PackedBert {
         };
         let layer = |i: usize| -> Result<Layer> {
             let at = format!("encoder.layer.{i}");
+            let linear = |name: &str, n_out: usize, n_in: usize, before: Option<&Norm>| {
+                let weight = get(&format!("{at}.{name}.weight"), &[n_out, n_in])?;
+                let bias = get(&format!("{at}.{name}.bias"), &[n_out])?;
+                let spread = before.map(|norm| norm.weight.as_slice());
+                Ok(Linear::new(weight, bias, spread, arithmetic))
+            };
             let (mut weight, mut bias) = (Vec::new(), Vec::new());
             for part in ["query", "key", "value"] {
                 let name = format!("{at}.attention.self.{part}");
                 weight.extend(get(&format!("{name}.weight"), &[hidden, hidden])?);
                 bias.extend(get(&format!("{name}.bias"), &[hidden])?);
             }
+            let before = match i {
+                0 => norm("embeddings.LayerNorm")?,
+                _ => norm(&format!("encoder.layer.{}.output.LayerNorm", i - 1))?,
+            };
+            let attention_norm = norm(&format!("{at}.attention.output.LayerNorm"))?;
+            let wide = config.intermediate_size;
             Ok(Layer {
-                qkv: Linear::new(weight, bias, arithmetic),
-                attention_out: linear(&format!("{at}.attention.output.dense"), hidden, hidden)?,
-                attention_norm: norm(&format!("{at}.attention.output.LayerNorm"))?,
-                up: linear(&format!("{at}.intermediate.dense"), config.intermediate_size, hidden)?,
-                down: linear(&format!("{at}.output.dense"), hidden, config.intermediate_size)?,
+                qkv: Linear::new(weight, bias, Some(&before.weight), arithmetic),
+                attention_out: linear("attention.output.dense", hidden, hidden, None)?,
+                up: linear("intermediate.dense", wide, hidden, Some(&attention_norm))?,
+                attention_norm,
+                down: linear("output.dense", hidden, wide, None)?,
                 out_norm: norm(&format!("{at}.output.LayerNorm"))?,
             })
         };
@@ -182,6 +189,7 @@ impl PackedBert {
                 between.resize(x.len() / hidden * wide, 0.0);
                 layer.up.apply(x, between, false, passes, scratch);
                 match config.activation {
+                    Activation::Gelu if self.is_rough() => (passes.gelu_rough)(between),
                     Activation::Gelu => (passes.gelu)(between),
                     Activation::GeluTanh => (passes.gelu_tanh)(between),
                     Activation::Relu => between.iter_mut().for_each(|v| *v = v.max(0.0)),
@@ -192,13 +200,15 @@ impl PackedBert {
         }
     }
 
+    /// Whether products have fewer digits than float32.
+    fn is_rough(&self) -> bool {
+        !matches!(self.arithmetic, Arithmetic::Float)
+    }
+
     /// Tokens that go through the feed-forward block together. Float32 products take their weights apart
     /// anew each time, which pays for many tokens; for the others, few stay in the cache.
     fn piece_tokens(&self) -> usize {
-        match self.arithmetic {
-            Arithmetic::Float => GROUP_TOKENS,
-            Arithmetic::Halves(_) | Arithmetic::Bytes(..) => 96,
-        }
+        if self.is_rough() { 96 } else { GROUP_TOKENS }
     }
 
     fn embed_tokens(&self, group: &[&Sequence], x: &mut [f32]) {
