@@ -4,7 +4,7 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::model::ModelFolder;
 use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
-use crate::model::encoder::{Encoder, Weights};
+use crate::model::encoder::{Encoders, Weights};
 use crate::model::tokenize::{Sequence, Tokenizer};
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Embedder {
     tokenizer: Tokenizer,
-    encoder: Encoder,
+    encoders: Encoders,
     config: EmbedConfig,
     dim: usize,
 }
@@ -104,8 +104,8 @@ impl Embedder {
                     .to_owned(),
             });
         }
-        let encoder = Encoder::open(folder, &bert, compute)?;
-        Ok(Self { tokenizer, encoder, config, dim: bert.hidden_size })
+        let encoders = Encoders::open(folder, &bert, compute)?;
+        Ok(Self { tokenizer, encoders, config, dim: bert.hidden_size })
     }
 
     /// The number of dimensions of a vector.
@@ -128,9 +128,9 @@ impl Embedder {
         &self.tokenizer
     }
 
-    /// How the encoder computes, for messages.
+    /// How passages are computed, for messages.
     pub fn precision(&self) -> String {
-        self.encoder.name()
+        self.encoders.name()
     }
 
     /// Embeds texts. A text longer than [`Embedder::max_tokens`] is cut, and what it lost is counted.
@@ -157,7 +157,11 @@ impl Embedder {
             embeddings.lost.push(text.lost as u32);
             sequences.push(text.sequence);
         }
-        embeddings.vectors = self.encoder.forward(&sequences, self.dim, |states, out| {
+        let encoder = match role {
+            Role::Query => self.encoders.queries()?,
+            Role::Passage => self.encoders.passages()?,
+        };
+        embeddings.vectors = encoder.forward(&sequences, self.dim, |states, out| {
             match self.config.pooling {
                 Pooling::Mean => mean_rows(states, out),
                 Pooling::Cls => out.copy_from_slice(&states[..out.len()]),

@@ -13,6 +13,7 @@
 //! | instruction sets, products of bytes | [`cpu`] |
 //! | retrieve, fuse, diversify, rerank | [`search`] |
 //! | two rankings side by side; judged queries; many queries | [`compare`], [`eval`], [`batch`] |
+//! | how near this machine's limits | [`bench`] |
 //! | vectors of other tools | [`vectors`] |
 //!
 //! [`search::Searcher`] is the front door for reading, [`indexing::index`] the one for writing. Errors are
@@ -20,6 +21,7 @@
 #![warn(missing_docs)]
 
 pub mod batch;
+pub mod bench;
 pub mod chunk;
 pub mod compare;
 pub mod config;

@@ -6,6 +6,7 @@ use crate::support::cli::{
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
+use warpseek::cpu::Tier;
 
 /// A place with an index `idx` of `n` records from `corpus.jsonl`.
 pub(crate) fn indexed(n: usize) -> Workplace {
@@ -146,7 +147,7 @@ fn thread_count_and_tier_never_change_a_result() {
     let place = indexed(300);
     let expected = search(&place, "window paper", &["-k", "300"])["hits"].clone();
     for threads in ["1", "2", "7"] {
-        for tier in ["generic", "avx2", "avx512"] {
+        for tier in Tier::ALL.map(Tier::name) {
             let mut command =
                 place.command(&["search", "idx", "window paper", "-k", "300", "--json"]);
             command.env("WARPSEEK_THREADS", threads).env("WARPSEEK_TIER", tier);
@@ -158,6 +159,62 @@ fn thread_count_and_tier_never_change_a_result() {
             assert_eq!(run.ok().json()["hits"], expected, "{threads} threads, {tier}");
         }
     }
+}
+
+#[test]
+fn rerank_depth_of_zero_keeps_the_retrieval_order() {
+    let place = indexed(20);
+    let reranker = small_reranker();
+    let more = ["--rerank-depth", "0", "--reranker", &reranker];
+    let hits = search(&place, "river bread", &more)["hits"].clone();
+    assert_eq!(hits, search(&place, "river bread", &["--no-rerank"])["hits"]);
+}
+
+#[test]
+fn precision_is_an_option_that_hardly_changes_scores() {
+    let place = indexed(60);
+    let scores = |precision: &str| -> Option<Vec<f64>> {
+        let args =
+            ["search", "idx", "window paper", "-k", "60", "--precision", precision, "--json"];
+        let run = place.run(&args);
+        if run.code == 4 {
+            assert!(run.stderr.contains("bfloat16"), "{}", run.stderr);
+            return None;
+        }
+        let json = run.ok().json();
+        let hits = json["hits"].as_array().unwrap();
+        Some(hits.iter().map(|hit| hit["score"].as_f64().unwrap()).collect())
+    };
+    let exact = scores("f32").unwrap();
+    for precision in ["auto", "bf16", "int8"] {
+        let Some(got) = scores(precision) else { continue };
+        let worst = got.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst < 0.02, "{precision}: off by {worst}");
+    }
+    place.run(&["search", "idx", "river", "--precision", "f8"]).fails(2, &["'f8'", "bf16, int8"]);
+}
+
+#[test]
+fn bench_measures_limits_searches_and_models() {
+    let place = Workplace::new();
+    let text = place.run(&["bench", "--rows", "2000", "--batch", "1,40"]).ok();
+    for part in ["memory", "int8", "float32", "2,000 rows", "of memory"] {
+        assert!(text.stdout.contains(part), "{part}: {}", text.stdout);
+    }
+    assert!(text.stderr.contains("was not measured"), "{}", text.stderr);
+    let args =
+        ["bench", "--rows", "500", "--batch", "3", "-k", "5,10", "--pass", "10,100", "--json"];
+    let json = place.run(&[&args[..], &["--search-only"]].concat()).ok().json();
+    let scans = json["scan"].as_array().unwrap();
+    assert_eq!(scans.len(), 4);
+    for scan in scans {
+        assert!(scan["queries_per_second"].as_f64().unwrap() > 0.0);
+        assert_eq!((&scan["rows"], &scan["queries"]), (&500.into(), &3.into()));
+    }
+    assert!(json["limits"]["int8_products"].as_f64().unwrap() > 1e6);
+    place.run(&["bench", "--vectors", "a.npy"]).fails(2, &["--queries"]);
+    place.run(&["bench", "--rows", "0", "--search-only"]).fails(2, &["rows"]);
+    place.run(&["bench", "--rows", "9", "-k", "0", "--search-only"]).fails(2, &["k must be"]);
 }
 
 #[test]

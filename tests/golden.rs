@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use warpseek::device::{Compute, Device, Precision};
 use warpseek::embed::{Embedder, Normalize, Role};
-use warpseek::model::encoder::Encoder;
+use warpseek::model::encoder::describe;
 use warpseek::model::tokenize::Tokenizer;
 use warpseek::rerank::Reranker;
 use warpseek::vectors::{Metric, VectorFile, VectorFormat, VectorWriter};
@@ -14,10 +14,9 @@ const FLOAT: Compute = Compute { device: Device::Cpu, precision: Precision::F32 
 
 /// The precisions below float32 that this CPU has.
 fn low_precisions() -> Vec<Precision> {
-    let (here, absent): (Vec<_>, Vec<_>) =
-        [Precision::Auto, Precision::Bf16, Precision::Int8].into_iter().partition(|&precision| {
-            Encoder::name_of(Compute { device: Device::Cpu, precision }).is_ok()
-        });
+    let (here, absent): (Vec<_>, Vec<_>) = [Precision::Auto, Precision::Bf16, Precision::Int8]
+        .into_iter()
+        .partition(|&precision| describe(Compute { device: Device::Cpu, precision }).is_ok());
     for precision in absent {
         eprintln!("this CPU cannot compute in {precision:?}");
     }

@@ -52,6 +52,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("compare", &["search"]),
         ("eval", &["queries", "rerank", "search", "store"]),
         ("batch", &["eval", "queries", "scan", "search", "store"]),
+        ("bench", &["cpu", "embed", "rerank", "scan", "store"]),
         ("error", &[]),
         ("config", &[]),
         ("device", &[]),

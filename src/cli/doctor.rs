@@ -8,7 +8,7 @@ use serde_json::json;
 use warpseek::config::Settings;
 use warpseek::cpu::{Tier, features};
 use warpseek::error::Result;
-use warpseek::model::encoder::Encoder;
+use warpseek::model::encoder::describe;
 use warpseek::scan::Scanner;
 
 /// Show what would run where, and why.
@@ -22,10 +22,7 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
     let sources = &context.models.sources;
     let models = context.models.status();
     let config = Settings::file().filter(|f| f.exists());
-    let encoder = match std::env::var("WARPSEEK_ENCODER").as_deref() {
-        Ok("reference") => "Candle reference float32 (set by WARPSEEK_ENCODER)".to_owned(),
-        _ => Encoder::name_of(context.compute)?,
-    };
+    let encoder = describe(context.compute)?;
     if context.json {
         term::print_json(&json!({
             "version": env!("CARGO_PKG_VERSION"),

@@ -105,8 +105,7 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Outcome> {
     let open = OpenOptions { rerank: false, ..args.retrieve.open(&args.rerank) };
     let searcher = context.searcher(&args.dir, &open)?;
     let rerankers = rerankers(&args.rerank, &queries, context)?;
-    let reranked =
-        systems(&rerankers, &[args.rerank.asked_depth(0)?], args.rerank.retriever_weight);
+    let reranked = systems(&rerankers, &[args.rerank.asked_depth(0)], args.rerank.retriever_weight);
     let options = EvalOptions {
         measures,
         judging: EvaluateOptions {
@@ -164,7 +163,7 @@ fn rerankers(
     queries: &[Query],
     context: &Context,
 ) -> Result<Vec<(String, Reranker)>> {
-    if args.no_rerank {
+    if args.is_declined() {
         return Ok(Vec::new());
     }
     if let Some(query) = queries.iter().find(|q| q.text.trim().is_empty()) {

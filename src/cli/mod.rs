@@ -1,6 +1,7 @@
 //! The command line: one thin file a command over the library.
 
 mod batch;
+mod bench;
 mod compare;
 mod context;
 mod demo;
@@ -85,6 +86,7 @@ enum Command {
     Import(transfer::ImportArgs),
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// How a command ended that did not fail.
@@ -131,6 +133,7 @@ fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Import(args) => transfer::import(args, context),
         Command::Models(args) => models::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
+        Command::Bench(args) => bench::run(args, context),
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) struct RetrieveArgs {
 /// Whether and how to rerank.
 #[derive(Debug, Clone, Args)]
 pub(super) struct RerankArgs {
-    /// How many retrieved rows the reranker sees [default: 50, or k if that is more]
+    /// How many retrieved rows the reranker sees; 0 keeps the retrieval order [default: 50, or k if that is more]
     #[arg(long, value_name = "N")]
     pub(super) rerank_depth: Option<usize>,
     /// How much the retrieval score counts beside the reranker's, 0 (not at all) to 1 [default: what
@@ -98,7 +98,7 @@ impl RetrieveArgs {
     pub(super) fn open<'a>(&'a self, rerank: &'a RerankArgs) -> OpenOptions<'a> {
         OpenOptions {
             model: self.model.as_deref(),
-            rerank: !rerank.no_rerank,
+            rerank: !rerank.is_declined(),
             reranker: rerank.reranker.as_deref(),
         }
     }
@@ -113,10 +113,10 @@ impl RerankArgs {
         searcher: &Searcher,
         context: &Context,
     ) -> Result<Option<usize>> {
-        if self.no_rerank {
+        if self.is_declined() {
             return Ok(None);
         }
-        let depth = self.asked_depth(k)?;
+        let depth = self.asked_depth(k);
         if searcher.reranker.is_some() {
             return Ok(Some(depth));
         }
@@ -130,16 +130,17 @@ impl RerankArgs {
     /// Whether an option says that and how to rerank.
     pub(super) fn is_asked_for(&self) -> bool {
         let any = self.rerank_depth.is_some() || self.retriever_weight.is_some();
-        (any || self.reranker.is_some()) && !self.no_rerank
+        (any || self.reranker.is_some()) && !self.is_declined()
     }
 
     /// The rerank depth that was asked for, or fits `k`.
-    pub(super) fn asked_depth(&self, k: usize) -> Result<usize> {
-        match self.rerank_depth {
-            Some(0) => Err(Error::usage("the rerank depth must be at least 1")),
-            Some(depth) => Ok(depth),
-            None => Ok(DEFAULT_RERANK_DEPTH.max(k)),
-        }
+    pub(super) fn asked_depth(&self, k: usize) -> usize {
+        self.rerank_depth.unwrap_or(DEFAULT_RERANK_DEPTH.max(k))
+    }
+
+    /// Whether an option says that nothing is reranked.
+    pub(super) fn is_declined(&self) -> bool {
+        self.no_rerank || self.rerank_depth == Some(0)
     }
 }
 

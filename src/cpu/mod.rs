@@ -254,3 +254,72 @@ impl Kernels {
             dot(row, column))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_of_every_tier_equal_those_of_plain_sums() {
+        for tier in Tier::ALL.into_iter().filter(|t| t.is_available()) {
+            let kernels = tier.kernels();
+            let levels = kernels.column_levels();
+            // Magnitudes of every size, the largest ones in runs: sums of neighbours must not saturate.
+            let row_value = |i: usize| match i / 64 % 3 {
+                0 => (i * 89 % 255) as i32 - 127,
+                1 => 127,
+                _ => -127,
+            };
+            let column_value = |i: usize| match i / 192 % 3 {
+                0 => (i * 57) as i32 % (2 * levels + 1) - levels,
+                1 => levels,
+                _ => -levels,
+            };
+            for (n_rows, n_groups, length) in
+                [(1, 1, 64), (5, 2, 128), (13, 3, 384), (33, 4, 192), (96, 4, 384)]
+            {
+                let values: Vec<i8> = (0..n_rows * length).map(|i| row_value(i) as i8).collect();
+                let groups: Vec<u8> = (0..n_groups * GROUP * length)
+                    .map(|i| (column_value(i) + levels + 1) as u8)
+                    .collect();
+                let rows: Vec<&[i8]> = values.chunks_exact(length).collect();
+                let width = n_groups * GROUP;
+                let column = |c: usize| -> Vec<u8> {
+                    let at = c / GROUP * GROUP * length + c % GROUP * 4;
+                    (0..length).map(|i| groups[at + i / 4 * GROUP * 4 + i % 4]).collect()
+                };
+                let sum = |row: &[i8], column: &[u8]| -> i32 {
+                    row.iter().zip(column).map(|(&r, &c)| i32::from(r) * i32::from(c)).sum()
+                };
+                let mut panel = vec![0; n_rows * width];
+                kernels.panel_products(&rows, &groups, &mut panel);
+                for c in 0..width {
+                    let column = column(c);
+                    let mut alone = vec![0; n_rows];
+                    kernels.row_products(&rows, &column, &mut alone);
+                    for (r, row) in rows.iter().enumerate() {
+                        let expected = sum(row, &column);
+                        let got = [panel[r * width + c], alone[r], kernels.dot(row, &column)];
+                        assert_eq!(got, [expected; 3], "{}: row {r}, column {c}", tier.name());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tier_that_this_cpu_lacks_is_refused() {
+        for tier in Tier::ALL {
+            match (tier.is_available(), Tier::named(tier.name())) {
+                (true, got) => assert_eq!(got.ok(), Some(tier)),
+                (false, got) => {
+                    let message = got.map(Tier::name).unwrap_err().to_string();
+                    assert!(message.contains("this CPU lacks"), "{message}");
+                    // Whoever asks for its kernels all the same gets ones that run.
+                    assert_eq!(tier.kernels().tier(), Tier::Generic);
+                }
+            }
+        }
+        assert!(Tier::named("sse9").is_err());
+    }
+}

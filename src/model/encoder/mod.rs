@@ -20,6 +20,7 @@ use config::BertConfig;
 use packed::PackedBert;
 use reference::ReferenceBert;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 pub(crate) use weights::Weights;
 
 /// How the CPU multiplies.
@@ -79,49 +80,145 @@ pub enum Encoder {
     Reference(Box<ReferenceBert>),
 }
 
-impl Encoder {
-    /// Loads the encoder of a model folder. The environment variable `WARPSEEK_ENCODER=reference`
+/// The encoders of a model: one for passages, one for queries. Where the precision is chosen automatically,
+/// passages, of which there are many, are computed in bytes, and queries in more digits. Each is made when it
+/// is first needed.
+#[derive(Debug)]
+pub struct Encoders {
+    weights: Arc<Weights>,
+    config: BertConfig,
+    /// The same twice where passages and queries are computed alike.
+    ways: [Way; 2],
+    made: [OnceLock<Encoder>; 2],
+}
+
+/// How an encoder computes.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Packed(Arithmetic),
+    Reference,
+}
+
+impl Encoders {
+    /// Looks at the weights of a model folder. The environment variable `WARPSEEK_ENCODER=reference`
     /// forces Candle's own forward pass.
     ///
     /// # Errors
     ///
     /// [`Error::ModelUnavailable`] where weights are missing or of another shape,
-    /// [`Error::DeviceUnavailable`] where the device cannot be used.
+    /// [`Error::DeviceUnavailable`] where the device or the precision cannot be used.
     pub fn open(folder: &Path, config: &BertConfig, compute: Compute) -> Result<Self> {
-        let reference = match std::env::var("WARPSEEK_ENCODER").as_deref() {
-            Err(_) | Ok("" | "auto" | "packed") => false,
-            Ok("reference") => true,
+        let weights = Arc::new(Weights::open(folder)?);
+        packed::check(&weights, config)?;
+        let ways = [Way::of(compute)?, Way::of_queries(compute)?];
+        Ok(Self { weights, config: config.clone(), ways, made: Default::default() })
+    }
+
+    /// The encoder of passages.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] where weights are not finite numbers.
+    pub fn passages(&self) -> Result<&Encoder> {
+        self.get(0)
+    }
+
+    /// The encoder of queries.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoders::passages`].
+    pub fn queries(&self) -> Result<&Encoder> {
+        self.get(if self.ways[0].is_like(self.ways[1]) { 0 } else { 1 })
+    }
+
+    fn get(&self, which: usize) -> Result<&Encoder> {
+        if let Some(encoder) = self.made[which].get() {
+            return Ok(encoder);
+        }
+        let encoder = Encoder::new(&self.weights, &self.config, self.ways[which])?;
+        // Another thread may have been faster; then its encoder counts.
+        Ok(self.made[which].get_or_init(|| encoder))
+    }
+
+    /// How passages are computed, for messages.
+    pub fn name(&self) -> String {
+        self.ways[0].name()
+    }
+}
+
+impl Way {
+    fn of(compute: Compute) -> Result<Self> {
+        match std::env::var("WARPSEEK_ENCODER").as_deref() {
+            Err(_) | Ok("" | "auto" | "packed") => {}
+            Ok("reference") => return Ok(Self::Reference),
             Ok(other) => {
                 return Err(Error::usage(format!(
                     "WARPSEEK_ENCODER is '{other}': use auto, packed or reference"
                 )));
             }
-        };
-        let weights = Weights::open(folder)?;
+        }
         match compute.device {
-            Device::Cpu if !reference => {
-                let arithmetic = Arithmetic::of(compute.precision)?;
-                Ok(Self::Packed(Box::new(PackedBert::new(&weights, config, arithmetic)?)))
+            Device::Cpu => Arithmetic::of(compute.precision).map(Self::Packed),
+        }
+    }
+
+    fn of_queries(compute: Compute) -> Result<Self> {
+        let precision = match compute.precision {
+            Precision::Auto if Bf16::best().is_some() => Precision::Bf16,
+            Precision::Auto => Precision::F32,
+            asked => asked,
+        };
+        Self::of(Compute { precision, ..compute })
+    }
+
+    fn is_like(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Packed(a), Self::Packed(b)) => {
+                std::mem::discriminant(&a) == std::mem::discriminant(&b)
             }
-            Device::Cpu => Ok(Self::Reference(Box::new(ReferenceBert::new(&weights, config)?))),
+            (a, b) => std::mem::discriminant(&a) == std::mem::discriminant(&b),
         }
     }
 
-    /// The name of the way it computes, for messages.
-    pub fn name(&self) -> String {
+    fn name(self) -> String {
         match self {
-            Self::Packed(bert) => bert.arithmetic().name(),
-            Self::Reference(_) => "Candle reference float32".to_owned(),
+            Self::Packed(arithmetic) => arithmetic.name(),
+            Self::Reference => "Candle reference float32".to_owned(),
         }
     }
+}
 
-    /// The name of the way that `compute` chooses on this machine, for messages.
+/// How models compute on this machine, for messages.
+///
+/// # Errors
+///
+/// As [`Encoders::open`].
+pub fn describe(compute: Compute) -> Result<String> {
+    let (passages, queries) = (Way::of(compute)?, Way::of_queries(compute)?);
+    Ok(match passages.is_like(queries) {
+        true => passages.name(),
+        false => format!("{}; queries in {}", passages.name(), queries.name()),
+    })
+}
+
+impl Encoder {
+    /// Loads the encoder of a model folder, for passages.
     ///
     /// # Errors
     ///
-    /// As [`Encoder::open`].
-    pub fn name_of(compute: Compute) -> Result<String> {
-        Arithmetic::of(compute.precision).map(Arithmetic::name)
+    /// As [`Encoders::open`].
+    pub fn open(folder: &Path, config: &BertConfig, compute: Compute) -> Result<Self> {
+        Self::new(&Arc::new(Weights::open(folder)?), config, Way::of(compute)?)
+    }
+
+    fn new(weights: &Arc<Weights>, config: &BertConfig, way: Way) -> Result<Self> {
+        Ok(match way {
+            Way::Packed(arithmetic) => {
+                Self::Packed(Box::new(PackedBert::new(weights, config, arithmetic)?))
+            }
+            Way::Reference => Self::Reference(Box::new(ReferenceBert::new(weights, config)?)),
+        })
     }
 
     /// Runs the encoder over `sequences` and calls `finish` once a sequence with its hidden states
@@ -160,7 +257,7 @@ impl Encoder {
             }
         }
         match self {
-            Self::Packed(bert) => Ok(bert.forward(sequences, n_out, finish)),
+            Self::Packed(bert) => bert.forward(sequences, n_out, finish),
             Self::Reference(bert) => bert.forward(sequences, n_out, finish),
         }
     }

@@ -8,10 +8,12 @@ use super::attention::{Attention, AttentionSpace};
 use super::config::{Activation, BertConfig};
 use super::elementwise::Passes;
 use super::linear::{Linear, Scratch};
+use super::weights::Table;
 use super::{Arithmetic, Weights, groups_by_length};
 use crate::error::Result;
 use crate::model::tokenize::Sequence;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Tokens of a group: enough for the matrix products to run at speed, few enough for the cache.
 const GROUP_TOKENS: usize = 512;
@@ -23,7 +25,8 @@ pub struct PackedBert {
     arithmetic: Arithmetic,
     passes: Passes,
     attention: Attention,
-    words: Vec<f32>,
+    /// Of which the word embedding is read a token at a time.
+    weights: Arc<Weights>,
     positions: Vec<f32>,
     token_types: Vec<f32>,
     norm: Norm,
@@ -64,7 +67,7 @@ struct Workspace {
 
 impl PackedBert {
     pub(super) fn new(
-        weights: &Weights,
+        weights: &Arc<Weights>,
         config: &BertConfig,
         arithmetic: Arithmetic,
     ) -> Result<Self> {
@@ -107,7 +110,6 @@ impl PackedBert {
             })
         };
         Ok(Self {
-            words: get("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?,
             positions: get(
                 "embeddings.position_embeddings.weight",
                 &[config.max_positions, hidden],
@@ -122,11 +124,8 @@ impl PackedBert {
             config: config.clone(),
             passes: Passes::best(),
             arithmetic,
+            weights: Arc::clone(weights),
         })
-    }
-
-    pub(super) fn arithmetic(&self) -> Arithmetic {
-        self.arithmetic
     }
 
     pub(super) fn config(&self) -> &BertConfig {
@@ -139,7 +138,8 @@ impl PackedBert {
         sequences: &[Sequence],
         n_out: usize,
         finish: impl Fn(&[f32], &mut [f32]) + Sync,
-    ) -> Vec<f32> {
+    ) -> Result<Vec<f32>> {
+        let words = words(&self.weights, &self.config)?;
         let total: usize = sequences.iter().map(|s| s.ids.len()).sum();
         // Few tokens are spread over the threads rather than packed into one group.
         let group = total.div_ceil(rayon::current_num_threads()).clamp(64, GROUP_TOKENS);
@@ -148,7 +148,7 @@ impl PackedBert {
             .par_iter()
             .map_init(Workspace::default, |space, group| {
                 let group: Vec<&Sequence> = group.iter().map(|&i| &sequences[i]).collect();
-                self.encode(&group, space);
+                self.encode(&group, words, space);
                 let mut out = vec![0f32; group.len() * n_out];
                 let mut start = 0;
                 for (sequence, out) in group.iter().zip(out.chunks_exact_mut(n_out)) {
@@ -165,18 +165,18 @@ impl PackedBert {
                 out[i * n_out..(i + 1) * n_out].copy_from_slice(values);
             }
         }
-        out
+        Ok(out)
     }
 
     /// Leaves the hidden states of all tokens in `space.x`.
-    fn encode(&self, group: &[&Sequence], space: &mut Workspace) {
+    fn encode(&self, group: &[&Sequence], words: Table<'_>, space: &mut Workspace) {
         let config = &self.config;
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let tokens: usize = group.iter().map(|s| s.ids.len()).sum();
         space.x.resize(tokens * hidden, 0.0);
         space.qkv.resize(tokens * 3 * hidden, 0.0);
         space.context.resize(tokens * hidden, 0.0);
-        self.embed_tokens(group, &mut space.x);
+        self.embed_tokens(group, words, &mut space.x);
         let passes = &self.passes;
         for layer in &self.layers {
             let Workspace { x, qkv, context, wide: between, scratch, attention } = space;
@@ -211,20 +211,19 @@ impl PackedBert {
         if self.is_rough() { 96 } else { GROUP_TOKENS }
     }
 
-    fn embed_tokens(&self, group: &[&Sequence], x: &mut [f32]) {
+    fn embed_tokens(&self, group: &[&Sequence], words: Table<'_>, x: &mut [f32]) {
         let hidden = self.config.hidden_size;
+        let row_of = |table: &[f32], i: usize| i * hidden..((i + 1) * hidden).min(table.len());
         let mut rows = x.chunks_exact_mut(hidden);
         for sequence in group {
             for (position, (&id, row)) in sequence.ids.iter().zip(&mut rows).enumerate() {
                 let token_type = usize::from(position >= sequence.second_from);
                 let token_type = token_type.min(self.config.n_token_types - 1);
-                let row_of =
-                    |table: &'_ [f32], i: usize| i * hidden..((i + 1) * hidden).min(table.len());
-                let word = &self.words[row_of(&self.words, id as usize)];
                 let place = &self.positions[row_of(&self.positions, position)];
                 let kind = &self.token_types[row_of(&self.token_types, token_type)];
-                for (((v, w), p), t) in row.iter_mut().zip(word).zip(place).zip(kind) {
-                    *v = w + t + p;
+                words.read(id as usize, row);
+                for ((v, p), t) in row.iter_mut().zip(place).zip(kind) {
+                    *v += t + p;
                 }
             }
         }
@@ -236,4 +235,41 @@ impl PackedBert {
             (self.passes.layer_norm)(row, &norm.weight, &norm.bias, self.config.layer_norm_eps);
         }
     }
+}
+
+/// The word embedding.
+fn words<'a>(weights: &'a Weights, config: &BertConfig) -> Result<Table<'a>> {
+    let name = format!("{}embeddings.word_embeddings.weight", weights.prefix());
+    weights.table(&name, [config.vocab_size, config.hidden_size])
+}
+
+/// Checks that all tensors of an encoder are there and of the right shape, without reading them.
+pub(super) fn check(weights: &Weights, config: &BertConfig) -> Result<()> {
+    let prefix = weights.prefix();
+    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+    let look =
+        |name: &str, shape: &[usize]| weights.view(&format!("{prefix}{name}"), shape).map(drop);
+    words(weights, config)?;
+    look("embeddings.position_embeddings.weight", &[config.max_positions, hidden])?;
+    look("embeddings.token_type_embeddings.weight", &[config.n_token_types, hidden])?;
+    let norm = |name: &str| {
+        look(&format!("{name}.weight"), &[hidden])?;
+        look(&format!("{name}.bias"), &[hidden])
+    };
+    let linear = |name: &str, n_out: usize, n_in: usize| {
+        look(&format!("{name}.weight"), &[n_out, n_in])?;
+        look(&format!("{name}.bias"), &[n_out])
+    };
+    norm("embeddings.LayerNorm")?;
+    for i in 0..config.n_layers {
+        let at = format!("encoder.layer.{i}");
+        for part in ["self.query", "self.key", "self.value", "output.dense"] {
+            linear(&format!("{at}.attention.{part}"), hidden, hidden)?;
+        }
+        norm(&format!("{at}.attention.output.LayerNorm"))?;
+        linear(&format!("{at}.intermediate.dense"), wide, hidden)?;
+        linear(&format!("{at}.output.dense"), hidden, wide)?;
+        norm(&format!("{at}.output.LayerNorm"))?;
+    }
+    Ok(())
 }

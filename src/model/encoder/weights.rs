@@ -14,10 +14,16 @@ use std::path::{Path, PathBuf};
 /// is the integer times the scale of its row.
 const SCALE_SUFFIX: &str = ".scale";
 
-/// The weights of a model folder.
+/// The weights of a model folder, mapped or compiled in.
 pub(crate) struct Weights {
     path: PathBuf,
     tensors: Tensors,
+}
+
+impl std::fmt::Debug for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Weights").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 enum Tensors {
@@ -39,6 +45,39 @@ impl Tensors {
             Self::Builtin(tensors) => tensors.tensors(),
         };
         all.into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+/// A matrix in a file, read row by row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Table<'a> {
+    data: &'a [u8],
+    dtype: Dtype,
+    /// Float32, one a row, where the values are int8.
+    scales: Option<&'a [u8]>,
+    columns: usize,
+}
+
+impl Table<'_> {
+    /// Reads a row, which must exist, into `out`, `[columns]`.
+    pub(super) fn read(&self, row: usize, out: &mut [f32]) {
+        fn each<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *out = value(*bytes);
+            }
+        }
+        let bytes = |width: usize| &self.data[row * self.columns * width..][..self.columns * width];
+        match self.dtype {
+            Dtype::F32 => each(bytes(4), out, f32::from_le_bytes),
+            Dtype::F16 => each(bytes(2), out, |b| half::f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => each(bytes(2), out, |b| half::bf16::from_le_bytes(b).to_f32()),
+            // `Weights::table` makes no other: int8.
+            _ => {
+                let scale = self.scales.and_then(|s| s.as_chunks().0.get(row).copied());
+                let scale = scale.map_or(0.0, f32::from_le_bytes);
+                each(bytes(1), out, |[b]| f32::from(b.cast_signed()) * scale);
+            }
+        }
     }
 }
 
@@ -80,6 +119,16 @@ impl Weights {
 
     /// A tensor's values in float32, row-major; its shape must be `shape`.
     pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let view = self.view(name, shape)?;
+        let values = self.values(name, &view)?;
+        if values.iter().all(|v| v.is_finite()) {
+            return Ok(values);
+        }
+        Err(unusable(&self.path, format!("the tensor '{name}' holds NaN or infinity")))
+    }
+
+    /// A tensor, whose shape must be `shape`.
+    pub(super) fn view(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>> {
         let Ok(view) = self.tensors.get(name) else {
             return Err(unusable(
                 &self.path,
@@ -95,11 +144,28 @@ impl Weights {
                 ),
             ));
         }
-        let values = self.values(name, &view)?;
-        if values.iter().all(|v| v.is_finite()) {
-            return Ok(values);
-        }
-        Err(unusable(&self.path, format!("the tensor '{name}' holds NaN or infinity")))
+        Ok(view)
+    }
+
+    /// A matrix whose rows are read one at a time, `shape` being `[rows, columns]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::get`].
+    pub(super) fn table(&self, name: &str, shape: [usize; 2]) -> Result<Table<'_>> {
+        let view = self.view(name, &shape)?;
+        let [_, columns] = shape;
+        let scales = match view.dtype() {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => None,
+            Dtype::I8 => Some(self.view(&format!("{name}{SCALE_SUFFIX}"), &shape[..1])?.data()),
+            other => {
+                return Err(unusable(
+                    &self.path,
+                    format!("the tensor '{name}' is of type {other:?}, which is not supported"),
+                ));
+            }
+        };
+        Ok(Table { data: view.data(), dtype: view.dtype(), scales, columns })
     }
 
     /// Candle's own reader of the weights.

@@ -1,0 +1,337 @@
+//! What this machine can do at most, and how near the scan and the models come.
+//!
+//! All is measured over the threads of the current rayon pool: the limits as the best of several repeats, the rest
+//! as their median. The rates belong to this machine at this moment: other programs take their share.
+
+use crate::cpu::bf16::Bf16;
+use crate::cpu::{GROUP, Kernels, PANEL_GROUPS, Tier};
+use crate::embed::{Embedder, Role};
+use crate::error::{Error, Result};
+use crate::rerank::Reranker;
+use crate::scan::{QueryBatch, Scanner};
+use crate::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
+use crate::store::prefilter::{Prefilter, RowScale, prefilter_stride};
+use candle_core::{DType, Device, Tensor};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// How long a rate is measured.
+const MEASURE: Duration = Duration::from_millis(400);
+
+/// Bytes that are read to measure the memory: more than caches hold.
+const MEMORY_BYTES: usize = 512 << 20;
+
+/// The machine's own limits.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Limits {
+    /// Bytes that can be read from memory, a second.
+    pub memory_bytes: f64,
+    /// Products of bytes that can be summed up, a second, by the tier in use.
+    pub int8_products: f64,
+    /// The same of bfloat16 numbers, where the CPU has an instruction for them.
+    pub bf16_products: Option<f64>,
+    /// The same of float32 numbers.
+    pub f32_products: f64,
+}
+
+/// The rate of a batch of searches.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScanRate {
+    /// Rows of the matrix.
+    pub rows: usize,
+    /// What was searched for.
+    #[serde(flatten)]
+    pub shape: SearchShape,
+    /// Queries answered, a second.
+    pub queries_per_second: f64,
+    /// The share of the memory rate that reading the prefilter once a batch makes up.
+    pub memory_share: f64,
+    /// The share of the products of bytes.
+    pub multiply_share: f64,
+}
+
+/// The rate of a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelRate {
+    /// Tokens a text, special tokens included.
+    pub tokens: usize,
+    /// Texts (or pairs) a second, many at once.
+    pub texts_per_second: f64,
+    /// Milliseconds for one text alone.
+    pub one_text_ms: f64,
+}
+
+/// Measures the machine's limits.
+///
+/// # Errors
+///
+/// [`Error::DeviceUnavailable`] or [`Error::Usage`] where `WARPSEEK_TIER` asks for what is not there,
+/// [`Error::Compute`] where the float32 product fails.
+pub fn limits() -> Result<Limits> {
+    let kernels = Tier::chosen()?.kernels();
+    Ok(Limits {
+        memory_bytes: memory_rate(),
+        int8_products: int8_rate(kernels),
+        bf16_products: Bf16::best().map(bf16_rate),
+        f32_products: f32_rate().map_err(Error::compute("a matrix product"))?,
+    })
+}
+
+/// A matrix to search, and queries.
+#[derive(Debug, Clone)]
+pub struct SearchData {
+    dim: usize,
+    rows: Vec<f16>,
+    max_norm: f32,
+    prefilter: Prefilter,
+    queries: Vec<f32>,
+}
+
+/// What is searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SearchShape {
+    /// Queries of a batch; those there are are repeated where they are fewer.
+    pub queries: usize,
+    /// Rows to find for each.
+    pub k: usize,
+    /// Of a hundred rows, how many pass the filter; 100 is no filter.
+    pub percent: usize,
+}
+
+impl SearchData {
+    /// Takes `rows` and `queries`, `[n, dim]` each, as an index would.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where either is empty or no whole number of vectors.
+    pub fn new(rows: &[f32], queries: Vec<f32>, dim: usize) -> Result<Self> {
+        let whole = |values: &[f32]| !values.is_empty() && values.len().is_multiple_of(dim);
+        if dim == 0 || !whole(rows) || !whole(&queries) {
+            return Err(Error::usage("a search needs rows and queries of one dimension"));
+        }
+        let stride = stride_of(dim);
+        let mut halves = vec![f16::ZERO; rows.len() / dim * stride];
+        for (half, row) in halves.chunks_exact_mut(stride).zip(rows.chunks_exact(dim)) {
+            half[..dim].convert_from_f32_slice(row);
+        }
+        let max_norm = halves.chunks_exact(stride).map(row_norm_upper).fold(0.0, f32::max);
+        let prefilter = Prefilter::of(&halves, dim);
+        Ok(Self { dim, rows: halves, max_norm, prefilter, queries })
+    }
+
+    /// Random unit vectors, the same every time.
+    ///
+    /// # Errors
+    ///
+    /// As [`SearchData::new`].
+    pub fn random(n_rows: usize, n_queries: usize, dim: usize) -> Result<Self> {
+        let vectors = |n: usize, seed: u64| -> Vec<f32> {
+            let mut values = vec![0f32; n * dim];
+            values.par_chunks_exact_mut(dim.max(1)).enumerate().for_each(|(i, vector)| {
+                let mut state = seed ^ (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                vector.iter_mut().for_each(|v| *v = gaussian(&mut state));
+                crate::embed::normalize(vector);
+            });
+            values
+        };
+        Self::new(&vectors(n_rows, 1), vectors(n_queries, 2), dim)
+    }
+
+    /// Measures searches of one shape.
+    ///
+    /// # Errors
+    ///
+    /// As [`limits`], and [`Error::Usage`] where `k` is 0.
+    pub fn search(&self, shape: SearchShape, limits: &Limits) -> Result<ScanRate> {
+        let matrix = MatrixView::new(&self.rows, self.dim, self.max_norm)
+            .ok_or_else(|| Error::usage("a search needs rows and dimensions"))?
+            .with_prefilter(self.prefilter.view(self.dim));
+        let n_rows = matrix.n_rows();
+        let values = self.queries.iter().copied().cycle().take(shape.queries * self.dim);
+        let queries = QueryBatch::new(&values.collect::<Vec<_>>(), self.dim)?;
+        let mut mask = RowMask::empty(n_rows);
+        (0..n_rows).filter(|row| row * 61 % 100 < shape.percent).for_each(|row| mask.insert(row));
+        let mask = (shape.percent < 100).then_some(&mask);
+        let scanner = Scanner::cpu()?;
+        let mut outcome = Ok(Vec::new());
+        let seconds = median(|| outcome = scanner.top_k(&matrix, &queries, shape.k, mask));
+        outcome?;
+        let passing = mask.map_or(n_rows, RowMask::count) as f64;
+        let row_bytes = prefilter_stride(self.dim) + size_of::<RowScale>();
+        let products = shape.queries as f64 * passing * self.dim as f64;
+        Ok(ScanRate {
+            rows: n_rows,
+            shape,
+            queries_per_second: shape.queries as f64 / seconds,
+            memory_share: passing * row_bytes as f64 / seconds / limits.memory_bytes,
+            multiply_share: products / seconds / limits.int8_products,
+        })
+    }
+}
+
+/// Measures an embedder on texts of about `tokens` tokens.
+///
+/// # Errors
+///
+/// As [`Embedder::embed`].
+pub fn embed(embedder: &Embedder, tokens: usize) -> Result<ModelRate> {
+    let texts: Vec<String> = (0..64).map(|i| text(i, tokens.saturating_sub(2))).collect();
+    let mut outcome = Ok(Default::default());
+    let many = median(|| outcome = embedder.embed(&texts, Role::Passage));
+    let tokens = outcome?.tokens[0] as usize;
+    let mut outcome = Ok(Default::default());
+    let one = median(|| outcome = embedder.embed(&texts[..1], Role::Query));
+    outcome?;
+    let texts_per_second = texts.len() as f64 / many;
+    Ok(ModelRate { tokens, texts_per_second, one_text_ms: one * 1e3 })
+}
+
+/// Measures a reranker on pairs of about `tokens` tokens.
+///
+/// # Errors
+///
+/// As [`Reranker::score`].
+pub fn rerank(reranker: &Reranker, tokens: usize) -> Result<ModelRate> {
+    let query = text(0, 10);
+    let texts: Vec<String> = (0..32).map(|i| text(i, tokens.saturating_sub(13))).collect();
+    let passages: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let mut outcome = Ok(Default::default());
+    let many = median(|| outcome = reranker.score(&query, &passages));
+    outcome?;
+    let mut outcome = Ok(Default::default());
+    let one = median(|| outcome = reranker.score(&query, &passages[..1]));
+    outcome?;
+    let texts_per_second = passages.len() as f64 / many;
+    Ok(ModelRate { tokens, texts_per_second, one_text_ms: one * 1e3 })
+}
+
+/// The least time of a run of `work`, in seconds.
+fn best(work: impl FnMut()) -> f64 {
+    times(work)[0]
+}
+
+/// The median time of a run of `work`, in seconds.
+fn median(work: impl FnMut()) -> f64 {
+    let times = times(work);
+    times[times.len() / 2]
+}
+
+/// The times of the runs that fit into [`MEASURE`], at least three, the least first. The first run counts not:
+/// it fills caches.
+fn times(mut work: impl FnMut()) -> Vec<f64> {
+    work();
+    let started = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < 3 || started.elapsed() < MEASURE {
+        let began = Instant::now();
+        work();
+        times.push(began.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+fn memory_rate() -> f64 {
+    let words = vec![1u64; MEMORY_BYTES / size_of::<u64>()];
+    let piece = words.len().div_ceil(rayon::current_num_threads());
+    let seconds = best(|| {
+        let sum: u64 = words
+            .par_chunks(piece)
+            .map(|words| {
+                // Independent sums, so that reading is all that takes time.
+                let mut sums = [0u64; 32];
+                for chunk in words.as_chunks::<32>().0 {
+                    sums.iter_mut().zip(chunk).for_each(|(s, w)| *s = s.wrapping_add(*w));
+                }
+                sums.iter().fold(0, |a: u64, b| a.wrapping_add(*b))
+            })
+            .sum();
+        black_box(sum);
+    });
+    MEMORY_BYTES as f64 / seconds
+}
+
+/// Rows and columns that stay in the first cache, multiplied over and over by every thread; the products
+/// of all threads a second.
+fn product_rate<T: Sync>(
+    rows: &[T],
+    length: usize,
+    work: impl Fn(&[&[T]]) + Sync,
+    columns: usize,
+) -> f64 {
+    const REPEATS: usize = 2_000;
+    let threads = rayon::current_num_threads();
+    let rows: Vec<&[T]> = rows.chunks_exact(length).collect();
+    let seconds = best(|| {
+        (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
+            (0..REPEATS).for_each(|_| work(&rows));
+        });
+    });
+    (threads * REPEATS * rows.len() * length * columns) as f64 / seconds
+}
+
+/// Rows of the small products.
+const N_ROWS: usize = 48;
+
+/// Values of a row of the small products.
+const LENGTH: usize = 384;
+
+fn int8_rate(kernels: Kernels) -> f64 {
+    let columns = PANEL_GROUPS * GROUP;
+    let (rows, groups) = ([1i8; N_ROWS * LENGTH], vec![2u8; columns * LENGTH]);
+    let work = |rows: &[&[i8]]| {
+        let mut products = [0i32; N_ROWS * PANEL_GROUPS * GROUP];
+        kernels.panel_products(rows, &groups, &mut products);
+        black_box(&products);
+    };
+    product_rate(&rows, LENGTH, work, columns)
+}
+
+fn bf16_rate(bf16: Bf16) -> f64 {
+    let columns = PANEL_GROUPS * GROUP;
+    let (rows, groups) = ([0x3f80u16; N_ROWS * LENGTH], vec![0x3f80u16; columns * LENGTH]);
+    let work = |rows: &[&[u16]]| {
+        let mut products = [0f32; N_ROWS * PANEL_GROUPS * GROUP];
+        bf16.panel_products(rows, &groups, &mut products, columns);
+        black_box(&products);
+    };
+    product_rate(&rows, LENGTH, work, columns)
+}
+
+fn f32_rate() -> candle_core::Result<f64> {
+    const N: usize = 1024;
+    let a = Tensor::ones((N, N), DType::F32, &Device::Cpu)?;
+    let mut outcome = Ok(());
+    let seconds = best(|| outcome = a.matmul(&a).map(|product| drop(black_box(product))));
+    outcome?;
+    Ok((N * N * N) as f64 / seconds)
+}
+
+/// A text of `n` words that are a token each.
+fn text(seed: usize, n: usize) -> String {
+    const WORDS: [&str; 16] = [
+        "water", "light", "house", "music", "river", "stone", "paper", "green", "north", "story",
+        "table", "world", "small", "night", "market", "science",
+    ];
+    let words: Vec<&str> = (0..n).map(|i| WORDS[(i * 7 + seed * 5 + i * i) % 16]).collect();
+    words.join(" ")
+}
+
+/// The sum of twelve uniform numbers less six: near enough to a normal one (SplitMix64: Steele, Lea and
+/// Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+fn gaussian(state: &mut u64) -> f32 {
+    let mut uniform = || {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let z = z ^ (z >> 31);
+        // Four numbers of 16 bits.
+        (0..4).map(|i| (z >> (16 * i) & 0xffff) as f32 / 65536.0).sum::<f32>()
+    };
+    uniform() + uniform() + uniform() - 6.0
+}

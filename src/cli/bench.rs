@@ -1,0 +1,156 @@
+//! `warpseek bench`.
+
+use super::Outcome;
+use super::context::{Context, DEFAULT_MODEL};
+use super::term::{self, bold, say, thousands};
+use clap::Args;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use warpseek::bench::{self, Limits, ModelRate, ScanRate, SearchData, SearchShape};
+use warpseek::cpu::Tier;
+use warpseek::embed::Normalize;
+use warpseek::error::{Error, Result};
+use warpseek::vectors::VectorFile;
+
+/// Measure this machine, and how near search, embedding and reranking come to its limits.
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    /// Rows of the random matrix that is searched
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    rows: usize,
+    /// Dimensions of its vectors
+    #[arg(long, value_name = "N", default_value_t = 384)]
+    dim: usize,
+    /// Search these vectors instead (npy, fvecs, fbin, faiss)
+    #[arg(long, value_name = "FILE", requires = "queries", conflicts_with_all = ["rows", "dim"])]
+    vectors: Option<PathBuf>,
+    /// For these
+    #[arg(long, value_name = "FILE", requires = "vectors")]
+    queries: Option<PathBuf>,
+    /// Queries of a batch, several sizes with commas
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 32, 256, 1024])]
+    batch: Vec<usize>,
+    /// Hits a query, several numbers with commas
+    #[arg(short, long = "top-k", value_name = "N", value_delimiter = ',', default_values_t = [25])]
+    k: Vec<usize>,
+    /// Of a hundred rows, how many pass a filter; several numbers with commas, 100 is no filter
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_values_t = [100])]
+    pass: Vec<usize>,
+    /// Measure the search alone, not the models
+    #[arg(long)]
+    search_only: bool,
+}
+
+pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
+    let limits = bench::limits()?;
+    if !context.json {
+        print_limits(&limits)?;
+    }
+    let data = match (&args.vectors, &args.queries) {
+        (Some(vectors), Some(queries)) => {
+            let (rows, dim) = read_vectors(vectors)?;
+            let (queries, query_dim) = read_vectors(queries)?;
+            if dim != query_dim {
+                return Err(Error::usage(format!(
+                    "the vectors have {dim} dimensions, the queries {query_dim}"
+                )));
+            }
+            SearchData::new(&rows, queries, dim)?
+        }
+        _ => SearchData::random(args.rows, 1024, args.dim)?,
+    };
+    let mut scans = Vec::new();
+    for &k in &args.k {
+        for &percent in &args.pass {
+            for &queries in &args.batch {
+                let shape = SearchShape { queries, k, percent };
+                scans.push(data.search(shape, &limits)?);
+            }
+        }
+    }
+    if !context.json {
+        print_scans(&scans)?;
+    }
+    let models = !args.search_only;
+    let embedder = match context.models.find(DEFAULT_MODEL) {
+        Ok(_) if models => Some(context.embedder(DEFAULT_MODEL, Normalize::Always)?.0),
+        _ => None,
+    };
+    let embedding = embedder.as_ref().map(|e| bench::embed(e, 128)).transpose()?;
+    let reranker = if models { context.reranker(None)? } else { None };
+    let reranking = reranker.as_ref().map(|(_, r)| bench::rerank(r, 200)).transpose()?;
+    if context.json {
+        term::print_json(&json!({
+            "threads": rayon::current_num_threads(),
+            "tier": Tier::chosen()?.name(),
+            "limits": limits,
+            "scan": scans,
+            "embed": embedding,
+            "rerank": reranking,
+        }))?;
+        return Ok(Outcome::Success);
+    }
+    if !models {
+        return Ok(Outcome::Success);
+    }
+    match (&embedder, &embedding) {
+        (Some(embedder), Some(rate)) => print_model("embedding", &embedder.precision(), rate)?,
+        _ => context.note(&format!(
+            "embedding was not measured: `warpseek models pull {DEFAULT_MODEL}` fetches the model"
+        )),
+    }
+    match (&reranker, &reranking) {
+        (Some((name, _)), Some(rate)) => print_model("reranking", name, rate)?,
+        _ => context.note("reranking was not measured: no reranker is present"),
+    }
+    Ok(Outcome::Success)
+}
+
+fn read_vectors(path: &Path) -> Result<(Vec<f32>, usize)> {
+    let file = VectorFile::open(path, None)?;
+    let dim = file.dim();
+    let mut values = vec![0f32; file.n_rows() * dim];
+    for (i, row) in values.chunks_exact_mut(dim.max(1)).enumerate() {
+        file.read(i, row)?;
+    }
+    Ok((values, dim))
+}
+
+fn print_limits(limits: &Limits) -> Result<()> {
+    let tier = Tier::chosen()?.name();
+    say!("{}", bold(&format!("limits, {} threads", rayon::current_num_threads())))?;
+    say!("  memory     {:8.1} GB/s read", limits.memory_bytes / 1e9)?;
+    say!("  int8       {:8.1} billion products/s ({tier})", limits.int8_products / 1e9)?;
+    if let Some(rate) = limits.bf16_products {
+        say!("  bfloat16   {:8.1} billion products/s", rate / 1e9)?;
+    }
+    say!("  float32    {:8.1} billion products/s", limits.f32_products / 1e9)
+}
+
+fn print_scans(scans: &[ScanRate]) -> Result<()> {
+    let Some(first) = scans.first() else { return Ok(()) };
+    say!("{}", bold(&format!("search, {} rows", thousands(first.rows as u64))))?;
+    say!("  batch     k  pass %    queries/s   of memory   of int8")?;
+    for scan in scans {
+        say!(
+            "  {:5} {:5} {:7} {:12.0} {:9.0} % {:7.0} %",
+            scan.shape.queries,
+            scan.shape.k,
+            scan.shape.percent,
+            scan.queries_per_second,
+            scan.memory_share * 100.0,
+            scan.multiply_share * 100.0
+        )?;
+    }
+    Ok(())
+}
+
+fn print_model(what: &str, how: &str, rate: &ModelRate) -> Result<()> {
+    say!("{}", bold(&format!("{what}, {how}, texts of {} tokens", rate.tokens)))?;
+    say!(
+        "  many       {:8.0} texts/s, {} tokens/s",
+        rate.texts_per_second,
+        thousands((rate.texts_per_second * rate.tokens as f64) as u64)
+    )?;
+    say!("  one        {:8.2} ms", rate.one_text_ms)
+}
