@@ -17,6 +17,10 @@ pub struct Settings {
     pub device: Option<String>,
     /// `auto`, `f32`, `bf16` or `int8`.
     pub precision: Option<String>,
+    /// The chat service's address.
+    pub base_url: Option<String>,
+    /// The chat model that answers.
+    pub chat_model: Option<String>,
     /// Threads for computing; all cores where nothing says otherwise.
     pub threads: Option<usize>,
     /// Whether only loopback addresses may be connected to.
@@ -63,7 +67,7 @@ impl Settings {
     }
 
     /// The settings of the environment: `WARPSEEK_MODEL`, `WARPSEEK_RERANKER`, `WARPSEEK_DEVICE`,
-    /// `WARPSEEK_PRECISION`, `WARPSEEK_THREADS`, `WARPSEEK_OFFLINE`. An empty variable sets nothing. (`WARPSEEK_MODELS_DIR`
+    /// `WARPSEEK_PRECISION`, `GROQ_BASE_URL`, `WARPSEEK_CHAT_MODEL`, `WARPSEEK_THREADS`, `WARPSEEK_OFFLINE`. An empty variable sets nothing. (`WARPSEEK_MODELS_DIR`
     /// is read by [`crate::model::Sources`].)
     ///
     /// # Errors
@@ -94,6 +98,8 @@ impl Settings {
             reranker: var("WARPSEEK_RERANKER"),
             device: var("WARPSEEK_DEVICE"),
             precision: var("WARPSEEK_PRECISION"),
+            base_url: var("GROQ_BASE_URL"),
+            chat_model: var("WARPSEEK_CHAT_MODEL"),
             threads,
             offline,
             models_dir: None,
@@ -108,6 +114,8 @@ impl Settings {
             reranker: self.reranker.or(other.reranker),
             device: self.device.or(other.device),
             precision: self.precision.or(other.precision),
+            base_url: self.base_url.or(other.base_url),
+            chat_model: self.chat_model.or(other.chat_model),
             threads: self.threads.or(other.threads),
             offline: self.offline.or(other.offline),
             models_dir: self.models_dir.or(other.models_dir),

@@ -12,6 +12,7 @@
 //! | exact top-k over the vectors | [`scan`] |
 //! | instruction sets, products of bytes | [`cpu`] |
 //! | retrieve, fuse, diversify, rerank | [`search`] |
+//! | an answer with checked citations | [`answer`] |
 //! | two rankings side by side; judged queries; many queries | [`compare`], [`eval`], [`batch`] |
 //! | how near this machine's limits | [`bench`] |
 //! | vectors of other tools | [`vectors`] |
@@ -20,6 +21,7 @@
 //! one enum, [`error::Error`], whose messages say what to do.
 #![warn(missing_docs)]
 
+pub mod answer;
 pub mod batch;
 pub mod bench;
 pub mod chunk;
@@ -34,6 +36,7 @@ pub mod indexing;
 pub mod ingest;
 mod lines;
 pub mod model;
+pub mod net;
 pub mod output;
 pub mod queries;
 pub mod rerank;

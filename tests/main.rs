@@ -8,6 +8,7 @@
     clippy::unwrap_used
 )]
 
+mod answer;
 mod bad_input;
 mod cli;
 mod crash;

@@ -19,7 +19,8 @@ use warpseek::model::fetch::quietly;
 use warpseek::model::folder::ModelFolder;
 use warpseek::model::locate::Models;
 use warpseek::model::manifest::Manifest;
-use warpseek::model::sources::{Patience, Secret, Sources};
+use warpseek::model::sources::{Patience, Sources};
+use warpseek::net::Secret;
 
 use crate::support::hub::{Asked, Hub, Served};
 

@@ -34,7 +34,7 @@ fn code(path: &Path) -> String {
     text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned()
 }
 
-/// What each module may use. Everyone may use `error`, `config`, `device`, `lines` and `output`.
+/// What each module may use. Everyone may use `error`, `config`, `device`, `lines`, `net` and `output`.
 fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("ingest", &[][..]),
@@ -52,11 +52,13 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("compare", &["search"]),
         ("eval", &["queries", "rerank", "search", "store"]),
         ("batch", &["eval", "queries", "scan", "search", "store"]),
+        ("answer", &["search"]),
         ("bench", &["cpu", "embed", "rerank", "scan", "store"]),
         ("error", &[]),
         ("config", &[]),
         ("device", &[]),
         ("lines", &[]),
+        ("net", &[]),
         ("output", &[]),
     ])
 }
@@ -64,7 +66,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 #[test]
 fn modules_import_only_what_the_architecture_allows() {
     let allowed = allowed();
-    let everyone = ["error", "config", "device", "lines", "output"];
+    let everyone = ["error", "config", "device", "lines", "net", "output"];
     for path in sources("src") {
         let from = module(&path);
         if matches!(from.as_str(), "main" | "lib" | "cli") {

@@ -1,7 +1,7 @@
 //! `warpseek batch`.
 
 use super::context::{Context, OpenOptions};
-use super::search::{RerankArgs, RetrieveArgs};
+use super::search::{EmbedderArg, RerankArgs, RetrieveArgs};
 use super::term::{self, say, thousands};
 use super::{Outcome, interrupt};
 use clap::Args;
@@ -33,6 +33,8 @@ pub(super) struct BatchArgs {
     #[command(flatten)]
     retrieve: RetrieveArgs,
     #[command(flatten)]
+    embedder: EmbedderArg,
+    #[command(flatten)]
     rerank: RerankArgs,
     /// Write titles and texts of the hits too (jsonl)
     #[arg(long)]
@@ -50,7 +52,7 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Outcome> {
     }
     term::check_outputs(&[&args.out], &[&args.queries], Some(&args.dir))?;
     let rerank = args.rerank.is_asked_for();
-    let open = OpenOptions { rerank, ..args.retrieve.open(&args.rerank) };
+    let open = OpenOptions { rerank, ..args.rerank.open(args.embedder.model.as_deref()) };
     let searcher = context.searcher(&args.dir, &open)?;
     if rerank {
         search.rerank_depth = args.rerank.depth(args.k, &searcher, context)?;

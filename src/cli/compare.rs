@@ -1,7 +1,7 @@
 //! `warpseek compare`.
 
 use super::context::{Context, OpenOptions};
-use super::search::{RetrieveArgs, milliseconds, read_query};
+use super::search::{EmbedderArg, RetrieveArgs, milliseconds, read_query};
 use super::term::{self, bold, dim, plain, say};
 use super::{Outcome, eval};
 use clap::Args;
@@ -35,6 +35,8 @@ pub(super) struct CompareArgs {
     show: usize,
     #[command(flatten)]
     retrieve: RetrieveArgs,
+    #[command(flatten)]
+    embedder: EmbedderArg,
     /// The reranker: a name, a hub id, a folder, or none for dense against hybrid [default: the best
     /// one that is present]
     #[arg(long, value_name = "MODEL")]
@@ -62,7 +64,7 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Outcome> {
     options.retriever_weight = args.retriever_weight;
     let query = args.query.as_deref().map(read_query).transpose()?;
     let open = OpenOptions {
-        model: args.retrieve.model.as_deref(),
+        model: args.embedder.model.as_deref(),
         rerank: true,
         reranker: args.reranker.as_deref(),
     };

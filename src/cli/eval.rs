@@ -1,7 +1,7 @@
 //! `warpseek eval`.
 
 use super::context::{Context, OpenOptions};
-use super::search::{RerankArgs, RetrieveArgs};
+use super::search::{EmbedderArg, RerankArgs, RetrieveArgs};
 use super::term::{self, bold, say};
 use super::{Outcome, interrupt};
 use clap::Args;
@@ -50,6 +50,8 @@ pub(super) struct EvalArgs {
     drop_self: bool,
     #[command(flatten)]
     retrieve: RetrieveArgs,
+    #[command(flatten)]
+    embedder: EmbedderArg,
     #[command(flatten)]
     rerank: RerankArgs,
     /// A ranking made elsewhere to rerank in place of the retrieval's: a TREC run, or query, doc_id
@@ -102,7 +104,7 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Outcome> {
     let outputs: Vec<&Path> = args.run_out.as_deref().into_iter().collect();
     term::check_outputs(&outputs, &[&args.queries, &args.qrels], Some(&args.dir))?;
     let (queries, judgments) = JudgedFiles { queries: &args.queries, qrels: &args.qrels }.read()?;
-    let open = OpenOptions { rerank: false, ..args.retrieve.open(&args.rerank) };
+    let open = OpenOptions { rerank: false, ..args.rerank.open(args.embedder.model.as_deref()) };
     let searcher = context.searcher(&args.dir, &open)?;
     let rerankers = rerankers(&args.rerank, &queries, context)?;
     let reranked = systems(&rerankers, &[args.rerank.asked_depth(0)], args.rerank.retriever_weight);

@@ -1,5 +1,6 @@
 //! The command line: one thin file a command over the library.
 
+mod answer;
 mod batch;
 mod bench;
 mod compare;
@@ -75,6 +76,7 @@ enum Command {
     Search(search::SearchArgs),
     Compare(compare::CompareArgs),
     Batch(batch::BatchArgs),
+    Answer(answer::AnswerArgs),
     Eval(eval::EvalArgs),
     Embed(embed::EmbedArgs),
     Rerank(rerank::RerankArgs),
@@ -122,6 +124,7 @@ fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Search(args) => search::run(args, context),
         Command::Compare(args) => compare::run(args, context),
         Command::Batch(args) => batch::run(args, context),
+        Command::Answer(args) => answer::run(args, context),
         Command::Eval(args) => eval::run(args, context),
         Command::Embed(args) => embed::run(args, context),
         Command::Rerank(args) => rerank::run(args, context),

@@ -28,6 +28,8 @@ pub(super) struct SearchArgs {
     #[command(flatten)]
     retrieve: RetrieveArgs,
     #[command(flatten)]
+    embedder: EmbedderArg,
+    #[command(flatten)]
     rerank: RerankArgs,
     /// Print one JSON document a hit and line
     #[arg(long, conflicts_with = "json")]
@@ -55,6 +57,11 @@ pub(super) struct RetrieveArgs {
     /// No more than this many rows of one document
     #[arg(long, value_name = "N")]
     max_per_doc: Option<usize>,
+}
+
+/// The model that embeds queries.
+#[derive(Debug, Clone, Args)]
+pub(super) struct EmbedderArg {
     /// Take the embedding model from here instead of by the index's own word
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -94,17 +101,14 @@ impl RetrieveArgs {
             max_per_doc: self.max_per_doc,
         })
     }
-
-    pub(super) fn open<'a>(&'a self, rerank: &'a RerankArgs) -> OpenOptions<'a> {
-        OpenOptions {
-            model: self.model.as_deref(),
-            rerank: !rerank.is_declined(),
-            reranker: rerank.reranker.as_deref(),
-        }
-    }
 }
 
 impl RerankArgs {
+    /// How to open an index, with the embedder from `model`.
+    pub(super) fn open<'a>(&'a self, model: Option<&'a str>) -> OpenOptions<'a> {
+        OpenOptions { model, rerank: !self.is_declined(), reranker: self.reranker.as_deref() }
+    }
+
     /// The rerank depth to use with `searcher`: none where there is no reranker and none was asked
     /// for, which a note says.
     pub(super) fn depth(
@@ -147,7 +151,8 @@ impl RerankArgs {
 pub(super) fn run(args: SearchArgs, context: &Context) -> Result<Outcome> {
     let query = read_query(&args.query)?;
     let mut options = args.retrieve.options(args.k)?;
-    let searcher = context.searcher(&args.dir, &args.retrieve.open(&args.rerank))?;
+    let searcher =
+        context.searcher(&args.dir, &args.rerank.open(args.embedder.model.as_deref()))?;
     options.rerank_depth = args.rerank.depth(args.k, &searcher, context)?;
     options.retriever_weight = args.rerank.retriever_weight;
     let result = searcher.search(&query, &options)?;

@@ -1,6 +1,6 @@
 //! Where models may come from: folders, the Hugging Face cache, the hub, a package index.
 
-use std::fmt;
+use crate::net::Secret;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,10 +55,6 @@ pub struct Patience {
     pub backoff: Duration,
 }
 
-/// A string that shows nothing of itself in debug output.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
 /// The public hub.
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
@@ -110,7 +106,7 @@ impl Sources {
             download_dir,
             cache_dir,
             endpoint: endpoint.trim_end_matches('/').to_string(),
-            token: token.filter(|token| !token.is_empty()).map(Secret),
+            token: token.filter(|token| !token.is_empty()).map(Secret::new),
             builtin: !var("WARPSEEK_BUILTIN_MODELS").is_some_and(|value| says(&value, FALSE)),
             hub_offline: var("HF_HUB_OFFLINE").is_some_and(|value| says(&value, TRUE)),
             offline: var("WARPSEEK_OFFLINE").is_some_and(|value| !says(&value, FALSE)),
@@ -134,24 +130,6 @@ impl Default for Patience {
             retries: 3,
             backoff: Duration::from_millis(500),
         }
-    }
-}
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-
-    /// The secret itself: for a request header, never for a message.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(hidden)")
     }
 }
 

@@ -5,7 +5,6 @@
 //! on headers. Its cache layout is used, in [`super::hub`].
 
 use std::io::{ErrorKind, Read};
-use std::net::IpAddr;
 
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LOCATION, RANGE};
 use ureq::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
@@ -13,6 +12,7 @@ use ureq::{Agent, Body};
 
 use super::failure::{Failure, Refusal};
 use super::sources::{Patience, Sources};
+use crate::net::{self, is_loopback, show};
 
 /// A client of one hub.
 pub(crate) struct Client {
@@ -79,20 +79,7 @@ impl Client {
             }
         };
         let patience = sources.patience;
-        let agent = |proxy: bool| {
-            let config = Agent::config_builder()
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .timeout_resolve(Some(patience.connect))
-                .timeout_connect(Some(patience.connect))
-                .timeout_send_request(Some(patience.stall))
-                .timeout_recv_response(Some(patience.stall))
-                .timeout_per_read(Some(patience.stall))
-                .accept_encoding("identity")
-                .user_agent(concat!("warpseek/", env!("CARGO_PKG_VERSION")));
-            let config = if proxy { config } else { config.proxy(None) };
-            Agent::new_with_config(config.build())
-        };
+        let agent = |proxy| net::agent(patience.connect, patience.stall, proxy);
         Ok(Self {
             endpoint,
             bearer,
@@ -248,20 +235,6 @@ impl Reply {
             }
         }
     }
-}
-
-/// Whether `uri` names this machine: 127.0.0.0/8, ::1 or localhost.
-fn is_loopback(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.parse().map_or(bare.eq_ignore_ascii_case("localhost"), |ip: IpAddr| ip.is_loopback())
-}
-
-/// `https://host:port`, the port only where it is not the scheme's own.
-fn show(uri: &Uri) -> String {
-    let scheme = uri.scheme_str().unwrap_or("https");
-    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{scheme}://{}{port}", uri.host().unwrap_or_default())
 }
 
 fn port(uri: &Uri) -> Option<u16> {

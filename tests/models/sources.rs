@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use warpseek::model::sources::{Secret, Sources};
+use warpseek::model::sources::Sources;
+use warpseek::net::Secret;
 
 fn resolve(vars: &[(&str, &str)]) -> Sources {
     let vars: HashMap<_, _> = vars.iter().map(|(name, value)| (*name, value.to_string())).collect();

@@ -85,7 +85,13 @@ impl Workplace {
             .env_remove("HF_TOKEN")
             .env_remove("RUST_LOG")
             .env_remove("WARPSEEK_RERANKER")
-            .env_remove("WARPSEEK_DEVICE");
+            .env_remove("WARPSEEK_DEVICE")
+            .env_remove("WARPSEEK_PRECISION")
+            .env_remove("WARPSEEK_TIER")
+            .env_remove("WARPSEEK_ENCODER")
+            .env_remove("WARPSEEK_CHAT_MODEL")
+            .env_remove("GROQ_API_KEY")
+            .env_remove("GROQ_BASE_URL");
         command
     }
 

@@ -1,5 +1,6 @@
 //! What several tests need.
 
+pub(crate) mod chat;
 pub(crate) mod cli;
 pub(crate) mod hub;
 
