@@ -2,20 +2,30 @@
 
 Reads judged questions and papers, splits them, mines every query's nearest passages with
 all-MiniLM-L6-v2 (the retriever whose lists the reranker will see), takes out what is likely to be
-right although nobody judged it, and writes
+right although nobody judged it, scores the rest by a teacher, and writes
 
     texts.jsonl.gz    a line a passage: [title, text]
-    train.jsonl.gz    a line a query: {set, query, positives, candidates, scores, positive_scores}
-    valid.jsonl.gz    the same for the validation split: candidates are the retriever's own list
+    train.jsonl.gz    a line a query: {set, query, positives, positive_teacher, candidates, teacher}, and for
+                      questions {unanswered: [passage, teacher]}: the right passage without the sentence
+                      nearest to the question
+    valid.jsonl.gz    a line a query: {set, query, positives, candidates, scores, teacher}: candidates and
+                      scores are the retriever's own list
 
 Passages are named by their line. The splits share no passage that answers a question. SciFact's
 test queries and TREC DL are never read.
+
+The teacher is untrained: the sum of three standard scores within the list, the retriever's cosine, half of
+BM25 (k1 0.9, b 0.4), and the late interaction of the retriever's own token vectors, that is the mean over
+the query's tokens, weighted by their inverse document frequency, of the largest cosine with a token of the
+passage (Khattab and Zaharia, "ColBERT", SIGIR 2020, without its training).
 """
 
 import argparse
+import collections
 import csv
 import gzip
 import json
+import math
 import pathlib
 import random
 import re
@@ -31,8 +41,15 @@ VALID_SHARE = {"web": 0.1, "squad": 0.15, "covid": 0.12, "pubmed": 0.1, "scifact
 DEPTH = 60
 # A passage this close to a right one is taken to be right as well, or a copy of it.
 SAME_PASSAGE = 0.93
+# Share of the papers of which only a few neighbouring sentences stand in the corpus, and how many words.
+CUT_SHARE, CUT_WORDS = 0.7, (30, 110)
+# The teacher's weights: cosine, BM25, late interaction.
+TEACHER = (1.0, 0.5, 1.0)
 
 WORD = re.compile(r"[a-z0-9]+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+# The sets whose queries one sentence of the passage answers.
+QUESTIONS = {"web", "squad", "covid"}
 
 
 class Corpus:
@@ -124,12 +141,22 @@ def paper_query(paper, style, rng, frequency):
         # The very rarest are names and typing errors.
         picked = rng.sample(rare[2:14], min(rng.randint(2, 5), len(rare[2:14])))
         return " ".join(picked), text
-    sentences = [s for s in re.split(r"(?<=[.!?])\s+", text) if 6 <= len(s.split()) <= 40]
+    sentences = [s for s in SENTENCE_END.split(text) if 6 <= len(s.split()) <= 40]
     if len(sentences) < 4:
         return "", text
     sentence = rng.choice(sentences)
     # The sentence is cut out: the rest must be known by its meaning.
     return sentence, text.replace(sentence, " ")
+
+
+def cut(text, rng):
+    """A few neighbouring sentences."""
+    sentences = SENTENCE_END.split(text)
+    first, wanted = rng.randrange(len(sentences)), rng.randint(*CUT_WORDS)
+    last = first + 1
+    while len(" ".join(sentences[first:last]).split()) < wanted and (first > 0 or last < len(sentences)):
+        first, last = (first, last + 1) if last < len(sentences) else (first - 1, last)
+    return " ".join(sentences[first:last])
 
 
 def papers(corpus, data, n, rng):
@@ -145,6 +172,8 @@ def papers(corpus, data, n, rng):
         query, text = paper_query(paper, style, rng, frequency)
         # The title would give the answer away where it is the query.
         title = "" if style in ("title", "question") else paper["title"]
+        if rng.random() < CUT_SHARE:
+            text = cut(text, rng)
         number = corpus.add("arxiv", "arxiv " + paper["id"], title, text)
         if len(query.split()) >= 2:
             found.append(("arxiv", "arxiv", query, [number]))
@@ -156,7 +185,7 @@ def web_sentences(corpus, rng):
     found = []
     for number in [i for i, pool in enumerate(corpus.pools) if pool == "web"]:
         title, text = corpus.texts[number]
-        sentences = [s for s in re.split(r"(?<=[.!?])\s+", text) if 6 <= len(s.split()) <= 40]
+        sentences = [s for s in SENTENCE_END.split(text) if 6 <= len(s.split()) <= 40]
         if len(sentences) >= 3 and rng.random() < 0.4:
             sentence = rng.choice(sentences)
             rest = corpus.add("rest", corpus.groups[number], title, text.replace(sentence, " "))
@@ -164,34 +193,113 @@ def web_sentences(corpus, rng):
     return found
 
 
-@torch.inference_mode()
-def embed(model, texts, device, batch_tokens):
-    """Unit vectors of texts, all-MiniLM-L6-v2's way: mean of the last layer, at most 256 tokens."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModel.from_pretrained(model, dtype=torch.float32).to(device).eval()
-    # One list of ids a text; tokenised in slices, which bounds memory.
-    ids = []
-    for at in range(0, len(texts), 4096):
-        ids += tokenizer(texts[at : at + 4096], truncation=True, max_length=256)["input_ids"]
-    order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-    vectors = numpy.zeros((len(ids), network.config.hidden_size), numpy.float32)
-    at = 0
-    while at < len(order):
-        width = len(ids[order[at]])
-        batch = order[at : at + max(1, batch_tokens // width)]
-        at += len(batch)
-        tokens = torch.zeros((len(batch), width), dtype=torch.long)
-        mask = torch.zeros((len(batch), width), dtype=torch.long)
-        for row, i in enumerate(batch):
-            tokens[row, : len(ids[i])] = torch.tensor(ids[i])
-            mask[row, : len(ids[i])] = 1
-        tokens, mask = tokens.to(device), mask.to(device)
-        with torch.autocast(device, dtype=torch.bfloat16):
-            states = network(input_ids=tokens, attention_mask=mask).last_hidden_state
-        states, mask = states.float(), mask.unsqueeze(-1).float()
-        pooled = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=1)
-        vectors[batch] = pooled.cpu().numpy()
-    return vectors
+def without_answers(corpus, queries, states):
+    """For questions, the first right passage without the sentence nearest to the question: on the subject,
+    and most likely no answer. The passage by the question's place in `queries`."""
+    spans, sentences = {}, []
+    asked = [i for i, (name, _, _, _) in enumerate(queries) if name in QUESTIONS]
+    for i in asked:
+        number = min(queries[i][3])
+        if number not in spans:
+            found = SENTENCE_END.split(corpus.texts[number][1])
+            spans[number] = (len(sentences), len(sentences) + len(found))
+            sentences += found
+    sentence_vectors, _ = states(sentences)
+    query_vectors, _ = states([queries[i][2] for i in asked])
+    added = {}
+    for i, vector in zip(asked, query_vectors):
+        number = min(queries[i][3])
+        begin, end = spans[number]
+        if end - begin >= 3:
+            answer = begin + int(numpy.argmax(sentence_vectors[begin:end] @ vector))
+            rest = " ".join(sentences[begin:answer] + sentences[answer + 1 : end])
+            added[i] = corpus.add("rest", "", corpus.texts[number][0], rest)
+    return added
+
+
+class States:
+    """Texts to unit vectors, all-MiniLM-L6-v2's way (mean of the last layer, at most 256 tokens), and the
+    unit vectors of their tokens without the special ones."""
+
+    def __init__(self, model, device, batch_tokens):
+        self.tokenizer = AutoTokenizer.from_pretrained(model)
+        self.network = AutoModel.from_pretrained(model, dtype=torch.float32).to(device).eval()
+        self.device, self.batch_tokens = device, batch_tokens
+
+    @torch.inference_mode()
+    def __call__(self, texts, keep_tokens=False):
+        ids = []
+        # Tokenised in slices, which bounds memory.
+        for at in range(0, len(texts), 4096):
+            ids += self.tokenizer(texts[at : at + 4096], truncation=True, max_length=256)["input_ids"]
+        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+        vectors = numpy.zeros((len(ids), self.network.config.hidden_size), numpy.float32)
+        tokens = [None] * len(ids)
+        at = 0
+        while at < len(order):
+            width = len(ids[order[at]])
+            batch = order[at : at + max(1, self.batch_tokens // width)]
+            at += len(batch)
+            filled = torch.zeros((len(batch), width), dtype=torch.long)
+            mask = torch.zeros((len(batch), width), dtype=torch.long)
+            for row, i in enumerate(batch):
+                filled[row, : len(ids[i])] = torch.tensor(ids[i])
+                mask[row, : len(ids[i])] = 1
+            filled, mask = filled.to(self.device), mask.to(self.device)
+            with torch.autocast(self.device, dtype=torch.bfloat16):
+                states = self.network(input_ids=filled, attention_mask=mask).last_hidden_state
+            states, wide = states.float(), mask.unsqueeze(-1).float()
+            pooled = torch.nn.functional.normalize((states * wide).sum(1) / wide.sum(1), dim=1)
+            vectors[batch] = pooled.cpu().numpy()
+            if keep_tokens:
+                states = torch.nn.functional.normalize(states, dim=2).half().cpu().numpy()
+                for row, i in enumerate(batch):
+                    tokens[i] = (numpy.array(ids[i][1:-1]), states[row, 1 : len(ids[i]) - 1].copy())
+        return vectors, tokens
+
+
+class Teacher:
+    """Scores of passages for a query without any training."""
+
+    def __init__(self, texts, tokens):
+        self.words = [collections.Counter(WORD.findall(text.lower())) for text in texts]
+        self.lengths = [sum(words.values()) for words in self.words]
+        self.mean_length = sum(self.lengths) / len(self.lengths)
+        self.frequency = collections.Counter(word for words in self.words for word in words)
+        self.tokens = tokens
+        self.token_frequency = collections.Counter(int(t) for ids, _ in tokens for t in numpy.unique(ids))
+
+    def bm25(self, query, number, k1=0.9, b=0.4):
+        words, n, total = self.words[number], len(self.words), 0.0
+        norm = k1 * (1 - b + b * self.lengths[number] / self.mean_length)
+        for word in set(WORD.findall(query.lower())):
+            if word in words:
+                df = self.frequency[word]
+                total += math.log(1 + (n - df + 0.5) / (df + 0.5)) * words[word] * (k1 + 1) / (words[word] + norm)
+        return total
+
+    def late_interaction(self, query_tokens, numbers):
+        ids, states = query_tokens
+        rarity = [math.log(1 + len(self.tokens) / (1 + self.token_frequency[int(t)])) for t in ids]
+        rarity = numpy.array(rarity, numpy.float32)
+        parts = [self.tokens[number][1] for number in numbers]
+        starts = numpy.cumsum([0] + [len(part) for part in parts[:-1]])
+        likeness = states.astype(numpy.float32) @ numpy.concatenate(parts).astype(numpy.float32).T
+        best = numpy.maximum.reduceat(likeness, starts, axis=1)
+        return rarity @ best / rarity.sum()
+
+    def __call__(self, query, query_tokens, numbers, cosines):
+        if len(query_tokens[0]) == 0 or any(len(self.tokens[number][0]) == 0 for number in numbers):
+            return standardised(cosines)
+        lexical = [self.bm25(query, number) for number in numbers]
+        scores = (cosines, lexical, self.late_interaction(query_tokens, numbers))
+        return sum(weight * standardised(s) for weight, s in zip(TEACHER, scores))
+
+
+def standardised(values):
+    values = numpy.array(values, numpy.float64)
+    deviation = values.std()
+    return (values - values.mean()) / deviation if deviation > 0 else numpy.zeros_like(values)
 
 
 def in_validation(name, group):
@@ -210,7 +318,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True, help="the folder with train/ and scifact/")
     parser.add_argument("--model", required=True, help="the folder of all-MiniLM-L6-v2")
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--papers", type=int, default=60000)
+    parser.add_argument("--papers", type=int, default=60000, help="a thousand take about 120 MB of memory")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch-tokens", type=int, default=16384)
     arguments = parser.parse_args()
@@ -221,39 +329,46 @@ def main():
     queries = questions(corpus, arguments.data)
     queries += papers(corpus, arguments.data, arguments.papers, rng)
     queries += web_sentences(corpus, rng)
+    states = States(arguments.model, device, arguments.batch_tokens)
+    unanswered = without_answers(corpus, queries, states)
 
-    documents = embed(
-        arguments.model, [f"{title} {text}".strip() for title, text in corpus.texts], device, arguments.batch_tokens
-    )
-    asked = embed(arguments.model, [q[2] for q in queries], device, arguments.batch_tokens)
+    full = [f"{title} {text}".strip() for title, text in corpus.texts]
+    documents, tokens = states(full, keep_tokens=True)
+    asked, asked_tokens = states([q[2] for q in queries], keep_tokens=True)
+    teacher = Teacher(full, tokens)
 
     # What a query is compared with: the passages of its own field.
-    members = {}
+    members = collections.defaultdict(list)
     for number, pool in enumerate(corpus.pools):
-        members.setdefault(pool, []).append(number)
+        members[pool].append(number)
     members = {pool: numpy.array(numbers) for pool, numbers in members.items()}
+    vectors_of = {pool: documents[numbers] for pool, numbers in members.items()}
 
     train, valid = [], []
-    for (name, pool, query, positives), vector in zip(queries, asked):
+    for i, (name, pool, query, positives) in enumerate(queries):
         positives = sorted(set(positives))
-        numbers = members[pool]
-        scores = documents[numbers] @ vector
-        best = numpy.argsort(-scores, kind="stable")[: DEPTH + len(positives)]
-        ranked = [(int(numbers[i]), float(scores[i])) for i in best]
+        scores = vectors_of[pool] @ asked[i]
+        best = numpy.argpartition(-scores, min(DEPTH + len(positives), len(scores) - 1))[: DEPTH + len(positives)]
+        best = best[numpy.argsort(-scores[best], kind="stable")]
+        ranked = [int(n) for n in members[pool][best]]
         groups = {corpus.groups[p] for p in positives}
-        entry = {"set": name, "query": query, "positives": positives}
         group = corpus.groups[positives[0]]
         if name == "sentence" and (in_validation("web", group) or in_validation("squad", group)):
             continue
+        score = lambda numbers: (
+            teacher(query, asked_tokens[i], numbers, documents[numbers] @ asked[i]).round(3).tolist()
+        )
+        entry = {"set": name, "query": query, "positives": positives}
         if in_validation(name, group):
-            entry["candidates"] = [number for number, _ in ranked[:50]]
-            entry["scores"] = [round(score, 4) for _, score in ranked[:50]]
+            entry["candidates"] = ranked[:50]
+            entry["scores"] = (documents[ranked[:50]] @ asked[i]).astype(float).round(4).tolist()
+            entry["teacher"] = score(ranked[:50])
             valid.append(entry)
             continue
-        likeness = documents[[number for number, _ in ranked]] @ documents[positives].T
-        kept = [
-            (number, score)
-            for (number, score), like in zip(ranked, likeness.max(axis=1))
+        likeness = (documents[ranked] @ documents[positives].T).max(axis=1)
+        entry["candidates"] = [
+            number
+            for number, like in zip(ranked, likeness)
             if number not in positives
             and like < SAME_PASSAGE
             # Windows of one article overlap, and those beside the judged one may hold the answer too.
@@ -261,9 +376,13 @@ def main():
             # The passage that the sentence was cut from.
             and not (name == "sentence" and corpus.groups[number] in groups)
         ]
-        entry["candidates"] = [number for number, _ in kept]
-        entry["scores"] = [round(score, 4) for _, score in kept]
-        entry["positive_scores"] = [round(float(documents[p] @ vector), 4) for p in positives]
+        # One list, so that the standard scores are of one scale.
+        extra = [unanswered[i]] if i in unanswered else []
+        scored = score(positives + extra + entry["candidates"])
+        entry["positive_teacher"] = scored[: len(positives)]
+        entry["teacher"] = scored[len(positives) + len(extra) :]
+        if extra:
+            entry["unanswered"] = [extra[0], scored[len(positives)]]
         train.append(entry)
 
     # No passage that answers a validation question teaches anything as a right one.

@@ -82,6 +82,7 @@ enum Command {
     Rerank(rerank::RerankArgs),
     Info(maintain::InfoArgs),
     Verify(maintain::VerifyArgs),
+    #[command(visible_alias = "upgrade")]
     Compact(maintain::CompactArgs),
     Delete(maintain::DeleteArgs),
     Export(transfer::ExportArgs),

@@ -188,9 +188,11 @@ pub(crate) struct Kernels {
 macro_rules! by_tier {
     ($self:ident, $($tier:pat => $module:ident),+; $kernel:ident $arguments:tt) => {
         match $self.tier() {
-            // SAFETY: `Tier::kernels` found the instruction set; the caller checked the lengths.
             $(#[cfg(target_arch = "x86_64")]
-            $tier => unsafe { $module::$kernel $arguments },)+
+            $tier => {
+                // SAFETY: `Tier::kernels` found the instruction set; the caller checked the lengths.
+                unsafe { $module::$kernel $arguments }
+            })+
             _ => generic::$kernel $arguments,
         }
     };

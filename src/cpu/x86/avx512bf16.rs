@@ -21,7 +21,8 @@ impl Quads for Pairs {
     unsafe fn multiply_add(sums: __m512, columns: __m512i, row: __m512i) -> __m512 {
         // SAFETY: the caller vouches for AVX-512 BF16; any 32 bytes are 16 bfloat16 numbers.
         unsafe {
-            let (columns, row) = (std::mem::transmute(columns), std::mem::transmute(row));
+            let columns = std::mem::transmute::<__m512i, __m512bh>(columns);
+            let row = std::mem::transmute::<__m512i, __m512bh>(row);
             _mm512_dpbf16_ps(sums, columns, row)
         }
     }

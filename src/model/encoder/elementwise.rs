@@ -262,7 +262,7 @@ fn gelu_rough<const FMA: bool>(x: &mut [f32]) {
         -4.451_623_7e-6,
         1.590_944_1e-7,
         -3.314_518_2e-9,
-        3.036_260_1e-11,
+        3.036_26e-11,
     ];
     for v in x {
         let bounded = v.clamp(-LIMIT, LIMIT);

@@ -24,7 +24,7 @@ const PANEL: usize = PANEL_GROUPS * GROUP;
 
 /// The bytes of a query's candidate list.
 pub(super) fn candidate_bytes(k: usize) -> usize {
-    Candidates::capacity(k) * size_of::<Candidate>()
+    Candidates::bytes(k)
 }
 
 /// One pass over the prefilter for a group of queries.
@@ -70,7 +70,7 @@ impl<'a> Pass<'a> {
             }
         }
         let finish = |(q, mut candidates): (usize, Candidates)| {
-            candidates.cut();
+            candidates.drop_hopeless();
             // The rows lie far apart: the memory is asked for all of them before the first is needed.
             candidates.rows().for_each(|row| self.kernels.prefetch(self.half_row(row)));
             candidates.into_sorted(|row| self.score(q, row))

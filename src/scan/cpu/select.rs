@@ -1,6 +1,8 @@
 //! Candidate lists and the thresholds that threads share.
 
 use crate::scan::order::{Key, ScoredRow, from_ordered_bits, ordered_bits};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The best `k` keys offered so far, kept in a buffer that is cut back when it is full.
@@ -79,6 +81,8 @@ pub(super) struct Candidate {
 pub(super) struct Candidates {
     list: Vec<Candidate>,
     k: usize,
+    /// The `k` largest lower bounds, as ordered bits, the least on top.
+    lower: BinaryHeap<Reverse<u32>>,
     /// The k-th largest lower bound: no row whose upper bound is smaller can be among the best.
     threshold: f32,
     /// The length at which the list is cut next.
@@ -87,17 +91,18 @@ pub(super) struct Candidates {
 
 impl Candidates {
     pub(super) fn new(k: usize) -> Self {
-        Self {
-            list: Vec::new(),
-            k,
-            threshold: f32::NEG_INFINITY,
-            full: k.saturating_add(k.max(32)),
-        }
+        let (list, lower) = (Vec::new(), BinaryHeap::new());
+        Self { list, k, lower, threshold: f32::NEG_INFINITY, full: Self::capacity(k) }
     }
 
     /// The number of rows that a list for `k` may hold.
     pub(super) fn capacity(k: usize) -> usize {
         Self::most_kept(k).saturating_add(k.max(32))
+    }
+
+    /// The bytes of a list for `k`.
+    pub(super) fn bytes(k: usize) -> usize {
+        Self::capacity(k) * size_of::<Candidate>() + k * size_of::<u32>()
     }
 
     fn most_kept(k: usize) -> usize {
@@ -111,17 +116,35 @@ impl Candidates {
             return false;
         }
         self.list.push(candidate);
-        if self.list.len() < self.full {
-            return false;
-        }
         let before = self.threshold;
-        self.cut();
-        if self.list.len() > Self::most_kept(self.k) {
-            self.settle(score);
-            self.list.truncate(self.k);
+        if candidate.lower > before {
+            self.raise(candidate.lower);
         }
-        self.full = self.list.len() + self.k.max(32);
+        if self.list.len() >= self.full {
+            self.drop_hopeless();
+            if self.list.len() > Self::most_kept(self.k) {
+                self.settle(score);
+                self.list.truncate(self.k);
+                self.lower = self.list.iter().map(|c| Reverse(ordered_bits(c.lower))).collect();
+            }
+            self.full = Self::capacity(self.k).max(self.list.len() + self.k.max(32));
+        }
         self.threshold > before
+    }
+
+    /// Takes in a lower bound above the threshold.
+    fn raise(&mut self, lower: f32) {
+        let lower = Reverse(ordered_bits(lower));
+        if self.lower.len() < self.k {
+            self.lower.push(lower);
+        } else if let Some(mut least) = self.lower.peek_mut() {
+            *least = lower;
+        }
+        if self.lower.len() == self.k
+            && let Some(Reverse(least)) = self.lower.peek()
+        {
+            self.threshold = from_ordered_bits(*least);
+        }
     }
 
     pub(super) fn threshold(&self) -> f32 {
@@ -130,17 +153,18 @@ impl Candidates {
 
     /// Takes in what another list holds.
     pub(super) fn absorb(&mut self, other: Self) {
+        for Reverse(lower) in other.lower {
+            let lower = from_ordered_bits(lower);
+            if lower > self.threshold {
+                self.raise(lower);
+            }
+        }
+        self.threshold = self.threshold.max(other.threshold);
         self.list.extend(other.list);
     }
 
     /// Drops what cannot be among the best any more.
-    pub(super) fn cut(&mut self) {
-        if self.list.len() < self.k {
-            return;
-        }
-        let (_, kth, _) =
-            self.list.select_nth_unstable_by(self.k - 1, |a, b| b.lower.total_cmp(&a.lower));
-        self.threshold = self.threshold.max(kth.lower);
+    pub(super) fn drop_hopeless(&mut self) {
         let threshold = self.threshold;
         self.list.retain(|c| c.upper >= threshold);
     }
@@ -166,7 +190,7 @@ impl Candidates {
 
     /// The best `k`, best first.
     pub(super) fn into_sorted(mut self, score: impl Fn(u32) -> f32) -> Vec<ScoredRow> {
-        self.cut();
+        self.drop_hopeless();
         self.settle(score);
         self.list.truncate(self.k);
         self.list.into_iter().map(|c| ScoredRow { row: c.row, score: c.lower }).collect()
@@ -251,7 +275,8 @@ mod tests {
                 let upper = score(row) + 0.01 + f32::from(above);
                 list.offer(Candidate { lower, upper, row }, score);
                 expected.push(Key::new(score(row), row));
-                prop_assert!(list.list.len() < Candidates::capacity(k));
+                prop_assert!(list.list.len() <= Candidates::capacity(k));
+                prop_assert!(list.lower.len() <= k);
             }
             expected.sort_unstable_by(|a, b| b.cmp(a));
             expected.truncate(k);
