@@ -61,8 +61,8 @@ pub struct ModelRate {
     pub tokens: usize,
     /// Texts (or pairs) a second, many at once.
     pub texts_per_second: f64,
-    /// Milliseconds for one text alone.
-    pub one_text_ms: f64,
+    /// Milliseconds that one search waits: for its query of 12 tokens, or its 25 passages of `tokens`.
+    pub one_search_ms: f64,
 }
 
 /// Measures the machine's limits.
@@ -173,7 +173,7 @@ impl SearchData {
     }
 }
 
-/// Measures an embedder on texts of about `tokens` tokens.
+/// Measures an embedder on texts of about `tokens` tokens, and on a query of 12.
 ///
 /// # Errors
 ///
@@ -183,11 +183,12 @@ pub fn embed(embedder: &Embedder, tokens: usize) -> Result<ModelRate> {
     let mut outcome = Ok(Default::default());
     let many = median(|| outcome = embedder.embed(&texts, Role::Passage));
     let tokens = outcome?.tokens[0] as usize;
+    let query = [text(0, 10)];
     let mut outcome = Ok(Default::default());
-    let one = median(|| outcome = embedder.embed(&texts[..1], Role::Query));
+    let one = median(|| outcome = embedder.embed(&query, Role::Query));
     outcome?;
     let texts_per_second = texts.len() as f64 / many;
-    Ok(ModelRate { tokens, texts_per_second, one_text_ms: one * 1e3 })
+    Ok(ModelRate { tokens, texts_per_second, one_search_ms: one * 1e3 })
 }
 
 /// Measures a reranker on pairs of about `tokens` tokens.
@@ -197,16 +198,16 @@ pub fn embed(embedder: &Embedder, tokens: usize) -> Result<ModelRate> {
 /// As [`Reranker::score`].
 pub fn rerank(reranker: &Reranker, tokens: usize) -> Result<ModelRate> {
     let query = text(0, 10);
-    let texts: Vec<String> = (0..32).map(|i| text(i, tokens.saturating_sub(13))).collect();
+    let texts: Vec<String> = (0..100).map(|i| text(i, tokens.saturating_sub(13))).collect();
     let passages: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let mut outcome = Ok(Default::default());
-    let many = median(|| outcome = reranker.score(&query, &passages));
-    outcome?;
-    let mut outcome = Ok(Default::default());
-    let one = median(|| outcome = reranker.score(&query, &passages[..1]));
-    outcome?;
+    let time = |passages: &[&str]| {
+        let mut outcome = Ok(Default::default());
+        let seconds = median(|| outcome = reranker.score(&query, passages));
+        outcome.map(|_| seconds)
+    };
+    let (many, one) = (time(&passages)?, time(&passages[..25])?);
     let texts_per_second = passages.len() as f64 / many;
-    Ok(ModelRate { tokens, texts_per_second, one_text_ms: one * 1e3 })
+    Ok(ModelRate { tokens, texts_per_second, one_search_ms: one * 1e3 })
 }
 
 /// The least time of a run of `work`, in seconds.

@@ -4,7 +4,7 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::model::ModelFolder;
 use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
-use crate::model::encoder::{Encoders, Weights};
+use crate::model::encoder::{Encoders, States, Weights};
 use crate::model::tokenize::{Sequence, Tokenizer};
 use std::path::Path;
 
@@ -161,10 +161,14 @@ impl Embedder {
             Role::Query => self.encoders.queries()?,
             Role::Passage => self.encoders.passages()?,
         };
-        embeddings.vectors = encoder.forward(&sequences, self.dim, |states, out| {
+        let wanted = match self.config.pooling {
+            Pooling::Mean => States::All,
+            Pooling::Cls => States::First,
+        };
+        embeddings.vectors = encoder.forward(&sequences, wanted, self.dim, |states, out| {
             match self.config.pooling {
                 Pooling::Mean => mean_rows(states, out),
-                Pooling::Cls => out.copy_from_slice(&states[..out.len()]),
+                Pooling::Cls => out.copy_from_slice(states),
             }
             if self.config.normalize {
                 normalize(out);

@@ -7,7 +7,7 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::model::ModelFolder;
 use crate::model::encoder::config::BertConfig;
-use crate::model::encoder::{Encoder, Weights};
+use crate::model::encoder::{Encoder, States, Weights};
 use crate::model::tokenize::{Sequence, Tokenizer};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -174,8 +174,8 @@ impl Reranker {
                 passages.push((number, windows.ranges));
             }
         }
-        let logits = self.encoder.forward(&sequences, 1, |states, out| {
-            out[0] = self.head.logit(&states[..self.head.hidden]);
+        let logits = self.encoder.forward(&sequences, States::First, 1, |states, out| {
+            out[0] = self.head.logit(states);
         })?;
         let mut outcome: Vec<RerankScores> = lost
             .into_iter()

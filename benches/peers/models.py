@@ -1,7 +1,9 @@
 """Embedding and reranking beside sentence-transformers and ONNX Runtime: the same texts, weights, threads and run, in turn.
 
-warpseek's side is the command itself, `embed` and `rerank` over files: start, reading and writing included (what a
-start costs is measured on its own and shown). The peers embed texts that are in memory already. Medians over rounds.
+warpseek's side of the work in bulk is the command itself, `embed` and `rerank` over files: start, reading and writing
+included (what a start costs is measured on its own and shown), where the peers get texts that are in memory already.
+What one search waits for, a query of 12 tokens and 25 passages of 200, is measured warm on both sides, by
+`warpseek bench`. Medians over rounds.
 """
 
 import argparse
@@ -18,7 +20,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", help="BEIR's corpus.jsonl")
     parser.add_argument("--texts", type=int, default=1000)
-    parser.add_argument("--pairs", type=int, default=100, help="0: no reranking")
+    parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--reranker", default="models/warpseek-rerank-mini", help="its folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -41,7 +43,7 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokens = sum(len(ids) for ids in tokenizer(texts, truncation=True, max_length=256)["input_ids"])
     with tempfile.TemporaryDirectory() as folder:
-        works = embedding_peers(model, texts, arguments.threads, pathlib.Path(folder))
+        works, encode = embedding_peers(model, texts, arguments.threads, pathlib.Path(folder))
         source = pathlib.Path(folder, "texts.tsv")
         source.write_text("".join(f"{i}\t{' '.join(t.split())}\n" for i, t in enumerate(texts)), encoding="utf-8")
         one = pathlib.Path(folder, "one.tsv")
@@ -55,8 +57,8 @@ def main():
             works[f"warpseek {precision}"] = lambda p=precision: embed(p, source)
             works[f"(start of warpseek {precision})"] = lambda p=precision: embed(p, one)
         show(f"embedding {len(texts)} texts of {tokens / len(texts):.0f} tokens, {arguments.threads} threads", works, arguments.rounds, tokens, "tokens/s")
-        if arguments.pairs:
-            rerank(arguments, warpseek, texts, tokenizer, pathlib.Path(folder))
+        predict = rerank(arguments, warpseek, texts, tokenizer, pathlib.Path(folder))
+        one_search(arguments, warpseek, {"embed": encode, "rerank": predict})
 
 
 def embedding_peers(model, texts, threads, folder):
@@ -73,24 +75,34 @@ def embedding_peers(model, texts, threads, folder):
         pooling = modules.Pooling(transformer.get_word_embedding_dimension(), "mean")
         peer = SentenceTransformer(modules=[transformer, pooling, modules.Normalize()], device="cpu")
         peer.encode(texts[:32])
-        return lambda: peer.encode(texts, batch_size=32)
+        return peer
 
+    plain, small = sentence_transformers(torch.float32), sentence_transformers(torch.bfloat16)
     works = {
-        "sentence-transformers float32": sentence_transformers(torch.float32),
-        "sentence-transformers bfloat16": sentence_transformers(torch.bfloat16),
+        "sentence-transformers float32": lambda: plain.encode(texts, batch_size=32),
+        "sentence-transformers bfloat16": lambda: small.encode(texts, batch_size=32),
     }
     tokenizer = AutoTokenizer.from_pretrained(model)
     network = AutoModel.from_pretrained(model, attn_implementation="eager").eval()
+
+    class States(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, ids, mask, types):
+            return self.network(input_ids=ids, attention_mask=mask, token_type_ids=types).last_hidden_state
+
     sample = dict(tokenizer(["a text", "another one"], padding=True, return_tensors="pt"))
     names = ["input_ids", "attention_mask", "token_type_ids"]
-    plain, small = str(folder / "model.onnx"), str(folder / "int8.onnx")
+    exported, quantised = str(folder / "model.onnx"), str(folder / "int8.onnx")
     axes = {name: {0: "texts", 1: "tokens"} for name in [*names, "states"]}
     torch.onnx.export(
-        network, tuple(sample[n] for n in names), plain, input_names=names, output_names=["states"],
+        States().eval(), tuple(sample[n] for n in names), exported, input_names=names, output_names=["states"],
         dynamic_axes=axes, opset_version=17, dynamo=False,
     )
-    quantize_dynamic(plain, small, weight_type=QuantType.QInt8)
-    for name, path in (("float32", plain), ("int8", small)):
+    quantize_dynamic(exported, quantised, weight_type=QuantType.QInt8)
+    for name, path in (("float32", exported), ("int8", quantised)):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -105,9 +117,9 @@ def embedding_peers(model, texts, threads, folder):
                 pooled = (states * mask).sum(1) / mask.sum(1)
                 pooled / numpy.linalg.norm(pooled, axis=1, keepdims=True)
 
-        encode.__name__ = name
         works[f"ONNX Runtime {name}"] = encode
-    return works
+    query = " ".join(["water", "light", "house", "music", "river"] * 2)
+    return works, lambda: plain.encode([query])
 
 
 def rerank(arguments, warpseek, texts, tokenizer, folder):
@@ -149,6 +161,32 @@ def rerank(arguments, warpseek, texts, tokenizer, folder):
         works[f"warpseek {precision}"] = lambda p=precision: score(p, source)
         works[f"(start of warpseek {precision})"] = lambda p=precision: score(p, first)
     show(f"reranking {len(passages)} pairs of about 200 tokens", works, arguments.rounds, len(passages), "pairs/s")
+    return lambda: peer.predict(pairs[:25], batch_size=32)
+
+
+def one_search(arguments, warpseek, peers):
+    times = {}
+    for _ in range(arguments.rounds):
+        for precision in arguments.precisions:
+            command = [*warpseek, "--precision", precision, "bench", "--json", "--rows", "1000", "--batch", "1"]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            for work in peers:
+                times.setdefault((work, f"warpseek {precision}"), []).append(json.loads(done.stdout)[work]["one_search_ms"])
+        for work, peer in peers.items():
+            peer()
+            for _ in range(10):
+                began = time.perf_counter()
+                peer()
+                times.setdefault((work, "float32"), []).append((time.perf_counter() - began) * 1e3)
+    ours = [f"warpseek {precision}" for precision in arguments.precisions]
+    median = lambda work, name: statistics.median(times[work, name])
+    print("\nwhat one search waits for, warm; ms, medians\n")
+    header = ["", "sentence-transformers float32", *ours, *(f"{name.split()[-1]} of warpseek is" for name in ours)]
+    print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
+    for work, name in (("embed", "a query of 12 tokens"), ("rerank", "25 passages of 200 tokens")):
+        theirs = median(work, "float32")
+        cells = [f"{theirs:.2f}", *(f"{median(work, o):.2f}" for o in ours), *(f"{theirs / median(work, o):.2f} times" for o in ours)]
+        print("| " + " | ".join([name, *cells]) + " |")
 
 
 def show(title, works, rounds, amount, unit):

@@ -2,7 +2,7 @@
 
 Every round measures each tool once, by the median of its repeats; the table shows medians over rounds, in queries/s,
 and warpseek's ratio to the fastest peer. warpseek's side is `warpseek bench --vectors --queries`, through its public
-API; its results are checked against FAISS's. Without --vectors the vectors are random unit ones.
+API. Without --vectors the vectors are random unit ones.
 """
 
 import argparse

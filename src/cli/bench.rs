@@ -94,13 +94,15 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
         return Ok(Outcome::Success);
     }
     match (&embedder, &embedding) {
-        (Some(embedder), Some(rate)) => print_model("embedding", &embedder.precision(), rate)?,
+        (Some(embedder), Some(rate)) => {
+            print_model("embedding", &embedder.precision(), rate, "a query of 12 tokens")?
+        }
         _ => context.note(&format!(
             "embedding was not measured: `warpseek models pull {DEFAULT_MODEL}` fetches the model"
         )),
     }
     match (&reranker, &reranking) {
-        (Some((name, _)), Some(rate)) => print_model("reranking", name, rate)?,
+        (Some((name, _)), Some(rate)) => print_model("reranking", name, rate, "25 passages")?,
         _ => context.note("reranking was not measured: no reranker is present"),
     }
     Ok(Outcome::Success)
@@ -145,12 +147,12 @@ fn print_scans(scans: &[ScanRate]) -> Result<()> {
     Ok(())
 }
 
-fn print_model(what: &str, how: &str, rate: &ModelRate) -> Result<()> {
+fn print_model(what: &str, how: &str, rate: &ModelRate, one: &str) -> Result<()> {
     say!("{}", bold(&format!("{what}, {how}, texts of {} tokens", rate.tokens)))?;
     say!(
         "  many       {:8.0} texts/s, {} tokens/s",
         rate.texts_per_second,
         thousands((rate.texts_per_second * rate.tokens as f64) as u64)
     )?;
-    say!("  one        {:8.2} ms", rate.one_text_ms)
+    say!("  one search {:8.2} ms for {one}", rate.one_search_ms)
 }

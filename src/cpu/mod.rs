@@ -6,6 +6,7 @@
 //! each. All tiers give the same integers.
 
 pub(crate) mod bf16;
+pub(crate) mod floats;
 mod generic;
 #[cfg(target_arch = "x86_64")]
 mod x86;

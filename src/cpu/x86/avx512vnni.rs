@@ -49,18 +49,20 @@ pub(in crate::cpu) unsafe fn panel_products(rows: &[&[i8]], groups: &[u8], produ
 #[target_feature(enable = "avx512f,avx512vnni")]
 pub(in crate::cpu) unsafe fn row_products(rows: &[&[i8]], column: &[u8], products: &mut [i32]) {
     for (rows, products) in rows.chunks(16).zip(products.chunks_mut(16)) {
-        let row: [*const i8; 16] = std::array::from_fn(|i| rows[i.min(rows.len() - 1)].as_ptr());
-        let mut sums = [_mm512_setzero_si512(); 16];
-        for (i, chunk) in column.chunks_exact(64).enumerate() {
-            // SAFETY: the chunk holds 64 bytes, and so does every row from byte 64 i on.
-            unsafe {
-                let column = _mm512_loadu_si512(chunk.as_ptr().cast());
-                for (sum, row) in sums.iter_mut().zip(row) {
+        // Row after row, in the order of the memory, which then has the next ones ready.
+        let sums = std::array::from_fn(|i| {
+            let row = rows[i.min(rows.len() - 1)].as_ptr();
+            let mut sum = _mm512_setzero_si512();
+            for (i, chunk) in column.chunks_exact(64).enumerate() {
+                // SAFETY: the chunk holds 64 bytes, and so does the row from byte 64 i on.
+                unsafe {
+                    let column = _mm512_loadu_si512(chunk.as_ptr().cast());
                     let row = _mm512_loadu_si512(row.add(64 * i).cast());
-                    *sum = _mm512_dpbusd_epi32(*sum, column, row);
+                    sum = _mm512_dpbusd_epi32(sum, column, row);
                 }
             }
-        }
+            sum
+        });
         let mut values = [0; 16];
         // SAFETY: `values` holds 16 values.
         unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), sum_each(sums)) };

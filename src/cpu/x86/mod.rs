@@ -7,4 +7,5 @@ pub(super) mod avx512bf16;
 pub(super) mod avx512vnni;
 pub(super) mod avxvnni;
 mod bytes;
+pub(super) mod floats;
 mod quads;

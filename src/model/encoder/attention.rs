@@ -1,9 +1,9 @@
 //! Scaled dot-product attention within each sequence, in float32 or bfloat16.
 
-use super::Arithmetic;
 use super::config::BertConfig;
 use super::elementwise::Passes;
 use super::linear::Product;
+use super::{Arithmetic, States};
 use crate::cpu::bf16::Bf16;
 use crate::cpu::{GROUP, LINE, PANEL_GROUPS};
 use crate::model::tokenize::Sequence;
@@ -52,10 +52,11 @@ impl Attention {
         Self { hidden: config.hidden_size, width, bf16: bf16.filter(|_| fits) }
     }
 
-    /// From queries, keys and values, `[tokens, 3 hidden]`, into `context`, `[tokens, hidden]`.
+    /// From queries, keys and values, `[tokens, 3 hidden]`, into `context`, `[tokens that are wanted, hidden]`.
     pub(super) fn apply(
         &self,
         group: &[&Sequence],
+        states: States,
         qkv: &[f32],
         context: &mut [f32],
         passes: &Passes,
@@ -65,7 +66,7 @@ impl Attention {
         for sequence in group {
             let len = sequence.ids.len();
             let (here, rest) = qkv.split_at(len * 3 * self.hidden);
-            let (out, later) = context.split_at_mut(len * self.hidden);
+            let (out, later) = context.split_at_mut(states.rows(sequence) * self.hidden);
             match self.bf16 {
                 Some(bf16) => self.in_bf16(bf16, len, here, out, passes, space),
                 None => self.in_float(len, here, out, passes, space),
@@ -87,12 +88,13 @@ impl Attention {
         space: &mut AttentionSpace,
     ) {
         let Self { hidden, width, .. } = *self;
-        space.scores.resize(len * len, 0.0);
-        let scores = &mut space.scores[..len * len];
+        let queries = context.len() / hidden;
+        space.scores.resize(queries * len, 0.0);
+        let scores = &mut space.scores[..queries * len];
         for head in 0..hidden / width {
             let at = |part: usize| &qkv[part * hidden + head * width..];
             Product {
-                shape: [len, len, width],
+                shape: [queries, len, width],
                 left: (at(0), 3 * hidden, 1),
                 right: (at(1), 1, 3 * hidden),
                 out: (scores, len),
@@ -101,7 +103,7 @@ impl Attention {
             .run();
             scores.chunks_exact_mut(len).for_each(|row| (passes.softmax)(row, self.scale()));
             Product {
-                shape: [len, width, len],
+                shape: [queries, width, len],
                 left: (scores, len, 1),
                 right: (at(2), 3 * hidden, 1),
                 out: (&mut context[head * width..], hidden),
@@ -122,6 +124,7 @@ impl Attention {
     ) {
         let Self { hidden, width, .. } = *self;
         let AttentionSpace { scores, qkv: halves, keys, values, weights } = space;
+        let queries = context.len() / hidden;
         // Keys are padded with zeros, whose weights are zeros too.
         let padded = len.next_multiple_of(HALF_LINE);
         halves.resize(len * 3 * hidden, 0);
@@ -141,9 +144,9 @@ impl Attention {
                 interleave_key(part(token, 1), token, keys);
                 interleave_value(part(token, 2), token, padded, values);
             }
-            for start in (0..len).step_by(TILE_ROWS) {
+            for start in (0..queries).step_by(TILE_ROWS) {
                 let mut rows: [&[u16]; TILE_ROWS] = [&[]; TILE_ROWS];
-                let n = TILE_ROWS.min(len - start);
+                let n = TILE_ROWS.min(queries - start);
                 (0..n).for_each(|i| rows[i] = part(start + i, 0));
                 for (p, panel) in keys.chunks(PANEL * width).enumerate() {
                     bf16.panel_products(&rows[..n], panel, &mut scores[p * PANEL..], padded);

@@ -390,15 +390,14 @@ fn to_bytes<const FMA: bool>(x: &[f32], factors: &[f32], out: &mut [i8]) -> Byte
     let max = highest.into_iter().fold(f32::NEG_INFINITY, larger);
     let min = -lowest.into_iter().fold(f32::NEG_INFINITY, larger);
     let (centre, scale) = (0.5 * (max + min), (max - min) / 254.0);
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let inverse = if scale > 1e-30 { 1.0 / scale } else { 0.0 };
     let mut sum = 0i32;
     for ((out, x), f) in out.iter_mut().zip(x).zip(factors) {
-        // At most 127 and a few units in the last place of a value near `max`.
+        // At most 127 and a few units in the last place, which rounds to 127.
         let rounded = multiply_add::<FMA>(x * f - centre, inverse, ROUND);
         let integer = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
-        let integer = integer.clamp(-127, 127);
         *out = integer as i8;
-        sum += integer;
+        sum = sum.wrapping_add(integer);
     }
     ByteRow { centre, scale, sum }
 }

@@ -9,7 +9,7 @@
 use super::Arithmetic;
 use super::elementwise::{ByteColumns, ByteRow, Passes};
 use crate::cpu::bf16::{Bf16, to_bf16};
-use crate::cpu::{GROUP, Kernels, LINE, PANEL_GROUPS};
+use crate::cpu::{GROUP, Kernels, LINE, PANEL_GROUPS, floats};
 use std::ops::Range;
 
 /// Tokens whose products are computed before they are finished: they stay in the first-level cache.
@@ -17,6 +17,9 @@ const TILE_ROWS: usize = 48;
 
 /// Inputs of a piece with scales of its own, about.
 const PIECE: usize = 384;
+
+/// Tokens for which float32 weights are read as they lie: taking them apart for a faster product would take longer.
+const FEW_TOKENS: usize = 32;
 
 /// Outputs of a panel.
 const PANEL: usize = PANEL_GROUPS * GROUP;
@@ -105,8 +108,12 @@ impl Linear {
                 } else {
                     rows.for_each(|row| row.copy_from_slice(&self.bias));
                 }
+                let tokens = x.len() / self.n_in;
+                if tokens <= FEW_TOKENS && floats::few_rows(x, weight, self.n_in, out) {
+                    return;
+                }
                 Product {
-                    shape: [x.len() / self.n_in, self.n_out(), self.n_in],
+                    shape: [tokens, self.n_out(), self.n_in],
                     left: (x, self.n_in, 1),
                     right: (weight, 1, self.n_in),
                     out: (out, self.n_out()),

@@ -23,6 +23,15 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 pub(crate) use weights::Weights;
 
+/// Which hidden states are wanted at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum States {
+    /// Those of all tokens.
+    All,
+    /// Those of the first token, which spares most of the last layer.
+    First,
+}
+
 /// How the CPU multiplies.
 #[derive(Debug, Clone, Copy)]
 enum Arithmetic {
@@ -222,8 +231,8 @@ impl Encoder {
     }
 
     /// Runs the encoder over `sequences` and calls `finish` once a sequence with its hidden states
-    /// (`[len, hidden_size]`) and its place in the output (`[n_out]`). Returns `[sequences.len(),
-    /// n_out]` in the order of the input.
+    /// (`[len, hidden_size]`, or `[1, hidden_size]` of the first token) and its place in the output (`[n_out]`).
+    /// Returns `[sequences.len(), n_out]` in the order of the input.
     ///
     /// Sequences must not be empty nor longer than the model's positions, and ids must be below its
     /// vocabulary size; the callers in `embed` and `rerank` see to that.
@@ -235,6 +244,7 @@ impl Encoder {
     pub fn forward(
         &self,
         sequences: &[Sequence],
+        states: States,
         n_out: usize,
         finish: impl Fn(&[f32], &mut [f32]) + Sync,
     ) -> Result<Vec<f32>> {
@@ -257,8 +267,8 @@ impl Encoder {
             }
         }
         match self {
-            Self::Packed(bert) => bert.forward(sequences, n_out, finish),
-            Self::Reference(bert) => bert.forward(sequences, n_out, finish),
+            Self::Packed(bert) => bert.forward(sequences, states, n_out, finish),
+            Self::Reference(bert) => bert.forward(sequences, states, n_out, finish),
         }
     }
 }

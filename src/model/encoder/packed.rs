@@ -9,14 +9,16 @@ use super::config::{Activation, BertConfig};
 use super::elementwise::Passes;
 use super::linear::{Linear, Scratch};
 use super::weights::Table;
-use super::{Arithmetic, Weights, groups_by_length};
+use super::{Arithmetic, States, Weights, groups_by_length};
 use crate::error::Result;
 use crate::model::tokenize::Sequence;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Tokens of a group: enough for the matrix products to run at speed, few enough for the cache.
+/// Tokens of a group: enough for the matrix products to run at speed, few enough for the cache. Float32 products
+/// take their weights apart anew for each group, which pays for many tokens.
 const GROUP_TOKENS: usize = 512;
+const ROUGH_GROUP_TOKENS: usize = 256;
 
 /// The weights of a BERT encoder.
 #[derive(Debug)]
@@ -136,23 +138,25 @@ impl PackedBert {
     pub(super) fn forward(
         &self,
         sequences: &[Sequence],
+        states: States,
         n_out: usize,
         finish: impl Fn(&[f32], &mut [f32]) + Sync,
     ) -> Result<Vec<f32>> {
         let words = words(&self.weights, &self.config)?;
         let total: usize = sequences.iter().map(|s| s.ids.len()).sum();
         // Few tokens are spread over the threads rather than packed into one group.
-        let group = total.div_ceil(rayon::current_num_threads()).clamp(64, GROUP_TOKENS);
+        let most = if self.is_rough() { ROUGH_GROUP_TOKENS } else { GROUP_TOKENS };
+        let group = total.div_ceil(rayon::current_num_threads()).clamp(64, most);
         let groups = groups_by_length(sequences, group);
         let finished: Vec<Vec<f32>> = groups
             .par_iter()
             .map_init(Workspace::default, |space, group| {
                 let group: Vec<&Sequence> = group.iter().map(|&i| &sequences[i]).collect();
-                self.encode(&group, words, space);
+                self.encode(&group, states, words, space);
                 let mut out = vec![0f32; group.len() * n_out];
                 let mut start = 0;
                 for (sequence, out) in group.iter().zip(out.chunks_exact_mut(n_out)) {
-                    let len = sequence.ids.len() * self.config.hidden_size;
+                    let len = states.rows(sequence) * self.config.hidden_size;
                     finish(&space.x[start..start + len], out);
                     start += len;
                 }
@@ -168,8 +172,8 @@ impl PackedBert {
         Ok(out)
     }
 
-    /// Leaves the hidden states of all tokens in `space.x`.
-    fn encode(&self, group: &[&Sequence], words: Table<'_>, space: &mut Workspace) {
+    /// Leaves the hidden states that are wanted in `space.x`.
+    fn encode(&self, group: &[&Sequence], wanted: States, words: Table<'_>, space: &mut Workspace) {
         let config = &self.config;
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let tokens: usize = group.iter().map(|s| s.ids.len()).sum();
@@ -178,10 +182,15 @@ impl PackedBert {
         space.context.resize(tokens * hidden, 0.0);
         self.embed_tokens(group, words, &mut space.x);
         let passes = &self.passes;
-        for layer in &self.layers {
+        for (i, layer) in self.layers.iter().enumerate() {
             let Workspace { x, qkv, context, wide: between, scratch, attention } = space;
             layer.qkv.apply(x, qkv, false, passes, scratch);
-            self.attention.apply(group, qkv, context, passes, attention);
+            let states = if i + 1 == self.layers.len() { wanted } else { States::All };
+            if states == States::First {
+                keep_first(group, x, hidden);
+                context.truncate(x.len());
+            }
+            self.attention.apply(group, states, qkv, context, passes, attention);
             // x <- norm(x + attention): the residual is in place already.
             layer.attention_out.apply(context, x, true, passes, scratch);
             self.normalize(x, &layer.attention_norm);
@@ -205,8 +214,7 @@ impl PackedBert {
         !matches!(self.arithmetic, Arithmetic::Float)
     }
 
-    /// Tokens that go through the feed-forward block together. Float32 products take their weights apart
-    /// anew each time, which pays for many tokens; for the others, few stay in the cache.
+    /// Tokens that go through the feed-forward block together.
     fn piece_tokens(&self) -> usize {
         if self.is_rough() { 96 } else { GROUP_TOKENS }
     }
@@ -235,6 +243,26 @@ impl PackedBert {
             (self.passes.layer_norm)(row, &norm.weight, &norm.bias, self.config.layer_norm_eps);
         }
     }
+}
+
+impl States {
+    /// How many of a sequence's states are wanted.
+    pub(super) fn rows(self, sequence: &Sequence) -> usize {
+        match self {
+            Self::All => sequence.ids.len(),
+            Self::First => 1,
+        }
+    }
+}
+
+/// Of rows of all tokens, keeps each sequence's first.
+fn keep_first(group: &[&Sequence], x: &mut Vec<f32>, hidden: usize) {
+    let mut token = 0;
+    for (i, sequence) in group.iter().enumerate() {
+        x.copy_within(token * hidden..(token + 1) * hidden, i * hidden);
+        token += sequence.ids.len();
+    }
+    x.truncate(group.len() * hidden);
 }
 
 /// The word embedding.

@@ -1,9 +1,9 @@
 //! Candle's own BERT: the reference that tests compare with, and the way on devices that have no
 //! fast path of their own.
 
-use super::Weights;
 use super::config::{Activation, BertConfig};
 use super::groups_by_length;
+use super::{States, Weights};
 use crate::error::{Error, Result};
 use crate::model::tokenize::Sequence;
 use candle_core::{Device, Tensor};
@@ -59,6 +59,7 @@ impl ReferenceBert {
     pub(super) fn forward(
         &self,
         sequences: &[Sequence],
+        wanted: States,
         n_out: usize,
         finish: impl Fn(&[f32], &mut [f32]),
     ) -> Result<Vec<f32>> {
@@ -67,7 +68,11 @@ impl ReferenceBert {
             let batch: Vec<&Sequence> = group.iter().map(|&i| &sequences[i]).collect();
             let hidden = self.hidden_states(&batch).map_err(Error::compute("a forward pass"))?;
             for (i, states) in group.into_iter().zip(hidden) {
-                finish(&states, &mut out[i * n_out..(i + 1) * n_out]);
+                let states = match wanted {
+                    States::All => &states[..],
+                    States::First => &states[..self.config.hidden_size],
+                };
+                finish(states, &mut out[i * n_out..(i + 1) * n_out]);
             }
         }
         Ok(out)
