@@ -159,8 +159,11 @@ impl Context {
         self.open_reranker(folder).map(Some)
     }
 
-    /// All listed rerankers that are present, best first.
+    /// The reranker that the settings name, else all listed ones that are present, best first.
     pub(super) fn rerankers(&self) -> Result<Vec<(String, Reranker)>> {
+        if self.settings.reranker.is_some() {
+            return Ok(self.reranker(None)?.into_iter().collect());
+        }
         self.present_rerankers().into_iter().map(|folder| self.open_reranker(folder)).collect()
     }
 
