@@ -14,7 +14,7 @@
 //! | retrieve, fuse, diversify, rerank | [`search`] |
 //! | an answer with checked citations | [`answer`] |
 //! | two rankings side by side; judged queries; many queries | [`compare`], [`eval`], [`batch`] |
-//! | how near this machine's limits | [`bench`] |
+//! | how near this machine's limits | [`mod@bench`] |
 //! | vectors of other tools | [`vectors`] |
 //!
 //! [`search::Searcher`] is the front door for reading, [`indexing::index`] the one for writing. Errors are
