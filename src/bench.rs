@@ -8,7 +8,8 @@ use crate::cpu::{GROUP, Kernels, PANEL_GROUPS, Tier};
 use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
 use crate::rerank::Reranker;
-use crate::scan::{QueryBatch, Scanner};
+use crate::scan::{MAX_COMPONENT, QueryBatch, Scanner};
+use crate::store::MAX_DIM;
 use crate::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
 use crate::store::prefilter::{Prefilter, RowScale, prefilter_stride};
 use candle_core::{DType, Device, Tensor};
@@ -61,7 +62,7 @@ pub struct ModelRate {
     pub tokens: usize,
     /// Texts (or pairs) a second, many at once.
     pub texts_per_second: f64,
-    /// Milliseconds that one search waits: for its query of 12 tokens, or its 25 passages of `tokens`.
+    /// Milliseconds that one search waits: for its query of 12 tokens, or for 25 passages of `tokens`.
     pub one_search_ms: f64,
 }
 
@@ -107,11 +108,17 @@ impl SearchData {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] where either is empty or no whole number of vectors.
+    /// [`Error::Usage`] where either is empty or no whole number of vectors, or holds what no index takes.
     pub fn new(rows: &[f32], queries: Vec<f32>, dim: usize) -> Result<Self> {
         let whole = |values: &[f32]| !values.is_empty() && values.len().is_multiple_of(dim);
         if dim == 0 || !whole(rows) || !whole(&queries) {
             return Err(Error::usage("a search needs rows and queries of one dimension"));
+        }
+        let fits = |v: &f32| v.abs() <= MAX_COMPONENT;
+        if dim > MAX_DIM || !rows.iter().chain(&queries).all(fits) {
+            return Err(Error::usage(format!(
+                "vectors have at most {MAX_DIM} dimensions and components within ±{MAX_COMPONENT}"
+            )));
         }
         let stride = stride_of(dim);
         let mut halves = vec![f16::ZERO; rows.len() / dim * stride];

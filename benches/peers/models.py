@@ -27,6 +27,8 @@ def main():
     parser.add_argument("--precisions", nargs="+", default=["f32", "bf16", "auto"])
     parser.add_argument("--warpseek", default="target/release/warpseek")
     arguments = parser.parse_args()
+    if arguments.pairs < 25:
+        parser.error("--pairs: at least 25, which is what one search waits for")
     os.environ["HF_HUB_OFFLINE"] = "1"
     warpseek = [str(pathlib.Path(arguments.warpseek).resolve()), "--threads", str(arguments.threads), "--quiet"]
     model = subprocess.run(

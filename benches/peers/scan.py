@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 import time
 
-import numpy
 
 
 def main():
@@ -34,6 +33,9 @@ def main():
     arguments = parser.parse_args()
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(arguments.threads)
+    # Libraries read these when they are loaded.
+    global numpy
+    import numpy
 
     if arguments.vectors:
         rows = numpy.load(arguments.vectors).astype(numpy.float32)

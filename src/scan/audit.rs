@@ -1,7 +1,7 @@
 //! An audit of exactness on the data of an index: fast searches against exhaustive ones.
 
 use super::order::{ScoredRow, naive_top_k};
-use super::{QueryBatch, Scanner};
+use super::{MAX_COMPONENT, QueryBatch, Scanner};
 use crate::cpu::Tier;
 use crate::error::Result;
 use crate::store::matrix::{MatrixView, RowMask};
@@ -81,7 +81,7 @@ fn query(matrix: &MatrixView<'_>, number: usize, state: &mut u64) -> Vec<f32> {
     }
     let row = (next(state) % matrix.n_rows() as u64) as usize;
     for (value, stored) in noise.iter_mut().zip(matrix.row(row).unwrap_or_default()) {
-        *value = stored.to_f32() + 0.02 * *value;
+        *value = (stored.to_f32() + 0.02 * *value).clamp(-MAX_COMPONENT, MAX_COMPONENT);
     }
     noise
 }

@@ -117,6 +117,10 @@ impl BertConfig {
         if heads == 0 || hidden == 0 || !hidden.is_multiple_of(heads) || file.vocab_size == 0 {
             return Err(fail(format!("{heads} heads do not divide a hidden size of {hidden}")));
         }
+        if [file.num_hidden_layers, file.intermediate_size, file.type_vocab_size].contains(&0) {
+            let what = "num_hidden_layers, intermediate_size and type_vocab_size must not be 0";
+            return Err(fail(what.to_owned()));
+        }
         if file.max_position_embeddings < 3 {
             return Err(fail("fewer than 3 positions leave no room for a text".to_owned()));
         }

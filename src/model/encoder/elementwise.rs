@@ -389,17 +389,17 @@ fn to_bytes<const FMA: bool>(x: &[f32], factors: &[f32], out: &mut [i8]) -> Byte
     }
     let max = highest.into_iter().fold(f32::NEG_INFINITY, larger);
     let min = -lowest.into_iter().fold(f32::NEG_INFINITY, larger);
-    let (centre, scale) = (0.5 * (max + min), (max - min) / 254.0);
+    let scale = (max - min) / 254.0;
     let inverse = if scale > 1e-30 { 1.0 / scale } else { 0.0 };
     let mut sum = 0i32;
     for ((out, x), f) in out.iter_mut().zip(x).zip(factors) {
-        // At most 127 and a few units in the last place, which rounds to 127.
-        let rounded = multiply_add::<FMA>(x * f - centre, inverse, ROUND);
+        // From 0 to 254 and a few units in the last place, less 127.
+        let rounded = multiply_add::<FMA>(x * f - min, inverse, ROUND - 127.0);
         let integer = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
         *out = integer as i8;
         sum = sum.wrapping_add(integer);
     }
-    ByteRow { centre, scale, sum }
+    ByteRow { centre: multiply_add::<FMA>(127.0, scale, min), scale, sum }
 }
 
 #[inline(always)]
@@ -548,7 +548,7 @@ mod tests {
     fn bytes_of_any_row_lie_within_half_a_step() {
         for (name, passes) in all() {
             for n in [1, 7, 16, 33, 384, 1536] {
-                for shape in 0..4 {
+                for shape in 0..5 {
                     let x: Vec<f32> = (0..n)
                         .map(|i| match shape {
                             0 => (i as f32 * 0.7).sin() * 3.0 + 1.0,
@@ -560,11 +560,14 @@ mod tests {
                                     i as f32 * 1e-3
                                 }
                             }
+                            // A range of a few units in the last place.
+                            3 => 1.0 + (i % 254) as f32 * f32::EPSILON,
                             _ => 0.0,
                         })
                         .collect();
                     let mut bytes = vec![0i8; n];
-                    let factors: Vec<f32> = (0..n).map(|i| 1.0 + (i % 3) as f32).collect();
+                    let factor = |i: usize| if shape == 3 { 1.0 } else { 1.0 + (i % 3) as f32 };
+                    let factors: Vec<f32> = (0..n).map(factor).collect();
                     let row = (passes.to_bytes)(&x, &factors, &mut bytes);
                     assert_eq!(row.sum, bytes.iter().map(|&b| i32::from(b)).sum::<i32>());
                     for ((x, f), b) in x.iter().zip(factors).zip(bytes) {
