@@ -1,11 +1,11 @@
 //! Two rankings of one query side by side: what reranking (or hybrid search) changed.
 
 use crate::error::Result;
-use crate::search::{Hit, SearchOptions, Searcher, Timings};
+use crate::search::{Hit, SearchOptions, SearchResult, Searcher, Timings};
 use serde::Serialize;
 
 /// Which two rankings are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Second {
     /// The retrieval order against the reranked one.
@@ -25,7 +25,7 @@ impl Second {
 }
 
 /// Where one row stands in both rankings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RankMove {
     /// The row's id.
     pub id: String,
@@ -38,7 +38,7 @@ pub struct RankMove {
 }
 
 /// How much changed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Churn {
     /// Of the rows shown, how many are shown in both rankings.
     pub kept: usize,
@@ -92,62 +92,91 @@ pub fn compare(
     show: usize,
     options: &SearchOptions,
 ) -> Result<Comparison> {
-    let second = if searcher.reranker.is_some() { Second::Reranked } else { Second::Hybrid };
-    let first_options = SearchOptions {
-        k: depth,
-        rerank_depth: None,
-        hybrid: second == Second::Reranked && options.hybrid,
-        ..options.clone()
-    };
-    let second_options = match second {
-        Second::Reranked => SearchOptions { rerank_depth: Some(depth), ..first_options.clone() },
-        Second::Hybrid => SearchOptions { hybrid: true, ..first_options.clone() },
-    };
-    // The reranked result holds the retrieval order too: one search does for both.
-    let mut after = searcher.search(query, &second_options)?;
-    let (before, took_ms) = match second {
-        Second::Reranked => {
-            let mut before = after.hits.clone();
-            before.sort_by_key(|h| h.retrieved_rank);
-            for (i, hit) in before.iter_mut().enumerate() {
-                hit.rank = i + 1;
-                hit.final_score = Some(hit.score);
-            }
-            (before, after.took_ms)
+    let searches = Searches::new(searcher.reranker.is_some(), depth, options);
+    let after = searcher.search(query, &searches.after)?;
+    let before = searches.before.map(|before| searcher.search(query, &before)).transpose()?;
+    Ok(Comparison::new(query, before, after, show))
+}
+
+/// The searches that a comparison needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Searches {
+    /// The first ranking; none where the second holds it too, as its retrieval order.
+    pub before: Option<SearchOptions>,
+    /// The second ranking.
+    pub after: SearchOptions,
+}
+
+impl Searches {
+    /// The searches that compare the order of `depth` retrieved rows with the reranker's, or where there is
+    /// none, the dense order with the hybrid one.
+    pub fn new(has_reranker: bool, depth: usize, options: &SearchOptions) -> Self {
+        let plain = SearchOptions { k: depth, rerank_depth: None, ..options.clone() };
+        if has_reranker {
+            return Self {
+                before: None,
+                after: SearchOptions { rerank_depth: Some(depth), ..plain },
+            };
         }
-        Second::Hybrid => {
-            let before = searcher.search(query, &first_options)?;
-            let took = sum(before.took_ms, after.took_ms);
-            (before.hits, took)
+        Self {
+            after: SearchOptions { hybrid: true, ..plain.clone() },
+            before: Some(SearchOptions { hybrid: false, ..plain }),
         }
-    };
-    for hit in &mut after.hits {
-        hit.retrieved_rank = before.iter().position(|b| b.row == hit.row).map(|i| i + 1);
     }
-    let rank_map: Vec<RankMove> = after
-        .hits
-        .iter()
-        .map(|hit| RankMove {
-            id: hit.id.clone(),
-            row: hit.row,
-            rank: hit.rank,
-            retrieved_rank: hit.retrieved_rank,
-        })
-        .collect();
-    let churn = churn(&before, &rank_map, show);
-    Ok(Comparison {
-        query: query.to_owned(),
-        second,
-        reranker: after.reranker,
-        before: before.into_iter().take(show).collect(),
-        after: after.hits.into_iter().take(show).collect(),
-        rank_map,
-        churn,
-        matched_rows: after.matched_rows,
-        total_rows: after.total_rows,
-        took_ms,
-        warnings: after.warnings,
-    })
+}
+
+impl Comparison {
+    /// The comparison of two results for a query; without `before` its order is that in which the rows of
+    /// `after` were retrieved.
+    pub fn new(
+        query: &str,
+        before: Option<SearchResult>,
+        mut after: SearchResult,
+        show: usize,
+    ) -> Self {
+        let (second, before, took_ms) = match before {
+            Some(before) => {
+                let took = sum(before.took_ms, after.took_ms);
+                (Second::Hybrid, before.hits, took)
+            }
+            None => {
+                let mut before = after.hits.clone();
+                before.sort_by_key(|h| h.retrieved_rank);
+                for (i, hit) in before.iter_mut().enumerate() {
+                    hit.rank = i + 1;
+                    hit.final_score = Some(hit.score);
+                }
+                (Second::Reranked, before, after.took_ms)
+            }
+        };
+        for hit in &mut after.hits {
+            hit.retrieved_rank = before.iter().position(|b| b.row == hit.row).map(|i| i + 1);
+        }
+        let rank_map: Vec<RankMove> = after
+            .hits
+            .iter()
+            .map(|hit| RankMove {
+                id: hit.id.clone(),
+                row: hit.row,
+                rank: hit.rank,
+                retrieved_rank: hit.retrieved_rank,
+            })
+            .collect();
+        let churn = churn(&before, &rank_map, show);
+        Self {
+            query: query.to_owned(),
+            second,
+            reranker: after.reranker,
+            before: before.into_iter().take(show).collect(),
+            after: after.hits.into_iter().take(show).collect(),
+            rank_map,
+            churn,
+            matched_rows: after.matched_rows,
+            total_rows: after.total_rows,
+            took_ms,
+            warnings: after.warnings,
+        }
+    }
 }
 
 fn churn(before: &[Hit], rank_map: &[RankMove], show: usize) -> Churn {

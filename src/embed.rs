@@ -4,8 +4,8 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::model::ModelFolder;
 use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
-use crate::model::encoder::{Encoders, States, Weights};
-use crate::model::tokenize::{Sequence, Tokenizer};
+use crate::model::encoder::{Encoder, Encoders, States, Weights};
+use crate::model::tokenize::{Sequence, Tokenized, Tokenizer};
 use std::path::Path;
 
 /// An embedding model, ready to run. May be shared between threads.
@@ -139,42 +139,85 @@ impl Embedder {
     ///
     /// [`Error::Usage`] where the tokenizer refuses a text, [`Error::Compute`] where the encoder fails.
     pub fn embed<T: AsRef<str> + Sync>(&self, texts: &[T], role: Role) -> Result<Embeddings> {
-        let prompt = match role {
-            Role::Query => &self.config.query_prompt,
-            Role::Passage => &self.config.passage_prompt,
-        };
-        let tokenized = if prompt.is_empty() {
-            self.tokenizer.batch(texts, self.config.max_tokens)?
-        } else {
-            let texts: Vec<String> =
-                texts.iter().map(|t| format!("{prompt}{}", t.as_ref())).collect();
-            self.tokenizer.batch(&texts, self.config.max_tokens)?
-        };
         let mut embeddings = Embeddings::default();
-        let mut sequences: Vec<Sequence> = Vec::with_capacity(tokenized.len());
-        for text in tokenized {
+        let mut sequences: Vec<Sequence> = Vec::with_capacity(texts.len());
+        for text in self.tokenize(texts, role)? {
             embeddings.tokens.push(text.sequence.ids.len() as u32);
             embeddings.lost.push(text.lost as u32);
             sequences.push(text.sequence);
         }
-        let encoder = match role {
-            Role::Query => self.encoders.queries()?,
-            Role::Passage => self.encoders.passages()?,
+        embeddings.vectors = self.pooled(&sequences, role)?;
+        embeddings.vectors.chunks_exact_mut(self.dim).for_each(|vector| self.finish(vector));
+        Ok(embeddings)
+    }
+
+    /// The tokens of texts, with the prompt and the special tokens that their role asks for, cut at
+    /// [`Embedder::max_tokens`]: the first step of [`Embedder::embed`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the tokenizer refuses a text.
+    pub fn tokenize<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        role: Role,
+    ) -> Result<Vec<Tokenized>> {
+        let prompt = match role {
+            Role::Query => &self.config.query_prompt,
+            Role::Passage => &self.config.passage_prompt,
         };
+        if prompt.is_empty() {
+            return self.tokenizer.batch(texts, self.config.max_tokens);
+        }
+        let texts: Vec<String> = texts.iter().map(|t| format!("{prompt}{}", t.as_ref())).collect();
+        self.tokenizer.batch(&texts, self.config.max_tokens)
+    }
+
+    /// The pooled states of sequences, `[n, dim]`: the second step of [`Embedder::embed`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for a sequence that does not fit the model, [`Error::Compute`] where the encoder
+    /// fails.
+    pub fn pooled(&self, sequences: &[Sequence], role: Role) -> Result<Vec<f32>> {
         let wanted = match self.config.pooling {
             Pooling::Mean => States::All,
             Pooling::Cls => States::First,
         };
-        embeddings.vectors = encoder.forward(&sequences, wanted, self.dim, |states, out| {
+        self.encoder(role)?.forward(sequences, wanted, self.dim, |states, out| {
             match self.config.pooling {
                 Pooling::Mean => mean_rows(states, out),
                 Pooling::Cls => out.copy_from_slice(states),
             }
-            if self.config.normalize {
-                normalize(out);
-            }
-        })?;
-        Ok(embeddings)
+        })
+    }
+
+    /// Makes of a pooled state the vector, by scaling it where the model wants that: the last step of
+    /// [`Embedder::embed`].
+    pub fn finish(&self, pooled: &mut [f32]) {
+        if self.config.normalize {
+            normalize(pooled);
+        }
+    }
+
+    /// The states of all tokens, special ones included, per sequence `[len, dim]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedder::pooled`].
+    pub fn token_states(&self, sequences: &[Sequence], role: Role) -> Result<Vec<Vec<f32>>> {
+        let longest = sequences.iter().map(|s| s.ids.len()).max().unwrap_or(0) * self.dim;
+        let copy = |states: &[f32], out: &mut [f32]| out[..states.len()].copy_from_slice(states);
+        let all = self.encoder(role)?.forward(sequences, States::All, longest, copy)?;
+        let each = all.chunks_exact(longest.max(1)).zip(sequences);
+        Ok(each.map(|(states, s)| states[..s.ids.len() * self.dim].to_vec()).collect())
+    }
+
+    fn encoder(&self, role: Role) -> Result<&Encoder> {
+        match role {
+            Role::Query => self.encoders.queries(),
+            Role::Passage => self.encoders.passages(),
+        }
     }
 
     /// Embeds one query; see [`Embedder::embed`].

@@ -14,6 +14,7 @@
 //! | retrieve, fuse, diversify, rerank | [`search`] |
 //! | an answer with checked citations | [`answer`] |
 //! | two rankings side by side; judged queries; many queries | [`compare`], [`eval`], [`batch`] |
+//! | all of it behind one port | [`server`] |
 //! | how near this machine's limits | [`mod@bench`] |
 //! | vectors of other tools | [`vectors`] |
 //!
@@ -42,6 +43,7 @@ pub mod queries;
 pub mod rerank;
 pub mod scan;
 pub mod search;
+pub mod server;
 pub mod store;
 pub mod vectors;
 

@@ -71,6 +71,13 @@ pub struct RerankScores {
     pub query_tokens_lost: usize,
 }
 
+/// How a [`RerankJob`] is computed.
+#[derive(Debug, Clone)]
+pub struct RerankPlan {
+    windows: Vec<Vec<Range<usize>>>,
+    query_tokens_lost: usize,
+}
+
 impl Reranker {
     /// Opens a model that was found or fetched, with what the manifest says of it.
     ///
@@ -154,48 +161,85 @@ impl Reranker {
     ///
     /// As [`Reranker::score`].
     pub fn score_batch(&self, jobs: &[RerankJob<'_>]) -> Result<Vec<RerankScores>> {
-        let mut lost = Vec::with_capacity(jobs.len());
         let mut sequences: Vec<Sequence> = Vec::new();
-        // Per passage: which job, and its windows.
-        let mut passages: Vec<(usize, Vec<Range<usize>>)> = Vec::new();
-        for (number, job) in jobs.iter().enumerate() {
-            let query = self.tokenizer.spans(job.query)?.ids;
-            let room = self.max_tokens - self.tokenizer.n_special_pair();
-            let kept = &query[..query.len().min(room / 2)];
-            let windows: Vec<Windows> = job
-                .passages
-                .par_iter()
-                .map(|passage| self.windows(&query, kept, room, passage))
-                .collect::<Result<_>>()?;
-            let cut = windows.iter().any(|w| w.query_cut);
-            lost.push(if cut { query.len() - kept.len() } else { 0 });
-            for windows in windows {
-                sequences.extend(windows.sequences);
-                passages.push((number, windows.ranges));
-            }
+        let mut plans = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let (plan, windows) = self.plan(job)?;
+            sequences.extend(windows);
+            plans.push(plan);
         }
-        let logits = self.encoder.forward(&sequences, States::First, 1, |states, out| {
+        let mut logits = self.logits(&sequences)?.into_iter();
+        Ok(plans.into_iter().map(|plan| plan.scores(&mut logits)).collect())
+    }
+
+    /// The windows that score a job, as the encoder's input: the first step of [`Reranker::score`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the tokenizer refuses a text.
+    pub fn plan(&self, job: &RerankJob<'_>) -> Result<(RerankPlan, Vec<Sequence>)> {
+        let query = self.tokenizer.spans(job.query)?.ids;
+        let room = self.max_tokens - self.tokenizer.n_special_pair();
+        let kept = &query[..query.len().min(room / 2)];
+        let windows: Vec<Windows> = job
+            .passages
+            .par_iter()
+            .map(|passage| self.windows(&query, kept, room, passage))
+            .collect::<Result<_>>()?;
+        let cut = windows.iter().any(|w| w.query_cut);
+        let mut plan = RerankPlan {
+            windows: Vec::with_capacity(windows.len()),
+            query_tokens_lost: if cut { query.len() - kept.len() } else { 0 },
+        };
+        let mut sequences = Vec::with_capacity(windows.len());
+        for windows in windows {
+            sequences.extend(windows.sequences);
+            plan.windows.push(windows.ranges);
+        }
+        Ok((plan, sequences))
+    }
+
+    /// The first `most` tokens of a passage, and how many more it has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the tokenizer refuses the text.
+    pub fn first_tokens<'a>(&self, passage: &'a str, most: usize) -> Result<(&'a str, usize)> {
+        let spans = self.tokenizer.spans(passage)?.spans;
+        match spans.get(most) {
+            None => Ok((passage, 0)),
+            Some(next) => Ok((passage.get(..next.start).unwrap_or(passage), spans.len() - most)),
+        }
+    }
+
+    /// How many tokens of a passage may be read, given a limit of tokens, of windows beside `query`, or both.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the tokenizer refuses the query.
+    pub fn windows_to_tokens(
+        &self,
+        tokens: Option<usize>,
+        windows: Option<usize>,
+        query: &str,
+    ) -> Result<Option<usize>> {
+        let Some(windows) = windows else { return Ok(tokens) };
+        let room = self.max_tokens - self.tokenizer.n_special_pair();
+        let size = room - self.tokenizer.spans(query)?.ids.len().min(room / 2);
+        let more = windows.saturating_sub(1).saturating_mul(size - WINDOW_OVERLAP);
+        Ok(Some((size.saturating_add(more)).min(tokens.unwrap_or(usize::MAX))))
+    }
+
+    /// The logit of each window: the second step of [`Reranker::score`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for a sequence that does not fit the model, [`Error::Compute`] where the encoder
+    /// fails.
+    pub fn logits(&self, sequences: &[Sequence]) -> Result<Vec<f32>> {
+        self.encoder.forward(sequences, States::First, 1, |states, out| {
             out[0] = self.head.logit(states);
-        })?;
-        let mut outcome: Vec<RerankScores> = lost
-            .into_iter()
-            .map(|query_tokens_lost| RerankScores { scores: Vec::new(), query_tokens_lost })
-            .collect();
-        let mut logits = logits.into_iter();
-        for (job, ranges) in passages {
-            let n_windows = ranges.len();
-            let mut best: Option<(f32, Range<usize>)> = None;
-            for (logit, range) in logits.by_ref().take(n_windows).zip(ranges) {
-                if best.as_ref().is_none_or(|(b, _)| logit > *b) {
-                    best = Some((logit, range));
-                }
-            }
-            if let Some((logit, window)) = best {
-                let score = sigmoid(logit);
-                outcome[job].scores.push(PassageScore { logit, score, window, n_windows });
-            }
-        }
-        Ok(outcome)
+        })
     }
 
     /// The windows of a passage: one where query and passage fit together, else overlapping ones that
@@ -232,6 +276,32 @@ impl Reranker {
             }
             start += step;
         }
+    }
+}
+
+impl RerankPlan {
+    /// The windows of each passage, in bytes of the passage.
+    pub fn windows(&self) -> &[Vec<Range<usize>>] {
+        &self.windows
+    }
+
+    /// Takes the logits of all windows, in their order, and keeps each passage's best: the last step of
+    /// [`Reranker::score`].
+    pub fn scores(self, logits: &mut impl Iterator<Item = f32>) -> RerankScores {
+        let mut scores = Vec::with_capacity(self.windows.len());
+        for ranges in self.windows {
+            let n_windows = ranges.len();
+            let mut best: Option<(f32, Range<usize>)> = None;
+            for (logit, range) in logits.by_ref().take(n_windows).zip(ranges) {
+                if best.as_ref().is_none_or(|(b, _)| logit > *b) {
+                    best = Some((logit, range));
+                }
+            }
+            if let Some((logit, window)) = best {
+                scores.push(PassageScore { logit, score: sigmoid(logit), window, n_windows });
+            }
+        }
+        RerankScores { scores, query_tokens_lost: self.query_tokens_lost }
     }
 }
 

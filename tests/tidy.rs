@@ -54,6 +54,13 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("batch", &["eval", "queries", "scan", "search", "store"]),
         ("answer", &["search"]),
         ("bench", &["cpu", "embed", "rerank", "scan", "store"]),
+        (
+            "server",
+            &[
+                "answer", "chunk", "compare", "embed", "ingest", "model", "rerank", "search",
+                "store",
+            ],
+        ),
         ("error", &[]),
         ("config", &[]),
         ("device", &[]),

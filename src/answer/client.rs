@@ -207,6 +207,26 @@ impl ChatClient {
         }
     }
 
+    /// The model of a service that offers just one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Remote`]; [`Error::Usage`] with the names where there are several, or none.
+    pub fn only_model(&self) -> Result<String> {
+        let mut names = self.models()?;
+        match names.len() {
+            1 => Ok(names.remove(0)),
+            0 => {
+                Err(Error::usage(format!("{} offers no model: name one with --model", self.name())))
+            }
+            _ => Err(Error::usage(format!(
+                "name a model with --model, WARPSEEK_CHAT_MODEL or `chat_model` in the settings: {} offers {}",
+                self.name(),
+                names.join(", ")
+            ))),
+        }
+    }
+
     /// The names of the models that the service offers.
     ///
     /// # Errors

@@ -88,6 +88,20 @@ pub struct Answer {
     pub took_ms: AnswerTimings,
 }
 
+impl Answer {
+    /// All quotes, each with the id of the passage it stands in.
+    pub fn citations(&self, prompt: &Prompt) -> Vec<serde_json::Value> {
+        let id = |number: usize| prompt.passages.get(number - 1).map(|p| p.id.as_str());
+        let all = self.sentences.iter().flat_map(|sentence| &sentence.citations);
+        all.map(|citation| {
+            let mut value = serde_json::json!(citation);
+            value["passage_id"] = serde_json::json!(citation.passage.and_then(id));
+            value
+        })
+        .collect()
+    }
+}
+
 /// Milliseconds from the request on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct AnswerTimings {

@@ -110,7 +110,7 @@ pub(super) fn run(args: AnswerArgs, context: &Context) -> Result<Outcome> {
     interrupt::install();
     let model = args.model.clone().or_else(|| context.settings.chat_model.clone());
     let answerer = Answerer { client, template };
-    let outcome = model.map_or_else(|| only_model(&answerer.client), Ok).and_then(|model| {
+    let outcome = model.map_or_else(|| answerer.client.only_model(), Ok).and_then(|model| {
         options.model = model;
         answer(&answerer, &prompt, &options, context)
     });
@@ -151,20 +151,6 @@ fn client(args: &AnswerArgs, context: &Context) -> Result<ChatClient> {
         ));
     }
     Ok(client)
-}
-
-/// The model of a service that offers just one.
-fn only_model(client: &ChatClient) -> Result<String> {
-    let mut names = client.models()?;
-    match names.len() {
-        1 => Ok(names.remove(0)),
-        0 => Err(Error::usage(format!("{} offers no model: name one with --model", client.name()))),
-        _ => Err(Error::usage(format!(
-            "name a model with --model, WARPSEEK_CHAT_MODEL or `chat_model` in the settings: {} offers {}",
-            client.name(),
-            names.join(", ")
-        ))),
-    }
 }
 
 fn note_what_is_missing(prompt: &Prompt, context: &Context) {
@@ -243,24 +229,13 @@ fn print_answer(
         term::warn("the answer was cut at --max-tokens");
     }
     if context.json {
-        let citations: Vec<_> = answer
-            .sentences
-            .iter()
-            .flat_map(|sentence| &sentence.citations)
-            .map(|citation| {
-                let id = |number: usize| prompt.passages.get(number - 1).map(|p| p.id.as_str());
-                let mut value = json!(citation);
-                value["passage_id"] = json!(citation.passage.and_then(id));
-                value
-            })
-            .collect();
         let total = found.took_ms.total + answer.took_ms.total;
         term::print_json(&json!({
             "question": question,
             "answer": answer.text,
             "refused": answer.refused,
             "sentences": answer.sentences,
-            "citations": citations,
+            "citations": answer.citations(prompt),
             "model": answer.model,
             "finish_reason": answer.finish_reason,
             "usage": answer.usage,

@@ -5,6 +5,7 @@ use indicatif::ProgressBar;
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use warpseek::config::Settings;
 use warpseek::device::{Compute, Device, Precision};
 use warpseek::embed::{Embedder, Normalize};
@@ -146,7 +147,7 @@ impl Context {
 
     /// The reranker to use: the one that is asked for, else the best that is present; none for
     /// `none`, or where none is present.
-    pub(super) fn reranker(&self, asked: Option<&str>) -> Result<Option<(String, Reranker)>> {
+    pub(super) fn reranker(&self, asked: Option<&str>) -> Result<Option<(String, Arc<Reranker>)>> {
         let asked = asked.or(self.settings.reranker.as_deref());
         let folder = match asked {
             Some("none") => return Ok(None),
@@ -160,7 +161,7 @@ impl Context {
     }
 
     /// The reranker that the settings name, else all listed ones that are present, best first.
-    pub(super) fn rerankers(&self) -> Result<Vec<(String, Reranker)>> {
+    pub(super) fn rerankers(&self) -> Result<Vec<(String, Arc<Reranker>)>> {
         if self.settings.reranker.is_some() {
             return Ok(self.reranker(None)?.into_iter().collect());
         }
@@ -178,19 +179,19 @@ impl Context {
         found
     }
 
-    fn open_reranker(&self, folder: ModelFolder) -> Result<(String, Reranker)> {
+    fn open_reranker(&self, folder: ModelFolder) -> Result<(String, Arc<Reranker>)> {
         folder.warnings.iter().for_each(|w| term::warn(w));
         let reranker = Reranker::open_model(&folder, self.compute)?;
-        Ok((folder.name, reranker))
+        Ok((folder.name, Arc::new(reranker)))
     }
 
     /// Opens an index with its embedder and, where wanted, a reranker.
     pub(super) fn searcher(&self, dir: &Path, options: &OpenOptions<'_>) -> Result<Searcher> {
         let index = Index::open(dir)?;
         let embedder = match (&index.manifest().model, options.model) {
-            (Some(stamp), other) => Some(self.embedder_of(stamp, other)?),
+            (Some(stamp), other) => Some(Arc::new(self.embedder_of(stamp, other)?)),
             // Imported vectors without a model: the user's word that they come from this one.
-            (None, Some(name)) => Some(self.embedder(name, Normalize::Always)?.0),
+            (None, Some(name)) => Some(Arc::new(self.embedder(name, Normalize::Always)?.0)),
             (None, None) => None,
         };
         if let Some(embedder) = &embedder

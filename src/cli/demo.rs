@@ -1,11 +1,12 @@
 //! `warpseek demo`.
 
 use super::context::{Context, DEFAULT_MODEL};
-use super::search::{DEFAULT_RERANK_DEPTH, print_hit};
+use super::search::print_hit;
 use super::term::{bold, say, thousands};
 use super::{Outcome, compare as compare_command, interrupt};
 use clap::Args;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 use warpseek::chunk::Chunking;
 use warpseek::compare::compare;
@@ -18,7 +19,7 @@ use warpseek::indexing::{self, IndexOptions};
 use warpseek::ingest::{self, ReadOptions};
 use warpseek::queries::{Query, QueryReader};
 use warpseek::scan::Scanner;
-use warpseek::search::{SearchOptions, Searcher};
+use warpseek::search::{DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
 use warpseek::store::filter::Filter;
 use warpseek::store::{Index, IndexManifest, IndexWriter};
 
@@ -76,7 +77,7 @@ pub(super) fn run(args: DemoArgs, context: &Context) -> Result<Outcome> {
 
     let searcher = Searcher {
         index: Index::open(&args.into)?,
-        embedder: Some(embedder),
+        embedder: Some(Arc::new(embedder)),
         reranker: context.reranker(None)?,
         scanner: Scanner::cpu()?,
     };
@@ -127,7 +128,7 @@ fn refuse_other_index(writer: &IndexWriter, args: &DemoArgs) -> Result<()> {
 
 fn search_twice(searcher: &Searcher) -> Result<()> {
     say!("\n{}", bold("[3/5] Searching"))?;
-    let depth = searcher.reranker.is_some().then_some(super::search::DEFAULT_RERANK_DEPTH);
+    let depth = searcher.reranker.is_some().then_some(DEFAULT_RERANK_DEPTH);
     let question = "why does my program slow down when two threads write neighbouring variables?";
     say!("query: {question}")?;
     let options = SearchOptions { k: 3, rerank_depth: depth, ..SearchOptions::default() };

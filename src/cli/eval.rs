@@ -7,6 +7,7 @@ use super::{Outcome, interrupt};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use warpseek::error::{Error, Place, Result};
 use warpseek::eval::judgments::Judgments;
 use warpseek::eval::measures::{EvaluateOptions, Measure};
@@ -164,7 +165,7 @@ fn rerankers(
     args: &RerankArgs,
     queries: &[Query],
     context: &Context,
-) -> Result<Vec<(String, Reranker)>> {
+) -> Result<Vec<(String, Arc<Reranker>)>> {
     if args.is_declined() {
         return Ok(Vec::new());
     }
@@ -191,7 +192,7 @@ fn rerankers(
 
 /// Every reranker at every depth, as it is used and, where it is blended with the retrieval, alone.
 fn systems<'a>(
-    rerankers: &'a [(String, Reranker)],
+    rerankers: &'a [(String, Arc<Reranker>)],
     depths: &[usize],
     weight: Option<f32>,
 ) -> Vec<RerankedSystem<'a>> {

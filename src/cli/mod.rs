@@ -15,6 +15,7 @@ mod maintain;
 mod models;
 mod rerank;
 mod search;
+mod serve;
 mod term;
 mod transfer;
 
@@ -80,6 +81,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Embed(embed::EmbedArgs),
     Rerank(rerank::RerankArgs),
+    Serve(serve::ServeArgs),
     Info(maintain::InfoArgs),
     Verify(maintain::VerifyArgs),
     #[command(visible_alias = "upgrade")]
@@ -102,7 +104,7 @@ enum Outcome {
 /// Runs the command line and returns the process's exit status.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging();
+    start_logging(&cli.command);
     let outcome = Context::new(&cli.global).and_then(|context| run(cli.command, &context));
     match outcome {
         Ok(Outcome::Success) => ExitCode::SUCCESS,
@@ -129,6 +131,7 @@ fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Eval(args) => eval::run(args, context),
         Command::Embed(args) => embed::run(args, context),
         Command::Rerank(args) => rerank::run(args, context),
+        Command::Serve(args) => serve::run(args, context),
         Command::Info(args) => maintain::info(args, context),
         Command::Verify(args) => maintain::verify(args, context),
         Command::Compact(args) => maintain::compact(args, context),
@@ -141,13 +144,25 @@ fn run(command: Command, context: &Context) -> Result<Outcome> {
     }
 }
 
-fn start_logging() {
+fn start_logging(command: &Command) {
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    match tracing_subscriber::EnvFilter::try_from_default_env() {
-        Ok(filter) => log.with_env_filter(filter).init(),
+    let asked = tracing_subscriber::EnvFilter::try_from_default_env();
+    match (command, asked) {
+        // A server tells of every request.
+        (Command::Serve(args), asked) => {
+            let filter =
+                asked.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,warpseek=info"));
+            match args.log_format {
+                serve::LogFormat::Text => log.with_env_filter(filter).init(),
+                serve::LogFormat::Json => {
+                    log.json().flatten_event(true).with_env_filter(filter).init()
+                }
+            }
+        }
+        (_, Ok(filter)) => log.with_env_filter(filter).init(),
         // Warnings alone, without what only somebody who looks for an error needs.
-        Err(_) => log.with_max_level(Level::WARN).without_time().with_target(false).init(),
+        (_, Err(_)) => log.with_max_level(Level::WARN).without_time().with_target(false).init(),
     }
 }

@@ -6,14 +6,10 @@ use super::term::{self, bold, dim, plain, say, thousands};
 use clap::Args;
 use std::path::PathBuf;
 use warpseek::error::{Error, Result};
-use warpseek::search::{Hit, SearchOptions, SearchResult, Searcher, Timings};
+use warpseek::search::{
+    DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Hit, SearchOptions, SearchResult, Searcher, Timings,
+};
 use warpseek::store::filter::Filter;
-
-/// Rows that the reranker sees where nothing else is asked for.
-pub(super) const DEFAULT_RERANK_DEPTH: usize = 50;
-
-/// The weight of relevance in maximal marginal relevance where nothing else is asked for.
-const DEFAULT_MMR_LAMBDA: f32 = 0.5;
 
 /// Find the passages that answer a query.
 #[derive(Debug, Args)]

@@ -186,6 +186,31 @@ impl Fields {
     }
 }
 
+/// The document that a JSON object is, by the rules of a line of jsonl. It must carry an id.
+///
+/// # Errors
+///
+/// [`Error::Input`] at `place`, naming the field.
+pub fn from_object(object: Map<String, Value>, place: Place) -> Result<Document> {
+    let lacks = |names: &[&str]| !names.iter().any(|name| object.contains_key(*name));
+    let missing = |what: &str, names: &[&str]| {
+        let quoted: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
+        let reason = format!(
+            "there is no {what}: a field of one of the names {} is needed",
+            quoted.join(", ")
+        );
+        Err(Error::input(place.clone(), reason))
+    };
+    if lacks(&ID_NAMES) {
+        return missing("id", &ID_NAMES);
+    }
+    if lacks(&TEXT_NAMES) {
+        return missing("text", &TEXT_NAMES);
+    }
+    let fields = Fields::resolve(&object, &FieldMap::default(), &place.file)?;
+    fields.document(object, place, "", 0)
+}
+
 /// Refuses ids that are empty, too long or unprintable.
 ///
 /// # Errors

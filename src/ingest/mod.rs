@@ -54,7 +54,7 @@ mod text;
 
 use serde_json::{Map, Value};
 
-pub use fields::{FieldMap, check_id};
+pub use fields::{FieldMap, check_id, from_object};
 pub use format::Format;
 pub use reader::{Progress, Reader, open, read_stream};
 pub use source::SkippedFile;

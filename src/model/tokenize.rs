@@ -53,6 +53,17 @@ pub struct TokenSpans {
     pub spans: Vec<Range<usize>>,
 }
 
+/// One token of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenPiece {
+    /// Its id.
+    pub id: u32,
+    /// Its name in the vocabulary.
+    pub token: String,
+    /// The characters of the text it stands for; none for a special token.
+    pub chars: Option<Range<usize>>,
+}
+
 impl Tokenizer {
     /// Reads `tokenizer.json` of a model folder.
     ///
@@ -106,6 +117,59 @@ impl Tokenizer {
         let kept = ids.len().min(max_tokens.saturating_sub(self.n_special()));
         let sequence = self.single.wrap(&ids[..kept], None);
         Ok(Tokenized { sequence, lost: ids.len() - kept })
+    }
+
+    /// One text as [`Tokenizer::single`] gives it, but cut at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::single`].
+    pub fn single_end(&self, text: &str, max_tokens: usize) -> Result<Tokenized> {
+        let encoding = self.inner.encode_fast(text, false).map_err(refused)?;
+        let ids = encoding.get_ids();
+        let kept = ids.len().min(max_tokens.saturating_sub(self.n_special()));
+        let sequence = self.single.wrap(&ids[ids.len() - kept..], None);
+        Ok(Tokenized { sequence, lost: ids.len() - kept })
+    }
+
+    /// Whether these are the ids of a whole text, special tokens included, of this vocabulary.
+    pub fn is_whole(&self, ids: &[u32]) -> bool {
+        let Template { before, after, .. } = &self.single;
+        let n = self.inner.get_vocab_size(true) as u32;
+        ids.len() > self.n_special()
+            && ids.starts_with(before)
+            && ids.ends_with(after)
+            && ids.iter().all(|&id| id < n)
+    }
+
+    /// A text's tokens one by one, with the special ones around them where `special` says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::single`].
+    pub fn pieces(&self, text: &str, special: bool) -> Result<Vec<TokenPiece>> {
+        let encoding = self.inner.encode_char_offsets(text, special).map_err(refused)?;
+        let all = encoding.get_ids().iter().zip(encoding.get_tokens());
+        let places = encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask());
+        Ok(all
+            .zip(places)
+            .map(|((&id, token), (&(start, end), &special))| TokenPiece {
+                id,
+                token: token.clone(),
+                chars: (special == 0).then_some(start..end),
+            })
+            .collect())
+    }
+
+    /// The text that token ids stand for, as far as the vocabulary tells.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where the tokenizer cannot say.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.inner
+            .decode(ids, skip_special)
+            .map_err(|e| Error::usage(format!("the tokenizer cannot decode this: {e}")))
     }
 
     /// Many texts, over the threads of the current rayon pool; see [`Tokenizer::single`].

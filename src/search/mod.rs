@@ -11,10 +11,18 @@ use crate::scan::Scanner;
 use crate::store::filter::Filter;
 use crate::store::{Index, Row};
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use fusion::{RRF_CONSTANT, mmr, reciprocal_rank_fusion};
-pub use order::order_reranked;
+pub use order::{keep_best, note_scores, order_reranked};
+pub use retrieve::query_warning;
+
+/// Rows that a reranker sees where nothing else is asked for, or `k` where that is more.
+pub const DEFAULT_RERANK_DEPTH: usize = 50;
+
+/// The weight of relevance in maximal marginal relevance where nothing else is asked for.
+pub const DEFAULT_MMR_LAMBDA: f32 = 0.5;
 
 /// An index with the models to search it. May be shared between threads.
 #[derive(Debug)]
@@ -22,9 +30,9 @@ pub struct Searcher {
     /// The snapshot that is searched.
     pub index: Index,
     /// Embeds queries; without one only vectors can be searched for.
-    pub embedder: Option<Embedder>,
+    pub embedder: Option<Arc<Embedder>>,
     /// Reranks, and its name.
-    pub reranker: Option<(String, Reranker)>,
+    pub reranker: Option<(String, Arc<Reranker>)>,
     /// Scans the vectors.
     pub scanner: Scanner,
 }
@@ -132,7 +140,7 @@ pub struct Hit {
 }
 
 /// Milliseconds spent in each step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Timings {
     /// Embedding the query.
     pub embed: f64,
@@ -226,7 +234,7 @@ impl Searcher {
     /// # Errors
     ///
     /// [`Error::ModelUnavailable`] where the searcher has none.
-    pub fn require_reranker(&self) -> Result<&(String, Reranker)> {
+    pub fn require_reranker(&self) -> Result<&(String, Arc<Reranker>)> {
         self.reranker.as_ref().ok_or_else(no_reranker)
     }
 }

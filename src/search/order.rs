@@ -2,7 +2,7 @@
 
 use super::{Candidate, QueryInput, Searcher, timed};
 use crate::error::Result;
-use crate::rerank::{PassageScore, RerankJob, Reranker};
+use crate::rerank::{PassageScore, RerankJob, RerankScores, Reranker};
 use crate::store::Row;
 use std::ops::Range;
 
@@ -77,11 +77,8 @@ impl Searcher {
         depth: usize,
         warnings: &mut [Vec<String>],
     ) -> Result<()> {
-        let mut passages: Vec<Vec<Row>> = Vec::with_capacity(rankings.len());
-        for ranking in rankings.iter() {
-            let numbers: Vec<u32> = ranking.iter().take(depth).map(|c| c.row).collect();
-            passages.push(self.index.rows(&numbers)?);
-        }
+        let passages: Vec<Vec<Row>> =
+            rankings.iter().map(|ranking| self.passages(ranking, depth)).collect::<Result<_>>()?;
         let texts: Vec<Vec<String>> =
             passages.iter().map(|rows| rows.iter().map(Row::passage).collect()).collect();
         let jobs: Vec<RerankJob<'_>> = queries
@@ -93,21 +90,54 @@ impl Searcher {
             })
             .collect();
         for (q, outcome) in reranker.score_batch(&jobs)?.into_iter().enumerate() {
-            if outcome.query_tokens_lost > 0 {
-                warnings[q].push(format!(
-                    "the last {} tokens of the query were left out for the reranker",
-                    outcome.query_tokens_lost
-                ));
-            }
-            for ((candidate, mut score), row) in
-                rankings[q].iter_mut().zip(outcome.scores).zip(&passages[q])
-            {
-                score.window = window_in_text(row, &score);
-                candidate.rerank = Some(score);
-            }
+            warnings[q].extend(note_scores(&mut rankings[q], &passages[q], outcome));
         }
         Ok(())
     }
+
+    /// The rows of the first `depth` candidates, whose passages a reranker reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Searcher::hits`].
+    pub fn passages(&self, candidates: &[Candidate], depth: usize) -> Result<Vec<Row>> {
+        let numbers: Vec<u32> = candidates.iter().take(depth).map(|c| c.row).collect();
+        self.index.rows(&numbers)
+    }
+}
+
+/// Notes in the first candidates what a reranker said of their `rows` ([`Searcher::passages`]); returns
+/// what the user should know.
+pub fn note_scores(
+    candidates: &mut [Candidate],
+    rows: &[Row],
+    outcome: RerankScores,
+) -> Option<String> {
+    for ((candidate, mut score), row) in candidates.iter_mut().zip(outcome.scores).zip(rows) {
+        score.window = window_in_text(row, &score);
+        candidate.rerank = Some(score);
+    }
+    (outcome.query_tokens_lost > 0).then(|| {
+        format!(
+            "the last {} tokens of the query were left out for the reranker",
+            outcome.query_tokens_lost
+        )
+    })
+}
+
+/// Orders candidates of which the first `depth` were scored ([`order_reranked`]) and keeps the best `k`;
+/// returns what the user should know.
+pub fn keep_best(
+    candidates: &mut Vec<Candidate>,
+    retriever_weight: f32,
+    depth: usize,
+    k: usize,
+) -> Option<String> {
+    order_reranked(candidates, retriever_weight);
+    candidates.truncate(k);
+    (candidates.len() > depth).then(|| {
+        format!("only the first {depth} hits were reranked; the others follow in retrieval order")
+    })
 }
 
 /// The window as bytes of the chunk's text: the reranker saw the title in front of it.

@@ -1,10 +1,10 @@
 //! From queries to ranked rows: embedding, filter, scan, fusion, diversification.
 
 use super::{
-    Candidate, QueryInput, Retrieved, SearchOptions, Searcher, Timings, milliseconds, mmr,
-    order_reranked, reciprocal_rank_fusion, timed,
+    Candidate, QueryInput, Retrieved, SearchOptions, Searcher, Timings, keep_best, milliseconds,
+    mmr, reciprocal_rank_fusion, timed,
 };
-use crate::embed::Role;
+use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
 use crate::scan::order::canonical_score;
 use crate::scan::{QueryBatch, Scanner};
@@ -61,25 +61,17 @@ impl Searcher {
                 let (_, reranker) = self.require_reranker()?;
                 let weight = options.retriever_weight.unwrap_or(reranker.retriever_weight());
                 self.score_rankings(reranker, queries, &mut rankings, depth, &mut warnings)?;
-                rankings.iter_mut().for_each(|ranking| order_reranked(ranking, weight));
+                for (ranking, warnings) in rankings.iter_mut().zip(&mut warnings) {
+                    warnings.extend(keep_best(ranking, weight, depth, options.k));
+                }
                 Ok(())
             })?;
-            for (ranking, warnings) in rankings.iter().zip(&mut warnings) {
-                if ranking.len().min(options.k) > depth {
-                    warnings.push(format!(
-                        "only the first {depth} hits were reranked; the others follow in retrieval order"
-                    ));
-                }
-            }
         }
         timings.total += milliseconds(started);
         Ok(rankings
             .into_iter()
             .zip(warnings)
-            .map(|(mut candidates, warnings)| {
-                candidates.truncate(options.k);
-                Retrieved { candidates, matched_rows, warnings }
-            })
+            .map(|(candidates, warnings)| Retrieved { candidates, matched_rows, warnings })
             .collect())
     }
 
@@ -126,14 +118,11 @@ impl Searcher {
             for (n, (i, _)) in texts.iter().enumerate() {
                 vectors[i * dim..(i + 1) * dim]
                     .copy_from_slice(&embedded.vectors[n * dim..(n + 1) * dim]);
-                if embedded.lost[n] > 0 {
-                    warnings[*i].push(format!(
-                        "the query has {} tokens and the embedder takes {}: the last {} were left out",
-                        embedded.tokens[n] + embedded.lost[n],
-                        embedder.max_tokens(),
-                        embedded.lost[n]
-                    ));
-                }
+                warnings[*i].extend(query_warning(
+                    embedder,
+                    embedded.tokens[n] as usize,
+                    embedded.lost[n] as usize,
+                ));
             }
         }
         for (i, query) in queries.iter().enumerate() {
@@ -252,6 +241,17 @@ fn candidates(ranked: Vec<(u32, f32)>) -> Vec<Candidate> {
             final_score: Some(score),
         })
         .collect()
+}
+
+/// What the user should know of a query that the embedder did not see whole.
+pub fn query_warning(embedder: &Embedder, tokens: usize, lost: usize) -> Option<String> {
+    (lost > 0).then(|| {
+        format!(
+            "the query has {} tokens and the embedder takes {}: the last {lost} were left out",
+            tokens + lost,
+            embedder.max_tokens(),
+        )
+    })
 }
 
 fn check(queries: &[QueryInput<'_>], options: &SearchOptions) -> Result<()> {
