@@ -20,5 +20,6 @@ mod models;
 mod parity;
 mod quality;
 mod reranking;
+mod serve;
 mod support;
 mod tidy;

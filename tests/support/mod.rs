@@ -3,6 +3,7 @@
 pub(crate) mod chat;
 pub(crate) mod cli;
 pub(crate) mod hub;
+pub(crate) mod server;
 
 use std::sync::OnceLock;
 use warpseek::model::{ModelFolder, Models, quietly};

@@ -1,533 +1,643 @@
 "use strict";
-// The page: a query and its options in the address, one request at a time, and everything that comes from documents put
-// in as text.
+
+// ---- The smallest helpers. Documents are hostile: text only ever enters the page as text. ----
 
 const $ = (id) => document.getElementById(id);
-const form = $("form");
-const state = { info: null, controller: null, hits: [], shown: null, before: [], narrow: matchMedia("(max-width: 720px)") };
 
-/** An element with a class, attributes and children, which are elements or texts. */
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined) element.setAttribute(name, value);
+function el(name, props = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(props)) {
+    if (value === undefined || value === null || (value === false && !key.startsWith("aria-"))) continue;
+    if (key === "class") node.className = value;
+    else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else node.setAttribute(key, value === true && !key.startsWith("aria-") ? "" : String(value));
   }
-  element.append(...children.filter((child) => child !== null));
-  return element;
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
 }
 
-const number = (value, digits = 0) =>
-  value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
+const count = (n) => Number(n).toLocaleString("en");
+const ms = (n) => `${n < 10 ? n.toFixed(1) : Math.round(n)} ms`;
+const score = (n) => (typeof n === "number" ? n.toFixed(4) : "");
 
-// Requests
+// A storage that the browser forbids must not stop the page.
+function keep(storage, key, value) {
+  try {
+    if (value === undefined) return window[storage].getItem(key);
+    window[storage].setItem(key, value);
+  } catch { /* forbidden */ }
+  return null;
+}
+
+// ---- Requests ----
 
 class Refused extends Error {
-  constructor(status, error, retryAfter) {
-    super(error?.message ?? `the server replied with status ${status}`);
-    Object.assign(this, { status, param: error?.param ?? null, retryAfter });
+  constructor(message, status, param, wait) {
+    super(message);
+    Object.assign(this, { status, param, wait });
   }
 }
 
-async function call(path, body, signal) {
+async function request(path, body, signal) {
   const headers = {};
-  const key = sessionStorage.getItem("warpseek-key");
+  const key = keep("sessionStorage", "warpseek-key");
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body) headers["Content-Type"] = "application/json";
-  const reply = await fetch(path, { method: body ? "POST" : "GET", headers, signal, body: body && JSON.stringify(body) });
-  if (reply.ok) return reply;
-  let error = null;
+  let response;
   try {
-    error = (await reply.json()).error;
-  } catch {
-    // What is not JSON has no message for us.
+    response = await fetch(path, { method: body ? "POST" : "GET", headers, signal, body: body && JSON.stringify(body) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("The server cannot be reached.", 0);
   }
-  throw new Refused(reply.status, error, reply.headers.get("Retry-After"));
+  if (response.ok) return response;
+  let told = {};
+  try { told = (await response.json()).error || {}; } catch { /* not JSON */ }
+  const message = told.message || `The server answered ${response.status}.`;
+  throw new Refused(message, response.status, told.param, response.headers.get("Retry-After"));
 }
 
-// What the address says, and what the form says
+// ---- State: the form and the address say the same ----
 
-const TEXTS = ["query", "filter", "index", "k", "depth"];
-const CHECKS = ["hybrid", "mmr"];
+const state = { info: null, search: null, answer: null, reply: null, hits: new Map(), shown: "", again: null };
+
+function readForm() {
+  const whole = (id, least, other) => {
+    const value = parseInt($(id).value, 10);
+    return Number.isFinite(value) ? Math.max(least, value) : other;
+  };
+  return {
+    q: $("query").value.trim(),
+    filter: $("filter").value.trim(),
+    index: $("index").value,
+    k: whole("k", 1, 10),
+    depth: whole("depth", 0, 50),
+    hybrid: $("hybrid").checked,
+    mmr: $("mmr").checked,
+    view: document.body.classList.contains("compare") ? "compare" : "results",
+  };
+}
+
+function address(form) {
+  const params = new URLSearchParams();
+  if (form.q) params.set("q", form.q);
+  if (form.filter) params.set("filter", form.filter);
+  if (form.index && state.info && state.info.indexes.length > 1) params.set("index", form.index);
+  if (form.k !== 10) params.set("k", form.k);
+  if (form.depth !== 50) params.set("depth", form.depth);
+  if (form.hybrid) params.set("hybrid", "1");
+  if (form.mmr) params.set("mmr", "1");
+  if (form.view === "compare") params.set("view", "compare");
+  const text = params.toString();
+  return text ? `/?${text}` : "/";
+}
 
 function readAddress() {
-  const parameters = new URLSearchParams(location.search);
-  for (const name of TEXTS) {
-    const value = parameters.get(name === "query" ? "q" : name);
-    if (value !== null || (name !== "index" && name !== "k")) $(name).value = value ?? "";
+  const params = new URLSearchParams(location.search);
+  $("query").value = params.get("q") || "";
+  $("filter").value = params.get("filter") || "";
+  $("k").value = params.get("k") || 10;
+  $("depth").value = params.get("depth") || 50;
+  $("hybrid").checked = params.has("hybrid");
+  $("mmr").checked = params.has("mmr");
+  const index = params.get("index");
+  if (state.info) {
+    const names = state.info.indexes.map((one) => one.name);
+    if (names.length) $("index").value = names.includes(index) ? index : names[0];
+    showFields();
   }
-  if (!parameters.has("k")) $("k").value = "10";
-  for (const name of CHECKS) $(name).checked = parameters.has(name);
-  view(parameters.get("view") === "compare" ? "compare" : "results");
-  $("options").open = ["k", "depth", "hybrid", "mmr"].some((name) => parameters.has(name));
+  setView(params.get("view") === "compare" ? "compare" : "results");
 }
 
-function writeAddress() {
-  const parameters = new URLSearchParams();
-  const query = $("query").value.trim();
-  if (query) parameters.set("q", query);
-  if ($("filter").value.trim()) parameters.set("filter", $("filter").value.trim());
-  if (!$("index-label").hidden) parameters.set("index", $("index").value);
-  if ($("k").value && $("k").value !== "10") parameters.set("k", $("k").value);
-  if ($("depth").value) parameters.set("depth", $("depth").value);
-  for (const name of CHECKS) if ($(name).checked) parameters.set(name, "1");
-  if (view() === "compare") parameters.set("view", "compare");
-  const search = parameters.size ? `?${parameters}` : "";
-  if (search !== location.search) history.pushState(null, "", location.pathname + search);
-  document.title = query ? `${query} · warpseek` : "warpseek";
+function setView(view) {
+  document.body.classList.toggle("compare", view === "compare");
+  $("view-results").setAttribute("aria-pressed", view === "results");
+  $("view-compare").setAttribute("aria-pressed", view === "compare");
 }
 
-function view(set) {
-  if (set) form.querySelector(`input[name="view"][value="${set}"]`).checked = true;
-  return form.querySelector('input[name="view"]:checked').value;
-}
+// ---- Searching ----
 
-function options() {
-  const body = { query: $("query").value.trim() };
-  if (!$("index-label").hidden) body.index = $("index").value;
-  if ($("filter").value.trim()) body.filter = $("filter").value.trim();
-  if ($("hybrid").checked) body.hybrid = true;
-  if ($("mmr").checked) body.mmr = 0.5;
-  return body;
-}
-
-// Searching
-
-async function run() {
-  state.controller?.abort();
-  const controller = new AbortController();
-  state.controller = controller;
-  clearProblems();
-  writeAddress();
-  if (!$("query").value.trim()) {
-    show(welcome());
+async function search(push) {
+  const form = readForm();
+  if (state.search) state.search.abort();
+  stopAnswer();
+  clearProblem();
+  $("answer").hidden = true;
+  const url = address(form);
+  if (push && url !== location.pathname + location.search) history.pushState(null, "", url);
+  document.title = form.q ? `${form.q} · warpseek` : "warpseek";
+  document.body.classList.toggle("asked", form.q !== "");
+  $("bar").hidden = form.q === "";
+  if (!form.q) {
+    state.search = null;
+    document.body.classList.remove("busy");
+    $("results").replaceChildren();
+    $("facts").hidden = true;
+    $("status").textContent = "";
     return;
   }
+  const mine = (state.search = new AbortController());
   document.body.classList.add("busy");
-  say("Searching …");
-  const comparing = view() === "compare";
-  const k = Math.max(1, Number($("k").value) || 10);
-  const body = options();
-  if (comparing) {
-    body.k = Math.max(25, k, Number($("depth").value) || 0);
-    body.show = k;
+  $("results").setAttribute("aria-busy", "true");
+  $("status").textContent = "Searching…";
+  const body = { query: form.q };
+  if (form.index) body.index = form.index;
+  if (form.filter) body.filter = form.filter;
+  if (form.hybrid) body.hybrid = true;
+  let path = "/v1/search";
+  if (form.view === "compare") {
+    path = "/v1/compare";
+    Object.assign(body, { k: Math.max(form.depth || 25, form.k), show: form.k });
   } else {
-    body.k = k;
-    if ($("depth").value !== "") body.rerank_depth = Number($("depth").value);
+    Object.assign(body, { k: form.k, rerank_depth: state.info && state.info.reranker ? form.depth : 0, with_text: true });
+    if (form.mmr) body.mmr = 0.5;
   }
   try {
-    const reply = await call(comparing ? "v1/compare" : "v1/search", body, controller.signal);
-    const result = await reply.json();
-    if (controller.signal.aborted) return;
-    document.body.classList.remove("busy");
-    comparing ? showComparison(result) : showResults(result);
+    const reply = await (await request(path, body, mine.signal)).json();
+    if (mine !== state.search) return;
+    state.reply = reply;
+    show(form, reply);
   } catch (error) {
-    if (controller.signal.aborted) return;
-    document.body.classList.remove("busy");
-    showProblem(error);
+    if (mine !== state.search || error.name === "AbortError") return;
+    fail(error, form, () => search(false));
+  } finally {
+    if (mine === state.search) {
+      document.body.classList.remove("busy");
+      $("results").removeAttribute("aria-busy");
+    }
   }
 }
 
-function clearProblems() {
+function clearProblem() {
+  $("problem").hidden = true;
   $("filter-error").hidden = true;
   $("filter").removeAttribute("aria-invalid");
-  $("message").hidden = true;
-  $("warnings").hidden = true;
-  $("answer").hidden = true;
 }
 
-function showProblem(error) {
-  say("");
-  if (error instanceof Refused && error.status === 401) {
-    $("key").showModal();
-    return;
-  }
-  if (error instanceof Refused && error.param === "filter") {
+function fail(error, form, again) {
+  $("results").replaceChildren();
+  $("facts").hidden = true;
+  $("answer-start").hidden = true;
+  $("status").textContent = "";
+  if (form && form.filter && error.param === "filter") {
     $("filter-error").textContent = error.message;
     $("filter-error").hidden = false;
     $("filter").setAttribute("aria-invalid", "true");
-    show();
     return;
   }
-  let title = "The server could not do this";
-  let text = error.message;
-  if (!(error instanceof Refused)) [title, text] = ["The server cannot be reached", "Is it still running? Search again to try once more."];
-  else if (error.status === 429 || error.status === 503) {
-    title = "The server is busy";
-    if (error.retryAfter) text = `${text}. Try again in ${error.retryAfter} s.`;
+  const problem = $("problem");
+  problem.replaceChildren(el("p", {}, error.message));
+  if (error.status === 429 || error.status === 503) {
+    problem.append(el("p", {}, error.wait ? `The server is busy. Try again in ${error.wait} s.` : "The server is busy. Try again soon."));
   }
-  message(title, text, true);
+  problem.append(el("button", { type: "button", class: "second", onclick: again }, "Try again"));
+  problem.hidden = false;
+  if (error.status === 401) askKey(again);
 }
 
-function message(title, text, bad = false) {
-  show();
-  const box = $("message");
-  box.className = bad ? "message bad" : "message";
-  box.setAttribute("role", bad ? "alert" : "note");
-  box.replaceChildren(make("strong", {}, title), text);
-  box.hidden = false;
+function askKey(again) {
+  state.again = again;
+  $("key-value").value = "";
+  if (!$("key").open) $("key").showModal();
 }
 
-const say = (text) => ($("status").textContent = text);
+// ---- Text ----
 
-function show(...elements) {
-  state.hits = [];
-  state.shown = null;
-  $("results").replaceChildren(...elements);
+const COMMON = new Set("a an and are as at be by can do does for from how in is it of on or that the this to was what when where which who why with".split(" "));
+
+function wordsOf(query) {
+  const words = (query.toLowerCase().match(/[\p{L}\p{N}]+/gu) || []).filter((word) => word.length > 1 && !COMMON.has(word));
+  if (!words.length) return null;
+  return new RegExp(`(?<![\\p{L}\\p{N}])(?:${[...new Set(words)].join("|")})(?![\\p{L}\\p{N}])`, "giu");
 }
 
-function welcome() {
-  say("");
-  return make("div", { class: "message" }, make("strong", {}, "Ask in your own words"), "Passages are found by what they mean. Every row is looked at, so nothing is missed.");
+function marked(text, words) {
+  const out = document.createDocumentFragment();
+  let at = 0;
+  if (words) {
+    for (const found of text.matchAll(words)) {
+      out.append(text.slice(at, found.index), el("mark", {}, found[0]));
+      at = found.index + found[0].length;
+    }
+  }
+  out.append(text.slice(at));
+  return out;
 }
 
-function summary(result, took) {
-  const rows = result.matched_rows === result.total_rows ? plural(result.total_rows, "row") : `${number(result.matched_rows)} of ${plural(result.total_rows, "row")}`;
-  const steps = ["embed", "filter", "scan", "fuse", "rerank", "fetch"].filter((step) => took[step] >= 0.05);
-  const times = steps.map((step) => `${step} ${number(took[step], 1)}`).join(", ");
-  return `${rows} in ${number(took.total, 1)} ms${times ? ` (${times})` : ""}`;
+// The window counts bytes of UTF-8. Gives [before, window, after], or null if it is the whole text.
+function cut(text, window) {
+  if (!window) return null;
+  const bytes = new TextEncoder().encode(text);
+  const [from, to] = window;
+  if (from <= 0 && to >= bytes.length) return null;
+  const part = (a, b) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.slice(a, b));
+  return [part(0, from), part(from, to), part(to)];
 }
 
-function warn(warnings) {
-  $("warnings").replaceChildren(...warnings.map((text) => make("li", {}, text)));
-  $("warnings").hidden = warnings.length === 0;
+function excerpt(hit, words) {
+  let text = hit.text || "";
+  const parts = cut(text, hit.window);
+  let before = false;
+  if (parts) { text = parts[1]; before = parts[0] !== ""; }
+  if (hit.title && text.startsWith(hit.title)) text = text.slice(hit.title.length);
+  text = text.trim().replace(/\s+/g, " ");
+  // Start at the sentence from which most words of the query follow soon.
+  let start = 0;
+  let best = -1;
+  for (const found of text.matchAll(/(?:^|[.!?] )(?=\S)/g)) {
+    const from = found.index + found[0].length;
+    const near = words ? new Set((text.slice(from, from + 300).match(words) || []).map((word) => word.toLowerCase())).size : 0;
+    if (near > best) { best = near; start = from; }
+  }
+  let piece = text.slice(start, start + 300);
+  const more = start + 300 < text.length;
+  if (more) piece = piece.replace(/\s+\S*$/, "");
+  return `${start || before ? "… " : ""}${piece}${more ? " …" : ""}`;
 }
 
-function nothing(result) {
-  if (result.matched_rows === 0 && $("filter").value.trim()) message("No row passes this filter", "Nothing was searched. Loosen the filter, or clear it.");
-  else message("Nothing was found", "The index holds no row to search.");
+// ---- Hits ----
+
+const nameOf = (hit) => hit.title || hit.id || `row ${hit.row}`;
+
+// One word on where a passage came from, or went to.
+function move(from, to) {
+  if (from === to) return el("span", { class: "stay", title: "Same place" }, "=");
+  if (from === null || from === undefined) return el("span", { class: "new", title: "Not retrieved before" }, "new");
+  const by = from - to;
+  return el("span", { class: by > 0 ? "up" : "down", title: `From ${from} to ${to}` }, by > 0 ? `↑${by}` : `↓${-by}`);
 }
 
-function showResults(result) {
-  const rows = result.hits;
-  say(`${plural(rows.length, "hit")} among ${summary(result, result.took_ms)}`);
-  warn(result.warnings);
-  if (rows.length === 0) return nothing(result);
-  const list = make("ol", { class: "hits" }, ...rows.map((hit) => card(hit, result.reranker ? movement(hit.rank, hit.retrieved_rank) : null)));
-  show(list);
-  state.hits = rows;
-  state.shown = result;
-  $("answer").hidden = !state.info?.answers;
-  $("answer-text").replaceChildren();
-  $("answer-note").textContent = "";
+function card(hit, side, words, moved) {
+  state.hits.set(`${side}-${hit.row}`, hit);
+  const open = el("button", { type: "button", class: "open", "aria-haspopup": "dialog" }, nameOf(hit));
+  const meta = el("div", { class: "meta" }, moved);
+  meta.append(el("span", { title: "Score of the retrieval" }, `score ${score(hit.score)}`));
+  if (hit.rerank_score !== undefined && hit.rerank_score !== null) meta.append(el("span", { title: "Score of the reranker" }, `rerank ${score(hit.rerank_score)}`));
+  if (hit.title) meta.append(el("span", {}, hit.id));
+  return el("li", { class: "hit", "data-row": hit.row, "data-side": side, "data-id": hit.id },
+    el("span", { class: "rank" }, String(hit.rank)),
+    el("div", {}, el("h3", {}, open), el("p", { dir: "auto" }, marked(excerpt(hit, words), words)), meta));
 }
 
-function showComparison(result) {
-  say(summary(result, result.took_ms));
-  warn(result.warnings);
-  if (result.before.length === 0) return nothing(result);
-  const { churn } = result;
-  const word = result.second;
-  const first = result.rank_map[0];
-  const told = first && first.retrieved_rank && first.retrieved_rank !== 1 ? `${word} #1 was retrieved #${first.retrieved_rank}; ` : "";
-  const line = `${churn.kept} of the top ${result.after.length} stay; ${churn.first_changed ? "another row is first" : "the first row stays first"}; ${told}rows move ${number(churn.mean_move, 1)} places on average; Kendall’s tau ${number(churn.kendall_tau, 2)}`;
-  const column = (title, hits, side) =>
-    make("section", { "aria-label": title }, make("h2", {}, title), make("ol", { class: "hits", "data-side": side }, ...hits.map((hit) => card(hit, side === "after" ? movement(hit.rank, hit.retrieved_rank) : null))));
-  const lines = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+function show(form, reply) {
+  state.hits.clear();
+  const compared = form.view === "compare";
+  const hits = compared ? reply.after : reply.hits;
+  const words = wordsOf(form.q);
+  facts(form, reply, hits);
+  $("answer-start").hidden = !(state.info && state.info.answers && hits.length);
+  if (!hits.length) {
+    const starved = form.filter && reply.matched_rows === 0;
+    $("results").replaceChildren(el("div", { class: "none" },
+      el("strong", {}, starved ? "No rows pass this filter" : "Nothing found"),
+      starved ? "Change the filter, or clear it." : "Try other words."));
+    return;
+  }
+  if (compared) return showPair(reply, words);
+  const moves = hits.some((hit) => hit.rerank_score !== undefined && hit.rerank_score !== null);
+  $("results").replaceChildren(el("ol", { class: "hits" },
+    ...hits.map((hit) => card(hit, "one", words, moves ? move(hit.retrieved_rank, hit.rank) : null))));
+}
+
+function facts(form, reply, hits) {
+  const among = reply.matched_rows === reply.total_rows ? `${count(reply.total_rows)} rows` : `${count(reply.matched_rows)} of ${count(reply.total_rows)} rows`;
+  $("status").textContent = `${count(hits.length)} ${hits.length === 1 ? "hit" : "hits"} among ${among}, ${ms(reply.took_ms.total)}`;
+  const said = [];
+  const first = hits[0];
+  const second = reply.second || "reranked";
+  if (first && first.retrieved_rank && first.retrieved_rank !== first.rank) said.push(`${second} #1 was retrieved #${first.retrieved_rank}`);
+  if (reply.churn) {
+    const { kept, first_changed, kendall_tau } = reply.churn;
+    if (!first_changed) said.push("the first stayed first");
+    said.push(`${kept} of ${hits.length} kept`);
+    if (typeof kendall_tau === "number") said.push(`Kendall’s tau ${kendall_tau.toFixed(2)}`);
+  }
+  const line = said.join(" · ");
+  $("churn").textContent = line && line[0].toUpperCase() + line.slice(1);
+  $("churn").hidden = !line;
+  $("times").replaceChildren(...Object.entries(reply.took_ms)
+    .filter(([step, took]) => step !== "total" && took >= 0.05)
+    .map(([step, took]) => el("div", {}, el("dt", {}, step), el("dd", {}, ms(took)))));
+  const warnings = reply.warnings || [];
+  $("warnings").replaceChildren(...warnings.map((one) => el("li", {}, typeof one === "string" ? one : one.message || JSON.stringify(one))));
+  $("warnings").hidden = !warnings.length;
+  $("facts").hidden = false;
+}
+
+// ---- Compare ----
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function showPair(reply, words) {
+  const now = new Map(reply.rank_map.map((one) => [one.row, one.rank]));
+  const title = reply.second === "hybrid" ? "Hybrid" : "Reranked";
+  const column = (name, side, hits, moved) => el("div", { class: `column ${side}` },
+    el("h2", {}, name), el("ol", { class: "hits", "aria-label": name }, ...hits.map((hit) => card(hit, side, words, moved(hit)))));
+  const lines = document.createElementNS(SVG, "svg");
   lines.setAttribute("class", "lines");
   lines.setAttribute("aria-hidden", "true");
-  const by = result.reranker ? `${capital(word)} by ${result.reranker}` : capital(word);
-  const columns = make("div", { class: "columns" }, column("As retrieved", result.before, "before"), lines, column(by, result.after, "after"));
-  show(make("p", { class: "churn" }, line), columns);
-  state.hits = [...result.before, ...result.after];
-  state.shown = result;
-  new ResizeObserver(() => draw(columns, lines)).observe(columns);
+  const pair = el("div", { class: "pair", "data-side": "last" },
+    column("Retrieved", "first", reply.before, (hit) => {
+      const to = now.get(hit.row);
+      return to === undefined ? el("span", { class: "down" }, "dropped") : el("span", {}, `→ #${to}`);
+    }),
+    column(title, "last", reply.after, (hit) => move(hit.retrieved_rank, hit.rank)),
+    lines);
+  const tab = (name, side) => el("button", { type: "button", "aria-pressed": side === "last", "data-tab": side, onclick: () => pick(side) }, name);
+  const tabs = el("div", { class: "tabs", role: "group", "aria-label": "Ranking" }, tab("Retrieved", "first"), tab(title, "last"));
+  const pick = (side) => {
+    pair.dataset.side = side;
+    for (const one of tabs.children) one.setAttribute("aria-pressed", one.dataset.tab === side);
+  };
+  $("results").replaceChildren(tabs, pair);
+  const light = (event) => {
+    const hit = event.target.closest && event.target.closest(".hit");
+    const row = hit && event.type !== "mouseleave" && event.type !== "focusout" ? hit.dataset.row : null;
+    for (const one of pair.querySelectorAll("[data-row]")) one.classList.toggle("same", one.dataset.row === row);
+    lines.classList.toggle("some", row !== null && lines.querySelector(".same") !== null);
+  };
+  for (const kind of ["mouseover", "mouseleave", "focusin", "focusout"]) pair.addEventListener(kind, light);
+  watcher.disconnect();
+  watcher.observe(pair);
+  draw();
 }
 
-const capital = (word) => word[0].toUpperCase() + word.slice(1);
-
-/** The lines that join the same row in both rankings. */
-function draw(columns, lines) {
-  const origin = columns.getBoundingClientRect();
+function draw() {
+  const pair = document.querySelector(".pair");
+  const lines = pair && pair.querySelector(".lines");
+  if (!lines) return;
+  const box = pair.getBoundingClientRect();
+  const left = new Map([...pair.querySelectorAll(".first .hit")].map((hit) => [hit.dataset.row, hit]));
   const paths = [];
-  for (const left of columns.querySelectorAll('[data-side="before"] .hit')) {
-    const right = columns.querySelector(`[data-side="after"] .hit[data-row="${left.dataset.row}"]`);
-    if (!right) continue;
-    const [a, b] = [left.getBoundingClientRect(), right.getBoundingClientRect()];
-    const [x1, y1] = [a.right - origin.left + 3, a.top + a.height / 2 - origin.top];
-    const [x2, y2] = [b.left - origin.left - 3, b.top + b.height / 2 - origin.top];
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    path.setAttribute("d", `M${x1} ${y1}C${x1 + 40} ${y1} ${x2 - 40} ${y2} ${x2} ${y2}`);
-    path.dataset.row = left.dataset.row;
-    const moved = Number(left.dataset.rank) - Number(right.dataset.rank);
-    if (moved) path.setAttribute("class", moved > 0 ? "rose" : "fell");
+  for (const hit of pair.querySelectorAll(".last .hit")) {
+    const mate = left.get(hit.dataset.row);
+    if (!mate) continue;
+    const a = mate.getBoundingClientRect();
+    const b = hit.getBoundingClientRect();
+    const [x1, y1, x2, y2] = [a.right - box.left, a.top + 22 - box.top, b.left - box.left, b.top + 22 - box.top];
+    const middle = (x1 + x2) / 2;
+    const path = document.createElementNS(SVG, "path");
+    path.setAttribute("d", `M${x1} ${y1}C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}`);
+    path.dataset.row = hit.dataset.row;
+    const ranks = [mate, hit].map((one) => Number(one.querySelector(".rank").textContent));
+    path.setAttribute("class", ranks[1] < ranks[0] ? "rise" : "");
     paths.push(path);
   }
   lines.replaceChildren(...paths);
 }
 
-function light(row, on) {
-  for (const path of document.querySelectorAll(`.lines path[data-row="${row}"]`)) path.classList.toggle("lit", on);
+const watcher = new ResizeObserver(draw);
+
+// ---- The whole passage ----
+
+function table(rows) {
+  return el("table", {}, el("tbody", {}, ...rows.map(([name, value]) =>
+    el("tr", {}, el("th", { scope: "row" }, name), el("td", { dir: "auto" }, typeof value === "string" ? value : JSON.stringify(value))))));
 }
 
-/** How far a row moved: its class and the words for it. */
-function movement(rank, before) {
-  if (before === null || before === undefined) return ["new", "new"];
-  if (before === rank) return ["", "="];
-  return before > rank ? ["up", `↑${before - rank}`] : ["down", `↓${rank - before}`];
+function openHit(hit, range) {
+  const parts = cut(hit.text || "", range || hit.window);
+  const text = el("p", { class: "whole", dir: "auto" });
+  if (parts) text.append(parts[0], el("mark", { class: "window" }, parts[1]), parts[2]);
+  else text.append(hit.text || "");
+  const scores = ["rank", "retrieved_rank", "score", "rerank_score", "rerank_logit", "final_score", "tokens_lost"]
+    .filter((name) => hit[name] !== undefined && hit[name] !== null).map((name) => [name, hit[name]]);
+  const detail = $("detail");
+  detail.replaceChildren(
+    el("div", { class: "dialog-head" }, el("h2", { id: "detail-title" }, nameOf(hit)),
+      el("button", { type: "button", class: "plain", "data-close": true, "aria-label": "Close" }, "×")),
+    el("p", { class: "quiet" }, `${hit.id}${hit.doc_id && hit.doc_id !== hit.id ? `, document ${hit.doc_id}` : ""}`),
+    text);
+  if (parts) detail.append(el("p", { class: "quiet" }, range ? "The quoted words are marked." : "The reranker’s best window is marked."));
+  if (scores.length) detail.append(el("h3", {}, "Scores"), table(scores));
+  const metadata = Object.entries(hit.metadata || {});
+  if (metadata.length) detail.append(el("h3", {}, "Metadata"), table(metadata));
+  if (!detail.open) detail.showModal();
+  detail.scrollTop = 0;
 }
 
-function card(hit, moved) {
-  const facts = make("div", { class: "facts" }, make("span", { class: "id" }, hit.id), make("span", {}, `score ${number(hit.score, 4)}`));
-  if (hit.rerank_score !== undefined) facts.append(make("span", {}, `rerank ${number(hit.rerank_score, 4)}`));
-  if (moved) {
-    const words = moved[0] === "new" ? "was not retrieved" : moved[1] === "=" ? "stays" : `was #${hit.retrieved_rank}`;
-    facts.append(make("span", { class: moved[0], title: words }, moved[1] === "=" ? words : `${moved[1]} ${words}`));
-  }
-  if (hit.tokens_lost > 0) facts.append(make("span", { class: "down" }, `${plural(hit.tokens_lost, "token")} beyond the model’s limit`));
-  const title = hit.title.trim() || hit.id;
-  const item = make("li", { class: "hit", tabindex: "0", role: "button", "data-row": hit.row, "data-rank": hit.rank, "data-id": hit.id, "aria-label": `${hit.rank}: ${title}` },
-    make("span", { class: "rank" }, String(hit.rank)),
-    make("div", {}, make("h3", {}, title), make("p", {}, ...marked(excerpt(hit))), facts));
-  item.addEventListener("click", () => open(hit));
-  for (const [event, on] of [["mouseenter", true], ["mouseleave", false], ["focus", true], ["blur", false]]) {
-    item.addEventListener(event, () => light(hit.row, on));
-  }
-  return item;
+// ---- The answer ----
+
+function stopAnswer() {
+  if (state.answer) state.answer.abort();
+  state.answer = null;
 }
 
-// Passages
-
-/** The passage in three parts: before the window that the reranker liked best, the window, and behind it. */
-function parts(hit) {
-  const text = hit.text ?? "";
-  if (!hit.window) return ["", text, ""];
-  const bytes = new TextEncoder().encode(text);
-  const [start, end] = hit.window;
-  const part = (from, to) => new TextDecoder().decode(bytes.slice(from, to));
-  return [part(0, start), part(start, end), part(end)];
-}
-
-const words = () => $("query").value.toLowerCase().split(/[^\p{L}\p{N}]+/u).filter((word) => [...word].length > 3);
-
-/** A piece of the passage where most words of the query stand together. */
-function excerpt(hit) {
-  const LENGTH = 300;
-  const [before, text, after] = parts(hit);
-  if (text.length <= LENGTH) return (before.trim() ? "… " : "") + text + (after.trim() ? " …" : "");
-  const lower = text.toLowerCase();
-  const places = words().flatMap((word) => [...lower.matchAll(new RegExp(word, "gu"))].map((found) => found.index));
-  let [best, most] = [0, places.filter((place) => place < LENGTH).length];
-  for (const place of places) {
-    const start = Math.max(0, lower.lastIndexOf(" ", Math.max(0, place - 30)) + 1);
-    const n = places.filter((other) => other >= start && other < start + LENGTH).length;
-    if (n > most) [best, most] = [start, n];
-  }
-  const end = best + LENGTH < text.length ? text.lastIndexOf(" ", best + LENGTH) : text.length;
-  const piece = text.slice(best, end > best ? end : best + LENGTH);
-  return (best || before.trim() ? "… " : "") + piece + (end < text.length || after.trim() ? " …" : "");
-}
-
-/** A text with the query's words marked. */
-function marked(text) {
-  const wanted = words();
-  if (wanted.length === 0) return [text];
-  return text.split(new RegExp(`(${wanted.join("|")})`, "giu")).filter(Boolean).map((part) => (wanted.includes(part.toLowerCase()) ? make("mark", {}, part) : part));
-}
-
-function open(hit) {
-  const [before, window, after] = parts(hit);
-  const passage = make("div", { class: "passage" });
-  if (before.trim() || after.trim()) passage.append(before, make("mark", { title: "what the reranker liked best" }, window), after);
-  else passage.append(before + window + after);
-  const row = (name, value) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value));
-  const scores = make("table", {}, row("score", number(hit.score, 6)));
-  if (hit.rerank_score !== undefined) scores.append(row("rerank_score", `${number(hit.rerank_score, 6)} (logit ${number(hit.rerank_logit, 3)})`));
-  if (hit.final_score !== null && hit.final_score !== undefined) scores.append(row("final_score", number(hit.final_score, 6)));
-  scores.append(row("retrieved", hit.retrieved_rank ? `#${hit.retrieved_rank}` : "not among those compared"));
-  if (hit.tokens_lost) scores.append(row("tokens_lost", number(hit.tokens_lost)));
-  scores.append(row("id", hit.id));
-  if (hit.doc_id !== hit.id) scores.append(row("doc_id", hit.doc_id));
-  const metadata = Object.entries(hit.metadata ?? {});
-  const facts = make("table", {}, ...metadata.map(([name, value]) => row(name, typeof value === "string" ? value : JSON.stringify(value))));
-  const close = make("button", { type: "button" }, "Close");
-  close.addEventListener("click", () => $("detail").close());
-  $("detail").replaceChildren(make("h2", { id: "detail-title" }, hit.title.trim() || hit.id), passage, scores, metadata.length ? facts : null, close);
-  for (const child of [...$("detail").childNodes]) if (child.nodeType === Node.TEXT_NODE) child.remove();
-  $("detail").showModal();
-  $("detail").scrollTop = 0;
-}
-
-// Answers
-
-async function ask() {
-  state.controller?.abort();
-  const controller = new AbortController();
-  state.controller = controller;
-  const [text, note] = [$("answer-text"), $("answer-note")];
-  text.replaceChildren();
-  note.textContent = "Writing …";
-  try {
-    const reply = await call("v1/answer", { ...options(), k: 5, stream: true }, controller.signal);
-    for await (const [event, data] of events(reply.body)) {
-      if (event === "text") text.append(data.text);
-      else if (event === "unsupported") text.append(make("span", { class: "unsupported" }, "[unsupported]"));
-      else if (event === "retry") note.textContent = `Asking again: ${data.reason}`;
-      else if (event === "done") finish(data);
-      else if (event === "error") throw new Refused(502, data.error, null);
-    }
-  } catch (error) {
-    if (controller.signal.aborted) return;
-    if (error instanceof Refused && error.status === 401) return showProblem(error);
-    note.replaceChildren(make("span", { class: "problem" }, error.message));
-  }
-}
-
-/** The quotes under an answer, each with what became of it. */
-function finish(answer) {
-  const note = $("answer-note");
-  const seconds = answer.took_ms?.answer ? ` in ${number(answer.took_ms.answer.total / 1000, 1)} s` : "";
-  note.textContent = answer.refused ? "The passages do not hold the answer." : `${answer.model ?? ""}${seconds}`;
-  const say = { found: "found", misattributed: "stands in another passage", absent: "stands in no passage" };
-  for (const citation of answer.sentences.flatMap((sentence) => sentence.citations)) {
-    const place = citation.passage ?? citation.cited;
-    const chip = make("button", { class: `cite ${citation.status}`, type: "button", title: citation.quote }, `[${place ?? "?"}] ${say[citation.status] ?? citation.status}`);
-    const passage = answer.passages?.[citation.passage - 1];
-    const hit = passage && answer.hits?.find((hit) => hit.id === passage.id);
-    if (hit) chip.addEventListener("click", () => open(hit));
-    $("answer-text").append(chip);
-  }
-}
-
-/** The events of a reply as they come. */
-async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+async function* events(response) {
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
+  let name = "message";
+  let data = [];
   for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).split(/\r?\n\r?\n/);
-    rest = blocks.pop();
-    for (const block of blocks) {
-      const lines = block.split(/\r?\n/);
-      const field = (name) => lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).replace(/^ /, "")).join("\n");
-      if (field("data")) yield [field("event"), JSON.parse(field("data"))];
+    const { value, done } = await reader.read();
+    rest += done ? decoder.decode() : decoder.decode(value, { stream: true });
+    const lines = rest.split(/\r?\n/);
+    rest = lines.pop();
+    for (const line of lines) {
+      if (line === "") {
+        if (data.length) yield [name, JSON.parse(data.join("\n"))];
+        name = "message";
+        data = [];
+      } else if (line.startsWith("event:")) name = line.slice(6).trim();
+      else if (line.startsWith("data:")) data.push(line.slice(5).replace(/^ /, ""));
     }
+    if (done) return;
   }
 }
 
-// Keys
+async function answer() {
+  stopAnswer();
+  const form = readForm();
+  const mine = (state.answer = new AbortController());
+  const pane = $("answer");
+  const said = el("p", { class: "said", "aria-busy": "true" });
+  const note = el("p", { class: "quiet", role: "status" }, "Reading the passages…");
+  const stop = el("button", { type: "button", class: "plain stop", onclick: () => { stopAnswer(); stop.remove(); note.textContent = "Stopped."; } }, "Stop");
+  pane.replaceChildren(stop, el("h2", {}, "Answer"), said, note);
+  pane.hidden = false;
+  const body = { query: form.q, k: form.k, rerank_depth: state.info.reranker ? form.depth : 0, stream: true };
+  if (form.hybrid) body.hybrid = true;
+  if (form.mmr && form.view === "results") body.mmr = 0.5;
+  if (form.index) body.index = form.index;
+  if (form.filter) body.filter = form.filter;
+  let passages = [];
+  let ended = false;
+  try {
+    const response = await request("/v1/answer", body, mine.signal);
+    for await (const [name, data] of events(response)) {
+      if (mine !== state.answer) return;
+      if (name === "hits") {
+        passages = (data.passages || []).map((one) => ({ ...(data.hits || []).find((hit) => hit.id === one.id), ...one }));
+        note.textContent = `Writing from ${passages.length} passages…`;
+      } else if (name === "text") said.append(data.text);
+      else if (name === "unsupported") said.append(el("span", { class: "unsupported" }, " [unsupported] "));
+      else if (name === "retry") { said.replaceChildren(); note.textContent = `Trying again: ${data.reason}`; }
+      else if (name === "error") throw new Refused(data.error.message, 0);
+      else if (name === "done") { ended = true; finish(said, note, pane, data, passages); }
+    }
+    if (!ended) throw new Refused("The answer broke off.", 0);
+  } catch (error) {
+    if (mine !== state.answer || error.name === "AbortError") return;
+    note.className = "unsupported";
+    note.textContent = error instanceof Refused ? error.message : "The answer broke off.";
+    if (error.wait) note.textContent += ` Try again in ${error.wait} s.`;
+    if (error.status === 401) askKey(answer);
+  } finally {
+    stop.remove();
+    said.removeAttribute("aria-busy");
+  }
+}
+
+function finish(said, note, pane, done, passages) {
+  note.textContent = [done.refused ? "The passages do not answer this" : "", done.model || ""].filter(Boolean).join(" · ");
+  if (!done.sentences || !done.sentences.length) {
+    said.textContent = done.answer || said.textContent;
+    return;
+  }
+  said.replaceChildren();
+  const quotes = el("ul", { class: "quotes" });
+  for (const sentence of done.sentences) {
+    said.append(sentence.text);
+    if (!sentence.supported && !done.refused) said.append(el("span", { class: "unsupported" }, " [unsupported]"));
+    for (const one of sentence.citations || []) {
+      const number = one.passage ?? one.cited;
+      const passage = passages.find((each) => each.number === number);
+      const chip = () => el("button", {
+        type: "button", class: `cite ${one.status}`, disabled: !passage, title: one.quote,
+        "aria-label": `Passage ${number ?? "unknown"}, quote ${one.status}`,
+        onclick: () => passage && openHit(passage, one.range),
+      }, number === null || number === undefined ? "?" : String(number));
+      said.append(chip());
+      const where = one.status === "misattributed" ? `cited ${one.cited ?? "none"}, stands in ${one.passage ?? "another"}` : one.status;
+      quotes.append(el("li", {}, `“${one.quote}” `, chip(), ` ${where}`));
+    }
+    said.append(" ");
+  }
+  if (quotes.children.length) pane.append(el("details", {}, el("summary", {}, "Quotes"), quotes));
+}
+
+// ---- Fields, theme, keys ----
+
+function showFields() {
+  const index = state.info.indexes.find((one) => one.name === $("index").value) || state.info.indexes[0];
+  const names = Object.keys((index && index.fields) || {});
+  $("fields-box").hidden = !names.length;
+  $("fields").replaceChildren(...names.map((name) => el("button", { type: "button", class: "chip", onclick: () => addField(name) }, name)));
+}
+
+function addField(name) {
+  const box = $("filter");
+  const plain = /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`;
+  const before = box.value.trim();
+  box.value = `${before}${before && !/(\band|\bor|\bnot|\()$/i.test(before) ? " AND " : before ? " " : ""}${plain} `;
+  box.focus();
+}
+
+const isDark = () => {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+};
+
+function setTheme(theme) {
+  if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
+  $("theme").textContent = isDark() ? "Light" : "Dark";
+  $("theme").setAttribute("aria-label", isDark() ? "Use light colours" : "Use dark colours");
+}
 
 function step(by) {
-  const hits = [...document.querySelectorAll("#results .hit")];
-  if (hits.length === 0) return;
-  const at = hits.indexOf(document.activeElement);
-  const next = at < 0 ? (by > 0 ? 0 : hits.length - 1) : Math.min(hits.length - 1, Math.max(0, at + by));
-  hits[next].focus();
-  hits[next].scrollIntoView({ block: "nearest" });
+  const all = [...document.querySelectorAll(".hit .open")].filter((one) => one.offsetParent);
+  const here = document.activeElement && document.activeElement.closest(".hit");
+  const side = here ? here.dataset.side : all.some((one) => one.closest(".last")) ? "last" : "one";
+  const list = all.filter((one) => one.closest(".hit").dataset.side === side);
+  const at = here ? list.findIndex((one) => here.contains(one)) : -1;
+  const next = list[Math.min(list.length - 1, Math.max(0, at + by))];
+  if (next) { next.focus({ preventScroll: true }); next.closest(".hit").scrollIntoView({ block: "nearest" }); }
+}
+
+function cross() {
+  const here = document.activeElement && document.activeElement.closest(".pair .hit");
+  if (!here) return;
+  const others = [...document.querySelectorAll(".pair .hit")].filter((one) => one.dataset.side !== here.dataset.side);
+  const rank = Number(here.querySelector(".rank").textContent);
+  const next = others.find((one) => one.dataset.row === here.dataset.row) || others[Math.min(others.length, rank) - 1];
+  if (next) next.querySelector(".open").focus();
+}
+
+function changeView(view) {
+  if (readForm().view === view) return;
+  setView(view);
+  search(true);
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const writing = event.target.matches("input:not([type=checkbox], [type=radio]), select, textarea");
-  if (writing) {
-    if (event.key === "Escape") event.target.blur();
-    if (event.key === "ArrowDown" && event.target === $("query")) {
-      event.preventDefault();
-      step(1);
-    }
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  const target = event.target;
+  if (document.querySelector("dialog[open]")) return;
+  if (target.matches("input, select, textarea")) {
+    if (event.key === "Escape") target.blur();
+    else if (event.key === "ArrowDown" && target.id === "query") { event.preventDefault(); step(1); }
     return;
   }
-  const focused = document.activeElement.classList.contains("hit");
-  const action = {
-    "/": () => $("query").select(),
+  const act = {
+    "/": () => { $("query").focus(); $("query").select(); },
+    j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1),
+    ArrowLeft: cross, ArrowRight: cross,
+    o: () => target.closest(".hit") && target.click(),
+    c: () => changeView(document.body.classList.contains("compare") ? "results" : "compare"),
     "?": () => $("help").showModal(),
-    c: () => change(view() === "compare" ? "results" : "compare"),
-    j: () => step(1),
-    k: () => step(-1),
-    ArrowDown: () => step(1),
-    ArrowUp: () => step(-1),
-    o: focused && (() => document.activeElement.click()),
-    Enter: focused && (() => document.activeElement.click()),
   }[event.key];
-  if (action && !(event.key.startsWith("Arrow") && event.target.matches("input"))) {
-    event.preventDefault();
-    action();
-  }
-});
-
-function change(to) {
-  view(to);
-  run();
-}
-
-// The beginning
-
-function theme(set) {
-  document.documentElement.dataset.theme = set;
-  $("theme").textContent = set === "dark" ? "Light" : "Dark";
-}
-
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const preferred = () => localStorage.getItem("warpseek-theme") ?? (dark.matches ? "dark" : "light");
-theme(preferred());
-dark.addEventListener("change", () => theme(preferred()));
-$("theme").addEventListener("click", () => {
-  const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-  localStorage.setItem("warpseek-theme", next);
-  theme(next);
-});
-$("help-button").addEventListener("click", () => $("help").showModal());
-$("ask").addEventListener("click", ask);
-form.addEventListener("submit", (event) => {
+  if (!act) return;
+  if (event.key.startsWith("Arrow") && !document.querySelector(".hit")) return;
   event.preventDefault();
-  run();
+  act();
 });
-for (const input of form.querySelectorAll('input[name="view"], #hybrid, #mmr, #index')) {
-  input.addEventListener("change", () => {
-    if (input.id === "index") fields();
-    if ($("query").value.trim()) run();
-    else writeAddress();
-  });
-}
-$("key-form").addEventListener("submit", () => {
-  sessionStorage.setItem("warpseek-key", $("key-input").value.trim());
-  start();
-});
-addEventListener("popstate", () => {
-  readAddress();
-  run();
-});
-for (const dialog of document.querySelectorAll("dialog")) {
-  dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close();
-  });
-}
 
-/** What may be filtered by: the fields of the chosen index. */
-function fields() {
-  const index = state.info.indexes.find((one) => one.name === $("index").value) ?? state.info.indexes[0];
-  const names = Object.keys(index?.fields ?? {}).slice(0, 24);
-  $("fields").replaceChildren(...["id", "title", ...names].map((name) => {
-    const plain = /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`;
-    const chip = make("button", { type: "button" }, name);
-    chip.addEventListener("click", () => {
-      const box = $("filter");
-      const joint = box.value.trim() ? `${box.value.trim()} AND ` : "";
-      box.value = `${joint}${plain} = ''`;
-      box.focus();
-      box.setSelectionRange(box.value.length - 1, box.value.length - 1);
-    });
-    return chip;
-  }));
-}
+document.addEventListener("click", (event) => {
+  const close = event.target.closest("[data-close]");
+  if (close) return close.closest("dialog").close();
+  if (event.target.matches("dialog")) return event.target.close(); // the backdrop
+  const hit = event.target.closest(".hit");
+  if (hit && (event.target.closest(".open") || String(getSelection()) === "")) openHit(state.hits.get(`${hit.dataset.side}-${hit.dataset.row}`));
+});
+
+$("form").addEventListener("submit", (event) => { event.preventDefault(); search(true); });
+// A form with several boxes and one button submits upon Enter; changed options search at once.
+for (const id of ["hybrid", "mmr", "index", "k", "depth"]) $(id).addEventListener("change", () => { if (id === "index") showFields(); if ($("query").value.trim()) search(true); });
+$("view-results").addEventListener("click", () => changeView("results"));
+$("view-compare").addEventListener("click", () => changeView("compare"));
+$("answer-start").addEventListener("click", answer);
+$("help-open").addEventListener("click", () => $("help").showModal());
+$("theme").addEventListener("click", () => { const theme = isDark() ? "light" : "dark"; keep("localStorage", "warpseek-theme", theme); setTheme(theme); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme());
+$("key-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  keep("sessionStorage", "warpseek-key", $("key-value").value.trim());
+  $("key").close();
+  const again = state.again;
+  if (!state.info) await start();
+  else if (again) again();
+});
+window.addEventListener("popstate", () => { if ($("detail").open) $("detail").close(); readAddress(); search(false); });
 
 async function start() {
-  try {
-    state.info = await (await call("info")).json();
-  } catch (error) {
-    return showProblem(error);
-  }
-  const { indexes, reranker } = state.info;
-  $("index").replaceChildren(...indexes.map((index) => make("option", { value: index.name }, index.name)));
-  $("index-label").hidden = indexes.length < 2;
-  $("depth-label").hidden = !reranker;
   readAddress();
-  if (indexes.length === 0) return message("There is no index here", "This server has models only. Start it with an index to search.");
-  const rows = indexes.reduce((sum, index) => sum + index.rows, 0);
-  $("what").textContent = `${plural(rows, "row")}, exact${reranker ? `, reranked by ${reranker}` : ""}`;
-  fields();
-  run();
+  try {
+    state.info = await (await request("/info")).json();
+  } catch (error) {
+    document.body.classList.add("asked");
+    return fail(error, null, start);
+  }
+  clearProblem();
+  const { indexes, reranker, device } = state.info;
+  $("index").replaceChildren(...indexes.map((one) => el("option", { value: one.name }, one.name)));
+  $("index-label").hidden = indexes.length < 2;
+  const rows = indexes.reduce((sum, one) => sum + one.rows, 0);
+  $("about").textContent = [`${count(rows)} rows`, device, reranker || "no reranker"].filter(Boolean).join(" · ");
+  $("depth").disabled = !reranker;
+  readAddress();
+  await search(false);
 }
 
+setTheme(keep("localStorage", "warpseek-theme"));
 start();

@@ -1,0 +1,83 @@
+"""The Python clients that people have, against a running server: `clients.py URL`.
+
+What they get must equal what the program itself says (WARPSEEK names it).
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import cohere
+import numpy
+import openai
+from huggingface_hub import InferenceClient
+from langchain_cohere import CohereRerank
+from langchain_openai import OpenAIEmbeddings
+from rerankers import Reranker
+
+base = sys.argv[1]
+texts = ["The tide comes in twice a day.", "Bread rises because yeast makes gas.", "Ünïcödé 😀 and more"]
+question = "why does bread rise?"
+
+
+def warpseek(*arguments, stdin=None):
+    run = subprocess.run([os.environ["WARPSEEK"], *arguments], input=stdin, capture_output=True, text=True, check=True)
+    return run.stdout
+
+
+vectors = [json.loads(line)["vector"] for line in warpseek("embed", stdin="\n".join(texts)).splitlines()]
+ranking = [(r["index"], r["rerank_score"]) for r in json.loads(warpseek("rerank", question, *texts, "--json"))["results"]]
+
+
+def same_vectors(found):
+    assert numpy.array(found).shape == (len(texts), len(vectors[0])), numpy.array(found).shape
+    numpy.testing.assert_allclose(found, vectors, rtol=0, atol=2e-6)
+
+
+def same_ranking(found):
+    assert [i for i, _ in found] == [i for i, _ in ranking][: len(found)], (found, ranking)
+    numpy.testing.assert_allclose([s for _, s in found], [s for _, s in ranking][: len(found)], rtol=0, atol=2e-6)
+
+
+client = openai.OpenAI(base_url=f"{base}/v1", api_key="x")
+for form in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}):
+    reply = client.embeddings.create(input=texts, model="text-embedding-3-small", **form)
+    found = [d.embedding for d in reply.data]
+    if form.get("encoding_format") == "base64":
+        import base64
+        found = [numpy.frombuffer(base64.b64decode(v), "<f4") if isinstance(v, str) else v for v in found]
+    same_vectors(found)
+assert reply.usage.total_tokens > 0 and len(client.models.list().data) == 2
+try:
+    client.embeddings.create(input=texts, model="m", dimensions=7)
+    raise AssertionError("7 dimensions were given")
+except openai.BadRequestError as error:
+    assert error.param == "dimensions", error
+
+same_vectors(OpenAIEmbeddings(base_url=f"{base}/v1", api_key="x", check_embedding_ctx_length=False).embed_documents(texts))
+try:
+    OpenAIEmbeddings(base_url=f"{base}/v1", api_key="x").embed_documents(texts)
+    raise AssertionError("foreign token ids were embedded")
+except openai.BadRequestError as error:
+    assert "check_embedding_ctx_length=False" in str(error), error
+except OSError:
+    # Without a network the client cannot load the foreign vocabulary itself.
+    pass
+
+reply = cohere.ClientV2("k", base_url=base).rerank(model="rerank-v3.5", query=question, documents=texts)
+same_ranking([(r.index, r.relevance_score) for r in reply.results])
+reply = cohere.Client("k", base_url=base).rerank(model="rerank-v3.5", query=question, documents=texts, top_n=2)
+same_ranking([(r.index, r.relevance_score) for r in reply.results])
+compressor = CohereRerank(base_url=base, cohere_api_key="k", model="rerank-v3.5", top_n=3)
+same_ranking([(r["index"], r["relevance_score"]) for r in compressor.rerank(texts, question)])
+
+hub = InferenceClient()
+same_vectors([numpy.squeeze(hub.feature_extraction(text, model=f"{base}/embed")) for text in texts])
+
+ranker = Reranker("text-embeddings-inference", url=f"{base}/rerank", api_key="k")
+if ranker is not None:
+    same_ranking([(r.doc_id, r.score) for r in ranker.rank(query=question, docs=texts).results])
+else:
+    raise AssertionError("the package rerankers does not know text-embeddings-inference")
+print("all clients get what the program says")

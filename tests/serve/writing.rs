@@ -1,0 +1,185 @@
+//! Documents put in and deleted over HTTP: durable before the reply, seen by what is asked next, and never in
+//! the way of readers.
+
+use crate::cli::{ids, indexed};
+use crate::support::cli::{Run, Workplace};
+use crate::support::server::Server;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+fn document(id: &str, text: &str) -> Value {
+    json!({"id": id, "text": text, "title": "T", "year": 2024})
+}
+
+/// Runs a command that writes, once the server has let go of the index.
+fn index_when_free(place: &Workplace, args: &[&str]) -> Run {
+    let started = Instant::now();
+    loop {
+        let run = place.run(args);
+        if run.code != 8 || started.elapsed() > Duration::from_secs(20) {
+            return run.ok();
+        }
+    }
+}
+
+#[test]
+fn documents_are_found_as_soon_as_the_reply_is_there() {
+    let place = indexed(30);
+    let server = Server::start(&place, &["idx"]);
+    let put = |documents: Value| server.post("/v1/documents", &json!({"documents": documents}));
+    let find = |filter: &str| {
+        ids(&server.post("/v1/search", &json!({"query": "zebra", "filter": filter})).ok())
+    };
+    let written = put(json!([document("z1", "a zebra"), document("z2", "two zebras")])).ok();
+    assert_eq!(written, json!({"added": 2, "updated": 0, "unchanged": 0, "deleted": 0}));
+    assert_eq!(find("id LIKE 'z%'").len(), 2);
+    let written = put(json!([document("z1", "a zebra"), document("z2", "three zebras")])).ok();
+    assert_eq!((&written["unchanged"], &written["updated"]), (&json!(1), &json!(1)));
+    let gone = server.send("DELETE", "/v1/documents/z1", &[], b"").ok();
+    assert_eq!(gone["deleted"], 1);
+    assert_eq!(find("id LIKE 'z%'"), ["z2"]);
+    server.send("DELETE", "/v1/documents/z1", &[], b"").fails(404, &["no document 'z1'"]);
+    // The same document by the command line is the same document.
+    place.file("more.jsonl", document("z2", "three zebras").to_string());
+    let report =
+        index_when_free(&place, &["index", "more.jsonl", "--into", "idx", "--json"]).json();
+    assert_eq!(report["unchanged"], 1, "{report}");
+    place.run(&["verify", "idx", "--sample", "3"]).ok();
+}
+
+#[test]
+fn bad_documents_change_nothing() {
+    let place = indexed(5);
+    let server = Server::start(&place, &["idx"]);
+    for (documents, part) in [
+        (json!([document("a", "fine"), {"id": "b"}]), "entry 1"),
+        (json!([{"text": "x"}]), "there is no id"),
+        (json!([document("a", "  ")]), "text is empty"),
+        (json!([document("", "x")]), "id may not be empty"),
+        (json!([document("a", "x"), document("a", "y")]), "comes twice"),
+        (json!([{"id": 1.5, "text": "x"}]), "integer"),
+        (json!([]), "empty"),
+        (json!(["x"]), "does not fit"),
+    ] {
+        server.post("/v1/documents", &json!({"documents": documents})).fails(400, &[part]);
+    }
+    assert_eq!(server.get("/info").ok()["indexes"][0]["documents"], 5);
+    let only = Server::start(&place, &["idx", "--read-only"]);
+    only.post("/v1/documents", &json!({"documents": [document("a", "x")]}))
+        .fails(403, &["--read-only"]);
+    only.send("DELETE", "/v1/documents/d1", &[], b"").fails(403, &["--read-only"]);
+}
+
+#[test]
+fn what_other_processes_commit_is_seen_and_does_not_get_in_the_way() {
+    let place = indexed(10);
+    let server = Server::start(&place, &["idx"]);
+    // The server lets go of an index it wrote to.
+    server.post("/v1/documents", &json!({"documents": [document("a", "one")]})).ok();
+    place.file("more.jsonl", document("other", "an aardvark").to_string());
+    index_when_free(&place, &["index", "more.jsonl", "--into", "idx"]);
+    let started = Instant::now();
+    let find = json!({"query": "aardvark", "filter": "id = 'other'"});
+    while ids(&server.post("/v1/search", &find).ok()).is_empty() {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "a commit of another process stays unseen"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    index_when_free(&place, &["compact", "idx"]);
+    server
+        .post("/v1/documents", &json!({"documents": [document("b", "after it was compacted")]}))
+        .ok();
+    assert_eq!(server.get("/info").ok()["indexes"][0]["documents"], 13);
+}
+
+#[test]
+fn readers_see_whole_requests_beside_writers() {
+    let place = indexed(10);
+    let server = Server::start(&place, &["idx", "--max-concurrent-requests", "64"]);
+    let stop = AtomicBool::new(false);
+    // Each request writes a pair with one number: a reader that saw half of one would see two numbers.
+    std::thread::scope(|scope| {
+        let reader = || {
+            let mut seen = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let body = json!({"query": "twin", "filter": "id LIKE 'twin%'"});
+                let found = server.post("/v1/search", &body).ok();
+                let hits = found["hits"].as_array().unwrap();
+                let numbers: Vec<&Value> = hits.iter().map(|h| &h["metadata"]["n"]).collect();
+                assert!(
+                    hits.is_empty() || (hits.len() == 2 && numbers[0] == numbers[1]),
+                    "{found}"
+                );
+                seen += 1;
+            }
+            seen
+        };
+        let readers: Vec<_> = (0..2).map(|_| scope.spawn(reader)).collect();
+        for n in 0..40 {
+            let pair: Vec<Value> = (0..2)
+                .map(|i| json!({"id": format!("twin{i}"), "text": format!("a twin {n}"), "n": n}))
+                .collect();
+            server.post("/v1/documents", &json!({"documents": pair})).ok();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 5);
+        }
+    });
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
+    let place = Workplace::new();
+    place.file("corpus.jsonl", crate::support::cli::records(5));
+    place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
+    let mut acknowledged: Vec<String> = Vec::new();
+    for round in 0..4 {
+        let server = Server::start(&place, &["idx"]);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let address = server.address().to_owned();
+        std::thread::scope(|scope| {
+            for writer in 0..3 {
+                let (sender, address) = (sender.clone(), address.clone());
+                scope.spawn(move || {
+                    for n in 0.. {
+                        let id = format!("r{round}w{writer}n{n}");
+                        let body = json!({"documents": [document(&id, "some text")]}).to_string();
+                        let Ok(mut stream) = std::net::TcpStream::connect(&address) else { return };
+                        let headers = [("content-type", "application/json")];
+                        let reply = crate::support::server::exchange(
+                            &mut stream,
+                            &address,
+                            "POST",
+                            "/v1/documents",
+                            &headers,
+                            body.as_bytes(),
+                        );
+                        match reply {
+                            Ok(reply) if reply.status == 200 => sender.send(id).unwrap(),
+                            Ok(reply) => assert!(reply.status == 503, "{reply:?}"),
+                            Err(_) => return,
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(250 + 150 * round));
+            // One in two is told to stop, and lets what it began end.
+            server.signal(if round % 2 == 0 { "KILL" } else { "TERM" });
+            let code = server.wait();
+            assert_eq!(code, if round % 2 == 0 { None } else { Some(0) });
+        });
+        drop(sender);
+        acknowledged.extend(receiver);
+    }
+    assert!(acknowledged.len() > 20, "{}", acknowledged.len());
+    place.run(&["verify", "idx"]).ok();
+    place.run(&["export", "idx", "--vectors", "v.npy", "--documents", "d.jsonl"]).ok();
+    let text = std::fs::read_to_string(place.path("d.jsonl")).unwrap();
+    for id in &acknowledged {
+        assert!(text.contains(&format!("\"{id}\"")), "{id} was acknowledged and is gone");
+    }
+}
