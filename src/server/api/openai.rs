@@ -84,13 +84,13 @@ struct Embedding {
     #[schema(example = "embedding")]
     object: &'static str,
     index: usize,
-    embedding: Written,
+    embedding: WrittenVector,
 }
 
 /// A vector as it is written.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-enum Written {
+enum WrittenVector {
     /// As numbers.
     Float(Vec<f32>),
     /// As little-endian float32 in base64.
@@ -147,10 +147,10 @@ async fn embeddings(
     let data = found.vectors.into_iter().enumerate().map(|(index, mut vector)| {
         embedder.finish(&mut vector);
         let embedding = match format {
-            EncodingFormat::Float => Written::Float(vector),
+            EncodingFormat::Float => WrittenVector::Float(vector),
             EncodingFormat::Base64 => {
                 let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
-                Written::Base64(STANDARD.encode(bytes))
+                WrittenVector::Base64(STANDARD.encode(bytes))
             }
         };
         Embedding { object: "embedding", index, embedding }
