@@ -30,7 +30,7 @@ const IDLE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) enum Change {
     /// A new document, or a new version of one, with its chunks and their vectors.
-    Put { document: Document, chunks: Vec<Chunk>, vectors: Vec<f32> },
+    Put { document: Box<Document>, chunks: Vec<Chunk>, vectors: Vec<f32> },
     /// The documents of this id, or else of this `doc_id`.
     Delete(String),
 }
@@ -188,7 +188,7 @@ fn apply(writer: &mut IndexWriter, change: &Change, written: &mut Written) -> Re
         Change::Put { document, chunks, vectors } => match writer.find(&document.id)? {
             Some(existing) if existing.hash == content_hash(document) => written.unchanged += 1,
             existing => {
-                writer.put(document.clone(), chunks.clone(), vectors)?;
+                writer.put(Document::clone(document), chunks.clone(), vectors)?;
                 *if existing.is_some() { &mut written.updated } else { &mut written.added } += 1;
             }
         },

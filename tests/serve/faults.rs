@@ -116,7 +116,7 @@ fn rustix_limit() -> usize {
         use rustix::process::{Resource, getrlimit, setrlimit};
         let mut limit = getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
-        setrlimit(Resource::Nofile, limit.clone()).unwrap();
+        setrlimit(Resource::Nofile, limit).unwrap();
         limit.maximum.map_or(20_000, |n| n as usize)
     }
     #[cfg(not(unix))]

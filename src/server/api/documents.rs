@@ -104,7 +104,7 @@ async fn upsert(
             vectors.extend(vector);
             chunks.push(Chunk { range, tokens: tokens as u32, tokens_lost: lost as u32 });
         }
-        Change::Put { document, chunks, vectors }
+        Change::Put { document: Box::new(document), chunks, vectors }
     });
     let changes = changes.collect();
     served.writer().write(changes).await.map(Json)

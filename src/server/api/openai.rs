@@ -219,7 +219,7 @@ async fn token_ids(
 /// List the models
 #[utoipa::path(get, path = "/v1/models", tag = "openai", responses((status = 200, body = ModelsReply)))]
 async fn models(Extract(state): Extract<Arc<State>>) -> Json<ModelsReply> {
-    Json(ModelsReply { object: "list", data: names(&state).map(described).collect() })
+    Json(ModelsReply { object: "list", data: names(&state).map(|name| described(name)).collect() })
 }
 
 /// Describe a model
@@ -241,6 +241,6 @@ fn names(state: &State) -> impl Iterator<Item = &String> {
     state.embedders.iter().map(|e| &e.name).chain(state.reranker.iter().map(|r| &r.name))
 }
 
-fn described(name: &String) -> ModelReply {
-    ModelReply { id: name.clone(), object: "model", created: 0, owned_by: "warpseek" }
+fn described(name: &str) -> ModelReply {
+    ModelReply { id: name.to_owned(), object: "model", created: 0, owned_by: "warpseek" }
 }

@@ -4,8 +4,11 @@ use crate::error::Result;
 use crate::model::tokenize::Sequence;
 use crate::search::{Retrieved, SearchOptions, Searcher, Timings};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
+
+/// Where a row for each sequence of a request is awaited.
+type RowsReply = oneshot::Sender<Result<Vec<Vec<f32>>>>;
 
 /// A piece of work.
 pub(super) enum Task {
@@ -17,7 +20,7 @@ pub(super) enum Task {
 pub(super) struct Ticket {
     outputs: Mutex<Vec<Vec<f32>>>,
     missing: AtomicUsize,
-    reply: Mutex<Option<oneshot::Sender<Result<Vec<Vec<f32>>>>>>,
+    reply: Mutex<Option<RowsReply>>,
 }
 
 /// A query for the scan.
@@ -48,7 +51,7 @@ impl Task {
 
 impl Ticket {
     /// For so many sequences.
-    pub(super) fn new(n: usize, reply: oneshot::Sender<Result<Vec<Vec<f32>>>>) -> Self {
+    pub(super) fn new(n: usize, reply: RowsReply) -> Self {
         Self {
             outputs: Mutex::new(vec![Vec::new(); n]),
             missing: AtomicUsize::new(n),
@@ -56,7 +59,7 @@ impl Ticket {
         }
     }
 
-    fn reply(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<Result<Vec<Vec<f32>>>>>> {
+    fn reply(&self) -> MutexGuard<'_, Option<RowsReply>> {
         self.reply.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
