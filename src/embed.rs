@@ -123,6 +123,14 @@ impl Embedder {
         self.tokenizer.n_special() + self.tokenizer.count(&self.config.passage_prompt)
     }
 
+    /// How the states of a text's tokens become one: `mean` or `cls`.
+    pub fn pooling(&self) -> &'static str {
+        match self.config.pooling {
+            Pooling::Mean => "mean",
+            Pooling::Cls => "cls",
+        }
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer

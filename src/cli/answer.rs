@@ -10,11 +10,10 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use warpseek::answer::{
-    Answer, AnswerEvent, AnswerOptions, Answerer, ChatClient, DEFAULT_BASE_URL, DEFAULT_TEMPLATE,
-    Patience, Piece, Prompt, QuoteStatus, Template,
+    Answer, AnswerEvent, AnswerOptions, Answerer, ChatClient, DEFAULT_TEMPLATE, Piece, Prompt,
+    QuoteStatus, Template,
 };
 use warpseek::error::{Error, Result};
-use warpseek::net::Secret;
 use warpseek::search::{Hit, SearchResult};
 
 /// Answer a question from the passages that are found, by a chat service, and check the answer's quotes.
@@ -90,11 +89,7 @@ pub(super) fn run(args: AnswerArgs, context: &Context) -> Result<Outcome> {
         context.note("no passage was found to answer from");
         return Ok(Outcome::NoHits);
     }
-    let count = |text: &str| match &searcher.embedder {
-        Some(embedder) => embedder.tokenizer().count(text),
-        // Without a tokenizer: English has about four characters a token.
-        None => text.chars().count().div_ceil(4),
-    };
+    let count = |text: &str| searcher.count_tokens(text);
     let mut options = AnswerOptions {
         temperature: args.temperature,
         max_tokens: args.max_tokens,
@@ -131,26 +126,13 @@ pub(super) fn run(args: AnswerArgs, context: &Context) -> Result<Outcome> {
 }
 
 fn client(args: &AnswerArgs, context: &Context) -> Result<ChatClient> {
-    let base = args.base_url.as_deref().or(context.settings.base_url.as_deref());
-    let key = match &args.api_key_file {
-        Some(path) => Some(term::read_text(path)?),
-        None => std::env::var("GROQ_API_KEY").ok(),
-    };
-    let key = key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
-    let offline = context.settings.offline.unwrap_or(false);
-    let client = ChatClient::new(
-        base.unwrap_or(DEFAULT_BASE_URL),
-        key.map(Secret::new),
-        offline,
-        Patience::default(),
-    )?;
-    if base.is_none() && !client.has_key() {
-        return Err(Error::usage(
+    let key_file = args.api_key_file.as_deref();
+    context.chat_client(args.base_url.as_deref(), key_file)?.ok_or_else(|| {
+        Error::usage(
             "there is no key for Groq: set GROQ_API_KEY or --api-key-file, or name another service with \
              --base-url (http://localhost:11434/v1 for Ollama, say); --dry-run shows the prompt without one",
-        ));
-    }
-    Ok(client)
+        )
+    })
 }
 
 fn note_what_is_missing(prompt: &Prompt, context: &Context) {

@@ -6,11 +6,13 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use warpseek::answer::{ChatClient, DEFAULT_BASE_URL, Patience};
 use warpseek::config::Settings;
 use warpseek::device::{Compute, Device, Precision};
 use warpseek::embed::{Embedder, Normalize};
 use warpseek::error::{Error, Result};
 use warpseek::model::{FetchEvent, ModelFolder, ModelKind, Models};
+use warpseek::net::Secret;
 use warpseek::rerank::Reranker;
 use warpseek::scan::Scanner;
 use warpseek::search::Searcher;
@@ -76,6 +78,27 @@ impl Context {
         if !self.quiet {
             term::note(text);
         }
+    }
+
+    /// A client of the chat service that is asked for or set, with the key from `key_file` or GROQ_API_KEY;
+    /// none where the service would be Groq and there is no key for it.
+    pub(super) fn chat_client(
+        &self,
+        base_url: Option<&str>,
+        key_file: Option<&Path>,
+    ) -> Result<Option<ChatClient>> {
+        let base = base_url.or(self.settings.base_url.as_deref());
+        let key = match key_file {
+            Some(path) => Some(term::read_text(path)?),
+            None => std::env::var("GROQ_API_KEY").ok(),
+        };
+        let key = key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
+        if base.is_none() && key.is_none() {
+            return Ok(None);
+        }
+        let offline = self.settings.offline.unwrap_or(false);
+        let base = base.unwrap_or(DEFAULT_BASE_URL);
+        ChatClient::new(base, key.map(Secret::new), offline, Patience::default()).map(Some)
     }
 
     /// The model's folder; fetched where it is not here yet.

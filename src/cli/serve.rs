@@ -8,9 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use warpseek::answer::{
-    Answerer, ChatClient, DEFAULT_BASE_URL, DEFAULT_TEMPLATE, Patience, Template,
-};
+use warpseek::answer::{Answerer, DEFAULT_TEMPLATE, Template};
 use warpseek::embed::{Embedder, Normalize};
 use warpseek::error::{Error, Result};
 use warpseek::model::encoder::describe;
@@ -20,7 +18,7 @@ use warpseek::server::{Access, Answers, Limits, Listener, Named, Served, Serving
 /// Serve indexes and models over HTTP, in the words of OpenAI, Cohere, Jina and text-embeddings-inference,
 /// with a page to search by.
 ///
-/// Every option can stand in the environment as WARPSEEK_SERVE_ and its name (WARPSEEK_SERVE_PORT, say). Keys are read from
+/// The address, who may ask, and all limits may stand in the environment too, under the names shown. Keys are read from
 /// WARPSEEK_API_KEY or --api-key-file. SIGTERM and Ctrl+C let requests under way end.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -266,22 +264,15 @@ fn access(args: &ServeArgs) -> Result<Access> {
 
 /// The chat service, where one is set up.
 fn answers(args: &AnswerArgs, context: &Context) -> Result<Option<Answers>> {
-    let base = args.base_url.as_deref().or(context.settings.base_url.as_deref());
-    let key = match &args.chat_key_file {
-        Some(path) => Some(term::read_text(path)?),
-        None => std::env::var("GROQ_API_KEY").ok(),
-    };
-    let key = key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
-    let offline = context.settings.offline.unwrap_or(false);
-    if base.is_none() && (key.is_none() || offline) {
+    let base = args.base_url.as_deref();
+    // Offline, a key for Groq that happens to be set is no wish to ask it.
+    let is_named = base.or(context.settings.base_url.as_deref()).is_some();
+    if context.settings.offline.unwrap_or(false) && !is_named {
         return Ok(None);
     }
-    let client = ChatClient::new(
-        base.unwrap_or(DEFAULT_BASE_URL),
-        key.map(Secret::new),
-        offline,
-        Patience::default(),
-    )?;
+    let Some(client) = context.chat_client(base, args.chat_key_file.as_deref())? else {
+        return Ok(None);
+    };
     let template = Template::new("the default template", DEFAULT_TEMPLATE)?;
     let model = args.chat_model.clone().or_else(|| context.settings.chat_model.clone());
     Ok(Some(Answers { answerer: Answerer { client, template }, model }))

@@ -229,6 +229,15 @@ impl Searcher {
             .collect())
     }
 
+    /// The tokens of a text as the embedder counts them; without one, at four characters a token, as English
+    /// has them.
+    pub fn count_tokens(&self, text: &str) -> usize {
+        match &self.embedder {
+            Some(embedder) => embedder.tokenizer().count(text),
+            None => text.chars().count().div_ceil(4),
+        }
+    }
+
     /// The reranker's name and the reranker, or why there is none.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -190,6 +191,18 @@ pub(super) fn render(family: Family, mut response: Response) -> Response {
     match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error.render(family),
         None => response,
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::bad(rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad(rejection.body_text())
     }
 }
 

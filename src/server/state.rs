@@ -14,7 +14,7 @@ use crate::search::Searcher;
 use crate::store::Index;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -49,6 +49,8 @@ pub struct Served {
     pub name: String,
     /// The newest snapshot. A request takes it once, and sees the same until its end.
     searcher: RwLock<Arc<Searcher>>,
+    /// Held while the index is opened again, so that an older snapshot never takes a newer one's place.
+    reloading: Mutex<()>,
     writer: std::sync::OnceLock<Writer>,
 }
 
@@ -58,6 +60,7 @@ impl Served {
         Self {
             name: name.into(),
             searcher: RwLock::new(Arc::new(searcher)),
+            reloading: Mutex::default(),
             writer: std::sync::OnceLock::new(),
         }
     }
@@ -69,6 +72,7 @@ impl Served {
 
     /// Opens the index again; later requests see what it holds now.
     pub(super) fn reload(&self) -> Result<()> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.searcher();
         let index = Index::open(old.index.dir())?;
         if index.snapshot_id() == old.index.snapshot_id() {

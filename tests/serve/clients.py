@@ -3,6 +3,7 @@
 What they get must equal what the program itself says (WARPSEEK names it).
 """
 
+import base64
 import json
 import os
 import subprocess
@@ -45,7 +46,6 @@ for form in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}):
     reply = client.embeddings.create(input=texts, model="text-embedding-3-small", **form)
     found = [d.embedding for d in reply.data]
     if form.get("encoding_format") == "base64":
-        import base64
         found = [numpy.frombuffer(base64.b64decode(v), "<f4") if isinstance(v, str) else v for v in found]
     same_vectors(found)
 assert reply.usage.total_tokens > 0 and len(client.models.list().data) == 2

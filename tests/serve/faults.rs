@@ -61,6 +61,7 @@ fn heads_that_are_no_good_are_refused() {
     ] {
         assert_eq!(server.get(path).status, status, "{path}");
     }
+    server.get("/v1/models/%ff%fe").fails(400, &["invalid_request_error"]);
     let mut stream = server.connect();
     stream.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n").unwrap();
     assert_eq!(read_reply(&mut stream).unwrap().status, 400);

@@ -3,7 +3,6 @@
 use super::search::{HitReply, Retrieval};
 use crate::answer::{Answer, AnswerEvent, AnswerOptions, Piece, Prompt};
 use crate::error::{Error, Result};
-use crate::search::{Hit, Searcher};
 use crate::server::Answers;
 use crate::server::body::Job;
 use crate::server::error::ApiError;
@@ -102,7 +101,7 @@ async fn answer(
         return Err(ApiError::bad("`max_tokens` must be at least 1").param("max_tokens"));
     }
     let searcher = state.index(request.retrieval.index.as_deref())?.searcher();
-    let options = request.retrieval.options(&state, &searcher, request.k)?;
+    let options = request.retrieval.options(&state, &searcher, request.k).await?;
     let query = Query { text: text.clone(), vector: None };
     let found = pipeline::search(&state, &searcher, query, options).await?;
     let (hits, took) = (found.hits, found.took_ms);
@@ -117,16 +116,20 @@ async fn answer(
             false => Json(nothing).into_response(),
         });
     }
-    let (filler, passages) = (Arc::clone(&answers), hits.clone());
-    let (question, room) = (text.clone(), request.passage_tokens);
-    let prompt = blocking(move || fill(&filler, &searcher, &question, &passages, room)).await?;
     let options = AnswerOptions {
         model: request.model.or_else(|| answers.model.clone()).unwrap_or_default(),
         temperature: request.temperature,
         max_tokens: request.max_tokens,
-        passage_tokens: room,
+        passage_tokens: request.passage_tokens,
         stream: request.stream,
     };
+    let (filler, passages) = (Arc::clone(&answers), hits.clone());
+    let (question, wanted) = (text.clone(), options.clone());
+    let prompt = blocking(move || {
+        let count = |text: &str| searcher.count_tokens(text);
+        filler.answerer.prompt(&question, &passages, &wanted, &count)
+    })
+    .await?;
     let shown: Vec<HitReply> = hits.into_iter().map(HitReply::from).collect();
     let head = json!({ "query": text, "passages": prompt.passages, "hits": shown });
     let first = head.clone();
@@ -183,20 +186,6 @@ async fn answer(
 fn send(sender: &Sender<Event>, name: &str, data: &Value) -> bool {
     let event = Event::default().event(name).json_data(data).unwrap_or_default();
     sender.blocking_send(event).is_ok()
-}
-
-fn fill(
-    answers: &Answers,
-    searcher: &Searcher,
-    question: &str,
-    hits: &[Hit],
-    room: usize,
-) -> Result<Prompt> {
-    answers.answerer.template.fill(question, hits, room, &|text| match &searcher.embedder {
-        Some(embedder) => embedder.tokenizer().count(text),
-        // Without a tokenizer: English has about four characters a token.
-        None => text.chars().count().div_ceil(4),
-    })
 }
 
 fn ask(

@@ -11,6 +11,7 @@ use crate::server::state::{Served, State};
 use crate::server::write::{Change, Written};
 use crate::store::passage;
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Extract};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -123,9 +124,10 @@ struct DeleteParams {
     responses((status = 200, body = Written), (status = 507, description = "The disk is full")))]
 async fn delete(
     Extract(state): Extract<Arc<State>>,
-    Path(id): Path<String>,
-    Query(params): Query<DeleteParams>,
+    id: Result<Path<String>, PathRejection>,
+    params: Result<Query<DeleteParams>, QueryRejection>,
 ) -> Result<Json<Written>, ApiError> {
+    let (Path(id), Query(params)) = (id?, params?);
     let served = changeable(&state, params.index.as_deref())?;
     let _permit = state.start_work()?;
     let written = served.writer().write(vec![Change::Delete(id.clone())]).await?;

@@ -8,6 +8,7 @@ use crate::server::error::ApiError;
 use crate::server::pipeline::{self, Vectors};
 use crate::server::state::State;
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State as Extract};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -228,8 +229,9 @@ async fn models(Extract(state): Extract<Arc<State>>) -> Json<ModelsReply> {
     responses((status = 200, body = ModelReply)))]
 async fn model(
     Extract(state): Extract<Arc<State>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelReply>, ApiError> {
+    let Path(name) = name?;
     let found = names(&state).find(|n| **n == name);
     let found = found.ok_or_else(|| {
         ApiError::not_found("no such model is served; /v1/models lists those that are")

@@ -59,10 +59,10 @@ pub(super) enum Mmr {
 impl Retrieval {
     /// The options of a search for `k` hits, with reranking where `searcher` has a reranker and nothing
     /// else is asked for.
-    pub(super) fn options(
+    pub(super) async fn options(
         &self,
         state: &State,
-        searcher: &Searcher,
+        searcher: &Arc<Searcher>,
         k: usize,
     ) -> Result<SearchOptions, ApiError> {
         let most = state.limits.max_hits;
@@ -83,10 +83,13 @@ impl Retrieval {
         };
         let filter = match self.filter.as_deref().filter(|text| !text.trim().is_empty()) {
             Some(text) => {
-                let filter = Filter::parse(text);
                 // Whether it fits the index is known by trying it; the mask is kept for the search.
-                let checked = filter.and_then(|f| searcher.index.rows_where(&f).map(|_| f));
-                Some(checked.map_err(|e| ApiError::from(e).param("filter"))?)
+                let (text, searcher) = (text.to_owned(), Arc::clone(searcher));
+                let work = move || {
+                    let filter = Filter::parse(&text)?;
+                    searcher.index.rows_where(&filter).map(|_| filter)
+                };
+                Some(pipeline::blocking(work).await.map_err(|e| e.param("filter"))?)
             }
             None => None,
         };
@@ -338,7 +341,7 @@ async fn one(
     searcher: Arc<Searcher>,
     request: &SearchRequest,
 ) -> Result<SearchReply, ApiError> {
-    let mut options = request.retrieval.options(state, &searcher, request.k)?;
+    let mut options = request.retrieval.options(state, &searcher, request.k).await?;
     let text = request.query.as_deref().unwrap_or_default().trim().to_owned();
     if text.is_empty() {
         if request.vector.is_none() {
@@ -400,7 +403,7 @@ async fn compare(
 ) -> Result<Json<CompareReply>, ApiError> {
     let request = &job.body;
     let searcher = state.index(request.retrieval.index.as_deref())?.searcher();
-    let options = request.retrieval.options(&state, &searcher, request.k)?;
+    let options = request.retrieval.options(&state, &searcher, request.k).await?;
     if request.show == 0 {
         return Err(ApiError::bad("`show` must be at least 1").param("show"));
     }

@@ -98,7 +98,7 @@ async fn info(Extract(state): Extract<Arc<State>>) -> Result<Json<Info>, ApiErro
     let embedder = state.embedders.first();
     let reranker = state.reranker.as_ref();
     let model_type = match embedder {
-        Some(_) => json!({ "embedding": { "pooling": "mean" } }),
+        Some(e) => json!({ "embedding": { "pooling": e.model.pooling() } }),
         None => {
             json!({ "reranker": { "id2label": { "0": "LABEL_0" }, "label2id": { "LABEL_0": 0 } } })
         }

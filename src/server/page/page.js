@@ -144,13 +144,13 @@ async function search(push) {
   if (form.index) body.index = form.index;
   if (form.filter) body.filter = form.filter;
   if (form.hybrid) body.hybrid = true;
+  if (form.mmr) body.mmr = 0.5;
   let path = "/v1/search";
   if (form.view === "compare") {
     path = "/v1/compare";
     Object.assign(body, { k: Math.max(form.depth || 25, form.k), show: form.k });
   } else {
     Object.assign(body, { k: form.k, rerank_depth: state.info && state.info.reranker ? form.depth : 0, with_text: true });
-    if (form.mmr) body.mmr = 0.5;
   }
   try {
     const reply = await (await request(path, body, mine.signal)).json();

@@ -290,7 +290,7 @@ impl Load {
         self.metrics.waiting_tokens(before.saturating_sub(tokens));
     }
 
-    /// Takes in how long a batch took; `busy` batches shared the machine.
+    /// Takes in how long a batch took, while as many as may be under way shared the machine.
     fn measured(&self, tokens: usize, took: Duration) {
         let new = took.as_nanos() as u64 / tokens.max(1) as u64 / HEAVY_BATCHES as u64;
         let old = self.token_ns.load(Ordering::Relaxed);
