@@ -5,6 +5,8 @@ use crate::cli::{ids, indexed};
 use crate::support::cli::{Run, Workplace};
 use crate::support::server::Server;
 use serde_json::{Value, json};
+#[cfg(target_os = "linux")]
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -182,4 +184,68 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     for id in &acknowledged {
         assert!(text.contains(&format!("\"{id}\"")), "{id} was acknowledged and is gone");
     }
+}
+
+/// A full disk, for real: the index lies on a file system of 3 MiB that only the server's own mount namespace has.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_refuses_writes_and_loses_nothing() {
+    let place = indexed(5);
+    std::fs::create_dir(place.path("disk")).unwrap();
+    let mounted = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        let script = format!("mount -t tmpfs -o size=3m none disk && {script}");
+        command.args([&script, env!("CARGO_BIN_EXE_warpseek")]).current_dir(place.path("."));
+        for (name, value) in place.command(&[]).get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    };
+    if !mounted("true").status().is_ok_and(|status| status.success()) {
+        eprintln!(
+            "no full disk was tried: this system lets nobody mount in a namespace of their own"
+        );
+        return;
+    }
+    let server = Server::from_command(mounted(
+        "cp -r idx disk/idx && head -c 500000 /dev/zero >disk/ballast && exec \"$0\" serve --port 0 disk/idx",
+    ));
+    let text = "a long text of many words ".repeat(2000);
+    let put = |id: &str| server.post("/v1/documents", &json!({"documents": [document(id, &text)]}));
+    let find = || {
+        let body = json!({"query": "text", "filter": "id LIKE 'full%'", "k": 100});
+        let mut found = ids(&server.post("/v1/search", &body).ok());
+        found.sort();
+        found.dedup();
+        found
+    };
+    let mut acknowledged = Vec::new();
+    let full = loop {
+        let id = format!("full{:03}", acknowledged.len());
+        let reply = put(&id);
+        if reply.status != 200 {
+            break reply;
+        }
+        acknowledged.push(id);
+        assert!(acknowledged.len() < 100, "3 MiB hold it all");
+    };
+    full.fails(507, &["full"]);
+    assert!(acknowledged.len() > 3, "{acknowledged:?}");
+    put("full999").fails(507, &["full"]);
+    assert_eq!(find(), acknowledged);
+    // Once there is room, writing goes on.
+    std::fs::remove_file(server.sees(&place.path("disk/ballast"))).unwrap();
+    put("full500").ok();
+    acknowledged.push("full500".to_owned());
+    assert_eq!(find(), acknowledged);
+    let copied = Command::new("cp")
+        .arg("-r")
+        .args([server.sees(&place.path("disk/idx")), place.path("copy")])
+        .status();
+    assert!(copied.unwrap().success());
+    place.run(&["verify", "copy"]).ok();
 }

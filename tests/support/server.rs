@@ -4,6 +4,8 @@ use super::cli::Workplace;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+#[cfg(target_os = "linux")]
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -126,6 +128,13 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("the server does not end");
+    }
+
+    /// A path as the server sees it, which may have mounts of its own.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn sees(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.child.id()));
+        root.join(path.strip_prefix("/").unwrap())
     }
 
     /// Its resident memory in KiB.
