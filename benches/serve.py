@@ -1,13 +1,19 @@
-"""A running server under load: `python benches/serve.py URL [--seconds 30] [--bulk 4] [--texts FILE]`.
+"""A running server under load: `python benches/serve.py URL --texts FILE [--seconds 30] [--bulk 4]`.
 
-Bulk clients embed texts without a pause while one client searches without reranking, one query after the other. Prints the tokens a
-second that the bulk clients get, and percentiles of the searches' times, alone and under load. FILE is BEIR's corpus.jsonl.
+Searches without reranking, one after the other, alone and beside clients that embed texts without a pause; then those clients
+alone. Prints percentiles of the searches' times and the tokens a second of the rest. FILE is BEIR's corpus.jsonl.
+
+With --overload SECONDS instead: measures how many requests of a mix of searches (with and without reranking), embeddings, rerankings
+and upserts a second are answered, then sends twice as many at times of their own, whether answered or not. Every request must be
+answered, or refused with 429 or 503. --pid prints that process's memory along the way.
 """
 
 import argparse
 import collections
 import http.client
 import json
+import queue
+import sys
 import threading
 import time
 from urllib.parse import urlsplit
@@ -18,11 +24,18 @@ parser.add_argument("--seconds", type=float, default=30)
 parser.add_argument("--bulk", type=int, default=4)
 parser.add_argument("--batch", type=int, default=32)
 parser.add_argument("--texts", required=True)
+parser.add_argument("--overload", type=float)
+parser.add_argument("--connections", type=int, default=1000)
+parser.add_argument("--pid", type=int)
 arguments = parser.parse_args()
 address = urlsplit(arguments.url).netloc
 records = [json.loads(line) for line in open(arguments.texts, encoding="utf-8")]
 texts = [f"{r.get('title', '')} {r['text']}".strip() for r in records]
 queries = [r.get("title") or r["text"][:80] for r in records]
+
+
+def connect():
+    return http.client.HTTPConnection(address, timeout=120)
 
 
 def post(connection, path, body):
@@ -34,7 +47,7 @@ def post(connection, path, body):
 
 
 def search(until, times, statuses):
-    connection = http.client.HTTPConnection(address)
+    connection = connect()
     number = 0
     while time.monotonic() < until:
         status, _, took = post(connection, "/v1/search", {"query": queries[number % len(queries)], "rerank_depth": 0})
@@ -44,7 +57,7 @@ def search(until, times, statuses):
 
 
 def bulk(until, which, tokens, statuses):
-    connection = http.client.HTTPConnection(address)
+    connection = connect()
     at = which * 997
     while time.monotonic() < until:
         part = [texts[(at + i) % len(texts)] for i in range(arguments.batch)]
@@ -58,13 +71,13 @@ def bulk(until, which, tokens, statuses):
 def percentiles(times):
     times = sorted(times)
     at = lambda p: times[min(len(times) - 1, int(p * len(times)))] * 1e3
-    return f"p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms of {len(times)} searches"
+    return f"p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms of {len(times)}"
 
 
-def measure(clients, seconds):
+def together(searchers, clients, seconds):
     times, tokens, statuses = [], [0] * clients, collections.Counter()
     until = time.monotonic() + seconds
-    threads = [threading.Thread(target=search, args=(until, times, statuses))]
+    threads = [threading.Thread(target=search, args=(until, times, statuses)) for _ in range(searchers)]
     threads += [threading.Thread(target=bulk, args=(until, i, tokens, statuses)) for i in range(clients)]
     for thread in threads:
         thread.start()
@@ -73,7 +86,106 @@ def measure(clients, seconds):
     return times, sum(tokens) / seconds, dict(statuses)
 
 
-times, _, statuses = measure(0, min(10, arguments.seconds))
-print(f"alone: {percentiles(times)} {statuses}")
-times, rate, statuses = measure(arguments.bulk, arguments.seconds)
-print(f"beside {arguments.bulk} bulk clients: {percentiles(times)}, bulk {rate:.0f} tokens/s {statuses}")
+def mixed(number):
+    """The path and body of one request of the mix."""
+    query, at = queries[number % len(queries)], number * 7 % (len(texts) - 10)
+    kind = number % 8
+    if kind < 3:
+        return "search", "/v1/search", {"query": query, "rerank_depth": 0}
+    if kind < 5:
+        return "search, reranked", "/v1/search", {"query": query, "rerank_depth": 10}
+    if kind == 5:
+        return "rerank", "/v1/rerank", {"query": query, "documents": texts[at : at + 10], "model": "m"}
+    if kind == 6:
+        return "embed", "/v1/embeddings", {"input": texts[at : at + 8], "model": "m"}
+    document = {"id": f"load-{number % 500}", "text": texts[at], "title": f"version {number}"}
+    return "upsert", "/v1/documents", {"documents": [document]}
+
+
+def memory():
+    lines = open(f"/proc/{arguments.pid}/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
+
+
+def send_mix(seconds, rate):
+    """At `rate` requests a second; as fast as replies come where it is None. Returns the replies' statuses and times, what failed, and how many were sent."""
+    due = queue.SimpleQueue()
+    statuses, times, failures, sent = collections.Counter(), collections.defaultdict(list), [], []
+    numbers = iter(range(1 << 60))
+    lock = threading.Lock()
+    until = time.monotonic() + seconds
+
+    def client():
+        connection = connect()
+        while True:
+            if rate is None:
+                if time.monotonic() > until:
+                    return
+                with lock:
+                    number = next(numbers)
+            elif (number := due.get()) is None or time.monotonic() > until:
+                return
+            name, path, body = mixed(number)
+            sent.append(number)
+            try:
+                try:
+                    status, data, took = post(connection, path, body)
+                except (BrokenPipeError, http.client.RemoteDisconnected):
+                    # The server had closed the connection, which nothing was sent over for long.
+                    connection = connect()
+                    status, data, took = post(connection, path, body)
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(f"{name}: {error!r}")
+                connection = connect()
+                continue
+            with lock:
+                statuses[status] += 1
+            if status == 200:
+                times[name].append(took)
+            elif status not in (429, 503):
+                failures.append(f"{name}: {status} {data[:200]!r}")
+
+    threads = [threading.Thread(target=client) for _ in range(8 if rate is None else arguments.connections)]
+    for thread in threads:
+        thread.start()
+    wanted = 0
+    if rate is not None:
+        started = time.monotonic()
+        shown = started
+        while (now := time.monotonic()) < until:
+            for _ in range(int((now - started) * rate) - wanted):
+                due.put(wanted)
+                wanted += 1
+            if arguments.pid and now >= shown:
+                shown += max(5.0, seconds / 10)
+                print(f"  after {now - started:.0f} s: {memory()} MiB, {dict(statuses)}, {due.qsize()} wait for a connection", flush=True)
+            time.sleep(0.005)
+        for _ in threads:
+            due.put(None)
+    for thread in threads:
+        thread.join()
+    # What no connection was left for was never sent.
+    return statuses, times, failures, len(sent)
+
+
+if arguments.overload:
+    statuses, _, failures, _ = send_mix(10, None)
+    rate = statuses[200] / 10
+    print(f"8 clients, each sending when it is answered: {rate:.0f} requests/s {dict(statuses)}")
+    statuses, times, more, sent = send_mix(arguments.overload, 2 * rate)
+    failures += more
+    print(f"{2 * rate:.0f} requests/s for {arguments.overload:.0f} s: {sent} sent, {sum(statuses.values())} answered {dict(statuses)}")
+    for name in sorted(times):
+        print(f"  {name}: {percentiles(times[name])}")
+    if arguments.pid:
+        print(f"  memory at the end: {memory()} MiB")
+    for failure in failures[:10]:
+        print(f"  failed: {failure}")
+    sys.exit(1 if failures else 0)
+
+times, _, statuses = together(1, 0, min(10, arguments.seconds))
+print(f"searches alone: {percentiles(times)} {statuses}")
+times, rate, statuses = together(1, arguments.bulk, arguments.seconds)
+print(f"searches beside {arguments.bulk} bulk clients: {percentiles(times)}; bulk {rate:.0f} tokens/s {statuses}")
+_, rate, statuses = together(0, arguments.bulk, arguments.seconds)
+print(f"{arguments.bulk} bulk clients alone: {rate:.0f} tokens/s {statuses}")
