@@ -13,6 +13,12 @@ doc:
 test:
     cargo test --release
 
+# The GPU's scan, on the stand-in for its driver.
+cuda:
+    kernels/toolkit.sh
+    cargo clippy --release --all-targets --features cuda -- --deny warnings
+    cargo test --release --features cuda -- cuda:: parity::
+
 # Every dependency's licence is one that deny.toml allows.
 licences:
     python3 .ci/licences.py

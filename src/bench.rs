@@ -8,7 +8,7 @@ use crate::cpu::{GROUP, Kernels, PANEL_GROUPS, Tier};
 use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
 use crate::rerank::Reranker;
-use crate::scan::{MAX_COMPONENT, QueryBatch, Scanner};
+use crate::scan::{GpuLimits, MAX_COMPONENT, QueryBatch, Scanner};
 use crate::store::MAX_DIM;
 use crate::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
 use crate::store::prefilter::{Prefilter, RowScale, prefilter_stride};
@@ -18,6 +18,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a rate is measured.
@@ -37,6 +38,8 @@ pub struct Limits {
     pub bf16_products: Option<f64>,
     /// The same of float32 numbers.
     pub f32_products: f64,
+    /// Those of the GPU, where one searches.
+    pub gpu: Option<GpuLimits>,
 }
 
 /// The rate of a batch of searches.
@@ -49,9 +52,12 @@ pub struct ScanRate {
     pub shape: SearchShape,
     /// Queries answered, a second.
     pub queries_per_second: f64,
-    /// The share of the memory rate that reading the prefilter once a batch makes up.
+    /// Seconds that a batch takes of the GPU, without copies to it and from it.
+    pub gpu_seconds: Option<f64>,
+    /// The share of the memory rate that reading the prefilter once a batch makes up; on a GPU, that reading the
+    /// rows once makes up in the time of its kernels.
     pub memory_share: f64,
-    /// The share of the products of bytes.
+    /// The share of the products of bytes; on a GPU, of half-precision numbers.
     pub multiply_share: f64,
 }
 
@@ -66,19 +72,23 @@ pub struct ModelRate {
     pub one_search_ms: f64,
 }
 
-/// Measures the machine's limits.
+/// Measures the machine's limits, and those of the GPU where it searches.
 ///
 /// # Errors
 ///
 /// [`Error::DeviceUnavailable`] or [`Error::Usage`] where `WARPSEEK_TIER` asks for what is not there,
 /// [`Error::Compute`] where the float32 product fails.
-pub fn limits() -> Result<Limits> {
+pub fn limits(scanner: &Scanner) -> Result<Limits> {
     let kernels = Tier::chosen()?.kernels();
     Ok(Limits {
         memory_bytes: memory_rate(),
         int8_products: int8_rate(kernels),
         bf16_products: Bf16::best().map(bf16_rate),
         f32_products: f32_rate().map_err(Error::compute("a matrix product"))?,
+        gpu: match scanner {
+            Scanner::Cuda(gpu) => Some(gpu.limits()?),
+            Scanner::Cpu(_) => None,
+        },
     })
 }
 
@@ -153,29 +163,44 @@ impl SearchData {
     /// # Errors
     ///
     /// As [`limits`], and [`Error::Usage`] where `k` is 0.
-    pub fn search(&self, shape: SearchShape, limits: &Limits) -> Result<ScanRate> {
+    pub fn search(
+        &self,
+        scanner: &Scanner,
+        shape: SearchShape,
+        limits: &Limits,
+    ) -> Result<ScanRate> {
+        let owner = Arc::new(());
         let matrix = MatrixView::new(&self.rows, self.dim, self.max_norm)
             .ok_or_else(|| Error::usage("a search needs rows and dimensions"))?
-            .with_prefilter(self.prefilter.view(self.dim));
+            .with_prefilter(self.prefilter.view(self.dim))
+            .with_owner(&owner);
         let n_rows = matrix.n_rows();
         let values = self.queries.iter().copied().cycle().take(shape.queries * self.dim);
         let queries = QueryBatch::new(&values.collect::<Vec<_>>(), self.dim)?;
         let mut mask = RowMask::empty(n_rows);
         (0..n_rows).filter(|row| row * 61 % 100 < shape.percent).for_each(|row| mask.insert(row));
         let mask = (shape.percent < 100).then_some(&mask);
-        let scanner = Scanner::cpu()?;
         let mut outcome = Ok(Vec::new());
         let seconds = median(|| outcome = scanner.top_k(&matrix, &queries, shape.k, mask));
         outcome?;
         let passing = mask.map_or(n_rows, RowMask::count) as f64;
-        let row_bytes = prefilter_stride(self.dim) + size_of::<RowScale>();
+        let (gpu_seconds, row_bytes) = match scanner {
+            Scanner::Cuda(gpu) => (Some(gpu.chain_seconds()?), matrix.stride() * size_of::<f16>()),
+            Scanner::Cpu(_) => (None, prefilter_stride(self.dim) + size_of::<RowScale>()),
+        };
+        let (memory_bytes, multiply) = match limits.gpu {
+            Some(gpu) if gpu_seconds.is_some() => (gpu.copy_bytes, gpu.half_products),
+            _ => (limits.memory_bytes, limits.int8_products),
+        };
+        let busy = gpu_seconds.unwrap_or(seconds);
         let products = shape.queries as f64 * passing * self.dim as f64;
         Ok(ScanRate {
+            gpu_seconds,
             rows: n_rows,
             shape,
             queries_per_second: shape.queries as f64 / seconds,
-            memory_share: passing * row_bytes as f64 / seconds / limits.memory_bytes,
-            multiply_share: products / seconds / limits.int8_products,
+            memory_share: passing * row_bytes as f64 / busy / memory_bytes,
+            multiply_share: products / busy / multiply,
         })
     }
 }

@@ -15,6 +15,8 @@ pub struct Settings {
     pub reranker: Option<String>,
     /// `auto`, `cpu` or `cuda:N`.
     pub device: Option<String>,
+    /// The memory of the GPU that the rows of indexes may take, in MiB.
+    pub gpu_memory: Option<usize>,
     /// `auto`, `f32`, `bf16` or `int8`.
     pub precision: Option<String>,
     /// The chat service's address.
@@ -67,7 +69,7 @@ impl Settings {
     }
 
     /// The settings of the environment: `WARPSEEK_MODEL`, `WARPSEEK_RERANKER`, `WARPSEEK_DEVICE`,
-    /// `WARPSEEK_PRECISION`, `GROQ_BASE_URL`, `WARPSEEK_CHAT_MODEL`, `WARPSEEK_THREADS`, `WARPSEEK_OFFLINE`. An empty variable sets nothing. (`WARPSEEK_MODELS_DIR`
+    /// `WARPSEEK_PRECISION`, `GROQ_BASE_URL`, `WARPSEEK_CHAT_MODEL`, `WARPSEEK_THREADS`, `WARPSEEK_OFFLINE`, `WARPSEEK_GPU_MEMORY`. An empty variable sets nothing. (`WARPSEEK_MODELS_DIR`
     /// is read by [`crate::model::Sources`].)
     ///
     /// # Errors
@@ -75,11 +77,12 @@ impl Settings {
     /// [`Error::Usage`] naming the variable whose value makes no sense.
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let var = |name: &str| var(name).filter(|value| !value.is_empty());
-        let threads = match var("WARPSEEK_THREADS") {
-            Some(text) => Some(text.parse().map_err(|_| {
-                Error::usage(format!("WARPSEEK_THREADS is '{text}': a number is expected"))
-            })?),
-            None => None,
+        let number = |name: &str| match var(name).map(|text| (text.parse(), text)) {
+            Some((Ok(number), _)) => Ok(Some(number)),
+            Some((Err(_), text)) => {
+                Err(Error::usage(format!("{name} is '{text}': a number is expected")))
+            }
+            None => Ok(None),
         };
         let offline = match var("WARPSEEK_OFFLINE").map(|text| text.to_ascii_lowercase()) {
             None => None,
@@ -100,7 +103,8 @@ impl Settings {
             precision: var("WARPSEEK_PRECISION"),
             base_url: var("GROQ_BASE_URL"),
             chat_model: var("WARPSEEK_CHAT_MODEL"),
-            threads,
+            gpu_memory: number("WARPSEEK_GPU_MEMORY")?,
+            threads: number("WARPSEEK_THREADS")?,
             offline,
             models_dir: None,
         })
@@ -113,6 +117,7 @@ impl Settings {
             model: self.model.or(other.model),
             reranker: self.reranker.or(other.reranker),
             device: self.device.or(other.device),
+            gpu_memory: self.gpu_memory.or(other.gpu_memory),
             precision: self.precision.or(other.precision),
             base_url: self.base_url.or(other.base_url),
             chat_model: self.chat_model.or(other.chat_model),

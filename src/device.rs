@@ -5,9 +5,13 @@ use crate::error::{Error, Result};
 /// A chosen compute device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// The CPU.
+    /// A GPU where there is one and it is worth while, else the CPU.
     #[default]
+    Auto,
+    /// The CPU.
     Cpu,
+    /// The GPU of this number.
+    Cuda(u32),
 }
 
 impl Device {
@@ -15,25 +19,17 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// [`Error::DeviceUnavailable`] for a device this build or machine lacks, [`Error::Usage`] for a
-    /// name that is none.
+    /// [`Error::Usage`] for a name that is none. Whether there is such a device shows when it is opened.
     pub fn named(name: &str) -> Result<Self> {
-        match name {
-            "auto" | "cpu" => Ok(Self::Cpu),
-            "cuda" => Err(no_cuda(name)),
-            _ if name.strip_prefix("cuda:").is_some_and(|n| n.parse::<u32>().is_ok()) => {
-                Err(no_cuda(name))
-            }
+        let number = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+        match (name, number) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(number)) => Ok(Self::Cuda(number)),
             _ => {
                 Err(Error::usage(format!("no device is called '{name}': use auto, cpu or cuda:N")))
             }
-        }
-    }
-
-    /// The device's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
         }
     }
 }
@@ -82,11 +78,4 @@ pub struct Compute {
     pub device: Device,
     /// How.
     pub precision: Precision,
-}
-
-fn no_cuda(name: &str) -> Error {
-    Error::DeviceUnavailable {
-        device: name.to_owned(),
-        reason: "this warpseek was built without CUDA; use --device cpu".to_owned(),
-    }
 }

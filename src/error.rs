@@ -108,6 +108,13 @@ pub enum Error {
         source: rusqlite::Error,
     },
 
+    /// A device failed while it computed.
+    #[error("the GPU failed: {reason}; --device cpu finds the same")]
+    DeviceFailed {
+        /// What the driver says.
+        reason: String,
+    },
+
     /// The tensor library refused an operation.
     #[error("while computing {what}: {source}")]
     Compute {
@@ -193,7 +200,7 @@ impl Error {
         match self {
             Self::Usage(_) => 2,
             Self::ModelUnavailable { .. } => 3,
-            Self::DeviceUnavailable { .. } | Self::Compute { .. } => 4,
+            Self::DeviceUnavailable { .. } | Self::DeviceFailed { .. } | Self::Compute { .. } => 4,
             Self::Corrupt { .. } => 5,
             Self::Remote { .. } => 6,
             Self::Input { .. } => 7,

@@ -12,6 +12,8 @@ mod answer;
 mod bad_input;
 mod cli;
 mod crash;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod eval;
 mod filters;
 mod golden;

@@ -1,4 +1,4 @@
-//! Every tier of the scan against the naive float64 oracle, bit for bit.
+//! Every tier of the scan, and the GPU, against the naive float64 oracle, bit for bit.
 
 use half::f16;
 use proptest::prelude::*;
@@ -9,10 +9,10 @@ use warpseek::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
 use warpseek::store::prefilter::Prefilter;
 
 /// A small deterministic generator (SplitMix64), so that a failing case can be replayed.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,19 +21,19 @@ impl Random {
     }
 
     /// Uniform in -1..1.
-    fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 }
 
-struct Corpus {
+pub(crate) struct Corpus {
     values: Vec<f16>,
-    dim: usize,
+    pub(crate) dim: usize,
     max_norm: f32,
 }
 
 impl Corpus {
-    fn new(n: usize, dim: usize, mut value: impl FnMut(usize, usize) -> f32) -> Self {
+    pub(crate) fn new(n: usize, dim: usize, mut value: impl FnMut(usize, usize) -> f32) -> Self {
         let stride = stride_of(dim);
         let mut values = vec![f16::ZERO; n * stride];
         for (r, row) in values.chunks_exact_mut(stride).enumerate() {
@@ -45,7 +45,7 @@ impl Corpus {
         Self { values, dim, max_norm }
     }
 
-    fn view(&self) -> MatrixView<'_> {
+    pub(crate) fn view(&self) -> MatrixView<'_> {
         MatrixView::new(&self.values, self.dim, self.max_norm).unwrap()
     }
 }
@@ -58,7 +58,7 @@ fn tiers() -> Vec<Tier> {
     here
 }
 
-fn assert_same(got: &[Vec<ScoredRow>], expected: &[Vec<ScoredRow>], what: &str) {
+pub(crate) fn assert_same(got: &[Vec<ScoredRow>], expected: &[Vec<ScoredRow>], what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (q, (got, expected)) in got.iter().zip(expected).enumerate() {
         let bits = |hits: &[ScoredRow]| -> Vec<(u32, u32)> {
@@ -68,7 +68,15 @@ fn assert_same(got: &[Vec<ScoredRow>], expected: &[Vec<ScoredRow>], what: &str) 
     }
 }
 
-/// All tiers, with the prefilter and without, in pools of one and of five threads, twice, against the
+/// The GPU's scanners, in builds that have them.
+fn gpus() -> &'static [(&'static str, Scanner)] {
+    #[cfg(feature = "cuda")]
+    return crate::support::cuda::scanners();
+    #[cfg(not(feature = "cuda"))]
+    &[]
+}
+
+/// All tiers, with the prefilter and without, in pools of one and of five threads, and the GPU, twice, against the
 /// oracle.
 fn check(corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>, what: &str) {
     let view = corpus.view();
@@ -78,6 +86,12 @@ fn check(corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>, wha
     let prefilter = Prefilter::of(&corpus.values, corpus.dim);
     let filtered = view.with_prefilter(prefilter.view(corpus.dim));
     assert!(filtered.prefilter().is_some());
+    for (name, scanner) in gpus() {
+        for round in 0..2 {
+            let got = scanner.top_k(&view, &batch, k, mask).unwrap();
+            assert_same(&got, &expected, &format!("{what}: {name}, round {round}"));
+        }
+    }
     for threads in [1, 5] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for tier in tiers() {
@@ -93,7 +107,7 @@ fn check(corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>, wha
     }
 }
 
-fn random_queries(n: usize, dim: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn random_queries(n: usize, dim: usize, seed: u64) -> Vec<f32> {
     let mut random = Random(seed);
     (0..n * dim).map(|_| random.unit()).collect()
 }
@@ -260,6 +274,9 @@ proptest! {
             queries.chunks_exact(dim).map(|q| naive_top_k(&view, q, k, Some(&mask))).collect();
         let prefilter = Prefilter::of(&corpus.values, dim);
         let filtered = view.with_prefilter(prefilter.view(dim));
+        for (name, scanner) in gpus() {
+            assert_same(&scanner.top_k(&view, &batch, k, Some(&mask)).unwrap(), &expected, name);
+        }
         for tier in tiers() {
             for view in [&view, &filtered] {
                 let got = Scanner::Cpu(tier).top_k(view, &batch, k, Some(&mask)).unwrap();

@@ -10,6 +10,7 @@ use warpseek::bench::{self, Limits, ModelRate, ScanRate, SearchData, SearchShape
 use warpseek::cpu::Tier;
 use warpseek::embed::Normalize;
 use warpseek::error::{Error, Result};
+use warpseek::scan::Scanner;
 use warpseek::vectors::VectorFile;
 
 /// Measure this machine, and how near search, embedding and reranking come to its limits.
@@ -42,7 +43,8 @@ pub(super) struct BenchArgs {
 }
 
 pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
-    let limits = bench::limits()?;
+    let scanner = context.scanner(true)?;
+    let limits = bench::limits(&scanner)?;
     if !context.json {
         print_limits(&limits)?;
     }
@@ -64,12 +66,12 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
         for &percent in &args.pass {
             for &queries in &args.batch {
                 let shape = SearchShape { queries, k, percent };
-                scans.push(data.search(shape, &limits)?);
+                scans.push(data.search(&scanner, shape, &limits)?);
             }
         }
     }
     if !context.json {
-        print_scans(&scans)?;
+        print_scans(&scans, &scanner)?;
     }
     let models = !args.search_only;
     let embedder = match context.models.find(DEFAULT_MODEL) {
@@ -83,6 +85,7 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
         term::print_json(&json!({
             "threads": rayon::current_num_threads(),
             "tier": Tier::chosen()?.name(),
+            "device": scanner.device(),
             "limits": limits,
             "scan": scans,
             "embed": embedding,
@@ -126,22 +129,30 @@ fn print_limits(limits: &Limits) -> Result<()> {
     if let Some(rate) = limits.bf16_products {
         say!("  bfloat16   {:8.1} billion products/s", rate / 1e9)?;
     }
-    say!("  float32    {:8.1} billion products/s", limits.f32_products / 1e9)
+    say!("  float32    {:8.1} billion products/s", limits.f32_products / 1e9)?;
+    if let Some(gpu) = &limits.gpu {
+        say!("  GPU copy   {:8.1} GB/s read and written", gpu.copy_bytes / 1e9)?;
+        say!("  GPU halves {:8.1} billion products/s (mma.sync)", gpu.half_products / 1e9)?;
+    }
+    Ok(())
 }
 
-fn print_scans(scans: &[ScanRate]) -> Result<()> {
+fn print_scans(scans: &[ScanRate], scanner: &Scanner) -> Result<()> {
     let Some(first) = scans.first() else { return Ok(()) };
-    say!("{}", bold(&format!("search, {} rows", thousands(first.rows as u64))))?;
-    say!("  batch     k  pass %    queries/s   of memory   of int8")?;
+    let (rows, device) = (thousands(first.rows as u64), scanner.device());
+    say!("{}", bold(&format!("search, {rows} rows, {device}")))?;
+    let kind = if first.gpu_seconds.is_some() { "halves" } else { "int8" };
+    say!("  batch     k  pass %    queries/s   of memory   of {kind}    GPU us")?;
     for scan in scans {
         say!(
-            "  {:5} {:5} {:7} {:12.0} {:9.0} % {:7.0} %",
+            "  {:5} {:5} {:7} {:12.0} {:9.0} % {:7.0} % {:>9}",
             scan.shape.queries,
             scan.shape.k,
             scan.shape.percent,
             scan.queries_per_second,
             scan.memory_share * 100.0,
-            scan.multiply_share * 100.0
+            scan.multiply_share * 100.0,
+            scan.gpu_seconds.map_or("-".to_owned(), |s| format!("{:.1}", s * 1e6))
         )?;
     }
     Ok(())

@@ -67,6 +67,7 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Outcome> {
         model: args.embedder.model.as_deref(),
         rerank: true,
         reranker: args.reranker.as_deref(),
+        many: args.queries.is_some(),
     };
     let searcher = context.searcher(&args.dir, &open)?;
     if let (Some(queries), Some(qrels)) = (&args.queries, &args.qrels) {

@@ -2,7 +2,7 @@
 
 use super::{GlobalArgs, interrupt, term};
 use indicatif::ProgressBar;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use warpseek::error::{Error, Result};
 use warpseek::model::{FetchEvent, ModelFolder, ModelKind, Models};
 use warpseek::net::Secret;
 use warpseek::rerank::Reranker;
-use warpseek::scan::Scanner;
+use warpseek::scan::{GpuOptions, HAS_CUDA, Scanner};
 use warpseek::search::Searcher;
 use warpseek::store::{Index, ModelStamp};
 
@@ -26,6 +26,8 @@ pub(super) struct Context {
     pub(super) settings: Settings,
     pub(super) models: Models,
     pub(super) compute: Compute,
+    /// The GPU, once it was tried to open it, or why there is none.
+    gpu: OnceCell<std::result::Result<Scanner, String>>,
     pub(super) json: bool,
     pub(super) quiet: bool,
 }
@@ -60,7 +62,45 @@ impl Context {
             models.sources.download_dir = Some(dir.clone());
         }
         models.sources.offline = settings.offline.unwrap_or(false);
-        Ok(Self { settings, models, compute, json: args.json, quiet: args.quiet })
+        let gpu = OnceCell::new();
+        let context = Self { settings, models, compute, gpu, json: args.json, quiet: args.quiet };
+        if let Device::Cuda(ordinal) = compute.device {
+            let _ = context.gpu.set(Ok(context.open_gpu(ordinal)?));
+        }
+        Ok(context)
+    }
+
+    fn open_gpu(&self, ordinal: u32) -> Result<Scanner> {
+        let row_bytes = self.settings.gpu_memory.map(|mib| mib.saturating_mul(1 << 20));
+        Scanner::cuda(ordinal, GpuOptions { row_bytes, ..GpuOptions::default() })
+    }
+
+    /// The GPU that would be used, or why there is none.
+    pub(super) fn gpu(&self) -> std::result::Result<&Scanner, &str> {
+        let open = || self.open_gpu(0).map_err(|e| e.to_string());
+        match self.compute.device {
+            Device::Cpu => Err("told to use the CPU"),
+            _ => self.gpu.get_or_init(open).as_ref().map_err(String::as_str),
+        }
+    }
+
+    /// The scanner that is asked for. Unless told, a GPU is worth its start only where `many` queries come.
+    pub(super) fn scanner(&self, many: bool) -> Result<Scanner> {
+        let is_wanted = match self.compute.device {
+            Device::Cuda(_) => true,
+            Device::Auto => many && HAS_CUDA,
+            Device::Cpu => false,
+        };
+        if !is_wanted {
+            return Scanner::cpu();
+        }
+        let is_news = self.gpu.get().is_none();
+        match self.gpu() {
+            Ok(gpu) => return Ok(gpu.clone()),
+            Err(reason) if is_news => self.note(&format!("searching on the CPU: {reason}")),
+            Err(_) => {}
+        }
+        Scanner::cpu()
     }
 
     /// Notes what is done instead where no reranker is present and none was declined.
@@ -227,7 +267,7 @@ impl Context {
             )));
         }
         let reranker = if options.rerank { self.reranker(options.reranker)? } else { None };
-        Ok(Searcher { index, embedder, reranker, scanner: Scanner::cpu()? })
+        Ok(Searcher { index, embedder, reranker, scanner: self.scanner(options.many)? })
     }
 }
 
@@ -240,4 +280,6 @@ pub(super) struct OpenOptions<'a> {
     pub(super) rerank: bool,
     /// Which one.
     pub(super) reranker: Option<&'a str>,
+    /// Whether many queries will come.
+    pub(super) many: bool,
 }

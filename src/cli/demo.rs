@@ -18,7 +18,6 @@ use warpseek::eval::{EvalOptions, RerankedSystem, evaluate};
 use warpseek::indexing::{self, IndexOptions};
 use warpseek::ingest::{self, ReadOptions};
 use warpseek::queries::{Query, QueryReader};
-use warpseek::scan::Scanner;
 use warpseek::search::{DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
 use warpseek::store::filter::Filter;
 use warpseek::store::{Index, IndexManifest, IndexWriter};
@@ -79,7 +78,7 @@ pub(super) fn run(args: DemoArgs, context: &Context) -> Result<Outcome> {
         index: Index::open(&args.into)?,
         embedder: Some(Arc::new(embedder)),
         reranker: context.reranker(None)?,
-        scanner: Scanner::cpu()?,
+        scanner: context.scanner(false)?,
     };
     search_twice(&searcher)?;
     compare_rankings(&searcher)?;

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::context::{Context, DEFAULT_MODEL};
-use super::term::{self, bold, say};
+use super::term::{self, bold, bytes, say};
 use clap::Args;
 use serde_json::json;
 use warpseek::config::Settings;
@@ -16,7 +16,12 @@ use warpseek::scan::Scanner;
 pub(super) struct DoctorArgs {}
 
 pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
-    let Scanner::Cpu(tier) = Scanner::cpu()?;
+    let tier = Tier::chosen()?;
+    let gpu = match context.gpu() {
+        Ok(Scanner::Cuda(gpu)) => Ok(gpu.info()),
+        Ok(Scanner::Cpu(_)) => Err("the CPU was asked for"),
+        Err(reason) => Err(reason),
+    };
     let available: Vec<&str> =
         Tier::ALL.iter().filter(|t| t.is_available()).map(|t| t.name()).collect();
     let sources = &context.models.sources;
@@ -30,8 +35,9 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
             "arch": std::env::consts::ARCH,
             "threads": rayon::current_num_threads(),
             "cpu_features": features(),
-            "device": context.compute.device.name(),
-            "gpu": null,
+            "device": context.scanner(true)?.device(),
+            "gpu": gpu.as_ref().ok(),
+            "gpu_missing": gpu.as_ref().err(),
             "scan_tier": tier.name(),
             "scan_tiers": available,
             "encoder": encoder,
@@ -51,8 +57,18 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
     say!("  system     {} {}", std::env::consts::OS, std::env::consts::ARCH)?;
     say!("  threads    {}", rayon::current_num_threads())?;
     say!("  CPU        {}", features().join(" "))?;
-    say!("  GPU        not used: this warpseek was built without CUDA")?;
-    say!("  device     {}", context.compute.device.name())?;
+    match &gpu {
+        Ok(gpu) => say!(
+            "  GPU        {}: compute capability {}, {} of memory ({} for rows), driver of CUDA {}",
+            gpu.name,
+            gpu.capability,
+            bytes(gpu.memory as u64),
+            bytes(gpu.row_bytes as u64),
+            gpu.driver
+        )?,
+        Err(e) => say!("  GPU        not used: {e}")?,
+    }
+    say!("  device     {}", context.scanner(true)?.device())?;
     let why = if std::env::var_os("WARPSEEK_TIER").is_some_and(|t| !t.is_empty()) {
         "set by WARPSEEK_TIER"
     } else {

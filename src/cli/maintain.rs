@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 use warpseek::error::{Error, Result};
-use warpseek::scan::audit;
+use warpseek::scan::{Scanner, audit};
 use warpseek::store::filter::Filter;
 use warpseek::store::{Finding, Index, IndexWriter};
 
@@ -98,16 +98,20 @@ pub(super) fn verify(args: VerifyArgs, context: &Context) -> Result<Outcome> {
         let index = Index::open(&args.dir)?;
         let bar =
             term::bar(Some(args.sample as u64), "[{bar:40}] {pos}/{len} searches", context.quiet);
-        let outcome = audit::audit(&index.matrix()?, index.live(), args.sample, &mut |done| {
+        let scanner = context.scanner(true)?;
+        let gpu = matches!(scanner, Scanner::Cuda(_)).then_some(&scanner);
+        let mut progress = |done| {
             bar.set_position(done as u64);
             !interrupt::asked()
-        })?;
+        };
+        let (matrix, live) = (index.matrix()?, index.live());
+        let outcome = audit::audit(&matrix, live, gpu, args.sample, &mut progress)?;
         bar.finish_and_clear();
         findings.push(Finding {
             check: format!(
-                "{} searches equal to an exhaustive one in float64, bit for bit, by the tiers {}",
+                "{} searches equal to an exhaustive one in float64, bit for bit, by {}",
                 outcome.searches,
-                outcome.tiers.join(", ")
+                outcome.ways.join(", ")
             ),
             problem: outcome.difference,
         });

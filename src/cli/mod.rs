@@ -38,7 +38,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Options may also stand in the environment (WARPSEEK_MODEL, WARPSEEK_RERANKER, \
-WARPSEEK_DEVICE, WARPSEEK_PRECISION, WARPSEEK_THREADS, WARPSEEK_OFFLINE, WARPSEEK_MODELS_DIR) or in a \
+WARPSEEK_DEVICE, WARPSEEK_GPU_MEMORY, WARPSEEK_PRECISION, WARPSEEK_THREADS, WARPSEEK_OFFLINE, WARPSEEK_MODELS_DIR) or in a \
 settings file (WARPSEEK_CONFIG); the command line wins.\n\nExit status: 0 success, 1 no hits, 2 usage, 3 model unavailable, \
 4 device unavailable, 5 index corrupt, 6 remote service failed, 7 bad input data, 8 I/O or lock, \
 130 interrupted.";
@@ -50,7 +50,7 @@ struct GlobalArgs {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     json: bool,
-    /// Where to compute: auto, cpu, cuda or cuda:N
+    /// Where to search: auto, cpu, cuda or cuda:N; models compute on the CPU [default: auto]
     #[arg(long, global = true, value_name = "DEVICE")]
     device: Option<String>,
     /// How models compute: auto, f32, bf16 or int8 [default: auto]

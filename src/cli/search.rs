@@ -102,7 +102,8 @@ impl RetrieveArgs {
 impl RerankArgs {
     /// How to open an index, with the embedder from `model`.
     pub(super) fn open<'a>(&'a self, model: Option<&'a str>) -> OpenOptions<'a> {
-        OpenOptions { model, rerank: !self.is_declined(), reranker: self.reranker.as_deref() }
+        let reranker = self.reranker.as_deref();
+        OpenOptions { model, rerank: !self.is_declined(), reranker, many: false }
     }
 
     /// The rerank depth to use with `searcher`: none where there is no reranker and none was asked

@@ -191,7 +191,8 @@ fn open(
             _ => (None, named.as_str()),
         };
         let dir = Path::new(dir);
-        let options = OpenOptions { model: args.model.as_deref(), ..OpenOptions::default() };
+        let options =
+            OpenOptions { model: args.model.as_deref(), many: true, ..OpenOptions::default() };
         let mut searcher = context.searcher(dir, &options)?;
         let name = name.map_or_else(|| Served::name_of(dir), Ok)?;
         if indexes.iter().any(|other| other.name == name) {
@@ -225,6 +226,7 @@ fn open(
         let sha256 = context.models.find(&name).map(|folder| folder.sha256).unwrap_or_default();
         Named { name, sha256, model }
     });
+    let device = context.scanner(!indexes.is_empty())?.device();
     Ok(Serving {
         indexes,
         embedders,
@@ -232,7 +234,7 @@ fn open(
         answers,
         access,
         limits,
-        device: context.compute.device.name().to_owned(),
+        device,
         precision: describe(context.compute)?,
     })
 }

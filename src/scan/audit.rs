@@ -11,13 +11,13 @@ use crate::store::matrix::{MatrixView, RowMask};
 pub struct Audit {
     /// How many searches were compared.
     pub searches: usize,
-    /// The tiers that were held against the oracle.
-    pub tiers: Vec<&'static str>,
+    /// The tiers and devices that were held against the oracle.
+    pub ways: Vec<String>,
     /// The first difference, if there was one.
     pub difference: Option<String>,
 }
 
-/// Runs `searches` searches by every tier this CPU has, over the prefilter where the matrix has one and
+/// Runs `searches` searches by every tier this CPU has and by `gpu`, over the prefilter where the matrix has one and
 /// over the half-precision rows, and compares rows and scores, bit for bit, with an exhaustive search in
 /// float64. Queries lie near rows of the index (so that many scores are
 /// close), every fourth is random; batches of 1, 5 and 33 and k of 1, 10 and 100 take turns. Stops early where `progress` answers no.
@@ -28,12 +28,16 @@ pub struct Audit {
 pub fn audit(
     matrix: &MatrixView<'_>,
     live: &RowMask,
+    gpu: Option<&Scanner>,
     searches: usize,
     progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Audit> {
-    let tiers: Vec<Tier> = Tier::ALL.into_iter().filter(|t| t.is_available()).collect();
-    let mut audit =
-        Audit { searches: 0, tiers: tiers.iter().map(|t| t.name()).collect(), difference: None };
+    let tiers = Tier::ALL.into_iter().filter(|t| t.is_available());
+    let mut ways: Vec<(String, Scanner)> =
+        tiers.map(|tier| (tier.name().to_owned(), Scanner::Cpu(tier))).collect();
+    ways.extend(gpu.map(|gpu| (gpu.device(), gpu.clone())));
+    let names = ways.iter().map(|(name, _)| name.clone()).collect();
+    let mut audit = Audit { searches: 0, ways: names, difference: None };
     let mut state = 0x5eed_u64;
     for (round, k) in [1, 10, 100].into_iter().cycle().enumerate() {
         // Single queries, part of a register tile, and several tiles in turn.
@@ -46,17 +50,17 @@ pub fn audit(
         let expected: Vec<Vec<ScoredRow>> =
             queries.iter().map(|q| naive_top_k(matrix, q, k, Some(live))).collect();
         let batch = QueryBatch::new(&queries.concat(), matrix.dim())?;
-        let ways = [*matrix, matrix.with_prefilter(None)];
-        for (tier, matrix) in tiers.iter().flat_map(|tier| ways.iter().map(move |way| (tier, way)))
+        let matrices = [*matrix, matrix.with_prefilter(None)];
+        for ((name, scanner), matrix) in
+            ways.iter().flat_map(|way| matrices.iter().map(move |matrix| (way, matrix)))
         {
-            let got = Scanner::Cpu(*tier).top_k(matrix, &batch, k, Some(live))?;
+            let got = scanner.top_k(matrix, &batch, k, Some(live))?;
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 if bits(got) != bits(expected) {
                     audit.difference = Some(format!(
-                        "search {} with k = {k} in a batch of {n} differs by the tier {}: this is a bug \
-                         of warpseek, please report it with this line",
+                        "search {} with k = {k} in a batch of {n} differs by {name}: this is a bug of \
+                         warpseek, please report it with this line",
                         audit.searches + i,
-                        tier.name()
                     ));
                     return Ok(audit);
                 }

@@ -1,16 +1,24 @@
-//! Exact top-k over the stored vectors, on the CPU.
+//! Exact top-k over the stored vectors, on the CPU or a GPU.
 //!
 //! The contract: [`Scanner::top_k`] returns what [`order::naive_top_k`] returns, bit for bit, at any
-//! instruction set, thread count and batch size.
+//! instruction set, thread count and batch size, and on any device.
 
 pub mod audit;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "cuda_disabled.rs"]
+mod cuda;
 pub mod order;
+
+pub use cuda::CudaScanner;
 
 use crate::cpu::Tier;
 use crate::error::{Error, Result};
 use crate::store::matrix::{MatrixView, RowMask, stride_of};
 use order::ScoredRow;
+use std::sync::Arc;
 
 /// The largest magnitude of a query component: that of a half-precision number, so that no score
 /// overflows.
@@ -77,11 +85,55 @@ impl QueryBatch {
     }
 }
 
+/// Whether this build has code for GPUs.
+pub const HAS_CUDA: bool = cfg!(feature = "cuda");
+
 /// Where a scan runs.
 #[derive(Debug, Clone)]
 pub enum Scanner {
     /// On the CPU, over the threads of the current rayon pool.
     Cpu(Tier),
+    /// On a GPU.
+    Cuda(Arc<CudaScanner>),
+}
+
+/// How a GPU is used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GpuOptions {
+    /// Bytes of its memory that rows may take; by default what is free less 1 GiB, or half of it where that is
+    /// more. Rows that do not fit pass through it in shards.
+    pub row_bytes: Option<usize>,
+    /// The most candidates a query is given room for, by default 16,384; never fewer than 8 k + 1,024. A query that
+    /// has more is answered from the canonical scores of all rows.
+    pub candidates: Option<usize>,
+}
+
+/// What a GPU can do at most.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct GpuLimits {
+    /// Bytes a second that a copy within its memory reads and writes.
+    pub copy_bytes: f64,
+    /// Products of half-precision numbers that can be summed up, a second, by `mma.sync`.
+    pub half_products: f64,
+}
+
+/// A GPU, in words.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct GpuInfo {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub ordinal: u32,
+    /// Its compute capability, `9.0` say.
+    pub capability: String,
+    /// The CUDA version of its driver.
+    pub driver: String,
+    /// Its memory in bytes.
+    pub memory: usize,
+    /// Bytes of it that rows may take.
+    pub row_bytes: usize,
+    /// Queries so far that had more candidates than there was room for.
+    pub overflows: u64,
 }
 
 impl Scanner {
@@ -96,13 +148,30 @@ impl Scanner {
         Tier::chosen().map(Self::Cpu)
     }
 
+    /// A scanner on GPU `ordinal`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceUnavailable`] with the reason.
+    pub fn cuda(ordinal: u32, options: GpuOptions) -> Result<Self> {
+        CudaScanner::open(ordinal, options).map(|scanner| Self::Cuda(Arc::new(scanner)))
+    }
+
+    /// `cpu` or `cuda:N`.
+    pub fn device(&self) -> String {
+        match self {
+            Self::Cpu(_) => "cpu".to_owned(),
+            Self::Cuda(scanner) => format!("cuda:{}", scanner.info().ordinal),
+        }
+    }
+
     /// The first `k` rows of every query, by score descending, then row ascending, among the rows
     /// that `mask` holds (all rows without one). Fewer than `k` where fewer rows pass.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] where the dimensions of queries and matrix differ, the mask was made for
-    /// another number of rows, or `k` is 0.
+    /// another number of rows, or `k` is 0; [`Error::DeviceFailed`].
     pub fn top_k(
         &self,
         matrix: &MatrixView<'_>,
@@ -131,6 +200,7 @@ impl Scanner {
         }
         match self {
             Self::Cpu(tier) => Ok(cpu::top_k(*tier, matrix, queries, k, mask)),
+            Self::Cuda(scanner) => scanner.top_k(matrix, queries, k, mask),
         }
     }
 }

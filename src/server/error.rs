@@ -230,6 +230,7 @@ impl From<Error> for ApiError {
             | Error::Io { .. }
             | Error::NoIndex { .. }
             | Error::Database { .. }
+            | Error::DeviceFailed { .. }
             | Error::Compute { .. } => {
                 tracing::error!("{message}");
                 Self::internal(message)

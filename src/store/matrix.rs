@@ -2,6 +2,7 @@
 
 use super::prefilter::{PrefilterView, prefilter_stride};
 use half::f16;
+use std::sync::Arc;
 
 /// Values a row occupies are padded with zeros to a multiple of this.
 pub const STRIDE_MULTIPLE: usize = 32;
@@ -23,6 +24,7 @@ pub struct MatrixView<'a> {
     dim: usize,
     max_norm: f32,
     prefilter: Option<PrefilterView<'a>>,
+    owner: Option<&'a Arc<()>>,
 }
 
 impl<'a> MatrixView<'a> {
@@ -37,8 +39,9 @@ impl<'a> MatrixView<'a> {
             return None;
         }
         let n_rows = values.len() / stride;
-        let prefilter = None;
-        (n_rows as u64 <= MAX_ROWS).then_some(Self { values, n_rows, dim, max_norm, prefilter })
+        let (prefilter, owner) = (None, None);
+        let view = Self { values, n_rows, dim, max_norm, prefilter, owner };
+        (n_rows as u64 <= MAX_ROWS).then_some(view)
     }
 
     /// The same matrix with its prefilter, which must have been made of these very rows. One that
@@ -48,6 +51,17 @@ impl<'a> MatrixView<'a> {
             p.scales().len() == self.n_rows && p.stride() == prefilter_stride(self.dim)
         };
         Self { prefilter: prefilter.filter(fits), ..self }
+    }
+
+    /// The same matrix, whose values stay as they are for as long as `owner` lives: a copy of them on a
+    /// device may be kept until then.
+    pub fn with_owner(self, owner: &'a Arc<()>) -> Self {
+        Self { owner: Some(owner), ..self }
+    }
+
+    /// What lives as long as the values do.
+    pub fn owner(&self) -> Option<&'a Arc<()>> {
+        self.owner
     }
 
     /// The rows in 8 bits, where there are such.
@@ -153,6 +167,21 @@ impl RowMask {
         self.words.iter().map(|w| w.count_ones() as usize).sum()
     }
 
+    /// The rows of `range`, which starts at a multiple of 64, one bit each: bit `i` of word `w` is row
+    /// `32 w + i` of the range. Bits past its end are zero.
+    pub fn words_of(&self, range: std::ops::Range<usize>) -> Vec<u32> {
+        let n = range.len();
+        let words = &self.words[range.start / 64..range.end.div_ceil(64)];
+        let halves = words.iter().flat_map(|w| [*w as u32, (*w >> 32) as u32]);
+        let mut words: Vec<u32> = halves.take(n.div_ceil(32)).collect();
+        if !n.is_multiple_of(32)
+            && let Some(last) = words.last_mut()
+        {
+            *last &= (1 << (n % 32)) - 1;
+        }
+        words
+    }
+
     /// Keeps only the rows that `other` holds too; rows that `other` does not speak of go.
     pub fn intersect(&mut self, other: &Self) {
         for (i, word) in self.words.iter_mut().enumerate() {
@@ -219,6 +248,16 @@ mod tests {
             mask.collect_range(start..start + len, &mut got);
             prop_assert_eq!(got, expected);
             prop_assert_eq!(mask.count(), rows.iter().filter(|&&r| r < n).count());
+            let start = start.min(n) / 64 * 64;
+            let range = start..(start + len).min(n);
+            let words = mask.words_of(range.clone());
+            let found: Vec<u32> = (0..words.len() as u32 * 32)
+                .filter(|i| words[*i as usize / 32] >> (i % 32) & 1 != 0)
+                .map(|i| start as u32 + i)
+                .collect();
+            let mut wanted = Vec::new();
+            mask.collect_range(range, &mut wanted);
+            prop_assert_eq!(found, wanted);
             let mut full = RowMask::full(n);
             prop_assert_eq!(full.count(), n);
             full.intersect(&mask);

@@ -29,6 +29,8 @@ pub struct Index {
     documents: Mutex<Documents>,
     state: State,
     vectors: Mmap,
+    /// Lives as long as the map does.
+    owner: Arc<()>,
     /// The prefilter's integers and scales.
     prefilter: Option<[Mmap; 2]>,
     max_norm: f32,
@@ -166,6 +168,7 @@ impl Index {
             documents: Mutex::new(documents),
             state,
             vectors,
+            owner: Arc::default(),
             prefilter,
             max_norm,
             live,
@@ -210,7 +213,7 @@ impl Index {
         if let Some(values) = as_values(&self.vectors[HEADER_LEN..])
             && let Some(view) = MatrixView::new(values, self.manifest.dim, self.max_norm)
         {
-            return Ok(view.with_prefilter(self.prefilter()));
+            return Ok(view.with_prefilter(self.prefilter()).with_owner(&self.owner));
         }
         let path = self.dir.join(VectorFile::Half.name(self.state.generation));
         Err(Error::corrupt(path, format!("the rows are not whole; {}", super::format::REBUILD)))

@@ -2,6 +2,8 @@
 
 pub(crate) mod chat;
 pub(crate) mod cli;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 pub(crate) mod hub;
 pub(crate) mod server;
 

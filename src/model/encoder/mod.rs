@@ -14,7 +14,7 @@ mod weights;
 use super::tokenize::Sequence;
 use crate::cpu::bf16::Bf16;
 use crate::cpu::{Kernels, Tier};
-use crate::device::{Compute, Device, Precision};
+use crate::device::{Compute, Precision};
 use crate::error::{Error, Result};
 use config::BertConfig;
 use packed::PackedBert;
@@ -167,9 +167,7 @@ impl Way {
                 )));
             }
         }
-        match compute.device {
-            Device::Cpu => Arithmetic::of(compute.precision).map(Self::Packed),
-        }
+        Arithmetic::of(compute.precision).map(Self::Packed)
     }
 
     fn of_queries(compute: Compute) -> Result<Self> {

@@ -1,0 +1,46 @@
+// Where the scanning kernels find rows, and where they leave what may be among the best.
+#pragma once
+
+#include "keys.cuh"
+#include "params.cuh"
+
+constexpr float INFINITE = __builtin_huge_valf();
+
+DEVICE uint32_t tile_of(const ScanParams& p, uint32_t visit) { return static_cast<uint32_t>(static_cast<uint64_t>(visit) * p.step % p.n_tiles); }
+
+// The row of a position; that of the last position for those behind it, whose scores nobody takes.
+DEVICE const uint4* row_at(const Rows& rows, uint32_t position) {
+    const uint32_t there = position < rows.n_positions ? position : rows.n_positions - 1;
+    const size_t row = rows.list ? rows.list[there] : there;
+    return reinterpret_cast<const uint4*>(rows.values + row * rows.stride);
+}
+
+// Whether the query's filter lets the shard's row pass.
+DEVICE bool passes(const Rows& rows, uint32_t query, uint32_t row) {
+    if (!rows.masks) return true;
+    const uint32_t mask = rows.mask_of ? rows.mask_of[query] : 0;
+    return mask == NO_MASK || rows.masks[static_cast<size_t>(mask) * rows.mask_words + row / 32] >> row % 32 & 1;
+}
+
+// What a score must reach; nothing reaches that of a query that does not exist.
+DEVICE float threshold_of(const ScanParams& p, uint32_t query) {
+    if (query >= p.queries.n) return INFINITE;
+    return p.first_round ? -INFINITE : p.queries.thresholds[query];
+}
+
+// Keeps a score that has reached its query's threshold.
+DEVICE void emit(const ScanParams& p, float score, uint32_t query, uint32_t visit, uint32_t position) {
+    if (query >= p.queries.n) return;
+    uint64_t* const candidates = p.queries.candidates + static_cast<size_t>(query) * p.queries.capacity;
+    uint64_t key = NO_KEY;
+    if (position < p.rows.n_positions) {
+        const uint32_t row = p.rows.list ? p.rows.list[position] : position;
+        if (passes(p.rows, query, row)) key = make_key(score, p.rows.first_row + row);
+    }
+    if (p.first_round) {
+        candidates[(visit - p.begin) * TILE + position % TILE] = key;
+    } else if (key != NO_KEY) {
+        const uint32_t place = atomicAdd(p.queries.counts + query, 1u);
+        if (place < p.queries.capacity) candidates[place] = key;
+    }
+}

@@ -1,0 +1,64 @@
+// What kernels ask of the machine: warp collectives, matrix products, asynchronous copies.
+//
+// Compiled by nvcc these are the GPU's instructions. Compiled by a C++ compiler (tests/cuda/shim.h) they are plain functions over
+// fibres, so that the very same kernels run on a CPU under test.
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __CUDACC__
+
+#include <cuda_fp16.h>
+
+#define KERNEL(name, Params) extern "C" __global__ void name(const __grid_constant__ Params p)
+#define BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define DEVICE __device__ __forceinline__
+#define SHARED __shared__
+#define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(dynamic_shared)
+
+extern __shared__ __align__(128) unsigned char dynamic_shared[];
+
+constexpr unsigned WHOLE_WARP = 0xffffffffu;
+
+DEVICE unsigned warp_ballot(bool value) { return __ballot_sync(WHOLE_WARP, value); }
+template <class T> DEVICE T warp_down(T value, int lanes, int width = 32) { return __shfl_down_sync(WHOLE_WARP, value, lanes, width); }
+template <class T> DEVICE T warp_up(T value, int lanes) { return __shfl_up_sync(WHOLE_WARP, value, lanes); }
+template <class T> DEVICE T warp_xor(T value, int lanes) { return __shfl_xor_sync(WHOLE_WARP, value, lanes); }
+DEVICE void block_barrier() { __syncthreads(); }
+DEVICE int leading_zeros(uint32_t value) { return __clz(static_cast<int>(value)); }
+DEVICE int ones(uint32_t value) { return __popc(value); }
+DEVICE uint32_t float_bits(float value) { return __float_as_uint(value); }
+DEVICE float bits_float(uint32_t bits) { return __uint_as_float(bits); }
+DEVICE float half_value(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
+DEVICE uint16_t to_half(double value) { return __half_as_ushort(__double2half(value)); }
+DEVICE float round_up(double value) { return __double2float_ru(value); }
+DEVICE float round_down(double value) { return __double2float_rd(value); }
+DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
+DEVICE double scale_by_power(double value, int power) { return scalbn(value, power); }
+DEVICE int exponent_of(double value) { return ilogb(value); }
+
+// Rows are read once: past the first-level cache, and the first to leave the second.
+DEVICE uint4 load_stream(const uint4* from) {
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
+    return v;
+}
+
+// d += a b for a 16 x 16 tile of rows and a 16 x 8 tile of queries, halves in, float32 sums; the layout of mma.m16n8k16.
+DEVICE void multiply_halves(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// 16 bytes from global to shared memory, or 16 zeros; done when the thread has waited for the group it was committed in.
+DEVICE void copy_async(void* to, const void* from, bool zeros) {
+    const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(zeros ? 0 : 16) : "memory");
+}
+DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int PENDING> DEVICE void wait_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
+
+#else
+#include "shim.h"
+#endif

@@ -1,0 +1,130 @@
+// Selection within a block: the k-th largest of many values, and sorting few of them.
+#pragma once
+
+#include "keys.cuh"
+
+constexpr int SELECT_THREADS = 256;
+constexpr int SELECT_WARPS = SELECT_THREADS / 32;
+
+// The sum over this and all threads before it; `total` becomes the sum over the block.
+DEVICE uint32_t inclusive_sum(uint32_t value, uint32_t& total) {
+    SHARED uint32_t sums[SELECT_WARPS];
+    const int thread = threadIdx.x, lane = thread % 32;
+    for (int i = 1; i < 32; i *= 2) {
+        const uint32_t other = warp_up(value, i);
+        if (lane >= i) value += other;
+    }
+    if (lane == 31) sums[thread / 32] = value;
+    block_barrier();
+    uint32_t before = 0;
+    total = 0;
+    for (int i = 0; i < SELECT_WARPS; i++) {
+        if (i < thread / 32) before += sums[i];
+        total += sums[i];
+    }
+    block_barrier();
+    return before + value;
+}
+
+DEVICE double block_sum(double value) {
+    SHARED double sums[SELECT_WARPS];
+    for (int i = 16; i > 0; i /= 2) value += warp_xor(value, i);
+    if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = value;
+    block_barrier();
+    double total = 0;
+    for (int i = 0; i < SELECT_WARPS; i++) total += sums[i];
+    block_barrier();
+    return total;
+}
+
+struct Range {
+    uint32_t least, most, count;
+};
+
+// Of the values of `get(i, value)` for i < n, leaving out those it says no to.
+template <class Get>
+DEVICE Range range_of(uint32_t n, Get get) {
+    SHARED uint32_t least, most;
+    if (threadIdx.x == 0) least = ~0u, most = 0;
+    block_barrier();
+    uint32_t low = ~0u, high = 0, mine = 0, count, value;
+    for (uint32_t i = threadIdx.x; i < n; i += SELECT_THREADS) {
+        if (!get(i, value)) continue;
+        low = value < low ? value : low;
+        high = value > high ? value : high;
+        mine++;
+    }
+    for (int i = 16; i > 0; i /= 2) {
+        const uint32_t other_low = warp_xor(low, i), other_high = warp_xor(high, i);
+        low = other_low < low ? other_low : low;
+        high = other_high > high ? other_high : high;
+    }
+    if (threadIdx.x % 32 == 0) {
+        atomicMin(&least, low);
+        atomicMax(&most, high);
+    }
+    inclusive_sum(mine, count);
+    const Range range = {least, most, count};
+    block_barrier();
+    return range;
+}
+
+struct Kth {
+    uint32_t value;
+    uint32_t above;  // how many are greater
+};
+
+// The k-th largest of the values within `range`, which has at least k >= 1. Reads them once for every 8 bits of most - least.
+template <class Get>
+DEVICE Kth kth_largest(uint32_t n, uint32_t k, const Range& range, Get get) {
+    SHARED uint32_t histogram[256];
+    SHARED uint32_t found, found_above;
+    const int thread = threadIdx.x;
+    uint32_t prefix = 0, above = 0;
+    int high = range.most == range.least ? 0 : 32 - leading_zeros(range.most - range.least);
+    while (high > 0) {
+        const int width = high < 8 ? high : 8, shift = high - width;
+        histogram[thread] = 0;
+        block_barrier();
+        uint32_t value;
+        for (uint32_t i = thread; i < n; i += SELECT_THREADS) {
+            if (!get(i, value)) continue;
+            value -= range.least;
+            if (static_cast<uint64_t>(value) >> high == prefix) atomicAdd(histogram + (value >> shift & ((1u << width) - 1)), 1u);
+        }
+        block_barrier();
+        // From the greatest digit down.
+        const uint32_t digit = 255 - thread, mine = histogram[digit];
+        uint32_t total;
+        const uint32_t upto = above + inclusive_sum(mine, total);
+        if (upto >= k && upto - mine < k) {
+            found = digit;
+            found_above = upto - mine;
+        }
+        block_barrier();
+        prefix = prefix << width | found;
+        above = found_above;
+        high = shift;
+        block_barrier();
+    }
+    return {range.least + prefix, above};
+}
+
+// Sorts [size] keys in shared memory, the greatest first; size is a power of two.
+DEVICE void sort_descending(uint64_t* keys, uint32_t size) {
+    for (uint32_t block = 2; block <= size; block *= 2) {
+        for (uint32_t step = block / 2; step > 0; step /= 2) {
+            block_barrier();
+            for (uint32_t i = threadIdx.x; i < size / 2; i += SELECT_THREADS) {
+                const uint32_t a = i / step * step * 2 + i % step, b = a + step;
+                const bool down = (a & block) == 0;
+                const uint64_t first = keys[a], second = keys[b];
+                if ((first < second) == down) {
+                    keys[a] = second;
+                    keys[b] = first;
+                }
+            }
+        }
+    }
+    block_barrier();
+}

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Puts nvcc and what it needs into a folder (target/cuda-toolkit by default), from NVIDIA's wheels on the Python package
+# index: 104 MB, no root, no driver, no GPU. `cargo build --features cuda` looks there.
+#
+#     kernels/toolkit.sh [FOLDER]
+set -eu
+target=${1:-$(dirname "$0")/../target/cuda-toolkit}
+if [ -x "$target/bin/nvcc" ]; then
+    exit 0
+fi
+mkdir -p "$target"
+target=$(cd "$target" && pwd)
+python3 -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$target/wheels" \
+    nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
+for part in "$target"/wheels/nvidia/cu13/*; do
+    ln -sfn "$part" "$target/$(basename "$part")"
+done
+"$target/bin/nvcc" --version | tail -1

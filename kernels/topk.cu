@@ -1,0 +1,218 @@
+// Exact top-k: the kernels of one chain, in the order in which they run.
+//
+//     prepare                      queries in half precision, and how wrong their scores can be
+//     list_rows                    the rows that pass a selective filter
+//     then for every shard:
+//       scan_small_* | scan_large  a round: approximate scores, those above the threshold become candidates
+//       tighten                    the k-th best so far gives the next round's threshold; candidates below it go
+//       rescore                    canonical scores of what is left
+//       finish                     the best k of these and of the shards before
+//       score_all, merge           instead of all that, for a query that had too many candidates
+//
+// Every row whose canonical score could be among the best k stays a candidate: with |approximate - canonical| <= error, a row at
+// or above (k-th approximate score - 2 error) stays. Results are those of src/scan/order.rs, bit for bit.
+
+#include "measure.cuh"
+#include "scan_large.cuh"
+#include "scan_small.cuh"
+#include "select.cuh"
+
+// A bound on the relative error of one addition within a tensor core: they add products in groups, cut off below the largest one's
+// 24 bits. 2^-21 a term leaves room for the published behaviour of every generation (Fasi et al., 2021, "Numerical behavior of
+// NVIDIA tensor cores": at least 23 bits, truncated, groups of 4 to 16 terms).
+constexpr double TERM_ERROR = 1.0 / (1 << 21);
+
+KERNEL(prepare, PrepareParams) {
+    SHARED uint32_t most;
+    const Queries& q = p.queries;
+    const uint32_t query = blockIdx.x, stride = p.stride;
+    uint16_t* const halves = q.halves + static_cast<size_t>(query) * stride;
+    if (query >= q.n) {
+        for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) halves[i] = 0;
+        return;
+    }
+    const float* const values = q.values + static_cast<size_t>(query) * stride;
+    if (threadIdx.x == 0) most = 0;
+    block_barrier();
+    // The bits of a positive float are in its order.
+    uint32_t mine = 0;
+    for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) {
+        const uint32_t bits = float_bits(values[i]) & 0x7fffffffu;
+        mine = bits > mine ? bits : mine;
+    }
+    atomicMax(&most, mine);
+    block_barrier();
+    // The largest component becomes 1 to 2.
+    const int power = most == 0 ? 0 : -exponent_of(bits_float(most));
+    double lost = 0, kept = 0;
+    for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) {
+        const double exact = scale_by_power(values[i], power);
+        const uint16_t half = to_half(exact);
+        const double value = half_value(half);
+        halves[i] = half;
+        lost += (exact - value) * (exact - value);
+        kept += value * value;
+    }
+    lost = block_sum(lost);
+    kept = block_sum(kept);
+    if (threadIdx.x != 0) return;
+    // Cauchy and Schwarz, for what the queries lost and for what the additions lose; the last factor covers the rounding of this very line.
+    const double error = (sqrt(lost) + TERM_ERROR * (stride + 32) * sqrt(kept)) * q.max_norm * (1 + 1e-6);
+    q.powers[query] = power;
+    q.errors[query] = round_up(error + 1e-30);
+    q.thresholds[query] = -INFINITE;
+    q.counts[query] = 0;
+    q.n_best[query] = 0;
+    q.flags[query] = 0;
+}
+
+KERNEL(list_rows, ListParams) {
+    SHARED uint32_t place;
+    const uint32_t word = blockIdx.x * SELECT_THREADS + threadIdx.x;
+    uint32_t bits = word * 32 < p.n_rows ? p.mask[word] : 0, total;
+    const uint32_t mine = ones(bits), upto = inclusive_sum(mine, total);
+    if (threadIdx.x == 0) place = atomicAdd(p.n_listed, total);
+    block_barrier();
+    uint32_t* to = p.list + place + upto - mine;
+    for (; bits; bits &= bits - 1) *to++ = word * 32 + 31 - leading_zeros(bits & (~bits + 1));
+}
+
+KERNEL(scan_small_1, ScanParams) { scan_few<1>(p); }
+KERNEL(scan_small_2, ScanParams) { scan_few<2>(p); }
+KERNEL(scan_small_4, ScanParams) { scan_few<4>(p); }
+KERNEL(scan_small_8, ScanParams) { scan_few<8>(p); }
+KERNEL(scan_large, ScanParams) { scan_many(p); }
+
+KERNEL(tighten, SelectParams) {
+    const Queries& q = p.queries;
+    const uint32_t query = blockIdx.x;
+    uint64_t* const candidates = q.candidates + static_cast<size_t>(query) * q.capacity;
+    const uint32_t n = p.n_direct ? p.n_direct : q.counts[query];
+    float threshold = q.thresholds[query];
+    block_barrier();
+    if (n > q.capacity) {
+        if (threadIdx.x == 0) {
+            q.flags[query] = 1;
+            q.counts[query] = 0;
+            q.thresholds[query] = INFINITE;
+        }
+        return;
+    }
+    const auto score = [&](uint32_t i, uint32_t& value) {
+        const uint64_t key = candidates[i];
+        value = key_score(key);
+        return key != NO_KEY;
+    };
+    const Range range = range_of(n, score);
+    if (range.count >= q.k) {
+        const double kth = from_ordered(kth_largest(n, q.k, range, score).value);
+        const float reached = round_down(kth - 2.0 * q.errors[query]);
+        threshold = reached > threshold ? reached : threshold;
+    }
+    uint32_t kept = 0;
+    for (uint32_t start = 0; start < n; start += SELECT_THREADS) {
+        const uint32_t i = start + threadIdx.x;
+        const uint64_t key = i < n ? candidates[i] : NO_KEY;
+        const bool keep = key != NO_KEY && from_ordered(key_score(key)) >= threshold;
+        uint32_t total;
+        // Its barriers stand between the reading of these keys and their being written over.
+        const uint32_t upto = inclusive_sum(keep, total);
+        if (keep) candidates[kept + upto - 1] = key;
+        kept += total;
+    }
+    if (threadIdx.x == 0) {
+        q.counts[query] = kept;
+        q.thresholds[query] = threshold;
+    }
+}
+
+// The canonical score, by 16 lanes: each sums in float64 the products of its place mod 16, then lanes 8, 4, 2 and 1 apart are added.
+// The first of the lanes has it.
+DEVICE float canonical_score(const float* query, const uint16_t* row, uint32_t stride) {
+    double sum = 0;
+    for (uint32_t i = threadIdx.x % 16; i < stride; i += 16) sum = multiply_add(query[i], half_value(row[i]), sum);
+    for (int i = 8; i > 0; i /= 2) sum += warp_down(sum, i, 16);
+    return static_cast<float>(sum) + 0.0f;
+}
+
+KERNEL(rescore, SelectParams) {
+    DYNAMIC_SHARED(float, values);
+    const Queries& q = p.queries;
+    const uint32_t query = blockIdx.x, stride = p.rows.stride, n = q.counts[query];
+    uint64_t* const candidates = q.candidates + static_cast<size_t>(query) * q.capacity;
+    for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) values[i] = q.values[static_cast<size_t>(query) * stride + i];
+    block_barrier();
+    constexpr uint32_t AT_ONCE = SELECT_THREADS / 16;
+    for (uint32_t start = blockIdx.y * AT_ONCE; start < n; start += gridDim.y * AT_ONCE) {
+        // Both halves of a warp go along, whether they have a row or not.
+        const uint32_t i = start + threadIdx.x / 16;
+        const uint32_t row = key_row(candidates[i < n ? i : n - 1]);
+        const float score = canonical_score(values, p.rows.values + static_cast<size_t>(row - p.rows.first_row) * stride, stride);
+        if (threadIdx.x % 16 == 0 && i < n) candidates[i] = make_key(score, row);
+    }
+}
+
+// Puts the best k of `keys` and of the query's best so far, sorted, in the place of the latter.
+DEVICE void take_best(const Queries& q, uint32_t query, const uint64_t* keys, uint32_t n_keys) {
+    DYNAMIC_SHARED(uint64_t, taken);
+    SHARED uint32_t n_taken;
+    uint64_t* const best = q.best + static_cast<size_t>(query) * q.k;
+    const uint32_t n_best = q.n_best[query], n = n_keys + n_best;
+    uint32_t size = 1;
+    while (size < q.k) size *= 2;
+    for (uint32_t i = threadIdx.x; i < size; i += SELECT_THREADS) taken[i] = NO_KEY;
+    if (threadIdx.x == 0) n_taken = 0;
+    block_barrier();
+    const auto key_at = [&](uint32_t i) { return i < n_keys ? keys[i] : best[i - n_keys]; };
+    const auto score = [&](uint32_t i, uint32_t& value) {
+        const uint64_t key = key_at(i);
+        value = key_score(key);
+        return key != NO_KEY;
+    };
+    const Range scores = range_of(n, score);
+    // The least key that is taken; no two keys are equal.
+    uint64_t least = 1;
+    if (scores.count > q.k) {
+        const Kth kth = kth_largest(n, q.k, scores, score);
+        const auto tied = [&](uint32_t i, uint32_t& value) {
+            const uint64_t key = key_at(i);
+            value = static_cast<uint32_t>(key);
+            return key != NO_KEY && key_score(key) == kth.value;
+        };
+        const Kth last = kth_largest(n, q.k - kth.above, range_of(n, tied), tied);
+        least = static_cast<uint64_t>(kth.value) << 32 | last.value;
+    }
+    for (uint32_t i = threadIdx.x; i < n; i += SELECT_THREADS) {
+        const uint64_t key = key_at(i);
+        if (key >= least) taken[atomicAdd(&n_taken, 1u)] = key;
+    }
+    sort_descending(taken, size);
+    for (uint32_t i = threadIdx.x; i < n_taken; i += SELECT_THREADS) best[i] = taken[i];
+    if (threadIdx.x != 0) return;
+    q.n_best[query] = n_taken;
+    q.counts[query] = 0;
+    // What a later shard's rows must reach.
+    q.thresholds[query] = n_taken < q.k ? -INFINITE : round_down(scale_by_power(from_ordered(key_score(taken[q.k - 1])), q.powers[query]) - q.errors[query]);
+}
+
+KERNEL(finish, SelectParams) {
+    const uint32_t query = blockIdx.x;
+    take_best(p.queries, query, p.queries.candidates + static_cast<size_t>(query) * p.queries.capacity, p.queries.counts[query]);
+}
+
+KERNEL(score_all, ScoreAllParams) {
+    DYNAMIC_SHARED(float, values);
+    const uint32_t stride = p.rows.stride;
+    for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) values[i] = p.queries.values[static_cast<size_t>(p.query) * stride + i];
+    block_barrier();
+    constexpr uint32_t AT_ONCE = SELECT_THREADS / 16;
+    for (uint32_t start = p.begin + blockIdx.x * AT_ONCE; start < p.end; start += gridDim.x * AT_ONCE) {
+        const uint32_t position = start + threadIdx.x / 16, there = position < p.end ? position : p.end - 1;
+        const uint32_t row = p.rows.list ? p.rows.list[there] : there;
+        const float score = canonical_score(values, p.rows.values + static_cast<size_t>(row) * stride, stride);
+        if (threadIdx.x % 16 == 0 && position < p.end)
+            p.keys[position - p.begin] = passes(p.rows, p.query, row) ? make_key(score, p.rows.first_row + row) : NO_KEY;
+    }
+}
+
+KERNEL(merge, MergeParams) { take_best(p.queries, p.query, p.keys, p.n_keys); }

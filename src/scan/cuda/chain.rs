@@ -1,0 +1,476 @@
+//! The kernels of one batch of queries, in order: see `kernels/topk.cu`.
+
+use super::driver::{Gpu, MAX_SHARED_BYTES};
+use super::memory::{Buffer, Outcome, Shard, address};
+use super::params::*;
+use crate::store::matrix::{MatrixView, RowMask};
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaFunction, DeviceRepr, LaunchConfig, PushKernelArg};
+use std::ops::Range;
+
+/// The largest k that is sorted on the device.
+pub(super) const MAX_K: usize = 2048;
+
+/// Queries whose state is on the device at a time.
+pub(super) const MAX_QUERIES: usize = 8192;
+
+/// Bytes of candidates on the device.
+const CANDIDATE_BYTES: usize = 512 << 20;
+
+/// The most candidates a query is given room for; fewer where there are many queries.
+pub(super) const MOST_CANDIDATES: usize = 16384;
+
+/// Batches of up to this many queries are bound by reading the rows.
+const SMALL_BATCH: usize = 64;
+
+/// Keys that are written out at a time where candidates do not suffice: 64 MiB.
+const KEYS_AT_ONCE: usize = 8 << 20;
+
+/// Filters that let fewer than one row in this many pass are scanned by the list of rows that do.
+const LISTED_BELOW: usize = 2;
+
+/// Room for a batch, kept between batches.
+#[derive(Debug, Default)]
+pub(super) struct Workspace {
+    /// The most candidates a query is given room for.
+    room: usize,
+    values: Buffer<f32>,
+    halves: Buffer<u16>,
+    powers: Buffer<i32>,
+    errors: Buffer<f32>,
+    thresholds: Buffer<f32>,
+    counts: Buffer<u32>,
+    candidates: Buffer<u64>,
+    best: Buffer<u64>,
+    n_best: Buffer<u32>,
+    flags: Buffer<u32>,
+    mask: Buffer<u32>,
+    list: Buffer<u32>,
+    n_listed: Buffer<u32>,
+    keys: Buffer<u64>,
+}
+
+impl Workspace {
+    pub(super) fn with_room(room: usize) -> Self {
+        Self { room, ..Self::default() }
+    }
+
+    /// Gives its memory back.
+    pub(super) fn clear(&mut self) {
+        *self = Self::with_room(self.room);
+    }
+}
+
+/// A batch of queries on the device.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Pointers to the state of all queries.
+    all: Queries,
+    n: usize,
+    k: usize,
+    stride: usize,
+    /// Queries that share the room for candidates.
+    part: usize,
+}
+
+/// The rows of a shard that are to be scanned, and the filter that stays to be asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scan {
+    rows: Rows,
+}
+
+impl Batch {
+    /// Puts `values` of `[n, stride]` on the device, in the precisions that are needed.
+    pub(super) fn prepare(
+        gpu: &Gpu,
+        space: &mut Workspace,
+        values: &[f32],
+        matrix: &MatrixView<'_>,
+        k: usize,
+    ) -> Outcome<Self> {
+        let stride = matrix.stride();
+        let n = values.len() / stride;
+        let padded = n.next_multiple_of(QUERY_TILE);
+        let least = 8 * k + 1024;
+        let part =
+            (CANDIDATE_BYTES / 8 / least / QUERY_TILE * QUERY_TILE).clamp(QUERY_TILE, padded);
+        let room = CANDIDATE_BYTES / 8 / part.min(n);
+        let capacity = room.min(space.room).max(least).next_multiple_of(TILE as usize);
+        let all = Queries {
+            values: space.values.fill(gpu, values)?,
+            halves: space.halves.reserve(gpu, padded * stride)?,
+            powers: space.powers.reserve(gpu, n)?,
+            errors: space.errors.reserve(gpu, n)?,
+            thresholds: space.thresholds.reserve(gpu, n)?,
+            counts: space.counts.reserve(gpu, n)?,
+            candidates: space.candidates.reserve(gpu, part.min(n) * capacity)?,
+            best: space.best.reserve(gpu, n * k)?,
+            n_best: space.n_best.reserve(gpu, n)?,
+            flags: space.flags.reserve(gpu, n)?,
+            n: n as u32,
+            k: k as u32,
+            capacity: capacity as u32,
+            max_norm: matrix.max_norm(),
+        };
+        let params = PrepareParams { queries: all, stride: stride as u32 };
+        gpu.marks[0].record(&gpu.stream)?;
+        launch(gpu, &gpu.kernels.prepare, (padded as u32, 1), SELECT_THREADS, 0, &params)?;
+        Ok(Self { all, n, k, stride, part })
+    }
+
+    /// The queries of `range`, which starts at a multiple of the part.
+    fn queries(&self, range: &Range<usize>) -> Queries {
+        let skip = |at: CUdeviceptr, bytes: usize| at + (range.start * bytes) as CUdeviceptr;
+        Queries {
+            values: skip(self.all.values, self.stride * 4),
+            halves: skip(self.all.halves, self.stride * 2),
+            powers: skip(self.all.powers, 4),
+            errors: skip(self.all.errors, 4),
+            thresholds: skip(self.all.thresholds, 4),
+            counts: skip(self.all.counts, 4),
+            best: skip(self.all.best, self.k * 8),
+            n_best: skip(self.all.n_best, 4),
+            flags: skip(self.all.flags, 4),
+            n: range.len() as u32,
+            ..self.all
+        }
+    }
+
+    /// Takes the best rows of a shard into the best so far, but for the queries that have too many candidates.
+    pub(super) fn scan(&self, gpu: &Gpu, scan: &Scan) -> Outcome<()> {
+        if scan.rows.n_positions == 0 {
+            return Ok(());
+        }
+        for start in (0..self.n).step_by(self.part) {
+            let range = start..self.n.min(start + self.part);
+            self.scan_part(gpu, &scan.rows, self.queries(&range))?;
+        }
+        Ok(())
+    }
+
+    fn scan_part(&self, gpu: &Gpu, rows: &Rows, queries: Queries) -> Outcome<()> {
+        let n_tiles = rows.n_positions.div_ceil(TILE);
+        let step = visiting_step(n_tiles);
+        let scanner = Scanning::of(gpu, queries.n, rows.stride)?;
+        for (i, round) in rounds(n_tiles, queries.capacity, queries.k).into_iter().enumerate() {
+            let first_round = u32::from(i == 0);
+            let n_direct = first_round * round.len() as u32 * TILE;
+            let Range { start: begin, end } = round;
+            let params =
+                ScanParams { rows: *rows, queries, n_tiles, step, begin, end, first_round };
+            scanner.launch(gpu, &params)?;
+            let params = SelectParams { rows: *rows, queries, n_direct };
+            launch(gpu, &gpu.kernels.tighten, (queries.n, 1), SELECT_THREADS, 0, &params)?;
+        }
+        let params = SelectParams { rows: *rows, queries, n_direct: 0 };
+        // Enough blocks for the whole device, however few queries there are.
+        let splits = (gpu.multiprocessors * 4 / queries.n).clamp(1, 64);
+        let query_bytes = rows.stride * 4;
+        launch(
+            gpu,
+            &gpu.kernels.rescore,
+            (queries.n, splits),
+            SELECT_THREADS,
+            query_bytes,
+            &params,
+        )?;
+        launch(
+            gpu,
+            &gpu.kernels.finish,
+            (queries.n, 1),
+            SELECT_THREADS,
+            sorted_bytes(queries.k),
+            &params,
+        )
+    }
+
+    /// The queries that had too many candidates in the shard scanned last.
+    pub(super) fn overflowed(&self, gpu: &Gpu, space: &Workspace) -> Outcome<Vec<usize>> {
+        let mut flags = vec![0; self.n];
+        space.flags.read(gpu, &mut flags)?;
+        gpu.stream.synchronize()?;
+        Ok((0..self.n).filter(|&i| flags[i] != 0).collect())
+    }
+
+    /// Forgets which queries had too many candidates.
+    pub(super) fn start_shard(&self, gpu: &Gpu, space: &mut Workspace) -> Outcome<()> {
+        space.flags.clear(gpu, self.n).map(drop)
+    }
+
+    /// Takes the best rows of a shard into the best so far of one query, by the canonical score of every row.
+    pub(super) fn scan_in_full(
+        &self,
+        gpu: &Gpu,
+        space: &mut Workspace,
+        scan: &Scan,
+        query: usize,
+    ) -> Outcome<()> {
+        self.score_all(gpu, space, scan, query, |space, n_keys| {
+            let keys = space.keys.reserve(gpu, n_keys)?;
+            let params =
+                MergeParams { queries: self.all, keys, n_keys: n_keys as u32, query: query as u32 };
+            launch(
+                gpu,
+                &gpu.kernels.merge,
+                (1, 1),
+                SELECT_THREADS,
+                sorted_bytes(self.all.k),
+                &params,
+            )
+        })
+    }
+
+    /// Hands the canonical keys of all rows that pass to `take`, some at a time.
+    pub(super) fn keys(
+        &self,
+        gpu: &Gpu,
+        space: &mut Workspace,
+        scan: &Scan,
+        query: usize,
+        mut take: impl FnMut(&[u64]),
+    ) -> Outcome<()> {
+        self.score_all(gpu, space, scan, query, |space, n_keys| {
+            let mut keys = vec![0; n_keys];
+            space.keys.read(gpu, &mut keys)?;
+            gpu.stream.synchronize()?;
+            take(&keys);
+            Ok(())
+        })
+    }
+
+    fn score_all(
+        &self,
+        gpu: &Gpu,
+        space: &mut Workspace,
+        scan: &Scan,
+        query: usize,
+        mut take: impl FnMut(&mut Workspace, usize) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let n = scan.rows.n_positions as usize;
+        for begin in (0..n).step_by(KEYS_AT_ONCE) {
+            let end = n.min(begin + KEYS_AT_ONCE);
+            let keys = space.keys.reserve(gpu, end - begin)?;
+            let params = ScoreAllParams {
+                rows: scan.rows,
+                queries: self.all,
+                keys,
+                query: query as u32,
+                begin: begin as u32,
+                end: end as u32,
+            };
+            let blocks = ((end - begin).div_ceil(16) as u32).min(gpu.multiprocessors * 8);
+            let query_bytes = scan.rows.stride * 4;
+            launch(gpu, &gpu.kernels.score_all, (blocks, 1), SELECT_THREADS, query_bytes, &params)?;
+            take(space, end - begin)?;
+        }
+        Ok(())
+    }
+
+    /// How many keys each query has, and the keys, `[n, k]`.
+    pub(super) fn results(&self, gpu: &Gpu, space: &Workspace) -> Outcome<(Vec<u32>, Vec<u64>)> {
+        let (mut n_best, mut best) = (vec![0; self.n], vec![0; self.n * self.k]);
+        gpu.marks[1].record(&gpu.stream)?;
+        space.n_best.read(gpu, &mut n_best)?;
+        space.best.read(gpu, &mut best)?;
+        gpu.stream.synchronize()?;
+        Ok((n_best, best))
+    }
+
+    /// The number of queries.
+    pub(super) fn len(&self) -> usize {
+        self.n
+    }
+}
+
+impl Scan {
+    /// What of `shard` is scanned under `mask`, which speaks of all rows of the index.
+    pub(super) fn of(
+        gpu: &Gpu,
+        space: &mut Workspace,
+        shard: &Shard,
+        stride: usize,
+        mask: Option<&RowMask>,
+    ) -> Outcome<Self> {
+        let mut rows = Rows {
+            values: address(gpu, &shard.values),
+            list: 0,
+            masks: 0,
+            mask_of: 0,
+            n_positions: shard.n_rows as u32,
+            mask_words: 0,
+            stride: stride as u32,
+            first_row: shard.first_row as u32,
+        };
+        let Some(mask) = mask else { return Ok(Self { rows }) };
+        let words = mask.words_of(shard.first_row..shard.first_row + shard.n_rows);
+        let passing: usize = words.iter().map(|w| w.count_ones() as usize).sum();
+        if passing == shard.n_rows {
+            return Ok(Self { rows });
+        }
+        let at = space.mask.fill(gpu, &words)?;
+        if passing * LISTED_BELOW >= shard.n_rows {
+            (rows.masks, rows.mask_words) = (at, words.len() as u32);
+            return Ok(Self { rows });
+        }
+        rows.n_positions = passing as u32;
+        rows.list = space.list.reserve(gpu, passing)?;
+        let params = ListParams {
+            mask: at,
+            list: rows.list,
+            n_listed: space.n_listed.clear(gpu, 1)?,
+            n_rows: shard.n_rows as u32,
+        };
+        let blocks = (words.len() as u32).div_ceil(SELECT_THREADS);
+        launch(gpu, &gpu.kernels.list_rows, (blocks, 1), SELECT_THREADS, 0, &params)?;
+        Ok(Self { rows })
+    }
+}
+
+/// Which kernel scans, and in which shape.
+struct Scanning<'a> {
+    kernel: &'a CudaFunction,
+    /// Queries of a block of the small kernel, and how many of these run at a time; `None` for the large one.
+    small: Option<(u32, u32)>,
+    shared: u32,
+}
+
+impl<'a> Scanning<'a> {
+    fn of(gpu: &'a Gpu, n_queries: u32, stride: u32) -> Outcome<Self> {
+        let large = Self { kernel: &gpu.kernels.large, small: None, shared: LARGE_SHARED_BYTES };
+        if n_queries as usize > SMALL_BATCH {
+            return Ok(large);
+        }
+        // Groups of eight queries: as many as there are and shared memory holds.
+        let bytes_of = |groups: u32| groups * 8 * stride * 2;
+        let wanted = n_queries.div_ceil(8).next_power_of_two();
+        let Some(i) =
+            (0..4u32).rev().find(|&i| 1 << i <= wanted && bytes_of(1 << i) <= MAX_SHARED_BYTES)
+        else {
+            return Ok(large);
+        };
+        let (kernel, shared) = (&gpu.kernels.small[i as usize], bytes_of(1 << i));
+        let resident = kernel.occupancy_max_active_blocks_per_multiprocessor(
+            SMALL_THREADS,
+            shared as usize,
+            None,
+        )?;
+        let at_a_time = resident.max(1) * gpu.multiprocessors;
+        Ok(Self { kernel, small: Some((8 << i, at_a_time)), shared })
+    }
+
+    fn launch(&self, gpu: &Gpu, params: &ScanParams) -> Outcome<()> {
+        let tiles = params.end - params.begin;
+        let n = params.queries.n;
+        let (shape, threads) = match self.small {
+            Some((queries, at_a_time)) => {
+                let y = n.div_ceil(queries);
+                ((tiles.min((at_a_time / y).max(1)), y), SMALL_THREADS)
+            }
+            None => ((tiles * n.div_ceil(QUERY_TILE as u32), 1), LARGE_THREADS),
+        };
+        launch(gpu, self.kernel, shape, threads, self.shared, params)
+    }
+}
+
+/// The bytes a second that a copy within the device reads and writes, and the products a second of `mma.sync` in
+/// half precision.
+pub(super) fn measure(gpu: &Gpu, space: &mut Workspace) -> Outcome<(f64, f64)> {
+    let bytes = (gpu.context.mem_get_info()?.0 / 8).min(1 << 30);
+    // SAFETY: what is copied is never looked at.
+    let from = unsafe { gpu.stream.alloc::<u8>(bytes) }?;
+    let mut to = gpu.stream.alloc_zeros::<u8>(bytes)?;
+    let copy = best_seconds(gpu, || gpu.stream.memcpy_dtod(&from, &mut to))?;
+    let (blocks, repeats) = (gpu.multiprocessors * 4, 512);
+    let sums = space.errors.reserve(gpu, blocks as usize)?;
+    let params = MeasureParams { sums, repeats };
+    let kernel = &gpu.kernels.multiply_only;
+    let multiply =
+        best_seconds(gpu, || launch(gpu, kernel, (blocks, 1), SELECT_THREADS, 0, &params))?;
+    let warps = (blocks * SELECT_THREADS / 32) as usize;
+    let products = (warps * repeats as usize * MEASURED_PRODUCTS) as f64;
+    Ok((2.0 * bytes as f64 / copy, products / multiply))
+}
+
+/// The least time that `work` takes of the device in five runs.
+fn best_seconds(gpu: &Gpu, mut work: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        gpu.marks[0].record(&gpu.stream)?;
+        work()?;
+        gpu.marks[1].record(&gpu.stream)?;
+        best = best.min(f64::from(gpu.marks[0].elapsed_ms(&gpu.marks[1])?) / 1e3);
+    }
+    Ok(best)
+}
+
+/// Launches a kernel whose one argument is `params`.
+fn launch<P: DeviceRepr>(
+    gpu: &Gpu,
+    kernel: &CudaFunction,
+    (x, y): (u32, u32),
+    threads: u32,
+    shared_mem_bytes: u32,
+    params: &P,
+) -> Outcome<()> {
+    let shape = LaunchConfig { grid_dim: (x, y, 1), block_dim: (threads, 1, 1), shared_mem_bytes };
+    // SAFETY: every kernel takes one struct, and callers pass the one that params.cuh gives it. The buffers it
+    // points to belong to the workspace or a shard, which outlive the stream's next synchronisation.
+    unsafe { gpu.stream.launch_builder(kernel).arg(params).launch(shape) }.map(drop)
+}
+
+/// Bytes in which `k` keys are sorted.
+fn sorted_bytes(k: u32) -> u32 {
+    k.next_power_of_two() * 8
+}
+
+/// The rounds' tiles, in visiting order. In the first all rows become candidates. Of the rows of a later one about k
+/// times (rows of the round / rows before) reach the threshold, as long as the visiting order has nothing to do with the
+/// scores; the room is four times that, beside what is left of the round before.
+fn rounds(n_tiles: u32, capacity: u32, k: u32) -> Vec<Range<u32>> {
+    let growth = 1 + u64::from(capacity) / (4 * u64::from(k));
+    let mut rounds = Vec::new();
+    let mut seen = 0;
+    while seen < n_tiles {
+        let wanted = if seen == 0 { u64::from(capacity / TILE) } else { u64::from(seen) * growth };
+        let end = wanted.min(u64::from(n_tiles)) as u32;
+        rounds.push(seen..end);
+        seen = end;
+    }
+    rounds
+}
+
+/// Far apart tiles follow each other, so that any round sees a sample of the whole: the golden section of the
+/// tiles, and without a common divisor, so that each is visited once.
+fn visiting_step(n_tiles: u32) -> u32 {
+    let gcd = |mut a: u32, mut b: u32| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let start = (f64::from(n_tiles) * 0.618_033_988_75) as u32;
+    (start.max(1)..).find(|&step| gcd(step, n_tiles) == 1).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_tile_is_visited_once(n_tiles in 1u32..5000, k in 1u32..=2048) {
+            let capacity = (8 * k + 1024).next_multiple_of(TILE);
+            let rounds = rounds(n_tiles, capacity, k);
+            prop_assert!(rounds[0].len() as u32 * TILE <= capacity);
+            let step = visiting_step(n_tiles);
+            let mut seen = vec![false; n_tiles as usize];
+            for visit in rounds.iter().cloned().flatten() {
+                let tile = (u64::from(visit) * u64::from(step) % u64::from(n_tiles)) as usize;
+                prop_assert!(!std::mem::replace(&mut seen[tile], true));
+            }
+            prop_assert!(seen.into_iter().all(|s| s));
+            prop_assert!(rounds.len() <= 24);
+        }
+    }
+}

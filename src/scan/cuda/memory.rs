@@ -1,0 +1,218 @@
+//! Memory of the device: buffers that grow and stay, matrices that are kept there, and copying rows to it.
+
+use super::driver::{Gpu, is_out_of_memory};
+use crate::store::matrix::MatrixView;
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{
+    CudaEvent, CudaSlice, DevicePtr, DeviceRepr, DriverError, PinnedHostSlice, result,
+};
+use half::f16;
+use rayon::prelude::*;
+use std::sync::{Arc, Weak};
+
+/// What the driver says no to.
+pub(super) type Outcome<T> = Result<T, DriverError>;
+
+/// Values of a page-locked buffer: 32 MiB.
+const PINNED_VALUES: usize = 16 << 20;
+
+/// A buffer that grows to what is asked for.
+#[derive(Debug)]
+pub(super) struct Buffer<T>(Option<CudaSlice<T>>);
+
+impl<T> Default for Buffer<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: DeviceRepr> Buffer<T> {
+    /// Room for `len` values, of no particular content.
+    pub(super) fn reserve(&mut self, gpu: &Gpu, len: usize) -> Outcome<CUdeviceptr> {
+        if self.0.as_ref().is_none_or(|slice| slice.len() < len) {
+            // Let go of the old one first: both may not fit.
+            self.0 = None;
+            // SAFETY: kernels write what other kernels read; see chain.rs.
+            self.0 = Some(unsafe { gpu.stream.alloc::<T>(len.max(1)) }?);
+        }
+        Ok(self.0.as_ref().map_or(0, |slice| address(gpu, slice)))
+    }
+
+    /// Room for `values`, and the values in it.
+    pub(super) fn fill(&mut self, gpu: &Gpu, values: &[T]) -> Outcome<CUdeviceptr> {
+        let at = self.reserve(gpu, values.len())?;
+        if let Some(slice) = &mut self.0 {
+            gpu.stream.memcpy_htod(values, &mut slice.slice_mut(..values.len()))?;
+        }
+        Ok(at)
+    }
+
+    /// Sets the bits of the first `len` values to zero.
+    pub(super) fn clear(&mut self, gpu: &Gpu, len: usize) -> Outcome<CUdeviceptr>
+    where
+        T: cudarc::driver::ValidAsZeroBits,
+    {
+        let at = self.reserve(gpu, len)?;
+        if let Some(slice) = &mut self.0 {
+            gpu.stream.memset_zeros(&mut slice.slice_mut(..len))?;
+        }
+        Ok(at)
+    }
+
+    /// The first values, as many as `to` has; they are there once the stream has been waited for.
+    pub(super) fn read(&self, gpu: &Gpu, to: &mut [T]) -> Outcome<()> {
+        match &self.0 {
+            Some(slice) => gpu.stream.memcpy_dtoh(&slice.slice(..to.len()), to),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Rows on the device, or on their way to it.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) values: CudaSlice<f16>,
+    pub(super) first_row: usize,
+    pub(super) n_rows: usize,
+}
+
+/// A matrix that stays on the device as long as its index is open.
+#[derive(Debug)]
+struct Resident {
+    owner: Weak<()>,
+    shard: Shard,
+    /// When it was last used, on a clock of uses.
+    used: u64,
+}
+
+/// The matrices on the device, and how rows get there.
+#[derive(Debug)]
+pub(super) struct Rows {
+    residents: Vec<Resident>,
+    clock: u64,
+    /// Bytes of the device that matrices may take.
+    budget: usize,
+    pinned: Vec<(PinnedHostSlice<f16>, Option<CudaEvent>)>,
+}
+
+impl Rows {
+    pub(super) fn new(budget: usize) -> Self {
+        Self { residents: Vec::new(), clock: 0, budget, pinned: Vec::new() }
+    }
+
+    pub(super) fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// The whole matrix on the device, put there if it is not; `None` where it does not fit. A matrix that
+    /// has no owner is never kept for the next call.
+    pub(super) fn resident(
+        &mut self,
+        gpu: &Gpu,
+        matrix: &MatrixView<'_>,
+    ) -> Outcome<Option<&Shard>> {
+        self.residents.retain(|r| r.owner.strong_count() > 0);
+        self.clock += 1;
+        let owner = matrix.owner().map_or_else(Weak::new, Arc::downgrade);
+        let known = |r: &Resident| {
+            r.owner.ptr_eq(&owner) && matrix.owner().is_some() && r.shard.n_rows == matrix.n_rows()
+        };
+        if let Some(at) = self.residents.iter().position(known) {
+            self.residents[at].used = self.clock;
+            return Ok(Some(&self.residents[at].shard));
+        }
+        let bytes = size_of_val(matrix.values());
+        if bytes > self.budget {
+            return Ok(None);
+        }
+        let taken = |rows: &Self| -> usize {
+            rows.residents.iter().map(|r| r.shard.values.num_bytes()).sum()
+        };
+        while taken(self) + bytes > self.budget && self.evict() {}
+        let mut values = loop {
+            match allocate(gpu, matrix.values().len()) {
+                Ok(values) => break values,
+                Err(e) if is_out_of_memory(&e) => {
+                    if !self.evict() {
+                        return Ok(None);
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        let arrived = self.upload(gpu, matrix.values(), &mut values)?;
+        gpu.stream.wait(&arrived)?;
+        let shard = Shard { values, first_row: 0, n_rows: matrix.n_rows() };
+        self.residents.push(Resident { owner, shard, used: self.clock });
+        Ok(self.residents.last().map(|r| &r.shard))
+    }
+
+    /// Lets go of the matrix that was not used for longest.
+    fn evict(&mut self) -> bool {
+        let oldest = (0..self.residents.len()).min_by_key(|&i| self.residents[i].used);
+        oldest.map(|i| self.residents.swap_remove(i)).is_some()
+    }
+
+    /// Has less memory from now on.
+    pub(super) fn halve_budget(&mut self) {
+        self.budget /= 2;
+    }
+
+    /// Lets go of all matrices.
+    pub(super) fn clear(&mut self) {
+        self.residents.clear();
+    }
+
+    /// Copies rows to the device beside what its kernels do; they are there when the event has come.
+    pub(super) fn upload(
+        &mut self,
+        gpu: &Gpu,
+        from: &[f16],
+        to: &mut CudaSlice<f16>,
+    ) -> Outcome<CudaEvent> {
+        while self.pinned.len() < 2 && from.len() > PINNED_VALUES / 16 {
+            // SAFETY: it is written before it is read.
+            match unsafe { gpu.context.alloc_pinned::<f16>(PINNED_VALUES) } {
+                Ok(pinned) => self.pinned.push((pinned, None)),
+                Err(e) if is_out_of_memory(&e) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        let start = address(gpu, to);
+        for (i, part) in from.chunks(PINNED_VALUES).enumerate() {
+            let at = start + (i * PINNED_VALUES * size_of::<f16>()) as CUdeviceptr;
+            let n = self.pinned.len();
+            if n == 0 || from.len() <= PINNED_VALUES / 16 {
+                // SAFETY: `at` has room for the part. The driver has read pageable memory when it returns.
+                unsafe { result::memcpy_htod_async(at, part, gpu.copies.cu_stream()) }?;
+                continue;
+            }
+            let (pinned, copied) = &mut self.pinned[i % n];
+            if let Some(event) = copied.take() {
+                event.synchronize()?;
+            }
+            let buffer = &mut pinned.as_mut_slice()?[..part.len()];
+            let span = part.len().div_ceil(rayon::current_num_threads()).max(1 << 16);
+            buffer.par_chunks_mut(span).zip(part.par_chunks(span)).for_each(|(to, from)| {
+                to.copy_from_slice(from);
+            });
+            // SAFETY: `at` has room for the part, and the buffer is not touched before the event has come.
+            unsafe { result::memcpy_htod_async(at, buffer, gpu.copies.cu_stream()) }?;
+            *copied = Some(gpu.copies.record_event(None)?);
+        }
+        gpu.copies.record_event(None)
+    }
+}
+
+/// Room for `len` values of rows, once the device has it: allocation is ordered with the main stream, and
+/// copies with another.
+pub(super) fn allocate(gpu: &Gpu, len: usize) -> Outcome<CudaSlice<f16>> {
+    // SAFETY: rows are copied there before any kernel reads them.
+    let values = unsafe { gpu.stream.alloc::<f16>(len.max(1)) }?;
+    gpu.stream.synchronize()?;
+    Ok(values)
+}
+
+pub(super) fn address<T>(gpu: &Gpu, slice: &CudaSlice<T>) -> CUdeviceptr {
+    slice.device_ptr(&gpu.stream).0
+}

@@ -1,0 +1,302 @@
+//! The scan on a GPU: rows stay in its memory, or pass through it in shards where they do not fit.
+//!
+//! Approximate scores in half precision with float32 sums find candidates, and what could be among the best is
+//! scored canonically on the device (`kernels/topk.cu`). One caller at a time has the device.
+
+mod chain;
+mod driver;
+mod memory;
+mod params;
+
+use super::order::{ScoredRow, from_ordered_bits};
+use super::{GpuInfo, GpuLimits, GpuOptions, QueryBatch};
+use crate::error::Result;
+use crate::store::matrix::{MatrixView, RowMask};
+use chain::{Batch, MAX_K, MAX_QUERIES, MOST_CANDIDATES, Scan, Workspace};
+use driver::{Gpu, failure, is_out_of_memory, version_text};
+use memory::{Outcome, Rows, Shard, allocate};
+use std::sync::{Mutex, PoisonError};
+
+/// What queries and candidates may need beside the rows.
+const WORKSPACE_BYTES: usize = 1 << 30;
+
+/// The fewest rows of a shard, of which two are on the device at a time.
+const LEAST_SHARD_ROWS: usize = 1 << 10;
+
+/// The most rows of a shard: positions are 32 bits wide, and tiles reach past the end.
+const MOST_SHARD_ROWS: usize = 1 << 31;
+
+/// A GPU that scans.
+#[derive(Debug)]
+pub struct CudaScanner {
+    gpu: Gpu,
+    held: Mutex<Held>,
+}
+
+/// What one caller at a time works with.
+#[derive(Debug)]
+struct Held {
+    rows: Rows,
+    space: Workspace,
+    overflows: u64,
+}
+
+impl CudaScanner {
+    /// Opens GPU `ordinal`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceUnavailable`] with the reason.
+    pub fn open(ordinal: u32, options: GpuOptions) -> Result<Self> {
+        let gpu = Gpu::open(ordinal)?;
+        let free = gpu.context.mem_get_info().map_err(failure)?.0;
+        let budget = options.row_bytes;
+        let budget = budget.unwrap_or(free.saturating_sub(WORKSPACE_BYTES).max(free / 2));
+        let space = Workspace::with_room(options.candidates.unwrap_or(MOST_CANDIDATES));
+        let held = Held { rows: Rows::new(budget), space, overflows: 0 };
+        Ok(Self { gpu, held: Mutex::new(held) })
+    }
+
+    /// What it is.
+    pub fn info(&self) -> GpuInfo {
+        let (major, minor) = self.gpu.capability;
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        GpuInfo {
+            name: self.gpu.name.clone(),
+            ordinal: self.gpu.context.ordinal() as u32,
+            capability: format!("{major}.{minor}"),
+            driver: version_text(self.gpu.driver),
+            memory: self.gpu.total_memory,
+            row_bytes: held.rows.budget(),
+            overflows: held.overflows,
+        }
+    }
+
+    /// Measures what it can do at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed).
+    pub fn limits(&self) -> Result<GpuLimits> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (copy_bytes, half_products) =
+            chain::measure(&self.gpu, &mut held.space).map_err(failure)?;
+        Ok(GpuLimits { copy_bytes, half_products })
+    }
+
+    /// The seconds that the kernels of the last batch took on the device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed) too where there was none.
+    pub fn chain_seconds(&self) -> Result<f64> {
+        let _alone = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let [start, end] = &self.gpu.marks;
+        Ok(f64::from(start.elapsed_ms(end).map_err(failure)?) / 1e3)
+    }
+
+    /// See [`super::Scanner::top_k`], which checks the arguments.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed).
+    pub(super) fn top_k(
+        &self,
+        matrix: &MatrixView<'_>,
+        queries: &QueryBatch,
+        k: usize,
+        mask: Option<&RowMask>,
+    ) -> Result<Vec<Vec<ScoredRow>>> {
+        let k = k.min(matrix.n_rows());
+        if k == 0 || queries.is_empty() || mask.is_some_and(|m| m.count() == 0) {
+            return Ok(vec![Vec::new(); queries.len()]);
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = Vec::with_capacity(queries.len());
+        let mut at_once = MAX_QUERIES;
+        let mut left = queries.padded();
+        while !left.is_empty() {
+            let n = (left.len() / matrix.stride()).min(at_once);
+            let (now, later) = left.split_at(n * matrix.stride());
+            let work = Work { gpu: &self.gpu, matrix, values: now, k, mask };
+            match work.run(&mut held) {
+                Ok(found) => {
+                    results.extend(found);
+                    left = later;
+                }
+                // Fewer queries need less room; at last rows do not stay on the device.
+                Err(e) if is_out_of_memory(&e) && (n > 128 || held.rows.budget() > 0) => {
+                    held.space.clear();
+                    held.rows.clear();
+                    match n > 128 {
+                        true => at_once = n / 2,
+                        false => held.rows.halve_budget(),
+                    }
+                }
+                Err(e) => return Err(failure(e)),
+            }
+        }
+        Ok(results)
+    }
+}
+
+/// A batch of queries against a matrix.
+struct Work<'a> {
+    gpu: &'a Gpu,
+    matrix: &'a MatrixView<'a>,
+    values: &'a [f32],
+    k: usize,
+    mask: Option<&'a RowMask>,
+}
+
+impl Work<'_> {
+    fn run(&self, held: &mut Held) -> Outcome<Vec<Vec<ScoredRow>>> {
+        let Held { rows, space, overflows } = held;
+        // What stands in the workspace must be the device's before rows take what is left.
+        let kept = self.k.min(MAX_K);
+        let batch = Batch::prepare(self.gpu, space, self.values, self.matrix, kept)?;
+        let mut found = Found::new(self.k, batch.len(), overflows);
+        let stride = self.matrix.stride();
+        if let Some(shard) = rows.resident(self.gpu, self.matrix)? {
+            self.scan(space, &batch, shard, &mut found)?;
+        } else {
+            let bytes = stride * 2;
+            let n =
+                (rows.budget() / 2 / bytes).clamp(LEAST_SHARD_ROWS, MOST_SHARD_ROWS) / 128 * 128;
+            let n = n.min(self.matrix.n_rows().next_multiple_of(128));
+            let mut coming =
+                Shard { values: allocate(self.gpu, n * stride)?, first_row: 0, n_rows: 0 };
+            let mut here =
+                Shard { values: allocate(self.gpu, n * stride)?, first_row: 0, n_rows: 0 };
+            let mut upload = |shard: &mut Shard, first_row: usize| {
+                shard.first_row = first_row;
+                shard.n_rows = n.min(self.matrix.n_rows() - first_row);
+                let values = &self.matrix.values()[first_row * stride..][..shard.n_rows * stride];
+                rows.upload(self.gpu, values, &mut shard.values)
+            };
+            let mut arrived = upload(&mut coming, 0)?;
+            for first_row in (0..self.matrix.n_rows()).step_by(n) {
+                self.gpu.stream.wait(&arrived)?;
+                std::mem::swap(&mut here, &mut coming);
+                let scan = self.begin(space, &batch, &here)?;
+                if first_row + n < self.matrix.n_rows() {
+                    // Beside the kernels.
+                    arrived = upload(&mut coming, first_row + n)?;
+                }
+                self.end(space, &batch, &scan, &mut found)?;
+            }
+        }
+        match found {
+            Found::OnDevice { .. } => self.results(space, &batch),
+            Found::Here(lists) => {
+                self.gpu.marks[1].record(&self.gpu.stream)?;
+                Ok(lists.into_iter().map(|l| l.rows(self.k)).collect())
+            }
+        }
+    }
+
+    fn scan(
+        &self,
+        space: &mut Workspace,
+        batch: &Batch,
+        shard: &Shard,
+        found: &mut Found<'_>,
+    ) -> Outcome<()> {
+        let scan = self.begin(space, batch, shard)?;
+        self.end(space, batch, &scan, found)
+    }
+
+    /// Starts the kernels of a shard.
+    fn begin(&self, space: &mut Workspace, batch: &Batch, shard: &Shard) -> Outcome<Scan> {
+        let scan = Scan::of(self.gpu, space, shard, self.matrix.stride(), self.mask)?;
+        batch.start_shard(self.gpu, space)?;
+        if self.k <= MAX_K {
+            batch.scan(self.gpu, &scan)?;
+        }
+        Ok(scan)
+    }
+
+    /// Waits for them, and does again in full what had too many candidates.
+    fn end(
+        &self,
+        space: &mut Workspace,
+        batch: &Batch,
+        scan: &Scan,
+        found: &mut Found<'_>,
+    ) -> Outcome<()> {
+        match found {
+            Found::OnDevice { overflows } => {
+                for query in batch.overflowed(self.gpu, space)? {
+                    **overflows += 1;
+                    batch.scan_in_full(self.gpu, space, scan, query)?;
+                }
+                // The next shard takes this one's place.
+                self.gpu.stream.synchronize()
+            }
+            Found::Here(lists) => {
+                for (query, list) in lists.iter_mut().enumerate() {
+                    batch.keys(self.gpu, space, scan, query, |keys| list.take(keys, self.k))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn results(&self, space: &Workspace, batch: &Batch) -> Outcome<Vec<Vec<ScoredRow>>> {
+        let (n_best, best) = batch.results(self.gpu, space)?;
+        let rows = |(keys, n): (&[u64], &u32)| {
+            keys[..*n as usize].iter().map(|&key| scored_row(key)).collect()
+        };
+        Ok(best.chunks_exact(self.k).zip(&n_best).map(rows).collect())
+    }
+}
+
+/// Where the best rows are kept until the end.
+enum Found<'a> {
+    /// With the batch; queries that had too many candidates are counted.
+    OnDevice { overflows: &'a mut u64 },
+    /// Here, for a k that the device does not sort; a list a query.
+    Here(Vec<Best>),
+}
+
+impl<'a> Found<'a> {
+    fn new(k: usize, n_queries: usize, overflows: &'a mut u64) -> Self {
+        match k <= MAX_K {
+            true => Self::OnDevice { overflows },
+            false => Self::Here((0..n_queries).map(|_| Best::default()).collect()),
+        }
+    }
+}
+
+/// The best keys of one query, with some that are not.
+#[derive(Default)]
+struct Best(Vec<u64>);
+
+impl Best {
+    fn take(&mut self, keys: &[u64], k: usize) {
+        for &key in keys.iter().filter(|&&key| key != 0) {
+            self.0.push(key);
+            if self.0.len() >= 2 * k + 1024 {
+                self.cut(k);
+            }
+        }
+    }
+
+    fn cut(&mut self, k: usize) {
+        if self.0.len() > k {
+            self.0.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
+            self.0.truncate(k);
+        }
+    }
+
+    fn rows(mut self, k: usize) -> Vec<ScoredRow> {
+        self.cut(k);
+        self.0.sort_unstable_by(|a, b| b.cmp(a));
+        self.0.into_iter().map(scored_row).collect()
+    }
+}
+
+/// The row and score of a key that the device made, by the rule of [`super::order`].
+fn scored_row(key: u64) -> ScoredRow {
+    ScoredRow { row: !(key as u32), score: from_ordered_bits((key >> 32) as u32) }
+}

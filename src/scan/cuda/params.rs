@@ -1,0 +1,137 @@
+//! What is handed to kernels, by value: `kernels/params.cuh`, field for field.
+
+use cudarc::driver::DeviceRepr;
+use cudarc::driver::sys::CUdeviceptr;
+
+/// Positions that a block scans at a time.
+pub(super) const TILE: u32 = 128;
+/// Buffers of queries are padded to a multiple of this.
+pub(super) const QUERY_TILE: usize = 128;
+/// Threads of a block of every kernel but the scans.
+pub(super) const SELECT_THREADS: u32 = 256;
+pub(super) const SMALL_THREADS: u32 = 128;
+pub(super) const LARGE_THREADS: u32 = 256;
+pub(super) const LARGE_SHARED_BYTES: u32 = 3 * 2 * 2 * 128 * 4 * 16;
+
+/// The rows at hand.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) values: CUdeviceptr,
+    pub(super) list: CUdeviceptr,
+    pub(super) masks: CUdeviceptr,
+    pub(super) mask_of: CUdeviceptr,
+    pub(super) n_positions: u32,
+    pub(super) mask_words: u32,
+    pub(super) stride: u32,
+    pub(super) first_row: u32,
+}
+
+/// The queries of a chain, and what is known of each.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Queries {
+    pub(super) values: CUdeviceptr,
+    pub(super) halves: CUdeviceptr,
+    pub(super) powers: CUdeviceptr,
+    pub(super) errors: CUdeviceptr,
+    pub(super) thresholds: CUdeviceptr,
+    pub(super) counts: CUdeviceptr,
+    pub(super) candidates: CUdeviceptr,
+    pub(super) best: CUdeviceptr,
+    pub(super) n_best: CUdeviceptr,
+    pub(super) flags: CUdeviceptr,
+    pub(super) n: u32,
+    pub(super) k: u32,
+    pub(super) capacity: u32,
+    pub(super) max_norm: f32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PrepareParams {
+    pub(super) queries: Queries,
+    pub(super) stride: u32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ScanParams {
+    pub(super) rows: Rows,
+    pub(super) queries: Queries,
+    pub(super) n_tiles: u32,
+    pub(super) step: u32,
+    pub(super) begin: u32,
+    pub(super) end: u32,
+    pub(super) first_round: u32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SelectParams {
+    pub(super) rows: Rows,
+    pub(super) queries: Queries,
+    pub(super) n_direct: u32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ScoreAllParams {
+    pub(super) rows: Rows,
+    pub(super) queries: Queries,
+    pub(super) keys: CUdeviceptr,
+    pub(super) query: u32,
+    pub(super) begin: u32,
+    pub(super) end: u32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MergeParams {
+    pub(super) queries: Queries,
+    pub(super) keys: CUdeviceptr,
+    pub(super) n_keys: u32,
+    pub(super) query: u32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ListParams {
+    pub(super) mask: CUdeviceptr,
+    pub(super) list: CUdeviceptr,
+    pub(super) n_listed: CUdeviceptr,
+    pub(super) n_rows: u32,
+}
+
+/// Products of registers, over and over.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MeasureParams {
+    pub(super) sums: CUdeviceptr,
+    pub(super) repeats: u32,
+}
+
+/// Products of a warp and repeat.
+pub(super) const MEASURED_PRODUCTS: usize = 8 * 16 * 8 * 16;
+
+// What kernels/params.cuh asserts of the kernels' side.
+const _: () = assert!(size_of::<Rows>() == 48 && size_of::<Queries>() == 96);
+const _: () = assert!(size_of::<PrepareParams>() == 104 && size_of::<ScanParams>() == 168);
+const _: () = assert!(size_of::<SelectParams>() == 152 && size_of::<ScoreAllParams>() == 168);
+const _: () = assert!(size_of::<MergeParams>() == 112 && size_of::<ListParams>() == 32);
+const _: () = assert!(size_of::<MeasureParams>() == 16);
+
+// SAFETY: they are plain numbers in the order and with the sizes that the kernels were compiled for.
+unsafe impl DeviceRepr for PrepareParams {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for ScanParams {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for SelectParams {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for ScoreAllParams {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for MergeParams {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for ListParams {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for MeasureParams {}

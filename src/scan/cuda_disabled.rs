@@ -1,0 +1,57 @@
+//! What stands for the GPU in builds without the feature `cuda`: nothing that could be opened.
+
+use super::order::ScoredRow;
+use super::{GpuInfo, GpuLimits, GpuOptions, QueryBatch};
+use crate::error::{Error, Result};
+use crate::store::matrix::{MatrixView, RowMask};
+
+/// A GPU that scans; there is none in this build.
+#[derive(Debug)]
+pub enum CudaScanner {}
+
+impl CudaScanner {
+    /// Fails.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceUnavailable`].
+    pub fn open(ordinal: u32, _options: GpuOptions) -> Result<Self> {
+        Err(Error::DeviceUnavailable {
+            device: format!("cuda:{ordinal}"),
+            reason: "this warpseek was built without CUDA; use --device cpu".to_owned(),
+        })
+    }
+
+    /// What it can do at most.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn limits(&self) -> Result<GpuLimits> {
+        match *self {}
+    }
+
+    /// The seconds that the last batch took.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn chain_seconds(&self) -> Result<f64> {
+        match *self {}
+    }
+
+    /// What it is.
+    pub fn info(&self) -> GpuInfo {
+        match *self {}
+    }
+
+    pub(super) fn top_k(
+        &self,
+        _matrix: &MatrixView<'_>,
+        _queries: &QueryBatch,
+        _k: usize,
+        _mask: Option<&RowMask>,
+    ) -> Result<Vec<Vec<ScoredRow>>> {
+        match *self {}
+    }
+}

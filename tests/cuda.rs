@@ -1,0 +1,247 @@
+//! The GPU's scan where it differs from the CPU's: rounds and candidates, error bounds, sizes of everything, and
+//! what happens when the driver says no. `tests/parity.rs` has the rest.
+
+use crate::parity::{Corpus, Random, assert_same, random_queries};
+use crate::support::cli::{Workplace, records};
+use crate::support::cuda::{open, stand_in};
+use half::f16;
+use warpseek::scan::order::naive_top_k;
+use warpseek::scan::{GpuOptions, QueryBatch, Scanner};
+use warpseek::store::matrix::RowMask;
+
+/// As little room for candidates as there can be, so that there are rounds.
+const TIGHT: GpuOptions = GpuOptions { row_bytes: None, candidates: Some(0) };
+
+fn overflows(scanner: &Scanner) -> u64 {
+    match scanner {
+        Scanner::Cuda(gpu) => gpu.info().overflows,
+        Scanner::Cpu(_) => panic!("no GPU"),
+    }
+}
+
+/// `scanner` against the CPU, which parity.rs holds against the oracle.
+fn check(scanner: &Scanner, corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>) {
+    let batch = QueryBatch::new(queries, corpus.dim).unwrap();
+    let expected = Scanner::cpu().unwrap().top_k(&corpus.view(), &batch, k, mask).unwrap();
+    let got = scanner.top_k(&corpus.view(), &batch, k, mask).unwrap();
+    assert_same(&got, &expected, &format!("{} queries, k {k}", batch.len()));
+}
+
+#[test]
+fn candidates_suffice_for_rows_without_order() {
+    let mut random = Random(21);
+    let corpus = Corpus::new(20_000, 40, |_, _| random.unit());
+    let mut half = RowMask::empty(20_000);
+    (0..20_000).filter(|_| random.next() % 5 < 3).for_each(|row| half.insert(row));
+    let mut tenth = RowMask::empty(20_000);
+    (0..20_000).filter(|_| random.next().is_multiple_of(10)).for_each(|row| tenth.insert(row));
+    let scanner = open(TIGHT);
+    for (n, k) in [(1, 1), (1, 100), (9, 10), (20, 3), (40, 25), (65, 10), (130, 50)] {
+        let queries = random_queries(n, 40, k as u64);
+        check(&scanner, &corpus, &queries, k, None);
+        check(&scanner, &corpus, &queries, k, Some(&half));
+        check(&scanner, &corpus, &queries, k, Some(&tenth));
+        assert_eq!(overflows(&scanner), 0, "{n} queries, k {k}");
+    }
+}
+
+#[test]
+fn candidates_suffice_for_rows_in_the_order_of_their_scores() {
+    let corpus = Corpus::new(20_000, 32, |r, i| if i == 0 { r as f32 / 16.0 } else { 0.0 });
+    let mut queries = vec![0.0; 64];
+    (queries[0], queries[32]) = (1.0, -1.0);
+    let scanner = open(TIGHT);
+    check(&scanner, &corpus, &queries, 10, None);
+    assert_eq!(overflows(&scanner), 0);
+}
+
+#[test]
+fn too_many_candidates_are_answered_in_full() {
+    let corpus = Corpus::new(9000, 32, |r, i| ((r % 3 * 32 + i) as f32).sin());
+    let scanner = open(TIGHT);
+    let mut last_third = RowMask::empty(9000);
+    (5000..9000).for_each(|row| last_third.insert(row));
+    for n in [3, 66] {
+        check(&scanner, &corpus, &random_queries(n, 32, 5), 20, None);
+        check(&scanner, &corpus, &random_queries(n, 32, 5), 20, Some(&last_third));
+    }
+    assert!(overflows(&scanner) > 60, "{}", overflows(&scanner));
+}
+
+#[test]
+fn what_queries_lose_in_half_precision_changes_nothing() {
+    // Components of the query are 1 in half precision, and a little off in truth. Rows of 31 times 1 and 31 times -1
+    // have the approximate score of their last component, and a true one that depends on what was lost.
+    let mut random = Random(33);
+    let lost: Vec<f32> = (0..62).map(|_| random.unit() / 8192.0).collect();
+    let mut by_loss: Vec<usize> = (0..62).collect();
+    by_loss.sort_by(|&a, &b| lost[b].total_cmp(&lost[a]));
+    let rank: Vec<usize> = (0..62).map(|i| by_loss.iter().position(|&j| j == i).unwrap()).collect();
+    let corpus = Corpus::new(3000, 63, |r, i| match i {
+        // One in forty gains from what was lost, the others lose, and stand three steps higher.
+        62 => (if r % 40 == 7 { 13.0 } else { 16.0 }) / 512.0,
+        _ => {
+            if (rank[i] < 31) == (r % 40 == 7) {
+                1.0
+            } else {
+                -1.0
+            }
+        }
+    });
+    let mut query: Vec<f32> = lost.iter().map(|l| 1.0 + l).collect();
+    query.push(1.0);
+    for n in [1, 70] {
+        let queries = query.repeat(n);
+        for k in [1, 10, 75] {
+            let first = naive_top_k(&corpus.view(), &query, k, None);
+            assert!(first.iter().all(|hit| hit.row % 40 == 7), "the corpus is no attack");
+            check(&open(GpuOptions::default()), &corpus, &queries, k, None);
+        }
+    }
+}
+
+#[test]
+fn what_additions_lose_changes_nothing() {
+    // A small component behind large ones is cut off; one behind others that take the large ones away is kept.
+    let corpus = Corpus::new(2000, 96, |r, i| match (i, r % 50 == 3) {
+        (32, true) => 0.12,
+        (95, false) => 0.10,
+        (1..=31, _) => 60000.0,
+        (64..=94, _) => -60000.0,
+        _ => 0.0,
+    });
+    let query = [1.0; 96];
+    for n in [1, 70] {
+        for k in [1, 40] {
+            let first = naive_top_k(&corpus.view(), &query, k, None);
+            assert!(first.iter().all(|hit| hit.row % 50 == 3), "the corpus is no attack");
+            check(&open(GpuOptions::default()), &corpus, &query.repeat(n), k, None);
+        }
+    }
+}
+
+#[test]
+fn any_number_of_dimensions_and_hits_will_do() {
+    for dim in [1, 32, 33, 384, 768, 1536, 4096] {
+        let mut random = Random(dim as u64);
+        let corpus = Corpus::new(200, dim, |_, _| random.unit());
+        for n in [2, 65] {
+            check(&open(TIGHT), &corpus, &random_queries(n, dim, 3), 7, None);
+        }
+    }
+    let mut random = Random(8);
+    let corpus = Corpus::new(5000, 8, |_, _| random.unit());
+    let scanner = open(TIGHT);
+    for k in [1023, 1024, 1025, 2048, 2049, 5000, 6000] {
+        check(&scanner, &corpus, &random_queries(3, 8, 3), k, None);
+    }
+}
+
+#[test]
+fn scores_of_rows_of_either_sign_and_of_none_are_ordered() {
+    let scanner = open(TIGHT);
+    let corpus = Corpus::new(3000, 16, |r, i| match r % 4 {
+        0 => -0.0,
+        1 => f16::from_bits(1 + (r % 9) as u16).to_f32(),
+        2 => -(((r + i) % 5) as f32),
+        _ => ((r + i) % 5) as f32,
+    });
+    for value in [-1.0, 1.0, f32::from_bits(1), 65504.0] {
+        check(&scanner, &corpus, &[value; 16], 100, None);
+    }
+}
+
+#[test]
+fn matrices_are_kept_as_long_as_their_owner_lives() {
+    let scanner = open(GpuOptions { row_bytes: Some(300 << 10), candidates: None });
+    let owner = std::sync::Arc::new(());
+    let queries = random_queries(2, 32, 4);
+    let batch = QueryBatch::new(&queries, 32).unwrap();
+    for round in 0..3 {
+        for seed in [1, 2, 3] {
+            // Two of the three fit, and none is taken for another.
+            let mut random = Random(seed);
+            let corpus = Corpus::new(2000, 32, |_, _| random.unit());
+            let own = std::sync::Arc::new(());
+            let owner = if seed == 1 && round > 0 { &owner } else { &own };
+            let view = corpus.view().with_owner(owner);
+            let expected = Scanner::cpu().unwrap().top_k(&view, &batch, 5, None).unwrap();
+            for _ in 0..2 {
+                assert_same(&scanner.top_k(&view, &batch, 5, None).unwrap(), &expected, "kept");
+            }
+        }
+    }
+}
+
+fn with_driver(
+    place: &Workplace,
+    faults: &[(&str, &str)],
+    args: &[&str],
+) -> crate::support::cli::Run {
+    let mut command = place.command(args);
+    command.env("LD_LIBRARY_PATH", stand_in()).envs(faults.iter().copied());
+    crate::support::cli::finish(&mut command)
+}
+
+#[test]
+fn commands_find_the_same_on_a_gpu() {
+    let place = Workplace::new();
+    place.file("corpus.jsonl", records(300));
+    place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
+    let hits = |run: crate::support::cli::Run| run.ok().json()["hits"].clone();
+    for more in [&[][..], &["--filter", "year >= 2015"], &["--hybrid"], &["--mmr"]] {
+        let args = [&["search", "idx", "river lamp", "--json"], more].concat();
+        let cpu = hits(place.run(&[&args[..], &["--device", "cpu"]].concat()));
+        let gpu = hits(with_driver(&place, &[], &[&args[..], &["--device", "cuda"]].concat()));
+        assert_eq!(cpu, gpu, "{more:?}");
+    }
+    let run = with_driver(&place, &[], &["verify", "idx", "--sample", "20"]).ok();
+    assert!(run.stdout.contains("cuda:0"), "{}", run.stdout);
+    place.file("queries.txt", "1\triver\n2\tlamp garden\n");
+    let batch = |name: &str, device: &str| {
+        let args = ["batch", "idx", "queries.txt", "--out", name, "--device", device];
+        with_driver(&place, &[], &args).ok();
+        std::fs::read_to_string(place.path(name)).unwrap()
+    };
+    assert_eq!(batch("cpu.trec", "cpu"), batch("gpu.trec", "auto"));
+    let args =
+        ["bench", "--rows", "300", "--dim", "32", "--batch", "1,65", "--search-only", "--json"];
+    let bench = with_driver(&place, &[("WARPSEEK_THREADS", "1")], &args).ok().json();
+    assert!(bench["limits"]["gpu"]["copy_bytes"].as_f64().unwrap() > 0.0, "{bench}");
+    assert!(bench["scan"][1]["gpu_seconds"].as_f64().unwrap() > 0.0, "{bench}");
+    let doctor = with_driver(&place, &[], &["doctor", "--json"]).ok().json();
+    assert_eq!((&doctor["gpu"]["name"], &doctor["device"]), (&"stand-in".into(), &"cuda:0".into()));
+    let few = [("CUDA_SHIM_MEMORY", "2000000"), ("WARPSEEK_GPU_MEMORY", "0")];
+    let args = ["search", "idx", "river lamp", "--json", "--device", "cuda"];
+    assert_eq!(hits(with_driver(&place, &few, &args)), hits(place.run(&args[..4])));
+}
+
+#[test]
+fn a_gpu_that_cannot_be_used_is_named_with_the_reason() {
+    let place = Workplace::new();
+    place.file("corpus.jsonl", records(20));
+    place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
+    let search = ["search", "idx", "river", "--device", "cuda"];
+    let run = place.run(&search);
+    run.fails(4, &["cuda:0", "no NVIDIA driver"]);
+    for (faults, reason) in [
+        ([("CUDA_SHIM_DRIVER", "11080")], "CUDA 11.8"),
+        ([("CUDA_SHIM_DEVICES", "0")], "finds no GPU"),
+        ([("CUDA_SHIM_FAIL", "cuInit")], "unknown error"),
+        ([("CUDA_SHIM_FAIL", "cuDevicePrimaryCtxRetain")], "unknown error"),
+        ([("CUDA_SHIM_FAIL", "cuModuleLoadData")], "unknown error"),
+        ([("CUDA_SHIM_FAIL", "cuLaunchKernel")], "the GPU failed"),
+        ([("CUDA_SHIM_FAIL", "cuLaunchKernel:4")], "the GPU failed"),
+        ([("CUDA_SHIM_FAIL", "cuStreamSynchronize:3")], "the GPU failed"),
+        ([("CUDA_SHIM_FAIL", "cuMemcpyDtoHAsync_v2")], "the GPU failed"),
+        ([("CUDA_SHIM_MEMORY", "4000")], "out of memory"),
+    ] {
+        with_driver(&place, &faults, &search).fails(4, &[reason]);
+    }
+    with_driver(&place, &[], &["search", "idx", "river", "--device", "cuda:7"])
+        .fails(4, &["cuda:7", "1 GPU"]);
+    // Left to choose, commands use the CPU, and say why once.
+    place.file("queries.txt", "1\triver\n");
+    let run = place.run(&["batch", "idx", "queries.txt", "--out", "out.trec"]).ok();
+    assert_eq!(run.stderr.matches("searching on the CPU").count(), 1, "{}", run.stderr);
+}

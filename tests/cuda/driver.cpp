@@ -1,0 +1,288 @@
+// A stand-in for the CUDA driver library, libcuda.so.1: what src/scan/cuda calls of it, with the kernels running on the CPU.
+//
+// Its properties and faults come from the environment: CUDA_SHIM_MEMORY (bytes of the device), CUDA_SHIM_DRIVER (version, 13000),
+// CUDA_SHIM_CAPABILITY (major * 10 + minor, 90), CUDA_SHIM_FAIL (the name of a function, which then fails with "unknown error";
+// `name:n` from its n-th call on).
+//
+// Copies and launches happen at once, whatever the stream: a wait that is missing between streams does not show here.
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "../../kernels/topk.cu"
+
+// Fibres
+
+#if defined(__x86_64__)
+// Saves what a call must keep, changes stacks, and goes on where the other stopped.
+asm(R"(
+.text
+.globl shim_switch
+shim_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq (%rsi), %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+)");
+extern "C" void shim_switch(void** from, void** to);
+struct Context {
+    void* stack = nullptr;
+    void begin(char* memory, size_t size, void (*entry)()) {
+        uintptr_t top = (reinterpret_cast<uintptr_t>(memory) + size) & ~uintptr_t(15);
+        void** at = reinterpret_cast<void**>(top);
+        *--at = nullptr;
+        *--at = reinterpret_cast<void*>(entry);
+        for (int i = 0; i < 6; i++) *--at = nullptr;
+        stack = at;
+    }
+};
+static void change(Context& from, Context& to) { shim_switch(&from.stack, &to.stack); }
+#else
+#include <ucontext.h>
+struct Context {
+    ucontext_t context;
+    void begin(char* memory, size_t size, void (*entry)()) {
+        getcontext(&context);
+        context.uc_stack.ss_sp = memory;
+        context.uc_stack.ss_size = size;
+        context.uc_link = nullptr;
+        makecontext(&context, entry, 0);
+    }
+};
+static void change(Context& from, Context& to) { swapcontext(&from.context, &to.context); }
+#endif
+
+constexpr size_t STACK = 64 << 10;
+
+static Context scheduler;
+static std::vector<Context> fibres;
+static std::vector<bool> ended;
+static std::vector<char> stacks;
+static unsigned current;
+static bool progress;
+static void (*body)(void**);
+static void** body_arguments;
+
+void shim::made_progress() { progress = true; }
+
+void shim::yield() {
+    const unsigned me = current;
+    change(fibres[me], scheduler);
+    threadIdx = {me, 0, 0};
+}
+
+static void fibre() {
+    threadIdx = {current, 0, 0};
+    body(body_arguments);
+    ended[current] = true;
+    progress = true;
+    change(fibres[current], scheduler);
+    abort();
+}
+
+static void run_block(unsigned n_threads) {
+    fibres.resize(n_threads);
+    ended.assign(n_threads, false);
+    stacks.resize(n_threads * STACK);
+    shim::block = {n_threads, 0, 0};
+    shim::warps.assign(n_threads / 32, {});
+    for (shim::Warp& warp : shim::warps) warp.meeting.expected = 32;
+    shim::threads.assign(n_threads, {});
+    for (unsigned i = 0; i < n_threads; i++) fibres[i].begin(stacks.data() + i * STACK, STACK, fibre);
+    for (unsigned left = n_threads; left > 0;) {
+        progress = false;
+        left = 0;
+        for (current = 0; current < n_threads; current++) {
+            if (ended[current]) continue;
+            change(scheduler, fibres[current]);
+            left += !ended[current];
+        }
+        if (!progress) {
+            fprintf(stderr, "threads of block (%u, %u) wait for threads that do not come\n", blockIdx.x, blockIdx.y);
+            abort();
+        }
+    }
+}
+
+// Kernels
+
+struct Kernel {
+    const char* name;
+    void (*run)(void**);
+};
+#define ENTRY(name, Params) {#name, [](void** arguments) { name(*static_cast<const Params*>(arguments[0])); }}
+static const Kernel kernels[] = {
+    ENTRY(prepare, PrepareParams), ENTRY(list_rows, ListParams), ENTRY(scan_small_1, ScanParams), ENTRY(scan_small_2, ScanParams),
+    ENTRY(scan_small_4, ScanParams), ENTRY(scan_small_8, ScanParams), ENTRY(scan_large, ScanParams), ENTRY(tighten, SelectParams),
+    ENTRY(rescore, SelectParams), ENTRY(finish, SelectParams), ENTRY(score_all, ScoreAllParams), ENTRY(merge, MergeParams),
+    ENTRY(multiply_only, MeasureParams),
+};
+
+// The driver
+
+typedef int Result;
+enum : Result { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500, UNKNOWN = 999 };
+
+static std::recursive_mutex mutex;
+static std::map<uintptr_t, size_t> allocations;
+static size_t allocated;
+static std::map<std::string, int> calls;
+static thread_local void* context;
+
+static long number(const char* name, long otherwise) {
+    const char* value = getenv(name);
+    return value ? atol(value) : otherwise;
+}
+
+static bool fails(const char* function) {
+    const char* wanted = getenv("CUDA_SHIM_FAIL");
+    if (!wanted) return false;
+    const size_t length = strlen(function);
+    if (strncmp(wanted, function, length) != 0 || (wanted[length] != 0 && wanted[length] != ':')) return false;
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    return ++calls[function] >= (wanted[length] == ':' ? atoi(wanted + length + 1) : 1);
+}
+
+#define API(name, ...) extern "C" Result name(__VA_ARGS__)
+#define MAY_FAIL if (fails(__func__)) return UNKNOWN
+
+API(cuInit, unsigned) { MAY_FAIL; return number("CUDA_SHIM_DEVICES", 1) ? SUCCESS : 100; }
+API(cuDriverGetVersion, int* version) { *version = static_cast<int>(number("CUDA_SHIM_DRIVER", 13000)); return SUCCESS; }
+API(cuDeviceGetCount, int* count) { *count = static_cast<int>(number("CUDA_SHIM_DEVICES", 1)); return SUCCESS; }
+API(cuDeviceGet, int* device, int ordinal) {
+    if (ordinal >= number("CUDA_SHIM_DEVICES", 1)) return INVALID_DEVICE;
+    *device = ordinal;
+    return SUCCESS;
+}
+API(cuDeviceGetName, char* name, int length, int) { snprintf(name, length, "stand-in"); return SUCCESS; }
+API(cuDeviceGetAttribute, int* value, int attribute, int) {
+    const int capability = static_cast<int>(number("CUDA_SHIM_CAPABILITY", 90));
+    switch (attribute) {
+        case 16: *value = 3; break;                  // multiprocessors
+        case 75: *value = capability / 10; break;
+        case 76: *value = capability % 10; break;
+        case 97: *value = 99 << 10; break;           // shared memory that a block may ask for
+        default: *value = 0;
+    }
+    return SUCCESS;
+}
+API(cuDeviceTotalMem_v2, size_t* bytes, int) { *bytes = number("CUDA_SHIM_MEMORY", 1l << 30); return SUCCESS; }
+API(cuDevicePrimaryCtxRetain, void** to, int) { MAY_FAIL; static int it; *to = &it; return SUCCESS; }
+API(cuDevicePrimaryCtxRelease_v2, int) { return SUCCESS; }
+API(cuCtxGetCurrent, void** to) { *to = context; return SUCCESS; }
+API(cuCtxSetCurrent, void* to) { context = to; return SUCCESS; }
+API(cuCtxSynchronize, void) { return SUCCESS; }
+API(cuMemGetInfo_v2, size_t* free, size_t* total) {
+    *total = number("CUDA_SHIM_MEMORY", 1l << 30);
+    *free = *total - allocated;
+    return SUCCESS;
+}
+API(cuMemAlloc_v2, uint64_t* to, size_t bytes) {
+    MAY_FAIL;
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    if (allocated + bytes > static_cast<size_t>(number("CUDA_SHIM_MEMORY", 1l << 30))) return OUT_OF_MEMORY;
+    // What is behind it belongs to nobody, so that tools see an access past the end.
+    void* memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    memset(memory, 0xa5, bytes);
+    allocations[reinterpret_cast<uintptr_t>(memory)] = bytes;
+    allocated += bytes;
+    *to = reinterpret_cast<uintptr_t>(memory);
+    return SUCCESS;
+}
+API(cuMemFree_v2, uint64_t at) {
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    const auto found = allocations.find(at);
+    if (found == allocations.end()) return INVALID_VALUE;
+    allocated -= found->second;
+    allocations.erase(found);
+    free(reinterpret_cast<void*>(at));
+    return SUCCESS;
+}
+// Whether [at, at + bytes) lies within an allocation.
+static bool holds(uint64_t at, size_t bytes) {
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    auto found = allocations.upper_bound(at);
+    if (found == allocations.begin()) return false;
+    --found;
+    return at + bytes <= found->first + found->second;
+}
+API(cuMemHostAlloc, void** to, size_t bytes, unsigned) { MAY_FAIL; *to = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096); return *to ? SUCCESS : OUT_OF_MEMORY; }
+API(cuMemFreeHost, void* at) { free(at); return SUCCESS; }
+API(cuMemsetD8Async, uint64_t at, unsigned char value, size_t bytes, void*) {
+    if (!holds(at, bytes)) return INVALID_VALUE;
+    memset(reinterpret_cast<void*>(at), value, bytes);
+    return SUCCESS;
+}
+API(cuMemcpyHtoDAsync_v2, uint64_t to, const void* from, size_t bytes, void*) {
+    MAY_FAIL;
+    if (!holds(to, bytes)) return INVALID_VALUE;
+    memcpy(reinterpret_cast<void*>(to), from, bytes);
+    return SUCCESS;
+}
+API(cuMemcpyDtoHAsync_v2, void* to, uint64_t from, size_t bytes, void*) {
+    MAY_FAIL;
+    if (!holds(from, bytes)) return INVALID_VALUE;
+    memcpy(to, reinterpret_cast<const void*>(from), bytes);
+    return SUCCESS;
+}
+API(cuMemcpyDtoDAsync_v2, uint64_t to, uint64_t from, size_t bytes, void*) {
+    if (!holds(from, bytes) || !holds(to, bytes)) return INVALID_VALUE;
+    memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+    return SUCCESS;
+}
+API(cuStreamCreate, void** to, unsigned) { static int it; *to = &it; return SUCCESS; }
+API(cuStreamDestroy_v2, void*) { return SUCCESS; }
+API(cuStreamSynchronize, void*) { MAY_FAIL; return SUCCESS; }
+API(cuStreamWaitEvent, void*, void*, unsigned) { return SUCCESS; }
+API(cuEventCreate, void** to, unsigned) { static int it; *to = &it; return SUCCESS; }
+API(cuEventDestroy_v2, void*) { return SUCCESS; }
+API(cuEventRecord, void*, void*) { return SUCCESS; }
+API(cuEventSynchronize, void*) { return SUCCESS; }
+API(cuEventQuery, void*) { return SUCCESS; }
+API(cuEventElapsedTime, float* ms, void*, void*) { *ms = 1; return SUCCESS; }
+API(cuModuleLoadData, void** to, const void*) { MAY_FAIL; static int it; *to = &it; return SUCCESS; }
+API(cuModuleUnload, void*) { return SUCCESS; }
+API(cuModuleGetFunction, const void** to, void*, const char* name) {
+    for (const Kernel& kernel : kernels) {
+        if (strcmp(kernel.name, name) != 0) continue;
+        *to = &kernel;
+        return SUCCESS;
+    }
+    return NOT_FOUND;
+}
+API(cuFuncSetAttribute, const void*, int, int) { return SUCCESS; }
+API(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, int* blocks, const void*, int, size_t, unsigned) { *blocks = 2; return SUCCESS; }
+API(cuLaunchKernel, const void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void*, void** arguments, void**) {
+    MAY_FAIL;
+    if (gx == 0 || gy == 0 || gz != 1 || gy > 65535 || bx % 32 != 0 || by != 1 || bz != 1 || bx > 1024 || shared > (99 << 10)) return INVALID_VALUE;
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    body = static_cast<const Kernel*>(function)->run;
+    body_arguments = arguments;
+    gridDim = {gx, gy, 1};
+    blockDim = {bx, 1, 1};
+    for (unsigned y = 0; y < gy; y++) {
+        for (unsigned x = 0; x < gx; x++) {
+            blockIdx = {x, y, 0};
+            // Nothing is left of the block before.
+            shim::dynamic_shared.assign((shared + sizeof(max_align_t) - 1) / sizeof(max_align_t), {});
+            memset(shim::dynamic_shared.data(), 0xa5, shim::dynamic_shared.size() * sizeof(max_align_t));
+            run_block(bx);
+        }
+    }
+    return SUCCESS;
+}
+API(cuGetErrorName, Result error, const char** to) { *to = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_UNKNOWN"; return SUCCESS; }
+API(cuGetErrorString, Result error, const char** to) { *to = error == OUT_OF_MEMORY ? "out of memory" : "unknown error"; return SUCCESS; }

@@ -1,0 +1,217 @@
+// The kernels' platform on a CPU: the threads of a block are fibres, run in turn, and a collective is a place where they meet.
+//
+// What is modelled: barriers and warp collectives (a warp or block that does not meet in full ends the program), shared memory,
+// atomics, the fragments of mma.m16n8k16 with sums cut off after each product, and asynchronous copies that land as late as the program
+// allows, or at once where CUDA_SHIM_EAGER is set: a missing wait shows in the one, writing over what is still read in the other.
+// What is not: memory order between blocks, which run one after the other, and time.
+#pragma once
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#define KERNEL(name, Params) static void name(const Params& p)
+#define BOUNDS(threads, blocks)
+#define DEVICE static inline
+#define SHARED static
+#define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(shim::dynamic_shared.data())
+
+struct uint4 {
+    uint32_t x, y, z, w;
+};
+struct dim3 {
+    uint32_t x, y, z;
+};
+
+inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace shim {
+
+inline std::vector<max_align_t> dynamic_shared;
+
+// Where `expected` fibres meet. Each generation is one meeting.
+struct Meeting {
+    unsigned expected = 0, arrived = 0, generation = 0;
+};
+struct Warp {
+    Meeting meeting;
+    uint64_t slots[32];
+    uint32_t a[32][4], b[32][2];
+};
+struct Copy {
+    void* to;
+    const void* from;
+    bool zeros;
+};
+struct Thread {
+    std::vector<std::vector<Copy>> groups;  // committed, not yet landed
+    std::vector<Copy> open;
+};
+inline Meeting block;
+inline std::vector<Warp> warps;
+inline std::vector<Thread> threads;
+
+void yield();        // driver.cpp
+void made_progress();
+
+inline void meet(Meeting& meeting) {
+    const unsigned generation = meeting.generation;
+    if (++meeting.arrived == meeting.expected) {
+        meeting.arrived = 0;
+        meeting.generation++;
+        made_progress();
+        return;
+    }
+    while (meeting.generation == generation) yield();
+}
+
+inline unsigned lane() { return threadIdx.x % 32; }
+inline Warp& warp() { return warps[threadIdx.x / 32]; }
+
+// The value that lane `from` brings; all lanes come.
+template <class T>
+T exchange(T value, unsigned from) {
+    Warp& w = warp();
+    uint64_t bits = 0;
+    memcpy(&bits, &value, sizeof(T));
+    w.slots[lane()] = bits;
+    meet(w.meeting);
+    memcpy(&value, &w.slots[from], sizeof(T));
+    meet(w.meeting);
+    return value;
+}
+
+inline void land(const Copy& copy) {
+    if (copy.zeros) memset(copy.to, 0, 16);
+    else memcpy(copy.to, copy.from, 16);
+}
+
+inline bool eager() {
+    static const bool is = getenv("CUDA_SHIM_EAGER") != nullptr;
+    return is;
+}
+
+}  // namespace shim
+
+DEVICE unsigned warp_ballot(bool value) {
+    shim::Warp& w = shim::warp();
+    w.slots[shim::lane()] = value;
+    shim::meet(w.meeting);
+    unsigned bits = 0;
+    for (int i = 0; i < 32; i++) bits |= static_cast<unsigned>(w.slots[i]) << i;
+    shim::meet(w.meeting);
+    return bits;
+}
+template <class T> T warp_down(T value, int lanes, int width = 32) {
+    const int lane = static_cast<int>(shim::lane());
+    return shim::exchange(value, lane % width + lanes < width ? lane + lanes : lane);
+}
+template <class T> T warp_up(T value, int lanes) {
+    const int lane = static_cast<int>(shim::lane());
+    return shim::exchange(value, lane >= lanes ? lane - lanes : lane);
+}
+template <class T> T warp_xor(T value, int lanes) { return shim::exchange(value, shim::lane() ^ lanes); }
+DEVICE void block_barrier() { shim::meet(shim::block); }
+DEVICE int leading_zeros(uint32_t value) { return value ? __builtin_clz(value) : 32; }
+DEVICE int ones(uint32_t value) { return __builtin_popcount(value); }
+
+DEVICE uint32_t float_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
+DEVICE float bits_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+DEVICE float half_value(uint16_t bits) {
+    static const std::vector<float> values = [] {
+        std::vector<float> values(1 << 16);
+        for (unsigned half = 0; half < values.size(); half++) {
+            const int exponent = half >> 10 & 31, fraction = half & 1023;
+            const float size = exponent ? std::ldexp(1024.0f + fraction, exponent - 25) : std::ldexp(static_cast<float>(fraction), -24);
+            values[half] = half >> 15 ? -size : size;
+        }
+        return values;
+    }();
+    return values[bits];
+}
+// Rounds to the nearest, ties to even; |value| is below 65504 here.
+DEVICE uint16_t to_half(double value) {
+    const double size = std::fabs(value);
+    const int exponent = size < 0x1p-14 ? -14 : std::ilogb(size);
+    const uint32_t steps = static_cast<uint32_t>(std::nearbyint(std::ldexp(size, 10 - exponent)));
+    // A carry into the exponent comes out right by itself.
+    const uint32_t bits = size < 0x1p-14 ? steps : (static_cast<uint32_t>(exponent + 15) << 10) + steps - 1024;
+    return static_cast<uint16_t>(bits | (std::signbit(value) ? 0x8000u : 0u));
+}
+DEVICE float round_up(double value) {
+    const float near = static_cast<float>(value);
+    return near < value ? std::nextafterf(near, INFINITY) : near;
+}
+DEVICE float round_down(double value) {
+    const float near = static_cast<float>(value);
+    return near > value ? std::nextafterf(near, -INFINITY) : near;
+}
+DEVICE double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
+DEVICE double scale_by_power(double value, int power) { return std::ldexp(value, power); }
+DEVICE int exponent_of(double value) { return std::ilogb(value); }
+
+template <class T> T atomicAdd(T* at, T value) {
+    const T before = *at;
+    *at += value;
+    return before;
+}
+template <class T> void atomicMin(T* at, T value) { if (value < *at) *at = value; }
+template <class T> void atomicMax(T* at, T value) { if (value > *at) *at = value; }
+
+DEVICE uint4 load_stream(const uint4* from) { return *from; }
+
+// A tensor core cuts off what stands below the 24 bits of a sum; here after every product, which is more than any of them does.
+DEVICE float cut_off(double value) {
+    const float near = static_cast<float>(value);
+    return std::fabs(near) > std::fabs(value) ? bits_float(float_bits(near) - 1) : near;
+}
+
+DEVICE void multiply_halves(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    shim::Warp& w = shim::warp();
+    const unsigned lane = shim::lane(), group = lane / 4, pair = lane % 4;
+    const uint32_t a[4] = {a0, a1, a2, a3}, b[2] = {b0, b1};
+    memcpy(w.a[lane], a, sizeof(a));
+    memcpy(w.b[lane], b, sizeof(b));
+    shim::meet(w.meeting);
+    for (unsigned i = 0; i < 4; i++) {
+        // Element (row, column) of D; A's fragment has row r and columns 2 c, 2 c + 1 (+ 8) in lane 4 (r mod 8) + c, B's likewise.
+        const unsigned row = group + i / 2 * 8, column = pair * 2 + i % 2;
+        for (unsigned k = 0; k < 16; k++) {
+            const uint32_t left = w.a[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2], right = w.b[column * 4 + k % 8 / 2][k / 8];
+            const unsigned shift = k % 2 * 16;
+            d[i] = cut_off(static_cast<double>(d[i]) + static_cast<double>(half_value(static_cast<uint16_t>(left >> shift))) * half_value(static_cast<uint16_t>(right >> shift)));
+        }
+    }
+    shim::meet(w.meeting);
+}
+
+DEVICE void copy_async(void* to, const void* from, bool zeros) {
+    const shim::Copy copy = {to, from, zeros};
+    if (shim::eager()) shim::land(copy);
+    else shim::threads[threadIdx.x].open.push_back(copy);
+}
+DEVICE void commit_copies() {
+    shim::Thread& thread = shim::threads[threadIdx.x];
+    thread.groups.push_back(std::move(thread.open));
+    thread.open.clear();
+}
+template <int PENDING> void wait_copies() {
+    std::vector<std::vector<shim::Copy>>& groups = shim::threads[threadIdx.x].groups;
+    while (groups.size() > PENDING) {
+        for (const shim::Copy& copy : groups.front()) shim::land(copy);
+        groups.erase(groups.begin());
+    }
+}

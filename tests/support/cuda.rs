@@ -1,0 +1,54 @@
+//! GPUs for tests: a real one, or the stand-in driver of `tests/cuda`, which runs the very kernels on the CPU.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use warpseek::scan::{GpuOptions, Scanner};
+
+/// The folder of the stand-in, compiled once.
+pub(crate) fn stand_in() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda-stand-in");
+        std::fs::create_dir_all(&folder).unwrap();
+        let made = folder.join(format!("libcuda.so.{}", std::process::id()));
+        let compiler = std::env::var("CXX").unwrap_or_else(|_| "g++".to_owned());
+        let output = Command::new(&compiler)
+            .args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"])
+            .args(["-fPIC", "-shared", "-Wl,-soname,libcuda.so", "-I"])
+            .arg(root.join("tests/cuda"))
+            .arg("-o")
+            .arg(&made)
+            .arg(root.join("tests/cuda/driver.cpp"))
+            .output()
+            .unwrap_or_else(|e| panic!("{compiler}: {e}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::rename(&made, folder.join("libcuda.so")).unwrap();
+        folder
+    })
+}
+
+/// Scanners on the GPU: one whose memory holds every matrix, and one through which rows pass in shards, with as
+/// little room for candidates as there can be. A real GPU with WARPSEEK_TEST_GPU=1, else the stand-in.
+pub(crate) fn scanners() -> &'static [(&'static str, Scanner); 2] {
+    static SCANNERS: OnceLock<[(&'static str, Scanner); 2]> = OnceLock::new();
+    SCANNERS.get_or_init(|| {
+        let tight = GpuOptions { row_bytes: Some(0), candidates: Some(0) };
+        [("cuda", open(GpuOptions::default())), ("cuda in shards", open(tight))]
+    })
+}
+
+/// A scanner on the GPU.
+pub(crate) fn open(options: GpuOptions) -> Scanner {
+    static LOADED: OnceLock<()> = OnceLock::new();
+    LOADED.get_or_init(|| {
+        if std::env::var_os("WARPSEEK_TEST_GPU").is_none() {
+            // The driver is looked for by its name, which is that of a library that is loaded already.
+            // SAFETY: it is tests/cuda/driver.cpp, which has no initialisers to speak of.
+            let library = unsafe { libloading::Library::new(stand_in().join("libcuda.so")) };
+            std::mem::forget(library.unwrap());
+        }
+    });
+    Scanner::cuda(0, options).unwrap_or_else(|e| panic!("{e}"))
+}
