@@ -9,10 +9,13 @@ constexpr float INFINITE = __builtin_huge_valf();
 DEVICE uint32_t tile_of(const ScanParams& p, uint32_t visit) { return static_cast<uint32_t>(static_cast<uint64_t>(visit) * p.step % p.n_tiles); }
 
 // The row of a position; that of the last position for those behind it, whose scores nobody takes.
-DEVICE const uint4* row_at(const Rows& rows, uint32_t position) {
+DEVICE size_t row_of(const Rows& rows, uint32_t position) {
     const uint32_t there = position < rows.n_positions ? position : rows.n_positions - 1;
-    const size_t row = rows.list ? rows.list[there] : there;
-    return reinterpret_cast<const uint4*>(rows.values + row * rows.stride);
+    return rows.list ? rows.list[there] : there;
+}
+
+DEVICE const uint4* row_at(const Rows& rows, uint32_t position) {
+    return reinterpret_cast<const uint4*>(rows.values + row_of(rows, position) * rows.stride);
 }
 
 // Whether the query's filter lets the shard's row pass.

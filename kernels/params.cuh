@@ -12,6 +12,8 @@ constexpr uint32_t NO_MASK = 0xffffffffu;
 // The rows at hand: all of an index, or a shard of it.
 struct Rows {
     const uint16_t* values;   // [n_rows, stride], halves
+    const int8_t* bytes;      // [n_rows, byte_stride], the rows in 8 bits; null where there are none
+    const float* scales;      // [n_rows], what an integer of `bytes` counts
     const uint32_t* list;     // [n_positions], rows of the shard; null where all rows are scanned
     const uint32_t* masks;    // [n_masks, mask_words], bit i of word w is row 32 w + i of the shard; null without a filter
     const uint32_t* mask_of;  // [n_queries], the query's mask or NO_MASK; null where mask 0 is everyone's
@@ -19,12 +21,16 @@ struct Rows {
     uint32_t mask_words;
     uint32_t stride;          // values between the starts of two rows, a multiple of 32
     uint32_t first_row;       // the index's number of the shard's first row
+    uint32_t byte_stride;     // bytes between the starts of two rows of `bytes`, a multiple of 64
+    float max_residual;       // an upper bound on the norm of the difference between a row and its bytes
 };
 
 // The queries of a chain, and what is known of each.
 struct Queries {
     const float* values;   // [n, stride]
     uint16_t* halves;      // [n rounded up to QUERY_TILE, stride], scaled by 2^power
+    int8_t* planes;        // [n rounded up to QUERY_TILE, 2, byte_stride], scaled as well: the sum of two planes
+    float* steps;          // [n, 2], what an integer of either plane counts
     int32_t* powers;       // [n]
     float* errors;         // [n], how far an approximate score may be from the scaled canonical one
     float* thresholds;     // [n], approximate scores below it are of no interest
@@ -40,8 +46,8 @@ struct Queries {
 };
 
 struct PrepareParams {
+    Rows rows;
     Queries queries;
-    uint32_t stride;
 };
 
 // One round: the tiles [begin, end) in visiting order; visit j goes to tile j * step mod n_tiles.
@@ -86,7 +92,7 @@ struct ListParams {
     uint32_t n_rows;
 };
 
-static_assert(sizeof(Rows) == 48 && sizeof(Queries) == 96, "src/scan/cuda/params.rs");
-static_assert(sizeof(PrepareParams) == 104 && sizeof(ScanParams) == 168, "src/scan/cuda/params.rs");
-static_assert(sizeof(SelectParams) == 152 && sizeof(ScoreAllParams) == 168, "src/scan/cuda/params.rs");
-static_assert(sizeof(MergeParams) == 112 && sizeof(ListParams) == 32, "src/scan/cuda/params.rs");
+static_assert(sizeof(Rows) == 72 && sizeof(Queries) == 112, "src/scan/cuda/params.rs");
+static_assert(sizeof(PrepareParams) == 184 && sizeof(ScanParams) == 208, "src/scan/cuda/params.rs");
+static_assert(sizeof(SelectParams) == 192 && sizeof(ScoreAllParams) == 208, "src/scan/cuda/params.rs");
+static_assert(sizeof(MergeParams) == 128 && sizeof(ListParams) == 32, "src/scan/cuda/params.rs");

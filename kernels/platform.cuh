@@ -35,6 +35,7 @@ DEVICE float round_up(double value) { return __double2float_ru(value); }
 DEVICE float round_down(double value) { return __double2float_rd(value); }
 DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 DEVICE double scale_by_power(double value, int power) { return scalbn(value, power); }
+DEVICE double round_to_integer(double value) { return rint(value); }
 DEVICE int exponent_of(double value) { return ilogb(value); }
 
 // Rows are read once: past the first-level cache, and the first to leave the second.
@@ -48,6 +49,13 @@ DEVICE uint4 load_stream(const uint4* from) {
 DEVICE void multiply_halves(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// The same for a tile of 16 x 32 and one of 32 x 8 bytes, with sums of 32 bits; the layout of mma.m16n8k32.
+DEVICE void multiply_bytes(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 

@@ -1,8 +1,10 @@
 // Approximate scores of a few queries (up to 64 a block): bound by reading the rows.
 //
 // A warp scores 32 positions against all queries of the block. Rows go from memory straight into registers: the order of a row's
-// values within 32 is permuted, on both sides alike, so that the 16 bytes that a lane loads are its share of two products. The
+// values within 64 bytes is permuted, on both sides alike, so that the 16 bytes that a lane loads are its share of two products. The
 // queries stand in shared memory in that very order.
+//
+// Rows are read as they are, or in 8 bits. A query in bytes is two planes, each a column of its own.
 #pragma once
 
 #include "emit.cuh"
@@ -12,68 +14,115 @@ constexpr int DEPTH = 4;
 constexpr int SMALL_THREADS = 128;
 constexpr int WARP_ROWS = 32;
 
-template <int GROUPS>
+// Rows and queries in half precision.
+struct Halves {
+    typedef float Sum;
+    static constexpr int PLANES = 1;
+
+    static DEVICE uint32_t row_bytes(const Rows& rows) { return rows.stride * 2; }
+    static DEVICE const void* rows_of(const Rows& rows) { return rows.values; }
+    static DEVICE const void* queries_of(const Queries& queries) { return queries.halves; }
+    static DEVICE float scale_of(const Rows&, size_t) { return 1; }
+    static DEVICE void multiply(Sum (&d)[4], const uint4& low, const uint4& high, const uint4& q) {
+        multiply_halves(d, low.x, high.x, low.y, high.y, q.x, q.y);
+        multiply_halves(d, low.z, high.z, low.w, high.w, q.z, q.w);
+    }
+};
+
+// Both in 8 bits.
+struct Bytes {
+    typedef int32_t Sum;
+    static constexpr int PLANES = 2;
+
+    static DEVICE uint32_t row_bytes(const Rows& rows) { return rows.byte_stride; }
+    static DEVICE const void* rows_of(const Rows& rows) { return rows.bytes; }
+    static DEVICE const void* queries_of(const Queries& queries) { return queries.planes; }
+    static DEVICE float scale_of(const Rows& rows, size_t row) { return rows.scales[row]; }
+    static DEVICE void multiply(Sum (&d)[4], const uint4& low, const uint4& high, const uint4& q) {
+        multiply_bytes(d, low.x, high.x, low.y, high.y, q.x, q.y);
+        multiply_bytes(d, low.z, high.z, low.w, high.w, q.z, q.w);
+    }
+};
+
+// The rows of a lane: four, eight apart.
+struct LaneRows {
+    const uint4* at[4];
+    float scales[4];
+
+    template <class Kind>
+    DEVICE static LaneRows of(const Rows& rows, uint32_t position, int piece) {
+        LaneRows found;
+        const unsigned char* const start = static_cast<const unsigned char*>(Kind::rows_of(rows));
+        for (int i = 0; i < 4; i++) {
+            const size_t row = row_of(rows, position + i * 8);
+            found.at[i] = reinterpret_cast<const uint4*>(start + row * Kind::row_bytes(rows)) + piece;
+            found.scales[i] = Kind::scale_of(rows, row);
+        }
+        return found;
+    }
+};
+
+template <class Kind, int GROUPS>
 DEVICE void scan_few(const ScanParams& p) {
-    // [chunk of 32 values][query][4 lanes] of 16 bytes: eight queries' pieces of a chunk are 512 bytes on end.
-    DYNAMIC_SHARED(uint4, queries);
-    constexpr int QUERIES = GROUPS * 8;
+    // [chunk of 64 bytes][column][4 lanes] of 16 bytes: eight columns' pieces of a chunk are 512 bytes on end.
+    DYNAMIC_SHARED(uint4, columns);
+    SHARED float steps[GROUPS * 8][2];
+    constexpr int QUERIES = GROUPS * 8, COLUMNS = QUERIES * Kind::PLANES;
     const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
     const int row_of_lane = lane / 4, piece = lane % 4;
-    const int chunks = static_cast<int>(p.rows.stride / 32);
+    const int chunks = static_cast<int>(Kind::row_bytes(p.rows) / 64);
     const uint32_t first_query = blockIdx.y * QUERIES;
 
-    const uint4* const halves = reinterpret_cast<const uint4*>(p.queries.halves);
-    for (int i = thread; i < chunks * QUERIES * 4; i += SMALL_THREADS) {
-        const int chunk = i / (QUERIES * 4), query = i / 4 % QUERIES;
-        queries[i] = halves[static_cast<size_t>(first_query + query) * (chunks * 4) + chunk * 4 + i % 4];
+    const uint4* const source = static_cast<const uint4*>(Kind::queries_of(p.queries));
+    for (int i = thread; i < chunks * COLUMNS * 4; i += SMALL_THREADS) {
+        const int chunk = i / (COLUMNS * 4), column = i / 4 % COLUMNS;
+        const size_t from = static_cast<size_t>(first_query + column % QUERIES) * Kind::PLANES + column / QUERIES;
+        columns[i] = source[(from * chunks + chunk) * 4 + i % 4];
+    }
+    if (Kind::PLANES == 2 && thread < QUERIES * 2) {
+        const uint32_t query = first_query + thread / 2;
+        steps[thread / 2][thread % 2] = query < p.queries.n ? p.queries.steps[query * 2 + thread % 2] : 0;
     }
     float thresholds[GROUPS][2];
     for (int group = 0; group < GROUPS; group++)
-        for (int i = 0; i < 2; i++)
-            thresholds[group][i] = threshold_of(p, first_query + group * 8 + piece * 2 + i);
+        for (int i = 0; i < 2; i++) thresholds[group][i] = threshold_of(p, first_query + group * 8 + piece * 2 + i);
     block_barrier();
 
-    const uint4* rows[4];
     uint4 loaded[DEPTH][4];
     const int rounded = (chunks + DEPTH - 1) / DEPTH * DEPTH;
     uint32_t visit = p.begin + blockIdx.x;
     if (visit >= p.end) return;
     uint32_t base = tile_of(p, visit) * TILE + warp * WARP_ROWS;
-    for (int i = 0; i < 4; i++) rows[i] = row_at(p.rows, base + row_of_lane + i * 8) + piece;
+    LaneRows rows = LaneRows::of<Kind>(p.rows, base + row_of_lane, piece);
 #pragma unroll
     for (int d = 0; d < DEPTH; d++)
         for (int i = 0; i < 4; i++)
-            if (d < chunks) loaded[d][i] = load_stream(rows[i] + d * 4);
+            if (d < chunks) loaded[d][i] = load_stream(rows.at[i] + d * 4);
 
     while (true) {
         const uint32_t next_visit = visit + gridDim.x;
         const bool last = next_visit >= p.end;
         const uint32_t next_base = last ? base : tile_of(p, next_visit) * TILE + warp * WARP_ROWS;
-        const uint4* next_rows[4];
-        for (int i = 0; i < 4; i++) next_rows[i] = row_at(p.rows, next_base + row_of_lane + i * 8) + piece;
+        const LaneRows next = LaneRows::of<Kind>(p.rows, next_base + row_of_lane, piece);
 
-        float scores[2][GROUPS][4] = {};
+        typename Kind::Sum sums[2][GROUPS * Kind::PLANES][4] = {};
         for (int start = 0; start < rounded; start += DEPTH) {
 #pragma unroll
             for (int d = 0; d < DEPTH; d++) {
                 const int chunk = start + d, coming = chunk + DEPTH;
                 if (chunk < chunks) {
-                    const uint4* const at = queries + (chunk * QUERIES + row_of_lane) * 4 + piece;
+                    const uint4* const at = columns + (chunk * COLUMNS + row_of_lane) * 4 + piece;
 #pragma unroll
-                    for (int group = 0; group < GROUPS; group++) {
+                    for (int group = 0; group < GROUPS * Kind::PLANES; group++) {
                         const uint4 q = at[group * 32];
 #pragma unroll
-                        for (int m = 0; m < 2; m++) {
-                            const uint4 low = loaded[d][m * 2], high = loaded[d][m * 2 + 1];
-                            multiply_halves(scores[m][group], low.x, high.x, low.y, high.y, q.x, q.y);
-                            multiply_halves(scores[m][group], low.z, high.z, low.w, high.w, q.z, q.w);
-                        }
+                        for (int m = 0; m < 2; m++) Kind::multiply(sums[m][group], loaded[d][m * 2], loaded[d][m * 2 + 1], q);
                     }
                 }
                 // The chunk that will stand here next: of this tile, or of the next one.
                 for (int i = 0; i < 4; i++) {
-                    if (coming < chunks) loaded[d][i] = load_stream(rows[i] + coming * 4);
-                    else if (coming >= rounded && coming - rounded < chunks && !last) loaded[d][i] = load_stream(next_rows[i] + (coming - rounded) * 4);
+                    if (coming < chunks) loaded[d][i] = load_stream(rows.at[i] + coming * 4);
+                    else if (coming >= rounded && coming - rounded < chunks && !last) loaded[d][i] = load_stream(next.at[i] + (coming - rounded) * 4);
                 }
             }
         }
@@ -82,12 +131,18 @@ DEVICE void scan_few(const ScanParams& p) {
 #pragma unroll
             for (int group = 0; group < GROUPS; group++)
 #pragma unroll
-                for (int i = 0; i < 4; i++)
-                    if (scores[m][group][i] >= thresholds[group][i % 2])
-                        emit(p, scores[m][group][i], first_query + group * 8 + piece * 2 + i % 2, visit, base + m * 16 + row_of_lane + i / 2 * 8);
+                for (int i = 0; i < 4; i++) {
+                    const int query = group * 8 + piece * 2 + i % 2;
+                    float score = static_cast<float>(sums[m][group][i]);
+                    if (Kind::PLANES == 2) {
+                        const float second = static_cast<float>(sums[m][group + GROUPS * (Kind::PLANES - 1)][i]);
+                        score = rows.scales[m * 2 + i / 2] * (steps[query][0] * score + steps[query][1] * second);
+                    }
+                    if (score >= thresholds[group][i % 2]) emit(p, score, first_query + query, visit, base + m * 16 + row_of_lane + i / 2 * 8);
+                }
         if (last) return;
         visit = next_visit;
         base = next_base;
-        for (int i = 0; i < 4; i++) rows[i] = next_rows[i];
+        rows = next;
     }
 }

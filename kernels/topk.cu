@@ -1,9 +1,9 @@
 // Exact top-k: the kernels of one chain, in the order in which they run.
 //
-//     prepare                      queries in half precision, and how wrong their scores can be
+//     prepare | prepare_bytes      queries in half precision or in bytes, and how wrong their scores can be
 //     list_rows                    the rows that pass a selective filter
 //     then for every shard:
-//       scan_small_* | scan_large  a round: approximate scores, those above the threshold become candidates
+//       scan_small_* | scan_bytes_* | scan_large  a round: approximate scores, those above the threshold become candidates
 //       tighten                    the k-th best so far gives the next round's threshold; candidates below it go
 //       rescore                    canonical scores of what is left
 //       finish                     the best k of these and of the shards before
@@ -17,21 +17,9 @@
 #include "scan_small.cuh"
 #include "select.cuh"
 
-// A bound on the relative error of one addition within a tensor core: they add products in groups, cut off below the largest one's
-// 24 bits. 2^-21 a term leaves room for the published behaviour of every generation (Fasi et al., 2021, "Numerical behavior of
-// NVIDIA tensor cores": at least 23 bits, truncated, groups of 4 to 16 terms).
-constexpr double TERM_ERROR = 1.0 / (1 << 21);
-
-KERNEL(prepare, PrepareParams) {
+// What a block finds of its query: the largest magnitude brought to 1 to 2, by this power of two.
+DEVICE int scaling_power(const float* values, uint32_t stride) {
     SHARED uint32_t most;
-    const Queries& q = p.queries;
-    const uint32_t query = blockIdx.x, stride = p.stride;
-    uint16_t* const halves = q.halves + static_cast<size_t>(query) * stride;
-    if (query >= q.n) {
-        for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) halves[i] = 0;
-        return;
-    }
-    const float* const values = q.values + static_cast<size_t>(query) * stride;
     if (threadIdx.x == 0) most = 0;
     block_barrier();
     // The bits of a positive float are in its order.
@@ -42,8 +30,34 @@ KERNEL(prepare, PrepareParams) {
     }
     atomicMax(&most, mine);
     block_barrier();
-    // The largest component becomes 1 to 2.
-    const int power = most == 0 ? 0 : -exponent_of(bits_float(most));
+    return most == 0 ? 0 : -exponent_of(bits_float(most));
+}
+
+// The state of a query at the start of a batch; the last factor of the error covers the rounding that made it.
+DEVICE void begin_query(const Queries& q, uint32_t query, int power, double error) {
+    q.powers[query] = power;
+    q.errors[query] = round_up(error * (1 + 1e-6) + 1e-30);
+    q.thresholds[query] = -INFINITE;
+    q.counts[query] = 0;
+    q.n_best[query] = 0;
+    q.flags[query] = 0;
+}
+
+// A bound on the relative error of one addition within a tensor core: they add products in groups, cut off below the largest one's
+// 24 bits. 2^-21 a term leaves room for the published behaviour of every generation (Fasi et al., 2021, "Numerical behavior of
+// NVIDIA tensor cores": at least 23 bits, truncated, groups of 4 to 16 terms).
+constexpr double TERM_ERROR = 1.0 / (1 << 21);
+
+KERNEL(prepare, PrepareParams) {
+    const Queries& q = p.queries;
+    const uint32_t query = blockIdx.x, stride = p.rows.stride;
+    uint16_t* const halves = q.halves + static_cast<size_t>(query) * stride;
+    if (query >= q.n) {
+        for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) halves[i] = 0;
+        return;
+    }
+    const float* const values = q.values + static_cast<size_t>(query) * stride;
+    const int power = scaling_power(values, stride);
     double lost = 0, kept = 0;
     for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) {
         const double exact = scale_by_power(values[i], power);
@@ -56,14 +70,66 @@ KERNEL(prepare, PrepareParams) {
     lost = block_sum(lost);
     kept = block_sum(kept);
     if (threadIdx.x != 0) return;
-    // Cauchy and Schwarz, for what the queries lost and for what the additions lose; the last factor covers the rounding of this very line.
-    const double error = (sqrt(lost) + TERM_ERROR * (stride + 32) * sqrt(kept)) * q.max_norm * (1 + 1e-6);
-    q.powers[query] = power;
-    q.errors[query] = round_up(error + 1e-30);
-    q.thresholds[query] = -INFINITE;
-    q.counts[query] = 0;
-    q.n_best[query] = 0;
-    q.flags[query] = 0;
+    // Cauchy and Schwarz, for what the query lost and for what the additions lose.
+    begin_query(q, query, power, (sqrt(lost) + TERM_ERROR * (stride + 32) * sqrt(kept)) * q.max_norm);
+}
+
+// What integer scores lose where they become float32, relative to the norms' product: three roundings and room.
+constexpr double FLOAT_ERROR = 1.0 / (1 << 20);
+
+// As prepare, for rows in 8 bits: the query as the sum of two planes of bytes, the second of what the first left over.
+KERNEL(prepare_bytes, PrepareParams) {
+    SHARED uint32_t most_left;
+    const Queries& q = p.queries;
+    const uint32_t query = blockIdx.x, stride = p.rows.stride, byte_stride = p.rows.byte_stride;
+    int8_t* const planes = q.planes + static_cast<size_t>(query) * 2 * byte_stride;
+    if (query >= q.n) {
+        for (uint32_t i = threadIdx.x; i < 2 * byte_stride; i += SELECT_THREADS) planes[i] = 0;
+        return;
+    }
+    const float* const values = q.values + static_cast<size_t>(query) * stride;
+    const int power = scaling_power(values, stride);
+    // The largest magnitude is below 2.
+    const float first_step = 2.0f / 127;
+    if (threadIdx.x == 0) most_left = 0;
+    block_barrier();
+    const auto left_at = [&](uint32_t i, int& first) {
+        const double exact = scale_by_power(values[i], power);
+        first = static_cast<int>(round_to_integer(exact / first_step));
+        return exact - static_cast<double>(first_step) * first;
+    };
+    float most = 0;
+    for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) {
+        int first;
+        const double left = left_at(i, first);
+        const float magnitude = round_up(left < 0 ? -left : left);
+        most = magnitude > most ? magnitude : most;
+    }
+    atomicMax(&most_left, float_bits(most));
+    block_barrier();
+    const float second_step = bits_float(most_left) / 127;
+    double lost = 0, kept = 0;
+    for (uint32_t i = threadIdx.x; i < byte_stride; i += SELECT_THREADS) {
+        int first = 0, second = 0;
+        if (i < stride) {
+            const double left = left_at(i, first);
+            if (second_step > 0) second = static_cast<int>(round_to_integer(left / second_step));
+            const double last = left - static_cast<double>(second_step) * second;
+            const double value = static_cast<double>(first_step) * first + static_cast<double>(second_step) * second;
+            lost += last * last;
+            kept += value * value;
+        }
+        planes[i] = static_cast<int8_t>(first);
+        planes[byte_stride + i] = static_cast<int8_t>(second);
+    }
+    lost = block_sum(lost);
+    kept = block_sum(kept);
+    if (threadIdx.x != 0) return;
+    q.steps[query * 2] = first_step;
+    q.steps[query * 2 + 1] = second_step;
+    // Cauchy and Schwarz, for what the row lost and for what the query did; src/scan/cpu/query.rs has it at length.
+    const double bytes_norm = static_cast<double>(q.max_norm) + p.rows.max_residual;
+    begin_query(q, query, power, sqrt(kept) * p.rows.max_residual + sqrt(lost) * q.max_norm + FLOAT_ERROR * sqrt(kept) * bytes_norm);
 }
 
 KERNEL(list_rows, ListParams) {
@@ -77,10 +143,13 @@ KERNEL(list_rows, ListParams) {
     for (; bits; bits &= bits - 1) *to++ = word * 32 + 31 - leading_zeros(bits & (~bits + 1));
 }
 
-KERNEL(scan_small_1, ScanParams) { scan_few<1>(p); }
-KERNEL(scan_small_2, ScanParams) { scan_few<2>(p); }
-KERNEL(scan_small_4, ScanParams) { scan_few<4>(p); }
-KERNEL(scan_small_8, ScanParams) { scan_few<8>(p); }
+KERNEL(scan_small_1, ScanParams) { scan_few<Halves, 1>(p); }
+KERNEL(scan_small_2, ScanParams) { scan_few<Halves, 2>(p); }
+KERNEL(scan_small_4, ScanParams) { scan_few<Halves, 4>(p); }
+KERNEL(scan_small_8, ScanParams) { scan_few<Halves, 8>(p); }
+KERNEL(scan_bytes_1, ScanParams) { scan_few<Bytes, 1>(p); }
+KERNEL(scan_bytes_2, ScanParams) { scan_few<Bytes, 2>(p); }
+KERNEL(scan_bytes_4, ScanParams) { scan_few<Bytes, 4>(p); }
 KERNEL(scan_large, ScanParams) { scan_many(p); }
 
 KERNEL(tighten, SelectParams) {

@@ -8,6 +8,7 @@ use half::f16;
 use warpseek::scan::order::naive_top_k;
 use warpseek::scan::{GpuOptions, QueryBatch, Scanner};
 use warpseek::store::matrix::RowMask;
+use warpseek::store::prefilter::Prefilter;
 
 /// As little room for candidates as there can be, so that there are rounds.
 const TIGHT: GpuOptions = GpuOptions { row_bytes: None, candidates: Some(0) };
@@ -19,12 +20,16 @@ fn overflows(scanner: &Scanner) -> u64 {
     }
 }
 
-/// `scanner` against the CPU, which parity.rs holds against the oracle.
+/// `scanner` against the CPU, which parity.rs holds against the oracle, over the rows and over their prefilter.
 fn check(scanner: &Scanner, corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>) {
     let batch = QueryBatch::new(queries, corpus.dim).unwrap();
     let expected = Scanner::cpu().unwrap().top_k(&corpus.view(), &batch, k, mask).unwrap();
-    let got = scanner.top_k(&corpus.view(), &batch, k, mask).unwrap();
-    assert_same(&got, &expected, &format!("{} queries, k {k}", batch.len()));
+    let prefilter = Prefilter::of(&corpus.values, corpus.dim);
+    let filtered = corpus.view().with_prefilter(prefilter.view(corpus.dim));
+    for (way, view) in [("half precision", corpus.view()), ("prefilter", filtered)] {
+        let got = scanner.top_k(&view, &batch, k, mask).unwrap();
+        assert_same(&got, &expected, &format!("{} queries, k {k}, {way}", batch.len()));
+    }
 }
 
 #[test]

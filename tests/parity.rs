@@ -27,7 +27,7 @@ impl Random {
 }
 
 pub(crate) struct Corpus {
-    values: Vec<f16>,
+    pub(crate) values: Vec<f16>,
     pub(crate) dim: usize,
     max_norm: f32,
 }
@@ -87,9 +87,9 @@ fn check(corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>, wha
     let filtered = view.with_prefilter(prefilter.view(corpus.dim));
     assert!(filtered.prefilter().is_some());
     for (name, scanner) in gpus() {
-        for round in 0..2 {
-            let got = scanner.top_k(&view, &batch, k, mask).unwrap();
-            assert_same(&got, &expected, &format!("{what}: {name}, round {round}"));
+        for (way, view) in [("half precision", &view), ("prefilter", &filtered)] {
+            let got = scanner.top_k(view, &batch, k, mask).unwrap();
+            assert_same(&got, &expected, &format!("{what}: {name}, {way}"));
         }
     }
     for threads in [1, 5] {
@@ -275,7 +275,10 @@ proptest! {
         let prefilter = Prefilter::of(&corpus.values, dim);
         let filtered = view.with_prefilter(prefilter.view(dim));
         for (name, scanner) in gpus() {
-            assert_same(&scanner.top_k(&view, &batch, k, Some(&mask)).unwrap(), &expected, name);
+            for view in [&view, &filtered] {
+                let got = scanner.top_k(view, &batch, k, Some(&mask)).unwrap();
+                assert_same(&got, &expected, name);
+            }
         }
         for tier in tiers() {
             for view in [&view, &filtered] {

@@ -125,7 +125,8 @@ struct Kernel {
 };
 #define ENTRY(name, Params) {#name, [](void** arguments) { name(*static_cast<const Params*>(arguments[0])); }}
 static const Kernel kernels[] = {
-    ENTRY(prepare, PrepareParams), ENTRY(list_rows, ListParams), ENTRY(scan_small_1, ScanParams), ENTRY(scan_small_2, ScanParams),
+    ENTRY(prepare, PrepareParams), ENTRY(prepare_bytes, PrepareParams), ENTRY(scan_bytes_1, ScanParams),
+    ENTRY(scan_bytes_2, ScanParams), ENTRY(scan_bytes_4, ScanParams), ENTRY(list_rows, ListParams), ENTRY(scan_small_1, ScanParams), ENTRY(scan_small_2, ScanParams),
     ENTRY(scan_small_4, ScanParams), ENTRY(scan_small_8, ScanParams), ENTRY(scan_large, ScanParams), ENTRY(tighten, SelectParams),
     ENTRY(rescore, SelectParams), ENTRY(finish, SelectParams), ENTRY(score_all, ScoreAllParams), ENTRY(merge, MergeParams),
     ENTRY(multiply_only, MeasureParams),

@@ -17,7 +17,7 @@
 
 #define KERNEL(name, Params) static void name(const Params& p)
 #define BOUNDS(threads, blocks)
-#define DEVICE static inline
+#define DEVICE inline
 #define SHARED static
 #define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(shim::dynamic_shared.data())
 
@@ -161,6 +161,7 @@ DEVICE float round_down(double value) {
 }
 DEVICE double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
 DEVICE double scale_by_power(double value, int power) { return std::ldexp(value, power); }
+DEVICE double round_to_integer(double value) { return std::nearbyint(value); }
 DEVICE int exponent_of(double value) { return std::ilogb(value); }
 
 template <class T> T atomicAdd(T* at, T value) {
@@ -193,6 +194,25 @@ DEVICE void multiply_halves(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2
             const uint32_t left = w.a[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2], right = w.b[column * 4 + k % 8 / 2][k / 8];
             const unsigned shift = k % 2 * 16;
             d[i] = cut_off(static_cast<double>(d[i]) + static_cast<double>(half_value(static_cast<uint16_t>(left >> shift))) * half_value(static_cast<uint16_t>(right >> shift)));
+        }
+    }
+    shim::meet(w.meeting);
+}
+
+DEVICE void multiply_bytes(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    shim::Warp& w = shim::warp();
+    const unsigned lane = shim::lane(), group = lane / 4, pair = lane % 4;
+    const uint32_t a[4] = {a0, a1, a2, a3}, b[2] = {b0, b1};
+    memcpy(w.a[lane], a, sizeof(a));
+    memcpy(w.b[lane], b, sizeof(b));
+    shim::meet(w.meeting);
+    for (unsigned i = 0; i < 4; i++) {
+        // As above, with columns 4 c to 4 c + 3 (+ 16) in a lane.
+        const unsigned row = group + i / 2 * 8, column = pair * 2 + i % 2;
+        for (unsigned k = 0; k < 32; k++) {
+            const uint32_t left = w.a[row % 8 * 4 + k % 16 / 4][row / 8 + k / 16 * 2], right = w.b[column * 4 + k % 16 / 4][k / 16];
+            const unsigned shift = k % 4 * 8;
+            d[i] += static_cast<int8_t>(left >> shift) * static_cast<int8_t>(right >> shift);
         }
     }
     shim::meet(w.meeting);

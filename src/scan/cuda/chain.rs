@@ -1,7 +1,7 @@
 //! The kernels of one batch of queries, in order: see `kernels/topk.cu`.
 
 use super::driver::{Gpu, MAX_SHARED_BYTES};
-use super::memory::{Buffer, Outcome, Shard, address};
+use super::memory::{Buffer, Bytes, Outcome, Shard, address};
 use super::params::*;
 use crate::store::matrix::{MatrixView, RowMask};
 use cudarc::driver::sys::CUdeviceptr;
@@ -23,6 +23,14 @@ pub(super) const MOST_CANDIDATES: usize = 16384;
 /// Batches of up to this many queries are bound by reading the rows.
 const SMALL_BATCH: usize = 64;
 
+/// Batches of up to this many queries read the rows in 8 bits, where these are there: two planes of bytes a
+/// query are all that registers hold.
+const BYTES_BATCH: usize = 32;
+
+/// The largest residual of a row, against the largest norm, with which 8 bits are of use: with more of it than
+/// that, too many rows would be candidates.
+const MOST_RESIDUAL: f32 = 0.03;
+
 /// Keys that are written out at a time where candidates do not suffice: 64 MiB.
 const KEYS_AT_ONCE: usize = 8 << 20;
 
@@ -36,6 +44,8 @@ pub(super) struct Workspace {
     room: usize,
     values: Buffer<f32>,
     halves: Buffer<u16>,
+    planes: Buffer<i8>,
+    steps: Buffer<f32>,
     powers: Buffer<i32>,
     errors: Buffer<f32>,
     thresholds: Buffer<f32>,
@@ -71,6 +81,8 @@ pub(super) struct Batch {
     stride: usize,
     /// Queries that share the room for candidates.
     part: usize,
+    /// Whether rows are read in 8 bits.
+    in_bytes: bool,
 }
 
 /// The rows of a shard that are to be scanned, and the filter that stays to be asked.
@@ -87,6 +99,7 @@ impl Batch {
         values: &[f32],
         matrix: &MatrixView<'_>,
         k: usize,
+        bytes: Option<&Bytes>,
     ) -> Outcome<Self> {
         let stride = matrix.stride();
         let n = values.len() / stride;
@@ -96,9 +109,15 @@ impl Batch {
             (CANDIDATE_BYTES / 8 / least / QUERY_TILE * QUERY_TILE).clamp(QUERY_TILE, padded);
         let room = CANDIDATE_BYTES / 8 / part.min(n);
         let capacity = room.min(space.room).max(least).next_multiple_of(TILE as usize);
+        let max_norm = matrix.max_norm();
+        let useful = |b: &&Bytes| n <= BYTES_BATCH && b.max_residual <= MOST_RESIDUAL * max_norm;
+        let bytes = bytes.filter(useful).filter(|b| 2 * 8 * b.stride <= MAX_SHARED_BYTES as usize);
+        let byte_stride = bytes.map_or(0, |b| b.stride);
         let all = Queries {
             values: space.values.fill(gpu, values)?,
             halves: space.halves.reserve(gpu, padded * stride)?,
+            planes: space.planes.reserve(gpu, padded * 2 * byte_stride)?,
+            steps: space.steps.reserve(gpu, n * 2)?,
             powers: space.powers.reserve(gpu, n)?,
             errors: space.errors.reserve(gpu, n)?,
             thresholds: space.thresholds.reserve(gpu, n)?,
@@ -110,12 +129,22 @@ impl Batch {
             n: n as u32,
             k: k as u32,
             capacity: capacity as u32,
-            max_norm: matrix.max_norm(),
+            max_norm,
         };
-        let params = PrepareParams { queries: all, stride: stride as u32 };
+        let rows = Rows {
+            stride: stride as u32,
+            byte_stride: byte_stride as u32,
+            max_residual: bytes.map_or(0.0, |b| b.max_residual),
+            ..Rows::default()
+        };
+        let params = PrepareParams { rows, queries: all };
+        let kernel = match bytes {
+            Some(_) => &gpu.kernels.prepare_bytes,
+            None => &gpu.kernels.prepare,
+        };
         gpu.marks[0].record(&gpu.stream)?;
-        launch(gpu, &gpu.kernels.prepare, (padded as u32, 1), SELECT_THREADS, 0, &params)?;
-        Ok(Self { all, n, k, stride, part })
+        launch(gpu, kernel, (padded as u32, 1), SELECT_THREADS, 0, &params)?;
+        Ok(Self { all, n, k, stride, part, in_bytes: bytes.is_some() })
     }
 
     /// The queries of `range`, which starts at a multiple of the part.
@@ -124,6 +153,7 @@ impl Batch {
         Queries {
             values: skip(self.all.values, self.stride * 4),
             halves: skip(self.all.halves, self.stride * 2),
+            steps: skip(self.all.steps, 8),
             powers: skip(self.all.powers, 4),
             errors: skip(self.all.errors, 4),
             thresholds: skip(self.all.thresholds, 4),
@@ -151,8 +181,9 @@ impl Batch {
     fn scan_part(&self, gpu: &Gpu, rows: &Rows, queries: Queries) -> Outcome<()> {
         let n_tiles = rows.n_positions.div_ceil(TILE);
         let step = visiting_step(n_tiles);
-        let scanner = Scanning::of(gpu, queries.n, rows.stride)?;
-        for (i, round) in rounds(n_tiles, queries.capacity, queries.k).into_iter().enumerate() {
+        let scanner = Scanning::of(gpu, queries.n, rows, self.in_bytes)?;
+        let rounds = rounds(n_tiles, queries.capacity, queries.k, self.in_bytes);
+        for (i, round) in rounds.into_iter().enumerate() {
             let first_round = u32::from(i == 0);
             let n_direct = first_round * round.len() as u32 * TILE;
             let Range { start: begin, end } = round;
@@ -275,11 +306,6 @@ impl Batch {
         gpu.stream.synchronize()?;
         Ok((n_best, best))
     }
-
-    /// The number of queries.
-    pub(super) fn len(&self) -> usize {
-        self.n
-    }
 }
 
 impl Scan {
@@ -293,14 +319,17 @@ impl Scan {
     ) -> Outcome<Self> {
         let mut rows = Rows {
             values: address(gpu, &shard.values),
-            list: 0,
-            masks: 0,
-            mask_of: 0,
             n_positions: shard.n_rows as u32,
-            mask_words: 0,
             stride: stride as u32,
             first_row: shard.first_row as u32,
+            ..Rows::default()
         };
+        if let Some(bytes) = &shard.bytes {
+            rows.bytes = address(gpu, &bytes.values);
+            rows.scales = address(gpu, &bytes.scales);
+            rows.byte_stride = bytes.stride as u32;
+            rows.max_residual = bytes.max_residual;
+        }
         let Some(mask) = mask else { return Ok(Self { rows }) };
         let words = mask.words_of(shard.first_row..shard.first_row + shard.n_rows);
         let passing: usize = words.iter().map(|w| w.count_ones() as usize).sum();
@@ -335,20 +364,21 @@ struct Scanning<'a> {
 }
 
 impl<'a> Scanning<'a> {
-    fn of(gpu: &'a Gpu, n_queries: u32, stride: u32) -> Outcome<Self> {
+    fn of(gpu: &'a Gpu, n_queries: u32, rows: &Rows, in_bytes: bool) -> Outcome<Self> {
         let large = Self { kernel: &gpu.kernels.large, small: None, shared: LARGE_SHARED_BYTES };
         if n_queries as usize > SMALL_BATCH {
             return Ok(large);
         }
         // Groups of eight queries: as many as there are and shared memory holds.
-        let bytes_of = |groups: u32| groups * 8 * stride * 2;
-        let wanted = n_queries.div_ceil(8).next_power_of_two();
-        let Some(i) =
-            (0..4u32).rev().find(|&i| 1 << i <= wanted && bytes_of(1 << i) <= MAX_SHARED_BYTES)
-        else {
-            return Ok(large);
+        let (kernels, query_bytes) = match in_bytes {
+            true => (&gpu.kernels.bytes[..], rows.byte_stride * 2),
+            false => (&gpu.kernels.small[..], rows.stride * 2),
         };
-        let (kernel, shared) = (&gpu.kernels.small[i as usize], bytes_of(1 << i));
+        let bytes_of = |i: usize| (8 << i) * query_bytes;
+        let wanted = n_queries.div_ceil(8).next_power_of_two();
+        let fits = |&i: &usize| 1 << i <= wanted && bytes_of(i) <= MAX_SHARED_BYTES;
+        let Some(i) = (0..kernels.len()).rev().find(fits) else { return Ok(large) };
+        let (kernel, shared) = (&kernels[i], bytes_of(i));
         let resident = kernel.occupancy_max_active_blocks_per_multiprocessor(
             SMALL_THREADS,
             shared as usize,
@@ -425,9 +455,11 @@ fn sorted_bytes(k: u32) -> u32 {
 
 /// The rounds' tiles, in visiting order. In the first all rows become candidates. Of the rows of a later one about k
 /// times (rows of the round / rows before) reach the threshold, as long as the visiting order has nothing to do with the
-/// scores; the room is four times that, beside what is left of the round before.
-fn rounds(n_tiles: u32, capacity: u32, k: u32) -> Vec<Range<u32>> {
-    let growth = 1 + u64::from(capacity) / (4 * u64::from(k));
+/// scores; the room is four times that, beside what is left of the round before. The error bound of 8 bits lets
+/// through some three times as many.
+fn rounds(n_tiles: u32, capacity: u32, k: u32, in_bytes: bool) -> Vec<Range<u32>> {
+    let share = if in_bytes { 12 } else { 4 };
+    let growth = 1 + u64::from(capacity).div_ceil(share * u64::from(k));
     let mut rounds = Vec::new();
     let mut seen = 0;
     while seen < n_tiles {
@@ -459,9 +491,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_tile_is_visited_once(n_tiles in 1u32..5000, k in 1u32..=2048) {
+        fn every_tile_is_visited_once(n_tiles in 1u32..5000, k in 1u32..=2048, in_bytes: bool) {
             let capacity = (8 * k + 1024).next_multiple_of(TILE);
-            let rounds = rounds(n_tiles, capacity, k);
+            let rounds = rounds(n_tiles, capacity, k, in_bytes);
             prop_assert!(rounds[0].len() as u32 * TILE <= capacity);
             let step = visiting_step(n_tiles);
             let mut seen = vec![false; n_tiles as usize];

@@ -12,8 +12,11 @@ static FATBIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/topk.fatbin"));
 /// The oldest driver whose functions are bound: that of CUDA 12.0.
 const OLDEST_DRIVER: i32 = 12_000;
 
-/// What a block of any device we have kernels for may take of shared memory, if it asks for it.
-pub(super) const MAX_SHARED_BYTES: u32 = 99 << 10;
+/// What a block of any device that there are kernels for may take of shared memory, if it asks for it.
+const SHARED_BYTES: u32 = 99 << 10;
+
+/// What of it scans may take that size themselves: kernels have little of their own beside it.
+pub(super) const MAX_SHARED_BYTES: u32 = 98 << 10;
 
 /// A device with its streams and kernels.
 #[derive(Debug)]
@@ -36,9 +39,12 @@ pub(super) struct Gpu {
 #[derive(Debug)]
 pub(super) struct Kernels {
     pub(super) prepare: CudaFunction,
+    pub(super) prepare_bytes: CudaFunction,
     pub(super) list_rows: CudaFunction,
     /// For 8, 16, 32 and 64 queries a block.
     pub(super) small: [CudaFunction; 4],
+    /// The same over rows in 8 bits, for 8, 16 and 32 queries.
+    pub(super) bytes: [CudaFunction; 3],
     pub(super) large: CudaFunction,
     pub(super) tighten: CudaFunction,
     pub(super) rescore: CudaFunction,
@@ -132,13 +138,14 @@ impl Kernels {
             // What a kernel takes for itself stands beside it.
             let own = match name {
                 "finish" | "merge" => 4096,
-                _ => 0,
+                _ => 256,
             };
-            function.set_attribute(most, MAX_SHARED_BYTES as i32 - own)?;
+            function.set_attribute(most, SHARED_BYTES as i32 - own)?;
             Ok(function)
         };
         Ok(Self {
             prepare: load("prepare")?,
+            prepare_bytes: load("prepare_bytes")?,
             list_rows: load("list_rows")?,
             small: [
                 load("scan_small_1")?,
@@ -146,6 +153,7 @@ impl Kernels {
                 load("scan_small_4")?,
                 load("scan_small_8")?,
             ],
+            bytes: [load("scan_bytes_1")?, load("scan_bytes_2")?, load("scan_bytes_4")?],
             large: load("scan_large")?,
             tighten: load("tighten")?,
             rescore: load("rescore")?,

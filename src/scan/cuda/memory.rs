@@ -2,6 +2,7 @@
 
 use super::driver::{Gpu, is_out_of_memory};
 use crate::store::matrix::MatrixView;
+use crate::store::prefilter::PrefilterView;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{
     CudaEvent, CudaSlice, DevicePtr, DeviceRepr, DriverError, PinnedHostSlice, result,
@@ -13,8 +14,8 @@ use std::sync::{Arc, Weak};
 /// What the driver says no to.
 pub(super) type Outcome<T> = Result<T, DriverError>;
 
-/// Values of a page-locked buffer: 32 MiB.
-const PINNED_VALUES: usize = 16 << 20;
+/// Bytes of a page-locked buffer.
+const PINNED_BYTES: usize = 32 << 20;
 
 /// A buffer that grows to what is asked for.
 #[derive(Debug)]
@@ -68,12 +69,34 @@ impl<T: DeviceRepr> Buffer<T> {
     }
 }
 
+/// The most rows of a shard: positions are 32 bits wide, and tiles reach past the end.
+pub(super) const MOST_SHARD_ROWS: usize = 1 << 31;
+
 /// Rows on the device, or on their way to it.
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) values: CudaSlice<f16>,
+    pub(super) bytes: Option<Bytes>,
     pub(super) first_row: usize,
     pub(super) n_rows: usize,
+}
+
+/// Rows in 8 bits.
+#[derive(Debug)]
+pub(super) struct Bytes {
+    pub(super) values: CudaSlice<i8>,
+    pub(super) scales: CudaSlice<f32>,
+    /// Bytes between the starts of two rows.
+    pub(super) stride: usize,
+    pub(super) max_residual: f32,
+}
+
+impl Shard {
+    /// Bytes of the device that it takes.
+    fn size(&self) -> usize {
+        let bytes = self.bytes.as_ref();
+        self.values.num_bytes() + bytes.map_or(0, |b| b.values.num_bytes() + b.scales.num_bytes())
+    }
 }
 
 /// A matrix that stays on the device as long as its index is open.
@@ -92,7 +115,7 @@ pub(super) struct Rows {
     clock: u64,
     /// Bytes of the device that matrices may take.
     budget: usize,
-    pinned: Vec<(PinnedHostSlice<f16>, Option<CudaEvent>)>,
+    pinned: Vec<(PinnedHostSlice<u8>, Option<CudaEvent>)>,
 }
 
 impl Rows {
@@ -122,12 +145,10 @@ impl Rows {
             return Ok(Some(&self.residents[at].shard));
         }
         let bytes = size_of_val(matrix.values());
-        if bytes > self.budget {
+        if bytes > self.budget || matrix.n_rows() > MOST_SHARD_ROWS {
             return Ok(None);
         }
-        let taken = |rows: &Self| -> usize {
-            rows.residents.iter().map(|r| r.shard.values.num_bytes()).sum()
-        };
+        let taken = |rows: &Self| -> usize { rows.residents.iter().map(|r| r.shard.size()).sum() };
         while taken(self) + bytes > self.budget && self.evict() {}
         let mut values = loop {
             match allocate(gpu, matrix.values().len()) {
@@ -142,9 +163,36 @@ impl Rows {
         };
         let arrived = self.upload(gpu, matrix.values(), &mut values)?;
         gpu.stream.wait(&arrived)?;
-        let shard = Shard { values, first_row: 0, n_rows: matrix.n_rows() };
+        let bytes = match matrix.prefilter() {
+            Some(prefilter) if taken(self) + bytes * 2 <= self.budget => {
+                match self.upload_bytes(gpu, &prefilter) {
+                    Err(e) if is_out_of_memory(&e) => None,
+                    bytes => Some(bytes?),
+                }
+            }
+            _ => None,
+        };
+        let shard = Shard { values, bytes, first_row: 0, n_rows: matrix.n_rows() };
         self.residents.push(Resident { owner, shard, used: self.clock });
         Ok(self.residents.last().map(|r| &r.shard))
+    }
+
+    fn upload_bytes(&mut self, gpu: &Gpu, prefilter: &PrefilterView<'_>) -> Outcome<Bytes> {
+        let scales: Vec<f32> = prefilter.scales().par_iter().map(|s| s.scale).collect();
+        let residuals = prefilter.scales().par_iter().map(|s| s.residual);
+        let max_residual = residuals.reduce(|| 0.0, f32::max);
+        let mut bytes = Bytes {
+            values: allocate(gpu, prefilter.values().len())?,
+            scales: allocate(gpu, scales.len())?,
+            stride: prefilter.stride(),
+            max_residual,
+        };
+        self.upload(gpu, prefilter.values(), &mut bytes.values)?;
+        let arrived = self.upload(gpu, &scales, &mut bytes.scales)?;
+        gpu.stream.wait(&arrived)?;
+        // `scales` ends here.
+        gpu.copies.synchronize()?;
+        Ok(bytes)
     }
 
     /// Lets go of the matrix that was not used for longest.
@@ -164,25 +212,27 @@ impl Rows {
     }
 
     /// Copies rows to the device beside what its kernels do; they are there when the event has come.
-    pub(super) fn upload(
+    pub(super) fn upload<T: Pod>(
         &mut self,
         gpu: &Gpu,
-        from: &[f16],
-        to: &mut CudaSlice<f16>,
+        from: &[T],
+        to: &mut CudaSlice<T>,
     ) -> Outcome<CudaEvent> {
-        while self.pinned.len() < 2 && from.len() > PINNED_VALUES / 16 {
+        let start = address(gpu, to);
+        let from = T::bytes(from);
+        let is_small = from.len() <= PINNED_BYTES / 16;
+        while self.pinned.len() < 2 && !is_small {
             // SAFETY: it is written before it is read.
-            match unsafe { gpu.context.alloc_pinned::<f16>(PINNED_VALUES) } {
+            match unsafe { gpu.context.alloc_pinned::<u8>(PINNED_BYTES) } {
                 Ok(pinned) => self.pinned.push((pinned, None)),
                 Err(e) if is_out_of_memory(&e) => break,
                 Err(e) => return Err(e),
             }
         }
-        let start = address(gpu, to);
-        for (i, part) in from.chunks(PINNED_VALUES).enumerate() {
-            let at = start + (i * PINNED_VALUES * size_of::<f16>()) as CUdeviceptr;
+        for (i, part) in from.chunks(PINNED_BYTES).enumerate() {
+            let at = start + (i * PINNED_BYTES) as CUdeviceptr;
             let n = self.pinned.len();
-            if n == 0 || from.len() <= PINNED_VALUES / 16 {
+            if n == 0 || is_small {
                 // SAFETY: `at` has room for the part. The driver has read pageable memory when it returns.
                 unsafe { result::memcpy_htod_async(at, part, gpu.copies.cu_stream()) }?;
                 continue;
@@ -206,12 +256,26 @@ impl Rows {
 
 /// Room for `len` values of rows, once the device has it: allocation is ordered with the main stream, and
 /// copies with another.
-pub(super) fn allocate(gpu: &Gpu, len: usize) -> Outcome<CudaSlice<f16>> {
+pub(super) fn allocate<T: DeviceRepr>(gpu: &Gpu, len: usize) -> Outcome<CudaSlice<T>> {
     // SAFETY: rows are copied there before any kernel reads them.
-    let values = unsafe { gpu.stream.alloc::<f16>(len.max(1)) }?;
+    let values = unsafe { gpu.stream.alloc::<T>(len.max(1)) }?;
     gpu.stream.synchronize()?;
     Ok(values)
 }
+
+/// Values whose bytes are copied as they lie.
+pub(super) trait Pod: DeviceRepr {
+    fn bytes(values: &[Self]) -> &[u8]
+    where
+        Self: Sized,
+    {
+        // SAFETY: numbers of the types below have no padding, and a byte may have any value.
+        unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+    }
+}
+impl Pod for f16 {}
+impl Pod for f32 {}
+impl Pod for i8 {}
 
 pub(super) fn address<T>(gpu: &Gpu, slice: &CudaSlice<T>) -> CUdeviceptr {
     slice.device_ptr(&gpu.stream).0

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::store::matrix::{MatrixView, RowMask};
 use chain::{Batch, MAX_K, MAX_QUERIES, MOST_CANDIDATES, Scan, Workspace};
 use driver::{Gpu, failure, is_out_of_memory, version_text};
-use memory::{Outcome, Rows, Shard, allocate};
+use memory::{Bytes, MOST_SHARD_ROWS, Outcome, Rows, Shard, allocate};
 use std::sync::{Mutex, PoisonError};
 
 /// What queries and candidates may need beside the rows.
@@ -22,9 +22,6 @@ const WORKSPACE_BYTES: usize = 1 << 30;
 
 /// The fewest rows of a shard, of which two are on the device at a time.
 const LEAST_SHARD_ROWS: usize = 1 << 10;
-
-/// The most rows of a shard: positions are 32 bits wide, and tiles reach past the end.
-const MOST_SHARD_ROWS: usize = 1 << 31;
 
 /// A GPU that scans.
 #[derive(Debug)]
@@ -152,22 +149,26 @@ struct Work<'a> {
 impl Work<'_> {
     fn run(&self, held: &mut Held) -> Outcome<Vec<Vec<ScoredRow>>> {
         let Held { rows, space, overflows } = held;
-        // What stands in the workspace must be the device's before rows take what is left.
-        let kept = self.k.min(MAX_K);
-        let batch = Batch::prepare(self.gpu, space, self.values, self.matrix, kept)?;
-        let mut found = Found::new(self.k, batch.len(), overflows);
         let stride = self.matrix.stride();
+        let mut found = Found::new(self.k, self.values.len() / stride, overflows);
+        let prepare = |space: &mut Workspace, bytes: Option<&Bytes>| {
+            Batch::prepare(self.gpu, space, self.values, self.matrix, self.k.min(MAX_K), bytes)
+        };
+        let batch;
         if let Some(shard) = rows.resident(self.gpu, self.matrix)? {
+            batch = prepare(space, shard.bytes.as_ref())?;
             self.scan(space, &batch, shard, &mut found)?;
         } else {
+            batch = prepare(space, None)?;
             let bytes = stride * 2;
             let n =
                 (rows.budget() / 2 / bytes).clamp(LEAST_SHARD_ROWS, MOST_SHARD_ROWS) / 128 * 128;
             let n = n.min(self.matrix.n_rows().next_multiple_of(128));
-            let mut coming =
-                Shard { values: allocate(self.gpu, n * stride)?, first_row: 0, n_rows: 0 };
-            let mut here =
-                Shard { values: allocate(self.gpu, n * stride)?, first_row: 0, n_rows: 0 };
+            let room = || -> Outcome<Shard> {
+                let values = allocate(self.gpu, n * stride)?;
+                Ok(Shard { values, bytes: None, first_row: 0, n_rows: 0 })
+            };
+            let (mut coming, mut here) = (room()?, room()?);
             let mut upload = |shard: &mut Shard, first_row: usize| {
                 shard.first_row = first_row;
                 shard.n_rows = n.min(self.matrix.n_rows() - first_row);

@@ -15,9 +15,11 @@ pub(super) const LARGE_SHARED_BYTES: u32 = 3 * 2 * 2 * 128 * 4 * 16;
 
 /// The rows at hand.
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rows {
     pub(super) values: CUdeviceptr,
+    pub(super) bytes: CUdeviceptr,
+    pub(super) scales: CUdeviceptr,
     pub(super) list: CUdeviceptr,
     pub(super) masks: CUdeviceptr,
     pub(super) mask_of: CUdeviceptr,
@@ -25,6 +27,8 @@ pub(super) struct Rows {
     pub(super) mask_words: u32,
     pub(super) stride: u32,
     pub(super) first_row: u32,
+    pub(super) byte_stride: u32,
+    pub(super) max_residual: f32,
 }
 
 /// The queries of a chain, and what is known of each.
@@ -33,6 +37,8 @@ pub(super) struct Rows {
 pub(super) struct Queries {
     pub(super) values: CUdeviceptr,
     pub(super) halves: CUdeviceptr,
+    pub(super) planes: CUdeviceptr,
+    pub(super) steps: CUdeviceptr,
     pub(super) powers: CUdeviceptr,
     pub(super) errors: CUdeviceptr,
     pub(super) thresholds: CUdeviceptr,
@@ -50,8 +56,8 @@ pub(super) struct Queries {
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PrepareParams {
+    pub(super) rows: Rows,
     pub(super) queries: Queries,
-    pub(super) stride: u32,
 }
 
 #[repr(C)]
@@ -115,10 +121,10 @@ pub(super) struct MeasureParams {
 pub(super) const MEASURED_PRODUCTS: usize = 8 * 16 * 8 * 16;
 
 // What kernels/params.cuh asserts of the kernels' side.
-const _: () = assert!(size_of::<Rows>() == 48 && size_of::<Queries>() == 96);
-const _: () = assert!(size_of::<PrepareParams>() == 104 && size_of::<ScanParams>() == 168);
-const _: () = assert!(size_of::<SelectParams>() == 152 && size_of::<ScoreAllParams>() == 168);
-const _: () = assert!(size_of::<MergeParams>() == 112 && size_of::<ListParams>() == 32);
+const _: () = assert!(size_of::<Rows>() == 72 && size_of::<Queries>() == 112);
+const _: () = assert!(size_of::<PrepareParams>() == 184 && size_of::<ScanParams>() == 208);
+const _: () = assert!(size_of::<SelectParams>() == 192 && size_of::<ScoreAllParams>() == 208);
+const _: () = assert!(size_of::<MergeParams>() == 128 && size_of::<ListParams>() == 32);
 const _: () = assert!(size_of::<MeasureParams>() == 16);
 
 // SAFETY: they are plain numbers in the order and with the sizes that the kernels were compiled for.
