@@ -73,35 +73,52 @@ fn too_many_candidates_are_answered_in_full() {
     assert!(overflows(&scanner) > 60, "{}", overflows(&scanner));
 }
 
-#[test]
-fn what_queries_lose_in_half_precision_changes_nothing() {
-    // Components of the query are 1 in half precision, and a little off in truth. Rows of 31 times 1 and 31 times -1
-    // have the approximate score of their last component, and a true one that depends on what was lost.
+/// A query whose components are 1 and a little more or less, `lost`, that coarse numbers do not tell apart. Rows are `size` and
+/// minus `size`, 31 of each, so that their coarse score is that of their last component. One in forty gains from what was lost; the others lose by it,
+/// and stand higher by a little less than that in their last component.
+fn coarse_attack(lost: f32, size: f32, levels: [f32; 2], weight: f32) -> (Corpus, Vec<f32>) {
     let mut random = Random(33);
-    let lost: Vec<f32> = (0..62).map(|_| random.unit() / 8192.0).collect();
+    let lost: Vec<f32> = (0..62).map(|_| random.unit() * lost).collect();
     let mut by_loss: Vec<usize> = (0..62).collect();
     by_loss.sort_by(|&a, &b| lost[b].total_cmp(&lost[a]));
     let rank: Vec<usize> = (0..62).map(|i| by_loss.iter().position(|&j| j == i).unwrap()).collect();
-    let corpus = Corpus::new(3000, 63, |r, i| match i {
-        // One in forty gains from what was lost, the others lose, and stand three steps higher.
-        62 => (if r % 40 == 7 { 13.0 } else { 16.0 }) / 512.0,
-        _ => {
-            if (rank[i] < 31) == (r % 40 == 7) {
-                1.0
+    let corpus = Corpus::new(3000, 63, |r, i| match (i, r % 40 == 7) {
+        (62, gains) => levels[usize::from(!gains)],
+        (_, gains) => {
+            if (rank[i] < 31) == gains {
+                size
             } else {
-                -1.0
+                -size
             }
         }
     });
     let mut query: Vec<f32> = lost.iter().map(|l| 1.0 + l).collect();
-    query.push(1.0);
-    for n in [1, 70] {
-        let queries = query.repeat(n);
+    query.push(weight);
+    (corpus, query)
+}
+
+#[test]
+fn what_queries_lose_changes_nothing() {
+    let in_halves = coarse_attack(1.0 / 8192.0, 1.0, [13.0 / 512.0, 16.0 / 512.0], 1.0);
+    // Rows that bytes hold exactly, so that nothing but the query's loss is left.
+    let in_bytes = coarse_attack(1.0 / 40_000.0, 127.0, [3.0, 5.0], 0.0625);
+    for (corpus, query) in [in_halves, in_bytes] {
         for k in [1, 10, 75] {
             let first = naive_top_k(&corpus.view(), &query, k, None);
             assert!(first.iter().all(|hit| hit.row % 40 == 7), "the corpus is no attack");
-            check(&open(GpuOptions::default()), &corpus, &queries, k, None);
+            for n in [1, 70] {
+                check(&open(GpuOptions::default()), &corpus, &query.repeat(n), k, None);
+            }
         }
+    }
+}
+
+#[test]
+fn rows_that_bytes_hold_exactly_are_told_apart_by_both_planes() {
+    let mut random = Random(5);
+    let corpus = Corpus::new(12_000, 64, |_, _| if random.unit() > 0.0 { 1.0 } else { -1.0 });
+    for k in [10, 100, 300] {
+        check(&open(GpuOptions::default()), &corpus, &random_queries(9, 64, 6), k, None);
     }
 }
 

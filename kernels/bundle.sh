@@ -1,0 +1,54 @@
+#!/bin/sh
+# Packs what a machine with a GPU needs to prove and measure the scan there, without Rust: the tests, the program, the benchmark and run.sh.
+#
+#     kernels/bundle.sh [FOLDER]      (target/gpu-bundle by default; FOLDER.tar.xz beside it)
+#
+# There: tar -xf gpu-bundle.tar.xz && gpu-bundle/run.sh [OUT]
+set -eu
+cd "$(dirname "$0")/.."
+target=${1:-target/gpu-bundle}
+kernels/toolkit.sh
+# Without the built-in reranker's 23 MB in each.
+cargo build --release --locked --no-default-features --features cuda
+tests=$(cargo test --release --locked --no-default-features --features cuda --test all --no-run --message-format json |
+    python3 -c 'import json, sys
+found = [json.loads(line).get("executable") for line in sys.stdin if "\"compiler-artifact\"" in line and "\"all\"" in line]
+print([path for path in found if path][-1])')
+rm -rf "$target"
+mkdir -p "$target"
+cp target/release/warpseek "$target/warpseek"
+cp "$tests" "$target/tests"
+strip "$target/warpseek" "$target/tests"
+cp benches/gpu.py "$target/gpu.py"
+git rev-parse HEAD >"$target/commit"
+# compute-sanitizer, where the package index has it.
+python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$target/sanitizer" nvidia-cuda-sanitizer-api==13.0.85 ||
+    echo "compute-sanitizer could not be fetched: run.sh looks for one there" >&2
+cat >"$target/run.sh" <<'RUN'
+#!/bin/sh
+# Parity, compute-sanitizer on a reduced set, and the benchmark, into OUT (./out by default). Ends with 1 if any of it failed.
+here=$(cd "$(dirname "$0")" && pwd)
+out=${1:-out}
+mkdir -p "$out"
+export WARPSEEK_TEST_GPU=1
+failed=0
+"$here/warpseek" doctor >"$out/doctor.txt" 2>&1
+# These two are about the command line and about faults, on the stand-in for the driver.
+"$here/tests" cuda:: parity:: --skip cuda::commands --skip cuda::a_gpu --test-threads 4 >"$out/parity.txt" 2>&1 || failed=1
+tail -3 "$out/parity.txt"
+sanitizer=$(command -v compute-sanitizer || find "$here/sanitizer" -name compute-sanitizer -type f 2>/dev/null | head -1)
+if [ -n "$sanitizer" ]; then
+    chmod +x "$sanitizer" 2>/dev/null || true
+    for tool in memcheck racecheck; do
+        timeout 240 "$sanitizer" --tool "$tool" --error-exitcode 9 "$here/tests" cuda::any cuda::too_many parity::scan_of_near >"$out/$tool.txt" 2>&1 || failed=1
+        tail -2 "$out/$tool.txt"
+    done
+else
+    echo "compute-sanitizer is not here: not run" | tee "$out/memcheck.txt"
+fi
+python3 "$here/gpu.py" --warpseek "$here/warpseek" --commit "$(cat "$here/commit")" --record "$out/record" $GPU_BENCH_OPTIONS || failed=1
+exit $failed
+RUN
+chmod +x "$target/run.sh"
+tar -C "$(dirname "$target")" -cf - "$(basename "$target")" | xz -T0 -6 >"$target.tar.xz"
+ls -l "$target.tar.xz"
