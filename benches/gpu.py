@@ -32,13 +32,13 @@ def smi(*fields):
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError) as error:
-        return f"nvidia-smi cannot tell: {error}"
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "unknown"
 
 
-def ours(rows, batches, ks, passing=(100,)):
+def ours(rows, batches, ks, passing=(100,), more=()):
     """Rates by (batch, k, pass), and the limits."""
-    command = [arguments.warpseek, "bench", "--search-only", "--json", "--device", "cuda", "--rows", str(rows)]
+    command = [arguments.warpseek, "bench", "--search-only", "--json", "--device", "cuda", "--rows", str(rows), *more]
     for name, values in (("--batch", batches), ("--top-k", ks), ("--pass", passing)):
         command += [name, ",".join(map(str, values))]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -122,7 +122,8 @@ batches = [1, 32, 1024] if arguments.quick else [1, 8, 32, 64, 128, 512, 1024, 4
 ks = [10, 100] if arguments.quick else [10, 100, 1000]
 matmul = matmul_rate() if has_torch else None
 for rows in sizes:
-    found, limits = ours(rows, batches, ks)
+    found, limits = ours(rows, batches, ks, more=["--no-prefilter"])
+    bytes_found, _ = ours(rows, [b for b in batches if b <= 32], ks)
     torches = Torch(rows) if has_torch else None
     say()
     say(f"## {rows:,} x 384")
@@ -138,7 +139,14 @@ for rows in sizes:
         cells = [batch, k, f"{gpu * 1e6:.1f}", f"{everything * 1e6:.1f}", f"{rows * 768 / gpu / limits['copy_bytes']:.2f}"]
         cells += [f"{products / matmul:.2f}" if matmul else "", f"{peer * 1e6:.1f}" if peer else "", f"{peer / gpu:.2f}" if peer else ""]
         say(f"| {' | '.join(map(str, cells))} |")
-    if has_faiss and rows <= 1_000_000:
+    say()
+    say("Over the rows in 8 bits:")
+    say()
+    say("| batch | k | GPU us | faster than half precision |")
+    say("| --- | --- | --- | --- |")
+    for key, rate in bytes_found.items():
+        say(f"| {key[0]} | {key[1]} | {rate['gpu_seconds'] * 1e6:.1f} | {found[key]['gpu_seconds'] / rate['gpu_seconds']:.2f} times |")
+    if has_faiss and torches and rows <= 1_000_000:
         index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), 384)
         index.add(torches.rows.float().cpu().numpy())
         for batch in (1, 32, 1024):

@@ -8,7 +8,7 @@ use crate::cpu::{GROUP, Kernels, PANEL_GROUPS, Tier};
 use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
 use crate::rerank::Reranker;
-use crate::scan::{GpuLimits, MAX_COMPONENT, QueryBatch, Scanner};
+use crate::scan::{GPU_BYTES_BATCH, GpuLimits, MAX_COMPONENT, QueryBatch, Scanner};
 use crate::store::MAX_DIM;
 use crate::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
 use crate::store::prefilter::{Prefilter, RowScale, prefilter_stride};
@@ -54,8 +54,8 @@ pub struct ScanRate {
     pub queries_per_second: f64,
     /// Seconds that a batch takes of the GPU, without copies to it and from it.
     pub gpu_seconds: Option<f64>,
-    /// The share of the memory rate that reading the prefilter once a batch makes up; on a GPU, that reading the
-    /// rows once makes up in the time of its kernels.
+    /// The share of the memory rate that reading the prefilter (or the rows, where these are read) once a batch
+    /// makes up; on a GPU, in the time of its kernels.
     pub memory_share: f64,
     /// The share of the products of bytes; on a GPU, of half-precision numbers.
     pub multiply_share: f64,
@@ -111,6 +111,8 @@ pub struct SearchShape {
     pub k: usize,
     /// Of a hundred rows, how many pass the filter; 100 is no filter.
     pub percent: usize,
+    /// Whether the rows have a prefilter.
+    pub prefilter: bool,
 }
 
 impl SearchData {
@@ -172,7 +174,7 @@ impl SearchData {
         let owner = Arc::new(());
         let matrix = MatrixView::new(&self.rows, self.dim, self.max_norm)
             .ok_or_else(|| Error::usage("a search needs rows and dimensions"))?
-            .with_prefilter(self.prefilter.view(self.dim))
+            .with_prefilter(self.prefilter.view(self.dim).filter(|_| shape.prefilter))
             .with_owner(&owner);
         let n_rows = matrix.n_rows();
         let values = self.queries.iter().copied().cycle().take(shape.queries * self.dim);
@@ -184,9 +186,13 @@ impl SearchData {
         let seconds = median(|| outcome = scanner.top_k(&matrix, &queries, shape.k, mask));
         outcome?;
         let passing = mask.map_or(n_rows, RowMask::count) as f64;
-        let (gpu_seconds, row_bytes) = match scanner {
-            Scanner::Cuda(gpu) => (Some(gpu.chain_seconds()?), matrix.stride() * size_of::<f16>()),
-            Scanner::Cpu(_) => (None, prefilter_stride(self.dim) + size_of::<RowScale>()),
+        let (gpu_seconds, reads_bytes) = match scanner {
+            Scanner::Cuda(gpu) => (Some(gpu.chain_seconds()?), shape.queries <= GPU_BYTES_BATCH),
+            Scanner::Cpu(_) => (None, true),
+        };
+        let row_bytes = match shape.prefilter && reads_bytes {
+            true => prefilter_stride(self.dim) + size_of::<RowScale>(),
+            false => matrix.stride() * size_of::<f16>(),
         };
         let (memory_bytes, multiply) = match limits.gpu {
             Some(gpu) if gpu_seconds.is_some() => (gpu.copy_bytes, gpu.half_products),

@@ -37,6 +37,9 @@ pub(super) struct BenchArgs {
     /// Of a hundred rows, how many pass a filter; several numbers with commas, 100 is no filter
     #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_values_t = [100])]
     pass: Vec<usize>,
+    /// Search the rows themselves, as where an index has no prefilter
+    #[arg(long)]
+    no_prefilter: bool,
     /// Measure the search alone, not the models
     #[arg(long)]
     search_only: bool,
@@ -65,7 +68,7 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
     for &k in &args.k {
         for &percent in &args.pass {
             for &queries in &args.batch {
-                let shape = SearchShape { queries, k, percent };
+                let shape = SearchShape { queries, k, percent, prefilter: !args.no_prefilter };
                 scans.push(data.search(&scanner, shape, &limits)?);
             }
         }

@@ -88,6 +88,9 @@ impl QueryBatch {
 /// Whether this build has code for GPUs.
 pub const HAS_CUDA: bool = cfg!(feature = "cuda");
 
+/// Batches of up to this many queries read the prefilter on a GPU, where there is one; larger ones the rows.
+pub const GPU_BYTES_BATCH: usize = 32;
+
 /// Where a scan runs.
 #[derive(Debug, Clone)]
 pub enum Scanner {

@@ -264,12 +264,20 @@ API(cuModuleGetFunction, const void** to, void*, const char* name) {
     }
     return NOT_FOUND;
 }
-API(cuFuncSetAttribute, const void*, int, int) { return SUCCESS; }
+// How much shared memory a launch of each kernel may ask for.
+static std::map<const void*, unsigned> most_shared;
+API(cuFuncSetAttribute, const void* function, int attribute, int value) {
+    if (attribute != 8 || value > (99 << 10)) return INVALID_VALUE;
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    most_shared[function] = value;
+    return SUCCESS;
+}
 API(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, int* blocks, const void*, int, size_t, unsigned) { *blocks = 2; return SUCCESS; }
 API(cuLaunchKernel, const void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void*, void** arguments, void**) {
     MAY_FAIL;
-    if (gx == 0 || gy == 0 || gz != 1 || gy > 65535 || bx % 32 != 0 || by != 1 || bz != 1 || bx > 1024 || shared > (99 << 10)) return INVALID_VALUE;
+    if (gx == 0 || gy == 0 || gz != 1 || gy > 65535 || bx % 32 != 0 || by != 1 || bz != 1 || bx > 1024) return INVALID_VALUE;
     std::lock_guard<std::recursive_mutex> lock(mutex);
+    if (shared > (48 << 10) && shared > most_shared[function]) return INVALID_VALUE;
     body = static_cast<const Kernel*>(function)->run;
     body_arguments = arguments;
     gridDim = {gx, gy, 1};

@@ -3,6 +3,7 @@
 use super::driver::{Gpu, MAX_SHARED_BYTES};
 use super::memory::{Buffer, Bytes, Outcome, Shard, address};
 use super::params::*;
+use crate::scan::GPU_BYTES_BATCH;
 use crate::store::matrix::{MatrixView, RowMask};
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaFunction, DeviceRepr, LaunchConfig, PushKernelArg};
@@ -22,10 +23,6 @@ pub(super) const MOST_CANDIDATES: usize = 16384;
 
 /// Batches of up to this many queries are bound by reading the rows.
 const SMALL_BATCH: usize = 64;
-
-/// Batches of up to this many queries read the rows in 8 bits, where these are there: two planes of bytes a
-/// query are all that registers hold.
-const BYTES_BATCH: usize = 32;
 
 /// The largest residual of a row, against the largest norm, with which 8 bits are of use: with more of it than
 /// that, too many rows would be candidates.
@@ -110,7 +107,8 @@ impl Batch {
         let room = CANDIDATE_BYTES / 8 / part.min(n);
         let capacity = room.min(space.room).max(least).next_multiple_of(TILE as usize);
         let max_norm = matrix.max_norm();
-        let useful = |b: &&Bytes| n <= BYTES_BATCH && b.max_residual <= MOST_RESIDUAL * max_norm;
+        let useful =
+            |b: &&Bytes| n <= GPU_BYTES_BATCH && b.max_residual <= MOST_RESIDUAL * max_norm;
         let bytes = bytes.filter(useful).filter(|b| 2 * 8 * b.stride <= MAX_SHARED_BYTES as usize);
         let byte_stride = bytes.map_or(0, |b| b.stride);
         let all = Queries {

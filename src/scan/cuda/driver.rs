@@ -12,10 +12,8 @@ static FATBIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/topk.fatbin"));
 /// The oldest driver whose functions are bound: that of CUDA 12.0.
 const OLDEST_DRIVER: i32 = 12_000;
 
-/// What a block of any device that there are kernels for may take of shared memory, if it asks for it.
-const SHARED_BYTES: u32 = 99 << 10;
-
-/// What of it scans may take that size themselves: kernels have little of their own beside it.
+/// What kernels may ask for of shared memory. A block of any device that there are kernels for has 99 KiB, of which
+/// these take little without being asked.
 pub(super) const MAX_SHARED_BYTES: u32 = 98 << 10;
 
 /// A device with its streams and kernels.
@@ -134,13 +132,11 @@ impl Kernels {
     fn load(module: &Arc<CudaModule>) -> std::result::Result<Self, DriverError> {
         let load = |name: &str| -> std::result::Result<CudaFunction, DriverError> {
             let function = module.load_function(name)?;
-            let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // What a kernel takes for itself stands beside it.
-            let own = match name {
-                "finish" | "merge" => 4096,
-                _ => 256,
-            };
-            function.set_attribute(most, SHARED_BYTES as i32 - own)?;
+            // Beyond 48 KiB a kernel has to be told. Selection needs less, and has more of its own.
+            if name.starts_with("scan_") || matches!(name, "rescore" | "score_all") {
+                let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                function.set_attribute(most, MAX_SHARED_BYTES as i32)?;
+            }
             Ok(function)
         };
         Ok(Self {

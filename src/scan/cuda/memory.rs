@@ -166,7 +166,11 @@ impl Rows {
         let bytes = match matrix.prefilter() {
             Some(prefilter) if taken(self) + bytes * 2 <= self.budget => {
                 match self.upload_bytes(gpu, &prefilter) {
-                    Err(e) if is_out_of_memory(&e) => None,
+                    Err(e) if is_out_of_memory(&e) => {
+                        // What was given back may still be written to.
+                        gpu.copies.synchronize()?;
+                        None
+                    }
                     bytes => Some(bytes?),
                 }
             }

@@ -121,6 +121,8 @@ impl CudaScanner {
                     results.extend(found);
                     left = later;
                 }
+                // Nothing that is given back may still be written to.
+                Err(e) if self.gpu.copies.synchronize().is_err() => return Err(failure(e)),
                 // Fewer queries need less room; at last rows do not stay on the device.
                 Err(e) if is_out_of_memory(&e) && (n > 128 || held.rows.budget() > 0) => {
                     held.space.clear();
