@@ -11,7 +11,6 @@
 #include <cuda_fp16.h>
 
 #define KERNEL(name, Params) extern "C" __global__ void name(const __grid_constant__ Params p)
-#define BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define DEVICE __device__ __forceinline__
 #define SHARED __shared__
 #define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(dynamic_shared)
@@ -20,7 +19,6 @@ extern __shared__ __align__(128) unsigned char dynamic_shared[];
 
 constexpr unsigned WHOLE_WARP = 0xffffffffu;
 
-DEVICE unsigned warp_ballot(bool value) { return __ballot_sync(WHOLE_WARP, value); }
 template <class T> DEVICE T warp_down(T value, int lanes, int width = 32) { return __shfl_down_sync(WHOLE_WARP, value, lanes, width); }
 template <class T> DEVICE T warp_up(T value, int lanes) { return __shfl_up_sync(WHOLE_WARP, value, lanes); }
 template <class T> DEVICE T warp_xor(T value, int lanes) { return __shfl_xor_sync(WHOLE_WARP, value, lanes); }

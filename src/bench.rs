@@ -175,7 +175,7 @@ impl SearchData {
         let matrix = MatrixView::new(&self.rows, self.dim, self.max_norm)
             .ok_or_else(|| Error::usage("a search needs rows and dimensions"))?
             .with_prefilter(self.prefilter.view(self.dim).filter(|_| shape.prefilter))
-            .with_owner(&owner);
+            .with_owner(&owner, &[]);
         let n_rows = matrix.n_rows();
         let values = self.queries.iter().copied().cycle().take(shape.queries * self.dim);
         let queries = QueryBatch::new(&values.collect::<Vec<_>>(), self.dim)?;

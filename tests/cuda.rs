@@ -7,8 +7,8 @@ use crate::support::cuda::{open, stand_in};
 use half::f16;
 use warpseek::scan::order::naive_top_k;
 use warpseek::scan::{GpuOptions, QueryBatch, Scanner};
-use warpseek::store::matrix::RowMask;
-use warpseek::store::prefilter::Prefilter;
+use warpseek::store::matrix::{MatrixView, RowMask, RowsDigest};
+use warpseek::store::prefilter::{Prefilter, PrefilterView};
 
 /// As little room for candidates as there can be, so that there are rounds.
 const TIGHT: GpuOptions = GpuOptions { row_bytes: None, candidates: Some(0) };
@@ -186,12 +186,72 @@ fn matrices_are_kept_as_long_as_their_owner_lives() {
             let corpus = Corpus::new(2000, 32, |_, _| random.unit());
             let own = std::sync::Arc::new(());
             let owner = if seed == 1 && round > 0 { &owner } else { &own };
-            let view = corpus.view().with_owner(owner);
+            let view = corpus.view().with_owner(owner, &[]);
             let expected = Scanner::cpu().unwrap().top_k(&view, &batch, 5, None).unwrap();
             for _ in 0..2 {
                 assert_same(&scanner.top_k(&view, &batch, 5, None).unwrap(), &expected, "kept");
             }
         }
+    }
+}
+
+#[test]
+fn rows_that_were_added_are_all_that_is_copied() {
+    let mut random = Random(12);
+    let corpus = Corpus::new(3000, 32, |_, _| random.unit());
+    let prefilter = Prefilter::of(&corpus.values, 32);
+    let queries = random_queries(3, 32, 4);
+    let batch = QueryBatch::new(&queries, 32).unwrap();
+    let scanner = open(GpuOptions::default());
+    let uploaded = || match &scanner {
+        Scanner::Cuda(gpu) => gpu.info().uploaded_bytes,
+        Scanner::Cpu(_) => panic!("no GPU"),
+    };
+    let steps =
+        [(2000, 7), (2500, 8), (3000, 9)].map(|(n_rows, digest)| RowsDigest { n_rows, digest });
+    let owners = [const { () }; 4].map(std::sync::Arc::new);
+    // A row: 64 bytes, 64 of its prefilter, a scale.
+    let row_bytes = 64 + 64 + 4;
+    // Steps that are known of the matrix, and the rows that this should copy.
+    for (i, known, rows) in
+        [(0, 1, 2000), (1, 2, 500), (0, 1, 0), (2, 3, 500), (1, 2, 0), (2, 3, 0)]
+    {
+        let n = steps[known - 1].n_rows;
+        let view = MatrixView::new(&corpus.values[..n * 32], 32, corpus.view().max_norm()).unwrap();
+        let few = PrefilterView::new(&prefilter.values[..n * 64], &prefilter.scales[..n], n, 32);
+        let view = view.with_prefilter(few).with_owner(&owners[i], &steps[..known]);
+        let expected = Scanner::cpu().unwrap().top_k(&view, &batch, 50, None).unwrap();
+        let before = uploaded();
+        assert_same(&scanner.top_k(&view, &batch, 50, None).unwrap(), &expected, "added rows");
+        assert_eq!(uploaded() - before, rows * row_bytes, "{known} steps");
+    }
+    // Other rows of the same number are no kin.
+    let mut random = Random(13);
+    let other = Corpus::new(3000, 32, |_, _| random.unit());
+    let history = [RowsDigest { n_rows: 3000, digest: 10 }];
+    let view = other.view().with_owner(&owners[3], &history);
+    let expected = Scanner::cpu().unwrap().top_k(&view, &batch, 50, None).unwrap();
+    assert_same(&scanner.top_k(&view, &batch, 50, None).unwrap(), &expected, "other rows");
+}
+
+#[test]
+fn an_index_that_grows_is_searched_on_the_gpu_as_it_is() {
+    let place = Workplace::new();
+    let scanner = open(GpuOptions::default());
+    for n in [40, 45, 300] {
+        place.file("corpus.jsonl", records(n));
+        place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
+        if n == 45 {
+            place.run(&["compact", "idx"]).ok();
+        }
+        let index = warpseek::store::Index::open(&place.path("idx")).unwrap();
+        let matrix = index.matrix().unwrap();
+        assert_eq!(matrix.history().last().unwrap().n_rows, matrix.n_rows());
+        let queries = random_queries(3, matrix.dim(), 4);
+        let batch = QueryBatch::new(&queries, matrix.dim()).unwrap();
+        let expected = Scanner::cpu().unwrap().top_k(&matrix, &batch, 9, Some(index.live()));
+        let got = scanner.top_k(&matrix, &batch, 9, Some(index.live())).unwrap();
+        assert_same(&got, &expected.unwrap(), &format!("{n} records"));
     }
 }
 

@@ -225,6 +225,41 @@ fn scan_with_masks_returns_only_rows_that_pass() {
 }
 
 #[test]
+fn scan_with_a_mask_for_each_query_returns_what_each_alone_does() {
+    let mut random = Random(10);
+    let n = 3000;
+    let corpus = Corpus::new(n, 32, |_, _| random.unit());
+    let mut masks = vec![RowMask::empty(n), RowMask::full(n)];
+    for share in [2, 20, 300] {
+        let mut mask = RowMask::empty(n);
+        (0..n).filter(|_| random.next().is_multiple_of(share)).for_each(|r| mask.insert(r));
+        masks.push(mask);
+    }
+    let view = corpus.view();
+    let cpu = Scanner::cpu().unwrap();
+    for n_queries in [1, 7, 70] {
+        let queries = random_queries(n_queries, 32, 4);
+        let own: Vec<Option<&RowMask>> =
+            (0..n_queries).map(|q| masks.get((q * 5 + 2) % (masks.len() + 1))).collect();
+        for k in [1, 30, 2500] {
+            let expected: Vec<_> = (queries.chunks_exact(32).zip(&own))
+                .map(|(query, mask)| naive_top_k(&view, query, k, *mask))
+                .collect();
+            let batch = QueryBatch::new(&queries, 32).unwrap();
+            for (name, scanner) in
+                [("cpu", &cpu)].into_iter().chain(gpus().iter().map(|(n, s)| (*n, s)))
+            {
+                let got = scanner.top_k_masked(&view, &batch, k, &own).unwrap();
+                assert_same(&got, &expected, &format!("{name}, {n_queries} queries, k {k}"));
+            }
+        }
+    }
+    let batch = QueryBatch::new(&random_queries(2, 32, 4), 32).unwrap();
+    let refused = cpu.top_k_masked(&view, &batch, 1, &[None]).unwrap_err();
+    assert_eq!(refused.to_string(), "1 masks for 2 queries");
+}
+
+#[test]
 fn scan_with_bad_arguments_is_refused() {
     let corpus = Corpus::new(10, 32, |r, _| r as f32);
     let view = corpus.view();

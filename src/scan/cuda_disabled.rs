@@ -1,9 +1,9 @@
 //! What stands for the GPU in builds without the feature `cuda`: nothing that could be opened.
 
 use super::order::ScoredRow;
-use super::{GpuInfo, GpuLimits, GpuOptions, QueryBatch};
+use super::{Filter, GpuInfo, GpuLimits, GpuOptions, QueryBatch};
 use crate::error::{Error, Result};
-use crate::store::matrix::{MatrixView, RowMask};
+use crate::store::matrix::MatrixView;
 
 /// A GPU that scans; there is none in this build.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl CudaScanner {
         _matrix: &MatrixView<'_>,
         _queries: &QueryBatch,
         _k: usize,
-        _mask: Option<&RowMask>,
+        _filter: &Filter<'_>,
     ) -> Result<Vec<Vec<ScoredRow>>> {
         match *self {}
     }

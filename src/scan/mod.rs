@@ -135,6 +135,8 @@ pub struct GpuInfo {
     pub memory: usize,
     /// Bytes of it that rows may take.
     pub row_bytes: usize,
+    /// Bytes of rows that were copied to it so far.
+    pub uploaded_bytes: u64,
     /// Queries so far that had more candidates than there was room for.
     pub overflows: u64,
 }
@@ -182,28 +184,99 @@ impl Scanner {
         k: usize,
         mask: Option<&RowMask>,
     ) -> Result<Vec<Vec<ScoredRow>>> {
-        if k == 0 {
-            return Err(Error::usage("k must be at least 1"));
-        }
-        if queries.dim() != matrix.dim() {
-            return Err(Error::usage(format!(
-                "the query has {} dimensions, the index {}",
-                queries.dim(),
-                matrix.dim()
-            )));
-        }
-        if let Some(mask) = mask
-            && mask.n_rows() != matrix.n_rows()
-        {
-            return Err(Error::usage(format!(
-                "the row mask speaks of {} rows, the index has {}",
-                mask.n_rows(),
-                matrix.n_rows()
-            )));
-        }
+        check(matrix, queries, k, mask.as_slice())?;
         match self {
             Self::Cpu(tier) => Ok(cpu::top_k(*tier, matrix, queries, k, mask)),
-            Self::Cuda(scanner) => scanner.top_k(matrix, queries, k, mask),
+            Self::Cuda(scanner) => {
+                scanner.top_k(matrix, queries, k, &Filter { masks: mask.as_slice(), of: &[] })
+            }
         }
     }
+
+    /// As [`Scanner::top_k`], with a mask of its own for each query, or none. Queries that share a mask share it by
+    /// reference.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scanner::top_k`], and [`Error::Usage`] where there are not as many masks as queries.
+    pub fn top_k_masked(
+        &self,
+        matrix: &MatrixView<'_>,
+        queries: &QueryBatch,
+        k: usize,
+        masks: &[Option<&RowMask>],
+    ) -> Result<Vec<Vec<ScoredRow>>> {
+        if masks.len() != queries.len() {
+            return Err(Error::usage(format!(
+                "{} masks for {} queries",
+                masks.len(),
+                queries.len()
+            )));
+        }
+        let mut distinct: Vec<&RowMask> = Vec::new();
+        let mut of = Vec::with_capacity(masks.len());
+        for mask in masks {
+            let Some(mask) = mask else {
+                of.push(NO_MASK);
+                continue;
+            };
+            let known = distinct.iter().position(|known| std::ptr::eq(*known, *mask));
+            of.push(known.unwrap_or(distinct.len()) as u32);
+            if known.is_none() {
+                distinct.push(mask);
+            }
+        }
+        check(matrix, queries, k, &distinct)?;
+        if let Self::Cuda(scanner) = self {
+            return scanner.top_k(matrix, queries, k, &Filter { masks: &distinct, of: &of });
+        }
+        let mut results = vec![Vec::new(); queries.len()];
+        let stride = stride_of(queries.dim());
+        for wanted in (0..distinct.len() as u32).chain([NO_MASK]) {
+            let group: Vec<usize> = (0..of.len()).filter(|&i| of[i] == wanted).collect();
+            let rows = group.iter().map(|&i| &queries.padded()[i * stride..][..queries.dim()]);
+            let batch = QueryBatch::new(&rows.collect::<Vec<_>>().concat(), queries.dim())?;
+            let found = self.top_k(matrix, &batch, k, distinct.get(wanted as usize).copied())?;
+            group.into_iter().zip(found).for_each(|(i, rows)| results[i] = rows);
+        }
+        Ok(results)
+    }
+}
+
+/// The number of the mask of a query that has none.
+const NO_MASK: u32 = u32::MAX;
+
+/// Which rows each query of a batch may find, as a GPU takes it.
+#[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+struct Filter<'a> {
+    masks: &'a [&'a RowMask],
+    /// The number of each query's mask; empty where all share the first, if there is one.
+    of: &'a [u32],
+}
+
+/// Refuses what fits not together.
+fn check(
+    matrix: &MatrixView<'_>,
+    queries: &QueryBatch,
+    k: usize,
+    masks: &[&RowMask],
+) -> Result<()> {
+    if k == 0 {
+        return Err(Error::usage("k must be at least 1"));
+    }
+    if queries.dim() != matrix.dim() {
+        return Err(Error::usage(format!(
+            "the query has {} dimensions, the index {}",
+            queries.dim(),
+            matrix.dim()
+        )));
+    }
+    if let Some(mask) = masks.iter().find(|mask| mask.n_rows() != matrix.n_rows()) {
+        return Err(Error::usage(format!(
+            "the row mask speaks of {} rows, the index has {}",
+            mask.n_rows(),
+            matrix.n_rows()
+        )));
+    }
+    Ok(())
 }

@@ -1,12 +1,12 @@
 //! Extents: the rows that one commit appended, with what checks them.
 
 use super::documents::Documents;
-use super::matrix::row_norm_upper;
+use super::matrix::{RowsDigest, row_norm_upper};
 use super::vector_file::as_bytes;
 use crate::error::Result;
 use half::f16;
 use rusqlite::{Connection, params};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// A block of rows and the sums over it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +43,17 @@ impl Extent {
                 statement.query_map([], row)?.collect()
             })
             .map_err(documents.failure())
+    }
+
+    /// What the rows are up to the end of each extent: the checksums so far, each hashed with what came before it.
+    pub(super) fn history(extents: &[Self]) -> Vec<RowsDigest> {
+        let mut digest = 0;
+        let link = |extent: &Self| {
+            let link = [digest, extent.n_rows, extent.checksum].map(u64::to_le_bytes);
+            digest = xxh3_64(link.as_flattened());
+            RowsDigest { n_rows: (extent.first_row + extent.n_rows) as usize, digest }
+        };
+        extents.iter().map(link).collect()
     }
 
     pub(super) fn insert(&self, conn: &Connection) -> rusqlite::Result<()> {

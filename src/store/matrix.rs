@@ -25,6 +25,17 @@ pub struct MatrixView<'a> {
     max_norm: f32,
     prefilter: Option<PrefilterView<'a>>,
     owner: Option<&'a Arc<()>>,
+    history: &'a [RowsDigest],
+}
+
+/// What the first rows of a matrix are, told by a digest of their values: matrices whose first `n_rows` rows have one
+/// digest have the same rows there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowsDigest {
+    /// How many rows.
+    pub n_rows: usize,
+    /// The digest of their values.
+    pub digest: u64,
 }
 
 impl<'a> MatrixView<'a> {
@@ -40,7 +51,7 @@ impl<'a> MatrixView<'a> {
         }
         let n_rows = values.len() / stride;
         let (prefilter, owner) = (None, None);
-        let view = Self { values, n_rows, dim, max_norm, prefilter, owner };
+        let view = Self { values, n_rows, dim, max_norm, prefilter, owner, history: &[] };
         (n_rows as u64 <= MAX_ROWS).then_some(view)
     }
 
@@ -54,9 +65,15 @@ impl<'a> MatrixView<'a> {
     }
 
     /// The same matrix, whose values stay as they are for as long as `owner` lives: a copy of them on a
-    /// device may be kept until then.
-    pub fn with_owner(self, owner: &'a Arc<()>) -> Self {
-        Self { owner: Some(owner), ..self }
+    /// device may be kept until then. `history` tells what its first rows are, at ascending numbers of rows and
+    /// last at all of them; where a device holds that many, the others are all it needs. It may be empty.
+    pub fn with_owner(self, owner: &'a Arc<()>, history: &'a [RowsDigest]) -> Self {
+        Self { owner: Some(owner), history, ..self }
+    }
+
+    /// What the first rows are.
+    pub fn history(&self) -> &'a [RowsDigest] {
+        self.history
     }
 
     /// What lives as long as the values do.

@@ -1,11 +1,12 @@
 //! A snapshot of an index for reading.
 
 use super::documents::{DOCUMENTS_FILE, Documents, State};
+use super::extent::Extent;
 use super::fields::{FieldCatalog, FieldTypes};
 use super::filter::Filter;
 use super::format::{HEADER_LEN, VectorFile};
 use super::manifest::IndexManifest;
-use super::matrix::{MatrixView, RowMask};
+use super::matrix::{MatrixView, RowMask, RowsDigest};
 use super::prefilter::PrefilterView;
 use super::snapshot::Snapshot;
 use super::vector_file::as_values;
@@ -31,6 +32,8 @@ pub struct Index {
     vectors: Mmap,
     /// Lives as long as the map does.
     owner: Arc<()>,
+    /// What the rows are up to the end of each commit.
+    history: Vec<RowsDigest>,
     /// The prefilter's integers and scales.
     prefilter: Option<[Mmap; 2]>,
     max_norm: f32,
@@ -156,10 +159,8 @@ impl Index {
             }
             None => None,
         };
-        let max_norm = documents
-            .conn
-            .query_row("SELECT coalesce(max(max_norm), 0) FROM extent", [], |r| r.get::<_, f64>(0))
-            .map_err(documents.failure())? as f32;
+        let extents = Extent::read_all(&documents)?;
+        let max_norm = extents.iter().map(|e| e.max_norm).fold(0.0, f32::max);
         let live = read_live(&documents, state)?;
         let fields = read_fields(&documents)?;
         Ok(Self {
@@ -169,6 +170,7 @@ impl Index {
             state,
             vectors,
             owner: Arc::default(),
+            history: Extent::history(&extents),
             prefilter,
             max_norm,
             live,
@@ -213,7 +215,9 @@ impl Index {
         if let Some(values) = as_values(&self.vectors[HEADER_LEN..])
             && let Some(view) = MatrixView::new(values, self.manifest.dim, self.max_norm)
         {
-            return Ok(view.with_prefilter(self.prefilter()).with_owner(&self.owner));
+            return Ok(view
+                .with_prefilter(self.prefilter())
+                .with_owner(&self.owner, &self.history));
         }
         let path = self.dir.join(VectorFile::Half.name(self.state.generation));
         Err(Error::corrupt(path, format!("the rows are not whole; {}", super::format::REBUILD)))

@@ -16,7 +16,6 @@
 #include <vector>
 
 #define KERNEL(name, Params) static void name(const Params& p)
-#define BOUNDS(threads, blocks)
 #define DEVICE inline
 #define SHARED static
 #define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(shim::dynamic_shared.data())
@@ -86,6 +85,15 @@ T exchange(T value, unsigned from) {
     return value;
 }
 
+// Puts a lane's fragments of two matrices where all lanes see them.
+inline Warp& bring(const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    Warp& w = warp();
+    memcpy(w.a[lane()], a, sizeof(a));
+    memcpy(w.b[lane()], b, sizeof(b));
+    meet(w.meeting);
+    return w;
+}
+
 inline void land(const Copy& copy) {
     if (copy.zeros) memset(copy.to, 0, 16);
     else memcpy(copy.to, copy.from, 16);
@@ -98,15 +106,6 @@ inline bool eager() {
 
 }  // namespace shim
 
-DEVICE unsigned warp_ballot(bool value) {
-    shim::Warp& w = shim::warp();
-    w.slots[shim::lane()] = value;
-    shim::meet(w.meeting);
-    unsigned bits = 0;
-    for (int i = 0; i < 32; i++) bits |= static_cast<unsigned>(w.slots[i]) << i;
-    shim::meet(w.meeting);
-    return bits;
-}
 template <class T> T warp_down(T value, int lanes, int width = 32) {
     const int lane = static_cast<int>(shim::lane());
     return shim::exchange(value, lane % width + lanes < width ? lane + lanes : lane);
@@ -181,12 +180,8 @@ DEVICE float cut_off(double value) {
 }
 
 DEVICE void multiply_halves(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-    shim::Warp& w = shim::warp();
-    const unsigned lane = shim::lane(), group = lane / 4, pair = lane % 4;
-    const uint32_t a[4] = {a0, a1, a2, a3}, b[2] = {b0, b1};
-    memcpy(w.a[lane], a, sizeof(a));
-    memcpy(w.b[lane], b, sizeof(b));
-    shim::meet(w.meeting);
+    shim::Warp& w = shim::bring({a0, a1, a2, a3}, {b0, b1});
+    const unsigned group = shim::lane() / 4, pair = shim::lane() % 4;
     for (unsigned i = 0; i < 4; i++) {
         // Element (row, column) of D; A's fragment has row r and columns 2 c, 2 c + 1 (+ 8) in lane 4 (r mod 8) + c, B's likewise.
         const unsigned row = group + i / 2 * 8, column = pair * 2 + i % 2;
@@ -200,12 +195,8 @@ DEVICE void multiply_halves(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2
 }
 
 DEVICE void multiply_bytes(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-    shim::Warp& w = shim::warp();
-    const unsigned lane = shim::lane(), group = lane / 4, pair = lane % 4;
-    const uint32_t a[4] = {a0, a1, a2, a3}, b[2] = {b0, b1};
-    memcpy(w.a[lane], a, sizeof(a));
-    memcpy(w.b[lane], b, sizeof(b));
-    shim::meet(w.meeting);
+    shim::Warp& w = shim::bring({a0, a1, a2, a3}, {b0, b1});
+    const unsigned group = shim::lane() / 4, pair = shim::lane() % 4;
     for (unsigned i = 0; i < 4; i++) {
         // As above, with columns 4 c to 4 c + 3 (+ 16) in a lane.
         const unsigned row = group + i / 2 * 8, column = pair * 2 + i % 2;

@@ -1,10 +1,12 @@
 //! Clients that people have, the page in a browser, and a fuzzer that reads the description, all against the
 //! running server. They are Python's; `tests/serve/requirements.txt` lists the packages.
 
+use crate::support::chat::{Chat, Reply};
 use crate::support::cli::{Workplace, with_real_model};
 use crate::support::server::Server;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// A Python with the packages, if there is one; says what is not checked without it.
 fn python(what: &str) -> Option<PathBuf> {
@@ -18,8 +20,8 @@ fn python(what: &str) -> Option<PathBuf> {
     python
 }
 
-/// The demo's passages with the real models, and a server over them.
-fn demo() -> (Workplace, Server) {
+/// The demo's passages with the real models, and a server over them, with `more` of options.
+fn demo(more: &[&str]) -> (Workplace, Server) {
     let place = Workplace::new();
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo/corpus.jsonl");
     place.file("corpus.jsonl", std::fs::read(corpus).unwrap());
@@ -30,7 +32,8 @@ fn demo() -> (Workplace, Server) {
     };
     let mut index = command(&["index", "corpus.jsonl", "--into", "idx"]);
     crate::support::cli::finish(&mut index).ok();
-    let server = Server::from_command(command(&["serve", "idx", "--port", "0"]));
+    let serve = [&["serve", "idx", "--port", "0"], more].concat();
+    let server = Server::from_command(command(&serve));
     (place, server)
 }
 
@@ -54,20 +57,33 @@ fn python_clients_get_what_the_command_line_gives() {
     else {
         return;
     };
-    let (place, server) = demo();
+    let (place, server) = demo(&[]);
     run(&place, &python, "clients.py", &[&server.url()]);
 }
 
 #[test]
 fn page_works_in_a_browser() {
     let Some(python) = python("the page") else { return };
-    let (place, server) = demo();
+    let (place, server) = demo(&[]);
     run(&place, &python, "page.py", &[&server.url()]);
+}
+
+#[test]
+fn answers_appear_in_the_page_as_they_come() {
+    let Some(python) = python("whether answers appear in the page as they come") else { return };
+    let events = Reply::events("The first thing is here. And this is the last one.", 8);
+    let events = String::from_utf8(events).unwrap();
+    let pieces = events.split_inclusive("\n\n").map(|event| event.as_bytes().to_vec());
+    let reply = Reply { pause: Duration::from_millis(150), ..Reply::stream(pieces.collect()) };
+    let chat = Chat::start([reply]);
+    let url = chat.url();
+    let (place, server) = demo(&["--base-url", &url, "--chat-model", "stand-in-8b"]);
+    run(&place, &python, "page_answer.py", &[&server.url(), "first thing", "last one"]);
 }
 
 #[test]
 fn server_keeps_to_its_description_whatever_it_is_sent() {
     let Some(python) = python("whether the server keeps to its description") else { return };
-    let (place, server) = demo();
+    let (place, server) = demo(&[]);
     run(&place, &python, "fuzz.py", &[&server.url()]);
 }

@@ -3,8 +3,9 @@
 use super::driver::{Gpu, MAX_SHARED_BYTES};
 use super::memory::{Buffer, Bytes, Outcome, Shard, address};
 use super::params::*;
-use crate::scan::GPU_BYTES_BATCH;
-use crate::store::matrix::{MatrixView, RowMask};
+use super::rounds::{rounds, visiting_step};
+use crate::scan::{Filter, GPU_BYTES_BATCH};
+use crate::store::matrix::MatrixView;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaFunction, DeviceRepr, LaunchConfig, PushKernelArg};
 use std::ops::Range;
@@ -52,6 +53,7 @@ pub(super) struct Workspace {
     n_best: Buffer<u32>,
     flags: Buffer<u32>,
     mask: Buffer<u32>,
+    mask_of: Buffer<u32>,
     list: Buffer<u32>,
     n_listed: Buffer<u32>,
     keys: Buffer<u64>,
@@ -171,7 +173,11 @@ impl Batch {
         }
         for start in (0..self.n).step_by(self.part) {
             let range = start..self.n.min(start + self.part);
-            self.scan_part(gpu, &scan.rows, self.queries(&range))?;
+            let mut rows = scan.rows;
+            if rows.mask_of != 0 {
+                rows.mask_of += (start * 4) as CUdeviceptr;
+            }
+            self.scan_part(gpu, &rows, self.queries(&range))?;
         }
         Ok(())
     }
@@ -307,18 +313,19 @@ impl Batch {
 }
 
 impl Scan {
-    /// What of `shard` is scanned under `mask`, which speaks of all rows of the index.
+    /// What of `shard` is scanned under `filter`, which speaks of all rows of the index.
     pub(super) fn of(
         gpu: &Gpu,
         space: &mut Workspace,
         shard: &Shard,
-        stride: usize,
-        mask: Option<&RowMask>,
+        matrix: &MatrixView<'_>,
+        filter: &Filter<'_>,
     ) -> Outcome<Self> {
+        let n_rows = shard.n_rows.min(matrix.n_rows() - shard.first_row);
         let mut rows = Rows {
             values: address(gpu, &shard.values),
-            n_positions: shard.n_rows as u32,
-            stride: stride as u32,
+            n_positions: n_rows as u32,
+            stride: matrix.stride() as u32,
             first_row: shard.first_row as u32,
             ..Rows::default()
         };
@@ -328,15 +335,20 @@ impl Scan {
             rows.byte_stride = bytes.stride as u32;
             rows.max_residual = bytes.max_residual;
         }
-        let Some(mask) = mask else { return Ok(Self { rows }) };
-        let words = mask.words_of(shard.first_row..shard.first_row + shard.n_rows);
+        let shard_rows = shard.first_row..shard.first_row + n_rows;
+        let words: Vec<u32> =
+            filter.masks.iter().flat_map(|mask| mask.words_of(shard_rows.clone())).collect();
         let passing: usize = words.iter().map(|w| w.count_ones() as usize).sum();
-        if passing == shard.n_rows {
+        if passing == n_rows * filter.masks.len() {
             return Ok(Self { rows });
         }
         let at = space.mask.fill(gpu, &words)?;
-        if passing * LISTED_BELOW >= shard.n_rows {
-            (rows.masks, rows.mask_words) = (at, words.len() as u32);
+        // A list serves all queries or none.
+        if passing * LISTED_BELOW >= n_rows || !filter.of.is_empty() {
+            (rows.masks, rows.mask_words) = (at, n_rows.div_ceil(32) as u32);
+            if !filter.of.is_empty() {
+                rows.mask_of = space.mask_of.fill(gpu, filter.of)?;
+            }
             return Ok(Self { rows });
         }
         rows.n_positions = passing as u32;
@@ -345,7 +357,7 @@ impl Scan {
             mask: at,
             list: rows.list,
             n_listed: space.n_listed.clear(gpu, 1)?,
-            n_rows: shard.n_rows as u32,
+            n_rows: n_rows as u32,
         };
         let blocks = (words.len() as u32).div_ceil(SELECT_THREADS);
         launch(gpu, &gpu.kernels.list_rows, (blocks, 1), SELECT_THREADS, 0, &params)?;
@@ -449,58 +461,4 @@ fn launch<P: DeviceRepr>(
 /// Bytes in which `k` keys are sorted.
 fn sorted_bytes(k: u32) -> u32 {
     k.next_power_of_two() * 8
-}
-
-/// The rounds' tiles, in visiting order. In the first all rows become candidates. Of the rows of a later one about k
-/// times (rows of the round / rows before) reach the threshold, as long as the visiting order has nothing to do with the
-/// scores; the room is four times that, beside what is left of the round before. The error bound of 8 bits lets
-/// through some three times as many.
-fn rounds(n_tiles: u32, capacity: u32, k: u32, in_bytes: bool) -> Vec<Range<u32>> {
-    let share = if in_bytes { 12 } else { 4 };
-    let growth = 1 + u64::from(capacity).div_ceil(share * u64::from(k));
-    let mut rounds = Vec::new();
-    let mut seen = 0;
-    while seen < n_tiles {
-        let wanted = if seen == 0 { u64::from(capacity / TILE) } else { u64::from(seen) * growth };
-        let end = wanted.min(u64::from(n_tiles)) as u32;
-        rounds.push(seen..end);
-        seen = end;
-    }
-    rounds
-}
-
-/// Far apart tiles follow each other, so that any round sees a sample of the whole: the golden section of the
-/// tiles, and without a common divisor, so that each is visited once.
-fn visiting_step(n_tiles: u32) -> u32 {
-    let gcd = |mut a: u32, mut b: u32| {
-        while b != 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
-    let start = (f64::from(n_tiles) * 0.618_033_988_75) as u32;
-    (start.max(1)..).find(|&step| gcd(step, n_tiles) == 1).unwrap_or(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn every_tile_is_visited_once(n_tiles in 1u32..5000, k in 1u32..=2048, in_bytes: bool) {
-            let capacity = (8 * k + 1024).next_multiple_of(TILE);
-            let rounds = rounds(n_tiles, capacity, k, in_bytes);
-            prop_assert!(rounds[0].len() as u32 * TILE <= capacity);
-            let step = visiting_step(n_tiles);
-            let mut seen = vec![false; n_tiles as usize];
-            for visit in rounds.iter().cloned().flatten() {
-                let tile = (u64::from(visit) * u64::from(step) % u64::from(n_tiles)) as usize;
-                prop_assert!(!std::mem::replace(&mut seen[tile], true));
-            }
-            prop_assert!(seen.into_iter().all(|s| s));
-            prop_assert!(rounds.len() <= 24);
-        }
-    }
 }

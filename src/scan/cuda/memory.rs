@@ -1,7 +1,7 @@
 //! Memory of the device: buffers that grow and stay, matrices that are kept there, and copying rows to it.
 
 use super::driver::{Gpu, is_out_of_memory};
-use crate::store::matrix::MatrixView;
+use crate::store::matrix::{MatrixView, RowsDigest};
 use crate::store::prefilter::PrefilterView;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{
@@ -91,6 +91,14 @@ pub(super) struct Bytes {
     pub(super) max_residual: f32,
 }
 
+impl Bytes {
+    fn place(gpu: &Gpu, prefilter: &PrefilterView<'_>, room: usize) -> Outcome<Self> {
+        let stride = prefilter.stride();
+        let values = allocate(gpu, room * stride)?;
+        Ok(Self { values, scales: allocate(gpu, room)?, stride, max_residual: 0.0 })
+    }
+}
+
 impl Shard {
     /// Bytes of the device that it takes.
     fn size(&self) -> usize {
@@ -103,9 +111,27 @@ impl Shard {
 #[derive(Debug)]
 struct Resident {
     owner: Weak<()>,
+    /// What its first rows are.
+    history: Vec<RowsDigest>,
     shard: Shard,
+    /// Rows that it has room for.
+    room: usize,
     /// When it was last used, on a clock of uses.
     used: u64,
+}
+
+impl Resident {
+    /// Whether its first rows are those of the matrix, as far as either goes.
+    fn is_akin(&self, matrix: &MatrixView<'_>) -> bool {
+        let owner = matrix.owner().map_or_else(Weak::new, Arc::downgrade);
+        let is_same = matrix.owner().is_some()
+            && self.owner.ptr_eq(&owner)
+            && self.shard.n_rows == matrix.n_rows();
+        let (ours, theirs) = (&self.history, matrix.history());
+        is_same
+            || ours.last().is_some_and(|last| theirs.contains(last))
+            || theirs.last().is_some_and(|last| ours.contains(last))
+    }
 }
 
 /// The matrices on the device, and how rows get there.
@@ -115,20 +141,26 @@ pub(super) struct Rows {
     clock: u64,
     /// Bytes of the device that matrices may take.
     budget: usize,
+    /// Bytes copied so far.
+    uploaded: u64,
     pinned: Vec<(PinnedHostSlice<u8>, Option<CudaEvent>)>,
 }
 
 impl Rows {
     pub(super) fn new(budget: usize) -> Self {
-        Self { residents: Vec::new(), clock: 0, budget, pinned: Vec::new() }
+        Self { residents: Vec::new(), clock: 0, budget, uploaded: 0, pinned: Vec::new() }
     }
 
     pub(super) fn budget(&self) -> usize {
         self.budget
     }
 
-    /// The whole matrix on the device, put there if it is not; `None` where it does not fit. A matrix that
-    /// has no owner is never kept for the next call.
+    pub(super) fn uploaded(&self) -> u64 {
+        self.uploaded
+    }
+
+    /// The whole matrix on the device, put there as far as it is not; `None` where it does not fit. A shard may hold
+    /// more rows than the matrix. A matrix that has no owner is never kept for the next call.
     pub(super) fn resident(
         &mut self,
         gpu: &Gpu,
@@ -136,67 +168,89 @@ impl Rows {
     ) -> Outcome<Option<&Shard>> {
         self.residents.retain(|r| r.owner.strong_count() > 0);
         self.clock += 1;
-        let owner = matrix.owner().map_or_else(Weak::new, Arc::downgrade);
-        let known = |r: &Resident| {
-            r.owner.ptr_eq(&owner) && matrix.owner().is_some() && r.shard.n_rows == matrix.n_rows()
-        };
-        if let Some(at) = self.residents.iter().position(known) {
-            self.residents[at].used = self.clock;
-            return Ok(Some(&self.residents[at].shard));
-        }
-        let bytes = size_of_val(matrix.values());
-        if bytes > self.budget || matrix.n_rows() > MOST_SHARD_ROWS {
+        if size_of_val(matrix.values()) > self.budget || matrix.n_rows() > MOST_SHARD_ROWS {
             return Ok(None);
         }
-        let taken = |rows: &Self| -> usize { rows.residents.iter().map(|r| r.shard.size()).sum() };
-        while taken(self) + bytes > self.budget && self.evict() {}
-        let mut values = loop {
-            match allocate(gpu, matrix.values().len()) {
-                Ok(values) => break values,
-                Err(e) if is_out_of_memory(&e) => {
-                    if !self.evict() {
-                        return Ok(None);
-                    }
-                }
-                Err(e) => return Err(e),
-            }
+        let known = self.residents.iter().position(|r| r.is_akin(matrix));
+        // One that has too little room goes, before the new one takes its place.
+        let known = known.map(|at| self.residents.swap_remove(at));
+        let known = known.filter(|r| r.room >= matrix.n_rows());
+        let mut resident = match known {
+            Some(known) => known,
+            None => match self.place(gpu, matrix)? {
+                Some(new) => new,
+                None => return Ok(None),
+            },
         };
-        let arrived = self.upload(gpu, matrix.values(), &mut values)?;
-        gpu.stream.wait(&arrived)?;
-        let bytes = match matrix.prefilter() {
-            Some(prefilter) if taken(self) + bytes * 2 <= self.budget => {
-                match self.upload_bytes(gpu, &prefilter) {
-                    Err(e) if is_out_of_memory(&e) => {
-                        // What was given back may still be written to.
-                        gpu.copies.synchronize()?;
-                        None
-                    }
-                    bytes => Some(bytes?),
-                }
-            }
-            _ => None,
-        };
-        let shard = Shard { values, bytes, first_row: 0, n_rows: matrix.n_rows() };
-        self.residents.push(Resident { owner, shard, used: self.clock });
+        if resident.shard.n_rows < matrix.n_rows() {
+            self.extend(gpu, &mut resident.shard, matrix)?;
+        }
+        if resident.shard.n_rows == matrix.n_rows() {
+            resident.history = matrix.history().to_vec();
+            resident.owner = matrix.owner().map_or_else(Weak::new, Arc::downgrade);
+        }
+        resident.used = self.clock;
+        self.residents.push(resident);
         Ok(self.residents.last().map(|r| &r.shard))
     }
 
-    fn upload_bytes(&mut self, gpu: &Gpu, prefilter: &PrefilterView<'_>) -> Outcome<Bytes> {
-        let scales: Vec<f32> = prefilter.scales().par_iter().map(|s| s.scale).collect();
-        let residuals = prefilter.scales().par_iter().map(|s| s.residual);
-        let max_residual = residuals.reduce(|| 0.0, f32::max);
-        let mut bytes = Bytes {
-            values: allocate(gpu, prefilter.values().len())?,
-            scales: allocate(gpu, scales.len())?,
-            stride: prefilter.stride(),
-            max_residual,
+    /// Room for a matrix and, where that is to be had, for rows that are added to it.
+    fn place(&mut self, gpu: &Gpu, matrix: &MatrixView<'_>) -> Outcome<Option<Resident>> {
+        let taken = |rows: &Self| -> usize { rows.residents.iter().map(|r| r.shard.size()).sum() };
+        let row_bytes = matrix.stride() * size_of::<f16>();
+        while taken(self) + matrix.n_rows() * row_bytes > self.budget && self.evict() {}
+        let left = self.budget.saturating_sub(taken(self));
+        let grows = matrix.owner().is_some() && !matrix.history().is_empty();
+        let wanted = matrix.n_rows() + if grows { matrix.n_rows() / 8 + 4096 } else { 0 };
+        let mut room = wanted.min(left / row_bytes).min(MOST_SHARD_ROWS);
+        let values = loop {
+            match allocate(gpu, room * matrix.stride()) {
+                Ok(values) => break values,
+                Err(e) if !is_out_of_memory(&e) => return Err(e),
+                Err(_) if room > matrix.n_rows() => room = matrix.n_rows(),
+                Err(_) if self.evict() => {}
+                Err(_) => return Ok(None),
+            }
         };
-        self.upload(gpu, prefilter.values(), &mut bytes.values)?;
-        let arrived = self.upload(gpu, &scales, &mut bytes.scales)?;
+        let prefilter = matrix.prefilter();
+        let fits = |p: &PrefilterView<'_>| room * (row_bytes + p.stride() + 4) <= left;
+        let bytes = match prefilter.filter(fits) {
+            Some(prefilter) => match Bytes::place(gpu, &prefilter, room) {
+                Err(e) if is_out_of_memory(&e) => None,
+                bytes => Some(bytes?),
+            },
+            None => None,
+        };
+        let shard = Shard { values, bytes, first_row: 0, n_rows: 0 };
+        let history = Vec::new();
+        Ok(Some(Resident { owner: Weak::new(), history, shard, room, used: self.clock }))
+    }
+
+    /// Copies the rows of the matrix that the shard does not have yet.
+    fn extend(&mut self, gpu: &Gpu, shard: &mut Shard, matrix: &MatrixView<'_>) -> Outcome<()> {
+        let (from, stride) = (shard.n_rows, matrix.stride());
+        let mut arrived =
+            self.upload(gpu, &matrix.values()[from * stride..], &mut shard.values, from * stride)?;
+        if let Some(bytes) = &mut shard.bytes {
+            match matrix.prefilter() {
+                Some(prefilter) => {
+                    let scales = &prefilter.scales()[from..];
+                    let residuals = scales.par_iter().map(|s| s.residual);
+                    let most = residuals.reduce(|| 0.0, f32::max);
+                    bytes.max_residual = bytes.max_residual.max(most);
+                    let scales: Vec<f32> = scales.par_iter().map(|s| s.scale).collect();
+                    let at = from * bytes.stride;
+                    self.upload(gpu, &prefilter.values()[at..], &mut bytes.values, at)?;
+                    arrived = self.upload(gpu, &scales, &mut bytes.scales, from)?;
+                    // `scales` ends here.
+                    gpu.copies.synchronize()?;
+                }
+                None => shard.bytes = None,
+            }
+        }
         gpu.stream.wait(&arrived)?;
-        // `scales` ends here.
-        gpu.copies.synchronize()?;
-        Ok(bytes)
+        shard.n_rows = matrix.n_rows();
+        Ok(())
     }
 
     /// Lets go of the matrix that was not used for longest.
@@ -215,15 +269,18 @@ impl Rows {
         self.residents.clear();
     }
 
-    /// Copies rows to the device beside what its kernels do; they are there when the event has come.
+    /// Copies values to the device, to the place `at` and behind it, beside what its kernels do; they are there
+    /// when the event has come.
     pub(super) fn upload<T: Pod>(
         &mut self,
         gpu: &Gpu,
         from: &[T],
         to: &mut CudaSlice<T>,
+        at: usize,
     ) -> Outcome<CudaEvent> {
-        let start = address(gpu, to);
+        let start = address(gpu, to) + (at * size_of::<T>()) as CUdeviceptr;
         let from = T::bytes(from);
+        self.uploaded += from.len() as u64;
         let is_small = from.len() <= PINNED_BYTES / 16;
         while self.pinned.len() < 2 && !is_small {
             // SAFETY: it is written before it is read.

@@ -7,11 +7,12 @@ mod chain;
 mod driver;
 mod memory;
 mod params;
+mod rounds;
 
 use super::order::{ScoredRow, from_ordered_bits};
-use super::{GpuInfo, GpuLimits, GpuOptions, QueryBatch};
+use super::{Filter, GpuInfo, GpuLimits, GpuOptions, QueryBatch};
 use crate::error::Result;
-use crate::store::matrix::{MatrixView, RowMask};
+use crate::store::matrix::MatrixView;
 use chain::{Batch, MAX_K, MAX_QUERIES, MOST_CANDIDATES, Scan, Workspace};
 use driver::{Gpu, failure, is_out_of_memory, version_text};
 use memory::{Bytes, MOST_SHARD_ROWS, Outcome, Rows, Shard, allocate};
@@ -65,6 +66,7 @@ impl CudaScanner {
             driver: version_text(self.gpu.driver),
             memory: self.gpu.total_memory,
             row_bytes: held.rows.budget(),
+            uploaded_bytes: held.rows.uploaded(),
             overflows: held.overflows,
         }
     }
@@ -102,10 +104,12 @@ impl CudaScanner {
         matrix: &MatrixView<'_>,
         queries: &QueryBatch,
         k: usize,
-        mask: Option<&RowMask>,
+        filter: &Filter<'_>,
     ) -> Result<Vec<Vec<ScoredRow>>> {
         let k = k.min(matrix.n_rows());
-        if k == 0 || queries.is_empty() || mask.is_some_and(|m| m.count() == 0) {
+        let is_shared = filter.of.is_empty();
+        let nothing = is_shared && filter.masks.iter().any(|mask| mask.count() == 0);
+        if k == 0 || queries.is_empty() || nothing {
             return Ok(vec![Vec::new(); queries.len()]);
         }
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +119,10 @@ impl CudaScanner {
         while !left.is_empty() {
             let n = (left.len() / matrix.stride()).min(at_once);
             let (now, later) = left.split_at(n * matrix.stride());
-            let work = Work { gpu: &self.gpu, matrix, values: now, k, mask };
+            let done = results.len();
+            let of = if is_shared { &[] } else { &filter.of[done..done + n] };
+            let filter = Filter { masks: filter.masks, of };
+            let work = Work { gpu: &self.gpu, matrix, values: now, k, filter };
             match work.run(&mut held) {
                 Ok(found) => {
                     results.extend(found);
@@ -145,7 +152,7 @@ struct Work<'a> {
     matrix: &'a MatrixView<'a>,
     values: &'a [f32],
     k: usize,
-    mask: Option<&'a RowMask>,
+    filter: Filter<'a>,
 }
 
 impl Work<'_> {
@@ -159,8 +166,11 @@ impl Work<'_> {
         let batch;
         if let Some(shard) = rows.resident(self.gpu, self.matrix)? {
             batch = prepare(space, shard.bytes.as_ref())?;
-            self.scan(space, &batch, shard, &mut found)?;
+            let scan = self.begin(space, &batch, shard)?;
+            self.end(space, &batch, &scan, &mut found)?;
         } else {
+            // Shards take all the room that rows have.
+            rows.clear();
             batch = prepare(space, None)?;
             let bytes = stride * 2;
             let n =
@@ -175,7 +185,7 @@ impl Work<'_> {
                 shard.first_row = first_row;
                 shard.n_rows = n.min(self.matrix.n_rows() - first_row);
                 let values = &self.matrix.values()[first_row * stride..][..shard.n_rows * stride];
-                rows.upload(self.gpu, values, &mut shard.values)
+                rows.upload(self.gpu, values, &mut shard.values, 0)
             };
             let mut arrived = upload(&mut coming, 0)?;
             for first_row in (0..self.matrix.n_rows()).step_by(n) {
@@ -198,20 +208,9 @@ impl Work<'_> {
         }
     }
 
-    fn scan(
-        &self,
-        space: &mut Workspace,
-        batch: &Batch,
-        shard: &Shard,
-        found: &mut Found<'_>,
-    ) -> Outcome<()> {
-        let scan = self.begin(space, batch, shard)?;
-        self.end(space, batch, &scan, found)
-    }
-
     /// Starts the kernels of a shard.
     fn begin(&self, space: &mut Workspace, batch: &Batch, shard: &Shard) -> Outcome<Scan> {
-        let scan = Scan::of(self.gpu, space, shard, self.matrix.stride(), self.mask)?;
+        let scan = Scan::of(self.gpu, space, shard, self.matrix, &self.filter)?;
         batch.start_shard(self.gpu, space)?;
         if self.k <= MAX_K {
             batch.scan(self.gpu, &scan)?;
