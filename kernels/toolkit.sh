@@ -12,6 +12,8 @@ mkdir -p "$target"
 target=$(cd "$target" && pwd)
 python3 -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$target/wheels" \
     nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
+# Where nvcc looks for what it links.
+ln -sfn lib "$target/wheels/nvidia/cu13/lib64"
 for part in "$target"/wheels/nvidia/cu13/*; do
     ln -sfn "$part" "$target/$(basename "$part")"
 done
