@@ -209,7 +209,7 @@ fn rows_that_were_added_are_all_that_is_copied() {
     };
     let steps =
         [(2000, 7), (2500, 8), (3000, 9)].map(|(n_rows, digest)| RowsDigest { n_rows, digest });
-    let owners = [const { () }; 4].map(std::sync::Arc::new);
+    let owners = [(); 4].map(std::sync::Arc::new);
     // A row: 64 bytes, 64 of its prefilter, a scale.
     let row_bytes = 64 + 64 + 4;
     // Steps that are known of the matrix, and the rows that this should copy.
