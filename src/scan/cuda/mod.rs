@@ -44,7 +44,7 @@ impl CudaScanner {
     ///
     /// # Errors
     ///
-    /// [`Error::DeviceUnavailable`] with the reason.
+    /// [`Error::DeviceUnavailable`](crate::error::Error::DeviceUnavailable) with the reason.
     pub fn open(ordinal: u32, options: GpuOptions) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
         let free = gpu.context.mem_get_info().map_err(failure)?.0;
