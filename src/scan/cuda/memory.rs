@@ -241,9 +241,8 @@ impl Rows {
                     let scales: Vec<f32> = scales.par_iter().map(|s| s.scale).collect();
                     let at = from * bytes.stride;
                     self.upload(gpu, &prefilter.values()[at..], &mut bytes.values, at)?;
+                    // Read when this returns; it may end here.
                     arrived = self.upload(gpu, &scales, &mut bytes.scales, from)?;
-                    // `scales` ends here.
-                    gpu.copies.synchronize()?;
                 }
                 None => shard.bytes = None,
             }
