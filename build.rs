@@ -15,10 +15,17 @@ fn main() {
     for name in ["CUDA_HOME", "CUDA_PATH", "PATH"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("topk.fatbin");
+    for kernels in ["topk", "encoder"] {
+        compile(kernels);
+    }
+}
+
+/// Makes `kernels/NAME.cu` a binary for all architectures, `NAME.fatbin`.
+fn compile(name: &str) {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
     let nvcc = nvcc();
     let mut command = Command::new(&nvcc);
-    command.args(["-std=c++17", "-O3", "-fatbin", "-o"]).arg(&out);
+    command.args(["-std=c++17", "-O3", "-fatbin", "-o"]).arg(out.join(format!("{name}.fatbin")));
     for (i, architecture) in ARCHITECTURES.iter().enumerate() {
         let code = match i {
             0 => format!("[sm_{architecture},compute_{architecture}]"),
@@ -26,7 +33,8 @@ fn main() {
         };
         command.arg(format!("-gencode=arch=compute_{architecture},code={code}"));
     }
-    let output = match command.arg("kernels/topk.cu").output() {
+    let source = format!("kernels/{name}.cu");
+    let output = match command.arg(&source).output() {
         Ok(output) => output,
         Err(error) => fail(&format!(
             "the feature `cuda` needs nvcc, and {} cannot be started ({error}). Set CUDA_HOME to a CUDA toolkit \
@@ -36,7 +44,7 @@ fn main() {
     };
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        fail(&format!("{} refuses kernels/topk.cu:\n{said}", nvcc.display()));
+        fail(&format!("{} refuses {source}:\n{said}", nvcc.display()));
     }
 }
 

@@ -11,6 +11,8 @@
 #include <cuda_fp16.h>
 
 #define KERNEL(name, Params) extern "C" __global__ void name(const __grid_constant__ Params p)
+// With registers for so many blocks on a multiprocessor at a time.
+#define KERNEL_FOR(name, Params, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Params p)
 #define DEVICE __device__ __forceinline__
 #define SHARED __shared__
 #define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(dynamic_shared)
@@ -29,6 +31,12 @@ DEVICE uint32_t float_bits(float value) { return __float_as_uint(value); }
 DEVICE float bits_float(uint32_t bits) { return __uint_as_float(bits); }
 DEVICE float half_value(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 DEVICE uint16_t to_half(double value) { return __half_as_ushort(__double2half(value)); }
+// Two values, the first in the low half; what a half does not reach becomes the largest one.
+DEVICE uint32_t pack_halves(float low, float high) {
+    constexpr float MOST = 65504.0f;
+    const __half2 pair = __floats2half2_rn(fminf(fmaxf(low, -MOST), MOST), fminf(fmaxf(high, -MOST), MOST));
+    return *reinterpret_cast<const uint32_t*>(&pair);
+}
 DEVICE float round_up(double value) { return __double2float_ru(value); }
 DEVICE float round_down(double value) { return __double2float_rd(value); }
 DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
@@ -55,6 +63,12 @@ DEVICE void multiply_bytes(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t a
     asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Four squares of 8 x 8 halves from shared memory, each turned over; lane l says where row l mod 8 of square l / 8 begins.
+DEVICE void load_turned(uint32_t (&to)[4], const void* row) {
+    const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(address) : "memory");
 }
 
 // 16 bytes from global to shared memory, or 16 zeros; done when the thread has waited for the group it was committed in.

@@ -37,11 +37,13 @@ impl Device {
 /// The precision of a model's matrix products; sums are always 32 bits wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// Bytes where the CPU has vector instructions for them, else float32.
+    /// On a CPU bytes where it has vector instructions for them, else float32; on a GPU half precision.
     #[default]
     Auto,
     /// Float32.
     F32,
+    /// Half precision, on GPUs; every other precision but the automatic one is computed on the CPU.
+    F16,
     /// Bfloat16, on CPUs that have it.
     Bf16,
     /// Bytes, with a scale for each output of the weights and for each token.
@@ -50,7 +52,7 @@ pub enum Precision {
 
 impl Precision {
     /// The names under which precisions are asked for.
-    pub const NAMES: [&str; 4] = ["auto", "f32", "bf16", "int8"];
+    pub const NAMES: [&str; 5] = ["auto", "f32", "f16", "bf16", "int8"];
 
     /// The precision of this name.
     ///
@@ -61,6 +63,7 @@ impl Precision {
         match name {
             "auto" => Ok(Self::Auto),
             "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
             _ => Err(Error::usage(format!(

@@ -4,9 +4,13 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::model::ModelFolder;
 use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
-use crate::model::encoder::{Encoder, Encoders, States, Weights};
+use crate::model::encoder::{Encoder, Encoders, Output, Weights, ahead};
 use crate::model::tokenize::{Sequence, Tokenized, Tokenizer};
+use rayon::prelude::*;
 use std::path::Path;
+
+/// Texts that a GPU gets at a time, while the next are tokenised.
+const DEVICE_TEXTS: usize = 1024;
 
 /// An embedding model, ready to run. May be shared between threads.
 #[derive(Debug)]
@@ -148,15 +152,33 @@ impl Embedder {
     /// [`Error::Usage`] where the tokenizer refuses a text, [`Error::Compute`] where the encoder fails.
     pub fn embed<T: AsRef<str> + Sync>(&self, texts: &[T], role: Role) -> Result<Embeddings> {
         let mut embeddings = Embeddings::default();
-        let mut sequences: Vec<Sequence> = Vec::with_capacity(texts.len());
-        for text in self.tokenize(texts, role)? {
-            embeddings.tokens.push(text.sequence.ids.len() as u32);
-            embeddings.lost.push(text.lost as u32);
-            sequences.push(text.sequence);
-        }
-        embeddings.vectors = self.pooled(&sequences, role)?;
-        embeddings.vectors.chunks_exact_mut(self.dim).for_each(|vector| self.finish(vector));
+        let on_device = self.encoder(role)?.is_on_device();
+        let part = if on_device { DEVICE_TEXTS } else { texts.len().max(1) };
+        let tokenize = |texts: &[T]| self.tokenize(texts, role);
+        ahead(texts.chunks(part), on_device, tokenize, |tokenized| {
+            let mut sequences: Vec<Sequence> = Vec::with_capacity(tokenized.len());
+            for text in tokenized {
+                embeddings.tokens.push(text.sequence.ids.len() as u32);
+                embeddings.lost.push(text.lost as u32);
+                sequences.push(text.sequence);
+            }
+            embeddings.vectors.extend(self.pooled(&sequences, role)?);
+            Ok(())
+        })?;
+        embeddings.vectors.par_chunks_mut(self.dim).for_each(|vector| self.finish(vector));
         Ok(embeddings)
+    }
+
+    /// How many passages are well embedded together.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoders::passages`].
+    pub fn batch_texts(&self) -> Result<usize> {
+        Ok(match self.encoders.passages()?.is_on_device() {
+            true => 4 * DEVICE_TEXTS,
+            false => 128,
+        })
     }
 
     /// The tokens of texts, with the prompt and the special tokens that their role asks for, cut at
@@ -188,16 +210,11 @@ impl Embedder {
     /// [`Error::Usage`] for a sequence that does not fit the model, [`Error::Compute`] where the encoder
     /// fails.
     pub fn pooled(&self, sequences: &[Sequence], role: Role) -> Result<Vec<f32>> {
-        let wanted = match self.config.pooling {
-            Pooling::Mean => States::All,
-            Pooling::Cls => States::First,
+        let output = match self.config.pooling {
+            Pooling::Mean => Output::Mean,
+            Pooling::Cls => Output::First,
         };
-        self.encoder(role)?.forward(sequences, wanted, self.dim, |states, out| {
-            match self.config.pooling {
-                Pooling::Mean => mean_rows(states, out),
-                Pooling::Cls => out.copy_from_slice(states),
-            }
-        })
+        self.encoder(role)?.forward(sequences, output)
     }
 
     /// Makes of a pooled state the vector, by scaling it where the model wants that: the last step of
@@ -215,8 +232,7 @@ impl Embedder {
     /// As [`Embedder::pooled`].
     pub fn token_states(&self, sequences: &[Sequence], role: Role) -> Result<Vec<Vec<f32>>> {
         let longest = sequences.iter().map(|s| s.ids.len()).max().unwrap_or(0) * self.dim;
-        let copy = |states: &[f32], out: &mut [f32]| out[..states.len()].copy_from_slice(states);
-        let all = self.encoder(role)?.forward(sequences, States::All, longest, copy)?;
+        let all = self.encoder(role)?.forward(sequences, Output::Tokens)?;
         let each = all.chunks_exact(longest.max(1)).zip(sequences);
         Ok(each.map(|(states, s)| states[..s.ids.len() * self.dim].to_vec()).collect())
     }
@@ -236,15 +252,6 @@ impl Embedder {
     pub fn embed_query(&self, query: &str) -> Result<Embeddings> {
         self.embed(&[query], Role::Query)
     }
-}
-
-fn mean_rows(states: &[f32], out: &mut [f32]) {
-    let n = states.len() / out.len();
-    for row in states.chunks_exact(out.len()) {
-        out.iter_mut().zip(row).for_each(|(o, v)| *o += v);
-    }
-    let scale = 1.0 / n as f32;
-    out.iter_mut().for_each(|o| *o *= scale);
 }
 
 /// Scales a vector to unit length; a zero vector stays zero.

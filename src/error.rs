@@ -109,7 +109,7 @@ pub enum Error {
     },
 
     /// A device failed while it computed.
-    #[error("the GPU failed: {reason}; --device cpu finds the same")]
+    #[error("the GPU failed: {reason}; --device cpu does without it")]
     DeviceFailed {
         /// What the driver says.
         reason: String,

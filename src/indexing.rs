@@ -6,19 +6,13 @@ use crate::error::{Error, Result};
 use crate::ingest::Document;
 use crate::store::{IndexWriter, content_hash, passage};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Documents that are read before they are embedded together.
-const BATCH_DOCUMENTS: usize = 128;
-
-/// Bytes of text after which a batch is full.
-const BATCH_BYTES: usize = 1 << 20;
-
-/// Rows that are embedded between two looks at whether to stop.
-const EMBED_ROWS: usize = 128;
+/// Bytes of text for each row of a batch after which it is full.
+const ROW_BYTES: usize = 8 << 10;
 
 /// Rows after which a commit is due where nothing else is asked for.
 pub const DEFAULT_COMMIT_ROWS: usize = 4096;
@@ -138,9 +132,11 @@ pub fn index(
     let mut run = Run {
         writer,
         embedder,
+        batch_rows: embedder.batch_texts()?,
         report: IndexReport::default(),
         seen: Seen::default(),
         batch: Vec::new(),
+        batch_ids: HashSet::new(),
         batch_bytes: 0,
         committed_at: Instant::now(),
         options,
@@ -153,9 +149,7 @@ pub fn index(
             Err(e) => Err(e),
         };
         let outcome = match taken {
-            Ok(()) if run.batch.len() >= BATCH_DOCUMENTS || run.batch_bytes >= BATCH_BYTES => {
-                run.flush()
-            }
+            Ok(()) if run.is_full() => run.flush(),
             Ok(()) => Ok(()),
             Err(e) => run.skip_or(e),
         };
@@ -179,9 +173,13 @@ pub fn index(
 struct Run<'a> {
     writer: &'a mut IndexWriter,
     embedder: &'a Embedder,
+    /// Documents that are read before they are embedded together, and rows that are embedded between two looks at
+    /// whether to stop.
+    batch_rows: usize,
     report: IndexReport,
     seen: Seen,
     batch: Vec<(Document, bool)>,
+    batch_ids: HashSet<u128>,
     batch_bytes: usize,
     committed_at: Instant,
     options: IndexOptions,
@@ -189,6 +187,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn is_full(&self) -> bool {
+        self.batch.len() >= self.batch_rows || self.batch_bytes >= self.batch_rows * ROW_BYTES
+    }
+
     /// Takes a document into the batch, unless the index has it already.
     fn take(&mut self, document: Document) -> Result<()> {
         let twice = |document: &Document| {
@@ -201,7 +203,7 @@ impl Run<'_> {
                 ),
             )
         };
-        if self.batch.iter().any(|(d, _)| d.id == document.id) {
+        if self.batch_ids.contains(&xxh3_128(document.id.as_bytes())) {
             return Err(twice(&document));
         }
         let existing = self.writer.find(&document.id)?;
@@ -219,6 +221,7 @@ impl Run<'_> {
             }
         }
         self.batch_bytes += document.text.len();
+        self.batch_ids.insert(xxh3_128(document.id.as_bytes()));
         self.batch.push((document, existing.is_some()));
         Ok(())
     }
@@ -249,6 +252,7 @@ impl Run<'_> {
     /// Chunks, embeds and stores the batch; commits where it is time.
     fn flush(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
+        self.batch_ids.clear();
         self.batch_bytes = 0;
         let chunking = self.writer.manifest().chunking;
         let tokenizer = self.embedder.tokenizer();
@@ -272,7 +276,7 @@ impl Run<'_> {
             };
             n_waiting += ranges.len();
             waiting.push((document, replaces, ranges));
-            if n_waiting >= EMBED_ROWS {
+            if n_waiting >= self.batch_rows {
                 self.store(std::mem::take(&mut waiting))?;
                 n_waiting = 0;
             }
@@ -293,7 +297,7 @@ impl Run<'_> {
             })
             .collect();
         let mut all = Embeddings::default();
-        for texts in texts.chunks(EMBED_ROWS) {
+        for texts in texts.chunks(self.batch_rows) {
             let part = self.embedder.embed(texts, Role::Passage)?;
             all.vectors.extend(part.vectors);
             all.tokens.extend(part.tokens);

@@ -33,6 +33,8 @@ pub mod device;
 pub mod embed;
 pub mod error;
 pub mod eval;
+#[cfg(feature = "cuda")]
+mod gpu;
 pub mod indexing;
 pub mod ingest;
 mod lines;

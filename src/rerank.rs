@@ -7,7 +7,7 @@ use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::model::ModelFolder;
 use crate::model::encoder::config::BertConfig;
-use crate::model::encoder::{Encoder, States, Weights};
+use crate::model::encoder::{Encoder, Output, Weights, ahead};
 use crate::model::tokenize::{Sequence, Tokenizer};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -19,25 +19,16 @@ const DEFAULT_MAX_TOKENS: usize = 512;
 /// Tokens that two neighbouring windows share.
 const WINDOW_OVERLAP: usize = 64;
 
+/// Jobs that a GPU gets at a time, while the next are tokenised.
+const DEVICE_JOBS: usize = 16;
+
 /// A cross-encoder, ready to run. May be shared between threads.
 #[derive(Debug)]
 pub struct Reranker {
     tokenizer: Tokenizer,
     encoder: Encoder,
-    head: Head,
     max_tokens: usize,
     retriever_weight: f32,
-}
-
-/// The pooler and the classifier's one output.
-#[derive(Debug)]
-struct Head {
-    hidden: usize,
-    /// `[hidden, hidden]`.
-    pooler: Vec<f32>,
-    pooler_bias: Vec<f32>,
-    classifier: Vec<f32>,
-    classifier_bias: f32,
 }
 
 /// How relevant a passage is.
@@ -115,14 +106,6 @@ impl Reranker {
                 config.n_labels
             )));
         }
-        let hidden = config.hidden_size;
-        let head = Head {
-            hidden,
-            pooler: weights.get("bert.pooler.dense.weight", &[hidden, hidden])?,
-            pooler_bias: weights.get("bert.pooler.dense.bias", &[hidden])?,
-            classifier: weights.get("classifier.weight", &[1, hidden])?,
-            classifier_bias: weights.get("classifier.bias", &[1])?[0],
-        };
         let tokenizer = Tokenizer::open(folder)?;
         let max_tokens = max_tokens.min(config.max_positions);
         if max_tokens < tokenizer.n_special_pair() + 2 * WINDOW_OVERLAP + 2 {
@@ -131,7 +114,7 @@ impl Reranker {
             )));
         }
         let encoder = Encoder::open(folder, &config, compute)?;
-        Ok(Self { tokenizer, encoder, head, max_tokens, retriever_weight: 0.0 })
+        Ok(Self { tokenizer, encoder, max_tokens, retriever_weight: 0.0 })
     }
 
     /// How much the retrieval score counts beside this model's in a search, 0..=1, where the search
@@ -161,15 +144,20 @@ impl Reranker {
     ///
     /// As [`Reranker::score`].
     pub fn score_batch(&self, jobs: &[RerankJob<'_>]) -> Result<Vec<RerankScores>> {
-        let mut sequences: Vec<Sequence> = Vec::new();
-        let mut plans = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let (plan, windows) = self.plan(job)?;
-            sequences.extend(windows);
-            plans.push(plan);
-        }
-        let mut logits = self.logits(&sequences)?.into_iter();
-        Ok(plans.into_iter().map(|plan| plan.scores(&mut logits)).collect())
+        let on_device = self.encoder.is_on_device();
+        let part = if on_device { DEVICE_JOBS } else { jobs.len().max(1) };
+        let plan = |jobs: &[RerankJob<'_>]| -> Result<Vec<(RerankPlan, Vec<Sequence>)>> {
+            jobs.iter().map(|job| self.plan(job)).collect()
+        };
+        let mut scores = Vec::with_capacity(jobs.len());
+        ahead(jobs.chunks(part), on_device, plan, |planned| {
+            let (plans, sequences): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
+            let sequences: Vec<Sequence> = sequences.into_iter().flatten().collect();
+            let mut logits = self.logits(&sequences)?.into_iter();
+            scores.extend(plans.into_iter().map(|plan| plan.scores(&mut logits)));
+            Ok(())
+        })?;
+        Ok(scores)
     }
 
     /// The windows that score a job, as the encoder's input: the first step of [`Reranker::score`].
@@ -237,9 +225,7 @@ impl Reranker {
     /// [`Error::Usage`] for a sequence that does not fit the model, [`Error::Compute`] where the encoder
     /// fails.
     pub fn logits(&self, sequences: &[Sequence]) -> Result<Vec<f32>> {
-        self.encoder.forward(sequences, States::First, 1, |states, out| {
-            out[0] = self.head.logit(states);
-        })
+        self.encoder.forward(sequences, Output::Logit)
     }
 
     /// The windows of a passage: one where query and passage fit together, else overlapping ones that
@@ -309,20 +295,6 @@ struct Windows {
     sequences: Vec<Sequence>,
     ranges: Vec<Range<usize>>,
     query_cut: bool,
-}
-
-impl Head {
-    /// `classifier(tanh(pooler(first token)))`, as in BertForSequenceClassification.
-    fn logit(&self, first: &[f32]) -> f32 {
-        let mut logit = self.classifier_bias;
-        for ((row, bias), weight) in
-            self.pooler.chunks_exact(self.hidden).zip(&self.pooler_bias).zip(&self.classifier)
-        {
-            let sum: f32 = row.iter().zip(first).map(|(a, b)| a * b).sum();
-            logit += weight * (sum + bias).tanh();
-        }
-        logit
-    }
 }
 
 /// `1 / (1 + exp(-x))`.

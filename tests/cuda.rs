@@ -1,6 +1,8 @@
 //! The GPU's scan where it differs from the CPU's: rounds and candidates, error bounds, sizes of everything, and
 //! what happens when the driver says no. `tests/parity.rs` has the rest.
 
+mod encoder;
+
 use crate::parity::{Corpus, Random, assert_same, random_queries};
 use crate::support::cli::{Workplace, records};
 use crate::support::cuda::{open, stand_in};
@@ -272,7 +274,8 @@ fn commands_find_the_same_on_a_gpu() {
     place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
     let hits = |run: crate::support::cli::Run| run.ok().json()["hits"].clone();
     for more in [&[][..], &["--filter", "year >= 2015"], &["--hybrid"], &["--mmr"]] {
-        let args = [&["search", "idx", "river lamp", "--json"], more].concat();
+        let args =
+            [&["search", "idx", "river lamp", "--json", "--precision", "f32"], more].concat();
         let cpu = hits(place.run(&[&args[..], &["--device", "cpu"]].concat()));
         let gpu = hits(with_driver(&place, &[], &[&args[..], &["--device", "cuda"]].concat()));
         assert_eq!(cpu, gpu, "{more:?}");
@@ -281,7 +284,17 @@ fn commands_find_the_same_on_a_gpu() {
     assert!(run.stdout.contains("cuda:0"), "{}", run.stdout);
     place.file("queries.txt", "1\triver\n2\tlamp garden\n");
     let batch = |name: &str, device: &str| {
-        let args = ["batch", "idx", "queries.txt", "--out", name, "--device", device];
+        let args = [
+            "batch",
+            "idx",
+            "queries.txt",
+            "--out",
+            name,
+            "--precision",
+            "f32",
+            "--device",
+            device,
+        ];
         with_driver(&place, &[], &args).ok();
         std::fs::read_to_string(place.path(name)).unwrap()
     };
@@ -294,8 +307,8 @@ fn commands_find_the_same_on_a_gpu() {
     let doctor = with_driver(&place, &[], &["doctor", "--json"]).ok().json();
     assert_eq!((&doctor["gpu"]["name"], &doctor["device"]), (&"stand-in".into(), &"cuda:0".into()));
     let few = [("CUDA_SHIM_MEMORY", "2000000"), ("WARPSEEK_GPU_MEMORY", "0")];
-    let args = ["search", "idx", "river lamp", "--json", "--device", "cuda"];
-    assert_eq!(hits(with_driver(&place, &few, &args)), hits(place.run(&args[..4])));
+    let args = ["search", "idx", "river lamp", "--json", "--precision", "f32", "--device", "cuda"];
+    assert_eq!(hits(with_driver(&place, &few, &args)), hits(place.run(&args[..6])));
 }
 
 #[test]
@@ -303,7 +316,7 @@ fn a_gpu_that_cannot_be_used_is_named_with_the_reason() {
     let place = Workplace::new();
     place.file("corpus.jsonl", records(20));
     place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
-    let search = ["search", "idx", "river", "--device", "cuda"];
+    let search = ["search", "idx", "river", "--precision", "f32", "--device", "cuda"];
     let run = place.run(&search);
     run.fails(4, &["cuda:0", "no NVIDIA driver"]);
     for (faults, reason) in [
@@ -325,5 +338,5 @@ fn a_gpu_that_cannot_be_used_is_named_with_the_reason() {
     // Left to choose, commands use the CPU, and say why once.
     place.file("queries.txt", "1\triver\n");
     let run = place.run(&["batch", "idx", "queries.txt", "--out", "out.trec"]).ok();
-    assert_eq!(run.stderr.matches("searching on the CPU").count(), 1, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("using the CPU").count(), 1, "{}", run.stderr);
 }

@@ -107,7 +107,7 @@ int main(int argc, char** argv) {
     p.n_tiles = p.end = (n_rows + TILE - 1) / TILE;
     p.step = 1;
     const CUtensorMap row_map = tensor_map(rows, n_rows, wgmma::ROWS), query_map = tensor_map(queries, n_queries, wgmma::QUERIES);
-    CHECK(cudaFuncSetAttribute(scan_large, cudaFuncAttributeMaxDynamicSharedMemorySize, LARGE_SHARED_BYTES));
+    CHECK(cudaFuncSetAttribute(scan_large, cudaFuncAttributeMaxDynamicSharedMemorySize, TILE_SHARED_BYTES));
     CHECK(cudaFuncSetAttribute(scan_small_8, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 * D * 2));
     CHECK(cudaFuncSetAttribute(wgmma::scan, cudaFuncAttributeMaxDynamicSharedMemorySize, wgmma::SHARED_BYTES));
 
@@ -129,7 +129,7 @@ int main(int argc, char** argv) {
          [&](const float* t, uint32_t n) {
              p.queries.n = n;
              p.queries.thresholds = const_cast<float*>(t);
-             scan_large<<<p.n_tiles*((n + QUERY_TILE - 1) / QUERY_TILE), LARGE_THREADS, LARGE_SHARED_BYTES>>>(p);
+             scan_large<<<p.n_tiles*((n + QUERY_TILE - 1) / QUERY_TILE), TILE_THREADS, TILE_SHARED_BYTES>>>(p);
          }},
         {"wgmma", ~0u,
          [&](const float* t, uint32_t n) {

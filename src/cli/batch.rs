@@ -52,8 +52,7 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Outcome> {
     }
     term::check_outputs(&[&args.out], &[&args.queries], Some(&args.dir))?;
     let rerank = args.rerank.is_asked_for();
-    let open =
-        OpenOptions { rerank, many: true, ..args.rerank.open(args.embedder.model.as_deref()) };
+    let open = OpenOptions { rerank, ..args.rerank.open(args.embedder.model.as_deref()) };
     let searcher = context.searcher(&args.dir, &open)?;
     if rerank {
         search.rerank_depth = args.rerank.depth(args.k, &searcher, context)?;

@@ -46,7 +46,7 @@ pub(super) struct BenchArgs {
 }
 
 pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
-    let scanner = context.scanner(true)?;
+    let scanner = context.scanner()?;
     let limits = bench::limits(&scanner)?;
     if !context.json {
         print_limits(&limits)?;

@@ -56,6 +56,12 @@ pub(super) struct CompareArgs {
 /// Depths whose worth is shown for a set of queries.
 const DEPTHS: [usize; 4] = [10, 25, 50, 100];
 
+impl CompareArgs {
+    pub(super) fn has_many_queries(&self) -> bool {
+        self.queries.is_some()
+    }
+}
+
 pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Outcome> {
     if args.show == 0 {
         return Err(Error::usage("--show must be at least 1"));
@@ -67,7 +73,6 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Outcome> {
         model: args.embedder.model.as_deref(),
         rerank: true,
         reranker: args.reranker.as_deref(),
-        many: args.queries.is_some(),
     };
     let searcher = context.searcher(&args.dir, &open)?;
     if let (Some(queries), Some(qrels)) = (&args.queries, &args.qrels) {

@@ -25,7 +25,10 @@ pub(super) const DEFAULT_MODEL: &str = "all-MiniLM-L6-v2";
 pub(super) struct Context {
     pub(super) settings: Settings,
     pub(super) models: Models,
-    pub(super) compute: Compute,
+    /// What was asked for.
+    compute: Compute,
+    /// Whether the command has so much to do that a GPU is worth its start.
+    much: bool,
     /// The GPU, once it was tried to open it, or why there is none.
     gpu: OnceCell<std::result::Result<Scanner, String>>,
     pub(super) json: bool,
@@ -34,7 +37,7 @@ pub(super) struct Context {
 
 impl Context {
     /// Resolves settings (command line, then environment, then file) and starts the thread pool.
-    pub(super) fn new(args: &GlobalArgs) -> Result<Self> {
+    pub(super) fn new(args: &GlobalArgs, much: bool) -> Result<Self> {
         let flags = Settings {
             device: args.device.clone(),
             precision: args.precision.clone(),
@@ -63,7 +66,8 @@ impl Context {
         }
         models.sources.offline = settings.offline.unwrap_or(false);
         let gpu = OnceCell::new();
-        let context = Self { settings, models, compute, gpu, json: args.json, quiet: args.quiet };
+        let (json, quiet) = (args.json, args.quiet);
+        let context = Self { settings, models, compute, much, gpu, json, quiet };
         if let Device::Cuda(ordinal) = compute.device {
             let _ = context.gpu.set(Ok(context.open_gpu(ordinal)?));
         }
@@ -84,23 +88,41 @@ impl Context {
         }
     }
 
-    /// The scanner that is asked for. Unless told, a GPU is worth its start only where `many` queries come.
-    pub(super) fn scanner(&self, many: bool) -> Result<Scanner> {
+    /// The GPU, where one is asked for or worth its start; what cannot be opened then is noted once.
+    fn wanted_gpu(&self) -> Option<&Scanner> {
         let is_wanted = match self.compute.device {
             Device::Cuda(_) => true,
-            Device::Auto => many && HAS_CUDA,
+            Device::Auto => (self.much || self.compute.precision == Precision::F16) && HAS_CUDA,
             Device::Cpu => false,
         };
         if !is_wanted {
-            return Scanner::cpu();
+            return None;
         }
         let is_news = self.gpu.get().is_none();
         match self.gpu() {
-            Ok(gpu) => return Ok(gpu.clone()),
-            Err(reason) if is_news => self.note(&format!("searching on the CPU: {reason}")),
-            Err(_) => {}
+            Ok(gpu) => Some(gpu),
+            Err(reason) => {
+                if is_news {
+                    self.note(&format!("using the CPU: {reason}"));
+                }
+                None
+            }
         }
-        Scanner::cpu()
+    }
+
+    /// The scanner that is asked for, or that is best for the command.
+    pub(super) fn scanner(&self) -> Result<Scanner> {
+        self.wanted_gpu().map_or_else(Scanner::cpu, |gpu| Ok(gpu.clone()))
+    }
+
+    /// How models compute.
+    pub(super) fn compute(&self) -> Compute {
+        match (self.compute.device, self.compute.precision) {
+            (Device::Auto, Precision::Auto | Precision::F16) if self.wanted_gpu().is_some() => {
+                Compute { device: Device::Cuda(0), ..self.compute }
+            }
+            _ => self.compute,
+        }
     }
 
     /// Notes what is done instead where no reranker is present and none was declined.
@@ -181,7 +203,7 @@ impl Context {
         normalize: Normalize,
     ) -> Result<(Embedder, ModelStamp)> {
         let folder = self.obtain(name)?;
-        let embedder = Embedder::open_model(&folder, normalize, self.compute)?;
+        let embedder = Embedder::open_model(&folder, normalize, self.compute())?;
         let stamp = ModelStamp {
             name: folder.name.clone(),
             revision: folder.revision.clone(),
@@ -244,7 +266,7 @@ impl Context {
 
     fn open_reranker(&self, folder: ModelFolder) -> Result<(String, Arc<Reranker>)> {
         folder.warnings.iter().for_each(|w| term::warn(w));
-        let reranker = Reranker::open_model(&folder, self.compute)?;
+        let reranker = Reranker::open_model(&folder, self.compute())?;
         Ok((folder.name, Arc::new(reranker)))
     }
 
@@ -267,7 +289,7 @@ impl Context {
             )));
         }
         let reranker = if options.rerank { self.reranker(options.reranker)? } else { None };
-        Ok(Searcher { index, embedder, reranker, scanner: self.scanner(options.many)? })
+        Ok(Searcher { index, embedder, reranker, scanner: self.scanner()? })
     }
 }
 
@@ -280,6 +302,4 @@ pub(super) struct OpenOptions<'a> {
     pub(super) rerank: bool,
     /// Which one.
     pub(super) reranker: Option<&'a str>,
-    /// Whether many queries will come.
-    pub(super) many: bool,
 }

@@ -78,7 +78,7 @@ pub(super) fn run(args: DemoArgs, context: &Context) -> Result<Outcome> {
         index: Index::open(&args.into)?,
         embedder: Some(Arc::new(embedder)),
         reranker: context.reranker(None)?,
-        scanner: context.scanner(false)?,
+        scanner: context.scanner()?,
     };
     search_twice(&searcher)?;
     compare_rankings(&searcher)?;

@@ -27,7 +27,7 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
     let sources = &context.models.sources;
     let models = context.models.status();
     let config = Settings::file().filter(|f| f.exists());
-    let encoder = describe(context.compute)?;
+    let encoder = describe(context.compute())?;
     if context.json {
         term::print_json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -35,7 +35,7 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
             "arch": std::env::consts::ARCH,
             "threads": rayon::current_num_threads(),
             "cpu_features": features(),
-            "device": context.scanner(true)?.device(),
+            "device": context.scanner()?.device(),
             "gpu": gpu.as_ref().ok(),
             "gpu_missing": gpu.as_ref().err(),
             "scan_tier": tier.name(),
@@ -68,7 +68,7 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
         )?,
         Err(e) => say!("  GPU        not used: {e}")?,
     }
-    say!("  device     {}", context.scanner(true)?.device())?;
+    say!("  device     {}", context.scanner()?.device())?;
     let why = if std::env::var_os("WARPSEEK_TIER").is_some_and(|t| !t.is_empty()) {
         "set by WARPSEEK_TIER"
     } else {

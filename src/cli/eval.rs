@@ -105,11 +105,7 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Outcome> {
     let outputs: Vec<&Path> = args.run_out.as_deref().into_iter().collect();
     term::check_outputs(&outputs, &[&args.queries, &args.qrels], Some(&args.dir))?;
     let (queries, judgments) = JudgedFiles { queries: &args.queries, qrels: &args.qrels }.read()?;
-    let open = OpenOptions {
-        rerank: false,
-        many: true,
-        ..args.rerank.open(args.embedder.model.as_deref())
-    };
+    let open = OpenOptions { rerank: false, ..args.rerank.open(args.embedder.model.as_deref()) };
     let searcher = context.searcher(&args.dir, &open)?;
     let rerankers = rerankers(&args.rerank, &queries, context)?;
     let reranked = systems(&rerankers, &[args.rerank.asked_depth(0)], args.rerank.retriever_weight);

@@ -98,7 +98,7 @@ pub(super) fn verify(args: VerifyArgs, context: &Context) -> Result<Outcome> {
         let index = Index::open(&args.dir)?;
         let bar =
             term::bar(Some(args.sample as u64), "[{bar:40}] {pos}/{len} searches", context.quiet);
-        let scanner = context.scanner(true)?;
+        let scanner = context.scanner()?;
         let gpu = matches!(scanner, Scanner::Cuda(_)).then_some(&scanner);
         let mut progress = |done| {
             bar.set_position(done as u64);

@@ -50,10 +50,10 @@ struct GlobalArgs {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     json: bool,
-    /// Where to search: auto, cpu, cuda or cuda:N; models compute on the CPU [default: auto]
+    /// Where to search and to run models: auto, cpu, cuda or cuda:N [default: auto]
     #[arg(long, global = true, value_name = "DEVICE")]
     device: Option<String>,
-    /// How models compute: auto, f32, bf16 or int8 [default: auto]
+    /// How models compute: auto; f16 on a GPU; f32, bf16 or int8 on the CPU [default: auto]
     #[arg(long, global = true, value_name = "PRECISION")]
     precision: Option<String>,
     /// Threads for computing [default: all cores]
@@ -94,6 +94,33 @@ enum Command {
     Bench(bench::BenchArgs),
 }
 
+impl Command {
+    /// Whether it takes so long that opening a GPU first, which takes most of a second, is worth while.
+    fn has_much_to_do(&self) -> bool {
+        match self {
+            Self::Compare(args) => args.has_many_queries(),
+            Self::Index(_)
+            | Self::Batch(_)
+            | Self::Eval(_)
+            | Self::Embed(_)
+            | Self::Rerank(_)
+            | Self::Serve(_)
+            | Self::Verify(_)
+            | Self::Doctor(_)
+            | Self::Bench(_) => true,
+            Self::Demo(_)
+            | Self::Search(_)
+            | Self::Answer(_)
+            | Self::Info(_)
+            | Self::Compact(_)
+            | Self::Delete(_)
+            | Self::Export(_)
+            | Self::Import(_)
+            | Self::Models(_) => false,
+        }
+    }
+}
+
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -105,7 +132,8 @@ enum Outcome {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli.command);
-    let outcome = Context::new(&cli.global).and_then(|context| run(cli.command, &context));
+    let outcome = Context::new(&cli.global, cli.command.has_much_to_do())
+        .and_then(|context| run(cli.command, &context));
     match outcome {
         Ok(Outcome::Success) => ExitCode::SUCCESS,
         Ok(Outcome::NoHits) => ExitCode::from(1),

@@ -103,7 +103,7 @@ impl RerankArgs {
     /// How to open an index, with the embedder from `model`.
     pub(super) fn open<'a>(&'a self, model: Option<&'a str>) -> OpenOptions<'a> {
         let reranker = self.reranker.as_deref();
-        OpenOptions { model, rerank: !self.is_declined(), reranker, many: false }
+        OpenOptions { model, rerank: !self.is_declined(), reranker }
     }
 
     /// The rerank depth to use with `searcher`: none where there is no reranker and none was asked

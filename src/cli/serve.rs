@@ -191,8 +191,7 @@ fn open(
             _ => (None, named.as_str()),
         };
         let dir = Path::new(dir);
-        let options =
-            OpenOptions { model: args.model.as_deref(), many: true, ..OpenOptions::default() };
+        let options = OpenOptions { model: args.model.as_deref(), ..OpenOptions::default() };
         let mut searcher = context.searcher(dir, &options)?;
         let name = name.map_or_else(|| Served::name_of(dir), Ok)?;
         if indexes.iter().any(|other| other.name == name) {
@@ -226,7 +225,7 @@ fn open(
         let sha256 = context.models.find(&name).map(|folder| folder.sha256).unwrap_or_default();
         Named { name, sha256, model }
     });
-    let device = context.scanner(!indexes.is_empty())?.device();
+    let device = context.scanner()?.device();
     Ok(Serving {
         indexes,
         embedders,
@@ -235,7 +234,7 @@ fn open(
         access,
         limits,
         device,
-        precision: describe(context.compute)?,
+        precision: describe(context.compute())?,
     })
 }
 

@@ -1,4 +1,4 @@
-// A stand-in for the CUDA driver library, libcuda.so.1: what src/scan/cuda calls of it, with the kernels running on the CPU.
+// A stand-in for the CUDA driver library, libcuda.so.1: what src/gpu, src/scan/cuda and src/model/encoder/cuda call of it, with the kernels running on the CPU.
 //
 // Its properties and faults come from the environment: CUDA_SHIM_MEMORY (bytes of the device), CUDA_SHIM_DRIVER (version, 13000),
 // CUDA_SHIM_CAPABILITY (major * 10 + minor, 90), CUDA_SHIM_FAIL (the name of a function, which then fails with "unknown error";
@@ -11,6 +11,7 @@
 #include <mutex>
 #include <string>
 
+#include "../../kernels/encoder.cu"
 #include "../../kernels/topk.cu"
 
 // Fibres
@@ -129,7 +130,9 @@ static const Kernel kernels[] = {
     ENTRY(scan_bytes_2, ScanParams), ENTRY(scan_bytes_4, ScanParams), ENTRY(list_rows, ListParams), ENTRY(scan_small_1, ScanParams), ENTRY(scan_small_2, ScanParams),
     ENTRY(scan_small_4, ScanParams), ENTRY(scan_small_8, ScanParams), ENTRY(scan_large, ScanParams), ENTRY(tighten, SelectParams),
     ENTRY(rescore, SelectParams), ENTRY(finish, SelectParams), ENTRY(score_all, ScoreAllParams), ENTRY(merge, MergeParams),
-    ENTRY(multiply_only, MeasureParams),
+    ENTRY(multiply_only, MeasureParams), ENTRY(embed, EmbedParams), ENTRY(normalize, NormParams), ENTRY(linear, LinearParams),
+    ENTRY(attend_32, AttentionParams), ENTRY(attend_64, AttentionParams), ENTRY(attend_128, AttentionParams), ENTRY(gather, GatherParams),
+    ENTRY(pool_mean, OutParams), ENTRY(widen, OutParams), ENTRY(classify, OutParams),
 };
 
 // The driver

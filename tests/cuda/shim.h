@@ -11,11 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include <cmath>
 #include <cstddef>
 #include <vector>
 
 #define KERNEL(name, Params) static void name(const Params& p)
+#define KERNEL_FOR(name, Params, threads, blocks) KERNEL(name, Params)
 #define DEVICE inline
 #define SHARED static
 #define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(shim::dynamic_shared.data())
@@ -41,6 +46,8 @@ struct Warp {
     Meeting meeting;
     uint64_t slots[32];
     uint32_t a[32][4], b[32][2];
+    // Of a product of halves, for each k: rows r and r + 8, and columns.
+    float left[16][8][2], right[16][8];
 };
 struct Copy {
     void* to;
@@ -150,6 +157,10 @@ DEVICE uint16_t to_half(double value) {
     const uint32_t bits = size < 0x1p-14 ? steps : (static_cast<uint32_t>(exponent + 15) << 10) + steps - 1024;
     return static_cast<uint16_t>(bits | (std::signbit(value) ? 0x8000u : 0u));
 }
+DEVICE uint32_t pack_halves(float low, float high) {
+    const auto half = [](float value) { return to_half(std::fmin(std::fmax(value, -65504.0f), 65504.0f)); };
+    return half(low) | static_cast<uint32_t>(half(high)) << 16;
+}
 DEVICE float round_up(double value) {
     const float near = static_cast<float>(value);
     return near < value ? std::nextafterf(near, INFINITY) : near;
@@ -173,24 +184,41 @@ template <class T> void atomicMax(T* at, T value) { if (value > *at) *at = value
 
 DEVICE uint4 load_stream(const uint4* from) { return *from; }
 
-// A tensor core cuts off what stands below the 24 bits of a sum; here after every product, which is more than any of them does.
-DEVICE float cut_off(double value) {
-    const float near = static_cast<float>(value);
-    return std::fabs(near) > std::fabs(value) ? bits_float(float_bits(near) - 1) : near;
-}
-
+// d += a b. A tensor core cuts off what stands below the 24 bits of a sum; here after every product, which is more than any of them does.
 DEVICE void multiply_halves(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-    shim::Warp& w = shim::bring({a0, a1, a2, a3}, {b0, b1});
+    shim::Warp& w = shim::warp();
     const unsigned group = shim::lane() / 4, pair = shim::lane() % 4;
-    for (unsigned i = 0; i < 4; i++) {
-        // Element (row, column) of D; A's fragment has row r and columns 2 c, 2 c + 1 (+ 8) in lane 4 (r mod 8) + c, B's likewise.
-        const unsigned row = group + i / 2 * 8, column = pair * 2 + i % 2;
-        for (unsigned k = 0; k < 16; k++) {
-            const uint32_t left = w.a[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2], right = w.b[column * 4 + k % 8 / 2][k / 8];
-            const unsigned shift = k % 2 * 16;
-            d[i] = cut_off(static_cast<double>(d[i]) + static_cast<double>(half_value(static_cast<uint16_t>(left >> shift))) * half_value(static_cast<uint16_t>(right >> shift)));
+    // A's fragment has row r and columns 2 c, 2 c + 1 (+ 8) in lane 4 (r mod 8) + c, B's likewise.
+    const uint32_t a[4] = {a0, a1, a2, a3}, b[2] = {b0, b1};
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned j = 0; j < 2; j++) {
+            const unsigned k = i * 8 + pair * 2 + j;
+            for (unsigned h = 0; h < 2; h++) w.left[k][group][h] = half_value(static_cast<uint16_t>(a[i * 2 + h] >> 16 * j));
+            w.right[k][group] = half_value(static_cast<uint16_t>(b[i] >> 16 * j));
         }
+    shim::meet(w.meeting);
+    // Element (row, column) of D: rows `group` and 8 further, columns 2 `pair` and the next. A product of halves is a float.
+#ifdef __SSE2__
+    const unsigned rounding = _mm_getcsr();
+    _mm_setcsr(rounding | 0x6000);
+    __m128 sums = _mm_loadu_ps(d);
+    asm volatile("" : "+x"(sums) : : "memory");
+    for (unsigned k = 0; k < 16; k++) {
+        const __m128 rows = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(w.left[k][group])));
+        const __m128 columns = _mm_castpd_ps(_mm_load1_pd(reinterpret_cast<const double*>(w.right[k] + pair * 2)));
+        sums = _mm_add_ps(sums, _mm_mul_ps(_mm_unpacklo_ps(rows, rows), columns));
     }
+    asm volatile("" : "+x"(sums) : : "memory");
+    _mm_storeu_ps(d, sums);
+    _mm_setcsr(rounding);
+#else
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned k = 0; k < 16; k++) {
+            const double sum = static_cast<double>(d[i]) + static_cast<double>(w.left[k][group][i / 2]) * w.right[k][pair * 2 + i % 2];
+            const float near = static_cast<float>(sum);
+            d[i] = std::fabs(near) > std::fabs(sum) ? bits_float(float_bits(near) - 1) : near;
+        }
+#endif
     shim::meet(w.meeting);
 }
 
@@ -207,6 +235,20 @@ DEVICE void multiply_bytes(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t a
         }
     }
     shim::meet(w.meeting);
+}
+
+DEVICE void load_turned(uint32_t (&to)[4], const void* row) {
+    for (unsigned i = 0; i < 4; i++) {
+        // A square's row r is where lane 8 i + r says; a lane gets column lane / 4 of rows 2 (lane mod 4) and the next.
+        uint32_t pair = 0;
+        for (unsigned j = 0; j < 2; j++) {
+            const void* const from = shim::exchange(row, i * 8 + shim::lane() % 4 * 2 + j);
+            uint16_t value;
+            memcpy(&value, static_cast<const char*>(from) + shim::lane() / 4 * 2, 2);
+            pair |= static_cast<uint32_t>(value) << 16 * j;
+        }
+        to[i] = pair;
+    }
 }
 
 DEVICE void copy_async(void* to, const void* from, bool zeros) {

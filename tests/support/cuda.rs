@@ -41,6 +41,12 @@ pub(crate) fn scanners() -> &'static [(&'static str, Scanner); 2] {
 
 /// A scanner on the GPU.
 pub(crate) fn open(options: GpuOptions) -> Scanner {
+    load();
+    Scanner::cuda(0, options).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Sees to it that there is a driver.
+pub(crate) fn load() {
     static LOADED: OnceLock<()> = OnceLock::new();
     LOADED.get_or_init(|| {
         if std::env::var_os("WARPSEEK_TEST_GPU").is_none() {
@@ -50,5 +56,4 @@ pub(crate) fn open(options: GpuOptions) -> Scanner {
             std::mem::forget(library.unwrap());
         }
     });
-    Scanner::cuda(0, options).unwrap_or_else(|e| panic!("{e}"))
 }

@@ -1,11 +1,17 @@
 //! The BERT encoder that embedding and reranking share.
 //!
-//! Two ways to the same numbers: `packed`, the CPU's fast path without padding, and `reference`,
-//! Candle's own BERT on any device it supports, which tests hold the fast path against.
+//! Three ways to the same numbers: `packed`, the CPU's fast path without padding, `cuda`, the same on a GPU, and
+//! `reference`, Candle's own BERT on the CPU, which tests hold the others against.
 
 mod attention;
 pub mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "cuda_disabled.rs"]
+mod cuda;
 mod elementwise;
+mod head;
 mod linear;
 mod packed;
 mod reference;
@@ -14,21 +20,37 @@ mod weights;
 use super::tokenize::Sequence;
 use crate::cpu::bf16::Bf16;
 use crate::cpu::{Kernels, Tier};
-use crate::device::{Compute, Precision};
+use crate::device::{Compute, Device, Precision};
 use crate::error::{Error, Result};
 use config::BertConfig;
+use cuda::CudaBert;
+use head::Head;
 use packed::PackedBert;
 use reference::ReferenceBert;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 pub(crate) use weights::Weights;
 
+/// What is made of the hidden states at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// The states of all tokens, `[longest, hidden_size]` a sequence, with zeros behind shorter ones.
+    Tokens,
+    /// Their mean, `[hidden_size]`.
+    Mean,
+    /// The state of the first token, `[hidden_size]`, which spares most of the last layer.
+    First,
+    /// A cross-encoder's output, one number.
+    Logit,
+}
+
 /// Which hidden states are wanted at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum States {
+enum States {
     /// Those of all tokens.
     All,
-    /// Those of the first token, which spares most of the last layer.
+    /// Those of the first token.
     First,
 }
 
@@ -46,11 +68,17 @@ impl Arithmetic {
     ///
     /// # Errors
     ///
-    /// [`Error::DeviceUnavailable`] for bfloat16 where the CPU has no instruction for it.
+    /// [`Error::DeviceUnavailable`] for bfloat16 where the CPU has no instruction for it, and for half precision.
     fn of(precision: Precision) -> Result<Self> {
         let bytes = |tier: Tier| Self::Bytes(tier.kernels(), Bf16::best());
         match precision {
             Precision::F32 => Ok(Self::Float),
+            Precision::F16 => Err(Error::DeviceUnavailable {
+                device: "f16".to_owned(),
+                reason:
+                    "half precision is computed on a GPU; use --device cuda, or --precision auto"
+                        .to_owned(),
+            }),
             Precision::Bf16 => {
                 Bf16::best().map(Self::Halves).ok_or_else(|| Error::DeviceUnavailable {
                     device: "bf16".to_owned(),
@@ -82,10 +110,20 @@ impl Arithmetic {
 
 /// An encoder with its weights.
 #[derive(Debug)]
-pub enum Encoder {
+pub struct Encoder {
+    runner: Runner,
+    config: BertConfig,
+    /// Of a cross-encoder.
+    head: Option<Head>,
+}
+
+#[derive(Debug)]
+enum Runner {
     /// Sequences end to end, no padding; CPU.
     Packed(Box<PackedBert>),
-    /// Candle's BERT over padded batches of like length; any device.
+    /// The same on a GPU.
+    Cuda(Box<CudaBert>),
+    /// Candle's BERT over padded batches of like length; CPU.
     Reference(Box<ReferenceBert>),
 }
 
@@ -105,6 +143,8 @@ pub struct Encoders {
 #[derive(Debug, Clone, Copy)]
 enum Way {
     Packed(Arithmetic),
+    /// On the GPU of this number, in half precision.
+    Cuda(u32),
     Reference,
 }
 
@@ -119,7 +159,7 @@ impl Encoders {
     pub fn open(folder: &Path, config: &BertConfig, compute: Compute) -> Result<Self> {
         let weights = Arc::new(Weights::open(folder)?);
         packed::check(&weights, config)?;
-        let ways = [Way::of(compute)?, Way::of_queries(compute)?];
+        let ways = [Way::of(compute)?.or_cpu(config)?, Way::of_queries(compute)?.or_cpu(config)?];
         Ok(Self { weights, config: config.clone(), ways, made: Default::default() })
     }
 
@@ -167,10 +207,26 @@ impl Way {
                 )));
             }
         }
-        Arithmetic::of(compute.precision).map(Self::Packed)
+        match (compute.device, compute.precision) {
+            (Device::Cuda(ordinal), Precision::Auto | Precision::F16) => Ok(Self::Cuda(ordinal)),
+            (_, precision) => Arithmetic::of(precision).map(Self::Packed),
+        }
+    }
+
+    /// The same, or the CPU for a model that the kernels cannot compute.
+    fn or_cpu(self, config: &BertConfig) -> Result<Self> {
+        match self {
+            Self::Cuda(_) if !cuda::supports(config) => {
+                Arithmetic::of(Precision::Auto).map(Self::Packed)
+            }
+            way => Ok(way),
+        }
     }
 
     fn of_queries(compute: Compute) -> Result<Self> {
+        if let way @ Self::Cuda(_) = Self::of(compute)? {
+            return Ok(way);
+        }
         let precision = match compute.precision {
             Precision::Auto if Bf16::best().is_some() => Precision::Bf16,
             Precision::Auto => Precision::F32,
@@ -191,6 +247,7 @@ impl Way {
     fn name(self) -> String {
         match self {
             Self::Packed(arithmetic) => arithmetic.name(),
+            Self::Cuda(ordinal) => format!("float16 (cuda:{ordinal})"),
             Self::Reference => "Candle reference float32".to_owned(),
         }
     }
@@ -216,40 +273,41 @@ impl Encoder {
     ///
     /// As [`Encoders::open`].
     pub fn open(folder: &Path, config: &BertConfig, compute: Compute) -> Result<Self> {
-        Self::new(&Arc::new(Weights::open(folder)?), config, Way::of(compute)?)
+        let weights = Arc::new(Weights::open(folder)?);
+        Self::new(&weights, config, Way::of(compute)?.or_cpu(config)?)
     }
 
     fn new(weights: &Arc<Weights>, config: &BertConfig, way: Way) -> Result<Self> {
-        Ok(match way {
+        let head = Head::read(weights, config)?;
+        let runner = match way {
             Way::Packed(arithmetic) => {
-                Self::Packed(Box::new(PackedBert::new(weights, config, arithmetic)?))
+                Runner::Packed(Box::new(PackedBert::new(weights, config, arithmetic)?))
             }
-            Way::Reference => Self::Reference(Box::new(ReferenceBert::new(weights, config)?)),
-        })
+            Way::Cuda(ordinal) => {
+                Runner::Cuda(Box::new(CudaBert::open(ordinal, weights, config, head.as_ref())?))
+            }
+            Way::Reference => Runner::Reference(Box::new(ReferenceBert::new(weights, config)?)),
+        };
+        Ok(Self { runner, config: config.clone(), head })
     }
 
-    /// Runs the encoder over `sequences` and calls `finish` once a sequence with its hidden states
-    /// (`[len, hidden_size]`, or `[1, hidden_size]` of the first token) and its place in the output (`[n_out]`).
-    /// Returns `[sequences.len(), n_out]` in the order of the input.
+    /// Whether it runs beside the CPU, which then has time for something else.
+    pub fn is_on_device(&self) -> bool {
+        matches!(self.runner, Runner::Cuda(_))
+    }
+
+    /// Runs the encoder over `sequences`. Returns what `output` says of each, `[sequences.len(), width]` in the order
+    /// of the input.
     ///
     /// Sequences must not be empty nor longer than the model's positions, and ids must be below its
     /// vocabulary size; the callers in `embed` and `rerank` see to that.
     ///
     /// # Errors
     ///
-    /// [`Error::Compute`] where the tensor library fails, [`Error::Usage`] for a sequence that does
-    /// not fit the model.
-    pub fn forward(
-        &self,
-        sequences: &[Sequence],
-        states: States,
-        n_out: usize,
-        finish: impl Fn(&[f32], &mut [f32]) + Sync,
-    ) -> Result<Vec<f32>> {
-        let config = match self {
-            Self::Packed(bert) => bert.config(),
-            Self::Reference(bert) => bert.config(),
-        };
+    /// [`Error::Compute`] where the tensor library fails, [`Error::DeviceFailed`] where a GPU does, [`Error::Usage`]
+    /// for a sequence that does not fit the model, or for the logit of a model that is no cross-encoder.
+    pub fn forward(&self, sequences: &[Sequence], output: Output) -> Result<Vec<f32>> {
+        let config = &self.config;
         for sequence in sequences {
             let n = sequence.ids.len();
             if n == 0 || n > config.max_positions {
@@ -264,11 +322,56 @@ impl Encoder {
                 ));
             }
         }
-        match self {
-            Self::Packed(bert) => bert.forward(sequences, states, n_out, finish),
-            Self::Reference(bert) => bert.forward(sequences, states, n_out, finish),
+        if output == Output::Logit && self.head.is_none() {
+            return Err(Error::usage("this model has no classifier: it is no cross-encoder"));
+        }
+        let n_out = match output {
+            Output::Tokens => longest(sequences) * config.hidden_size,
+            Output::Mean | Output::First => config.hidden_size,
+            Output::Logit => 1,
+        };
+        let states = output.states();
+        let finish = |states: &[f32], out: &mut [f32]| {
+            output.finish(states, self.head.as_ref(), out);
+        };
+        match &self.runner {
+            Runner::Packed(bert) => bert.forward(sequences, states, n_out, finish),
+            Runner::Cuda(bert) => bert.forward(sequences, output, n_out),
+            Runner::Reference(bert) => bert.forward(sequences, states, n_out, finish),
         }
     }
+}
+
+/// Makes the next of some things to `run` while one runs, where `beside` says that this leaves the CPU idle.
+///
+/// # Errors
+///
+/// The first error of `make` or `run`, after which nothing more runs.
+pub(crate) fn ahead<P: Send, T: Send>(
+    mut parts: impl Iterator<Item = P>,
+    beside: bool,
+    make: impl Fn(P) -> Result<T> + Sync,
+    mut run: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    if !beside {
+        return parts.try_for_each(|part| run(make(part)?));
+    }
+    let mut made = parts.next().map(&make).transpose()?;
+    while let Some(now) = made {
+        let next = parts.next();
+        made = std::thread::scope(|scope| {
+            let next = next.map(|part| scope.spawn(|| make(part)));
+            run(now)?;
+            let next = next.map(|made| made.join().unwrap_or_else(|e| resume_unwind(e)));
+            next.transpose()
+        })?;
+    }
+    Ok(())
+}
+
+/// The tokens of the longest sequence.
+fn longest(sequences: &[Sequence]) -> usize {
+    sequences.iter().map(|s| s.ids.len()).max().unwrap_or(0)
 }
 
 /// The numbers of `sequences`, longest first, cut into groups of at most about `max_tokens`.

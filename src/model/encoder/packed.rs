@@ -22,7 +22,7 @@ const ROUGH_GROUP_TOKENS: usize = 256;
 
 /// The weights of a BERT encoder.
 #[derive(Debug)]
-pub struct PackedBert {
+pub(super) struct PackedBert {
     config: BertConfig,
     arithmetic: Arithmetic,
     passes: Passes,
@@ -128,10 +128,6 @@ impl PackedBert {
             arithmetic,
             weights: Arc::clone(weights),
         })
-    }
-
-    pub(super) fn config(&self) -> &BertConfig {
-        &self.config
     }
 
     /// See [`super::Encoder::forward`], which checks the sequences.

@@ -1,5 +1,4 @@
-//! Candle's own BERT: the reference that tests compare with, and the way on devices that have no
-//! fast path of their own.
+//! Candle's own BERT: the reference that tests compare with.
 
 use super::config::{Activation, BertConfig};
 use super::groups_by_length;
@@ -13,7 +12,7 @@ use candle_transformers::models::bert::{BertModel, Config, HiddenAct, PositionEm
 const BATCH_TOKENS: usize = 2048;
 
 /// Candle's BERT with its weights.
-pub struct ReferenceBert {
+pub(super) struct ReferenceBert {
     config: BertConfig,
     model: BertModel,
     device: Device,
@@ -49,10 +48,6 @@ impl ReferenceBert {
         let model =
             BertModel::load(builder, &candle_config).map_err(Error::compute("the weights"))?;
         Ok(Self { config: config.clone(), model, device })
-    }
-
-    pub(super) fn config(&self) -> &BertConfig {
-        &self.config
     }
 
     /// See [`super::Encoder::forward`], which checks the sequences.

@@ -1,13 +1,16 @@
 //! The kernels of one batch of queries, in order: see `kernels/topk.cu`.
 
-use super::driver::{Gpu, MAX_SHARED_BYTES};
-use super::memory::{Buffer, Bytes, Outcome, Shard, address};
+use super::kernels::ScanGpu;
 use super::params::*;
 use super::rounds::{rounds, visiting_step};
+use super::rows::{Bytes, Shard};
+use crate::gpu::{
+    Buffer, MAX_SHARED_BYTES, Outcome, TILE_SHARED_BYTES, TILE_THREADS, address, launch,
+};
 use crate::scan::{Filter, GPU_BYTES_BATCH};
 use crate::store::matrix::MatrixView;
+use cudarc::driver::CudaFunction;
 use cudarc::driver::sys::CUdeviceptr;
-use cudarc::driver::{CudaFunction, DeviceRepr, LaunchConfig, PushKernelArg};
 use std::ops::Range;
 
 /// The largest k that is sorted on the device.
@@ -93,7 +96,7 @@ pub(super) struct Scan {
 impl Batch {
     /// Puts `values` of `[n, stride]` on the device, in the precisions that are needed.
     pub(super) fn prepare(
-        gpu: &Gpu,
+        gpu: &ScanGpu,
         space: &mut Workspace,
         values: &[f32],
         matrix: &MatrixView<'_>,
@@ -167,7 +170,7 @@ impl Batch {
     }
 
     /// Takes the best rows of a shard into the best so far, but for the queries that have too many candidates.
-    pub(super) fn scan(&self, gpu: &Gpu, scan: &Scan) -> Outcome<()> {
+    pub(super) fn scan(&self, gpu: &ScanGpu, scan: &Scan) -> Outcome<()> {
         if scan.rows.n_positions == 0 {
             return Ok(());
         }
@@ -182,7 +185,7 @@ impl Batch {
         Ok(())
     }
 
-    fn scan_part(&self, gpu: &Gpu, rows: &Rows, queries: Queries) -> Outcome<()> {
+    fn scan_part(&self, gpu: &ScanGpu, rows: &Rows, queries: Queries) -> Outcome<()> {
         let n_tiles = rows.n_positions.div_ceil(TILE);
         let step = visiting_step(n_tiles);
         let scanner = Scanning::of(gpu, queries.n, rows, self.in_bytes)?;
@@ -220,7 +223,7 @@ impl Batch {
     }
 
     /// The queries that had too many candidates in the shard scanned last.
-    pub(super) fn overflowed(&self, gpu: &Gpu, space: &Workspace) -> Outcome<Vec<usize>> {
+    pub(super) fn overflowed(&self, gpu: &ScanGpu, space: &Workspace) -> Outcome<Vec<usize>> {
         let mut flags = vec![0; self.n];
         space.flags.read(gpu, &mut flags)?;
         gpu.stream.synchronize()?;
@@ -228,14 +231,14 @@ impl Batch {
     }
 
     /// Forgets which queries had too many candidates.
-    pub(super) fn start_shard(&self, gpu: &Gpu, space: &mut Workspace) -> Outcome<()> {
+    pub(super) fn start_shard(&self, gpu: &ScanGpu, space: &mut Workspace) -> Outcome<()> {
         space.flags.clear(gpu, self.n).map(drop)
     }
 
     /// Takes the best rows of a shard into the best so far of one query, by the canonical score of every row.
     pub(super) fn scan_in_full(
         &self,
-        gpu: &Gpu,
+        gpu: &ScanGpu,
         space: &mut Workspace,
         scan: &Scan,
         query: usize,
@@ -258,7 +261,7 @@ impl Batch {
     /// Hands the canonical keys of all rows that pass to `take`, some at a time.
     pub(super) fn keys(
         &self,
-        gpu: &Gpu,
+        gpu: &ScanGpu,
         space: &mut Workspace,
         scan: &Scan,
         query: usize,
@@ -275,7 +278,7 @@ impl Batch {
 
     fn score_all(
         &self,
-        gpu: &Gpu,
+        gpu: &ScanGpu,
         space: &mut Workspace,
         scan: &Scan,
         query: usize,
@@ -302,7 +305,11 @@ impl Batch {
     }
 
     /// How many keys each query has, and the keys, `[n, k]`.
-    pub(super) fn results(&self, gpu: &Gpu, space: &Workspace) -> Outcome<(Vec<u32>, Vec<u64>)> {
+    pub(super) fn results(
+        &self,
+        gpu: &ScanGpu,
+        space: &Workspace,
+    ) -> Outcome<(Vec<u32>, Vec<u64>)> {
         let (mut n_best, mut best) = (vec![0; self.n], vec![0; self.n * self.k]);
         gpu.marks[1].record(&gpu.stream)?;
         space.n_best.read(gpu, &mut n_best)?;
@@ -315,7 +322,7 @@ impl Batch {
 impl Scan {
     /// What of `shard` is scanned under `filter`, which speaks of all rows of the index.
     pub(super) fn of(
-        gpu: &Gpu,
+        gpu: &ScanGpu,
         space: &mut Workspace,
         shard: &Shard,
         matrix: &MatrixView<'_>,
@@ -374,8 +381,8 @@ struct Scanning<'a> {
 }
 
 impl<'a> Scanning<'a> {
-    fn of(gpu: &'a Gpu, n_queries: u32, rows: &Rows, in_bytes: bool) -> Outcome<Self> {
-        let large = Self { kernel: &gpu.kernels.large, small: None, shared: LARGE_SHARED_BYTES };
+    fn of(gpu: &'a ScanGpu, n_queries: u32, rows: &Rows, in_bytes: bool) -> Outcome<Self> {
+        let large = Self { kernel: &gpu.kernels.large, small: None, shared: TILE_SHARED_BYTES };
         if n_queries as usize > SMALL_BATCH {
             return Ok(large);
         }
@@ -398,7 +405,7 @@ impl<'a> Scanning<'a> {
         Ok(Self { kernel, small: Some((8 << i, at_a_time)), shared })
     }
 
-    fn launch(&self, gpu: &Gpu, params: &ScanParams) -> Outcome<()> {
+    fn launch(&self, gpu: &ScanGpu, params: &ScanParams) -> Outcome<()> {
         let tiles = params.end - params.begin;
         let n = params.queries.n;
         let (shape, threads) = match self.small {
@@ -406,7 +413,7 @@ impl<'a> Scanning<'a> {
                 let y = n.div_ceil(queries);
                 ((tiles.min((at_a_time / y).max(1)), y), SMALL_THREADS)
             }
-            None => ((tiles * n.div_ceil(QUERY_TILE as u32), 1), LARGE_THREADS),
+            None => ((tiles * n.div_ceil(QUERY_TILE as u32), 1), TILE_THREADS),
         };
         launch(gpu, self.kernel, shape, threads, self.shared, params)
     }
@@ -414,7 +421,7 @@ impl<'a> Scanning<'a> {
 
 /// The bytes a second that a copy within the device reads and writes, and the products a second of `mma.sync` in
 /// half precision.
-pub(super) fn measure(gpu: &Gpu, space: &mut Workspace) -> Outcome<(f64, f64)> {
+pub(super) fn measure(gpu: &ScanGpu, space: &mut Workspace) -> Outcome<(f64, f64)> {
     let bytes = (gpu.context.mem_get_info()?.0 / 8).min(1 << 30);
     // SAFETY: what is copied is never looked at.
     let from = unsafe { gpu.stream.alloc::<u8>(bytes) }?;
@@ -432,7 +439,7 @@ pub(super) fn measure(gpu: &Gpu, space: &mut Workspace) -> Outcome<(f64, f64)> {
 }
 
 /// The least time that `work` takes of the device in five runs.
-fn best_seconds(gpu: &Gpu, mut work: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
+fn best_seconds(gpu: &ScanGpu, mut work: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..5 {
         gpu.marks[0].record(&gpu.stream)?;
@@ -441,21 +448,6 @@ fn best_seconds(gpu: &Gpu, mut work: impl FnMut() -> Outcome<()>) -> Outcome<f64
         best = best.min(f64::from(gpu.marks[0].elapsed_ms(&gpu.marks[1])?) / 1e3);
     }
     Ok(best)
-}
-
-/// Launches a kernel whose one argument is `params`.
-fn launch<P: DeviceRepr>(
-    gpu: &Gpu,
-    kernel: &CudaFunction,
-    (x, y): (u32, u32),
-    threads: u32,
-    shared_mem_bytes: u32,
-    params: &P,
-) -> Outcome<()> {
-    let shape = LaunchConfig { grid_dim: (x, y, 1), block_dim: (threads, 1, 1), shared_mem_bytes };
-    // SAFETY: every kernel takes one struct, and callers pass the one that params.cuh gives it. The buffers it
-    // points to belong to the workspace or a shard, which outlive the stream's next synchronisation.
-    unsafe { gpu.stream.launch_builder(kernel).arg(params).launch(shape) }.map(drop)
 }
 
 /// Bytes in which `k` keys are sorted.

@@ -4,18 +4,19 @@
 //! scored canonically on the device (`kernels/topk.cu`). One caller at a time has the device.
 
 mod chain;
-mod driver;
-mod memory;
+mod kernels;
 mod params;
 mod rounds;
+mod rows;
 
 use super::order::{ScoredRow, from_ordered_bits};
 use super::{Filter, GpuInfo, GpuLimits, GpuOptions, QueryBatch};
 use crate::error::Result;
+use crate::gpu::{Outcome, allocate, failure, is_out_of_memory, version_text};
 use crate::store::matrix::MatrixView;
 use chain::{Batch, MAX_K, MAX_QUERIES, MOST_CANDIDATES, Scan, Workspace};
-use driver::{Gpu, failure, is_out_of_memory, version_text};
-use memory::{Bytes, MOST_SHARD_ROWS, Outcome, Rows, Shard, allocate};
+use kernels::ScanGpu;
+use rows::{Bytes, MOST_SHARD_ROWS, Rows, Shard};
 use std::sync::{Mutex, PoisonError};
 
 /// What queries and candidates may need beside the rows.
@@ -27,7 +28,7 @@ const LEAST_SHARD_ROWS: usize = 1 << 10;
 /// A GPU that scans.
 #[derive(Debug)]
 pub struct CudaScanner {
-    gpu: Gpu,
+    gpu: ScanGpu,
     held: Mutex<Held>,
 }
 
@@ -46,7 +47,7 @@ impl CudaScanner {
     ///
     /// [`Error::DeviceUnavailable`](crate::error::Error::DeviceUnavailable) with the reason.
     pub fn open(ordinal: u32, options: GpuOptions) -> Result<Self> {
-        let gpu = Gpu::open(ordinal)?;
+        let gpu = ScanGpu::open(ordinal)?;
         let free = gpu.context.mem_get_info().map_err(failure)?.0;
         let budget = options.row_bytes;
         let budget = budget.unwrap_or(free.saturating_sub(WORKSPACE_BYTES).max(free / 2));
@@ -148,7 +149,7 @@ impl CudaScanner {
 
 /// A batch of queries against a matrix.
 struct Work<'a> {
-    gpu: &'a Gpu,
+    gpu: &'a ScanGpu,
     matrix: &'a MatrixView<'a>,
     values: &'a [f32],
     k: usize,

@@ -10,8 +10,6 @@ pub(super) const QUERY_TILE: usize = 128;
 /// Threads of a block of every kernel but the scans.
 pub(super) const SELECT_THREADS: u32 = 256;
 pub(super) const SMALL_THREADS: u32 = 128;
-pub(super) const LARGE_THREADS: u32 = 256;
-pub(super) const LARGE_SHARED_BYTES: u32 = 3 * 2 * 2 * 128 * 4 * 16;
 
 /// The rows at hand.
 #[repr(C)]

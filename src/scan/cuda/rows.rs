@@ -1,73 +1,16 @@
-//! Memory of the device: buffers that grow and stay, matrices that are kept there, and copying rows to it.
+//! Matrices that are kept on the device, and copying rows to it.
 
-use super::driver::{Gpu, is_out_of_memory};
+use crate::gpu::{Gpu, Outcome, Pod, address, allocate, is_out_of_memory};
 use crate::store::matrix::{MatrixView, RowsDigest};
 use crate::store::prefilter::PrefilterView;
 use cudarc::driver::sys::CUdeviceptr;
-use cudarc::driver::{
-    CudaEvent, CudaSlice, DevicePtr, DeviceRepr, DriverError, PinnedHostSlice, result,
-};
+use cudarc::driver::{CudaEvent, CudaSlice, PinnedHostSlice, result};
 use half::f16;
 use rayon::prelude::*;
 use std::sync::{Arc, Weak};
 
-/// What the driver says no to.
-pub(super) type Outcome<T> = Result<T, DriverError>;
-
 /// Bytes of a page-locked buffer.
 const PINNED_BYTES: usize = 32 << 20;
-
-/// A buffer that grows to what is asked for.
-#[derive(Debug)]
-pub(super) struct Buffer<T>(Option<CudaSlice<T>>);
-
-impl<T> Default for Buffer<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<T: DeviceRepr> Buffer<T> {
-    /// Room for `len` values, of no particular content.
-    pub(super) fn reserve(&mut self, gpu: &Gpu, len: usize) -> Outcome<CUdeviceptr> {
-        if self.0.as_ref().is_none_or(|slice| slice.len() < len) {
-            // Let go of the old one first: both may not fit.
-            self.0 = None;
-            // SAFETY: kernels write what other kernels read; see chain.rs.
-            self.0 = Some(unsafe { gpu.stream.alloc::<T>(len.max(1)) }?);
-        }
-        Ok(self.0.as_ref().map_or(0, |slice| address(gpu, slice)))
-    }
-
-    /// Room for `values`, and the values in it.
-    pub(super) fn fill(&mut self, gpu: &Gpu, values: &[T]) -> Outcome<CUdeviceptr> {
-        let at = self.reserve(gpu, values.len())?;
-        if let Some(slice) = &mut self.0 {
-            gpu.stream.memcpy_htod(values, &mut slice.slice_mut(..values.len()))?;
-        }
-        Ok(at)
-    }
-
-    /// Sets the bits of the first `len` values to zero.
-    pub(super) fn clear(&mut self, gpu: &Gpu, len: usize) -> Outcome<CUdeviceptr>
-    where
-        T: cudarc::driver::ValidAsZeroBits,
-    {
-        let at = self.reserve(gpu, len)?;
-        if let Some(slice) = &mut self.0 {
-            gpu.stream.memset_zeros(&mut slice.slice_mut(..len))?;
-        }
-        Ok(at)
-    }
-
-    /// The first values, as many as `to` has; they are there once the stream has been waited for.
-    pub(super) fn read(&self, gpu: &Gpu, to: &mut [T]) -> Outcome<()> {
-        match &self.0 {
-            Some(slice) => gpu.stream.memcpy_dtoh(&slice.slice(..to.len()), to),
-            None => Ok(()),
-        }
-    }
-}
 
 /// The most rows of a shard: positions are 32 bits wide, and tiles reach past the end.
 pub(super) const MOST_SHARD_ROWS: usize = 1 << 31;
@@ -312,31 +255,4 @@ impl Rows {
         }
         gpu.copies.record_event(None)
     }
-}
-
-/// Room for `len` values of rows, once the device has it: allocation is ordered with the main stream, and
-/// copies with another.
-pub(super) fn allocate<T: DeviceRepr>(gpu: &Gpu, len: usize) -> Outcome<CudaSlice<T>> {
-    // SAFETY: rows are copied there before any kernel reads them.
-    let values = unsafe { gpu.stream.alloc::<T>(len.max(1)) }?;
-    gpu.stream.synchronize()?;
-    Ok(values)
-}
-
-/// Values whose bytes are copied as they lie.
-pub(super) trait Pod: DeviceRepr {
-    fn bytes(values: &[Self]) -> &[u8]
-    where
-        Self: Sized,
-    {
-        // SAFETY: numbers of the types below have no padding, and a byte may have any value.
-        unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
-    }
-}
-impl Pod for f16 {}
-impl Pod for f32 {}
-impl Pod for i8 {}
-
-pub(super) fn address<T>(gpu: &Gpu, slice: &CudaSlice<T>) -> CUdeviceptr {
-    slice.device_ptr(&gpu.stream).0
 }

@@ -1,0 +1,16 @@
+//! The GPU that the scan and the encoder share: opening it, its memory, launches, and what its errors mean.
+//!
+//! Each user has streams of its own, and kernels in a binary of its own; the driver gives all of them one context.
+
+mod driver;
+mod memory;
+
+pub(crate) use driver::{
+    Gpu, MAX_SHARED_BYTES, allow_shared, failure, is_out_of_memory, launch, version_text,
+};
+pub(crate) use memory::{Buffer, Outcome, Pinned, Pod, address, allocate};
+
+/// Rows and columns that a block of `kernels/tiles.cuh` multiplies, and what it asks for.
+pub(crate) const TILE_SIDE: usize = 128;
+pub(crate) const TILE_THREADS: u32 = 256;
+pub(crate) const TILE_SHARED_BYTES: u32 = 3 * 2 * 2 * 128 * 4 * 16;

@@ -1,0 +1,74 @@
+//! What is made of the states of a sequence's tokens.
+
+use super::config::BertConfig;
+use super::weights::Weights;
+use super::{Output, States};
+use crate::error::Result;
+
+/// A cross-encoder's pooler and the classifier's one output.
+#[derive(Debug)]
+pub(super) struct Head {
+    hidden: usize,
+    /// `[hidden, hidden]`.
+    pub(super) pooler: Vec<f32>,
+    pub(super) pooler_bias: Vec<f32>,
+    pub(super) classifier: Vec<f32>,
+    pub(super) classifier_bias: f32,
+}
+
+impl Head {
+    /// Reads it where the model is a cross-encoder.
+    pub(super) fn read(weights: &Weights, config: &BertConfig) -> Result<Option<Self>> {
+        if !weights.has("classifier.weight") {
+            return Ok(None);
+        }
+        let hidden = config.hidden_size;
+        Ok(Some(Self {
+            hidden,
+            pooler: weights.get("bert.pooler.dense.weight", &[hidden, hidden])?,
+            pooler_bias: weights.get("bert.pooler.dense.bias", &[hidden])?,
+            classifier: weights.get("classifier.weight", &[1, hidden])?,
+            classifier_bias: weights.get("classifier.bias", &[1])?[0],
+        }))
+    }
+
+    /// `classifier(tanh(pooler(first token)))`, as in BertForSequenceClassification.
+    fn logit(&self, first: &[f32]) -> f32 {
+        let mut logit = self.classifier_bias;
+        for ((row, bias), weight) in
+            self.pooler.chunks_exact(self.hidden).zip(&self.pooler_bias).zip(&self.classifier)
+        {
+            let sum: f32 = row.iter().zip(first).map(|(a, b)| a * b).sum();
+            logit += weight * (sum + bias).tanh();
+        }
+        logit
+    }
+}
+
+impl Output {
+    /// The states that it is made of.
+    pub(super) fn states(self) -> States {
+        match self {
+            Self::Tokens | Self::Mean => States::All,
+            Self::First | Self::Logit => States::First,
+        }
+    }
+
+    /// Makes it of a sequence's states.
+    pub(super) fn finish(self, states: &[f32], head: Option<&Head>, out: &mut [f32]) {
+        match self {
+            Self::Tokens | Self::First => out[..states.len()].copy_from_slice(states),
+            Self::Mean => mean_rows(states, out),
+            Self::Logit => out[0] = head.map_or(f32::NAN, |head| head.logit(states)),
+        }
+    }
+}
+
+fn mean_rows(states: &[f32], out: &mut [f32]) {
+    let n = states.len() / out.len();
+    for row in states.chunks_exact(out.len()) {
+        out.iter_mut().zip(row).for_each(|(o, v)| *o += v);
+    }
+    let scale = 1.0 / n as f32;
+    out.iter_mut().for_each(|o| *o *= scale);
+}

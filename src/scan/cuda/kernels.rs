@@ -1,0 +1,75 @@
+//! The device with the scan's kernels.
+
+use crate::error::Result;
+use crate::gpu::{Gpu, allow_shared};
+use cudarc::driver::CudaFunction;
+
+/// The kernels of `kernels/topk.cu`.
+static FATBIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/topk.fatbin"));
+
+/// A device that scans.
+#[derive(Debug)]
+pub(super) struct ScanGpu {
+    gpu: Gpu,
+    pub(super) kernels: Kernels,
+}
+
+impl std::ops::Deref for ScanGpu {
+    type Target = Gpu;
+
+    fn deref(&self) -> &Gpu {
+        &self.gpu
+    }
+}
+
+impl ScanGpu {
+    /// Opens device `ordinal`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gpu::open`] and [`Gpu::load`].
+    pub(super) fn open(ordinal: u32) -> Result<Self> {
+        let gpu = Gpu::open(ordinal)?;
+        let kernels = gpu.load(FATBIN, |load| {
+            let roomy = |name| load(name).and_then(allow_shared);
+            Ok(Kernels {
+                prepare: load("prepare")?,
+                prepare_bytes: load("prepare_bytes")?,
+                list_rows: load("list_rows")?,
+                small: [
+                    roomy("scan_small_1")?,
+                    roomy("scan_small_2")?,
+                    roomy("scan_small_4")?,
+                    roomy("scan_small_8")?,
+                ],
+                bytes: [roomy("scan_bytes_1")?, roomy("scan_bytes_2")?, roomy("scan_bytes_4")?],
+                large: roomy("scan_large")?,
+                tighten: load("tighten")?,
+                rescore: roomy("rescore")?,
+                finish: load("finish")?,
+                score_all: roomy("score_all")?,
+                merge: load("merge")?,
+                multiply_only: load("multiply_only")?,
+            })
+        })?;
+        Ok(Self { gpu, kernels })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Kernels {
+    pub(super) prepare: CudaFunction,
+    pub(super) prepare_bytes: CudaFunction,
+    pub(super) list_rows: CudaFunction,
+    /// For 8, 16, 32 and 64 queries a block.
+    pub(super) small: [CudaFunction; 4],
+    /// The same over rows in 8 bits, for 8, 16 and 32 queries.
+    pub(super) bytes: [CudaFunction; 3],
+    pub(super) large: CudaFunction,
+    pub(super) tighten: CudaFunction,
+    pub(super) rescore: CudaFunction,
+    pub(super) finish: CudaFunction,
+    pub(super) score_all: CudaFunction,
+    pub(super) merge: CudaFunction,
+    pub(super) multiply_only: CudaFunction,
+}
