@@ -1,11 +1,11 @@
-//! The GPU's scan where it differs from the CPU's: rounds and candidates, error bounds, sizes of everything, and
-//! what happens when the driver says no. `tests/parity.rs` has the rest.
+//! The GPU's scan where it differs from the CPU's: rounds and candidates, error bounds, sizes of everything. `tests/parity.rs` has the rest.
 
+mod commands;
 mod encoder;
 
 use crate::parity::{Corpus, Random, assert_same, random_queries};
 use crate::support::cli::{Workplace, records};
-use crate::support::cuda::{open, stand_in};
+use crate::support::cuda::open;
 use half::f16;
 use warpseek::scan::order::naive_top_k;
 use warpseek::scan::{GpuOptions, QueryBatch, Scanner};
@@ -255,88 +255,4 @@ fn an_index_that_grows_is_searched_on_the_gpu_as_it_is() {
         let got = scanner.top_k(&matrix, &batch, 9, Some(index.live())).unwrap();
         assert_same(&got, &expected.unwrap(), &format!("{n} records"));
     }
-}
-
-fn with_driver(
-    place: &Workplace,
-    faults: &[(&str, &str)],
-    args: &[&str],
-) -> crate::support::cli::Run {
-    let mut command = place.command(args);
-    command.env("LD_LIBRARY_PATH", stand_in()).envs(faults.iter().copied());
-    crate::support::cli::finish(&mut command)
-}
-
-#[test]
-fn commands_find_the_same_on_a_gpu() {
-    let place = Workplace::new();
-    place.file("corpus.jsonl", records(300));
-    place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
-    let hits = |run: crate::support::cli::Run| run.ok().json()["hits"].clone();
-    for more in [&[][..], &["--filter", "year >= 2015"], &["--hybrid"], &["--mmr"]] {
-        let args =
-            [&["search", "idx", "river lamp", "--json", "--precision", "f32"], more].concat();
-        let cpu = hits(place.run(&[&args[..], &["--device", "cpu"]].concat()));
-        let gpu = hits(with_driver(&place, &[], &[&args[..], &["--device", "cuda"]].concat()));
-        assert_eq!(cpu, gpu, "{more:?}");
-    }
-    let run = with_driver(&place, &[], &["verify", "idx", "--sample", "20"]).ok();
-    assert!(run.stdout.contains("cuda:0"), "{}", run.stdout);
-    place.file("queries.txt", "1\triver\n2\tlamp garden\n");
-    let batch = |name: &str, device: &str| {
-        let args = [
-            "batch",
-            "idx",
-            "queries.txt",
-            "--out",
-            name,
-            "--precision",
-            "f32",
-            "--device",
-            device,
-        ];
-        with_driver(&place, &[], &args).ok();
-        std::fs::read_to_string(place.path(name)).unwrap()
-    };
-    assert_eq!(batch("cpu.trec", "cpu"), batch("gpu.trec", "auto"));
-    let args =
-        ["bench", "--rows", "300", "--dim", "32", "--batch", "1,65", "--search-only", "--json"];
-    let bench = with_driver(&place, &[("WARPSEEK_THREADS", "1")], &args).ok().json();
-    assert!(bench["limits"]["gpu"]["copy_bytes"].as_f64().unwrap() > 0.0, "{bench}");
-    assert!(bench["scan"][1]["gpu_seconds"].as_f64().unwrap() > 0.0, "{bench}");
-    let doctor = with_driver(&place, &[], &["doctor", "--json"]).ok().json();
-    assert_eq!((&doctor["gpu"]["name"], &doctor["device"]), (&"stand-in".into(), &"cuda:0".into()));
-    let few = [("CUDA_SHIM_MEMORY", "2000000"), ("WARPSEEK_GPU_MEMORY", "0")];
-    let args = ["search", "idx", "river lamp", "--json", "--precision", "f32", "--device", "cuda"];
-    assert_eq!(hits(with_driver(&place, &few, &args)), hits(place.run(&args[..6])));
-}
-
-#[test]
-fn a_gpu_that_cannot_be_used_is_named_with_the_reason() {
-    let place = Workplace::new();
-    place.file("corpus.jsonl", records(20));
-    place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
-    let search = ["search", "idx", "river", "--precision", "f32", "--device", "cuda"];
-    let run = place.run(&search);
-    run.fails(4, &["cuda:0", "no NVIDIA driver"]);
-    for (faults, reason) in [
-        ([("CUDA_SHIM_DRIVER", "11080")], "CUDA 11.8"),
-        ([("CUDA_SHIM_DEVICES", "0")], "finds no GPU"),
-        ([("CUDA_SHIM_FAIL", "cuInit")], "unknown error"),
-        ([("CUDA_SHIM_FAIL", "cuDevicePrimaryCtxRetain")], "unknown error"),
-        ([("CUDA_SHIM_FAIL", "cuModuleLoadData")], "unknown error"),
-        ([("CUDA_SHIM_FAIL", "cuLaunchKernel")], "the GPU failed"),
-        ([("CUDA_SHIM_FAIL", "cuLaunchKernel:4")], "the GPU failed"),
-        ([("CUDA_SHIM_FAIL", "cuStreamSynchronize:3")], "the GPU failed"),
-        ([("CUDA_SHIM_FAIL", "cuMemcpyDtoHAsync_v2")], "the GPU failed"),
-        ([("CUDA_SHIM_MEMORY", "4000")], "out of memory"),
-    ] {
-        with_driver(&place, &faults, &search).fails(4, &[reason]);
-    }
-    with_driver(&place, &[], &["search", "idx", "river", "--device", "cuda:7"])
-        .fails(4, &["cuda:7", "1 GPU"]);
-    // Left to choose, commands use the CPU, and say why once.
-    place.file("queries.txt", "1\triver\n");
-    let run = place.run(&["batch", "idx", "queries.txt", "--out", "out.trec"]).ok();
-    assert_eq!(run.stderr.matches("using the CPU").count(), 1, "{}", run.stderr);
 }

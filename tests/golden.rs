@@ -23,8 +23,10 @@ fn low_precisions() -> Vec<Precision> {
     here
 }
 
+/// Where the program runs on a machine that did not build it, the environment says where the files are.
 pub(crate) fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    let root = std::env::var_os("CARGO_MANIFEST_DIR");
+    PathBuf::from(root.unwrap_or(env!("CARGO_MANIFEST_DIR").into())).join("tests/golden")
 }
 
 pub(crate) fn lines(path: &Path) -> Vec<Value> {
@@ -32,7 +34,7 @@ pub(crate) fn lines(path: &Path) -> Vec<Value> {
     text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
-fn matrix(path: &Path) -> Vec<Vec<f32>> {
+pub(crate) fn matrix(path: &Path) -> Vec<Vec<f32>> {
     let file = VectorFile::open(path, None).unwrap();
     (0..file.n_rows())
         .map(|i| {
@@ -43,7 +45,7 @@ fn matrix(path: &Path) -> Vec<Vec<f32>> {
         .collect()
 }
 
-fn texts(path: &Path) -> Vec<String> {
+pub(crate) fn texts(path: &Path) -> Vec<String> {
     lines(path).iter().map(|l| l["text"].as_str().unwrap().to_owned()).collect()
 }
 

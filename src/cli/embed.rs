@@ -50,9 +50,6 @@ struct Embedded<'a> {
     tokens_lost: u32,
 }
 
-/// Texts that are embedded together.
-const WINDOW: usize = 256;
-
 pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Outcome> {
     let format = match &args.out {
         Some(path) => Some(VectorFormat::choose(None, path)?),
@@ -70,9 +67,10 @@ pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Outcome> {
     if writer.is_some() {
         interrupt::install();
     }
+    let at_once = 2 * embedder.batch_texts()?;
     let (mut n, mut tokens, mut lost, mut truncated) = (0u64, 0u64, 0u64, 0u64);
     loop {
-        let window: Vec<Query> = texts.by_ref().take(WINDOW).collect::<Result<_>>()?;
+        let window: Vec<Query> = texts.by_ref().take(at_once).collect::<Result<_>>()?;
         if window.is_empty() && n == 0 {
             let file = warpseek::error::Place::file(args.input.display().to_string());
             return Err(Error::input(file, "there is no text to embed"));

@@ -1,14 +1,17 @@
 //! The GPU's encoder against the CPU's in float32: models of every shape, sequences of every length, all that may be
 //! made of them, and the same numbers in any company.
 
+use crate::golden::{golden, lines, matrix, texts};
 use crate::parity::Random;
 use crate::support::cuda::load;
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::Path;
 use warpseek::device::{Compute, Device, Precision};
+use warpseek::embed::{Embedder, Normalize, Role};
 use warpseek::model::encoder::config::BertConfig;
 use warpseek::model::encoder::{Encoder, Output};
 use warpseek::model::tokenize::Sequence;
+use warpseek::rerank::Reranker;
 
 const FLOAT: Compute = Compute { device: Device::Cpu, precision: Precision::F32 };
 const GPU: Compute = Compute { device: Device::Cuda(0), precision: Precision::Auto };
@@ -240,4 +243,43 @@ fn numbers_beyond_half_precision_stay_numbers() {
     let gpu = open(folder.path(), GPU);
     let states = gpu.forward(&sequences(&[40, 3], 2), Output::Tokens).unwrap();
     assert!(states.iter().all(|v| v.is_finite()));
+}
+
+#[test]
+fn minilm_in_half_precision_equals_sentence_transformers() {
+    load();
+    let folder = golden().join("embeddings");
+    let embedder =
+        Embedder::open_model(crate::support::minilm(), Normalize::AsConfigured, GPU).unwrap();
+    assert_eq!(embedder.precision(), "float16 (cuda:0)");
+    let all = texts(&folder.join("texts.jsonl"));
+    let expected = matrix(&folder.join("minilm.npy"));
+    // Each of a length of its own, and few enough for the stand-in.
+    let mut seen = std::collections::HashSet::new();
+    let chosen: Vec<usize> = (0..all.len())
+        .filter(|&i| seen.insert(embedder.tokenizer().count(&all[i]).min(256)))
+        .collect();
+    let texts: Vec<&String> = chosen.iter().map(|&i| &all[i]).collect();
+    let got = embedder.embed(&texts, Role::Passage).unwrap();
+    let expected: Vec<f32> = chosen.iter().flat_map(|&i| expected[i].clone()).collect();
+    let (worst, cosine) = difference(&got.vectors, &expected, 384);
+    assert!(worst < 1e-3 && cosine > 0.99999, "off by {worst}, cosine {cosine}");
+}
+
+#[test]
+fn cross_encoder_in_half_precision_equals_sentence_transformers() {
+    load();
+    let folder = golden().join("cross-encoder");
+    let reranker = Reranker::open(&folder, 512, GPU).unwrap();
+    let (mut compared, mut worst) = (0, 0f32);
+    for pair in lines(&folder.join("pairs.jsonl")) {
+        if pair["truncated"].as_bool().unwrap() {
+            continue;
+        }
+        let text = |key: &str| pair[key].as_str().unwrap();
+        let score = reranker.score(text("query"), &[text("passage")]).unwrap().scores.remove(0);
+        worst = worst.max((score.logit - pair["logit"].as_f64().unwrap() as f32).abs());
+        compared += 1;
+    }
+    assert!(compared == 36 && worst < 2e-2, "{compared} compared, off by {worst}");
 }
