@@ -7,7 +7,7 @@ use crate::cpu::bf16::Bf16;
 use crate::cpu::{GROUP, Kernels, PANEL_GROUPS, Tier};
 use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
-use crate::rerank::Reranker;
+use crate::rerank::{RerankJob, Reranker};
 use crate::scan::{GPU_BYTES_BATCH, GpuLimits, MAX_COMPONENT, QueryBatch, Scanner};
 use crate::store::MAX_DIM;
 use crate::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
@@ -68,8 +68,12 @@ pub struct ModelRate {
     pub tokens: usize,
     /// Texts (or pairs) a second, many at once.
     pub texts_per_second: f64,
+    /// The same from token ids to vectors (or logits), without tokenising.
+    pub encoded_per_second: f64,
     /// Milliseconds that one search waits: for its query of 12 tokens, or for 25 passages of `tokens`.
     pub one_search_ms: f64,
+    /// Where the time of a GPU's kernels goes, in shares of all of it.
+    pub shares: Vec<(&'static str, f64)>,
 }
 
 /// Measures the machine's limits, and those of the GPU where it searches.
@@ -182,9 +186,7 @@ impl SearchData {
         let mut mask = RowMask::empty(n_rows);
         (0..n_rows).filter(|row| row * 61 % 100 < shape.percent).for_each(|row| mask.insert(row));
         let mask = (shape.percent < 100).then_some(&mask);
-        let mut outcome = Ok(Vec::new());
-        let seconds = median(|| outcome = scanner.top_k(&matrix, &queries, shape.k, mask));
-        outcome?;
+        let seconds = median(|| scanner.top_k(&matrix, &queries, shape.k, mask))?;
         let passing = mask.map_or(n_rows, RowMask::count) as f64;
         let (gpu_seconds, reads_bytes) = match scanner {
             Scanner::Cuda(gpu) => (Some(gpu.chain_seconds()?), shape.queries <= GPU_BYTES_BATCH),
@@ -217,16 +219,25 @@ impl SearchData {
 ///
 /// As [`Embedder::embed`].
 pub fn embed(embedder: &Embedder, tokens: usize) -> Result<ModelRate> {
-    let texts: Vec<String> = (0..64).map(|i| text(i, tokens.saturating_sub(2))).collect();
-    let mut outcome = Ok(Default::default());
-    let many = median(|| outcome = embedder.embed(&texts, Role::Passage));
-    let tokens = outcome?.tokens[0] as usize;
+    let n = embedder.batch_texts()? / 2;
+    let texts: Vec<String> = (0..n).map(|i| text(i, tokens.saturating_sub(2))).collect();
+    let many = median(|| embedder.embed(&texts, Role::Passage))?;
+    let tokenized = embedder.tokenize(&texts, Role::Passage)?;
+    let sequences: Vec<_> = tokenized.into_iter().map(|t| t.sequence).collect();
+    let tokens = sequences.first().map_or(0, |s| s.ids.len());
+    let encoded = median(|| embedder.pooled(&sequences, Role::Passage))?;
     let query = [text(0, 10)];
-    let mut outcome = Ok(Default::default());
-    let one = median(|| outcome = embedder.embed(&query, Role::Query));
-    outcome?;
-    let texts_per_second = texts.len() as f64 / many;
-    Ok(ModelRate { tokens, texts_per_second, one_search_ms: one * 1e3 })
+    let one = median(|| embedder.embed(&query, Role::Query))?;
+    let mut shares = embedder.profile(&sequences)?;
+    let total: f64 = shares.iter().map(|s| s.1).sum();
+    shares.iter_mut().for_each(|s| s.1 /= total);
+    Ok(ModelRate {
+        tokens,
+        texts_per_second: n as f64 / many,
+        encoded_per_second: n as f64 / encoded,
+        one_search_ms: one * 1e3,
+        shares,
+    })
 }
 
 /// Measures a reranker on pairs of about `tokens` tokens.
@@ -236,16 +247,20 @@ pub fn embed(embedder: &Embedder, tokens: usize) -> Result<ModelRate> {
 /// As [`Reranker::score`].
 pub fn rerank(reranker: &Reranker, tokens: usize) -> Result<ModelRate> {
     let query = text(0, 10);
-    let texts: Vec<String> = (0..100).map(|i| text(i, tokens.saturating_sub(13))).collect();
+    let n = reranker.batch_pairs();
+    let texts: Vec<String> = (0..n).map(|i| text(i, tokens.saturating_sub(13))).collect();
     let passages: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let time = |passages: &[&str]| {
-        let mut outcome = Ok(Default::default());
-        let seconds = median(|| outcome = reranker.score(&query, passages));
-        outcome.map(|_| seconds)
-    };
-    let (many, one) = (time(&passages)?, time(&passages[..25])?);
-    let texts_per_second = passages.len() as f64 / many;
-    Ok(ModelRate { tokens, texts_per_second, one_search_ms: one * 1e3 })
+    let many = median(|| reranker.score(&query, &passages))?;
+    let one = median(|| reranker.score(&query, &passages[..25]))?;
+    let (_, sequences) = reranker.plan(&RerankJob { query: &query, passages })?;
+    let encoded = median(|| reranker.logits(&sequences))?;
+    Ok(ModelRate {
+        tokens,
+        texts_per_second: n as f64 / many,
+        encoded_per_second: n as f64 / encoded,
+        one_search_ms: one * 1e3,
+        shares: Vec::new(),
+    })
 }
 
 /// The least time of a run of `work`, in seconds.
@@ -254,9 +269,14 @@ fn best(work: impl FnMut()) -> f64 {
 }
 
 /// The median time of a run of `work`, in seconds.
-fn median(work: impl FnMut()) -> f64 {
-    let times = times(work);
-    times[times.len() / 2]
+fn median<T>(mut work: impl FnMut() -> Result<T>) -> Result<f64> {
+    let mut outcome = Ok(());
+    let times = times(|| {
+        if outcome.is_ok() {
+            outcome = work().map(drop);
+        }
+    });
+    outcome.map(|()| times[times.len() / 2])
 }
 
 /// The times of the runs that fit into [`MEASURE`], at least three, the least first. The first run counts not:

@@ -217,6 +217,15 @@ impl Embedder {
         self.encoder(role)?.forward(sequences, output)
     }
 
+    /// Seconds of a GPU's kernels for sequences, by what they compute; nothing on a CPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedder::pooled`].
+    pub fn profile(&self, sequences: &[Sequence]) -> Result<Vec<(&'static str, f64)>> {
+        self.encoder(Role::Passage)?.profile(sequences)
+    }
+
     /// Makes of a pooled state the vector, by scaling it where the model wants that: the last step of
     /// [`Embedder::embed`].
     pub fn finish(&self, pooled: &mut [f32]) {

@@ -218,6 +218,11 @@ impl Reranker {
         Ok(Some((size.saturating_add(more)).min(tokens.unwrap_or(usize::MAX))))
     }
 
+    /// How many pairs are well scored together.
+    pub fn batch_pairs(&self) -> usize {
+        if self.encoder.is_on_device() { 2048 } else { 100 }
+    }
+
     /// The logit of each window: the second step of [`Reranker::score`].
     ///
     /// # Errors

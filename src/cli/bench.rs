@@ -43,47 +43,47 @@ pub(super) struct BenchArgs {
     /// Measure the search alone, not the models
     #[arg(long)]
     search_only: bool,
+    /// Measure the models alone, not the search
+    #[arg(long, conflicts_with = "search_only")]
+    models_only: bool,
+    /// The embedder to measure [default: all-MiniLM-L6-v2, where it is present]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// The reranker to measure [default: the best one that is present]
+    #[arg(long, value_name = "MODEL")]
+    reranker: Option<String>,
+    /// Tokens of a text that is embedded, special tokens included
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    tokens: usize,
+    /// Tokens of a query and a passage that are scored
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pair_tokens: usize,
 }
 
 pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
+    if args.tokens < 3 || args.pair_tokens < 15 {
+        return Err(Error::usage("--tokens must be at least 3, and --pair-tokens 15"));
+    }
     let scanner = context.scanner()?;
     let limits = bench::limits(&scanner)?;
     if !context.json {
         print_limits(&limits)?;
     }
-    let data = match (&args.vectors, &args.queries) {
-        (Some(vectors), Some(queries)) => {
-            let (rows, dim) = read_vectors(vectors)?;
-            let (queries, query_dim) = read_vectors(queries)?;
-            if dim != query_dim {
-                return Err(Error::usage(format!(
-                    "the vectors have {dim} dimensions, the queries {query_dim}"
-                )));
-            }
-            SearchData::new(&rows, queries, dim)?
-        }
-        _ => SearchData::random(args.rows, 1024, args.dim)?,
-    };
-    let mut scans = Vec::new();
-    for &k in &args.k {
-        for &percent in &args.pass {
-            for &queries in &args.batch {
-                let shape = SearchShape { queries, k, percent, prefilter: !args.no_prefilter };
-                scans.push(data.search(&scanner, shape, &limits)?);
-            }
-        }
-    }
-    if !context.json {
+    let scans = if args.models_only { Vec::new() } else { search(&args, &scanner, &limits)? };
+    if !context.json && !args.models_only {
         print_scans(&scans, &scanner)?;
     }
     let models = !args.search_only;
-    let embedder = match context.models.find(DEFAULT_MODEL) {
-        Ok(_) if models => Some(context.embedder(DEFAULT_MODEL, Normalize::Always)?.0),
+    let name = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    let embedder = match context.models.find(name) {
+        Err(e) if args.model.is_some() => return Err(e),
+        Ok(_) if models => Some(context.embedder(name, Normalize::Always)?.0),
         _ => None,
     };
-    let embedding = embedder.as_ref().map(|e| bench::embed(e, 128)).transpose()?;
-    let reranker = if models { context.reranker(None)? } else { None };
-    let reranking = reranker.as_ref().map(|(_, r)| bench::rerank(r, 200)).transpose()?;
+    let embedding = embedder.as_ref().map(|e| bench::embed(e, args.tokens)).transpose()?;
+    let reranker = if models { context.reranker(args.reranker.as_deref())? } else { None };
+    let reranking =
+        reranker.as_ref().map(|(_, r)| bench::rerank(r, args.pair_tokens)).transpose()?;
     if context.json {
         term::print_json(&json!({
             "threads": rayon::current_num_threads(),
@@ -112,6 +112,33 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
         _ => context.note("reranking was not measured: no reranker is present"),
     }
     Ok(Outcome::Success)
+}
+
+/// Searches of every shape that is asked for.
+fn search(args: &BenchArgs, scanner: &Scanner, limits: &Limits) -> Result<Vec<ScanRate>> {
+    let data = match (&args.vectors, &args.queries) {
+        (Some(vectors), Some(queries)) => {
+            let (rows, dim) = read_vectors(vectors)?;
+            let (queries, query_dim) = read_vectors(queries)?;
+            if dim != query_dim {
+                return Err(Error::usage(format!(
+                    "the vectors have {dim} dimensions, the queries {query_dim}"
+                )));
+            }
+            SearchData::new(&rows, queries, dim)?
+        }
+        _ => SearchData::random(args.rows, 1024, args.dim)?,
+    };
+    let mut scans = Vec::new();
+    for &k in &args.k {
+        for &percent in &args.pass {
+            for &queries in &args.batch {
+                let shape = SearchShape { queries, k, percent, prefilter: !args.no_prefilter };
+                scans.push(data.search(scanner, shape, limits)?);
+            }
+        }
+    }
+    Ok(scans)
 }
 
 fn read_vectors(path: &Path) -> Result<(Vec<f32>, usize)> {
@@ -168,5 +195,14 @@ fn print_model(what: &str, how: &str, rate: &ModelRate, one: &str) -> Result<()>
         rate.texts_per_second,
         thousands((rate.texts_per_second * rate.tokens as f64) as u64)
     )?;
-    say!("  one search {:8.2} ms for {one}", rate.one_search_ms)
+    say!(
+        "  encoding   {:8.0} texts/s, {} tokens/s, from ids to numbers",
+        rate.encoded_per_second,
+        thousands((rate.encoded_per_second * rate.tokens as f64) as u64)
+    )?;
+    say!("  one search {:8.2} ms for {one}", rate.one_search_ms)?;
+    for (what, share) in &rate.shares {
+        say!("  {:4.1} %     {what}", share * 100.0)?;
+    }
+    Ok(())
 }

@@ -291,6 +291,18 @@ impl Encoder {
         Ok(Self { runner, config: config.clone(), head })
     }
 
+    /// Seconds of the device's kernels for `sequences`, by what they compute; nothing on a CPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::forward`].
+    pub fn profile(&self, sequences: &[Sequence]) -> Result<Vec<(&'static str, f64)>> {
+        match &self.runner {
+            Runner::Cuda(bert) => bert.profile(sequences),
+            Runner::Packed(_) | Runner::Reference(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Whether it runs beside the CPU, which then has time for something else.
     pub fn is_on_device(&self) -> bool {
         matches!(self.runner, Runner::Cuda(_))

@@ -18,18 +18,19 @@ use crate::gpu::{
     failure, is_out_of_memory, launch,
 };
 use crate::model::tokenize::Sequence;
-use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::sys::{CUdeviceptr, CUevent_flags};
 use cudarc::driver::{CudaEvent, CudaFunction, DeviceRepr, result};
 use params::*;
 use plan::{Group, Round};
+use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 use weights::{Linear, Model, Norm, Shape};
 
 /// The kernels of `kernels/encoder.cu`.
 static FATBIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/encoder.fatbin"));
 
-/// Tokens of a group: enough for every multiprocessor, few enough for the cache, in which 19 MB of queries, keys and
-/// values and 25 MB between the feed-forward block's layers of MiniLM lie.
+/// About the tokens of a group: enough for every multiprocessor, few enough for the cache, in which 19 MB of queries,
+/// keys and values and 25 MB between the feed-forward block's layers of MiniLM lie.
 const GROUP_TOKENS: usize = 8192;
 
 /// Groups of a round.
@@ -57,6 +58,13 @@ struct Kernels {
     pool_mean: CudaFunction,
     widen: CudaFunction,
     classify: CudaFunction,
+}
+
+/// Tokens with which the products that end in a state of `width` fill all places of `at_a_time` blocks, a whole number
+/// of times: no multiprocessor then waits for the last ones.
+fn group_tokens(at_a_time: usize, width: usize) -> usize {
+    let rows = (at_a_time / width.div_ceil(TILE_SIDE)).max(1) * TILE_SIDE;
+    ((GROUP_TOKENS + rows / 2) / rows).max(1) * rows
 }
 
 /// What one caller at a time works with.
@@ -102,9 +110,21 @@ struct Running {
     done: CudaEvent,
 }
 
+/// What a caller wants.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    sequences: &'a [Sequence],
+    output: Output,
+    /// Where the time goes, if that is to be known: what has just ended, and when.
+    marks: Option<&'a Marks>,
+}
+
+type Marks = RefCell<Vec<(&'static str, CudaEvent)>>;
+
 /// Where the parts of a group are.
 #[derive(Clone, Copy)]
-struct At {
+struct At<'a> {
+    marks: Option<&'a Marks>,
     numbers: CUdeviceptr,
     x: CUdeviceptr,
     qkv: CUdeviceptr,
@@ -154,8 +174,17 @@ impl CudaBert {
             Activation::GeluTanh => GELU_TANH,
             Activation::Relu => RELU,
         };
-        let held =
-            Held { group_tokens: GROUP_TOKENS, space: Space::default(), slots: Default::default() };
+        let at_a_time = kernels.linear.occupancy_max_active_blocks_per_multiprocessor(
+            TILE_THREADS,
+            TILE_SHARED_BYTES as usize,
+            None,
+        );
+        let at_a_time = at_a_time.map_err(failure)?.max(1) * gpu.multiprocessors;
+        let held = Held {
+            group_tokens: group_tokens(at_a_time as usize, shape.width),
+            space: Space::default(),
+            slots: Default::default(),
+        };
         let n_types = config.n_token_types;
         Ok(Self { gpu, kernels, shape, n_types, activation, model, held: Mutex::new(held) })
     }
@@ -167,14 +196,41 @@ impl CudaBert {
         output: Output,
         n_out: usize,
     ) -> Result<Vec<f32>> {
+        self.retry(Job { sequences, output, marks: None }, n_out)
+    }
+
+    /// Seconds of the kernels of a group, by what they compute.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::Encoder::forward`].
+    pub(super) fn profile(&self, sequences: &[Sequence]) -> Result<Vec<(&'static str, f64)>> {
+        let marks = Marks::default();
+        self.retry(
+            Job { sequences, output: Output::Mean, marks: Some(&marks) },
+            self.shape.hidden,
+        )?;
+        let mut seconds: Vec<(&'static str, f64)> = Vec::new();
+        for pair in marks.borrow().windows(2) {
+            let [(_, before), (what, now)] = pair else { continue };
+            let time = f64::from(before.elapsed_ms(now).map_err(failure)?) / 1e3;
+            match seconds.iter_mut().find(|known| known.0 == *what) {
+                Some(known) => known.1 += time,
+                None => seconds.push((what, time)),
+            }
+        }
+        Ok(seconds)
+    }
+
+    fn retry(&self, job: Job<'_>, n_out: usize) -> Result<Vec<f32>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match self.run(&mut held, sequences, output, n_out) {
+            match self.run(&mut held, job, n_out) {
                 Ok(out) => return Ok(out),
                 // Nothing that is given back may still be written to.
                 Err(e) if self.gpu.stream.synchronize().is_err() => return Err(failure(e)),
                 // Smaller groups need less room; a group has at least one sequence.
-                Err(e) if is_out_of_memory(&e) && held.group_tokens > longest(sequences) => {
+                Err(e) if is_out_of_memory(&e) && held.group_tokens > longest(job.sequences) => {
                     held.space = Space::default();
                     held.slots = Default::default();
                     held.group_tokens /= 2;
@@ -184,13 +240,8 @@ impl CudaBert {
         }
     }
 
-    fn run(
-        &self,
-        held: &mut Held,
-        sequences: &[Sequence],
-        output: Output,
-        n_out: usize,
-    ) -> Outcome<Vec<f32>> {
+    fn run(&self, held: &mut Held, job: Job<'_>, n_out: usize) -> Outcome<Vec<f32>> {
+        let sequences = job.sequences;
         self.gpu.context.bind_to_thread()?;
         let Held { group_tokens, space, slots } = held;
         let mut out = vec![0f32; sequences.len() * n_out];
@@ -198,7 +249,7 @@ impl CudaBert {
         let mut before: Option<Running> = None;
         for (i, groups) in groups.chunks(ROUND_GROUPS).enumerate() {
             let round = Round::new(sequences, groups, self.n_types);
-            let running = self.start(space, slots, i % 2, round, output, sequences)?;
+            let running = self.start(space, slots, i % 2, round, job)?;
             if let Some(before) = before.replace(running) {
                 self.collect(slots, before, &mut out, n_out)?;
             }
@@ -216,10 +267,10 @@ impl CudaBert {
         slots: &mut [Slot; 2],
         slot: usize,
         round: Round,
-        output: Output,
-        sequences: &[Sequence],
+        job: Job<'_>,
     ) -> Outcome<Running> {
         let (gpu, shape) = (&self.gpu, self.shape);
+        let Job { sequences, output, marks } = job;
         let states = output.states();
         let width = if output == Output::Logit { 1 } else { shape.hidden };
         let n_rows = match output {
@@ -238,6 +289,7 @@ impl CudaBert {
         let most = round.groups.iter().map(|g| g.n_sequences).max().unwrap_or(0);
         let kept = if states == States::First { most } else { 0 };
         let at = At {
+            marks,
             numbers: numbers_at,
             x: space.x.reserve(gpu, tokens * shape.width)?,
             qkv: space.qkv.reserve(gpu, tokens * 3 * shape.attended())?,
@@ -286,7 +338,7 @@ impl CudaBert {
     }
 
     /// Starts the kernels of a group, whose output goes to `out`.
-    fn encode(&self, at: &At, group: &Group, output: Output, out: CUdeviceptr) -> Outcome<()> {
+    fn encode(&self, at: &At<'_>, group: &Group, output: Output, out: CUdeviceptr) -> Outcome<()> {
         let (kernels, model, shape) = (&self.kernels, &self.model, self.shape);
         let number = |place: usize| at.numbers + (place * size_of::<u32>()) as CUdeviceptr;
         let mut n_rows = group.n_tokens as u32;
@@ -301,9 +353,12 @@ impl CudaBert {
             x,
             n_rows,
         };
+        self.mark(at, "start")?;
         self.by_rows(&kernels.embed, n_rows, &embed)?;
+        self.mark(at, "embedding")?;
         for (i, layer) in model.layers.iter().enumerate() {
             self.linear(&layer.qkv, x, at.qkv, n_rows, |_| {})?;
+            self.mark(at, "queries, keys, values")?;
             let is_last = i + 1 == model.layers.len();
             let mut spans = (number(group.spans), group.n_spans);
             if is_last && output.states() == States::First {
@@ -315,13 +370,19 @@ impl CudaBert {
                 x = at.first;
             }
             self.attend(at, spans)?;
+            self.mark(at, "attention")?;
             let add = |params: &mut LinearParams| params.residual = params.y;
             self.linear(&layer.attention_out, at.context, x, n_rows, add)?;
+            self.mark(at, "attention's output")?;
             self.normalize(&layer.attention_norm, x, n_rows)?;
+            self.mark(at, "norms")?;
             let activate = |params: &mut LinearParams| params.activation = self.activation;
             self.linear(&layer.up, x, at.wide, n_rows, activate)?;
+            self.mark(at, "feed-forward, up")?;
             self.linear(&layer.down, at.wide, x, n_rows, add)?;
+            self.mark(at, "feed-forward, down")?;
             self.normalize(&layer.out_norm, x, n_rows)?;
+            self.mark(at, "norms")?;
         }
         let params = OutParams {
             x,
@@ -336,7 +397,8 @@ impl CudaBert {
         match (output, &model.head) {
             (Output::Mean, _) => {
                 let blocks = group.n_sequences as u32;
-                launch(&self.gpu, &kernels.pool_mean, (blocks, 1), ROW_THREADS, 0, &params)
+                launch(&self.gpu, &kernels.pool_mean, (blocks, 1), ROW_THREADS, 0, &params)?;
+                self.mark(at, "mean")
             }
             (Output::Logit, Some(head)) => {
                 self.linear(&head.pooler, x, at.context, n_rows, |_| {})?;
@@ -364,7 +426,7 @@ impl CudaBert {
         launch(&self.gpu, kernel, (blocks, 1), TILE_THREADS, TILE_SHARED_BYTES, &params)
     }
 
-    fn attend(&self, at: &At, (spans, n_spans): (CUdeviceptr, usize)) -> Outcome<()> {
+    fn attend(&self, at: &At<'_>, (spans, n_spans): (CUdeviceptr, usize)) -> Outcome<()> {
         let shape = self.shape;
         let scale = std::f32::consts::LOG2_E / (shape.head() as f32).sqrt();
         let n_heads = shape.n_heads as u32;
@@ -378,6 +440,15 @@ impl CudaBert {
         self.by_rows(&self.kernels.normalize, n_rows, &NormParams { norm: norm.at, x, n_rows })
     }
 
+    /// Notes that `what` has ended, where that is wanted.
+    fn mark(&self, at: &At<'_>, what: &'static str) -> Outcome<()> {
+        if let Some(marks) = at.marks {
+            let with_time = Some(CUevent_flags::CU_EVENT_DEFAULT);
+            marks.borrow_mut().push((what, self.gpu.stream.record_event(with_time)?));
+        }
+        Ok(())
+    }
+
     /// Launches a kernel whose warps take a row each.
     fn by_rows<P: DeviceRepr>(
         &self,
@@ -386,5 +457,21 @@ impl CudaBert {
         params: &P,
     ) -> Outcome<()> {
         launch(&self.gpu, kernel, (n_rows.div_ceil(ROWS_AT_ONCE), 1), ROW_THREADS, 0, params)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group_tokens;
+
+    #[test]
+    fn groups_fill_the_device_a_whole_number_of_times() {
+        // 132 multiprocessors with two blocks each: 88 tiles of rows of 3, 44 of 6 and 264 of one tile of columns.
+        assert_eq!(group_tokens(264, 384), 88 * 128);
+        assert_eq!(group_tokens(264, 768), 44 * 128);
+        assert_eq!(group_tokens(264, 128), 264 * 128);
+        // A small device more than once.
+        assert_eq!(group_tokens(92, 384), 2 * 30 * 128);
+        assert_eq!(group_tokens(1, 1024), 8192);
     }
 }
