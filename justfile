@@ -13,7 +13,7 @@ doc:
 test:
     cargo test --release
 
-# The GPU's scan, on the stand-in for its driver.
+# The GPU's scan and encoder, on the stand-in for its driver.
 cuda:
     kernels/toolkit.sh
     cargo clippy --release --all-targets --features cuda -- --deny warnings

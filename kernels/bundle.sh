@@ -23,7 +23,7 @@ cp "$tests" "$target/prove"
 strip "$target/warpseek" "$target/prove"
 mkdir -p "$target/tests"
 cp -r tests/golden "$target/tests/golden"
-cp benches/gpu.py "$target/gpu.py"
+cp benches/gpu.py benches/gpu_models.py "$target"
 git rev-parse HEAD >"$target/commit"
 # compute-sanitizer, where the package index has it.
 python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$target/sanitizer" nvidia-cuda-sanitizer-api==13.0.85 ||
@@ -57,6 +57,7 @@ else
     echo "compute-sanitizer is not here: not run" | tee "$out/memcheck.txt"
 fi
 python3 "$here/gpu.py" --warpseek "$here/warpseek" --commit "$(cat "$here/commit")" --record "$out/record" $GPU_BENCH_OPTIONS || failed=1
+python3 "$here/gpu_models.py" --warpseek "$here/warpseek" --record "$out/record" $GPU_MODEL_OPTIONS || failed=1
 exit $failed
 RUN
 chmod +x "$target/run.sh"

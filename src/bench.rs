@@ -219,7 +219,7 @@ impl SearchData {
 ///
 /// As [`Embedder::embed`].
 pub fn embed(embedder: &Embedder, tokens: usize) -> Result<ModelRate> {
-    let n = embedder.batch_texts()? / 2;
+    let n = embedder.batch_texts() / 2;
     let texts: Vec<String> = (0..n).map(|i| text(i, tokens.saturating_sub(2))).collect();
     let many = median(|| embedder.embed(&texts, Role::Passage))?;
     let tokenized = embedder.tokenize(&texts, Role::Passage)?;

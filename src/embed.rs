@@ -152,7 +152,7 @@ impl Embedder {
     /// [`Error::Usage`] where the tokenizer refuses a text, [`Error::Compute`] where the encoder fails.
     pub fn embed<T: AsRef<str> + Sync>(&self, texts: &[T], role: Role) -> Result<Embeddings> {
         let mut embeddings = Embeddings::default();
-        let on_device = self.encoder(role)?.is_on_device();
+        let on_device = self.is_on_device();
         let part = if on_device { DEVICE_TEXTS } else { texts.len().max(1) };
         let tokenize = |texts: &[T]| self.tokenize(texts, role);
         ahead(texts.chunks(part), on_device, tokenize, |tokenized| {
@@ -169,16 +169,14 @@ impl Embedder {
         Ok(embeddings)
     }
 
+    /// Whether it runs on a GPU.
+    pub fn is_on_device(&self) -> bool {
+        self.encoders.is_on_device()
+    }
+
     /// How many passages are well embedded together.
-    ///
-    /// # Errors
-    ///
-    /// As [`Encoders::passages`].
-    pub fn batch_texts(&self) -> Result<usize> {
-        Ok(match self.encoders.passages()?.is_on_device() {
-            true => 4 * DEVICE_TEXTS,
-            false => 128,
-        })
+    pub fn batch_texts(&self) -> usize {
+        if self.is_on_device() { 4 * DEVICE_TEXTS } else { 128 }
     }
 
     /// The tokens of texts, with the prompt and the special tokens that their role asks for, cut at

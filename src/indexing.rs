@@ -132,7 +132,7 @@ pub fn index(
     let mut run = Run {
         writer,
         embedder,
-        batch_rows: embedder.batch_texts()?,
+        batch_rows: embedder.batch_texts(),
         report: IndexReport::default(),
         seen: Seen::default(),
         batch: Vec::new(),

@@ -144,7 +144,7 @@ impl Reranker {
     ///
     /// As [`Reranker::score`].
     pub fn score_batch(&self, jobs: &[RerankJob<'_>]) -> Result<Vec<RerankScores>> {
-        let on_device = self.encoder.is_on_device();
+        let on_device = self.is_on_device();
         let part = if on_device { DEVICE_JOBS } else { jobs.len().max(1) };
         let plan = |jobs: &[RerankJob<'_>]| -> Result<Vec<(RerankPlan, Vec<Sequence>)>> {
             jobs.iter().map(|job| self.plan(job)).collect()
@@ -218,9 +218,14 @@ impl Reranker {
         Ok(Some((size.saturating_add(more)).min(tokens.unwrap_or(usize::MAX))))
     }
 
+    /// Whether it runs on a GPU.
+    pub fn is_on_device(&self) -> bool {
+        self.encoder.is_on_device()
+    }
+
     /// How many pairs are well scored together.
     pub fn batch_pairs(&self) -> usize {
-        if self.encoder.is_on_device() { 2048 } else { 100 }
+        if self.is_on_device() { 2048 } else { 100 }
     }
 
     /// The logit of each window: the second step of [`Reranker::score`].

@@ -67,7 +67,7 @@ pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Outcome> {
     if writer.is_some() {
         interrupt::install();
     }
-    let at_once = 2 * embedder.batch_texts()?;
+    let at_once = 2 * embedder.batch_texts();
     let (mut n, mut tokens, mut lost, mut truncated) = (0u64, 0u64, 0u64, 0u64);
     loop {
         let window: Vec<Query> = texts.by_ref().take(at_once).collect::<Result<_>>()?;

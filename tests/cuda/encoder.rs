@@ -130,6 +130,10 @@ fn models_of_every_shape_equal_the_cpu() {
         let folder = model(shape, i as u64 + 1);
         let (cpu, gpu) = (open(folder.path(), FLOAT), open(folder.path(), GPU));
         let batch = sequences(&[1, 3, 64, 17, 65, 2, 40, 1], i as u64);
+        assert_eq!(
+            (cpu.profile(&batch).unwrap().len(), gpu.profile(&batch).unwrap().len()),
+            (0, 8)
+        );
         for output in [Output::Tokens, Output::Mean, Output::First, Output::Logit] {
             let width = if output == Output::Logit { 1 } else { hidden };
             let expected = cpu.forward(&batch, output).unwrap();

@@ -194,6 +194,11 @@ impl Encoders {
     pub fn name(&self) -> String {
         self.ways[0].name()
     }
+
+    /// Whether they run on a GPU, beside the CPU, which then has time for something else.
+    pub fn is_on_device(&self) -> bool {
+        matches!(self.ways[0], Way::Cuda(_))
+    }
 }
 
 impl Way {
@@ -303,7 +308,7 @@ impl Encoder {
         }
     }
 
-    /// Whether it runs beside the CPU, which then has time for something else.
+    /// Whether it runs on a GPU.
     pub fn is_on_device(&self) -> bool {
         matches!(self.runner, Runner::Cuda(_))
     }

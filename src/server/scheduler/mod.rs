@@ -31,6 +31,9 @@ use tokio::sync::oneshot;
 /// Tokens of a batch of passages or pairs for each thread.
 const TOKENS_PER_THREAD: usize = 256;
 
+/// The same for a GPU.
+const DEVICE_TOKENS: usize = 16 << 10;
+
 /// Batches of passages and pairs that are under way at a time.
 const HEAVY_BATCHES: usize = 2;
 
@@ -71,6 +74,18 @@ impl Lane {
             Self::Embed(_, Role::Passage) | Self::States(_) | Self::Rerank(_) => Class::Heavy,
             Self::Scan => Class::Scans,
         }
+    }
+
+    /// Tokens of a batch.
+    fn batch_tokens(&self) -> usize {
+        let on_device = match self {
+            Self::Embed(embedder, Role::Passage) | Self::States(embedder) => {
+                embedder.is_on_device()
+            }
+            Self::Rerank(reranker) => reranker.is_on_device(),
+            Self::Embed(_, Role::Query) | Self::Scan => return usize::MAX,
+        };
+        if on_device { DEVICE_TOKENS } else { TOKENS_PER_THREAD * rayon::current_num_threads() }
     }
 }
 

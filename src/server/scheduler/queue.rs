@@ -1,7 +1,7 @@
 //! What waits, in the order of its deadlines, and who computes it next.
 
 use super::task::Task;
-use super::{Class, Lane, Load, MAX_QUERIES, Message, TOKENS_PER_THREAD};
+use super::{Class, Lane, Load, MAX_QUERIES, Message};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -70,10 +70,7 @@ impl Queue {
     }
 
     fn dispatch(&mut self, lane: usize, worker: usize) {
-        let budget = match self.lanes[lane].class() {
-            Class::Heavy => TOKENS_PER_THREAD * rayon::current_num_threads(),
-            Class::Queries | Class::Scans => usize::MAX,
-        };
+        let budget = self.lanes[lane].batch_tokens();
         let mut tasks: Vec<Task> = Vec::new();
         let mut tokens = 0;
         while let Some(entry) = self.waiting[lane].first_entry() {
