@@ -28,6 +28,9 @@ struct Shape {
     activation: &'static str,
 }
 
+/// Takes a tensor's name and shape, and the middle and the reach of its values.
+type Add<'a> = &'a mut dyn FnMut(&str, &[usize], f32, f32);
+
 /// A cross-encoder of random weights.
 fn model(shape: Shape, seed: u64) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -49,15 +52,14 @@ fn model(shape: Shape, seed: u64) -> tempfile::TempDir {
         };
         tensors.push((name, dims.to_vec(), (0..n).flat_map(value).collect()));
     };
-    let norm = |add: &mut dyn FnMut(&str, &[usize], f32, f32), name: &str| {
+    let norm = |add: Add<'_>, name: &str| {
         add(&format!("{name}.weight"), &[hidden], 1.0, 0.2);
         add(&format!("{name}.bias"), &[hidden], 0.0, 0.2);
     };
-    let linear =
-        |add: &mut dyn FnMut(&str, &[usize], f32, f32), name: &str, out: usize, of: usize| {
-            add(&format!("{name}.weight"), &[out, of], 0.0, 2.0 / (of as f32).sqrt());
-            add(&format!("{name}.bias"), &[out], 0.0, 0.2);
-        };
+    let linear = |add: Add<'_>, name: &str, out: usize, of: usize| {
+        add(&format!("{name}.weight"), &[out, of], 0.0, 2.0 / (of as f32).sqrt());
+        add(&format!("{name}.bias"), &[out], 0.0, 0.2);
+    };
     for (name, n) in [("word", VOCABULARY), ("position", 512), ("token_type", 2)] {
         add(&format!("embeddings.{name}_embeddings.weight"), &[n, hidden], 0.0, 1.0);
     }
