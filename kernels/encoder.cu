@@ -5,7 +5,7 @@
 // is in the batch, so that a text has the same vector in any batch and any run.
 
 #include "attention.cuh"
-#include "tiles.cuh"
+#include "tiles_hopper.cuh"
 
 constexpr int ROWS_AT_ONCE = ROW_THREADS / 32;
 // Pairs of values of a row that a lane holds.
@@ -90,29 +90,17 @@ DEVICE float activate(float v, uint32_t activation) {
     }
 }
 
-KERNEL_FOR(linear, LinearParams, TILE_THREADS, 2) {
-    DYNAMIC_SHARED(uint4, stages);
-    // Blocks that share rows follow each other.
-    const uint32_t column_tiles = (p.n_out + TILE_SIDE - 1) / TILE_SIDE;
-    const uint32_t first_row = blockIdx.x / column_tiles * TILE_SIDE, first_column = blockIdx.x % column_tiles * TILE_SIDE;
-    TileRows rows, columns;
-    for (int i = 0; i < 2; i++) {
-        const uint32_t row = first_row + TileRows::row(i), column = first_column + TileRows::row(i);
-        rows.zeros[i] = row >= p.n_rows;
-        columns.zeros[i] = column >= p.n_out;
-        rows.at[i] = reinterpret_cast<const uint4*>(p.x + static_cast<size_t>(rows.zeros[i] ? 0 : row) * p.n_in) + threadIdx.x % 4;
-        columns.at[i] = reinterpret_cast<const uint4*>(p.weight + static_cast<size_t>(columns.zeros[i] ? 0 : column) * p.n_in) + threadIdx.x % 4;
-    }
-    float sums[4][4][4] = {};
-    multiply_tiles(stages, rows, columns, static_cast<int>(p.n_in / 32), sums);
-    const TilePlace place;
-    const uint32_t column = first_column + place.column;
-    if (column >= p.n_out) return;
-    float bias[8];
+// Writes what becomes of a tile's sums; of sums[m] a lane has eight columns on end of two rows.
+template <class Place>
+DEVICE void write_linear(const LinearParams& p, uint32_t first_row, uint32_t first_column, const float (&sums)[4][4][4]) {
+    const Place place;
 #pragma unroll
-    for (int j = 0; j < 8; j++) bias[j] = p.bias[column + j];
+    for (int m = 0; m < 4; m++) {
+        const uint32_t column = first_column + place.column_of(m, 0, 0);
+        if (column >= p.n_out) continue;
+        float bias[8];
 #pragma unroll
-    for (int m = 0; m < 4; m++)
+        for (int j = 0; j < 8; j++) bias[j] = p.bias[column + j];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const uint32_t row = first_row + place.row_of(m, h * 2);
@@ -129,6 +117,37 @@ KERNEL_FOR(linear, LinearParams, TILE_THREADS, 2) {
             }
             reinterpret_cast<uint4*>(p.y)[at] = uint4{out[0], out[1], out[2], out[3]};
         }
+    }
+}
+
+// Blocks that share rows follow each other.
+DEVICE uint32_t linear_column(const LinearParams& p) { return blockIdx.x % ((p.n_out + TILE_SIDE - 1) / TILE_SIDE) * TILE_SIDE; }
+DEVICE uint32_t linear_row(const LinearParams& p) { return blockIdx.x / ((p.n_out + TILE_SIDE - 1) / TILE_SIDE) * TILE_SIDE; }
+
+KERNEL_FOR(linear, LinearParams, TILE_THREADS, 2) {
+    DYNAMIC_SHARED(uint4, stages);
+    const uint32_t first_row = linear_row(p), first_column = linear_column(p);
+    TileRows rows, columns;
+    for (int i = 0; i < 2; i++) {
+        const uint32_t row = first_row + TileRows::row(i), column = first_column + TileRows::row(i);
+        rows.zeros[i] = row >= p.n_rows;
+        columns.zeros[i] = column >= p.n_out;
+        rows.at[i] = reinterpret_cast<const uint4*>(p.x + static_cast<size_t>(rows.zeros[i] ? 0 : row) * p.n_in) + threadIdx.x % 4;
+        columns.at[i] = reinterpret_cast<const uint4*>(p.weight + static_cast<size_t>(columns.zeros[i] ? 0 : column) * p.n_in) + threadIdx.x % 4;
+    }
+    float sums[4][4][4] = {};
+    multiply_tiles(stages, rows, columns, static_cast<int>(p.n_in / 32), sums);
+    write_linear<TilePlace>(p, first_row, first_column, sums);
+}
+
+KERNEL_FOR(linear_hopper, LinearParams, TILE_THREADS, 2) {
+    DYNAMIC_SHARED(uint4, stages);
+    const uint32_t first_row = linear_row(p), first_column = linear_column(p), stride = p.n_in / 8;
+    const uint4 *const x = reinterpret_cast<const uint4*>(p.x), *const weight = reinterpret_cast<const uint4*>(p.weight);
+    const auto rows = [&](uint32_t, int row) { return first_row + row < p.n_rows ? x + static_cast<size_t>(first_row + row) * stride : nullptr; };
+    const auto columns = [&](int column) { return first_column + column < p.n_out ? weight + static_cast<size_t>(first_column + column) * stride : nullptr; };
+    const auto finish = [&](uint32_t, const float (&sums)[4][4][4]) { write_linear<HopperPlace>(p, first_row, first_column, sums); };
+    stream_tiles<false, HOPPER_STAGES_OF_TWO, 0>(stages, weight, static_cast<int>(p.n_in / 32), 1, rows, columns, finish);
 }
 
 KERNEL(attend_32, AttentionParams) { attend<1>(p); }

@@ -17,7 +17,7 @@
 #define SHARED __shared__
 #define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(dynamic_shared)
 
-extern __shared__ __align__(128) unsigned char dynamic_shared[];
+extern __shared__ __align__(1024) unsigned char dynamic_shared[];
 
 constexpr unsigned WHOLE_WARP = 0xffffffffu;
 
@@ -78,6 +78,59 @@ DEVICE void copy_async(void* to, const void* from, bool zeros) {
 }
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int PENDING> DEVICE void wait_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
+
+// What follows is Hopper's alone; elsewhere it is nothing, and no kernel that needs it is launched.
+
+// Lets warpgroups see what this thread's copies brought.
+DEVICE void publish_copies() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+// Between what a thread did with its sums and products that add to them.
+DEVICE void begin_products() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+DEVICE void commit_products() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+template <int PENDING> DEVICE void wait_products() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+#endif
+}
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+// Rows of 128 swizzled bytes, eight of them 1,024 bytes on end.
+DEVICE uint64_t slab_descriptor(const void* at) {
+    const uint64_t address = __cvta_generic_to_shared(at);
+    return (address & 0x3ffff) >> 4 | 1ull << 16 | static_cast<uint64_t>(1024 >> 4) << 32 | 1ull << 62;
+}
+#endif
+// sums = a b, or += a b where `add`, for 64 rows and 128 columns of 16 values, begun for the warpgroup; `left` and `right` are where the first row's values are in shared memory.
+// Of a lane are rows l / 4 (+ 8) of its warp's 16, and entries 8 (4 m + n) + 2 (l mod 4) + i mod 2 of the columns.
+DEVICE void multiply_slabs(float (&sums)[4][4][4], const void* left, const void* right, bool add) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define FOUR(m, n) "+f"(sums[m][n][0]), "+f"(sums[m][n][1]), "+f"(sums[m][n][2]), "+f"(sums[m][n][3])
+#define SIXTEEN(m) FOUR(m, 0), FOUR(m, 1), FOUR(m, 2), FOUR(m, 3)
+    asm volatile(
+        "{\n"
+        ".reg .pred add;\n"
+        "setp.ne.b32 add, %66, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+        "%64, %65, add, 1, 1, 0, 0;\n"
+        "}\n"
+        : SIXTEEN(0), SIXTEEN(1), SIXTEEN(2), SIXTEEN(3)
+        : "l"(slab_descriptor(left)), "l"(slab_descriptor(right)), "r"(static_cast<int>(add)));
+#undef SIXTEEN
+#undef FOUR
+#endif
+}
 
 #else
 #include "shim.h"

@@ -36,7 +36,7 @@ struct TilePlace {
     }
     // Of sums[m][n][i].
     DEVICE int row_of(int m, int i) const { return row + m * 16 + i / 2 * 8; }
-    DEVICE int column_of(int n, int i) const { return column + n * 2 + i % 2; }
+    DEVICE int column_of(int, int n, int i) const { return column + n * 2 + i % 2; }
 };
 
 DEVICE void multiply_tiles(uint4* stages, const TileRows& rows, const TileRows& columns, int chunks, float (&sums)[4][4][4]) {

@@ -151,6 +151,8 @@ KERNEL(scan_bytes_1, ScanParams) { scan_few<Bytes, 1>(p); }
 KERNEL(scan_bytes_2, ScanParams) { scan_few<Bytes, 2>(p); }
 KERNEL(scan_bytes_4, ScanParams) { scan_few<Bytes, 4>(p); }
 KERNEL_FOR(scan_large, ScanParams, TILE_THREADS, 2) { scan_many(p); }
+KERNEL_FOR(scan_large_hopper, ScanParams, TILE_THREADS, 1) { scan_many_hopper<true>(p); }
+KERNEL_FOR(scan_large_hopper_wide, ScanParams, TILE_THREADS, 1) { scan_many_hopper<false>(p); }
 
 KERNEL(tighten, SelectParams) {
     const Queries& q = p.queries;

@@ -3,6 +3,7 @@
 //     nvcc -std=c++17 -O3 -arch=sm_90a kernels/lab/steps.cu -o steps && ./steps [ROWS] [QUERIES]
 //
 // The product's scans are timed with thresholds that nothing reaches after a check with those that some reach. Nothing of this is part of the program.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -109,6 +110,7 @@ int main(int argc, char** argv) {
     const CUtensorMap row_map = tensor_map(rows, n_rows, wgmma::ROWS), query_map = tensor_map(queries, n_queries, wgmma::QUERIES);
     CHECK(cudaFuncSetAttribute(scan_large, cudaFuncAttributeMaxDynamicSharedMemorySize, TILE_SHARED_BYTES));
     CHECK(cudaFuncSetAttribute(scan_small_8, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 * D * 2));
+    CHECK(cudaFuncSetAttribute(scan_large_hopper, cudaFuncAttributeMaxDynamicSharedMemorySize, hopper_shared_bytes(true, HOPPER_STAGES, D / 64)));
     CHECK(cudaFuncSetAttribute(wgmma::scan, cudaFuncAttributeMaxDynamicSharedMemorySize, wgmma::SHARED_BYTES));
 
     struct Step {
@@ -131,7 +133,14 @@ int main(int argc, char** argv) {
              p.queries.thresholds = const_cast<float*>(t);
              scan_large<<<p.n_tiles*((n + QUERY_TILE - 1) / QUERY_TILE), TILE_THREADS, TILE_SHARED_BYTES>>>(p);
          }},
-        {"wgmma", ~0u,
+        {"scan_large_hopper", ~0u,
+         [&](const float* t, uint32_t n) {
+             p.queries.n = n;
+             p.queries.thresholds = const_cast<float*>(t);
+             const uint32_t tiles = (n + QUERY_TILE - 1) / QUERY_TILE, streams = std::max(1u, processors / tiles);
+             scan_large_hopper<<<tiles * streams, TILE_THREADS, hopper_shared_bytes(true, HOPPER_STAGES, D / 64)>>>(p);
+         }},
+        {"wgmma and TMA", ~0u,
          [&](const float* t, uint32_t n) {
              const uint32_t tiles = (n + wgmma::QUERIES - 1) / wgmma::QUERIES;
              const uint32_t slabs = (processors + tiles - 1) / tiles;

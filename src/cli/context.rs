@@ -125,6 +125,20 @@ impl Context {
         }
     }
 
+    /// Opens a model; on the CPU where a GPU was not asked for and turns out to be of no use.
+    fn model<T>(&self, open: impl Fn(Compute) -> Result<T>) -> Result<T> {
+        let compute = self.compute();
+        match open(compute) {
+            Err(e @ (Error::DeviceUnavailable { .. } | Error::DeviceFailed { .. }))
+                if compute.device != self.compute.device =>
+            {
+                self.note(&format!("using the CPU for a model: {e}"));
+                open(Compute { device: Device::Cpu, precision: Precision::Auto })
+            }
+            opened => opened,
+        }
+    }
+
     /// Notes what is done instead where no reranker is present and none was declined.
     pub(super) fn note_missing_reranker(&self, asked: Option<&str>, instead: &str) {
         if asked.or(self.settings.reranker.as_deref()) != Some("none") {
@@ -203,7 +217,7 @@ impl Context {
         normalize: Normalize,
     ) -> Result<(Embedder, ModelStamp)> {
         let folder = self.obtain(name)?;
-        let embedder = Embedder::open_model(&folder, normalize, self.compute())?;
+        let embedder = self.model(|compute| Embedder::open_model(&folder, normalize, compute))?;
         let stamp = ModelStamp {
             name: folder.name.clone(),
             revision: folder.revision.clone(),
@@ -266,7 +280,7 @@ impl Context {
 
     fn open_reranker(&self, folder: ModelFolder) -> Result<(String, Arc<Reranker>)> {
         folder.warnings.iter().for_each(|w| term::warn(w));
-        let reranker = Reranker::open_model(&folder, self.compute())?;
+        let reranker = self.model(|compute| Reranker::open_model(&folder, compute))?;
         Ok((folder.name, Arc::new(reranker)))
     }
 

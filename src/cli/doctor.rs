@@ -59,9 +59,10 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
     say!("  CPU        {}", features().join(" "))?;
     match &gpu {
         Ok(gpu) => say!(
-            "  GPU        {}: compute capability {}, {} of memory ({} for rows), driver of CUDA {}",
+            "  GPU        {}: compute capability {} ({}), {} of memory ({} for rows), driver of CUDA {}",
             gpu.name,
             gpu.capability,
+            gpu.products,
             bytes(gpu.memory as u64),
             bytes(gpu.row_bytes as u64),
             gpu.driver

@@ -128,14 +128,14 @@ impl Gpu {
     }
 }
 
-/// Lets a kernel have as much shared memory as there is; beyond 48 KiB it has to be told.
+/// Lets a kernel have up to `bytes` of shared memory; beyond 48 KiB it has to be told.
 ///
 /// # Errors
 ///
 /// The driver's.
-pub(crate) fn allow_shared(kernel: CudaFunction) -> Outcome<CudaFunction> {
+pub(crate) fn allow_shared(kernel: CudaFunction, bytes: u32) -> Outcome<CudaFunction> {
     let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-    kernel.set_attribute(most, MAX_SHARED_BYTES as i32)?;
+    kernel.set_attribute(most, bytes as i32)?;
     Ok(kernel)
 }
 

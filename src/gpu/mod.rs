@@ -3,10 +3,15 @@
 //! Each user has streams of its own, and kernels in a binary of its own; the driver gives all of them one context.
 
 mod driver;
+mod hopper;
 mod memory;
 
 pub(crate) use driver::{
     Gpu, MAX_SHARED_BYTES, allow_shared, failure, is_out_of_memory, launch, version_text,
+};
+pub(crate) use hopper::{
+    HOPPER_SHARED_BYTES, HOPPER_STAGES, HOPPER_STAGES_OF_TWO, has_warpgroup_products,
+    resident_bytes, streamed_bytes,
 };
 pub(crate) use memory::{Buffer, Outcome, Pinned, Pod, address, allocate};
 

@@ -129,6 +129,8 @@ pub struct GpuInfo {
     pub ordinal: u32,
     /// Its compute capability, `9.0` say.
     pub capability: String,
+    /// The instructions of its matrix products: `mma.sync`, and `wgmma` for large batches where it has that.
+    pub products: &'static str,
     /// The CUDA version of its driver.
     pub driver: String,
     /// Its memory in bytes.

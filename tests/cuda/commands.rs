@@ -50,9 +50,52 @@ fn searches_find_the_same_on_a_gpu() {
     assert!(bench["scan"][1]["gpu_seconds"].as_f64().unwrap() > 0.0, "{bench}");
     let doctor = with_driver(&place, &[], &["doctor", "--json"]).ok().json();
     assert_eq!((&doctor["gpu"]["name"], &doctor["device"]), (&"stand-in".into(), &"cuda:0".into()));
+    assert_eq!(doctor["gpu"]["products"], "mma.sync, wgmma");
     let few = [("CUDA_SHIM_MEMORY", "2000000"), ("WARPSEEK_GPU_MEMORY", "0")];
     let args = ["search", "idx", "river lamp", "--json", "--precision", "f32", "--device", "cuda"];
     assert_eq!(hits(with_driver(&place, &few, &args)), hits(place.run(&args[..6])));
+}
+
+/// Hopper's products are used where they are right, and others where they are not, or are not there.
+#[test]
+fn any_kind_of_products_finds_the_same() {
+    let place = Workplace::new();
+    place.file("corpus.jsonl", records(300));
+    place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
+    place.file("queries.txt", (0..80).map(|i| format!("{i}\triver {i}\n")).collect::<String>());
+    let batch = |name: &str, faults: &[(&str, &str)], device: &str| {
+        let args = [
+            "batch",
+            "idx",
+            "queries.txt",
+            "--out",
+            name,
+            "--precision",
+            "f32",
+            "--device",
+            device,
+        ];
+        let run = with_driver(&place, faults, &args).ok();
+        (std::fs::read_to_string(place.path(name)).unwrap(), run.stderr)
+    };
+    let expected = batch("cpu.trec", &[], "cpu").0;
+    for (name, faults, warned) in [
+        ("hopper.trec", &[][..], 0),
+        ("ampere.trec", &[("CUDA_SHIM_CAPABILITY", "80")], 0),
+        ("portable.trec", &[("WARPSEEK_GPU_KERNELS", "portable")], 0),
+        ("wrong.trec", &[("CUDA_SHIM_WRONG_PRODUCTS", "1")], 1),
+    ] {
+        let (found, stderr) = batch(name, faults, "cuda");
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(
+            stderr.matches("using the portable kernels").count(),
+            warned,
+            "{name}: {stderr}"
+        );
+    }
+    let args = ["doctor", "--device", "cuda"];
+    with_driver(&place, &[("WARPSEEK_GPU_KERNELS", "fast")], &args)
+        .fails(2, &["WARPSEEK_GPU_KERNELS", "portable"]);
 }
 
 #[test]
@@ -164,7 +207,12 @@ fn models_make_do_with_little_memory() {
     let whole = vectors(with_driver(&place, &[], &embed));
     let tight = with_driver(&place, &[("CUDA_SHIM_MEMORY", "700000")], &embed);
     assert_eq!(whole, vectors(tight));
-    with_driver(&place, &[("CUDA_SHIM_MEMORY", "100000")], &embed).fails(4, &["out of memory"]);
+    let full = [("CUDA_SHIM_MEMORY", "50000")];
+    with_driver(&place, &full, &embed).fails(4, &["out of memory"]);
+    // Left to choose, a command uses the CPU then.
+    let run = with_driver(&place, &full, &embed[..2]);
+    assert_eq!(run.stderr.matches("using the CPU for a model").count(), 1, "{}", run.stderr);
+    assert_eq!(vectors(run), vectors(place.run(&["embed", "corpus.jsonl", "--device", "cpu"])));
 }
 
 #[test]

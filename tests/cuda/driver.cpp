@@ -2,7 +2,7 @@
 //
 // Its properties and faults come from the environment: CUDA_SHIM_MEMORY (bytes of the device), CUDA_SHIM_DRIVER (version, 13000),
 // CUDA_SHIM_CAPABILITY (major * 10 + minor, 90), CUDA_SHIM_FAIL (the name of a function, which then fails with "unknown error";
-// `name:n` from its n-th call on).
+// `name:n` from its n-th call on), CUDA_SHIM_WRONG_PRODUCTS (warpgroups multiply wrongly).
 //
 // Copies and launches happen at once, whatever the stream: a wait that is missing between streams does not show here.
 
@@ -85,6 +85,11 @@ void shim::yield() {
     threadIdx = {me, 0, 0};
 }
 
+void shim::stop(const char* why) {
+    fprintf(stderr, "block (%u, %u), thread %u: %s\n", blockIdx.x, blockIdx.y, threadIdx.x, why);
+    abort();
+}
+
 static void fibre() {
     threadIdx = {current, 0, 0};
     body(body_arguments);
@@ -130,7 +135,8 @@ static const Kernel kernels[] = {
     ENTRY(scan_bytes_2, ScanParams), ENTRY(scan_bytes_4, ScanParams), ENTRY(list_rows, ListParams), ENTRY(scan_small_1, ScanParams), ENTRY(scan_small_2, ScanParams),
     ENTRY(scan_small_4, ScanParams), ENTRY(scan_small_8, ScanParams), ENTRY(scan_large, ScanParams), ENTRY(tighten, SelectParams),
     ENTRY(rescore, SelectParams), ENTRY(finish, SelectParams), ENTRY(score_all, ScoreAllParams), ENTRY(merge, MergeParams),
-    ENTRY(multiply_only, MeasureParams), ENTRY(embed, EmbedParams), ENTRY(normalize, NormParams), ENTRY(linear, LinearParams),
+    ENTRY(multiply_only, MeasureParams), ENTRY(check_products, CheckParams), ENTRY(scan_large_hopper, ScanParams), ENTRY(scan_large_hopper_wide, ScanParams),
+    ENTRY(linear_hopper, LinearParams), ENTRY(embed, EmbedParams), ENTRY(normalize, NormParams), ENTRY(linear, LinearParams),
     ENTRY(attend_32, AttentionParams), ENTRY(attend_64, AttentionParams), ENTRY(attend_128, AttentionParams), ENTRY(gather, GatherParams),
     ENTRY(pool_mean, OutParams), ENTRY(widen, OutParams), ENTRY(classify, OutParams),
 };
@@ -270,7 +276,7 @@ API(cuModuleGetFunction, const void** to, void*, const char* name) {
 // How much shared memory a launch of each kernel may ask for.
 static std::map<const void*, unsigned> most_shared;
 API(cuFuncSetAttribute, const void* function, int attribute, int value) {
-    if (attribute != 8 || value > (99 << 10)) return INVALID_VALUE;
+    if (attribute != 8 || value > (number("CUDA_SHIM_CAPABILITY", 90) == 90 ? 227 << 10 : 99 << 10)) return INVALID_VALUE;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     most_shared[function] = value;
     return SUCCESS;

@@ -15,6 +15,7 @@
 #include <emmintrin.h>
 #endif
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <vector>
@@ -54,9 +55,18 @@ struct Copy {
     const void* from;
     bool zeros;
 };
+// 64 rows and 128 columns of 16 values for a warpgroup; `sums` are this thread's.
+struct Product {
+    float* sums;
+    const void *left, *right;
+    bool add;
+};
 struct Thread {
     std::vector<std::vector<Copy>> groups;  // committed, not yet landed
     std::vector<Copy> open;
+    std::vector<std::vector<Product>> products;  // committed, not yet computed
+    std::vector<Product> open_products;
+    bool published = true;  // whether warpgroups may read what its copies brought
 };
 inline Meeting block;
 inline std::vector<Warp> warps;
@@ -64,6 +74,7 @@ inline std::vector<Thread> threads;
 
 void yield();        // driver.cpp
 void made_progress();
+[[noreturn]] void stop(const char* why);
 
 inline void meet(Meeting& meeting) {
     const unsigned generation = meeting.generation;
@@ -184,7 +195,58 @@ template <class T> void atomicMax(T* at, T value) { if (value > *at) *at = value
 
 DEVICE uint4 load_stream(const uint4* from) { return *from; }
 
-// d += a b. A tensor core cuts off what stands below the 24 bits of a sum; here after every product, which is more than any of them does.
+namespace shim {
+
+// To d, which are those of two rows and two columns, adds 16 products each; a product of halves is a float. A tensor core cuts off what
+// stands below the 24 bits of a sum; here after every product, which is more than any of them does.
+inline void add_products(float* d, const float* left, size_t left_stride, const float* right, size_t right_stride) {
+#ifdef __SSE2__
+    const unsigned rounding = _mm_getcsr();
+    _mm_setcsr(rounding | 0x6000);
+    __m128 sums = _mm_loadu_ps(d);
+    asm volatile("" : "+x"(sums) : : "memory");
+    for (unsigned k = 0; k < 16; k++) {
+        const __m128 rows = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(left + k * left_stride)));
+        const __m128 columns = _mm_castpd_ps(_mm_load1_pd(reinterpret_cast<const double*>(right + k * right_stride)));
+        sums = _mm_add_ps(sums, _mm_mul_ps(_mm_unpacklo_ps(rows, rows), columns));
+    }
+    asm volatile("" : "+x"(sums) : : "memory");
+    _mm_storeu_ps(d, sums);
+    _mm_setcsr(rounding);
+#else
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned k = 0; k < 16; k++) {
+            const double sum = static_cast<double>(d[i]) + static_cast<double>(left[k * left_stride + i / 2]) * right[k * right_stride + i % 2];
+            const float near = static_cast<float>(sum);
+            d[i] = std::fabs(near) > std::fabs(sum) ? bits_float(float_bits(near) - 1) : near;
+        }
+#endif
+}
+
+// A warpgroup's product for one of its threads. Of a row of 128 bytes the 16-byte piece p lies at p ^ row mod 8.
+inline void multiply(const Product& product) {
+    const char* const base = reinterpret_cast<const char*>(dynamic_shared.data());
+    const auto value = [&](const void* start, unsigned row, unsigned k) {
+        const size_t at = static_cast<const char*>(start) - base + row * 128 + k * 2;
+        uint16_t bits;
+        memcpy(&bits, base + (at ^ (at >> 7 & 7) << 4), 2);
+        return half_value(bits);
+    };
+    const unsigned row = threadIdx.x / 32 % 4 * 16 + lane() / 4, pair = lane() % 4;
+    float left[16][2], right[16][2];
+    for (unsigned k = 0; k < 16; k++)
+        for (unsigned h = 0; h < 2; h++) left[k][h] = value(product.left, row + h * 8, k);
+    if (!product.add) std::fill(product.sums, product.sums + 64, 0.0f);
+    for (unsigned j = 0; j < 16; j++) {
+        for (unsigned k = 0; k < 16; k++)
+            for (unsigned i = 0; i < 2; i++) right[k][i] = value(product.right, j * 8 + pair * 2 + i, k);
+        add_products(product.sums + j * 4, left[0], 2, right[0], 2);
+    }
+    if (getenv("CUDA_SHIM_WRONG_PRODUCTS")) product.sums[37] += 1;
+}
+
+}  // namespace shim
+
 DEVICE void multiply_halves(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
     shim::Warp& w = shim::warp();
     const unsigned group = shim::lane() / 4, pair = shim::lane() % 4;
@@ -197,28 +259,8 @@ DEVICE void multiply_halves(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2
             w.right[k][group] = half_value(static_cast<uint16_t>(b[i] >> 16 * j));
         }
     shim::meet(w.meeting);
-    // Element (row, column) of D: rows `group` and 8 further, columns 2 `pair` and the next. A product of halves is a float.
-#ifdef __SSE2__
-    const unsigned rounding = _mm_getcsr();
-    _mm_setcsr(rounding | 0x6000);
-    __m128 sums = _mm_loadu_ps(d);
-    asm volatile("" : "+x"(sums) : : "memory");
-    for (unsigned k = 0; k < 16; k++) {
-        const __m128 rows = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(w.left[k][group])));
-        const __m128 columns = _mm_castpd_ps(_mm_load1_pd(reinterpret_cast<const double*>(w.right[k] + pair * 2)));
-        sums = _mm_add_ps(sums, _mm_mul_ps(_mm_unpacklo_ps(rows, rows), columns));
-    }
-    asm volatile("" : "+x"(sums) : : "memory");
-    _mm_storeu_ps(d, sums);
-    _mm_setcsr(rounding);
-#else
-    for (unsigned i = 0; i < 4; i++)
-        for (unsigned k = 0; k < 16; k++) {
-            const double sum = static_cast<double>(d[i]) + static_cast<double>(w.left[k][group][i / 2]) * w.right[k][pair * 2 + i % 2];
-            const float near = static_cast<float>(sum);
-            d[i] = std::fabs(near) > std::fabs(sum) ? bits_float(float_bits(near) - 1) : near;
-        }
-#endif
+    // Element (row, column) of D: rows `group` and 8 further, columns 2 `pair` and the next.
+    shim::add_products(d, w.left[0][group], 16, w.right[0] + pair * 2, 8);
     shim::meet(w.meeting);
 }
 
@@ -265,6 +307,31 @@ template <int PENDING> void wait_copies() {
     std::vector<std::vector<shim::Copy>>& groups = shim::threads[threadIdx.x].groups;
     while (groups.size() > PENDING) {
         for (const shim::Copy& copy : groups.front()) shim::land(copy);
+        if (!groups.front().empty()) shim::threads[threadIdx.x].published = false;
         groups.erase(groups.begin());
     }
+}
+
+// Hopper's products of warpgroups: late as well, when they are waited for.
+
+DEVICE void publish_copies() { shim::threads[threadIdx.x].published = true; }
+DEVICE void begin_products() {}
+DEVICE void commit_products() {
+    shim::Thread& thread = shim::threads[threadIdx.x];
+    thread.products.push_back(std::move(thread.open_products));
+    thread.open_products.clear();
+}
+template <int PENDING> void wait_products() {
+    std::vector<std::vector<shim::Product>>& groups = shim::threads[threadIdx.x].products;
+    while (groups.size() > PENDING) {
+        for (const shim::Product& product : groups.front()) shim::multiply(product);
+        groups.erase(groups.begin());
+    }
+}
+DEVICE void multiply_slabs(float (&sums)[4][4][4], const void* left, const void* right, bool add) {
+    for (const shim::Thread& thread : shim::threads)
+        if (!thread.published && !shim::eager()) shim::stop("a warpgroup reads copies that were not published");
+    const shim::Product product = {&sums[0][0][0], left, right, add};
+    if (shim::eager()) shim::multiply(product);
+    else shim::threads[threadIdx.x].open_products.push_back(product);
 }

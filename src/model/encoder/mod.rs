@@ -155,12 +155,17 @@ impl Encoders {
     /// # Errors
     ///
     /// [`Error::ModelUnavailable`] where weights are missing or of another shape,
-    /// [`Error::DeviceUnavailable`] where the device or the precision cannot be used.
+    /// [`Error::DeviceUnavailable`] where the device or the precision cannot be used, [`Error::DeviceFailed`].
     pub fn open(folder: &Path, config: &BertConfig, compute: Compute) -> Result<Self> {
         let weights = Arc::new(Weights::open(folder)?);
         packed::check(&weights, config)?;
         let ways = [Way::of(compute)?.or_cpu(config)?, Way::of_queries(compute)?.or_cpu(config)?];
-        Ok(Self { weights, config: config.clone(), ways, made: Default::default() })
+        let encoders = Self { weights, config: config.clone(), ways, made: Default::default() };
+        if encoders.is_on_device() {
+            // Whether the device can be used is to be known now.
+            encoders.passages()?;
+        }
+        Ok(encoders)
     }
 
     /// The encoder of passages.

@@ -4,12 +4,10 @@ use super::kernels::ScanGpu;
 use super::params::*;
 use super::rounds::{rounds, visiting_step};
 use super::rows::{Bytes, Shard};
-use crate::gpu::{
-    Buffer, MAX_SHARED_BYTES, Outcome, TILE_SHARED_BYTES, TILE_THREADS, address, launch,
-};
+use super::scanning::Scanning;
+use crate::gpu::{Buffer, MAX_SHARED_BYTES, Outcome, address, launch};
 use crate::scan::{Filter, GPU_BYTES_BATCH};
 use crate::store::matrix::MatrixView;
-use cudarc::driver::CudaFunction;
 use cudarc::driver::sys::CUdeviceptr;
 use std::ops::Range;
 
@@ -24,9 +22,6 @@ const CANDIDATE_BYTES: usize = 512 << 20;
 
 /// The most candidates a query is given room for; fewer where there are many queries.
 pub(super) const MOST_CANDIDATES: usize = 16384;
-
-/// Batches of up to this many queries are bound by reading the rows.
-const SMALL_BATCH: usize = 64;
 
 /// The largest residual of a row, against the largest norm, with which 8 bits are of use: with more of it than
 /// that, too many rows would be candidates.
@@ -369,53 +364,6 @@ impl Scan {
         let blocks = (words.len() as u32).div_ceil(SELECT_THREADS);
         launch(gpu, &gpu.kernels.list_rows, (blocks, 1), SELECT_THREADS, 0, &params)?;
         Ok(Self { rows })
-    }
-}
-
-/// Which kernel scans, and in which shape.
-struct Scanning<'a> {
-    kernel: &'a CudaFunction,
-    /// Queries of a block of the small kernel, and how many of these run at a time; `None` for the large one.
-    small: Option<(u32, u32)>,
-    shared: u32,
-}
-
-impl<'a> Scanning<'a> {
-    fn of(gpu: &'a ScanGpu, n_queries: u32, rows: &Rows, in_bytes: bool) -> Outcome<Self> {
-        let large = Self { kernel: &gpu.kernels.large, small: None, shared: TILE_SHARED_BYTES };
-        if n_queries as usize > SMALL_BATCH {
-            return Ok(large);
-        }
-        // Groups of eight queries: as many as there are and shared memory holds.
-        let (kernels, query_bytes) = match in_bytes {
-            true => (&gpu.kernels.bytes[..], rows.byte_stride * 2),
-            false => (&gpu.kernels.small[..], rows.stride * 2),
-        };
-        let bytes_of = |i: usize| (8 << i) * query_bytes;
-        let wanted = n_queries.div_ceil(8).next_power_of_two();
-        let fits = |&i: &usize| 1 << i <= wanted && bytes_of(i) <= MAX_SHARED_BYTES;
-        let Some(i) = (0..kernels.len()).rev().find(fits) else { return Ok(large) };
-        let (kernel, shared) = (&kernels[i], bytes_of(i));
-        let resident = kernel.occupancy_max_active_blocks_per_multiprocessor(
-            SMALL_THREADS,
-            shared as usize,
-            None,
-        )?;
-        let at_a_time = resident.max(1) * gpu.multiprocessors;
-        Ok(Self { kernel, small: Some((8 << i, at_a_time)), shared })
-    }
-
-    fn launch(&self, gpu: &ScanGpu, params: &ScanParams) -> Outcome<()> {
-        let tiles = params.end - params.begin;
-        let n = params.queries.n;
-        let (shape, threads) = match self.small {
-            Some((queries, at_a_time)) => {
-                let y = n.div_ceil(queries);
-                ((tiles.min((at_a_time / y).max(1)), y), SMALL_THREADS)
-            }
-            None => ((tiles * n.div_ceil(QUERY_TILE as u32), 1), TILE_THREADS),
-        };
-        launch(gpu, self.kernel, shape, threads, self.shared, params)
     }
 }
 

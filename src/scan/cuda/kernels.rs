@@ -1,7 +1,9 @@
 //! The device with the scan's kernels.
 
 use crate::error::Result;
-use crate::gpu::{Gpu, allow_shared};
+use crate::gpu::{
+    Gpu, HOPPER_SHARED_BYTES, MAX_SHARED_BYTES, allow_shared, has_warpgroup_products,
+};
 use cudarc::driver::CudaFunction;
 
 /// The kernels of `kernels/topk.cu`.
@@ -30,9 +32,9 @@ impl ScanGpu {
     /// As [`Gpu::open`] and [`Gpu::load`].
     pub(super) fn open(ordinal: u32) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
-        let kernels = gpu.load(FATBIN, |load| {
-            let roomy = |name| load(name).and_then(allow_shared);
-            Ok(Kernels {
+        let (mut kernels, of_hopper) = gpu.load(FATBIN, |load| {
+            let roomy = |name| load(name).and_then(|kernel| allow_shared(kernel, MAX_SHARED_BYTES));
+            let kernels = Kernels {
                 prepare: load("prepare")?,
                 prepare_bytes: load("prepare_bytes")?,
                 list_rows: load("list_rows")?,
@@ -50,8 +52,20 @@ impl ScanGpu {
                 score_all: roomy("score_all")?,
                 merge: load("merge")?,
                 multiply_only: load("multiply_only")?,
-            })
+                hopper: None,
+            };
+            if gpu.capability != (9, 0) {
+                return Ok((kernels, None));
+            }
+            let of_hopper = |name| allow_shared(load(name)?, HOPPER_SHARED_BYTES);
+            let scans = [of_hopper("scan_large_hopper")?, of_hopper("scan_large_hopper_wide")?];
+            Ok((kernels, Some((of_hopper("check_products")?, scans))))
         })?;
+        if let Some((check, of_hopper)) = of_hopper
+            && has_warpgroup_products(&gpu, &check)?
+        {
+            kernels.hopper = Some(of_hopper);
+        }
         Ok(Self { gpu, kernels })
     }
 }
@@ -72,4 +86,6 @@ pub(super) struct Kernels {
     pub(super) score_all: CudaFunction,
     pub(super) merge: CudaFunction,
     pub(super) multiply_only: CudaFunction,
+    /// What stands for `large` on Hopper, for rows of which a block's queries fit into shared memory, and for others.
+    pub(super) hopper: Option<[CudaFunction; 2]>,
 }

@@ -8,6 +8,7 @@ mod kernels;
 mod params;
 mod rounds;
 mod rows;
+mod scanning;
 
 use super::order::{ScoredRow, from_ordered_bits};
 use super::{Filter, GpuInfo, GpuLimits, GpuOptions, QueryBatch};
@@ -60,10 +61,12 @@ impl CudaScanner {
     pub fn info(&self) -> GpuInfo {
         let (major, minor) = self.gpu.capability;
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_hopper = self.gpu.kernels.hopper.is_some();
         GpuInfo {
             name: self.gpu.name.clone(),
             ordinal: self.gpu.context.ordinal() as u32,
             capability: format!("{major}.{minor}"),
+            products: if has_hopper { "mma.sync, wgmma" } else { "mma.sync" },
             driver: version_text(self.gpu.driver),
             memory: self.gpu.total_memory,
             row_bytes: held.rows.budget(),

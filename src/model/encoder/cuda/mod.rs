@@ -14,8 +14,9 @@ use super::head::Head;
 use super::{Output, States, Weights, groups_by_length, longest};
 use crate::error::{Error, Result};
 use crate::gpu::{
-    Buffer, Gpu, Outcome, Pinned, TILE_SHARED_BYTES, TILE_SIDE, TILE_THREADS, allow_shared,
-    failure, is_out_of_memory, launch,
+    Buffer, Gpu, HOPPER_SHARED_BYTES, HOPPER_STAGES_OF_TWO, MAX_SHARED_BYTES, Outcome, Pinned,
+    TILE_SHARED_BYTES, TILE_SIDE, TILE_THREADS, allow_shared, failure, has_warpgroup_products,
+    is_out_of_memory, launch, streamed_bytes,
 };
 use crate::model::tokenize::Sequence;
 use cudarc::driver::sys::{CUdeviceptr, CUevent_flags};
@@ -52,6 +53,8 @@ pub(super) struct CudaBert {
 struct Kernels {
     embed: CudaFunction,
     linear: CudaFunction,
+    /// Of shared memory for a block of `linear`.
+    linear_bytes: u32,
     attend: CudaFunction,
     normalize: CudaFunction,
     gather: CudaFunction,
@@ -155,19 +158,31 @@ impl CudaBert {
             reason: "no kernel computes a model of this shape; use --device cpu".to_owned(),
         })?;
         let gpu = Gpu::open(ordinal)?;
-        let kernels = gpu.load(FATBIN, |load| {
-            Ok(Kernels {
+        let (mut kernels, of_hopper) = gpu.load(FATBIN, |load| {
+            let roomy = |name: &str| allow_shared(load(name)?, MAX_SHARED_BYTES);
+            let kernels = Kernels {
                 embed: load("embed")?,
-                linear: load("linear").and_then(allow_shared)?,
-                attend: load(&format!("attend_{}", shape.head_chunks * 32))
-                    .and_then(allow_shared)?,
+                linear: roomy("linear")?,
+                linear_bytes: TILE_SHARED_BYTES,
+                attend: roomy(&format!("attend_{}", shape.head_chunks * 32))?,
                 normalize: load("normalize")?,
                 gather: load("gather")?,
                 pool_mean: load("pool_mean")?,
                 widen: load("widen")?,
                 classify: load("classify")?,
-            })
+            };
+            if gpu.capability != (9, 0) {
+                return Ok((kernels, None));
+            }
+            let of_hopper = |name| allow_shared(load(name)?, HOPPER_SHARED_BYTES);
+            Ok((kernels, Some((of_hopper("check_products")?, of_hopper("linear_hopper")?))))
         })?;
+        if let Some((check, linear)) = of_hopper
+            && has_warpgroup_products(&gpu, &check)?
+        {
+            kernels.linear = linear;
+            kernels.linear_bytes = streamed_bytes(HOPPER_STAGES_OF_TWO);
+        }
         let model = Model::new(&gpu, weights, config, shape, head)?;
         let activation = match config.activation {
             Activation::Gelu => GELU,
@@ -176,7 +191,7 @@ impl CudaBert {
         };
         let at_a_time = kernels.linear.occupancy_max_active_blocks_per_multiprocessor(
             TILE_THREADS,
-            TILE_SHARED_BYTES as usize,
+            kernels.linear_bytes as usize,
             None,
         );
         let at_a_time = at_a_time.map_err(failure)?.max(1) * gpu.multiprocessors;
@@ -422,8 +437,8 @@ impl CudaBert {
         and(&mut params);
         let tile = TILE_SIDE as u32;
         let blocks = n_rows.div_ceil(tile) * params.n_out.div_ceil(tile);
-        let kernel = &self.kernels.linear;
-        launch(&self.gpu, kernel, (blocks, 1), TILE_THREADS, TILE_SHARED_BYTES, &params)
+        let Kernels { linear, linear_bytes, .. } = &self.kernels;
+        launch(&self.gpu, linear, (blocks, 1), TILE_THREADS, *linear_bytes, &params)
     }
 
     fn attend(&self, at: &At<'_>, (spans, n_spans): (CUdeviceptr, usize)) -> Outcome<()> {

@@ -1,0 +1,131 @@
+// Products of many rows and many columns on Hopper (sm_90a), by its products of whole warpgroups (wgmma).
+//
+// Two warpgroups multiply 64 rows each with 128 columns. Both sides lie in shared memory, 64 values of each row at a time, in the order
+// that these products read: rows of 128 bytes, the 16-byte piece p of row r at p ^ r mod 8. Columns lie permuted, so that a lane has eight on end.
+#pragma once
+
+#include "tiles.cuh"
+
+// 16-byte pieces of 64 values of 128 rows.
+constexpr int SLAB = TILE_SIDE * 8;
+constexpr int HOPPER_ROWS = 4;
+// Stages where one block has a multiprocessor, and where two have.
+constexpr int HOPPER_STAGES = 6, HOPPER_STAGES_OF_TWO = 3;
+
+// Where a thread's sums belong; see TilePlace.
+struct HopperPlace {
+    int row, column;
+
+    DEVICE HopperPlace() {
+        const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+        row = warp * 16 + lane / 4;
+        column = lane % 4 * 8;
+    }
+    DEVICE int row_of(int, int i) const { return row + i / 2 * 8; }
+    DEVICE int column_of(int m, int n, int i) const { return column + m * 32 + n * 2 + i % 2; }
+};
+
+// Where row or column `row` of a side has its piece `piece`.
+DEVICE int slab_place(int row, int piece) { return row * 8 + (piece ^ row % 8); }
+// The row of shared memory of a column: of 32, column 8 p + 2 n + i is entry 8 n + 2 p + i.
+DEVICE int column_row(int column) { return column / 32 * 32 + column % 8 / 2 * 8 + column % 32 / 8 * 2 + column % 2; }
+
+// Shared memory for `steps` steps of 64 values: stages of rows, and of columns unless these stay.
+constexpr int hopper_shared_bytes(bool resident, int stages, int steps) { return ((resident ? steps : stages) + stages) * SLAB * 16; }
+
+// Multiplies 128 columns with one tile of 128 rows after the other. `rows(tile, row)` and `columns(column)` say where values begin (nowhere:
+// zeros), `finish(tile, sums)` takes a tile's sums. RESIDENT columns are copied once; DEPTH steps of products may be under way beside the next copies.
+template <bool RESIDENT, int STAGES_, int DEPTH, class Rows, class Columns, class Finish>
+DEVICE void stream_tiles(uint4* shared, const uint4* anywhere, int chunks, uint32_t n_tiles, const Rows& rows, const Columns& columns, const Finish& finish) {
+    constexpr int STAGE = RESIDENT ? SLAB : 2 * SLAB, AHEAD = STAGES_ - 1 - DEPTH;
+    static_assert(AHEAD >= 1, "a stage that is filled is not one that is read");
+    const int thread = static_cast<int>(threadIdx.x), piece = thread % 8;
+    const int steps = (chunks + 1) / 2;
+    const uint32_t total = n_tiles * steps;
+    uint4* const stages = shared + (RESIDENT ? steps * SLAB : 0);
+    // What this thread copies: piece `thread % 8` of rows `thread / 8`, and 32, 64 and 96 further.
+    const uint4 *row_at[HOPPER_ROWS], *column_at[HOPPER_ROWS];
+#pragma unroll
+    for (int i = 0; i < HOPPER_ROWS; i++) column_at[i] = columns(thread / 8 + i * 32);
+    const auto copy = [&](uint4* to, const uint4* from, int step) {
+        // Behind the values there may be 32 of nothing.
+        const bool zeros = from == nullptr || step * 2 + piece / 4 >= chunks;
+        copy_async(to, zeros ? anywhere : from + step * 8 + piece, zeros);
+    };
+    const auto copy_columns = [&](uint4* slab, int step) {
+#pragma unroll
+        for (int i = 0; i < HOPPER_ROWS; i++) copy(slab + slab_place(column_row(thread / 8 + i * 32), piece), column_at[i], step);
+    };
+    int load_step = 0;
+    uint32_t load_tile = 0, loaded = 0;
+    const auto load = [&] {
+        if (loaded < total) {
+            uint4* const stage = stages + loaded % STAGES_ * STAGE;
+#pragma unroll
+            for (int i = 0; i < HOPPER_ROWS; i++) {
+                const int row = thread / 8 + i * 32;
+                if (load_step == 0) row_at[i] = rows(load_tile, row);
+                copy(stage + slab_place(row, piece), row_at[i], load_step);
+            }
+            if (!RESIDENT) copy_columns(stage + SLAB, load_step);
+            loaded++;
+            if (++load_step == steps) {
+                load_step = 0;
+                load_tile++;
+            }
+        }
+        commit_copies();
+    };
+    if (RESIDENT)
+        for (int step = 0; step < steps; step++) copy_columns(shared + step * SLAB, step);
+    for (int i = 0; i < AHEAD; i++) load();
+
+    uint32_t done = 0;
+    for (uint32_t tile = 0; tile < n_tiles; tile++) {
+        float sums[4][4][4];
+        for (int step = 0; step < steps; step++, done++) {
+            wait_copies<AHEAD - 1>();
+            publish_copies();
+            // What all threads have copied is here, and the stage that is filled next is read no more.
+            block_barrier();
+            load();
+            const uint4* const stage = stages + done % STAGES_ * STAGE;
+            const uint4* const left = stage + thread / 128 * (SLAB / 2);
+            const uint4* const right = RESIDENT ? shared + step * SLAB : stage + SLAB;
+            begin_products();
+#pragma unroll
+            // 16 values are two pieces.
+            for (int k = 0; k < 4; k++) multiply_slabs(sums, left + k * 2, right + k * 2, step > 0 || k > 0);
+            commit_products();
+            wait_products<DEPTH>();
+        }
+        wait_products<0>();
+        finish(tile, sums);
+    }
+}
+
+// The sums of 128 rows and 128 columns of `chunks` * 32 values, [128, 128]: by which the host sees whether these products are what they are taken for.
+struct CheckParams {
+    const uint16_t* rows;
+    const uint16_t* columns;
+    float* sums;
+    uint32_t chunks;
+    uint32_t resident;
+};
+static_assert(sizeof(CheckParams) == 32, "src/gpu/hopper.rs");
+
+KERNEL_FOR(check_products, CheckParams, TILE_THREADS, 1) {
+    DYNAMIC_SHARED(uint4, shared);
+    const uint32_t stride = p.chunks * 4;
+    const uint4* const first = reinterpret_cast<const uint4*>(p.rows);
+    const auto rows = [&](uint32_t, int row) { return first + row * stride; };
+    const auto columns = [&](int column) { return reinterpret_cast<const uint4*>(p.columns) + column * stride; };
+    const HopperPlace place;
+    const auto finish = [&](uint32_t, const float (&sums)[4][4][4]) {
+        for (int m = 0; m < 4; m++)
+            for (int n = 0; n < 4; n++)
+                for (int i = 0; i < 4; i++) p.sums[place.row_of(m, i) * TILE_SIDE + place.column_of(m, n, i)] = sums[m][n][i];
+    };
+    if (p.resident) stream_tiles<true, HOPPER_STAGES, 1>(shared, first, static_cast<int>(p.chunks), 1, rows, columns, finish);
+    else stream_tiles<false, HOPPER_STAGES_OF_TWO, 0>(shared, first, static_cast<int>(p.chunks), 1, rows, columns, finish);
+}

@@ -1,0 +1,91 @@
+//! Which kernel scans, and in which shape.
+
+use super::kernels::ScanGpu;
+use super::params::{QUERY_TILE, Rows, SMALL_THREADS, ScanParams};
+use crate::gpu::{
+    HOPPER_STAGES, MAX_SHARED_BYTES, Outcome, TILE_SHARED_BYTES, TILE_THREADS, launch,
+    resident_bytes, streamed_bytes,
+};
+use cudarc::driver::CudaFunction;
+
+/// Batches of up to this many queries are bound by reading the rows.
+const SMALL_BATCH: usize = 64;
+
+/// A kernel that scans.
+pub(super) struct Scanning<'a> {
+    kernel: &'a CudaFunction,
+    blocks: Blocks,
+    shared: u32,
+}
+
+/// What a block takes.
+enum Blocks {
+    /// So many queries, of which so many blocks run at a time, and one tile of rows after the other.
+    Small { queries: u32, at_a_time: u32 },
+    /// A tile of queries and a tile of rows.
+    Tiles,
+    /// A tile of queries, and one tile of rows after the other.
+    Streams,
+}
+
+impl<'a> Scanning<'a> {
+    pub(super) fn of(
+        gpu: &'a ScanGpu,
+        n_queries: u32,
+        rows: &Rows,
+        in_bytes: bool,
+    ) -> Outcome<Self> {
+        if n_queries as usize > SMALL_BATCH {
+            return Ok(Self::large(gpu, rows));
+        }
+        // Groups of eight queries: as many as there are and shared memory holds.
+        let (kernels, query_bytes) = match in_bytes {
+            true => (&gpu.kernels.bytes[..], rows.byte_stride * 2),
+            false => (&gpu.kernels.small[..], rows.stride * 2),
+        };
+        let bytes_of = |i: usize| (8 << i) * query_bytes;
+        let wanted = n_queries.div_ceil(8).next_power_of_two();
+        let fits = |&i: &usize| 1 << i <= wanted && bytes_of(i) <= MAX_SHARED_BYTES;
+        let Some(i) = (0..kernels.len()).rev().find(fits) else {
+            return Ok(Self::large(gpu, rows));
+        };
+        let (kernel, shared) = (&kernels[i], bytes_of(i));
+        let resident = kernel.occupancy_max_active_blocks_per_multiprocessor(
+            SMALL_THREADS,
+            shared as usize,
+            None,
+        )?;
+        let at_a_time = resident.max(1) * gpu.multiprocessors;
+        Ok(Self { kernel, blocks: Blocks::Small { queries: 8 << i, at_a_time }, shared })
+    }
+
+    fn large(gpu: &'a ScanGpu, rows: &Rows) -> Self {
+        let Some([resident, wide]) = &gpu.kernels.hopper else {
+            let kernel = &gpu.kernels.large;
+            return Self { kernel, blocks: Blocks::Tiles, shared: TILE_SHARED_BYTES };
+        };
+        let (kernel, shared) = match resident_bytes(rows.stride) {
+            Some(bytes) => (resident, bytes),
+            None => (wide, streamed_bytes(HOPPER_STAGES)),
+        };
+        Self { kernel, blocks: Blocks::Streams, shared }
+    }
+
+    pub(super) fn launch(&self, gpu: &ScanGpu, params: &ScanParams) -> Outcome<()> {
+        let tiles = params.end - params.begin;
+        let n = params.queries.n;
+        let query_tiles = n.div_ceil(QUERY_TILE as u32);
+        let (grid, threads) = match self.blocks {
+            Blocks::Small { queries, at_a_time } => {
+                let y = n.div_ceil(queries);
+                ((tiles.min((at_a_time / y).max(1)), y), SMALL_THREADS)
+            }
+            Blocks::Tiles => ((tiles * query_tiles, 1), TILE_THREADS),
+            Blocks::Streams => {
+                let streams = (gpu.multiprocessors / query_tiles).clamp(1, tiles);
+                ((streams * query_tiles, 1), TILE_THREADS)
+            }
+        };
+        launch(gpu, self.kernel, grid, threads, self.shared, params)
+    }
+}
