@@ -42,10 +42,12 @@ fn compile(name: &str) {
             nvcc.display()
         )),
     };
+    let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
         fail(&format!("{} refuses {source}:\n{said}", nvcc.display()));
     }
+    // That products of warpgroups wait for each other, say.
+    said.lines().for_each(|line| println!("cargo::warning={line}"));
 }
 
 /// Of CUDA_HOME or CUDA_PATH, of what kernels/toolkit.sh fetched, or the first on the path.

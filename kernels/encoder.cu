@@ -124,7 +124,7 @@ DEVICE void write_linear(const LinearParams& p, uint32_t first_row, uint32_t fir
 DEVICE uint32_t linear_column(const LinearParams& p) { return blockIdx.x % ((p.n_out + TILE_SIDE - 1) / TILE_SIDE) * TILE_SIDE; }
 DEVICE uint32_t linear_row(const LinearParams& p) { return blockIdx.x / ((p.n_out + TILE_SIDE - 1) / TILE_SIDE) * TILE_SIDE; }
 
-KERNEL_FOR(linear, LinearParams, TILE_THREADS, 2) {
+KERNEL_FOR(linear, LinearParams, TILE_THREADS, TILE_BLOCKS) {
     DYNAMIC_SHARED(uint4, stages);
     const uint32_t first_row = linear_row(p), first_column = linear_column(p);
     TileRows rows, columns;

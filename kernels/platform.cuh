@@ -11,6 +11,13 @@
 #include <cuda_fp16.h>
 
 #define KERNEL(name, Params) extern "C" __global__ void name(const __grid_constant__ Params p)
+// Whether a multiprocessor has shared memory for two blocks of 96 KiB, which then may have half of the registers each.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1200
+constexpr int TILE_BLOCKS = 2;
+#else
+constexpr int TILE_BLOCKS = 1;
+#endif
+
 // With registers for so many blocks on a multiprocessor at a time.
 #define KERNEL_FOR(name, Params, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Params p)
 #define DEVICE __device__ __forceinline__
@@ -127,6 +134,12 @@ DEVICE void multiply_slabs(float (&sums)[4][4][4], const void* left, const void*
         "}\n"
         : SIXTEEN(0), SIXTEEN(1), SIXTEEN(2), SIXTEEN(3)
         : "l"(slab_descriptor(left)), "l"(slab_descriptor(right)), "r"(static_cast<int>(add)));
+#endif
+}
+// After products have been waited for: whatever is done with their sums is done after this.
+DEVICE void hold_sums(float (&sums)[4][4][4]) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("" : SIXTEEN(0), SIXTEEN(1), SIXTEEN(2), SIXTEEN(3) : : "memory");
 #undef SIXTEEN
 #undef FOUR
 #endif

@@ -100,32 +100,38 @@ DEVICE void stream_tiles(uint4* shared, const uint4* anywhere, int chunks, uint3
             wait_products<DEPTH>();
         }
         wait_products<0>();
+        hold_sums(sums);
         finish(tile, sums);
     }
 }
 
-// The sums of 128 rows and 128 columns of `chunks` * 32 values, [128, 128]: by which the host sees whether these products are what they are taken for.
+// The sums of n_tiles * 128 rows and 128 columns of `chunks` * 32 values, [n_tiles * 128, 128]: by which the host sees whether these products are
+// what they are taken for.
 struct CheckParams {
     const uint16_t* rows;
     const uint16_t* columns;
     float* sums;
     uint32_t chunks;
+    uint32_t n_tiles;
     uint32_t resident;
 };
-static_assert(sizeof(CheckParams) == 32, "src/gpu/hopper.rs");
+static_assert(sizeof(CheckParams) == 40, "src/gpu/hopper.rs");
 
 KERNEL_FOR(check_products, CheckParams, TILE_THREADS, 1) {
     DYNAMIC_SHARED(uint4, shared);
     const uint32_t stride = p.chunks * 4;
     const uint4* const first = reinterpret_cast<const uint4*>(p.rows);
-    const auto rows = [&](uint32_t, int row) { return first + row * stride; };
+    const auto rows = [&](uint32_t tile, int row) { return first + (tile * TILE_SIDE + row) * stride; };
     const auto columns = [&](int column) { return reinterpret_cast<const uint4*>(p.columns) + column * stride; };
     const HopperPlace place;
-    const auto finish = [&](uint32_t, const float (&sums)[4][4][4]) {
+    const auto finish = [&](uint32_t tile, const float (&sums)[4][4][4]) {
+#pragma unroll
         for (int m = 0; m < 4; m++)
+#pragma unroll
             for (int n = 0; n < 4; n++)
-                for (int i = 0; i < 4; i++) p.sums[place.row_of(m, i) * TILE_SIDE + place.column_of(m, n, i)] = sums[m][n][i];
+#pragma unroll
+                for (int i = 0; i < 4; i++) p.sums[(tile * TILE_SIDE + place.row_of(m, i)) * TILE_SIDE + place.column_of(m, n, i)] = sums[m][n][i];
     };
-    if (p.resident) stream_tiles<true, HOPPER_STAGES, 1>(shared, first, static_cast<int>(p.chunks), 1, rows, columns, finish);
-    else stream_tiles<false, HOPPER_STAGES_OF_TWO, 0>(shared, first, static_cast<int>(p.chunks), 1, rows, columns, finish);
+    if (p.resident) stream_tiles<true, HOPPER_STAGES, 1>(shared, first, static_cast<int>(p.chunks), p.n_tiles, rows, columns, finish);
+    else stream_tiles<false, HOPPER_STAGES_OF_TWO, 0>(shared, first, static_cast<int>(p.chunks), p.n_tiles, rows, columns, finish);
 }

@@ -150,7 +150,7 @@ KERNEL(scan_small_8, ScanParams) { scan_few<Halves, 8>(p); }
 KERNEL(scan_bytes_1, ScanParams) { scan_few<Bytes, 1>(p); }
 KERNEL(scan_bytes_2, ScanParams) { scan_few<Bytes, 2>(p); }
 KERNEL(scan_bytes_4, ScanParams) { scan_few<Bytes, 4>(p); }
-KERNEL_FOR(scan_large, ScanParams, TILE_THREADS, 2) { scan_many(p); }
+KERNEL_FOR(scan_large, ScanParams, TILE_THREADS, TILE_BLOCKS) { scan_many(p); }
 KERNEL_FOR(scan_large_hopper, ScanParams, TILE_THREADS, 1) { scan_many_hopper<true>(p); }
 KERNEL_FOR(scan_large_hopper_wide, ScanParams, TILE_THREADS, 1) { scan_many_hopper<false>(p); }
 

@@ -252,7 +252,20 @@ fn an_index_that_grows_is_searched_on_the_gpu_as_it_is() {
         let queries = random_queries(3, matrix.dim(), 4);
         let batch = QueryBatch::new(&queries, matrix.dim()).unwrap();
         let expected = Scanner::cpu().unwrap().top_k(&matrix, &batch, 9, Some(index.live()));
-        let got = scanner.top_k(&matrix, &batch, 9, Some(index.live())).unwrap();
-        assert_same(&got, &expected.unwrap(), &format!("{n} records"));
+        // By a thread that the driver does not know yet.
+        let got = std::thread::scope(|scope| {
+            scope.spawn(|| scanner.top_k(&matrix, &batch, 9, Some(index.live()))).join().unwrap()
+        });
+        assert_same(&got.unwrap(), &expected.unwrap(), &format!("{n} records"));
     }
+}
+
+/// A scanner that finds them wrong uses others, and no other test would notice.
+#[test]
+fn hoppers_products_are_right() {
+    let Scanner::Cuda(gpu) = open(GpuOptions::default()) else { panic!("no GPU") };
+    let info = gpu.info();
+    let portable = std::env::var("WARPSEEK_GPU_KERNELS").is_ok_and(|v| v == "portable");
+    let expected = info.capability == "9.0" && !portable;
+    assert_eq!(info.products.contains("wgmma"), expected, "{info:?}");
 }

@@ -154,7 +154,7 @@ pub(crate) fn version_text(version: i32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 
-fn describe(error: DriverError) -> String {
+pub(super) fn describe(error: DriverError) -> String {
     let name = error.error_name().map(|n| n.to_string_lossy().into_owned());
     let text = error.error_string().map(|n| n.to_string_lossy().into_owned());
     match (name, text) {

@@ -1,12 +1,13 @@
 //! Hopper's products of whole warpgroups (`kernels/tiles_hopper.cuh`), and whether they can be relied on.
 
-use super::driver::{Gpu, launch};
+use super::driver::{Gpu, describe, launch};
 use super::memory::{Buffer, Outcome};
 use super::{TILE_SIDE, TILE_THREADS};
 use crate::error::{Error, Result};
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaFunction, DeviceRepr};
 use half::f16;
+use rayon::prelude::*;
 
 /// What kernels may ask for of shared memory there.
 pub(crate) const HOPPER_SHARED_BYTES: u32 = 227 << 10;
@@ -18,8 +19,11 @@ const SLAB_BYTES: u32 = 128 * 64 * 2;
 pub(crate) const HOPPER_STAGES: u32 = 6;
 pub(crate) const HOPPER_STAGES_OF_TWO: u32 = 3;
 
-/// 32-value chunks of rows and columns in the check: two steps, of which the second is half empty.
-const CHECK_CHUNKS: usize = 3;
+/// 32-value chunks of rows and columns in the check: eight steps, of which the last is half empty.
+const CHECK_CHUNKS: usize = 15;
+
+/// Tiles of rows in the check; with as many steps every stage is used more than once.
+const CHECK_TILES: usize = 2;
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -28,12 +32,13 @@ struct CheckParams {
     columns: CUdeviceptr,
     sums: CUdeviceptr,
     chunks: u32,
+    n_tiles: u32,
     resident: u32,
 }
 
 // SAFETY: they are plain numbers in the order and with the sizes that the kernel was compiled for.
 unsafe impl DeviceRepr for CheckParams {}
-const _: () = assert!(size_of::<CheckParams>() == 32);
+const _: () = assert!(size_of::<CheckParams>() == 40);
 
 /// Shared memory of a block whose columns pass by beside the rows.
 pub(crate) fn streamed_bytes(stages: u32) -> u32 {
@@ -51,7 +56,7 @@ pub(crate) fn resident_bytes(stride: u32) -> Option<u32> {
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] for another value of that variable, [`Error::DeviceFailed`].
+/// [`Error::Usage`] for another value of that variable, [`Error::DeviceUnavailable`] where the check cannot be done.
 pub(crate) fn has_warpgroup_products(gpu: &Gpu, check: &CudaFunction) -> Result<bool> {
     match std::env::var("WARPSEEK_GPU_KERNELS").as_deref() {
         Err(_) | Ok("" | "auto") => {}
@@ -66,7 +71,13 @@ pub(crate) fn has_warpgroup_products(gpu: &Gpu, check: &CudaFunction) -> Result<
         return Ok(false);
     }
     let right = is_right(gpu, check, true).and_then(|r| Ok(r && is_right(gpu, check, false)?));
-    let right = right.map_err(super::failure)?;
+    let right = right.map_err(|e| Error::DeviceUnavailable {
+        device: format!("cuda:{}", gpu.context.ordinal()),
+        reason: format!(
+            "{} while its products of warpgroups were checked; WARPSEEK_GPU_KERNELS=portable does without these",
+            describe(e)
+        ),
+    })?;
     if !right {
         tracing::warn!(
             "this GPU's products of warpgroups are not what they should be: using the portable kernels; please report it"
@@ -77,32 +88,32 @@ pub(crate) fn has_warpgroup_products(gpu: &Gpu, check: &CudaFunction) -> Result<
 
 /// Whether products of small integers, which are exact in any order, are right.
 fn is_right(gpu: &Gpu, check: &CudaFunction, resident: bool) -> Outcome<bool> {
-    const N: usize = TILE_SIDE * CHECK_CHUNKS * 32;
-    let number = |i: usize, step: usize| ((i * step + i / 96 * 5) % 11) as f32 - 5.0;
-    let side = |step| -> Vec<f32> { (0..N).map(|i| number(i, step)).collect() };
-    let (rows, columns) = (side(7), side(3));
+    const WIDTH: usize = CHECK_CHUNKS * 32;
+    let number = |i: usize, step: usize| ((i * step + i / WIDTH * 5) % 11) as f32 - 5.0;
+    let side = |n: usize, step| -> Vec<f32> { (0..n * WIDTH).map(|i| number(i, step)).collect() };
+    let (rows, columns) = (side(CHECK_TILES * TILE_SIDE, 7), side(TILE_SIDE, 3));
     let halves =
         |side: &[f32]| -> Vec<u16> { side.iter().map(|&v| f16::from_f32(v).to_bits()).collect() };
+    let (rows_here, columns_here) = (halves(&rows), halves(&columns));
     let (mut there, mut sums) = ([Buffer::default(), Buffer::default()], Buffer::default());
     let params = CheckParams {
-        rows: there[0].fill(gpu, &halves(&rows))?,
-        columns: there[1].fill(gpu, &halves(&columns))?,
-        sums: sums.reserve(gpu, TILE_SIDE * TILE_SIDE)?,
+        rows: there[0].fill(gpu, &rows_here)?,
+        columns: there[1].fill(gpu, &columns_here)?,
+        sums: sums.reserve(gpu, CHECK_TILES * TILE_SIDE * TILE_SIDE)?,
         chunks: CHECK_CHUNKS as u32,
+        n_tiles: CHECK_TILES as u32,
         resident: u32::from(resident),
     };
     let bytes = match resident {
-        true => (CHECK_CHUNKS as u32).div_ceil(2) * SLAB_BYTES + HOPPER_STAGES * SLAB_BYTES,
+        true => resident_bytes(WIDTH as u32).unwrap_or(HOPPER_SHARED_BYTES),
         false => streamed_bytes(HOPPER_STAGES_OF_TWO),
     };
     launch(gpu, check, (1, 1), TILE_THREADS, bytes, &params)?;
-    let mut got = vec![0f32; TILE_SIDE * TILE_SIDE];
+    let mut got = vec![0f32; CHECK_TILES * TILE_SIDE * TILE_SIDE];
     sums.read(gpu, &mut got)?;
     gpu.stream.synchronize()?;
-    let width = CHECK_CHUNKS * 32;
-    let expected = rows.chunks(width).flat_map(|row| {
-        let product = move |column: &[f32]| row.iter().zip(column).map(|(a, b)| a * b).sum::<f32>();
-        columns.chunks(width).map(product)
-    });
-    Ok(got.into_iter().eq(expected))
+    Ok(rows.par_chunks(WIDTH).zip(got.par_chunks(TILE_SIDE)).all(|(row, got)| {
+        let product = |column: &[f32]| row.iter().zip(column).map(|(a, b)| a * b).sum::<f32>();
+        columns.chunks(WIDTH).map(product).eq(got.iter().copied())
+    }))
 }

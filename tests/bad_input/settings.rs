@@ -190,7 +190,7 @@ fn environment_that_makes_no_sense_is_refused_by_name() {
         ("WARPSEEK_TIER", "nonsense", 2, &["'nonsense'", "avx2", "WARPSEEK_TIER"]),
         ("WARPSEEK_THREADS", "0", 2, &["0 threads"]),
         ("WARPSEEK_DEVICE", "tpu", 2, &["'tpu'", "cuda:N"]),
-        ("WARPSEEK_PRECISION", "f64", 2, &["'f64'", "auto, f32, bf16, int8"]),
+        ("WARPSEEK_PRECISION", "f64", 2, &["'f64'", "auto, f32, f16, bf16, int8"]),
         ("WARPSEEK_RERANKER", "nix", 3, &["'nix'"]),
     ];
     for (name, value, code, parts) in cases {

@@ -144,7 +144,7 @@ static const Kernel kernels[] = {
 // The driver
 
 typedef int Result;
-enum : Result { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500, UNKNOWN = 999 };
+enum : Result { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, NOT_FOUND = 500, UNKNOWN = 999 };
 
 static std::recursive_mutex mutex;
 static std::map<uintptr_t, size_t> allocations;
@@ -168,6 +168,8 @@ static bool fails(const char* function) {
 
 #define API(name, ...) extern "C" Result name(__VA_ARGS__)
 #define MAY_FAIL if (fails(__func__)) return UNKNOWN
+// What works on the context that is current on the thread.
+#define IN_CONTEXT if (!context) return INVALID_CONTEXT
 
 API(cuInit, unsigned) { MAY_FAIL; return number("CUDA_SHIM_DEVICES", 1) ? SUCCESS : 100; }
 API(cuDriverGetVersion, int* version) { *version = static_cast<int>(number("CUDA_SHIM_DRIVER", 13000)); return SUCCESS; }
@@ -229,26 +231,30 @@ static bool holds(uint64_t at, size_t bytes) {
     --found;
     return at + bytes <= found->first + found->second;
 }
-API(cuMemHostAlloc, void** to, size_t bytes, unsigned) { MAY_FAIL; *to = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096); return *to ? SUCCESS : OUT_OF_MEMORY; }
+API(cuMemHostAlloc, void** to, size_t bytes, unsigned) { MAY_FAIL; IN_CONTEXT; *to = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096); return *to ? SUCCESS : OUT_OF_MEMORY; }
 API(cuMemFreeHost, void* at) { free(at); return SUCCESS; }
 API(cuMemsetD8Async, uint64_t at, unsigned char value, size_t bytes, void*) {
+    IN_CONTEXT;
     if (!holds(at, bytes)) return INVALID_VALUE;
     memset(reinterpret_cast<void*>(at), value, bytes);
     return SUCCESS;
 }
 API(cuMemcpyHtoDAsync_v2, uint64_t to, const void* from, size_t bytes, void*) {
+    IN_CONTEXT;
     MAY_FAIL;
     if (!holds(to, bytes)) return INVALID_VALUE;
     memcpy(reinterpret_cast<void*>(to), from, bytes);
     return SUCCESS;
 }
 API(cuMemcpyDtoHAsync_v2, void* to, uint64_t from, size_t bytes, void*) {
+    IN_CONTEXT;
     MAY_FAIL;
     if (!holds(from, bytes)) return INVALID_VALUE;
     memcpy(to, reinterpret_cast<const void*>(from), bytes);
     return SUCCESS;
 }
 API(cuMemcpyDtoDAsync_v2, uint64_t to, uint64_t from, size_t bytes, void*) {
+    IN_CONTEXT;
     if (!holds(from, bytes) || !holds(to, bytes)) return INVALID_VALUE;
     memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
     return SUCCESS;
@@ -283,6 +289,7 @@ API(cuFuncSetAttribute, const void* function, int attribute, int value) {
 }
 API(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, int* blocks, const void*, int, size_t, unsigned) { *blocks = 2; return SUCCESS; }
 API(cuLaunchKernel, const void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void*, void** arguments, void**) {
+    IN_CONTEXT;
     MAY_FAIL;
     if (gx == 0 || gy == 0 || gz != 1 || gy > 65535 || bx % 32 != 0 || by != 1 || bz != 1 || bx > 1024) return INVALID_VALUE;
     std::lock_guard<std::recursive_mutex> lock(mutex);

@@ -150,6 +150,16 @@ impl CudaScanner {
     }
 }
 
+/// Waits for copies at its end.
+struct Idle<'a>(&'a ScanGpu);
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        // What fails here fails at the next call.
+        let _ = self.0.copies.synchronize();
+    }
+}
+
 /// A batch of queries against a matrix.
 struct Work<'a> {
     gpu: &'a ScanGpu,
@@ -161,6 +171,8 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn run(&self, held: &mut Held) -> Outcome<Vec<Vec<ScoredRow>>> {
+        // Copies ask for the thread's context.
+        self.gpu.context.bind_to_thread()?;
         let Held { rows, space, overflows } = held;
         let stride = self.matrix.stride();
         let mut found = Found::new(self.k, self.values.len() / stride, overflows);
@@ -185,6 +197,8 @@ impl Work<'_> {
                 Ok(Shard { values, bytes: None, first_row: 0, n_rows: 0 })
             };
             let (mut coming, mut here) = (room()?, room()?);
+            // Neither is given back while it is copied to, whatever happens.
+            let _idle = Idle(self.gpu);
             let mut upload = |shard: &mut Shard, first_row: usize| {
                 shard.first_row = first_row;
                 shard.n_rows = n.min(self.matrix.n_rows() - first_row);

@@ -126,7 +126,12 @@ impl Rows {
             },
         };
         if resident.shard.n_rows < matrix.n_rows() {
-            self.extend(gpu, &mut resident.shard, matrix)?;
+            let extended = self.extend(gpu, &mut resident.shard, matrix);
+            if extended.is_err() {
+                // It is given back, and nothing may be copied to it then.
+                let _ = gpu.copies.synchronize();
+            }
+            extended?;
         }
         if resident.shard.n_rows == matrix.n_rows() {
             resident.history = matrix.history().to_vec();

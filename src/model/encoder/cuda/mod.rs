@@ -368,7 +368,7 @@ impl CudaBert {
             x,
             n_rows,
         };
-        self.mark(at, "start")?;
+        self.mark(at, "between groups")?;
         self.by_rows(&kernels.embed, n_rows, &embed)?;
         self.mark(at, "embedding")?;
         for (i, layer) in model.layers.iter().enumerate() {

@@ -6,6 +6,7 @@ use crate::gpu::{Buffer, Gpu, Outcome, failure};
 use crate::model::encoder::config::BertConfig;
 use crate::model::encoder::head::Head;
 use crate::model::encoder::weights::Weights;
+use cudarc::driver::DeviceRepr;
 use cudarc::driver::sys::CUdeviceptr;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -141,20 +142,19 @@ impl Model {
         let same = |i| i;
         let states = Axis { len: hidden, padded: width, place: &same };
         let rows = |n| Axis { len: n, padded: n, place: &same };
-        let mut words = Buffer::default();
         let values = upload
             .get("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])
             .map(|values| halves(&padded(&values, rows(config.vocab_size), states)))?;
-        let words_at = words.fill(gpu, &values).map_err(failure)?;
+        let (word_values, words) = upload.put(&values).map_err(failure)?;
         let table = |name: &str, n: usize| -> Result<(Buffer<f32>, CUdeviceptr)> {
             let values =
                 upload.get(&format!("embeddings.{name}_embeddings.weight"), &[n, hidden])?;
-            upload.floats(&padded(&values, rows(n), states)).map_err(failure)
+            upload.put(&padded(&values, rows(n), states)).map_err(failure)
         };
         let (position_values, positions) = table("position", config.max_positions)?;
         let (type_values, types) = table("token_type", config.n_token_types)?;
         let head = head.map(|head| -> Result<DeviceHead> {
-            let (values, classifier) = upload.floats(&head.classifier).map_err(failure)?;
+            let (values, classifier) = upload.put(&head.classifier).map_err(failure)?;
             let pooler = upload.linear(&head.pooler, &head.pooler_bias, states, states);
             let mut pooler = pooler.map_err(failure)?;
             pooler.at.activation = TANH;
@@ -162,16 +162,14 @@ impl Model {
             Ok(DeviceHead { pooler, _classifier: values, classifier, classifier_bias })
         });
         let model = Self {
-            _buffers: (words, position_values, type_values),
-            words: words_at,
+            _buffers: (word_values, position_values, type_values),
+            words,
             positions,
             types,
             norm: upload.norm("embeddings.LayerNorm")?,
             layers: (0..config.n_layers).map(|i| upload.layer(i)).collect::<Result<_>>()?,
             head: head.transpose()?,
         };
-        // What was copied from here is there.
-        gpu.stream.synchronize().map_err(failure)?;
         Ok(model)
     }
 }
@@ -181,16 +179,18 @@ impl Upload<'_> {
         self.weights.get(&format!("{}{name}", self.weights.prefix()), shape)
     }
 
-    fn floats(&self, values: &[f32]) -> Outcome<(Buffer<f32>, CUdeviceptr)> {
+    /// Copies values, which are not needed here any more.
+    fn put<T: DeviceRepr>(&self, values: &[T]) -> Outcome<(Buffer<T>, CUdeviceptr)> {
         let mut buffer = Buffer::default();
         let at = buffer.fill(self.gpu, values)?;
+        self.gpu.stream.synchronize()?;
         Ok((buffer, at))
     }
 
     fn norm(&self, name: &str) -> Result<Norm> {
         let values = |part: &str| {
             let values = self.get(&format!("{name}.{part}"), &[self.shape.hidden])?;
-            self.floats(&values).map_err(failure)
+            self.put(&values).map_err(failure)
         };
         let ((_weight, weight), (_bias, bias)) = (values("weight")?, values("bias")?);
         let (width, stride) = (self.shape.hidden as u32, self.shape.width as u32);
@@ -234,11 +234,12 @@ impl Upload<'_> {
     /// A layer with `weight` of `[out, of]`.
     fn linear(&self, weight: &[f32], bias: &[f32], out: Axis<'_>, of: Axis<'_>) -> Outcome<Linear> {
         let one = Axis { len: 1, padded: 1, place: &|i| i };
-        let (mut weights, mut biases) = (Buffer::default(), Buffer::default());
+        let (_weight, weight) = self.put(&halves(&padded(weight, out, of)))?;
+        let (_bias, bias) = self.put(&padded(bias, one, out))?;
         let at = LinearParams {
             x: 0,
-            weight: weights.fill(self.gpu, &halves(&padded(weight, out, of)))?,
-            bias: biases.fill(self.gpu, &padded(bias, one, out))?,
+            weight,
+            bias,
             residual: 0,
             y: 0,
             n_rows: 0,
@@ -246,7 +247,7 @@ impl Upload<'_> {
             n_out: out.padded as u32,
             activation: NO_ACTIVATION,
         };
-        Ok(Linear { _weight: weights, _bias: biases, at })
+        Ok(Linear { _weight, _bias, at })
     }
 }
 
