@@ -108,14 +108,22 @@ static void run_block(unsigned n_threads) {
     for (shim::Warp& warp : shim::warps) warp.meeting.expected = 32;
     shim::threads.assign(n_threads, {});
     for (unsigned i = 0; i < n_threads; i++) fibres[i].begin(stacks.data() + i * STACK, STACK, fibre);
+    // In turn; or, where copies are eager, each warp as far as it goes: what a missing barrier lets it write over is still read by others.
+    const unsigned together = shim::eager() ? 32 : n_threads;
     for (unsigned left = n_threads; left > 0;) {
         progress = false;
         left = 0;
-        for (current = 0; current < n_threads; current++) {
-            if (ended[current]) continue;
-            change(scheduler, fibres[current]);
-            left += !ended[current];
+        for (unsigned first = 0; first < n_threads; first += together) {
+            for (bool moves = true; moves;) {
+                const bool before = progress;
+                progress = false;
+                for (current = first; current < first + together; current++)
+                    if (!ended[current]) change(scheduler, fibres[current]);
+                moves = progress && shim::eager();
+                progress |= before;
+            }
         }
+        for (unsigned i = 0; i < n_threads; i++) left += !ended[i];
         if (!progress) {
             fprintf(stderr, "threads of block (%u, %u) wait for threads that do not come\n", blockIdx.x, blockIdx.y);
             abort();
