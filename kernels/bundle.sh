@@ -34,7 +34,7 @@ cat >"$target/run.sh" <<'RUN'
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-out}
 mkdir -p "$out"
-export WARPSEEK_TEST_GPU=1 CARGO_MANIFEST_DIR="$here"
+export WARPSEEK_TEST_GPU=1 WARPSEEK_TEST_BINARY="$here/warpseek" CARGO_MANIFEST_DIR="$here"
 failed=0
 "$here/warpseek" doctor >"$out/doctor.txt" 2>&1
 # The commands' tests run on the stand-in for the driver.

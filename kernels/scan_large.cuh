@@ -6,6 +6,19 @@
 
 static_assert(TILE == TILE_SIDE && QUERY_TILE == TILE_SIDE, "a block's tiles");
 
+// Keeps a thread's scores that reach `threshold(m, n, i)`.
+template <class Place, class Threshold>
+DEVICE void keep_scores(const ScanParams& p, const Place& place, const float (&scores)[4][4][4], uint32_t first_query, uint32_t visit, uint32_t base, const Threshold& threshold) {
+#pragma unroll
+    for (int m = 0; m < 4; m++)
+#pragma unroll
+        for (int n = 0; n < 4; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                if (scores[m][n][i] >= threshold(m, n, i % 2))
+                    emit(p, scores[m][n][i], first_query + place.column_of(m, n, i), visit, base + place.row_of(m, i));
+}
+
 DEVICE void scan_many(const ScanParams& p) {
     DYNAMIC_SHARED(uint4, stages);
     // Blocks that share rows follow each other.
@@ -26,14 +39,7 @@ DEVICE void scan_many(const ScanParams& p) {
 #pragma unroll
     for (int n = 0; n < 4; n++)
         for (int i = 0; i < 2; i++) thresholds[n][i] = threshold_of(p, first_query + place.column_of(0, n, i));
-#pragma unroll
-    for (int m = 0; m < 4; m++)
-#pragma unroll
-        for (int n = 0; n < 4; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                if (scores[m][n][i] >= thresholds[n][i % 2])
-                    emit(p, scores[m][n][i], first_query + place.column_of(m, n, i), visit, base + place.row_of(m, i));
+    keep_scores(p, place, scores, first_query, visit, base, [&](int, int n, int i) { return thresholds[n][i]; });
 }
 
 // The same on Hopper: a block keeps its queries, where RESIDENT, and takes one tile of positions after the other.
@@ -63,14 +69,7 @@ DEVICE void scan_many_hopper(const ScanParams& p) {
     const auto columns = [&](int column) { return queries + static_cast<size_t>(first_query + column) * (p.rows.stride / 8); };
     const auto finish = [&](uint32_t tile, const float (&scores)[4][4][4]) {
         const uint32_t visit = first_visit + tile * step, base = tile_of(p, visit) * TILE;
-#pragma unroll
-        for (int m = 0; m < 4; m++)
-#pragma unroll
-            for (int n = 0; n < 4; n++)
-#pragma unroll
-                for (int i = 0; i < 4; i++)
-                    if (scores[m][n][i] >= thresholds[m][n][i % 2])
-                        emit(p, scores[m][n][i], first_query + place.column_of(m, n, i), visit, base + place.row_of(m, i));
+        keep_scores(p, place, scores, first_query, visit, base, [&](int m, int n, int i) { return thresholds[m][n][i]; });
     };
     stream_tiles<RESIDENT, HOPPER_STAGES, 1>(shared, queries, static_cast<int>(p.rows.stride / 32), n_tiles, rows, columns, finish);
 }

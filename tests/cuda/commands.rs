@@ -13,6 +13,14 @@ fn with_driver(place: &Workplace, faults: &[(&str, &str)], args: &[&str]) -> Run
     finish(&mut command)
 }
 
+/// What `batch` finds for queries.txt, and what it says.
+fn batch(place: &Workplace, name: &str, faults: &[(&str, &str)], device: &str) -> (String, String) {
+    let args =
+        ["batch", "idx", "queries.txt", "--out", name, "--precision", "f32", "--device", device];
+    let run = with_driver(place, faults, &args).ok();
+    (std::fs::read_to_string(place.path(name)).unwrap(), run.stderr)
+}
+
 #[test]
 fn searches_find_the_same_on_a_gpu() {
     let place = Workplace::new();
@@ -29,22 +37,7 @@ fn searches_find_the_same_on_a_gpu() {
     let run = with_driver(&place, &[], &["verify", "idx", "--sample", "20"]).ok();
     assert!(run.stdout.contains("cuda:0"), "{}", run.stdout);
     place.file("queries.txt", "1\triver\n2\tlamp garden\n");
-    let batch = |name: &str, device: &str| {
-        let args = [
-            "batch",
-            "idx",
-            "queries.txt",
-            "--out",
-            name,
-            "--precision",
-            "f32",
-            "--device",
-            device,
-        ];
-        with_driver(&place, &[], &args).ok();
-        std::fs::read_to_string(place.path(name)).unwrap()
-    };
-    assert_eq!(batch("cpu.trec", "cpu"), batch("gpu.trec", "auto"));
+    assert_eq!(batch(&place, "cpu.trec", &[], "cpu").0, batch(&place, "gpu.trec", &[], "auto").0);
     let args =
         ["bench", "--rows", "300", "--dim", "32", "--batch", "1,65", "--search-only", "--json"];
     let bench = with_driver(&place, &[("WARPSEEK_THREADS", "1")], &args).ok().json();
@@ -65,29 +58,14 @@ fn any_kind_of_products_finds_the_same() {
     place.file("corpus.jsonl", records(300));
     place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
     place.file("queries.txt", (0..80).map(|i| format!("{i}\triver {i}\n")).collect::<String>());
-    let batch = |name: &str, faults: &[(&str, &str)], device: &str| {
-        let args = [
-            "batch",
-            "idx",
-            "queries.txt",
-            "--out",
-            name,
-            "--precision",
-            "f32",
-            "--device",
-            device,
-        ];
-        let run = with_driver(&place, faults, &args).ok();
-        (std::fs::read_to_string(place.path(name)).unwrap(), run.stderr)
-    };
-    let expected = batch("cpu.trec", &[], "cpu").0;
+    let expected = batch(&place, "cpu.trec", &[], "cpu").0;
     for (name, faults, warned) in [
         ("hopper.trec", &[][..], 0),
         ("ampere.trec", &[("CUDA_SHIM_CAPABILITY", "80")], 0),
         ("portable.trec", &[PORTABLE], 0),
         ("wrong.trec", &[("CUDA_SHIM_WRONG_PRODUCTS", "1")], 1),
     ] {
-        let (found, stderr) = batch(name, faults, "cuda");
+        let (found, stderr) = batch(&place, name, faults, "cuda");
         assert_eq!(found, expected, "{name}");
         assert_eq!(
             stderr.matches("using the portable kernels").count(),

@@ -1,8 +1,9 @@
 //! Running the built program as a user would, cut off from the user's own settings and models.
 
+use crate::golden::golden;
 use serde_json::Value;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
@@ -67,7 +68,9 @@ impl Workplace {
 
     /// The program with these arguments: run in the folder, no network, no models but those named.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_warpseek"));
+        // Elsewhere than where it was built the environment says where it is.
+        let program = std::env::var_os("WARPSEEK_TEST_BINARY");
+        let mut command = Command::new(program.unwrap_or(env!("CARGO_BIN_EXE_warpseek").into()));
         let private = self.dir.path().join(".private");
         command
             .args(args)
@@ -145,13 +148,12 @@ fn to_run(output: std::process::Output) -> Run {
 
 /// A tiny embedding model with random weights: quick, and enough wherever meaning does not matter.
 pub(crate) fn small_model() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/e5-like")
+    golden().join("models/e5-like")
 }
 
 /// A tiny cross-encoder with random weights.
 pub(crate) fn small_reranker() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cross-encoder");
-    path.display().to_string()
+    golden().join("cross-encoder").display().to_string()
 }
 
 /// `n` records in BEIR's layout with words that repeat, so that scores tie and differ.
