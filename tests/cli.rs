@@ -7,6 +7,7 @@ use crate::support::cli::{
 use serde_json::Value;
 use std::collections::BTreeSet;
 use warpseek::cpu::Tier;
+use warpseek::scan::HAS_CUDA;
 
 /// A place with an index `idx` of `n` records from `corpus.jsonl`.
 pub(crate) fn indexed(n: usize) -> Workplace {
@@ -26,6 +27,9 @@ pub(crate) fn search(place: &Workplace, query: &str, more: &[&str]) -> Value {
     args.extend(more);
     place.run(&args).ok().json()
 }
+
+/// Why there is no GPU.
+const NO_GPU: &str = if HAS_CUDA { "there is no NVIDIA driver" } else { "built without CUDA" };
 
 #[test]
 fn search_returns_hits_in_order_with_everything_a_hit_carries() {
@@ -676,7 +680,7 @@ fn index_with_duplicates_stops_or_lets_the_last_one_win() {
 fn settings_come_from_flags_before_environment_before_file() {
     let place = indexed(10);
     place.file(".private/config.toml", "device = \"cuda:0\"\n");
-    place.run(&["search", "idx", "river"]).fails(4, &["cuda:0", "without CUDA"]);
+    place.run(&["search", "idx", "river"]).fails(4, &["cuda:0", NO_GPU]);
     let mut command = place.command(&["search", "idx", "river"]);
     finish(command.env("WARPSEEK_DEVICE", "cpu")).ok();
     let mut command = place.command(&["search", "idx", "river", "--device", "tpu"]);
@@ -689,7 +693,7 @@ fn settings_come_from_flags_before_environment_before_file() {
 fn doctor_and_models_say_what_is_here() {
     let place = Workplace::new();
     let doctor = place.run(&["doctor"]).ok().stdout;
-    for part in ["scan", "generic", "built without CUDA", "offline", "all-MiniLM-L6-v2"] {
+    for part in ["scan", "generic", NO_GPU, "offline", "all-MiniLM-L6-v2"] {
         assert!(doctor.contains(part), "no {part} in {doctor}");
     }
     let json = place.run(&["doctor", "--json"]).ok().json();

@@ -1,5 +1,6 @@
 //! Filters against a plain evaluation of the same condition, with SQL's three-valued logic.
 
+use crate::support::cli::Workplace;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -319,4 +320,65 @@ fn filter_that_cannot_hold_is_refused_with_the_cure() {
     assert!(reason(&deep).contains("nested too deeply"), "{}", reason(&deep));
     let list: Vec<String> = (0..3000).map(|i| i.to_string()).collect();
     assert_eq!(rows(&format!("year IN ({})", list.join(","))).unwrap().len(), 51);
+}
+
+/// Queries of a batch with filters of their own find what each finds alone, whatever else is in the batch.
+#[test]
+fn a_batch_of_many_filters_finds_what_single_searches_find() {
+    let place = Workplace::new();
+    let record = |i: usize| {
+        let words = ["river", "lamp", "bread", "clock", "storm", "garden", "paper"];
+        let text: Vec<&str> = (0..5 + i % 6).map(|j| words[(i * 5 + j * j) % 7]).collect();
+        json!({
+            "id": format!("p{}", i % 20), "chunk-id": i.to_string(), "chunk": text.join(" "),
+            "year": 2000 + i % 25, "topic": (["a", "b", "c"][i % 3]), "tags": [words[i % 7]],
+        })
+    };
+    let corpus: Vec<String> = (0..250).map(|i| record(i).to_string()).collect();
+    place.file("corpus.jsonl", corpus.join("\n"));
+    place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
+    place.run(&["delete", "idx", "p3-3", "p17-77"]).ok();
+    let filters = [
+        "year >= 2015",
+        "topic = 'a'",
+        "",
+        "year = 2003",
+        "year = 1900",
+        "topic = 'a'",
+        "'river' IN tags",
+    ];
+    let text = |i: usize| format!("river {} storm", ["lamp", "bread", "clock"][i % 3]);
+    let query = |(i, filter): (usize, &&str)| match filter.is_empty() {
+        true => json!({ "_id": i.to_string(), "text": text(i) }),
+        false => json!({ "_id": i.to_string(), "text": text(i), "filter": filter }),
+    };
+    let queries: Vec<String> = filters.iter().enumerate().map(|q| query(q).to_string()).collect();
+    place.file("queries.jsonl", queries.join("\n"));
+    for more in [&[][..], &["--hybrid"], &["--mmr"], &["--hybrid", "--max-per-doc", "1"]] {
+        let args = ["batch", "idx", "queries.jsonl", "--out", "out.jsonl", "-k", "12"];
+        let _ = std::fs::remove_file(place.path("out.jsonl"));
+        place.run(&[&args[..], more].concat()).ok();
+        let found = std::fs::read_to_string(place.path("out.jsonl")).unwrap();
+        assert_eq!(found.lines().count(), filters.len());
+        for (line, (i, filter)) in found.lines().zip(filters.iter().enumerate()) {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let text = text(i);
+            let mut args = vec!["search", "idx", &text, "-k", "12", "--json"];
+            if !filter.is_empty() {
+                args.extend(["--filter", filter]);
+            }
+            args.extend(more);
+            let run = place.run(&args);
+            assert!(run.code <= 1, "{}", run.stderr);
+            let alone = run.json();
+            let hits = |found: &Value| found["hits"].as_array().unwrap().clone();
+            assert_eq!(hits(&line).len(), hits(&alone).len(), "{filter} {more:?}");
+            for (got, expected) in hits(&line).iter().zip(hits(&alone)) {
+                assert_eq!(got["id"], expected["id"], "{filter} {more:?}");
+                let score = |hit: &Value| hit["final_score"].as_f64().unwrap();
+                assert!((score(got) - score(&expected)).abs() < 1e-5, "{got} {expected}");
+            }
+            assert_eq!(line["matched_rows"], alone["matched_rows"], "{filter}");
+        }
+    }
 }

@@ -11,19 +11,26 @@ pub use output::OutputFormat;
 
 use crate::error::{Error, Result};
 use crate::queries::{Query, QueryReader};
-use crate::scan::QueryBatch;
-use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings};
+use crate::scan::{QueryBatch, Scanner};
+use crate::search::{Candidate, QueryInput, Retrieved, SearchOptions, Searcher, Timings};
 use crate::store::RowNames;
 use crate::store::filter::Filter;
 use journal::Journal;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Queries that are answered together at most.
 const WINDOW: usize = 256;
 
+/// The same where a GPU searches.
+const GPU_WINDOW: usize = 4096;
+
 /// Passages that are reranked together at most, so that a run can be stopped every few seconds.
 const WINDOW_PASSAGES: usize = 400;
+
+/// The same where a GPU reranks.
+const GPU_WINDOW_PASSAGES: usize = 16 << 10;
 
 /// Hits that are held at a time at most.
 const WINDOW_HITS: usize = 1 << 20;
@@ -132,7 +139,7 @@ pub fn run(
         report.resumed += 1;
         count(&mut report, &entry.answer);
     }
-    let size = window_size(&options.search);
+    let size = window_size(searcher, &options.search);
     let mut window: Vec<Query> = Vec::with_capacity(size);
     loop {
         // A query that cannot be answered ends the run behind those before it.
@@ -179,10 +186,14 @@ pub fn run(
 }
 
 /// How many queries are answered together: as many as keep the work and the memory of a window small.
-fn window_size(search: &SearchOptions) -> usize {
+fn window_size(searcher: &Searcher, search: &SearchOptions) -> usize {
     let by_hits = WINDOW_HITS / search.k.max(1);
-    let by_passages = search.rerank_depth.map_or(WINDOW, |depth| WINDOW_PASSAGES / depth.max(1));
-    WINDOW.min(by_hits).min(by_passages).max(1)
+    let on_gpu = matches!(searcher.scanner, Scanner::Cuda(_));
+    let reranked_on_gpu = searcher.reranker.as_ref().is_some_and(|(_, r)| r.is_on_device());
+    let most = if on_gpu { GPU_WINDOW } else { WINDOW };
+    let passages = if reranked_on_gpu { GPU_WINDOW_PASSAGES } else { WINDOW_PASSAGES };
+    let by_passages = search.rerank_depth.map_or(most, |depth| passages / depth.max(1));
+    most.min(by_hits).min(by_passages).max(1)
 }
 
 fn count(report: &mut BatchReport, answer: &Answer) {
@@ -191,7 +202,7 @@ fn count(report: &mut BatchReport, answer: &Answer) {
     report.without_hits += u64::from(answer.hits.is_empty());
 }
 
-/// Answers a window of queries, those with the same filter together, in the order of the file.
+/// Answers a window of queries, each with its own filter, in the order of the file.
 fn answer_window(
     searcher: &Searcher,
     window: &[Query],
@@ -199,30 +210,30 @@ fn answer_window(
     names: &RowNames,
     timings: &mut Timings,
 ) -> Result<Vec<Answer>> {
-    let mut answers: Vec<Option<Answer>> = vec![None; window.len()];
-    let mut left: Vec<usize> = (0..window.len()).collect();
-    while let Some(&first) = left.first() {
-        let filter = window[first].filter.as_deref();
-        let (group, rest): (Vec<usize>, Vec<usize>) =
-            left.iter().partition(|&&i| window[i].filter.as_deref() == filter);
-        left = rest;
-        let joined = join_filters(options.search.filter.as_ref(), filter);
-        let search = SearchOptions { filter: joined?, ..options.search.clone() };
-        let inputs: Vec<QueryInput<'_>> = group
-            .iter()
-            .map(|&i| QueryInput { text: &window[i].text, vector: window[i].vector.as_deref() })
-            .collect();
-        let found = searcher.retrieve(&inputs, &search, timings)?;
-        for (i, found) in group.into_iter().zip(found) {
-            answers[i] = Some(Answer {
-                query_id: window[i].id.clone(),
-                hits: answer_hits(searcher, &found.candidates, options.with_text, names)?,
-                matched_rows: found.matched_rows,
-                warnings: found.warnings,
-            });
+    let mut filters: HashMap<&str, Option<Filter>> = HashMap::new();
+    for own in window.iter().filter_map(|query| query.filter.as_deref()) {
+        if !filters.contains_key(own) {
+            filters.insert(own, join_filters(options.search.filter.as_ref(), Some(own))?);
         }
     }
-    Ok(answers.into_iter().flatten().collect())
+    let mut inputs: Vec<QueryInput<'_>> = Vec::with_capacity(window.len());
+    for query in window {
+        inputs.push(QueryInput {
+            text: &query.text,
+            vector: query.vector.as_deref(),
+            filter: query.filter.as_deref().and_then(|own| filters.get(own)?.as_ref()),
+        });
+    }
+    let found = searcher.retrieve(&inputs, &options.search, timings)?;
+    let answer = |(query, found): (&Query, Retrieved)| -> Result<Answer> {
+        Ok(Answer {
+            query_id: query.id.clone(),
+            hits: answer_hits(searcher, &found.candidates, options.with_text, names)?,
+            matched_rows: found.matched_rows,
+            warnings: found.warnings,
+        })
+    };
+    window.iter().zip(found).map(answer).collect()
 }
 
 fn answer_hits(

@@ -311,7 +311,7 @@ impl<'a> Start<'a> {
 }
 
 fn input(query: &Query) -> QueryInput<'_> {
-    QueryInput { text: &query.text, vector: query.vector.as_deref() }
+    QueryInput { text: &query.text, vector: query.vector.as_deref(), filter: None }
 }
 
 /// Documents by their first row, without `own`, the query's own document.

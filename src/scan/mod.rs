@@ -64,6 +64,13 @@ impl QueryBatch {
         Ok(Self { values, dim, n_queries })
     }
 
+    /// The queries of these numbers, which must exist, in their order.
+    pub(crate) fn select(&self, numbers: &[usize]) -> Self {
+        let stride = stride_of(self.dim);
+        let rows = numbers.iter().flat_map(|&i| &self.values[i * stride..(i + 1) * stride]);
+        Self { values: rows.copied().collect(), dim: self.dim, n_queries: numbers.len() }
+    }
+
     /// The number of queries.
     pub fn len(&self) -> usize {
         self.n_queries
@@ -233,12 +240,13 @@ impl Scanner {
             return scanner.top_k(matrix, queries, k, &Filter { masks: &distinct, of: &of });
         }
         let mut results = vec![Vec::new(); queries.len()];
-        let stride = stride_of(queries.dim());
         for wanted in (0..distinct.len() as u32).chain([NO_MASK]) {
             let group: Vec<usize> = (0..of.len()).filter(|&i| of[i] == wanted).collect();
-            let rows = group.iter().map(|&i| &queries.padded()[i * stride..][..queries.dim()]);
-            let batch = QueryBatch::new(&rows.collect::<Vec<_>>().concat(), queries.dim())?;
-            let found = self.top_k(matrix, &batch, k, distinct.get(wanted as usize).copied())?;
+            if group.is_empty() {
+                continue;
+            }
+            let mask = distinct.get(wanted as usize).copied();
+            let found = self.top_k(matrix, &queries.select(&group), k, mask)?;
             group.into_iter().zip(found).for_each(|(i, rows)| results[i] = rows);
         }
         Ok(results)

@@ -60,6 +60,14 @@ pub struct SearchOptions {
     pub max_per_doc: Option<usize>,
 }
 
+impl SearchOptions {
+    /// Whether they are the same for every query that brings a filter of its own.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let any = |options: &Self| Self { filter: None, ..options.clone() };
+        self == other || any(self) == any(other)
+    }
+}
+
 impl Default for SearchOptions {
     fn default() -> Self {
         Self {
@@ -81,6 +89,8 @@ pub struct QueryInput<'a> {
     pub text: &'a str,
     /// The vector; embedded from the text where there is none.
     pub vector: Option<&'a [f32]>,
+    /// Which rows it may find, in place of the filter of the options.
+    pub filter: Option<&'a Filter>,
 }
 
 /// A retrieved row, before its text is fetched.
@@ -196,7 +206,7 @@ impl Searcher {
     /// reranking without a reranker; [`Error::Corrupt`] where the index is damaged.
     pub fn search(&self, query: &str, options: &SearchOptions) -> Result<SearchResult> {
         let mut timings = Timings::default();
-        let input = QueryInput { text: query, vector: None };
+        let input = QueryInput { text: query, ..QueryInput::default() };
         let found = self.retrieve(&[input], options, &mut timings)?.pop().unwrap_or_default();
         let hits = timed(&mut timings.fetch, || self.hits(&found.candidates))?;
         timings.total += timings.fetch;

@@ -6,8 +6,9 @@ use super::{
 };
 use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
-use crate::scan::order::canonical_score;
+use crate::scan::order::{ScoredRow, canonical_score};
 use crate::scan::{QueryBatch, Scanner};
+use crate::store::filter::Filter;
 use crate::store::matrix::{MatrixView, RowMask};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,9 +20,12 @@ struct Ranker<'a> {
     matrix: MatrixView<'a>,
     queries: &'a [QueryInput<'a>],
     batch: &'a QueryBatch,
-    mask: Option<&'a RowMask>,
+    /// Which rows each query may find; those that share a mask share it by reference.
+    masks: Vec<Option<&'a RowMask>>,
+    /// How many these are.
+    available: &'a [usize],
     options: &'a SearchOptions,
-    /// Rows that each ranking should have.
+    /// Rows that each ranking should have, where there are so many.
     depth: usize,
 }
 
@@ -43,17 +47,20 @@ impl Searcher {
         let mut warnings = vec![Vec::new(); queries.len()];
         let vectors = timed(&mut timings.embed, || self.query_vectors(queries, &mut warnings))?;
         let batch = QueryBatch::new(&vectors, self.index.manifest().dim)?;
-        let mask = timed(&mut timings.filter, || self.mask(options))?;
-        let matched_rows = mask.as_ref().map_or(self.index.n_rows(), |m| m.count());
+        let masks = timed(&mut timings.filter, || self.masks(queries, options))?;
+        let masks: Vec<Option<&RowMask>> = masks.iter().map(Option::as_deref).collect();
+        let all = self.index.n_rows();
+        let matched_rows: Vec<usize> =
+            masks.iter().map(|mask| mask.map_or(all, RowMask::count)).collect();
         let ranker = Ranker {
             searcher: self,
             matrix: self.index.matrix()?,
             queries,
             batch: &batch,
-            mask: mask.as_deref(),
+            masks,
+            available: &matched_rows,
             options,
-            // No ranking is longer than the rows that pass, however large k is.
-            depth: options.rerank_depth.unwrap_or(0).max(options.k).min(matched_rows),
+            depth: options.rerank_depth.unwrap_or(0).max(options.k),
         };
         let mut rankings = ranker.rank(timings)?;
         if let Some(depth) = options.rerank_depth {
@@ -71,7 +78,12 @@ impl Searcher {
         Ok(rankings
             .into_iter()
             .zip(warnings)
-            .map(|(candidates, warnings)| Retrieved { candidates, matched_rows, warnings })
+            .zip(matched_rows)
+            .map(|((candidates, warnings), matched_rows)| Retrieved {
+                candidates,
+                matched_rows,
+                warnings,
+            })
             .collect())
     }
 
@@ -139,59 +151,90 @@ impl Searcher {
         Ok(vectors)
     }
 
-    /// The rows that may be returned; none where all may.
-    fn mask(&self, options: &SearchOptions) -> Result<Option<Arc<RowMask>>> {
-        match &options.filter {
-            Some(filter) => self.index.rows_where(filter).map(Some),
-            None if self.index.live().count() == self.index.n_rows() => Ok(None),
-            None => Ok(Some(Arc::new(self.index.live().clone()))),
+    /// The rows that each query may find; none where it may find all. One mask for each filter.
+    fn masks(
+        &self,
+        queries: &[QueryInput<'_>],
+        options: &SearchOptions,
+    ) -> Result<Vec<Option<Arc<RowMask>>>> {
+        let mut known: HashMap<Option<&str>, Option<Arc<RowMask>>> = HashMap::new();
+        let mut masks = Vec::with_capacity(queries.len());
+        for query in queries {
+            let filter = query.filter.or(options.filter.as_ref());
+            let source = filter.map(Filter::source);
+            if let Some(mask) = known.get(&source) {
+                masks.push(mask.clone());
+                continue;
+            }
+            let mask = match filter {
+                Some(filter) => Some(self.index.rows_where(filter)?),
+                None if self.index.live().count() == self.index.n_rows() => None,
+                None => Some(Arc::new(self.index.live().clone())),
+            };
+            known.insert(source, mask.clone());
+            masks.push(mask);
         }
+        Ok(masks)
     }
 }
 
 impl Ranker<'_> {
     /// The retrieval order of every query, `depth` rows deep where there are so many.
     fn rank(&self, timings: &mut Timings) -> Result<Vec<Vec<Candidate>>> {
-        let available = self.mask.map_or(self.matrix.n_rows(), RowMask::count);
         let options = self.options;
+        let most = self.available.iter().copied().max().unwrap_or(0);
+        let depth = self.depth.min(most);
         // What is left after fusion and diversification must still be `depth` rows.
-        let pool =
-            if options.mmr.is_some() { self.depth.saturating_mul(4).max(50) } else { self.depth };
+        let pool = if options.mmr.is_some() { depth.saturating_mul(4).max(50) } else { depth };
         let mut list =
-            if options.hybrid { pool.saturating_mul(2).max(100) } else { pool }.min(available);
-        loop {
-            let rankings = self.rank_within(list, pool, timings)?;
-            let short = rankings.iter().any(|r| r.len() < self.depth);
-            if options.max_per_doc.is_none() || !short || list >= available {
-                return Ok(rankings);
-            }
+            if options.hybrid { pool.saturating_mul(2).max(100) } else { pool }.min(most);
+        let mut rankings = vec![Vec::new(); self.queries.len()];
+        let mut left: Vec<usize> = (0..self.queries.len()).collect();
+        while !left.is_empty() {
+            let ranked = self.rank_within(list, pool, &left, timings)?;
+            left.iter().zip(ranked).for_each(|(&i, ranking)| rankings[i] = ranking);
             // Rows of documents that have enough already took the places: look deeper.
-            list = list.saturating_mul(4).min(available);
+            left.retain(|&i| {
+                let available = self.available[i];
+                let short = rankings[i].len() < self.depth.min(available);
+                options.max_per_doc.is_some() && short && list < available
+            });
+            list = list.saturating_mul(4).min(most);
         }
+        Ok(rankings)
     }
 
-    /// As [`Ranker::rank`], from lists of `list` rows of which `pool` are diversified.
+    /// As [`Ranker::rank`] for some of the queries, from lists of `list` rows of which `pool` are diversified.
     fn rank_within(
         &self,
         list: usize,
         pool: usize,
+        numbers: &[usize],
         timings: &mut Timings,
     ) -> Result<Vec<Vec<Candidate>>> {
         if list == 0 {
-            return Ok(vec![Vec::new(); self.queries.len()]);
+            return Ok(vec![Vec::new(); numbers.len()]);
         }
-        let Self { searcher, matrix, batch, mask, options, .. } = self;
-        let scanner: &Scanner = &searcher.scanner;
-        let dense = timed(&mut timings.scan, || scanner.top_k(matrix, batch, list, *mask))?;
+        let Self { searcher, matrix, options, .. } = self;
+        let some;
+        let batch = match numbers.len() == self.batch.len() {
+            true => self.batch,
+            false => {
+                some = self.batch.select(numbers);
+                &some
+            }
+        };
+        let dense = timed(&mut timings.scan, || self.scan(batch, list, numbers))?;
         timed(&mut timings.fuse, || {
             let stride = batch.padded().len() / batch.len().max(1);
-            let mut rankings = Vec::with_capacity(self.queries.len());
-            for ((query, dense), vector) in
-                self.queries.iter().zip(dense).zip(batch.padded().chunks_exact(stride.max(1)))
-            {
+            let vectors = batch.padded().chunks_exact(stride.max(1));
+            let mut rankings = Vec::with_capacity(numbers.len());
+            for ((&number, dense), vector) in numbers.iter().zip(dense).zip(vectors) {
+                let (query, mask) = (&self.queries[number], self.masks[number]);
+                let depth = self.depth.min(self.available[number]);
                 let mut ranked: Vec<(u32, f32)> = dense.iter().map(|h| (h.row, h.score)).collect();
                 if options.hybrid {
-                    let lexical = searcher.index.lexical(query.text, list, *mask)?;
+                    let lexical = searcher.index.lexical(query.text, list, mask)?;
                     let lexical: Vec<u32> = lexical.iter().map(|h| h.row).collect();
                     let dense: Vec<u32> = dense.iter().map(|h| h.row).collect();
                     ranked = reciprocal_rank_fusion(&[&dense, &lexical]);
@@ -201,13 +244,33 @@ impl Ranker<'_> {
                 }
                 ranked.truncate(pool);
                 if let Some(lambda) = options.mmr {
-                    ranked = mmr(matrix, vector, &ranked, options.hybrid, lambda, self.depth);
+                    ranked = mmr(matrix, vector, &ranked, options.hybrid, lambda, depth);
                 }
-                ranked.truncate(self.depth);
+                ranked.truncate(depth);
                 rankings.push(candidates(ranked));
             }
             Ok(rankings)
         })
+    }
+
+    /// The first `list` rows of each query of `batch`, whose numbers these are.
+    fn scan(
+        &self,
+        batch: &QueryBatch,
+        list: usize,
+        numbers: &[usize],
+    ) -> Result<Vec<Vec<ScoredRow>>> {
+        let scanner: &Scanner = &self.searcher.scanner;
+        let masks: Vec<Option<&RowMask>> = numbers.iter().map(|&i| self.masks[i]).collect();
+        let first = masks.first().copied().flatten();
+        let is_first = |mask: &Option<&RowMask>| match (mask, first) {
+            (Some(mask), Some(first)) => std::ptr::eq(*mask, first),
+            (mask, first) => mask.is_none() && first.is_none(),
+        };
+        match masks.iter().all(is_first) {
+            true => scanner.top_k(&self.matrix, batch, list, first),
+            false => scanner.top_k_masked(&self.matrix, batch, list, &masks),
+        }
     }
 
     /// The first `pool` rows of which no more than `limit` share a `doc_id`.

@@ -13,10 +13,15 @@ fn with_driver(place: &Workplace, faults: &[(&str, &str)], args: &[&str]) -> Run
     finish(&mut command)
 }
 
-/// What `batch` finds for queries.txt, and what it says.
-fn batch(place: &Workplace, name: &str, faults: &[(&str, &str)], device: &str) -> (String, String) {
-    let args =
-        ["batch", "idx", "queries.txt", "--out", name, "--precision", "f32", "--device", device];
+/// What `batch` finds for `queries`, and what it says.
+fn batch(
+    place: &Workplace,
+    queries: &str,
+    name: &str,
+    faults: &[(&str, &str)],
+    device: &str,
+) -> (String, String) {
+    let args = ["batch", "idx", queries, "--out", name, "--precision", "f32", "--device", device];
     let run = with_driver(place, faults, &args).ok();
     (std::fs::read_to_string(place.path(name)).unwrap(), run.stderr)
 }
@@ -37,7 +42,20 @@ fn searches_find_the_same_on_a_gpu() {
     let run = with_driver(&place, &[], &["verify", "idx", "--sample", "20"]).ok();
     assert!(run.stdout.contains("cuda:0"), "{}", run.stdout);
     place.file("queries.txt", "1\triver\n2\tlamp garden\n");
-    assert_eq!(batch(&place, "cpu.trec", &[], "cpu").0, batch(&place, "gpu.trec", &[], "auto").0);
+    // A filter a query, some of them the same, one that nothing passes, and none.
+    let own = ["year >= 2015", "topic = 'a'", "year >= 2015", "year = 1900", "year IS NOT NULL"];
+    let own = own.iter().enumerate().map(|(i, filter)| {
+        serde_json::json!({ "_id": i, "text": "river", "filter": filter }).to_string() + "\n"
+    });
+    let plain = "{\"_id\": \"none\", \"text\": \"river\"}\n".to_owned();
+    place.file("queries.jsonl", own.chain([plain]).collect::<String>());
+    for queries in ["queries.txt", "queries.jsonl"] {
+        let found = |device: &str| {
+            let name = format!("{device}-{queries}.out");
+            batch(&place, queries, &name, &[], device).0
+        };
+        assert_eq!(found("cpu"), found("auto"), "{queries}");
+    }
     let args =
         ["bench", "--rows", "300", "--dim", "32", "--batch", "1,65", "--search-only", "--json"];
     let bench = with_driver(&place, &[("WARPSEEK_THREADS", "1")], &args).ok().json();
@@ -58,14 +76,14 @@ fn any_kind_of_products_finds_the_same() {
     place.file("corpus.jsonl", records(300));
     place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
     place.file("queries.txt", (0..80).map(|i| format!("{i}\triver {i}\n")).collect::<String>());
-    let expected = batch(&place, "cpu.trec", &[], "cpu").0;
+    let expected = batch(&place, "queries.txt", "cpu.trec", &[], "cpu").0;
     for (name, faults, warned) in [
         ("hopper.trec", &[][..], 0),
         ("ampere.trec", &[("CUDA_SHIM_CAPABILITY", "80")], 0),
         ("portable.trec", &[PORTABLE], 0),
         ("wrong.trec", &[("CUDA_SHIM_WRONG_PRODUCTS", "1")], 1),
     ] {
-        let (found, stderr) = batch(&place, name, faults, "cuda");
+        let (found, stderr) = batch(&place, "queries.txt", name, faults, "cuda");
         assert_eq!(found, expected, "{name}");
         assert_eq!(
             stderr.matches("using the portable kernels").count(),

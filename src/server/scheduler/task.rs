@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::tokenize::Sequence;
-use crate::search::{Retrieved, SearchOptions, Searcher, Timings};
+use crate::search::{QueryInput, Retrieved, SearchOptions, Searcher, Timings};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
@@ -30,6 +30,16 @@ pub(super) struct ScanTask {
     pub(super) vector: Vec<f32>,
     pub(super) options: SearchOptions,
     pub(super) reply: oneshot::Sender<Result<(Retrieved, Timings)>>,
+}
+
+impl ScanTask {
+    pub(super) fn input(&self) -> QueryInput<'_> {
+        QueryInput {
+            text: &self.text,
+            vector: Some(&self.vector),
+            filter: self.options.filter.as_ref(),
+        }
+    }
 }
 
 impl Task {

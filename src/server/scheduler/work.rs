@@ -5,7 +5,7 @@ use super::task::{ScanTask, Task};
 use super::{Class, Lane, Load, Message};
 use crate::embed::Role;
 use crate::error::{Error, Result};
-use crate::search::{QueryInput, Timings};
+use crate::search::{QueryInput, SearchOptions, Timings};
 use rayon::ThreadPool;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -104,17 +104,19 @@ impl Lane {
     }
 }
 
-/// Runs scans; those that search the same snapshot in the same way share a pass over the rows.
+/// Runs scans; those that search the same snapshot in the same way, whatever their filters, share a pass over the rows.
 fn scan_all(mut scans: Vec<ScanTask>) {
     while let Some(first) = scans.pop() {
-        let alike =
-            |s: &ScanTask| Arc::ptr_eq(&s.searcher, &first.searcher) && s.options == first.options;
+        let alike = |s: &ScanTask| {
+            Arc::ptr_eq(&s.searcher, &first.searcher) && s.options.is_like(&first.options)
+        };
         let (mut group, others): (Vec<_>, Vec<_>) = scans.into_iter().partition(alike);
         scans = others;
         group.push(first);
         let Some(ScanTask { searcher, options, .. }) = group.first() else { continue };
-        let queries: Vec<QueryInput<'_>> =
-            group.iter().map(|s| QueryInput { text: &s.text, vector: Some(&s.vector) }).collect();
+        // Each query brings its own filter, if it has one.
+        let options = &SearchOptions { filter: None, ..options.clone() };
+        let queries: Vec<QueryInput<'_>> = group.iter().map(ScanTask::input).collect();
         let mut timings = Timings::default();
         match searcher.retrieve(&queries, options, &mut timings) {
             Ok(found) => {
@@ -130,7 +132,7 @@ fn scan_all(mut scans: Vec<ScanTask>) {
             // One of them may be at fault: each alone.
             Err(_) => {
                 for scan in group {
-                    let query = QueryInput { text: &scan.text, vector: Some(&scan.vector) };
+                    let query = scan.input();
                     let mut timings = Timings::default();
                     let found = scan.searcher.retrieve(&[query], &scan.options, &mut timings);
                     let found = found.map(|mut found| (found.pop().unwrap_or_default(), timings));
