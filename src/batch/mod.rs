@@ -17,7 +17,7 @@ use crate::store::RowNames;
 use crate::store::filter::Filter;
 use journal::Journal;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// Queries that are answered together at most.
@@ -31,6 +31,9 @@ const WINDOW_PASSAGES: usize = 400;
 
 /// The same where a GPU reranks.
 const GPU_WINDOW_PASSAGES: usize = 16 << 10;
+
+/// Bytes of the sets of rows that different filters let pass, at a time.
+const MASK_BYTES: usize = 128 << 20;
 
 /// Hits that are held at a time at most.
 const WINDOW_HITS: usize = 1 << 20;
@@ -202,8 +205,36 @@ fn count(report: &mut BatchReport, answer: &Answer) {
     report.without_hits += u64::from(answer.hits.is_empty());
 }
 
-/// Answers a window of queries, each with its own filter, in the order of the file.
+/// Answers a window of queries, in the order of the file.
 fn answer_window(
+    searcher: &Searcher,
+    mut window: &[Query],
+    options: &BatchOptions,
+    names: &RowNames,
+    timings: &mut Timings,
+) -> Result<Vec<Answer>> {
+    let mut answers = Vec::with_capacity(window.len());
+    while !window.is_empty() {
+        let (now, later) = window.split_at(few_filters(window, searcher.index.n_rows()));
+        answers.extend(answer_together(searcher, now, options, names, timings)?);
+        window = later;
+    }
+    Ok(answers)
+}
+
+/// The first queries of a window: as many as bring so few different filters that their rows can be held.
+fn few_filters(window: &[Query], n_rows: usize) -> usize {
+    let most = MASK_BYTES / (n_rows / 8 + 1);
+    let mut filters = HashSet::new();
+    let fits = |query: &Query| {
+        filters.insert(query.filter.clone());
+        filters.len() <= most.max(1)
+    };
+    window.iter().map(fits).take_while(|fits| *fits).count()
+}
+
+/// Answers queries, each with its own filter, in the order of the file.
+fn answer_together(
     searcher: &Searcher,
     window: &[Query],
     options: &BatchOptions,
@@ -331,4 +362,29 @@ fn fingerprint(searcher: &Searcher, options: &BatchOptions) -> String {
         search.max_per_doc,
         options.with_text,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MASK_BYTES, few_filters};
+    use crate::error::Place;
+    use crate::queries::Query;
+
+    #[test]
+    fn different_filters_are_held_as_far_as_there_is_room() {
+        let query = |filter: Option<&str>| Query {
+            id: String::new(),
+            title: String::new(),
+            text: String::new(),
+            filter: filter.map(str::to_owned),
+            vector: None,
+            place: Place::file("queries"),
+        };
+        let window = [Some("a"), Some("a"), None, Some("b"), Some("a"), Some("c")].map(query);
+        assert_eq!(few_filters(&window, 1000), 6);
+        // Room for two sets of rows, for three, and for less than one.
+        assert_eq!(few_filters(&window, 8 * MASK_BYTES / 2 - 8), 3);
+        assert_eq!(few_filters(&window, 8 * MASK_BYTES / 3 - 8), 5);
+        assert_eq!(few_filters(&window, 16 * MASK_BYTES), 2);
+    }
 }

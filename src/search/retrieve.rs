@@ -48,16 +48,13 @@ impl Searcher {
         let vectors = timed(&mut timings.embed, || self.query_vectors(queries, &mut warnings))?;
         let batch = QueryBatch::new(&vectors, self.index.manifest().dim)?;
         let masks = timed(&mut timings.filter, || self.masks(queries, options))?;
-        let masks: Vec<Option<&RowMask>> = masks.iter().map(Option::as_deref).collect();
-        let all = self.index.n_rows();
-        let matched_rows: Vec<usize> =
-            masks.iter().map(|mask| mask.map_or(all, RowMask::count)).collect();
+        let (masks, matched_rows): (Vec<_>, Vec<_>) = masks.into_iter().unzip();
         let ranker = Ranker {
             searcher: self,
             matrix: self.index.matrix()?,
             queries,
             batch: &batch,
-            masks,
+            masks: masks.iter().map(Option::as_deref).collect(),
             available: &matched_rows,
             options,
             depth: options.rerank_depth.unwrap_or(0).max(options.k),
@@ -151,13 +148,14 @@ impl Searcher {
         Ok(vectors)
     }
 
-    /// The rows that each query may find; none where it may find all. One mask for each filter.
+    /// The rows that each query may find (none where it may find all) and how many these are. One mask for each
+    /// filter.
     fn masks(
         &self,
         queries: &[QueryInput<'_>],
         options: &SearchOptions,
-    ) -> Result<Vec<Option<Arc<RowMask>>>> {
-        let mut known: HashMap<Option<&str>, Option<Arc<RowMask>>> = HashMap::new();
+    ) -> Result<Vec<(Option<Arc<RowMask>>, usize)>> {
+        let mut known: HashMap<Option<&str>, (Option<Arc<RowMask>>, usize)> = HashMap::new();
         let mut masks = Vec::with_capacity(queries.len());
         for query in queries {
             let filter = query.filter.or(options.filter.as_ref());
@@ -171,8 +169,9 @@ impl Searcher {
                 None if self.index.live().count() == self.index.n_rows() => None,
                 None => Some(Arc::new(self.index.live().clone())),
             };
-            known.insert(source, mask.clone());
-            masks.push(mask);
+            let n_rows = mask.as_deref().map_or(self.index.n_rows(), RowMask::count);
+            known.insert(source, (mask.clone(), n_rows));
+            masks.push((mask, n_rows));
         }
         Ok(masks)
     }
