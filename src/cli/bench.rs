@@ -64,6 +64,10 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
     if args.tokens < 3 || args.pair_tokens < 15 {
         return Err(Error::usage("--tokens must be at least 3, and --pair-tokens 15"));
     }
+    // What is named and not there is told before anything is measured.
+    for name in args.model.iter().chain(args.reranker.iter().filter(|name| *name != "none")) {
+        context.models.find(name)?;
+    }
     let scanner = context.scanner()?;
     let limits = bench::limits(&scanner)?;
     if !context.json {
@@ -76,7 +80,6 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
     let models = !args.search_only;
     let name = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
     let embedder = match context.models.find(name) {
-        Err(e) if args.model.is_some() => return Err(e),
         Ok(_) if models => Some(context.embedder(name, Normalize::Always)?.0),
         _ => None,
     };
