@@ -1,7 +1,7 @@
 // Attention over sequences of their own lengths, without a matrix of scores in memory: keys and values pass by in tiles, and sums are
 // rescaled when a larger score turns up (Milakov and Gimelshein 2018, Dao et al. 2022).
 //
-// A block takes up to 64 queries of one sequence and one head, a warp 16 of them.
+// A block takes up to 64 queries of one sequence and one head, a warp 16 of them. Its shared memory holds keys and values of two tiles.
 #pragma once
 
 #include "encoder_params.cuh"
@@ -9,9 +9,6 @@
 constexpr int ATTENTION_THREADS = 128;
 constexpr int ATTENTION_QUERIES = 64;
 constexpr int ATTENTION_KEYS = 64;
-
-// Bytes of shared memory for heads of CHUNKS * 32 values: keys and values of two tiles.
-constexpr int attention_shared_bytes(int chunks) { return 2 * 2 * chunks * ATTENTION_KEYS * 64; }
 
 // Where a 16-byte piece of a key's chunk lies: eight keys' pieces, down or across, are in different banks.
 DEVICE int place_of(int chunk, int key, int piece) { return (chunk * ATTENTION_KEYS + key) * 4 + (piece ^ key / 2 % 4); }
@@ -31,7 +28,7 @@ DEVICE void attend(const AttentionParams& p) {
         for (int i = thread; i < SIDE_PIECES; i += ATTENTION_THREADS) {
             const int chunk = i / (ATTENTION_KEYS * 4), key = i / 4 % ATTENTION_KEYS;
             const uint32_t at = tile * ATTENTION_KEYS + key;
-            // Zeros: what is multiplied by a weight of zero must be a number.
+            // Keys that do not exist weigh nothing, and are not read.
             const bool behind = at >= span.n_keys;
             const uint4* const from = head + static_cast<size_t>(span.first_key + (behind ? 0 : at)) * stride + chunk * 4 + i % 4;
             copy_async(to + place_of(chunk, key, i % 4), from + width, behind);

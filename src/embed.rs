@@ -6,7 +6,6 @@ use crate::model::ModelFolder;
 use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
 use crate::model::encoder::{Encoder, Encoders, Output, Weights, ahead};
 use crate::model::tokenize::{Sequence, Tokenized, Tokenizer};
-use rayon::prelude::*;
 use std::path::Path;
 
 /// Texts that a GPU gets at a time, while the next are tokenised.
@@ -165,7 +164,7 @@ impl Embedder {
             embeddings.vectors.extend(self.pooled(&sequences, role)?);
             Ok(())
         })?;
-        embeddings.vectors.par_chunks_mut(self.dim).for_each(|vector| self.finish(vector));
+        embeddings.vectors.chunks_exact_mut(self.dim).for_each(|vector| self.finish(vector));
         Ok(embeddings)
     }
 

@@ -96,6 +96,11 @@ impl Gpu {
         open().map_err(|e| failed("opening it", e))
     }
 
+    /// Whether it multiplies by warpgroups.
+    pub(crate) fn is_hopper(&self) -> bool {
+        self.capability == (9, 0)
+    }
+
     /// Loads kernels, compiled for every architecture that build.rs names, and hands them to `take` by name.
     ///
     /// # Errors

@@ -51,8 +51,8 @@ pub(crate) fn resident_bytes(stride: u32) -> Option<u32> {
     (bytes <= HOPPER_SHARED_BYTES).then_some(bytes)
 }
 
-/// Whether the kernels that multiply by warpgroups are to be used: on Hopper, where they give the right numbers, unless
-/// the environment variable `WARPSEEK_GPU_KERNELS` is `portable`.
+/// Whether a Hopper's kernels that multiply by warpgroups are to be used: where they give the right numbers, unless the
+/// environment variable `WARPSEEK_GPU_KERNELS` is `portable`.
 ///
 /// # Errors
 ///
@@ -67,11 +67,7 @@ pub(crate) fn has_warpgroup_products(gpu: &Gpu, check: &CudaFunction) -> Result<
             )));
         }
     }
-    if gpu.capability != (9, 0) {
-        return Ok(false);
-    }
-    let right = is_right(gpu, check, true).and_then(|r| Ok(r && is_right(gpu, check, false)?));
-    let right = right.map_err(|e| Error::DeviceUnavailable {
+    let right = are_right(gpu, check).map_err(|e| Error::DeviceUnavailable {
         device: format!("cuda:{}", gpu.context.ordinal()),
         reason: format!(
             "{} while its products of warpgroups were checked; WARPSEEK_GPU_KERNELS=portable does without these",
@@ -86,34 +82,40 @@ pub(crate) fn has_warpgroup_products(gpu: &Gpu, check: &CudaFunction) -> Result<
     Ok(right)
 }
 
-/// Whether products of small integers, which are exact in any order, are right.
-fn is_right(gpu: &Gpu, check: &CudaFunction, resident: bool) -> Outcome<bool> {
+/// Whether products of small integers, which are exact in any order, are right, with columns that stay and without.
+fn are_right(gpu: &Gpu, check: &CudaFunction) -> Outcome<bool> {
     const WIDTH: usize = CHECK_CHUNKS * 32;
+    const N_SUMS: usize = CHECK_TILES * TILE_SIDE * TILE_SIDE;
     let number = |i: usize, step: usize| ((i * step + i / WIDTH * 5) % 11) as f32 - 5.0;
     let side = |n: usize, step| -> Vec<f32> { (0..n * WIDTH).map(|i| number(i, step)).collect() };
     let (rows, columns) = (side(CHECK_TILES * TILE_SIDE, 7), side(TILE_SIDE, 3));
+    let product = |row: &[f32], column: &[f32]| row.iter().zip(column).map(|(a, b)| a * b).sum();
+    let products = rows
+        .par_chunks(WIDTH)
+        .flat_map_iter(|row| columns.chunks(WIDTH).map(move |column| product(row, column)));
+    let expected: Vec<f32> = products.collect();
     let halves =
         |side: &[f32]| -> Vec<u16> { side.iter().map(|&v| f16::from_f32(v).to_bits()).collect() };
-    let (rows_here, columns_here) = (halves(&rows), halves(&columns));
+    let (rows, columns) = (halves(&rows), halves(&columns));
     let (mut there, mut sums) = ([Buffer::default(), Buffer::default()], Buffer::default());
-    let params = CheckParams {
-        rows: there[0].fill(gpu, &rows_here)?,
-        columns: there[1].fill(gpu, &columns_here)?,
-        sums: sums.reserve(gpu, CHECK_TILES * TILE_SIDE * TILE_SIDE)?,
+    let mut params = CheckParams {
+        rows: there[0].fill(gpu, &rows)?,
+        columns: there[1].fill(gpu, &columns)?,
+        sums: sums.reserve(gpu, N_SUMS)?,
         chunks: CHECK_CHUNKS as u32,
         n_tiles: CHECK_TILES as u32,
-        resident: u32::from(resident),
+        resident: 0,
     };
-    let bytes = match resident {
-        true => resident_bytes(WIDTH as u32).unwrap_or(HOPPER_SHARED_BYTES),
-        false => streamed_bytes(HOPPER_STAGES_OF_TWO),
-    };
-    launch(gpu, check, (1, 1), TILE_THREADS, bytes, &params)?;
-    let mut got = vec![0f32; CHECK_TILES * TILE_SIDE * TILE_SIDE];
-    sums.read(gpu, &mut got)?;
-    gpu.stream.synchronize()?;
-    Ok(rows.par_chunks(WIDTH).zip(got.par_chunks(TILE_SIDE)).all(|(row, got)| {
-        let product = |column: &[f32]| row.iter().zip(column).map(|(a, b)| a * b).sum::<f32>();
-        columns.chunks(WIDTH).map(product).eq(got.iter().copied())
-    }))
+    let resident = resident_bytes(WIDTH as u32).unwrap_or(HOPPER_SHARED_BYTES);
+    for (keeps, bytes) in [(1, resident), (0, streamed_bytes(HOPPER_STAGES_OF_TWO))] {
+        params.resident = keeps;
+        launch(gpu, check, (1, 1), TILE_THREADS, bytes, &params)?;
+        let mut got = vec![0f32; N_SUMS];
+        sums.read(gpu, &mut got)?;
+        gpu.stream.synchronize()?;
+        if got != expected {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

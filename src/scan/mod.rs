@@ -235,6 +235,9 @@ impl Scanner {
                 distinct.push(mask);
             }
         }
+        if of.iter().all(|mask| *mask == of[0]) {
+            return self.top_k(matrix, queries, k, distinct.first().copied());
+        }
         check(matrix, queries, k, &distinct)?;
         if let Self::Cuda(scanner) = self {
             return scanner.top_k(matrix, queries, k, &Filter { masks: &distinct, of: &of });

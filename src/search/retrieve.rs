@@ -6,8 +6,8 @@ use super::{
 };
 use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
-use crate::scan::order::{ScoredRow, canonical_score};
-use crate::scan::{QueryBatch, Scanner};
+use crate::scan::QueryBatch;
+use crate::scan::order::canonical_score;
 use crate::store::filter::Filter;
 use crate::store::matrix::{MatrixView, RowMask};
 use std::collections::HashMap;
@@ -223,17 +223,19 @@ impl Ranker<'_> {
                 &some
             }
         };
-        let dense = timed(&mut timings.scan, || self.scan(batch, list, numbers))?;
+        let masks: Vec<Option<&RowMask>> = numbers.iter().map(|&i| self.masks[i]).collect();
+        let scanner = &searcher.scanner;
+        let dense = timed(&mut timings.scan, || scanner.top_k_masked(matrix, batch, list, &masks))?;
         timed(&mut timings.fuse, || {
             let stride = batch.padded().len() / batch.len().max(1);
             let vectors = batch.padded().chunks_exact(stride.max(1));
             let mut rankings = Vec::with_capacity(numbers.len());
             for ((&number, dense), vector) in numbers.iter().zip(dense).zip(vectors) {
-                let (query, mask) = (&self.queries[number], self.masks[number]);
+                let query = &self.queries[number];
                 let depth = self.depth.min(self.available[number]);
                 let mut ranked: Vec<(u32, f32)> = dense.iter().map(|h| (h.row, h.score)).collect();
                 if options.hybrid {
-                    let lexical = searcher.index.lexical(query.text, list, mask)?;
+                    let lexical = searcher.index.lexical(query.text, list, self.masks[number])?;
                     let lexical: Vec<u32> = lexical.iter().map(|h| h.row).collect();
                     let dense: Vec<u32> = dense.iter().map(|h| h.row).collect();
                     ranked = reciprocal_rank_fusion(&[&dense, &lexical]);
@@ -250,26 +252,6 @@ impl Ranker<'_> {
             }
             Ok(rankings)
         })
-    }
-
-    /// The first `list` rows of each query of `batch`, whose numbers these are.
-    fn scan(
-        &self,
-        batch: &QueryBatch,
-        list: usize,
-        numbers: &[usize],
-    ) -> Result<Vec<Vec<ScoredRow>>> {
-        let scanner: &Scanner = &self.searcher.scanner;
-        let masks: Vec<Option<&RowMask>> = numbers.iter().map(|&i| self.masks[i]).collect();
-        let first = masks.first().copied().flatten();
-        let is_first = |mask: &Option<&RowMask>| match (mask, first) {
-            (Some(mask), Some(first)) => std::ptr::eq(*mask, first),
-            (mask, first) => mask.is_none() && first.is_none(),
-        };
-        match masks.iter().all(is_first) {
-            true => scanner.top_k(&self.matrix, batch, list, first),
-            false => scanner.top_k_masked(&self.matrix, batch, list, &masks),
-        }
     }
 
     /// The first `pool` rows of which no more than `limit` share a `doc_id`.

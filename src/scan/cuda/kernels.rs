@@ -54,7 +54,7 @@ impl ScanGpu {
                 multiply_only: load("multiply_only")?,
                 hopper: None,
             };
-            if gpu.capability != (9, 0) {
+            if !gpu.is_hopper() {
                 return Ok((kernels, None));
             }
             let of_hopper = |name| allow_shared(load(name)?, HOPPER_SHARED_BYTES);

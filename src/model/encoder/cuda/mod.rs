@@ -171,7 +171,7 @@ impl CudaBert {
                 widen: load("widen")?,
                 classify: load("classify")?,
             };
-            if gpu.capability != (9, 0) {
+            if !gpu.is_hopper() {
                 return Ok((kernels, None));
             }
             let of_hopper = |name| allow_shared(load(name)?, HOPPER_SHARED_BYTES);
@@ -289,7 +289,7 @@ impl CudaBert {
         let states = output.states();
         let width = if output == Output::Logit { 1 } else { shape.hidden };
         let n_rows = match output {
-            Output::Tokens => round.n_states(States::All),
+            Output::Tokens => round.n_tokens(),
             _ => round.order.len(),
         };
         let Slot { numbers, numbers_there, out, out_there } = &mut slots[slot];

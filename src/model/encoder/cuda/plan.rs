@@ -1,7 +1,6 @@
 //! Which sequences run together, and what the kernels are told of them.
 
 use super::params::ATTENTION_QUERIES;
-use crate::model::encoder::States;
 use crate::model::tokenize::Sequence;
 
 /// Groups of sequences whose numbers go to the device in one copy.
@@ -91,17 +90,7 @@ impl Round {
         }
     }
 
-    /// Rows of states that are wanted.
-    pub(super) fn n_states(&self, states: States) -> usize {
-        self.groups.iter().map(|group| group.n_states(states)).sum()
-    }
-}
-
-impl Group {
-    pub(super) fn n_states(&self, states: States) -> usize {
-        match states {
-            States::All => self.n_tokens,
-            States::First => self.n_sequences,
-        }
+    pub(super) fn n_tokens(&self) -> usize {
+        self.groups.iter().map(|group| group.n_tokens).sum()
     }
 }
