@@ -195,3 +195,18 @@ KERNEL(classify, OutParams) {
     sum = warp_sum(sum);
     if (threadIdx.x % 32 == 0) p.out[row] = sum + p.bias;
 }
+
+// By 16 lanes a vector: each sums in float64 the squares of its places mod 16, then lanes 8, 4, 2 and 1 apart are added, as `normalize` of src/embed.rs does.
+KERNEL(hand_over, HandOverParams) {
+    const uint32_t lane = threadIdx.x % 16, i = (blockIdx.x * ROW_THREADS + threadIdx.x) / 16;
+    // Both halves of a warp go along, whether they have a vector or not.
+    const uint32_t there = i < p.n ? i : p.n - 1;
+    const float* const from = p.from + static_cast<size_t>(there) * p.width;
+    float* const to = p.to + static_cast<size_t>(p.order[there]) * p.stride;
+    double sum = 0;
+    for (uint32_t at = lane; at < p.width; at += 16) sum = multiply_add(from[at], from[at], sum);
+    for (int lanes = 8; lanes > 0; lanes /= 2) sum += warp_xor(sum, lanes);
+    if (i >= p.n) return;
+    const double scale = p.unit && sum > 0 ? 1.0 / sqrt(sum) : 1.0;
+    for (uint32_t at = lane; at < p.stride; at += 16) to[at] = at < p.width ? static_cast<float>(from[at] * scale) : 0.0f;
+}

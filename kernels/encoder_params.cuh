@@ -90,6 +90,17 @@ struct OutParams {
     float bias;
 };
 
+// Vectors for a scan, to[order[i]] = from[i], scaled to unit length if wanted.
+struct HandOverParams {
+    const float* from;      // [n, width]
+    const uint32_t* order;  // [n]
+    float* to;              // [.., stride]
+    uint32_t n;
+    uint32_t width;
+    uint32_t stride;
+    uint32_t unit;
+};
+
 static_assert(sizeof(NormWeights) == 32 && sizeof(EmbedParams) == 88 && sizeof(NormParams) == 48, "src/model/encoder/cuda/params.rs");
 static_assert(sizeof(LinearParams) == 56 && sizeof(Span) == 20 && sizeof(AttentionParams) == 32, "src/model/encoder/cuda/params.rs");
-static_assert(sizeof(GatherParams) == 32 && sizeof(OutParams) == 48, "src/model/encoder/cuda/params.rs");
+static_assert(sizeof(GatherParams) == 32 && sizeof(OutParams) == 48 && sizeof(HandOverParams) == 40, "src/model/encoder/cuda/params.rs");

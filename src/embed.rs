@@ -2,6 +2,7 @@
 
 use crate::device::Compute;
 use crate::error::{Error, Result};
+use crate::gpu::DeviceVectors;
 use crate::model::ModelFolder;
 use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
 use crate::model::encoder::{Encoder, Encoders, Output, Weights, ahead};
@@ -150,21 +151,60 @@ impl Embedder {
     ///
     /// [`Error::Usage`] where the tokenizer refuses a text, [`Error::Compute`] where the encoder fails.
     pub fn embed<T: AsRef<str> + Sync>(&self, texts: &[T], role: Role) -> Result<Embeddings> {
+        let mut vectors = Vec::with_capacity(texts.len() * self.dim);
+        let mut embeddings = self.encode(texts, role, |sequences, _| {
+            vectors.extend(self.pooled(sequences, role)?);
+            Ok(())
+        })?;
+        vectors.chunks_exact_mut(self.dim).for_each(|vector| self.finish(vector));
+        embeddings.vectors = vectors;
+        Ok(embeddings)
+    }
+
+    /// As [`Embedder::embed`] where the vectors are made on a GPU, but that they stay there, `stride` values apart; what is
+    /// returned beside them has none. Nothing where they are made on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedder::embed`].
+    pub(crate) fn embed_there<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        role: Role,
+        stride: usize,
+    ) -> Result<Option<(DeviceVectors, Embeddings)>> {
+        let encoder = self.encoder(role)?;
+        let Some(mut vectors) = encoder.room(texts.len(), stride)? else {
+            return Ok(None);
+        };
+        let (output, unit) = (self.output(), self.config.normalize);
+        let embeddings = self.encode(texts, role, |sequences, first| {
+            encoder.forward_there(sequences, output, unit, &mut vectors, first)
+        })?;
+        Ok(Some((vectors, embeddings)))
+    }
+
+    /// Hands the tokens of texts to `run`, some at a time, with the number of the first.
+    fn encode<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        role: Role,
+        mut run: impl FnMut(&[Sequence], usize) -> Result<()>,
+    ) -> Result<Embeddings> {
         let mut embeddings = Embeddings::default();
         let on_device = self.is_on_device();
         let part = if on_device { DEVICE_TEXTS } else { texts.len().max(1) };
         let tokenize = |texts: &[T]| self.tokenize(texts, role);
         ahead(texts.chunks(part), on_device, tokenize, |tokenized| {
+            let first = embeddings.tokens.len();
             let mut sequences: Vec<Sequence> = Vec::with_capacity(tokenized.len());
             for text in tokenized {
                 embeddings.tokens.push(text.sequence.ids.len() as u32);
                 embeddings.lost.push(text.lost as u32);
                 sequences.push(text.sequence);
             }
-            embeddings.vectors.extend(self.pooled(&sequences, role)?);
-            Ok(())
+            run(&sequences, first)
         })?;
-        embeddings.vectors.chunks_exact_mut(self.dim).for_each(|vector| self.finish(vector));
         Ok(embeddings)
     }
 
@@ -207,11 +247,14 @@ impl Embedder {
     /// [`Error::Usage`] for a sequence that does not fit the model, [`Error::Compute`] where the encoder
     /// fails.
     pub fn pooled(&self, sequences: &[Sequence], role: Role) -> Result<Vec<f32>> {
-        let output = match self.config.pooling {
+        self.encoder(role)?.forward(sequences, self.output())
+    }
+
+    fn output(&self) -> Output {
+        match self.config.pooling {
             Pooling::Mean => Output::Mean,
             Pooling::Cls => Output::First,
-        };
-        self.encoder(role)?.forward(sequences, output)
+        }
     }
 
     /// Seconds of a GPU's kernels for sequences, by what they compute; nothing on a CPU.
@@ -261,8 +304,18 @@ impl Embedder {
 }
 
 /// Scales a vector to unit length; a zero vector stays zero.
+///
+/// The squares are summed in float64 by place mod 16, then what is 8, 4, 2 and 1 places apart, as
+/// `kernels/encoder.cu` does: a vector has the same bits wherever it is made.
 pub fn normalize(vector: &mut [f32]) {
-    let norm = vector.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let mut sums = [0f64; 16];
+    for values in vector.chunks(16) {
+        sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += f64::from(v).powi(2));
+    }
+    for apart in [8, 4, 2, 1] {
+        (0..apart).for_each(|i| sums[i] += sums[i + apart]);
+    }
+    let norm = sums[0].sqrt();
     if norm > 0.0 {
         let scale = 1.0 / norm;
         vector.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);

@@ -35,6 +35,9 @@ pub mod error;
 pub mod eval;
 #[cfg(feature = "cuda")]
 mod gpu;
+#[cfg(not(feature = "cuda"))]
+#[path = "gpu/disabled.rs"]
+mod gpu;
 pub mod indexing;
 pub mod ingest;
 mod lines;

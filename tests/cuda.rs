@@ -5,7 +5,7 @@ mod encoder;
 
 use crate::parity::{Corpus, Random, assert_same, random_queries};
 use crate::support::cli::{Workplace, records};
-use crate::support::cuda::open;
+use crate::support::cuda::{open, replays};
 use half::f16;
 use warpseek::scan::order::naive_top_k;
 use warpseek::scan::{GpuOptions, QueryBatch, Scanner};
@@ -172,6 +172,31 @@ fn scores_of_rows_of_either_sign_and_of_none_are_ordered() {
     });
     for value in [-1.0, 1.0, f32::from_bits(1), 65504.0] {
         check(&scanner, &corpus, &[value; 16], 100, None);
+    }
+}
+
+/// From the third time on the launches of a few queries are a recording, which sees the queries and masks of its own time.
+#[test]
+fn recorded_launches_see_new_queries() {
+    let mut random = Random(17);
+    let corpus = Corpus::new(9000, 32, |_, _| random.unit());
+    let (owner, scanner) = (std::sync::Arc::new(()), open(TIGHT));
+    let view = corpus.view().with_owner(&owner, &[]);
+    let before = replays();
+    for round in 0..5u64 {
+        let mut mask = RowMask::empty(9000);
+        (0..9000).filter(|row| row % 5 != round as usize).for_each(|row| mask.insert(row));
+        for mask in [None, Some(&mask)] {
+            for (n, k) in [(3, 10), (1, 10), (1, 7)] {
+                let batch = QueryBatch::new(&random_queries(n, 32, 90 + round), 32).unwrap();
+                let expected = Scanner::cpu().unwrap().top_k(&view, &batch, k, mask).unwrap();
+                let got = scanner.top_k(&view, &batch, k, mask).unwrap();
+                assert_same(&got, &expected, &format!("round {round}, {n} queries, k {k}"));
+            }
+        }
+    }
+    if let (Some(before), Some(after)) = (before, replays()) {
+        assert!(after - before >= 4 * 6, "{} replays", after - before);
     }
 }
 

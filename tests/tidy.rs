@@ -42,7 +42,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("cpu", &[]),
         ("gpu", &[]),
         ("model", &["cpu", "gpu"]),
-        ("embed", &["model"]),
+        ("embed", &["gpu", "model"]),
         ("rerank", &["model"]),
         ("store", &["chunk", "ingest"]),
         ("vectors", &[]),
@@ -54,7 +54,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("eval", &["queries", "rerank", "search", "store"]),
         ("batch", &["eval", "queries", "scan", "search", "store"]),
         ("answer", &["search"]),
-        ("bench", &["cpu", "embed", "rerank", "scan", "store"]),
+        ("bench", &["cpu", "embed", "rerank", "scan", "search", "store"]),
         (
             "server",
             &[

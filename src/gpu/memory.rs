@@ -113,4 +113,11 @@ impl<T: DeviceRepr + ValidAsZeroBits> Pinned<T> {
         };
         Ok(&mut self.0.insert(new).as_mut_slice()?[..len])
     }
+    /// The first `len` values, for which there must be room. No copy to them may be under way.
+    pub(crate) fn get(&self, len: usize) -> Outcome<&[T]> {
+        match &self.0 {
+            Some(values) => Ok(&values.as_slice()?[..len]),
+            None => Ok(&[]),
+        }
+    }
 }

@@ -5,6 +5,8 @@
 mod driver;
 mod hopper;
 mod memory;
+mod recording;
+mod vectors;
 
 pub(crate) use driver::{
     Gpu, MAX_SHARED_BYTES, allow_shared, failure, is_out_of_memory, launch, version_text,
@@ -14,6 +16,8 @@ pub(crate) use hopper::{
     resident_bytes, streamed_bytes,
 };
 pub(crate) use memory::{Buffer, Outcome, Pinned, Pod, address, allocate};
+pub(crate) use recording::Recordings;
+pub(crate) use vectors::{DeviceVectors, Spare};
 
 /// Rows and columns that a block of `kernels/tiles.cuh` multiplies, and what it asks for.
 pub(crate) const TILE_SIDE: usize = 128;

@@ -16,6 +16,7 @@ pub use cuda::CudaScanner;
 
 use crate::cpu::Tier;
 use crate::error::{Error, Result};
+use crate::gpu::DeviceVectors;
 use crate::store::matrix::{MatrixView, RowMask, stride_of};
 use order::ScoredRow;
 use std::sync::Arc;
@@ -27,9 +28,16 @@ pub const MAX_COMPONENT: f32 = 65504.0;
 /// Query vectors, checked and padded like the rows they will meet.
 #[derive(Debug, Clone)]
 pub struct QueryBatch {
-    values: Vec<f32>,
+    values: Values,
     dim: usize,
     n_queries: usize,
+}
+
+/// Where the vectors of queries are, with their padding.
+#[derive(Debug, Clone)]
+enum Values {
+    Here(Vec<f32>),
+    There(Arc<DeviceVectors>),
 }
 
 impl QueryBatch {
@@ -52,7 +60,11 @@ impl QueryBatch {
         for (i, (padded, vector)) in
             values.chunks_exact_mut(stride).zip(vectors.chunks_exact(dim)).enumerate()
         {
-            if let Some(at) = vector.iter().position(|v| v.is_nan() || v.abs() > MAX_COMPONENT) {
+            let is_fine = |v: &f32| v.abs() <= MAX_COMPONENT;
+            // All at a time first, which is faster.
+            if !vector.iter().fold(true, |fine, v| fine & is_fine(v))
+                && let Some(at) = vector.iter().position(|v| !is_fine(v))
+            {
                 return Err(Error::usage(format!(
                     "query vector {i}: component {at} is {}, which is not a finite number within \
                      ±{MAX_COMPONENT}",
@@ -61,14 +73,24 @@ impl QueryBatch {
             }
             padded[..dim].copy_from_slice(vector);
         }
-        Ok(Self { values, dim, n_queries })
+        Ok(Self { values: Values::Here(values), dim, n_queries })
+    }
+
+    /// Takes `n_queries` vectors that an encoder left on the GPU, all of them finite numbers.
+    pub(crate) fn on_device(vectors: DeviceVectors, n_queries: usize, dim: usize) -> Self {
+        Self { values: Values::There(Arc::new(vectors)), dim, n_queries }
     }
 
     /// The queries of these numbers, which must exist, in their order.
-    pub(crate) fn select(&self, numbers: &[usize]) -> Self {
-        let stride = stride_of(self.dim);
-        let rows = numbers.iter().flat_map(|&i| &self.values[i * stride..(i + 1) * stride]);
-        Self { values: rows.copied().collect(), dim: self.dim, n_queries: numbers.len() }
+    ///
+    /// # Errors
+    ///
+    /// As [`QueryBatch::padded`].
+    pub(crate) fn select(&self, numbers: &[usize]) -> Result<Self> {
+        let (stride, values) = (stride_of(self.dim), self.padded()?);
+        let rows = numbers.iter().flat_map(|&i| &values[i * stride..(i + 1) * stride]);
+        let values = Values::Here(rows.copied().collect());
+        Ok(Self { values, dim: self.dim, n_queries: numbers.len() })
     }
 
     /// The number of queries.
@@ -87,8 +109,15 @@ impl QueryBatch {
     }
 
     /// All values with their padding, `[n_queries, stride_of(dim)]`.
-    pub(crate) fn padded(&self) -> &[f32] {
-        &self.values
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceFailed`] where they are on a GPU and cannot be read.
+    pub(crate) fn padded(&self) -> Result<&[f32]> {
+        match &self.values {
+            Values::Here(values) => Ok(values),
+            Values::There(vectors) => vectors.here(),
+        }
     }
 }
 
@@ -195,7 +224,7 @@ impl Scanner {
     ) -> Result<Vec<Vec<ScoredRow>>> {
         check(matrix, queries, k, mask.as_slice())?;
         match self {
-            Self::Cpu(tier) => Ok(cpu::top_k(*tier, matrix, queries, k, mask)),
+            Self::Cpu(tier) => Ok(cpu::top_k(*tier, matrix, queries.padded()?, k, mask)),
             Self::Cuda(scanner) => {
                 scanner.top_k(matrix, queries, k, &Filter { masks: mask.as_slice(), of: &[] })
             }
@@ -249,7 +278,7 @@ impl Scanner {
                 continue;
             }
             let mask = distinct.get(wanted as usize).copied();
-            let found = self.top_k(matrix, &queries.select(&group), k, mask)?;
+            let found = self.top_k(matrix, &queries.select(&group)?, k, mask)?;
             group.into_iter().zip(found).for_each(|(i, rows)| results[i] = rows);
         }
         Ok(results)

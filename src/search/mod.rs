@@ -16,7 +16,7 @@ use std::time::Instant;
 
 pub use fusion::{RRF_CONSTANT, mmr, reciprocal_rank_fusion};
 pub use order::{keep_best, note_scores, order_reranked};
-pub use retrieve::query_warning;
+pub use retrieve::{embed_queries, query_warning};
 
 /// Rows that a reranker sees where nothing else is asked for, or `k` where that is more.
 pub const DEFAULT_RERANK_DEPTH: usize = 50;
@@ -152,7 +152,7 @@ pub struct Hit {
 /// Milliseconds spent in each step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Timings {
-    /// Embedding the query.
+    /// Embedding the query. Where its vector stays on a GPU this does not wait for it, and `scan` does.
     pub embed: f64,
     /// Evaluating the filter.
     pub filter: f64,

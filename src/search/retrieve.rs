@@ -4,12 +4,12 @@ use super::{
     Candidate, QueryInput, Retrieved, SearchOptions, Searcher, Timings, keep_best, milliseconds,
     mmr, reciprocal_rank_fusion, timed,
 };
-use crate::embed::{Embedder, Role};
+use crate::embed::{Embedder, Embeddings, Role};
 use crate::error::{Error, Result};
 use crate::scan::QueryBatch;
 use crate::scan::order::canonical_score;
 use crate::store::filter::Filter;
-use crate::store::matrix::{MatrixView, RowMask};
+use crate::store::matrix::{MatrixView, RowMask, stride_of};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,8 +45,7 @@ impl Searcher {
         let started = Instant::now();
         check(queries, options)?;
         let mut warnings = vec![Vec::new(); queries.len()];
-        let vectors = timed(&mut timings.embed, || self.query_vectors(queries, &mut warnings))?;
-        let batch = QueryBatch::new(&vectors, self.index.manifest().dim)?;
+        let batch = timed(&mut timings.embed, || self.query_batch(queries, &mut warnings))?;
         let masks = timed(&mut timings.filter, || self.masks(queries, options))?;
         let (masks, matched_rows): (Vec<_>, Vec<_>) = masks.into_iter().unzip();
         let ranker = Ranker {
@@ -91,61 +90,63 @@ impl Searcher {
     ///
     /// As [`Searcher::retrieve`].
     pub fn candidates(&self, query: QueryInput<'_>, rows: &[u32]) -> Result<Vec<Candidate>> {
-        let vector = self.query_vectors(&[query], &mut [Vec::new()])?;
-        let batch = QueryBatch::new(&vector, self.index.manifest().dim)?;
-        let matrix = self.index.matrix()?;
+        let batch = self.query_batch(&[query], &mut [Vec::new()])?;
+        let (matrix, vector) = (self.index.matrix()?, batch.padded()?);
         let score = |&row: &u32| {
             let values = matrix.row(row as usize);
-            (row, values.map_or(0.0, |values| canonical_score(batch.padded(), values)))
+            (row, values.map_or(0.0, |values| canonical_score(vector, values)))
         };
         Ok(candidates(rows.iter().map(score).collect()))
     }
 
-    /// `[queries.len(), dim]`.
-    fn query_vectors(
+    /// The vectors of queries. They stay on a GPU where all of them are made on one.
+    fn query_batch(
         &self,
         queries: &[QueryInput<'_>],
         warnings: &mut [Vec<String>],
-    ) -> Result<Vec<f32>> {
+    ) -> Result<QueryBatch> {
         let dim = self.index.manifest().dim;
-        let texts: Vec<(usize, &str)> = queries
-            .iter()
-            .enumerate()
-            .filter(|(_, q)| q.vector.is_none())
-            .map(|(i, q)| (i, q.text))
-            .collect();
-        let mut vectors = vec![0f32; queries.len() * dim];
-        if !texts.is_empty() {
+        let is_text = |query: &QueryInput<'_>| query.vector.is_none();
+        let numbers: Vec<usize> = (0..queries.len()).filter(|&i| is_text(&queries[i])).collect();
+        let mut vectors = Vec::new();
+        if !numbers.is_empty() {
             let embedder = self.embedder.as_ref().ok_or_else(|| {
                 Error::usage(
                     "the index was imported without a model, so that texts cannot be searched for: name \
                      the model with --model, or search for vectors with `warpseek batch`",
                 )
             })?;
-            let plain: Vec<&str> = texts.iter().map(|t| t.1).collect();
-            let embedded = embedder.embed(&plain, Role::Query)?;
-            for (n, (i, _)) in texts.iter().enumerate() {
-                vectors[i * dim..(i + 1) * dim]
-                    .copy_from_slice(&embedded.vectors[n * dim..(n + 1) * dim]);
-                warnings[*i].extend(query_warning(
-                    embedder,
-                    embedded.tokens[n] as usize,
-                    embedded.lost[n] as usize,
-                ));
+            let texts: Vec<&str> = numbers.iter().map(|&i| queries[i].text).collect();
+            let (batch, embedded) = embed_queries(embedder, &texts)?;
+            if batch.dim() != dim {
+                return Err(Error::usage(format!(
+                    "the model makes vectors of {} dimensions, the index has {dim}",
+                    batch.dim()
+                )));
             }
+            for (n, &i) in numbers.iter().enumerate() {
+                let (tokens, lost) = (embedded.tokens[n] as usize, embedded.lost[n] as usize);
+                warnings[i].extend(query_warning(embedder, tokens, lost));
+            }
+            if numbers.len() == queries.len() {
+                return Ok(batch);
+            }
+            vectors = batch.padded()?.to_vec();
         }
+        let mut of_texts = vectors.chunks_exact(stride_of(dim));
+        let mut all = Vec::with_capacity(queries.len() * dim);
         for (i, query) in queries.iter().enumerate() {
-            if let Some(vector) = query.vector {
-                if vector.len() != dim {
-                    return Err(Error::usage(format!(
-                        "query vector {i} has {} dimensions, the index {dim}",
-                        vector.len()
-                    )));
-                }
-                vectors[i * dim..(i + 1) * dim].copy_from_slice(vector);
+            let vector = query.vector.or_else(|| of_texts.next().map(|vector| &vector[..dim]));
+            let vector = vector.unwrap_or_default();
+            if vector.len() != dim {
+                return Err(Error::usage(format!(
+                    "query vector {i} has {} dimensions, the index {dim}",
+                    vector.len()
+                )));
             }
+            all.extend(vector);
         }
-        Ok(vectors)
+        QueryBatch::new(&all, dim)
     }
 
     /// The rows that each query may find (none where it may find all) and how many these are. One mask for each
@@ -219,7 +220,7 @@ impl Ranker<'_> {
         let batch = match numbers.len() == self.batch.len() {
             true => self.batch,
             false => {
-                some = self.batch.select(numbers);
+                some = self.batch.select(numbers)?;
                 &some
             }
         };
@@ -227,10 +228,8 @@ impl Ranker<'_> {
         let scanner = &searcher.scanner;
         let dense = timed(&mut timings.scan, || scanner.top_k_masked(matrix, batch, list, &masks))?;
         timed(&mut timings.fuse, || {
-            let stride = batch.padded().len() / batch.len().max(1);
-            let vectors = batch.padded().chunks_exact(stride.max(1));
             let mut rankings = Vec::with_capacity(numbers.len());
-            for ((&number, dense), vector) in numbers.iter().zip(dense).zip(vectors) {
+            for (at, (&number, dense)) in numbers.iter().zip(dense).enumerate() {
                 let query = &self.queries[number];
                 let depth = self.depth.min(self.available[number]);
                 let mut ranked: Vec<(u32, f32)> = dense.iter().map(|h| (h.row, h.score)).collect();
@@ -245,6 +244,9 @@ impl Ranker<'_> {
                 }
                 ranked.truncate(pool);
                 if let Some(lambda) = options.mmr {
+                    let vectors = batch.padded()?;
+                    let stride = vectors.len() / batch.len();
+                    let vector = &vectors[at * stride..(at + 1) * stride];
                     ranked = mmr(matrix, vector, &ranked, options.hybrid, lambda, depth);
                 }
                 ranked.truncate(depth);
@@ -271,6 +273,24 @@ impl Ranker<'_> {
         });
         Ok(kept.map(|(row, _)| row).take(pool).collect())
     }
+}
+
+/// Embeds queries for a scan. Their vectors stay on a GPU where they are made on one; what is returned beside them has none.
+///
+/// # Errors
+///
+/// As [`Embedder::embed`] and [`QueryBatch::new`].
+pub fn embed_queries<T: AsRef<str> + Sync>(
+    embedder: &Embedder,
+    texts: &[T],
+) -> Result<(QueryBatch, Embeddings)> {
+    let dim = embedder.dim();
+    if let Some((vectors, beside)) = embedder.embed_there(texts, Role::Query, stride_of(dim))? {
+        return Ok((QueryBatch::on_device(vectors, texts.len(), dim), beside));
+    }
+    let mut embedded = embedder.embed(texts, Role::Query)?;
+    let batch = QueryBatch::new(&std::mem::take(&mut embedded.vectors), dim)?;
+    Ok((batch, embedded))
 }
 
 fn candidates(ranked: Vec<(u32, f32)>) -> Vec<Candidate> {

@@ -135,9 +135,10 @@ static void run_block(unsigned n_threads) {
 
 struct Kernel {
     const char* name;
+    size_t argument;
     void (*run)(void**);
 };
-#define ENTRY(name, Params) {#name, [](void** arguments) { name(*static_cast<const Params*>(arguments[0])); }}
+#define ENTRY(name, Params) {#name, sizeof(Params), [](void** arguments) { name(*static_cast<const Params*>(arguments[0])); }}
 static const Kernel kernels[] = {
     ENTRY(prepare, PrepareParams), ENTRY(prepare_bytes, PrepareParams), ENTRY(scan_bytes_1, ScanParams),
     ENTRY(scan_bytes_2, ScanParams), ENTRY(scan_bytes_4, ScanParams), ENTRY(list_rows, ListParams), ENTRY(scan_small_1, ScanParams), ENTRY(scan_small_2, ScanParams),
@@ -146,13 +147,13 @@ static const Kernel kernels[] = {
     ENTRY(multiply_only, MeasureParams), ENTRY(check_products, CheckParams), ENTRY(scan_large_hopper, ScanParams), ENTRY(scan_large_hopper_wide, ScanParams),
     ENTRY(linear_hopper, LinearParams), ENTRY(embed, EmbedParams), ENTRY(normalize, NormParams), ENTRY(linear, LinearParams),
     ENTRY(attend_32, AttentionParams), ENTRY(attend_64, AttentionParams), ENTRY(attend_128, AttentionParams), ENTRY(gather, GatherParams),
-    ENTRY(pool_mean, OutParams), ENTRY(widen, OutParams), ENTRY(classify, OutParams),
+    ENTRY(pool_mean, OutParams), ENTRY(widen, OutParams), ENTRY(classify, OutParams), ENTRY(hand_over, HandOverParams),
 };
 
 // The driver
 
 typedef int Result;
-enum : Result { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, NOT_FOUND = 500, UNKNOWN = 999 };
+enum : Result { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, UNKNOWN = 999 };
 
 static std::recursive_mutex mutex;
 static std::map<uintptr_t, size_t> allocations;
@@ -174,10 +175,31 @@ static bool fails(const char* function) {
     return ++calls[function] >= (wanted[length] == ':' ? atoi(wanted + length + 1) : 1);
 }
 
+// Launches that a thread records instead of running them.
+struct Launch {
+    const Kernel* kernel;
+    dim3 grid;
+    unsigned threads, shared;
+    std::vector<char> argument;
+};
+struct Graph {
+    void* stream;
+    std::vector<Launch> launches;
+    bool invalid = false;
+};
+static thread_local Graph* recorded;
+
+// A call that cannot be recorded spoils the recording.
+static bool spoils() {
+    if (recorded) recorded->invalid = true;
+    return recorded != nullptr;
+}
+
 #define API(name, ...) extern "C" Result name(__VA_ARGS__)
 #define MAY_FAIL if (fails(__func__)) return UNKNOWN
 // What works on the context that is current on the thread.
 #define IN_CONTEXT if (!context) return INVALID_CONTEXT
+#define NOT_RECORDED if (spoils()) return CAPTURE_UNSUPPORTED
 
 API(cuInit, unsigned) { MAY_FAIL; return number("CUDA_SHIM_DEVICES", 1) ? SUCCESS : 100; }
 API(cuDriverGetVersion, int* version) { *version = static_cast<int>(number("CUDA_SHIM_DRIVER", 13000)); return SUCCESS; }
@@ -211,6 +233,7 @@ API(cuMemGetInfo_v2, size_t* free, size_t* total) {
     return SUCCESS;
 }
 API(cuMemAlloc_v2, uint64_t* to, size_t bytes) {
+    NOT_RECORDED;
     MAY_FAIL;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     if (allocated + bytes > static_cast<size_t>(number("CUDA_SHIM_MEMORY", 1l << 30))) return OUT_OF_MEMORY;
@@ -223,6 +246,7 @@ API(cuMemAlloc_v2, uint64_t* to, size_t bytes) {
     return SUCCESS;
 }
 API(cuMemFree_v2, uint64_t at) {
+    NOT_RECORDED;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     const auto found = allocations.find(at);
     if (found == allocations.end()) return INVALID_VALUE;
@@ -239,15 +263,17 @@ static bool holds(uint64_t at, size_t bytes) {
     --found;
     return at + bytes <= found->first + found->second;
 }
-API(cuMemHostAlloc, void** to, size_t bytes, unsigned) { MAY_FAIL; IN_CONTEXT; *to = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096); return *to ? SUCCESS : OUT_OF_MEMORY; }
+API(cuMemHostAlloc, void** to, size_t bytes, unsigned) { NOT_RECORDED; MAY_FAIL; IN_CONTEXT; *to = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096); return *to ? SUCCESS : OUT_OF_MEMORY; }
 API(cuMemFreeHost, void* at) { free(at); return SUCCESS; }
 API(cuMemsetD8Async, uint64_t at, unsigned char value, size_t bytes, void*) {
+    NOT_RECORDED;
     IN_CONTEXT;
     if (!holds(at, bytes)) return INVALID_VALUE;
     memset(reinterpret_cast<void*>(at), value, bytes);
     return SUCCESS;
 }
 API(cuMemcpyHtoDAsync_v2, uint64_t to, const void* from, size_t bytes, void*) {
+    NOT_RECORDED;
     IN_CONTEXT;
     MAY_FAIL;
     if (!holds(to, bytes)) return INVALID_VALUE;
@@ -255,6 +281,7 @@ API(cuMemcpyHtoDAsync_v2, uint64_t to, const void* from, size_t bytes, void*) {
     return SUCCESS;
 }
 API(cuMemcpyDtoHAsync_v2, void* to, uint64_t from, size_t bytes, void*) {
+    NOT_RECORDED;
     IN_CONTEXT;
     MAY_FAIL;
     if (!holds(from, bytes)) return INVALID_VALUE;
@@ -267,14 +294,14 @@ API(cuMemcpyDtoDAsync_v2, uint64_t to, uint64_t from, size_t bytes, void*) {
     memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
     return SUCCESS;
 }
-API(cuStreamCreate, void** to, unsigned) { static int it; *to = &it; return SUCCESS; }
-API(cuStreamDestroy_v2, void*) { return SUCCESS; }
-API(cuStreamSynchronize, void*) { MAY_FAIL; return SUCCESS; }
-API(cuStreamWaitEvent, void*, void*, unsigned) { return SUCCESS; }
+API(cuStreamCreate, void** to, unsigned) { *to = new char; return SUCCESS; }
+API(cuStreamDestroy_v2, void* stream) { delete static_cast<char*>(stream); return SUCCESS; }
+API(cuStreamSynchronize, void*) { NOT_RECORDED; MAY_FAIL; return SUCCESS; }
+API(cuStreamWaitEvent, void*, void*, unsigned) { NOT_RECORDED; return SUCCESS; }
 API(cuEventCreate, void** to, unsigned) { static int it; *to = &it; return SUCCESS; }
 API(cuEventDestroy_v2, void*) { return SUCCESS; }
-API(cuEventRecord, void*, void*) { return SUCCESS; }
-API(cuEventSynchronize, void*) { MAY_FAIL; return SUCCESS; }
+API(cuEventRecord, void*, void*) { NOT_RECORDED; return SUCCESS; }
+API(cuEventSynchronize, void*) { NOT_RECORDED; MAY_FAIL; return SUCCESS; }
 API(cuEventQuery, void*) { return SUCCESS; }
 API(cuEventElapsedTime, float* ms, void*, void*) { *ms = 1; return SUCCESS; }
 API(cuModuleLoadData, void** to, const void*) { MAY_FAIL; static int it; *to = &it; return SUCCESS; }
@@ -296,25 +323,68 @@ API(cuFuncSetAttribute, const void* function, int attribute, int value) {
     return SUCCESS;
 }
 API(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, int* blocks, const void*, int, size_t, unsigned) { *blocks = 2; return SUCCESS; }
-API(cuLaunchKernel, const void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void*, void** arguments, void**) {
+static void launch(const Launch& launch) {
+    void* arguments[] = {const_cast<char*>(launch.argument.data())};
+    body = launch.kernel->run;
+    body_arguments = arguments;
+    gridDim = launch.grid;
+    blockDim = {launch.threads, 1, 1};
+    for (unsigned y = 0; y < launch.grid.y; y++) {
+        for (unsigned x = 0; x < launch.grid.x; x++) {
+            blockIdx = {x, y, 0};
+            // Nothing is left of the block before.
+            shim::dynamic_shared.assign((launch.shared + sizeof(max_align_t) - 1) / sizeof(max_align_t), {});
+            memset(shim::dynamic_shared.data(), 0xa5, shim::dynamic_shared.size() * sizeof(max_align_t));
+            run_block(launch.threads);
+        }
+    }
+    body_arguments = nullptr;
+}
+API(cuLaunchKernel, const void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* stream, void** arguments, void**) {
     IN_CONTEXT;
     MAY_FAIL;
     if (gx == 0 || gy == 0 || gz != 1 || gy > 65535 || bx % 32 != 0 || by != 1 || bz != 1 || bx > 1024) return INVALID_VALUE;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     if (shared > (48 << 10) && shared > most_shared[function]) return INVALID_VALUE;
-    body = static_cast<const Kernel*>(function)->run;
-    body_arguments = arguments;
-    gridDim = {gx, gy, 1};
-    blockDim = {bx, 1, 1};
-    for (unsigned y = 0; y < gy; y++) {
-        for (unsigned x = 0; x < gx; x++) {
-            blockIdx = {x, y, 0};
-            // Nothing is left of the block before.
-            shim::dynamic_shared.assign((shared + sizeof(max_align_t) - 1) / sizeof(max_align_t), {});
-            memset(shim::dynamic_shared.data(), 0xa5, shim::dynamic_shared.size() * sizeof(max_align_t));
-            run_block(bx);
-        }
-    }
+    const Kernel* const kernel = static_cast<const Kernel*>(function);
+    const char* const argument = static_cast<const char*>(arguments[0]);
+    const Launch now = {kernel, {gx, gy, 1}, bx, shared, {argument, argument + kernel->argument}};
+    if (recorded && recorded->stream == stream) recorded->launches.push_back(now);
+    else launch(now);
+    return SUCCESS;
+}
+
+// How many recordings were run again, for tests.
+static std::atomic<int> replays;
+API(shim_replays, void) { return replays; }
+
+API(cuStreamBeginCapture_v2, void* stream, int) {
+    IN_CONTEXT;
+    MAY_FAIL;
+    if (recorded) return CAPTURE_UNSUPPORTED;
+    recorded = new Graph{stream, {}};
+    return SUCCESS;
+}
+API(cuStreamEndCapture, void* stream, void** to) {
+    Graph* const graph = recorded;
+    if (!graph || graph->stream != stream) return INVALID_VALUE;
+    recorded = nullptr;
+    *to = graph;
+    if (!graph->invalid) return SUCCESS;
+    delete graph;
+    *to = nullptr;
+    return CAPTURE_INVALIDATED;
+}
+API(cuGraphInstantiateWithFlags, void** to, void* graph, unsigned long long) { MAY_FAIL; *to = new Graph(*static_cast<Graph*>(graph)); return SUCCESS; }
+API(cuGraphDestroy, void* graph) { delete static_cast<Graph*>(graph); return SUCCESS; }
+API(cuGraphExecDestroy, void* graph) { delete static_cast<Graph*>(graph); return SUCCESS; }
+API(cuGraphLaunch, void* graph, void*) {
+    IN_CONTEXT;
+    NOT_RECORDED;
+    MAY_FAIL;
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    for (const Launch& one : static_cast<Graph*>(graph)->launches) launch(one);
+    replays++;
     return SUCCESS;
 }
 API(cuGetErrorName, Result error, const char** to) { *to = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_UNKNOWN"; return SUCCESS; }

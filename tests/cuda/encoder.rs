@@ -2,8 +2,8 @@
 //! made of them, and the same numbers in any company.
 
 use crate::golden::{golden, lines, matrix, texts};
-use crate::parity::Random;
-use crate::support::cuda::load;
+use crate::parity::{Corpus, Random, assert_same};
+use crate::support::cuda::{load, replays};
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::Path;
 use warpseek::device::{Compute, Device, Precision};
@@ -12,6 +12,8 @@ use warpseek::model::encoder::config::BertConfig;
 use warpseek::model::encoder::{Encoder, Output};
 use warpseek::model::tokenize::Sequence;
 use warpseek::rerank::Reranker;
+use warpseek::scan::{GpuOptions, QueryBatch, Scanner};
+use warpseek::search::embed_queries;
 
 const FLOAT: Compute = Compute { device: Device::Cpu, precision: Precision::F32 };
 const GPU: Compute = Compute { device: Device::Cuda(0), precision: Precision::Auto };
@@ -200,6 +202,38 @@ fn numbers_do_not_depend_on_the_company() {
         }
     }
     assert!(gpu.forward(&[], Output::Mean).unwrap().is_empty());
+}
+
+/// Vectors that stay on the device are those that come back: both scanners find the same with them, alone and in a batch.
+#[test]
+fn queries_that_stay_on_the_device_are_the_same() {
+    let folder = golden().join("models/e5-like");
+    let mut random = Random(14);
+    let before = replays();
+    for normalize in [Normalize::Always, Normalize::AsConfigured] {
+        load();
+        let embedder = Embedder::open(&folder, None, normalize, GPU).unwrap();
+        let dim = embedder.dim();
+        let corpus = Corpus::new(700, dim, |_, _| random.unit());
+        let scanners = [crate::support::cuda::open(GpuOptions::default()), Scanner::cpu().unwrap()];
+        let texts: Vec<String> = (0..9).map(|i| "river lamp ".repeat(1 + i * 5 % 9)).collect();
+        let one_by_one = texts.iter().cycle().take(27).map(std::slice::from_ref);
+        for texts in std::iter::once(&texts[..]).chain(one_by_one) {
+            let embedded = embedder.embed(texts, Role::Query).unwrap();
+            let expected = QueryBatch::new(&embedded.vectors, dim).unwrap();
+            let (got, numbers) = embed_queries(&embedder, texts).unwrap();
+            assert_eq!((&numbers.tokens, numbers.vectors.len()), (&embedded.tokens, 0));
+            for scanner in &scanners {
+                let find = |batch: &QueryBatch| scanner.top_k(&corpus.view(), batch, 700, None);
+                assert_same(&find(&got).unwrap(), &find(&expected).unwrap(), "on the device");
+            }
+        }
+        let (none, _) = embed_queries::<&str>(&embedder, &[]).unwrap();
+        assert!(scanners[0].top_k(&corpus.view(), &none, 5, None).unwrap().is_empty());
+    }
+    if let (Some(before), Some(after)) = (before, replays()) {
+        assert!(after > before + 40, "{} replays", after - before);
+    }
 }
 
 /// What the CPU refuses the GPU refuses, in the same words.

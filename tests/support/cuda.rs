@@ -45,6 +45,21 @@ pub(crate) fn open(options: GpuOptions) -> Scanner {
     Scanner::cuda(0, options).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// How many times recorded launches were run again; nothing of a real GPU is known of that.
+pub(crate) fn replays() -> Option<i32> {
+    if std::env::var_os("WARPSEEK_TEST_GPU").is_some() {
+        return None;
+    }
+    load();
+    // SAFETY: the stand-in, which is loaded, and whose function takes nothing and returns an int.
+    unsafe {
+        let library = libloading::Library::new(stand_in().join("libcuda.so")).unwrap();
+        let replays: libloading::Symbol<'_, unsafe extern "C" fn() -> i32> =
+            library.get(b"shim_replays").unwrap();
+        Some(replays())
+    }
+}
+
 /// Sees to it that there is a driver.
 pub(crate) fn load() {
     static LOADED: OnceLock<()> = OnceLock::new();

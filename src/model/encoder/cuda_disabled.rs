@@ -5,6 +5,7 @@ use super::config::BertConfig;
 use super::head::Head;
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use crate::gpu::DeviceVectors;
 use crate::model::tokenize::Sequence;
 
 /// An encoder on a GPU; there is none in this build.
@@ -35,6 +36,21 @@ impl CudaBert {
         _output: Output,
         _n_out: usize,
     ) -> Result<Vec<f32>> {
+        match *self {}
+    }
+
+    pub(super) fn room(&self, _n: usize, _stride: usize) -> Result<DeviceVectors> {
+        match *self {}
+    }
+
+    pub(super) fn forward_there(
+        &self,
+        _sequences: &[Sequence],
+        _output: Output,
+        _unit: bool,
+        _to: &mut DeviceVectors,
+        _first: usize,
+    ) -> Result<()> {
         match *self {}
     }
 

@@ -22,6 +22,7 @@ use crate::cpu::bf16::Bf16;
 use crate::cpu::{Kernels, Tier};
 use crate::device::{Compute, Device, Precision};
 use crate::error::{Error, Result};
+use crate::gpu::DeviceVectors;
 use config::BertConfig;
 use cuda::CudaBert;
 use head::Head;
@@ -33,7 +34,7 @@ use std::sync::{Arc, OnceLock};
 pub(crate) use weights::Weights;
 
 /// What is made of the hidden states at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Output {
     /// The states of all tokens, `[longest, hidden_size]` a sequence, with zeros behind shorter ones.
     Tokens,
@@ -329,6 +330,59 @@ impl Encoder {
     /// [`Error::Compute`] where the tensor library fails, [`Error::DeviceFailed`] where a GPU does, [`Error::Usage`]
     /// for a sequence that does not fit the model, or for the logit of a model that is no cross-encoder.
     pub fn forward(&self, sequences: &[Sequence], output: Output) -> Result<Vec<f32>> {
+        self.check(sequences, output)?;
+        let config = &self.config;
+        let n_out = match output {
+            Output::Tokens => longest(sequences) * config.hidden_size,
+            Output::Mean | Output::First => config.hidden_size,
+            Output::Logit => 1,
+        };
+        let states = output.states();
+        let finish = |states: &[f32], out: &mut [f32]| {
+            output.finish(states, self.head.as_ref(), out);
+        };
+        match &self.runner {
+            Runner::Packed(bert) => bert.forward(sequences, states, n_out, finish),
+            Runner::Cuda(bert) => bert.forward(sequences, output, n_out),
+            Runner::Reference(bert) => bert.forward(sequences, states, n_out, finish),
+        }
+    }
+
+    /// Room for `n` vectors, `stride` values apart, where it runs on a GPU, and none on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeviceFailed`].
+    pub(crate) fn room(&self, n: usize, stride: usize) -> Result<Option<DeviceVectors>> {
+        match &self.runner {
+            Runner::Cuda(bert) => bert.room(n, stride).map(Some),
+            Runner::Packed(_) | Runner::Reference(_) => Ok(None),
+        }
+    }
+
+    /// As [`Encoder::forward`], but vectors, of unit length if `unit`, stay on the GPU: in `to`, that of the first sequence
+    /// at `first`. Needs an `output` of one vector a sequence, and a `to` that came from [`Encoder::room`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::forward`].
+    pub(crate) fn forward_there(
+        &self,
+        sequences: &[Sequence],
+        output: Output,
+        unit: bool,
+        to: &mut DeviceVectors,
+        first: usize,
+    ) -> Result<()> {
+        self.check(sequences, output)?;
+        match &self.runner {
+            Runner::Cuda(bert) => bert.forward_there(sequences, output, unit, to, first),
+            Runner::Packed(_) | Runner::Reference(_) => Ok(()),
+        }
+    }
+
+    /// Refuses what the model cannot take.
+    fn check(&self, sequences: &[Sequence], output: Output) -> Result<()> {
         let config = &self.config;
         for sequence in sequences {
             let n = sequence.ids.len();
@@ -347,20 +401,7 @@ impl Encoder {
         if output == Output::Logit && self.head.is_none() {
             return Err(Error::usage("this model has no classifier: it is no cross-encoder"));
         }
-        let n_out = match output {
-            Output::Tokens => longest(sequences) * config.hidden_size,
-            Output::Mean | Output::First => config.hidden_size,
-            Output::Logit => 1,
-        };
-        let states = output.states();
-        let finish = |states: &[f32], out: &mut [f32]| {
-            output.finish(states, self.head.as_ref(), out);
-        };
-        match &self.runner {
-            Runner::Packed(bert) => bert.forward(sequences, states, n_out, finish),
-            Runner::Cuda(bert) => bert.forward(sequences, output, n_out),
-            Runner::Reference(bert) => bert.forward(sequences, states, n_out, finish),
-        }
+        Ok(())
     }
 }
 

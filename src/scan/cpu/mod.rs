@@ -18,7 +18,6 @@ mod select;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::QueryBatch;
 use super::order::ScoredRow;
 use crate::cpu::Tier;
 use crate::store::matrix::{MatrixView, RowMask};
@@ -32,17 +31,18 @@ const SCORES_PER_WORKER: usize = 4096;
 /// Bytes that the candidate lists of one pass may take, over all threads.
 const CANDIDATE_BYTES: usize = 256 << 20;
 
-/// See [`super::Scanner::top_k`], which checks the arguments.
+/// See [`super::Scanner::top_k`], which checks the arguments. `queries` are `[n, stride]`.
 pub(super) fn top_k(
     tier: Tier,
     matrix: &MatrixView<'_>,
-    queries: &QueryBatch,
+    queries: &[f32],
     k: usize,
     mask: Option<&RowMask>,
 ) -> Vec<Vec<ScoredRow>> {
     let k = k.min(matrix.n_rows());
-    if k == 0 || queries.is_empty() {
-        return vec![Vec::new(); queries.len()];
+    let n_queries = queries.len() / matrix.stride();
+    if k == 0 || n_queries == 0 {
+        return vec![Vec::new(); n_queries];
     }
     let kernels = tier.kernels();
     let prefilter = matrix.prefilter();
@@ -50,9 +50,8 @@ pub(super) fn top_k(
         Some(_) => int8::candidate_bytes(k),
         None => half::candidate_bytes(k),
     };
-    let group = (CANDIDATE_BYTES / (bytes * rayon::current_num_threads())).clamp(1, queries.len());
+    let group = (CANDIDATE_BYTES / (bytes * rayon::current_num_threads())).clamp(1, n_queries);
     queries
-        .padded()
         .chunks(group * matrix.stride())
         .flat_map(|queries| match &prefilter {
             Some(prefilter) => int8::Pass::new(kernels, matrix, prefilter, queries, k, mask).run(),

@@ -5,10 +5,13 @@ use super::params::*;
 use super::rounds::{rounds, visiting_step};
 use super::rows::{Bytes, Shard};
 use super::scanning::Scanning;
-use crate::gpu::{Buffer, MAX_SHARED_BYTES, Outcome, address, launch};
+use super::workspace::{Call, Fetched, Vectors, Workspace, found_words};
+use crate::gpu::{MAX_SHARED_BYTES, Outcome, address, launch};
 use crate::scan::{Filter, GPU_BYTES_BATCH};
 use crate::store::matrix::MatrixView;
+use cudarc::driver::result;
 use cudarc::driver::sys::CUdeviceptr;
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// The largest k that is sorted on the device.
@@ -30,49 +33,22 @@ const MOST_RESIDUAL: f32 = 0.03;
 /// Keys that are written out at a time where candidates do not suffice: 64 MiB.
 const KEYS_AT_ONCE: usize = 8 << 20;
 
+/// Batches of up to this many queries take hardly longer than their launches.
+const RECORDED_BATCH: usize = 64;
+
+/// Values that a thread copies at a time: 256 KiB.
+const COPIED_AT_ONCE: usize = 1 << 16;
+
 /// Filters that let fewer than one row in this many pass are scanned by the list of rows that do.
 const LISTED_BELOW: usize = 2;
-
-/// Room for a batch, kept between batches.
-#[derive(Debug, Default)]
-pub(super) struct Workspace {
-    /// The most candidates a query is given room for.
-    room: usize,
-    values: Buffer<f32>,
-    halves: Buffer<u16>,
-    planes: Buffer<i8>,
-    steps: Buffer<f32>,
-    powers: Buffer<i32>,
-    errors: Buffer<f32>,
-    thresholds: Buffer<f32>,
-    counts: Buffer<u32>,
-    candidates: Buffer<u64>,
-    best: Buffer<u64>,
-    n_best: Buffer<u32>,
-    flags: Buffer<u32>,
-    mask: Buffer<u32>,
-    mask_of: Buffer<u32>,
-    list: Buffer<u32>,
-    n_listed: Buffer<u32>,
-    keys: Buffer<u64>,
-}
-
-impl Workspace {
-    pub(super) fn with_room(room: usize) -> Self {
-        Self { room, ..Self::default() }
-    }
-
-    /// Gives its memory back.
-    pub(super) fn clear(&mut self) {
-        *self = Self::with_room(self.room);
-    }
-}
 
 /// A batch of queries on the device.
 #[derive(Debug)]
 pub(super) struct Batch {
     /// Pointers to the state of all queries.
     all: Queries,
+    /// What the queries' preparation needs to know of rows.
+    of_queries: Rows,
     n: usize,
     k: usize,
     stride: usize,
@@ -89,17 +65,17 @@ pub(super) struct Scan {
 }
 
 impl Batch {
-    /// Puts `values` of `[n, stride]` on the device, in the precisions that are needed.
-    pub(super) fn prepare(
+    /// Room for a batch on the device, and its vectors.
+    pub(super) fn place(
         gpu: &ScanGpu,
         space: &mut Workspace,
-        values: &[f32],
+        vectors: &Vectors<'_>,
+        n: usize,
         matrix: &MatrixView<'_>,
         k: usize,
         bytes: Option<&Bytes>,
     ) -> Outcome<Self> {
         let stride = matrix.stride();
-        let n = values.len() / stride;
         let padded = n.next_multiple_of(QUERY_TILE);
         let least = 8 * k + 1024;
         let part =
@@ -111,8 +87,24 @@ impl Batch {
             |b: &&Bytes| n <= GPU_BYTES_BATCH && b.max_residual <= MOST_RESIDUAL * max_norm;
         let bytes = bytes.filter(useful).filter(|b| 2 * 8 * b.stride <= MAX_SHARED_BYTES as usize);
         let byte_stride = bytes.map_or(0, |b| b.stride);
+        let values = match *vectors {
+            Vectors::There(at) => at,
+            Vectors::Here(values) => {
+                // What was sent before has arrived: its results have come.
+                let sent = space.sent.reserve(gpu, values.len())?;
+                let parts = sent.par_chunks_mut(COPIED_AT_ONCE);
+                let from = values.par_chunks(COPIED_AT_ONCE);
+                parts.zip(from).for_each(|(to, from)| to.copy_from_slice(from));
+                let at = space.values.reserve(gpu, values.len())?;
+                // SAFETY: there is room, and `sent` is not touched before the batch is done.
+                unsafe { result::memcpy_htod_async(at, sent, gpu.stream.cu_stream()) }?;
+                at
+            }
+        };
+        let best = space.found.reserve(gpu, found_words(n, k))?;
+        let n_best = best + (n * k * size_of::<u64>()) as CUdeviceptr;
         let all = Queries {
-            values: space.values.fill(gpu, values)?,
+            values,
             halves: space.halves.reserve(gpu, padded * stride)?,
             planes: space.planes.reserve(gpu, padded * 2 * byte_stride)?,
             steps: space.steps.reserve(gpu, n * 2)?,
@@ -121,28 +113,49 @@ impl Batch {
             thresholds: space.thresholds.reserve(gpu, n)?,
             counts: space.counts.reserve(gpu, n)?,
             candidates: space.candidates.reserve(gpu, part.min(n) * capacity)?,
-            best: space.best.reserve(gpu, n * k)?,
-            n_best: space.n_best.reserve(gpu, n)?,
-            flags: space.flags.reserve(gpu, n)?,
+            best,
+            n_best,
+            flags: n_best + (n * size_of::<u32>()) as CUdeviceptr,
             n: n as u32,
             k: k as u32,
             capacity: capacity as u32,
             max_norm,
         };
-        let rows = Rows {
+        gpu.marks[0].record(&gpu.stream)?;
+        let max_residual = bytes.map_or(0.0, |b| b.max_residual);
+        let of_queries = Rows {
             stride: stride as u32,
             byte_stride: byte_stride as u32,
-            max_residual: bytes.map_or(0.0, |b| b.max_residual),
+            max_residual,
             ..Rows::default()
         };
-        let params = PrepareParams { rows, queries: all };
-        let kernel = match bytes {
-            Some(_) => &gpu.kernels.prepare_bytes,
-            None => &gpu.kernels.prepare,
+        Ok(Self { all, of_queries, n, k, stride, part, in_bytes: bytes.is_some() })
+    }
+
+    /// Makes of the vectors what the scan needs of them.
+    pub(super) fn begin(&self, gpu: &ScanGpu) -> Outcome<()> {
+        let params = PrepareParams { rows: self.of_queries, queries: self.all };
+        let kernel = match self.in_bytes {
+            true => &gpu.kernels.prepare_bytes,
+            false => &gpu.kernels.prepare,
         };
-        gpu.marks[0].record(&gpu.stream)?;
-        launch(gpu, kernel, (padded as u32, 1), SELECT_THREADS, 0, &params)?;
-        Ok(Self { all, n, k, stride, part, in_bytes: bytes.is_some() })
+        let blocks = self.n.next_multiple_of(QUERY_TILE) as u32;
+        launch(gpu, kernel, (blocks, 1), SELECT_THREADS, 0, &params)
+    }
+
+    /// [`Batch::begin`] and [`Batch::scan`], which for a few queries are one call.
+    pub(super) fn run(&self, gpu: &ScanGpu, space: &mut Workspace, scan: &Scan) -> Outcome<()> {
+        let all = || {
+            self.begin(gpu)?;
+            self.scan(gpu, scan)
+        };
+        if self.n > RECORDED_BATCH {
+            return all();
+        }
+        let params = PrepareParams { rows: scan.rows, queries: self.all };
+        // SAFETY: numbers without padding between them, as params.rs asserts.
+        let call: Call = unsafe { std::mem::transmute(params) };
+        space.recordings.run(gpu, call, all)
     }
 
     /// The queries of `range`, which starts at a multiple of the part.
@@ -217,17 +230,26 @@ impl Batch {
         )
     }
 
-    /// The queries that had too many candidates in the shard scanned last.
-    pub(super) fn overflowed(&self, gpu: &ScanGpu, space: &Workspace) -> Outcome<Vec<usize>> {
-        let mut flags = vec![0; self.n];
-        space.flags.read(gpu, &mut flags)?;
-        gpu.stream.synchronize()?;
-        Ok((0..self.n).filter(|&i| flags[i] != 0).collect())
+    /// Waits for the best rows and for who had too many candidates.
+    pub(super) fn fetch(&self, gpu: &ScanGpu, space: &mut Workspace) -> Outcome<()> {
+        gpu.marks[1].record(&gpu.stream)?;
+        let words = found_words(self.n, self.k);
+        let to = space.fetched.reserve(gpu, words)?;
+        space.found.read(gpu, to)?;
+        gpu.stream.synchronize()
+    }
+
+    /// The queries that had too many candidates in the shard that was fetched last.
+    pub(super) fn overflowed(&self, space: &Workspace) -> Outcome<Vec<usize>> {
+        let found = Fetched::of(space, self.n, self.k)?;
+        Ok((0..self.n).filter(|&i| found.number(self.n + i) != 0).collect())
     }
 
     /// Forgets which queries had too many candidates.
-    pub(super) fn start_shard(&self, gpu: &ScanGpu, space: &mut Workspace) -> Outcome<()> {
-        space.flags.clear(gpu, self.n).map(drop)
+    pub(super) fn forget_flags(&self, gpu: &ScanGpu) -> Outcome<()> {
+        let bytes = self.n * size_of::<u32>();
+        // SAFETY: the flags of the batch, which nothing else writes to at this point of the stream.
+        unsafe { result::memset_d8_async(self.all.flags, 0, bytes, gpu.stream.cu_stream()) }
     }
 
     /// Takes the best rows of a shard into the best so far of one query, by the canonical score of every row.
@@ -299,18 +321,15 @@ impl Batch {
         Ok(())
     }
 
-    /// How many keys each query has, and the keys, `[n, k]`.
-    pub(super) fn results(
+    /// What `make` makes of the keys of each query, best first, that were fetched.
+    pub(super) fn results<T>(
         &self,
-        gpu: &ScanGpu,
         space: &Workspace,
-    ) -> Outcome<(Vec<u32>, Vec<u64>)> {
-        let (mut n_best, mut best) = (vec![0; self.n], vec![0; self.n * self.k]);
-        gpu.marks[1].record(&gpu.stream)?;
-        space.n_best.read(gpu, &mut n_best)?;
-        space.best.read(gpu, &mut best)?;
-        gpu.stream.synchronize()?;
-        Ok((n_best, best))
+        make: impl Fn(&[u64]) -> T,
+    ) -> Outcome<Vec<T>> {
+        let found = Fetched::of(space, self.n, self.k)?;
+        let keys_of = |i: usize| &found.keys[i * self.k..][..found.number(i) as usize];
+        Ok((0..self.n).map(|i| make(keys_of(i))).collect())
     }
 }
 

@@ -9,16 +9,18 @@ mod params;
 mod rounds;
 mod rows;
 mod scanning;
+mod workspace;
 
 use super::order::{ScoredRow, from_ordered_bits};
-use super::{Filter, GpuInfo, GpuLimits, GpuOptions, QueryBatch};
+use super::{Filter, GpuInfo, GpuLimits, GpuOptions, QueryBatch, Values};
 use crate::error::Result;
 use crate::gpu::{Outcome, allocate, failure, is_out_of_memory, version_text};
 use crate::store::matrix::MatrixView;
-use chain::{Batch, MAX_K, MAX_QUERIES, MOST_CANDIDATES, Scan, Workspace};
+use chain::{Batch, MAX_K, MAX_QUERIES, MOST_CANDIDATES, Scan};
 use kernels::ScanGpu;
 use rows::{Bytes, MOST_SHARD_ROWS, Rows, Shard};
 use std::sync::{Mutex, PoisonError};
+use workspace::{Vectors, Workspace};
 
 /// What queries and candidates may need beside the rows.
 const WORKSPACE_BYTES: usize = 1 << 30;
@@ -117,23 +119,30 @@ impl CudaScanner {
             return Ok(vec![Vec::new(); queries.len()]);
         }
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = match &queries.values {
+            Values::There(vectors) if vectors.are_on(&self.gpu) => Some(vectors),
+            _ => None,
+        };
+        if let Some(vectors) = there {
+            vectors.wait(&self.gpu).map_err(failure)?;
+        }
+        let here = if there.is_none() { queries.padded()? } else { &[] };
         let mut results = Vec::with_capacity(queries.len());
         let mut at_once = MAX_QUERIES;
-        let mut left = queries.padded();
-        while !left.is_empty() {
-            let n = (left.len() / matrix.stride()).min(at_once);
-            let (now, later) = left.split_at(n * matrix.stride());
+        while results.len() < queries.len() {
             let done = results.len();
+            let n = (queries.len() - done).min(at_once);
+            let vectors = match there {
+                Some(vectors) => Vectors::There(vectors.place(done)),
+                None => Vectors::Here(&here[done * matrix.stride()..][..n * matrix.stride()]),
+            };
             let of = if is_shared { &[] } else { &filter.of[done..done + n] };
             let filter = Filter { masks: filter.masks, of };
-            let work = Work { gpu: &self.gpu, matrix, values: now, k, filter };
+            let work = Work { gpu: &self.gpu, matrix, vectors, n, k, filter };
             match work.run(&mut held) {
-                Ok(found) => {
-                    results.extend(found);
-                    left = later;
-                }
-                // Nothing that is given back may still be written to.
-                Err(e) if self.gpu.copies.synchronize().is_err() => return Err(failure(e)),
+                Ok(found) => results.extend(found),
+                // Nothing that is given back may still be written to, or read.
+                Err(e) if self.is_broken() => return Err(failure(e)),
                 // Fewer queries need less room; at last rows do not stay on the device.
                 Err(e) if is_out_of_memory(&e) && (n > 128 || held.rows.budget() > 0) => {
                     held.space.clear();
@@ -147,6 +156,12 @@ impl CudaScanner {
             }
         }
         Ok(results)
+    }
+
+    /// Waits until the device does nothing more; whether it fails at that.
+    fn is_broken(&self) -> bool {
+        let idle = [&self.gpu.copies, &self.gpu.stream].map(|stream| stream.synchronize());
+        idle.iter().any(Result::is_err)
     }
 }
 
@@ -164,7 +179,8 @@ impl Drop for Idle<'_> {
 struct Work<'a> {
     gpu: &'a ScanGpu,
     matrix: &'a MatrixView<'a>,
-    values: &'a [f32],
+    vectors: Vectors<'a>,
+    n: usize,
     k: usize,
     filter: Filter<'a>,
 }
@@ -175,19 +191,25 @@ impl Work<'_> {
         self.gpu.context.bind_to_thread()?;
         let Held { rows, space, overflows } = held;
         let stride = self.matrix.stride();
-        let mut found = Found::new(self.k, self.values.len() / stride, overflows);
-        let prepare = |space: &mut Workspace, bytes: Option<&Bytes>| {
-            Batch::prepare(self.gpu, space, self.values, self.matrix, self.k.min(MAX_K), bytes)
+        let mut found = Found::new(self.k, self.n, overflows);
+        let place = |space: &mut Workspace, bytes: Option<&Bytes>| {
+            let Self { gpu, matrix, vectors, n, k, .. } = self;
+            Batch::place(gpu, space, vectors, *n, matrix, (*k).min(MAX_K), bytes)
         };
         let batch;
         if let Some(shard) = rows.resident(self.gpu, self.matrix)? {
-            batch = prepare(space, shard.bytes.as_ref())?;
-            let scan = self.begin(space, &batch, shard)?;
+            batch = place(space, shard.bytes.as_ref())?;
+            let scan = self.scan_of(space, shard)?;
+            match self.k <= MAX_K {
+                true => batch.run(self.gpu, space, &scan)?,
+                false => batch.begin(self.gpu)?,
+            }
             self.end(space, &batch, &scan, &mut found)?;
         } else {
             // Shards take all the room that rows have.
             rows.clear();
-            batch = prepare(space, None)?;
+            batch = place(space, None)?;
+            batch.begin(self.gpu)?;
             let bytes = stride * 2;
             let n =
                 (rows.budget() / 2 / bytes).clamp(LEAST_SHARD_ROWS, MOST_SHARD_ROWS) / 128 * 128;
@@ -209,7 +231,11 @@ impl Work<'_> {
             for first_row in (0..self.matrix.n_rows()).step_by(n) {
                 self.gpu.stream.wait(&arrived)?;
                 std::mem::swap(&mut here, &mut coming);
-                let scan = self.begin(space, &batch, &here)?;
+                let scan = self.scan_of(space, &here)?;
+                batch.forget_flags(self.gpu)?;
+                if self.k <= MAX_K {
+                    batch.scan(self.gpu, &scan)?;
+                }
                 if first_row + n < self.matrix.n_rows() {
                     // Beside the kernels.
                     arrived = upload(&mut coming, first_row + n)?;
@@ -218,25 +244,18 @@ impl Work<'_> {
             }
         }
         match found {
-            Found::OnDevice { .. } => self.results(space, &batch),
-            Found::Here(lists) => {
-                self.gpu.marks[1].record(&self.gpu.stream)?;
-                Ok(lists.into_iter().map(|l| l.rows(self.k)).collect())
+            Found::OnDevice { .. } => {
+                batch.results(space, |keys| keys.iter().map(|&key| scored_row(key)).collect())
             }
+            Found::Here(lists) => Ok(lists.into_iter().map(|l| l.rows(self.k)).collect()),
         }
     }
 
-    /// Starts the kernels of a shard.
-    fn begin(&self, space: &mut Workspace, batch: &Batch, shard: &Shard) -> Outcome<Scan> {
-        let scan = Scan::of(self.gpu, space, shard, self.matrix, &self.filter)?;
-        batch.start_shard(self.gpu, space)?;
-        if self.k <= MAX_K {
-            batch.scan(self.gpu, &scan)?;
-        }
-        Ok(scan)
+    fn scan_of(&self, space: &mut Workspace, shard: &Shard) -> Outcome<Scan> {
+        Scan::of(self.gpu, space, shard, self.matrix, &self.filter)
     }
 
-    /// Waits for them, and does again in full what had too many candidates.
+    /// Waits for the kernels of a shard, and does again in full what had too many candidates.
     fn end(
         &self,
         space: &mut Workspace,
@@ -246,28 +265,24 @@ impl Work<'_> {
     ) -> Outcome<()> {
         match found {
             Found::OnDevice { overflows } => {
-                for query in batch.overflowed(self.gpu, space)? {
+                batch.fetch(self.gpu, space)?;
+                let again = batch.overflowed(space)?;
+                if again.is_empty() {
+                    return Ok(());
+                }
+                for query in again {
                     **overflows += 1;
                     batch.scan_in_full(self.gpu, space, scan, query)?;
                 }
-                // The next shard takes this one's place.
-                self.gpu.stream.synchronize()
+                batch.fetch(self.gpu, space)
             }
             Found::Here(lists) => {
                 for (query, list) in lists.iter_mut().enumerate() {
                     batch.keys(self.gpu, space, scan, query, |keys| list.take(keys, self.k))?;
                 }
-                Ok(())
+                self.gpu.marks[1].record(&self.gpu.stream)
             }
         }
-    }
-
-    fn results(&self, space: &Workspace, batch: &Batch) -> Outcome<Vec<Vec<ScoredRow>>> {
-        let (n_best, best) = batch.results(self.gpu, space)?;
-        let rows = |(keys, n): (&[u64], &u32)| {
-            keys[..*n as usize].iter().map(|&key| scored_row(key)).collect()
-        };
-        Ok(best.chunks_exact(self.k).zip(&n_best).map(rows).collect())
     }
 }
 

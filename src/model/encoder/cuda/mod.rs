@@ -5,6 +5,7 @@
 //! in the device's cache. Several groups are a round: while one round runs, the numbers of the next are made and
 //! copied. One caller at a time has the device.
 
+mod chain;
 mod params;
 mod plan;
 mod weights;
@@ -14,18 +15,18 @@ use super::head::Head;
 use super::{Output, States, Weights, groups_by_length, longest};
 use crate::error::{Error, Result};
 use crate::gpu::{
-    Buffer, Gpu, HOPPER_SHARED_BYTES, HOPPER_STAGES_OF_TWO, MAX_SHARED_BYTES, Outcome, Pinned,
-    TILE_SHARED_BYTES, TILE_SIDE, TILE_THREADS, allow_shared, failure, has_warpgroup_products,
-    is_out_of_memory, launch, streamed_bytes,
+    Buffer, DeviceVectors, Gpu, HOPPER_SHARED_BYTES, HOPPER_STAGES_OF_TWO, MAX_SHARED_BYTES,
+    Outcome, Pinned, Recordings, Spare, TILE_SHARED_BYTES, TILE_SIDE, TILE_THREADS, allow_shared,
+    failure, has_warpgroup_products, is_out_of_memory, streamed_bytes,
 };
 use crate::model::tokenize::Sequence;
-use cudarc::driver::sys::{CUdeviceptr, CUevent_flags};
-use cudarc::driver::{CudaEvent, CudaFunction, DeviceRepr, result};
-use params::*;
-use plan::{Group, Round};
-use std::cell::RefCell;
-use std::sync::{Mutex, PoisonError};
-use weights::{Linear, Model, Norm, Shape};
+use chain::{At, Call, Marks, There};
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaEvent, CudaFunction, result};
+use params::{GELU, GELU_TANH, RELU};
+use plan::Round;
+use std::sync::{Arc, Mutex, PoisonError};
+use weights::{Model, Shape};
 
 /// The kernels of `kernels/encoder.cu`.
 static FATBIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/encoder.fatbin"));
@@ -40,13 +41,21 @@ const ROUND_GROUPS: usize = 8;
 /// A GPU with an encoder on it.
 #[derive(Debug)]
 pub(super) struct CudaBert {
-    gpu: Gpu,
+    gpu: Arc<Gpu>,
     kernels: Kernels,
     shape: Shape,
     n_types: usize,
     activation: u32,
     model: Model,
     held: Mutex<Held>,
+    spare: Spare,
+}
+
+impl Drop for CudaBert {
+    fn drop(&mut self) {
+        // What it gives back may still be copied from. What fails here fails at the next call.
+        let _ = self.gpu.stream.synchronize();
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +70,7 @@ struct Kernels {
     pool_mean: CudaFunction,
     widen: CudaFunction,
     classify: CudaFunction,
+    hand_over: CudaFunction,
 }
 
 /// Tokens with which the products that end in a state of `width` fill all places of `at_a_time` blocks, a whole number
@@ -77,6 +87,7 @@ struct Held {
     group_tokens: usize,
     space: Space,
     slots: [Slot; 2],
+    recordings: Recordings<Call>,
 }
 
 /// Activations of a group.
@@ -97,6 +108,8 @@ struct Space {
 /// A round's numbers on their way to the device, and its results on their way back.
 #[derive(Debug, Default)]
 struct Slot {
+    /// When its last round is done with it.
+    done: Option<CudaEvent>,
     numbers: Pinned<u32>,
     numbers_there: Buffer<u32>,
     out: Pinned<f32>,
@@ -110,7 +123,6 @@ struct Running {
     lengths: Vec<usize>,
     slot: usize,
     n_out: usize,
-    done: CudaEvent,
 }
 
 /// What a caller wants.
@@ -118,22 +130,10 @@ struct Running {
 struct Job<'a> {
     sequences: &'a [Sequence],
     output: Output,
+    /// Where vectors stay on the device, if they do; nothing comes back then.
+    there: Option<There>,
     /// Where the time goes, if that is to be known: what has just ended, and when.
     marks: Option<&'a Marks>,
-}
-
-type Marks = RefCell<Vec<(&'static str, CudaEvent)>>;
-
-/// Where the parts of a group are.
-#[derive(Clone, Copy)]
-struct At<'a> {
-    marks: Option<&'a Marks>,
-    numbers: CUdeviceptr,
-    x: CUdeviceptr,
-    qkv: CUdeviceptr,
-    context: CUdeviceptr,
-    wide: CUdeviceptr,
-    first: CUdeviceptr,
 }
 
 /// Whether the kernels can compute a model of this shape.
@@ -157,7 +157,7 @@ impl CudaBert {
             device: format!("cuda:{ordinal}"),
             reason: "no kernel computes a model of this shape; use --device cpu".to_owned(),
         })?;
-        let gpu = Gpu::open(ordinal)?;
+        let gpu = Arc::new(Gpu::open(ordinal)?);
         let (mut kernels, of_hopper) = gpu.load(FATBIN, |load| {
             let roomy = |name: &str| allow_shared(load(name)?, MAX_SHARED_BYTES);
             let kernels = Kernels {
@@ -170,6 +170,7 @@ impl CudaBert {
                 pool_mean: load("pool_mean")?,
                 widen: load("widen")?,
                 classify: load("classify")?,
+                hand_over: load("hand_over")?,
             };
             if !gpu.is_hopper() {
                 return Ok((kernels, None));
@@ -199,9 +200,11 @@ impl CudaBert {
             group_tokens: group_tokens(at_a_time as usize, shape.width),
             space: Space::default(),
             slots: Default::default(),
+            recordings: Recordings::default(),
         };
+        let (held, spare) = (Mutex::new(held), Spare::default());
         let n_types = config.n_token_types;
-        Ok(Self { gpu, kernels, shape, n_types, activation, model, held: Mutex::new(held) })
+        Ok(Self { gpu, kernels, shape, n_types, activation, model, held, spare })
     }
 
     /// See [`super::Encoder::forward`], which checks the sequences.
@@ -211,7 +214,26 @@ impl CudaBert {
         output: Output,
         n_out: usize,
     ) -> Result<Vec<f32>> {
-        self.retry(Job { sequences, output, marks: None }, n_out)
+        self.retry(Job { sequences, output, there: None, marks: None }, n_out)
+    }
+
+    /// See [`super::Encoder::room`].
+    pub(super) fn room(&self, n: usize, stride: usize) -> Result<DeviceVectors> {
+        DeviceVectors::new(&self.gpu, &self.spare, n, stride).map_err(failure)
+    }
+
+    /// See [`super::Encoder::forward_there`]. It returns before the device is done.
+    pub(super) fn forward_there(
+        &self,
+        sequences: &[Sequence],
+        output: Output,
+        unit: bool,
+        to: &mut DeviceVectors,
+        first: usize,
+    ) -> Result<()> {
+        let there = Some(There { at: to.place(first), stride: to.stride() as u32, unit });
+        self.retry(Job { sequences, output, there, marks: None }, 0)?;
+        to.are_coming().map_err(failure)
     }
 
     /// Seconds of the kernels of a group, by what they compute.
@@ -222,7 +244,7 @@ impl CudaBert {
     pub(super) fn profile(&self, sequences: &[Sequence]) -> Result<Vec<(&'static str, f64)>> {
         let marks = Marks::default();
         self.retry(
-            Job { sequences, output: Output::Mean, marks: Some(&marks) },
+            Job { sequences, output: Output::Mean, there: None, marks: Some(&marks) },
             self.shape.hidden,
         )?;
         let mut seconds: Vec<(&'static str, f64)> = Vec::new();
@@ -248,6 +270,7 @@ impl CudaBert {
                 Err(e) if is_out_of_memory(&e) && held.group_tokens > longest(job.sequences) => {
                     held.space = Space::default();
                     held.slots = Default::default();
+                    held.recordings = Recordings::default();
                     held.group_tokens /= 2;
                 }
                 Err(e) => return Err(failure(e)),
@@ -258,41 +281,40 @@ impl CudaBert {
     fn run(&self, held: &mut Held, job: Job<'_>, n_out: usize) -> Outcome<Vec<f32>> {
         let sequences = job.sequences;
         self.gpu.context.bind_to_thread()?;
-        let Held { group_tokens, space, slots } = held;
         let mut out = vec![0f32; sequences.len() * n_out];
-        let groups = groups_by_length(sequences, *group_tokens);
+        let groups = groups_by_length(sequences, held.group_tokens);
         let mut before: Option<Running> = None;
         for (i, groups) in groups.chunks(ROUND_GROUPS).enumerate() {
             let round = Round::new(sequences, groups, self.n_types);
-            let running = self.start(space, slots, i % 2, round, job)?;
+            let running = self.start(held, i % 2, round, job)?;
             if let Some(before) = before.replace(running) {
-                self.collect(slots, before, &mut out, n_out)?;
+                self.collect(&mut held.slots, before, &mut out, n_out)?;
             }
         }
-        if let Some(last) = before {
-            self.collect(slots, last, &mut out, n_out)?;
+        match before {
+            // Who needs the vectors waits for them.
+            Some(_) if job.there.is_some() => {}
+            Some(last) => self.collect(&mut held.slots, last, &mut out, n_out)?,
+            None => {}
         }
         Ok(out)
     }
 
     /// Hands a round to the device.
-    fn start(
-        &self,
-        space: &mut Space,
-        slots: &mut [Slot; 2],
-        slot: usize,
-        round: Round,
-        job: Job<'_>,
-    ) -> Outcome<Running> {
+    fn start(&self, held: &mut Held, slot: usize, round: Round, job: Job<'_>) -> Outcome<Running> {
         let (gpu, shape) = (&self.gpu, self.shape);
-        let Job { sequences, output, marks } = job;
+        let Job { sequences, output, there, marks } = job;
+        let Held { space, slots, recordings, .. } = held;
         let states = output.states();
         let width = if output == Output::Logit { 1 } else { shape.hidden };
         let n_rows = match output {
             Output::Tokens => round.n_tokens(),
             _ => round.order.len(),
         };
-        let Slot { numbers, numbers_there, out, out_there } = &mut slots[slot];
+        let Slot { done, numbers, numbers_there, out, out_there } = &mut slots[slot];
+        if let Some(done) = done.take() {
+            done.synchronize()?;
+        }
         let here = numbers.reserve(gpu, round.numbers.len())?;
         here.copy_from_slice(&round.numbers);
         let numbers_at = numbers_there.reserve(gpu, here.len())?;
@@ -304,7 +326,6 @@ impl CudaBert {
         let most = round.groups.iter().map(|g| g.n_sequences).max().unwrap_or(0);
         let kept = if states == States::First { most } else { 0 };
         let at = At {
-            marks,
             numbers: numbers_at,
             x: space.x.reserve(gpu, tokens * shape.width)?,
             qkv: space.qkv.reserve(gpu, tokens * 3 * shape.attended())?,
@@ -313,25 +334,34 @@ impl CudaBert {
                 .reserve(gpu, (tokens * shape.attended()).max(kept * shape.width))?,
             wide: space.wide.reserve(gpu, tokens * shape.inner)?,
             first: space.first.reserve(gpu, kept * shape.width)?,
+            out: out_at,
         };
         let mut row = 0;
-        for group in &round.groups {
-            let to = out_at + (row * width * size_of::<f32>()) as CUdeviceptr;
-            self.encode(&at, group, output, to)?;
+        for &group in &round.groups {
+            let out = out_at + (row * width * size_of::<f32>()) as CUdeviceptr;
+            let call = Call { at: At { out, ..at }, group, output, there };
+            // A query is done as soon as it is launched; others are worth no recording, nor do they come again.
+            match sequences.len() == 1 && marks.is_none() {
+                true => recordings.run(gpu, call, || self.encode(&call, None))?,
+                false => self.encode(&call, marks)?,
+            }
             row += if output == Output::Tokens { group.n_tokens } else { group.n_sequences };
         }
-        let here = out.reserve(gpu, n_rows * width)?;
-        // SAFETY: as above.
-        unsafe { result::memcpy_dtoh_async(here, out_at, gpu.stream.cu_stream()) }?;
+        if there.is_none() {
+            let here = out.reserve(gpu, n_rows * width)?;
+            // SAFETY: as above.
+            unsafe { result::memcpy_dtoh_async(here, out_at, gpu.stream.cu_stream()) }?;
+        }
+        *done = Some(gpu.stream.record_event(None)?);
         let lengths = match output {
             Output::Tokens => round.order.iter().map(|&i| sequences[i].ids.len()).collect(),
             _ => vec![1; round.order.len()],
         };
-        let done = gpu.stream.record_event(None)?;
-        Ok(Running { order: round.order, lengths, slot, n_out: n_rows * width, done })
+        let n_out = if there.is_some() { 0 } else { n_rows * width };
+        Ok(Running { order: round.order, lengths, slot, n_out })
     }
 
-    /// Waits for a round and puts its results into their places.
+    /// Waits for a round and puts its results, if any come back, into their places.
     fn collect(
         &self,
         slots: &mut [Slot; 2],
@@ -339,10 +369,16 @@ impl CudaBert {
         out: &mut [f32],
         n_out: usize,
     ) -> Outcome<()> {
-        round.done.synchronize()?;
-        let values = slots[round.slot].out.reserve(&self.gpu, round.n_out)?;
+        let slot = &mut slots[round.slot];
+        if let Some(done) = slot.done.take() {
+            done.synchronize()?;
+        }
+        if round.n_out == 0 {
+            return Ok(());
+        }
+        let values = slot.out.reserve(&self.gpu, round.n_out)?;
         let n_rows: usize = round.lengths.iter().sum();
-        let width = round.n_out / n_rows.max(1);
+        let width = round.n_out / n_rows;
         let mut start = 0;
         for (i, len) in round.order.into_iter().zip(round.lengths) {
             let len = len * width;
@@ -350,128 +386,6 @@ impl CudaBert {
             start += len;
         }
         Ok(())
-    }
-
-    /// Starts the kernels of a group, whose output goes to `out`.
-    fn encode(&self, at: &At<'_>, group: &Group, output: Output, out: CUdeviceptr) -> Outcome<()> {
-        let (kernels, model, shape) = (&self.kernels, &self.model, self.shape);
-        let number = |place: usize| at.numbers + (place * size_of::<u32>()) as CUdeviceptr;
-        let mut n_rows = group.n_tokens as u32;
-        let mut x = at.x;
-        let embed = EmbedParams {
-            norm: model.norm.at,
-            ids: number(group.ids),
-            places: number(group.places),
-            words: model.words,
-            positions: model.positions,
-            types: model.types,
-            x,
-            n_rows,
-        };
-        self.mark(at, "between groups")?;
-        self.by_rows(&kernels.embed, n_rows, &embed)?;
-        self.mark(at, "embedding")?;
-        for (i, layer) in model.layers.iter().enumerate() {
-            self.linear(&layer.qkv, x, at.qkv, n_rows, |_| {})?;
-            self.mark(at, "queries, keys, values")?;
-            let is_last = i + 1 == model.layers.len();
-            let mut spans = (number(group.spans), group.n_spans);
-            if is_last && output.states() == States::First {
-                spans = (number(group.first_spans), group.n_sequences);
-                n_rows = group.n_sequences as u32;
-                let (rows, stride) = (number(group.starts), shape.width as u32);
-                let params = GatherParams { x, rows, y: at.first, n_rows, stride };
-                self.by_rows(&kernels.gather, n_rows, &params)?;
-                x = at.first;
-            }
-            self.attend(at, spans)?;
-            self.mark(at, "attention")?;
-            let add = |params: &mut LinearParams| params.residual = params.y;
-            self.linear(&layer.attention_out, at.context, x, n_rows, add)?;
-            self.mark(at, "attention's output")?;
-            self.normalize(&layer.attention_norm, x, n_rows)?;
-            self.mark(at, "norms")?;
-            let activate = |params: &mut LinearParams| params.activation = self.activation;
-            self.linear(&layer.up, x, at.wide, n_rows, activate)?;
-            self.mark(at, "feed-forward, up")?;
-            self.linear(&layer.down, at.wide, x, n_rows, add)?;
-            self.mark(at, "feed-forward, down")?;
-            self.normalize(&layer.out_norm, x, n_rows)?;
-            self.mark(at, "norms")?;
-        }
-        let params = OutParams {
-            x,
-            starts: number(group.starts),
-            weight: 0,
-            out,
-            n: n_rows,
-            width: shape.hidden as u32,
-            stride: shape.width as u32,
-            bias: 0.0,
-        };
-        match (output, &model.head) {
-            (Output::Mean, _) => {
-                let blocks = group.n_sequences as u32;
-                launch(&self.gpu, &kernels.pool_mean, (blocks, 1), ROW_THREADS, 0, &params)?;
-                self.mark(at, "mean")
-            }
-            (Output::Logit, Some(head)) => {
-                self.linear(&head.pooler, x, at.context, n_rows, |_| {})?;
-                let (weight, bias) = (head.classifier, head.classifier_bias);
-                let params = OutParams { x: at.context, weight, bias, ..params };
-                self.by_rows(&kernels.classify, n_rows, &params)
-            }
-            _ => self.by_rows(&kernels.widen, n_rows, &params),
-        }
-    }
-
-    fn linear(
-        &self,
-        layer: &Linear,
-        x: CUdeviceptr,
-        y: CUdeviceptr,
-        n_rows: u32,
-        and: impl FnOnce(&mut LinearParams),
-    ) -> Outcome<()> {
-        let mut params = LinearParams { x, y, n_rows, ..layer.params() };
-        and(&mut params);
-        let tile = TILE_SIDE as u32;
-        let blocks = n_rows.div_ceil(tile) * params.n_out.div_ceil(tile);
-        let Kernels { linear, linear_bytes, .. } = &self.kernels;
-        launch(&self.gpu, linear, (blocks, 1), TILE_THREADS, *linear_bytes, &params)
-    }
-
-    fn attend(&self, at: &At<'_>, (spans, n_spans): (CUdeviceptr, usize)) -> Outcome<()> {
-        let shape = self.shape;
-        let scale = std::f32::consts::LOG2_E / (shape.head() as f32).sqrt();
-        let n_heads = shape.n_heads as u32;
-        let params = AttentionParams { qkv: at.qkv, context: at.context, spans, n_heads, scale };
-        let bytes = attention_shared_bytes(shape.head_chunks);
-        let grid = (n_spans as u32, n_heads);
-        launch(&self.gpu, &self.kernels.attend, grid, ATTENTION_THREADS, bytes, &params)
-    }
-
-    fn normalize(&self, norm: &Norm, x: CUdeviceptr, n_rows: u32) -> Outcome<()> {
-        self.by_rows(&self.kernels.normalize, n_rows, &NormParams { norm: norm.at, x, n_rows })
-    }
-
-    /// Notes that `what` has ended, where that is wanted.
-    fn mark(&self, at: &At<'_>, what: &'static str) -> Outcome<()> {
-        if let Some(marks) = at.marks {
-            let with_time = Some(CUevent_flags::CU_EVENT_DEFAULT);
-            marks.borrow_mut().push((what, self.gpu.stream.record_event(with_time)?));
-        }
-        Ok(())
-    }
-
-    /// Launches a kernel whose warps take a row each.
-    fn by_rows<P: DeviceRepr>(
-        &self,
-        kernel: &CudaFunction,
-        n_rows: u32,
-        params: &P,
-    ) -> Outcome<()> {
-        launch(&self.gpu, kernel, (n_rows.div_ceil(ROWS_AT_ONCE), 1), ROW_THREADS, 0, params)
     }
 }
 

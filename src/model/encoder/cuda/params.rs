@@ -112,11 +112,24 @@ pub(super) struct OutParams {
     pub(super) bias: f32,
 }
 
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HandOverParams {
+    pub(super) from: CUdeviceptr,
+    pub(super) order: CUdeviceptr,
+    pub(super) to: CUdeviceptr,
+    pub(super) n: u32,
+    pub(super) width: u32,
+    pub(super) stride: u32,
+    pub(super) unit: u32,
+}
+
 // What kernels/encoder_params.cuh asserts of the kernels' side.
 const _: () = assert!(size_of::<NormWeights>() == 32 && size_of::<EmbedParams>() == 88);
 const _: () = assert!(size_of::<NormParams>() == 48 && size_of::<LinearParams>() == 56);
 const _: () = assert!(size_of::<Span>() == 20 && size_of::<AttentionParams>() == 32);
 const _: () = assert!(size_of::<GatherParams>() == 32 && size_of::<OutParams>() == 48);
+const _: () = assert!(size_of::<HandOverParams>() == 40);
 
 // SAFETY: they are plain numbers in the order and with the sizes that the kernels were compiled for.
 unsafe impl DeviceRepr for EmbedParams {}
@@ -132,3 +145,5 @@ unsafe impl DeviceRepr for AttentionParams {}
 unsafe impl DeviceRepr for GatherParams {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for OutParams {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for HandOverParams {}

@@ -14,7 +14,7 @@ pub(super) struct Round {
 }
 
 /// Sequences that go through all layers together.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Group {
     pub(super) n_tokens: usize,
     pub(super) n_sequences: usize,
@@ -29,6 +29,8 @@ pub(super) struct Group {
     pub(super) n_spans: usize,
     /// The same for first tokens alone, `[n_sequences, 5]`.
     pub(super) first_spans: usize,
+    /// The input's numbers of the sequences, `[n_sequences]`.
+    pub(super) order: usize,
 }
 
 impl Round {
@@ -37,6 +39,7 @@ impl Round {
         for group in groups {
             let members: Vec<&Sequence> = group.iter().map(|&i| &sequences[i]).collect();
             let planned = round.plan(&members, n_types);
+            round.numbers.extend(group.iter().map(|&i| i as u32));
             round.groups.push(planned);
         }
         round
@@ -87,6 +90,7 @@ impl Round {
             spans,
             n_spans: (first_spans - spans) / 5,
             first_spans,
+            order: numbers.len(),
         }
     }
 
