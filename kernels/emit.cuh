@@ -14,8 +14,33 @@ DEVICE size_t row_of(const Rows& rows, uint32_t position) {
     return rows.list ? rows.list[there] : there;
 }
 
-DEVICE const uint4* row_at(const Rows& rows, uint32_t position) {
-    return reinterpret_cast<const uint4*>(rows.values + row_of(rows, position) * rows.stride);
+// Rows and queries in half precision.
+struct Halves {
+    typedef float Sum;
+
+    static DEVICE uint32_t row_bytes(const Rows& rows) { return rows.stride * 2; }
+    static DEVICE const void* rows_of(const Rows& rows) { return rows.values; }
+    static DEVICE const void* queries_of(const Queries& queries) { return queries.halves; }
+    static DEVICE float scale_of(const Rows&, size_t) { return 1; }
+};
+
+// Both in 8 bits.
+struct Bytes {
+    typedef int32_t Sum;
+
+    static DEVICE uint32_t row_bytes(const Rows& rows) { return rows.byte_stride; }
+    static DEVICE const void* rows_of(const Rows& rows) { return rows.bytes; }
+    static DEVICE const void* queries_of(const Queries& queries) { return queries.planes; }
+    static DEVICE float scale_of(const Rows& rows, size_t row) { return rows.scales[row]; }
+};
+
+// Where a position's row begins.
+template <class Kind> DEVICE const uint4* row_at(const Rows& rows, uint32_t position) {
+    return reinterpret_cast<const uint4*>(static_cast<const unsigned char*>(Kind::rows_of(rows)) + row_of(rows, position) * Kind::row_bytes(rows));
+}
+// Where a query's column begins, of which each has one.
+template <class Kind> DEVICE const uint4* query_at(const ScanParams& p, uint32_t query) {
+    return reinterpret_cast<const uint4*>(static_cast<const unsigned char*>(Kind::queries_of(p.queries)) + static_cast<size_t>(query) * Kind::row_bytes(p.rows));
 }
 
 // Whether the query's filter lets the shard's row pass.

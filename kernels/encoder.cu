@@ -147,7 +147,7 @@ KERNEL_FOR(linear_hopper, LinearParams, TILE_THREADS, 2) {
     const auto rows = [&](uint32_t, int row) { return first_row + row < p.n_rows ? x + static_cast<size_t>(first_row + row) * stride : nullptr; };
     const auto columns = [&](int column) { return first_column + column < p.n_out ? weight + static_cast<size_t>(first_column + column) * stride : nullptr; };
     const auto finish = [&](uint32_t, const float (&sums)[4][4][4]) { write_linear<HopperPlace>(p, first_row, first_column, sums); };
-    stream_tiles<false, HOPPER_STAGES_OF_TWO, 0>(stages, weight, static_cast<int>(p.n_in / 32), 1, rows, columns, finish);
+    stream_tiles<float, false, HOPPER_STAGES_OF_TWO, 0>(stages, weight, static_cast<int>(p.n_in / 32), 1, rows, columns, [](uint32_t) {}, finish);
 }
 
 KERNEL(attend_32, AttentionParams) { attend<1>(p); }

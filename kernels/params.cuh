@@ -29,7 +29,7 @@ struct Rows {
 struct Queries {
     const float* values;   // [n, stride]
     uint16_t* halves;      // [n rounded up to QUERY_TILE, stride], scaled by 2^power
-    int8_t* planes;        // [n rounded up to QUERY_TILE, 2, byte_stride], scaled as well: the sum of two planes
+    int8_t* planes;        // [n rounded up to QUERY_TILE, planes, byte_stride], scaled as well: the sum of one or two planes
     float* steps;          // [n, 2], what an integer of either plane counts
     int32_t* powers;       // [n]
     float* errors;         // [n], how far an approximate score may be from the scaled canonical one

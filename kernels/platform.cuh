@@ -46,6 +46,8 @@ DEVICE uint32_t pack_halves(float low, float high) {
 }
 DEVICE float round_up(double value) { return __double2float_ru(value); }
 DEVICE float round_down(double value) { return __double2float_rd(value); }
+// The integer at or below it, or the nearest one that there is.
+DEVICE int32_t integer_below(float value) { return __float2int_rd(value); }
 DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 DEVICE double scale_by_power(double value, int power) { return scalbn(value, power); }
 DEVICE double round_to_integer(double value) { return rint(value); }
@@ -117,34 +119,59 @@ DEVICE uint64_t slab_descriptor(const void* at) {
     return (address & 0x3ffff) >> 4 | 1ull << 16 | static_cast<uint64_t>(1024 >> 4) << 32 | 1ull << 62;
 }
 #endif
-// sums = a b, or += a b where `add`, for 64 rows and 128 columns of 16 values, begun for the warpgroup; `left` and `right` are where the first row's values are in shared memory.
-// Of a lane are rows l / 4 (+ 8) of its warp's 16, and entries 8 (4 m + n) + 2 (l mod 4) + i mod 2 of the columns.
+// sums = a b, or += a b where `add`, for 64 rows and 128 columns of 32 bytes (16 halves, or 32 bytes), begun for the warpgroup; `left` and `right` are where the first row's
+// values are in shared memory. Of a lane are rows l / 4 (+ 8) of its warp's 16, and entries 8 (4 m + n) + 2 (l mod 4) + i mod 2 of the columns.
+#define FOUR(kind, m, n) "+" kind(sums[m][n][0]), "+" kind(sums[m][n][1]), "+" kind(sums[m][n][2]), "+" kind(sums[m][n][3])
+#define SIXTEEN(kind, m) FOUR(kind, m, 0), FOUR(kind, m, 1), FOUR(kind, m, 2), FOUR(kind, m, 3)
+#define ALL_SUMS(kind) SIXTEEN(kind, 0), SIXTEEN(kind, 1), SIXTEEN(kind, 2), SIXTEEN(kind, 3)
+#define MULTIPLY_SLABS(kind, instruction, more)                                                                                                                  \
+    asm volatile(                                                                                                                                                \
+        "{\n"                                                                                                                                                    \
+        ".reg .pred add;\n"                                                                                                                                      \
+        "setp.ne.b32 add, %66, 0;\n"                                                                                                                             \
+        "wgmma.mma_async.sync.aligned." instruction " {"                                                                                                         \
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
+        "%64, %65, add" more ";\n"                                                                                                                               \
+        "}\n"                                                                                                                                                    \
+        : ALL_SUMS(kind)                                                                                                                                         \
+        : "l"(slab_descriptor(left)), "l"(slab_descriptor(right)), "r"(static_cast<int>(add)))
 DEVICE void multiply_slabs(float (&sums)[4][4][4], const void* left, const void* right, bool add) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-#define FOUR(m, n) "+f"(sums[m][n][0]), "+f"(sums[m][n][1]), "+f"(sums[m][n][2]), "+f"(sums[m][n][3])
-#define SIXTEEN(m) FOUR(m, 0), FOUR(m, 1), FOUR(m, 2), FOUR(m, 3)
-    asm volatile(
-        "{\n"
-        ".reg .pred add;\n"
-        "setp.ne.b32 add, %66, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-        "%64, %65, add, 1, 1, 0, 0;\n"
-        "}\n"
-        : SIXTEEN(0), SIXTEEN(1), SIXTEEN(2), SIXTEEN(3)
-        : "l"(slab_descriptor(left)), "l"(slab_descriptor(right)), "r"(static_cast<int>(add)));
+    MULTIPLY_SLABS("f", "m64n128k16.f32.f16.f16", ", 1, 1, 0, 0");
+#endif
+}
+DEVICE void multiply_slabs(int32_t (&sums)[4][4][4], const void* left, const void* right, bool add) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    MULTIPLY_SLABS("r", "m64n128k32.s32.s8.s8", "");
 #endif
 }
 // After products have been waited for: whatever is done with their sums is done after this.
 DEVICE void hold_sums(float (&sums)[4][4][4]) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    asm volatile("" : SIXTEEN(0), SIXTEEN(1), SIXTEEN(2), SIXTEEN(3) : : "memory");
-#undef SIXTEEN
-#undef FOUR
+    asm volatile("" : ALL_SUMS("f") : : "memory");
 #endif
 }
+DEVICE void hold_sums(int32_t (&sums)[4][4][4]) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("" : ALL_SUMS("r") : : "memory");
+#endif
+}
+#undef MULTIPLY_SLABS
+#undef ALL_SUMS
+#undef SIXTEEN
+#undef FOUR
 
 #else
 #include "shim.h"
 #endif
+
+// What two of a row's 16-byte pieces, eight rows apart, and one of a column are to a sum: two products.
+DEVICE void multiply_pieces(float (&d)[4], const uint4& low, const uint4& high, const uint4& column) {
+    multiply_halves(d, low.x, high.x, low.y, high.y, column.x, column.y);
+    multiply_halves(d, low.z, high.z, low.w, high.w, column.z, column.w);
+}
+DEVICE void multiply_pieces(int32_t (&d)[4], const uint4& low, const uint4& high, const uint4& column) {
+    multiply_bytes(d, low.x, high.x, low.y, high.y, column.x, column.y);
+    multiply_bytes(d, low.z, high.z, low.w, high.w, column.z, column.w);
+}

@@ -4,7 +4,7 @@
 // values within 64 bytes is permuted, on both sides alike, so that the 16 bytes that a lane loads are its share of two products. The
 // queries stand in shared memory in that very order.
 //
-// Rows are read as they are, or in 8 bits. A query in bytes is two planes, each a column of its own.
+// Rows are read as they are, or in 8 bits. A query in bytes is then two planes, each a column of its own.
 #pragma once
 
 #include "emit.cuh"
@@ -13,36 +13,6 @@
 constexpr int DEPTH = 4;
 constexpr int SMALL_THREADS = 128;
 constexpr int WARP_ROWS = 32;
-
-// Rows and queries in half precision.
-struct Halves {
-    typedef float Sum;
-    static constexpr int PLANES = 1;
-
-    static DEVICE uint32_t row_bytes(const Rows& rows) { return rows.stride * 2; }
-    static DEVICE const void* rows_of(const Rows& rows) { return rows.values; }
-    static DEVICE const void* queries_of(const Queries& queries) { return queries.halves; }
-    static DEVICE float scale_of(const Rows&, size_t) { return 1; }
-    static DEVICE void multiply(Sum (&d)[4], const uint4& low, const uint4& high, const uint4& q) {
-        multiply_halves(d, low.x, high.x, low.y, high.y, q.x, q.y);
-        multiply_halves(d, low.z, high.z, low.w, high.w, q.z, q.w);
-    }
-};
-
-// Both in 8 bits.
-struct Bytes {
-    typedef int32_t Sum;
-    static constexpr int PLANES = 2;
-
-    static DEVICE uint32_t row_bytes(const Rows& rows) { return rows.byte_stride; }
-    static DEVICE const void* rows_of(const Rows& rows) { return rows.bytes; }
-    static DEVICE const void* queries_of(const Queries& queries) { return queries.planes; }
-    static DEVICE float scale_of(const Rows& rows, size_t row) { return rows.scales[row]; }
-    static DEVICE void multiply(Sum (&d)[4], const uint4& low, const uint4& high, const uint4& q) {
-        multiply_bytes(d, low.x, high.x, low.y, high.y, q.x, q.y);
-        multiply_bytes(d, low.z, high.z, low.w, high.w, q.z, q.w);
-    }
-};
 
 // The rows of a lane: four, eight apart.
 struct LaneRows {
@@ -62,12 +32,12 @@ struct LaneRows {
     }
 };
 
-template <class Kind, int GROUPS>
+template <class Kind, int PLANES, int GROUPS>
 DEVICE void scan_few(const ScanParams& p) {
     // [chunk of 64 bytes][column][4 lanes] of 16 bytes: eight columns' pieces of a chunk are 512 bytes on end.
     DYNAMIC_SHARED(uint4, columns);
     SHARED float steps[GROUPS * 8][2];
-    constexpr int QUERIES = GROUPS * 8, COLUMNS = QUERIES * Kind::PLANES;
+    constexpr int QUERIES = GROUPS * 8, COLUMNS = QUERIES * PLANES;
     const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
     const int row_of_lane = lane / 4, piece = lane % 4;
     const int chunks = static_cast<int>(Kind::row_bytes(p.rows) / 64);
@@ -76,10 +46,10 @@ DEVICE void scan_few(const ScanParams& p) {
     const uint4* const source = static_cast<const uint4*>(Kind::queries_of(p.queries));
     for (int i = thread; i < chunks * COLUMNS * 4; i += SMALL_THREADS) {
         const int chunk = i / (COLUMNS * 4), column = i / 4 % COLUMNS;
-        const size_t from = static_cast<size_t>(first_query + column % QUERIES) * Kind::PLANES + column / QUERIES;
+        const size_t from = static_cast<size_t>(first_query + column % QUERIES) * PLANES + column / QUERIES;
         columns[i] = source[(from * chunks + chunk) * 4 + i % 4];
     }
-    if (Kind::PLANES == 2 && thread < QUERIES * 2) {
+    if (PLANES == 2 && thread < QUERIES * 2) {
         const uint32_t query = first_query + thread / 2;
         steps[thread / 2][thread % 2] = query < p.queries.n ? p.queries.steps[query * 2 + thread % 2] : 0;
     }
@@ -105,7 +75,7 @@ DEVICE void scan_few(const ScanParams& p) {
         const uint32_t next_base = last ? base : tile_of(p, next_visit) * TILE + warp * WARP_ROWS;
         const LaneRows next = LaneRows::of<Kind>(p.rows, next_base + row_of_lane, piece);
 
-        typename Kind::Sum sums[2][GROUPS * Kind::PLANES][4] = {};
+        typename Kind::Sum sums[2][GROUPS * PLANES][4] = {};
         for (int start = 0; start < rounded; start += DEPTH) {
 #pragma unroll
             for (int d = 0; d < DEPTH; d++) {
@@ -113,10 +83,10 @@ DEVICE void scan_few(const ScanParams& p) {
                 if (chunk < chunks) {
                     const uint4* const at = columns + (chunk * COLUMNS + row_of_lane) * 4 + piece;
 #pragma unroll
-                    for (int group = 0; group < GROUPS * Kind::PLANES; group++) {
+                    for (int group = 0; group < GROUPS * PLANES; group++) {
                         const uint4 q = at[group * 32];
 #pragma unroll
-                        for (int m = 0; m < 2; m++) Kind::multiply(sums[m][group], loaded[d][m * 2], loaded[d][m * 2 + 1], q);
+                        for (int m = 0; m < 2; m++) multiply_pieces(sums[m][group], loaded[d][m * 2], loaded[d][m * 2 + 1], q);
                     }
                 }
                 // The chunk that will stand here next: of this tile, or of the next one.
@@ -134,8 +104,8 @@ DEVICE void scan_few(const ScanParams& p) {
                 for (int i = 0; i < 4; i++) {
                     const int query = group * 8 + piece * 2 + i % 2;
                     float score = static_cast<float>(sums[m][group][i]);
-                    if (Kind::PLANES == 2) {
-                        const float second = static_cast<float>(sums[m][group + GROUPS * (Kind::PLANES - 1)][i]);
+                    if (PLANES == 2) {
+                        const float second = static_cast<float>(sums[m][group + GROUPS * (PLANES - 1)][i]);
                         score = rows.scales[m * 2 + i / 2] * (steps[query][0] * score + steps[query][1] * second);
                     }
                     if (score >= thresholds[group][i % 2]) emit(p, score, first_query + query, visit, base + m * 16 + row_of_lane + i / 2 * 8);

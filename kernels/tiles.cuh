@@ -1,8 +1,8 @@
 // Products of many rows and many columns, which the scan of large batches and the encoder share: bound by arithmetic.
 //
-// A block multiplies a tile of 128 rows and a tile of 128 columns, both with their values on end. Tiles go through shared memory, 64
-// values of each row at a time, some steps ahead of the products. Each step holds two chunks of [128 rows][32 values]: a lane's 16 bytes of
-// a chunk are its share of two products, whatever order the sum over the 32 values then has, and eight rows' pieces are 512 bytes on end,
+// A block multiplies a tile of 128 rows and a tile of 128 columns, both with their values, halves or bytes, on end. Tiles go through shared
+// memory, 128 bytes of each row at a time, some steps ahead of the products. Each step holds two chunks of [128 rows][64 bytes]: a lane's 16 bytes of
+// a chunk are its share of two products, whatever order the sum over the chunk's values then has, and eight rows' pieces are 512 bytes on end,
 // which no two lanes of a quarter warp compete for.
 #pragma once
 
@@ -27,6 +27,8 @@ struct TileRows {
 
 // Where a thread's sums belong: those of a warp are 64 rows and 32 columns; a lane has eight columns on end of each of its rows.
 struct TilePlace {
+    // How many m of sums[m] have rows and columns of their own.
+    static constexpr int ROW_GROUPS = 4, COLUMN_GROUPS = 1;
     int row, column;
 
     DEVICE TilePlace() {
@@ -39,7 +41,8 @@ struct TilePlace {
     DEVICE int column_of(int, int n, int i) const { return column + n * 2 + i % 2; }
 };
 
-DEVICE void multiply_tiles(uint4* stages, const TileRows& rows, const TileRows& columns, int chunks, float (&sums)[4][4][4]) {
+template <class Sum>
+DEVICE void multiply_tiles(uint4* stages, const TileRows& rows, const TileRows& columns, int chunks, Sum (&sums)[4][4][4]) {
     const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
     const int group = lane / 4, piece = lane % 4;
     const int steps = (chunks + STEP_CHUNKS - 1) / STEP_CHUNKS;
@@ -82,10 +85,7 @@ DEVICE void multiply_tiles(uint4* stages, const TileRows& rows, const TileRows& 
                 const uint4 low = stage[(c * TILE_SIDE + first_row + m * 16) * 4 + piece];
                 const uint4 high = stage[(c * TILE_SIDE + first_row + m * 16 + 8) * 4 + piece];
 #pragma unroll
-                for (int n = 0; n < 4; n++) {
-                    multiply_halves(sums[m][n], low.x, high.x, low.y, high.y, column[n].x, column[n].y);
-                    multiply_halves(sums[m][n], low.z, high.z, low.w, high.w, column[n].z, column[n].w);
-                }
+                for (int n = 0; n < 4; n++) multiply_pieces(sums[m][n], low, high, column[n]);
             }
         }
     }

@@ -1,12 +1,12 @@
 // Products of many rows and many columns on Hopper (sm_90a), by its products of whole warpgroups (wgmma).
 //
-// Two warpgroups multiply 64 rows each with 128 columns. Both sides lie in shared memory, 64 values of each row at a time, in the order
+// Two warpgroups multiply 64 rows each with 128 columns, of halves or of bytes. Both sides lie in shared memory, 128 bytes of each row at a time, in the order
 // that these products read: rows of 128 bytes, the 16-byte piece p of row r at p ^ r mod 8. Columns lie permuted, so that a lane has eight on end.
 #pragma once
 
 #include "tiles.cuh"
 
-// 16-byte pieces of 64 values of 128 rows.
+// 16-byte pieces of 128 bytes of 128 rows.
 constexpr int SLAB = TILE_SIDE * 8;
 constexpr int HOPPER_ROWS = 4;
 // Stages where one block has a multiprocessor, and where two have.
@@ -14,6 +14,7 @@ constexpr int HOPPER_STAGES = 6, HOPPER_STAGES_OF_TWO = 3;
 
 // Where a thread's sums belong; see TilePlace.
 struct HopperPlace {
+    static constexpr int ROW_GROUPS = 1, COLUMN_GROUPS = 4;
     int row, column;
 
     DEVICE HopperPlace() {
@@ -30,13 +31,13 @@ DEVICE int slab_place(int row, int piece) { return row * 8 + (piece ^ row % 8); 
 // The row of shared memory of a column: of 32, column 8 p + 2 n + i is entry 8 n + 2 p + i.
 DEVICE int column_row(int column) { return column / 32 * 32 + column % 8 / 2 * 8 + column % 32 / 8 * 2 + column % 2; }
 
-// Shared memory for `steps` steps of 64 values: stages of rows, and of columns unless these stay.
+// Shared memory for `steps` steps of 128 bytes: stages of rows, and of columns unless these stay.
 constexpr int hopper_shared_bytes(bool resident, int stages, int steps) { return ((resident ? steps : stages) + stages) * SLAB * 16; }
 
 // Multiplies 128 columns with one tile of 128 rows after the other. `rows(tile, row)` and `columns(column)` say where values begin (nowhere:
-// zeros), `finish(tile, sums)` takes a tile's sums. RESIDENT columns are copied once; DEPTH steps of products may be under way beside the next copies.
-template <bool RESIDENT, int STAGES_, int DEPTH, class Rows, class Columns, class Finish>
-DEVICE void stream_tiles(uint4* shared, const uint4* anywhere, int chunks, uint32_t n_tiles, const Rows& rows, const Columns& columns, const Finish& finish) {
+// zeros), `begin(tile)` comes before a tile's products and `finish(tile, sums)` takes its sums. Rows have `chunks` times 64 bytes. RESIDENT columns are copied once; DEPTH steps of products may be under way beside the next copies.
+template <class Sum, bool RESIDENT, int STAGES_, int DEPTH, class Rows, class Columns, class Begin, class Finish>
+DEVICE void stream_tiles(uint4* shared, const uint4* anywhere, int chunks, uint32_t n_tiles, const Rows& rows, const Columns& columns, const Begin& begin, const Finish& finish) {
     constexpr int STAGE = RESIDENT ? SLAB : 2 * SLAB, AHEAD = STAGES_ - 1 - DEPTH;
     static_assert(AHEAD >= 1, "a stage that is filled is not one that is read");
     const int thread = static_cast<int>(threadIdx.x), piece = thread % 8;
@@ -48,7 +49,7 @@ DEVICE void stream_tiles(uint4* shared, const uint4* anywhere, int chunks, uint3
 #pragma unroll
     for (int i = 0; i < HOPPER_ROWS; i++) column_at[i] = columns(thread / 8 + i * 32);
     const auto copy = [&](uint4* to, const uint4* from, int step) {
-        // Behind the values there may be 32 of nothing.
+        // Behind the values there may be 64 bytes of nothing.
         const bool zeros = from == nullptr || step * 2 + piece / 4 >= chunks;
         copy_async(to, zeros ? anywhere : from + step * 8 + piece, zeros);
     };
@@ -82,7 +83,8 @@ DEVICE void stream_tiles(uint4* shared, const uint4* anywhere, int chunks, uint3
 
     uint32_t done = 0;
     for (uint32_t tile = 0; tile < n_tiles; tile++) {
-        float sums[4][4][4];
+        Sum sums[4][4][4];
+        begin(tile);
         for (int step = 0; step < steps; step++, done++) {
             wait_copies<AHEAD - 1>();
             publish_copies();
@@ -94,7 +96,7 @@ DEVICE void stream_tiles(uint4* shared, const uint4* anywhere, int chunks, uint3
             const uint4* const right = RESIDENT ? shared + step * SLAB : stage + SLAB;
             begin_products();
 #pragma unroll
-            // 16 values are two pieces.
+            // A product's 32 bytes are two pieces.
             for (int k = 0; k < 4; k++) multiply_slabs(sums, left + k * 2, right + k * 2, step > 0 || k > 0);
             commit_products();
             wait_products<DEPTH>();
@@ -105,33 +107,41 @@ DEVICE void stream_tiles(uint4* shared, const uint4* anywhere, int chunks, uint3
     }
 }
 
-// The sums of n_tiles * 128 rows and 128 columns of `chunks` * 32 values, [n_tiles * 128, 128]: by which the host sees whether these products are
+// The sums of n_tiles * 128 rows and 128 columns of `chunks` * 64 bytes, [n_tiles * 128, 128]: by which the host sees whether these products are
 // what they are taken for.
 struct CheckParams {
-    const uint16_t* rows;
-    const uint16_t* columns;
+    const void* rows;
+    const void* columns;
     float* sums;
     uint32_t chunks;
     uint32_t n_tiles;
     uint32_t resident;
+    uint32_t bytes;  // whether values are bytes
 };
 static_assert(sizeof(CheckParams) == 40, "src/gpu/hopper.rs");
 
-KERNEL_FOR(check_products, CheckParams, TILE_THREADS, 1) {
-    DYNAMIC_SHARED(uint4, shared);
+template <class Sum>
+DEVICE void check(const CheckParams& p, uint4* shared) {
     const uint32_t stride = p.chunks * 4;
-    const uint4* const first = reinterpret_cast<const uint4*>(p.rows);
+    const uint4 *const first = static_cast<const uint4*>(p.rows), *const first_column = static_cast<const uint4*>(p.columns);
     const auto rows = [&](uint32_t tile, int row) { return first + (tile * TILE_SIDE + row) * stride; };
-    const auto columns = [&](int column) { return reinterpret_cast<const uint4*>(p.columns) + column * stride; };
+    const auto columns = [&](int column) { return first_column + column * stride; };
     const HopperPlace place;
-    const auto finish = [&](uint32_t tile, const float (&sums)[4][4][4]) {
+    const auto finish = [&](uint32_t tile, const Sum (&sums)[4][4][4]) {
 #pragma unroll
         for (int m = 0; m < 4; m++)
 #pragma unroll
             for (int n = 0; n < 4; n++)
 #pragma unroll
-                for (int i = 0; i < 4; i++) p.sums[(tile * TILE_SIDE + place.row_of(m, i)) * TILE_SIDE + place.column_of(m, n, i)] = sums[m][n][i];
+                for (int i = 0; i < 4; i++) p.sums[(tile * TILE_SIDE + place.row_of(m, i)) * TILE_SIDE + place.column_of(m, n, i)] = static_cast<float>(sums[m][n][i]);
     };
-    if (p.resident) stream_tiles<true, HOPPER_STAGES, 1>(shared, first, static_cast<int>(p.chunks), p.n_tiles, rows, columns, finish);
-    else stream_tiles<false, HOPPER_STAGES_OF_TWO, 0>(shared, first, static_cast<int>(p.chunks), p.n_tiles, rows, columns, finish);
+    const auto begin = [](uint32_t) {};
+    if (p.resident) stream_tiles<Sum, true, HOPPER_STAGES, 1>(shared, first, static_cast<int>(p.chunks), p.n_tiles, rows, columns, begin, finish);
+    else stream_tiles<Sum, false, HOPPER_STAGES_OF_TWO, 0>(shared, first, static_cast<int>(p.chunks), p.n_tiles, rows, columns, begin, finish);
+}
+
+KERNEL_FOR(check_products, CheckParams, TILE_THREADS, 1) {
+    DYNAMIC_SHARED(uint4, shared);
+    if (p.bytes) check<int32_t>(p, shared);
+    else check<float>(p, shared);
 }

@@ -1,9 +1,9 @@
 // Exact top-k: the kernels of one chain, in the order in which they run.
 //
-//     prepare | prepare_bytes      queries in half precision or in bytes, and how wrong their scores can be
+//     prepare | prepare_planes_*   queries in half precision or in bytes, and how wrong their scores can be
 //     list_rows                    the rows that pass a selective filter
 //     then for every shard:
-//       scan_small_* | scan_bytes_* | scan_large  a round: approximate scores, those above the threshold become candidates
+//       scan_small_* | scan_bytes_* | scan_large*  a round: approximate scores, those above the threshold become candidates
 //       tighten                    the k-th best so far gives the next round's threshold; candidates below it go
 //       rescore                    canonical scores of what is left
 //       finish                     the best k of these and of the shards before
@@ -17,8 +17,8 @@
 #include "scan_small.cuh"
 #include "select.cuh"
 
-// What a block finds of its query: the largest magnitude brought to 1 to 2, by this power of two.
-DEVICE int scaling_power(const float* values, uint32_t stride) {
+// What a block finds of its query: the largest magnitude, and the power of two that brings it to 1 to 2.
+DEVICE int scaling_power(const float* values, uint32_t stride, float& largest) {
     SHARED uint32_t most;
     if (threadIdx.x == 0) most = 0;
     block_barrier();
@@ -30,7 +30,8 @@ DEVICE int scaling_power(const float* values, uint32_t stride) {
     }
     atomicMax(&most, mine);
     block_barrier();
-    return most == 0 ? 0 : -exponent_of(bits_float(most));
+    largest = bits_float(most);
+    return most == 0 ? 0 : -exponent_of(largest);
 }
 
 // The state of a query at the start of a batch; the last factor of the error covers the rounding that made it.
@@ -57,7 +58,8 @@ KERNEL(prepare, PrepareParams) {
         return;
     }
     const float* const values = q.values + static_cast<size_t>(query) * stride;
-    const int power = scaling_power(values, stride);
+    float largest;
+    const int power = scaling_power(values, stride, largest);
     double lost = 0, kept = 0;
     for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) {
         const double exact = scale_by_power(values[i], power);
@@ -77,20 +79,22 @@ KERNEL(prepare, PrepareParams) {
 // What integer scores lose where they become float32, relative to the norms' product: three roundings and room.
 constexpr double FLOAT_ERROR = 1.0 / (1 << 20);
 
-// As prepare, for rows in 8 bits: the query as the sum of two planes of bytes, the second of what the first left over.
-KERNEL(prepare_bytes, PrepareParams) {
+// As prepare, for rows in 8 bits: the query as the sum of planes of bytes, the second of what the first left over.
+template <int PLANES>
+DEVICE void prepare_planes(const PrepareParams& p) {
     SHARED uint32_t most_left;
     const Queries& q = p.queries;
     const uint32_t query = blockIdx.x, stride = p.rows.stride, byte_stride = p.rows.byte_stride;
-    int8_t* const planes = q.planes + static_cast<size_t>(query) * 2 * byte_stride;
+    int8_t* const planes = q.planes + static_cast<size_t>(query) * PLANES * byte_stride;
     if (query >= q.n) {
-        for (uint32_t i = threadIdx.x; i < 2 * byte_stride; i += SELECT_THREADS) planes[i] = 0;
+        for (uint32_t i = threadIdx.x; i < PLANES * byte_stride; i += SELECT_THREADS) planes[i] = 0;
         return;
     }
     const float* const values = q.values + static_cast<size_t>(query) * stride;
-    const int power = scaling_power(values, stride);
-    // The largest magnitude is below 2.
-    const float first_step = 2.0f / 127;
+    float largest;
+    const int power = scaling_power(values, stride, largest);
+    // Of two planes the first need not be exact; a single one has as fine a step as there can be.
+    const float first_step = PLANES == 2 || largest == 0 ? 2.0f / 127 : round_up(scale_by_power(largest, power) / 127);
     if (threadIdx.x == 0) most_left = 0;
     block_barrier();
     const auto left_at = [&](uint32_t i, int& first) {
@@ -98,15 +102,17 @@ KERNEL(prepare_bytes, PrepareParams) {
         first = static_cast<int>(round_to_integer(exact / first_step));
         return exact - static_cast<double>(first_step) * first;
     };
-    float most = 0;
-    for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) {
-        int first;
-        const double left = left_at(i, first);
-        const float magnitude = round_up(left < 0 ? -left : left);
-        most = magnitude > most ? magnitude : most;
+    if (PLANES == 2) {
+        float most = 0;
+        for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) {
+            int first;
+            const double left = left_at(i, first);
+            const float magnitude = round_up(left < 0 ? -left : left);
+            most = magnitude > most ? magnitude : most;
+        }
+        atomicMax(&most_left, float_bits(most));
+        block_barrier();
     }
-    atomicMax(&most_left, float_bits(most));
-    block_barrier();
     const float second_step = bits_float(most_left) / 127;
     double lost = 0, kept = 0;
     for (uint32_t i = threadIdx.x; i < byte_stride; i += SELECT_THREADS) {
@@ -120,7 +126,7 @@ KERNEL(prepare_bytes, PrepareParams) {
             kept += value * value;
         }
         planes[i] = static_cast<int8_t>(first);
-        planes[byte_stride + i] = static_cast<int8_t>(second);
+        if (PLANES == 2) planes[byte_stride + i] = static_cast<int8_t>(second);
     }
     lost = block_sum(lost);
     kept = block_sum(kept);
@@ -131,6 +137,9 @@ KERNEL(prepare_bytes, PrepareParams) {
     const double bytes_norm = static_cast<double>(q.max_norm) + p.rows.max_residual;
     begin_query(q, query, power, sqrt(kept) * p.rows.max_residual + sqrt(lost) * q.max_norm + FLOAT_ERROR * sqrt(kept) * bytes_norm);
 }
+
+KERNEL(prepare_planes_1, PrepareParams) { prepare_planes<1>(p); }
+KERNEL(prepare_planes_2, PrepareParams) { prepare_planes<2>(p); }
 
 KERNEL(list_rows, ListParams) {
     SHARED uint32_t place;
@@ -143,16 +152,19 @@ KERNEL(list_rows, ListParams) {
     for (; bits; bits &= bits - 1) *to++ = word * 32 + 31 - leading_zeros(bits & (~bits + 1));
 }
 
-KERNEL(scan_small_1, ScanParams) { scan_few<Halves, 1>(p); }
-KERNEL(scan_small_2, ScanParams) { scan_few<Halves, 2>(p); }
-KERNEL(scan_small_4, ScanParams) { scan_few<Halves, 4>(p); }
-KERNEL(scan_small_8, ScanParams) { scan_few<Halves, 8>(p); }
-KERNEL(scan_bytes_1, ScanParams) { scan_few<Bytes, 1>(p); }
-KERNEL(scan_bytes_2, ScanParams) { scan_few<Bytes, 2>(p); }
-KERNEL(scan_bytes_4, ScanParams) { scan_few<Bytes, 4>(p); }
-KERNEL_FOR(scan_large, ScanParams, TILE_THREADS, TILE_BLOCKS) { scan_many(p); }
-KERNEL_FOR(scan_large_hopper, ScanParams, TILE_THREADS, 1) { scan_many_hopper<true>(p); }
-KERNEL_FOR(scan_large_hopper_wide, ScanParams, TILE_THREADS, 1) { scan_many_hopper<false>(p); }
+KERNEL(scan_small_1, ScanParams) { scan_few<Halves, 1, 1>(p); }
+KERNEL(scan_small_2, ScanParams) { scan_few<Halves, 1, 2>(p); }
+KERNEL(scan_small_4, ScanParams) { scan_few<Halves, 1, 4>(p); }
+KERNEL(scan_small_8, ScanParams) { scan_few<Halves, 1, 8>(p); }
+KERNEL(scan_bytes_1, ScanParams) { scan_few<Bytes, 2, 1>(p); }
+KERNEL(scan_bytes_2, ScanParams) { scan_few<Bytes, 2, 2>(p); }
+KERNEL(scan_bytes_4, ScanParams) { scan_few<Bytes, 2, 4>(p); }
+KERNEL_FOR(scan_large, ScanParams, TILE_THREADS, TILE_BLOCKS) { scan_many<Halves>(p); }
+KERNEL_FOR(scan_large_bytes, ScanParams, TILE_THREADS, TILE_BLOCKS) { scan_many<Bytes>(p); }
+KERNEL_FOR(scan_large_hopper, ScanParams, TILE_THREADS, 1) { scan_many_hopper<Halves, true>(p); }
+KERNEL_FOR(scan_large_hopper_wide, ScanParams, TILE_THREADS, 1) { scan_many_hopper<Halves, false>(p); }
+KERNEL_FOR(scan_large_hopper_bytes, ScanParams, TILE_THREADS, 1) { scan_many_hopper<Bytes, true>(p); }
+KERNEL_FOR(scan_large_hopper_bytes_wide, ScanParams, TILE_THREADS, 1) { scan_many_hopper<Bytes, false>(p); }
 
 KERNEL(tighten, SelectParams) {
     const Queries& q = p.queries;

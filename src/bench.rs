@@ -8,7 +8,7 @@ use crate::cpu::{GROUP, Kernels, PANEL_GROUPS, Tier};
 use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
 use crate::rerank::{RerankJob, Reranker};
-use crate::scan::{GPU_BYTES_BATCH, GpuLimits, MAX_COMPONENT, QueryBatch, Scanner};
+use crate::scan::{GpuLimits, MAX_COMPONENT, QueryBatch, Scanner};
 use crate::store::MAX_DIM;
 use crate::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
 use crate::store::prefilter::{Prefilter, RowScale, prefilter_stride};
@@ -189,7 +189,7 @@ impl SearchData {
         let seconds = median(|| scanner.top_k(&matrix, &queries, shape.k, mask))?;
         let passing = mask.map_or(n_rows, RowMask::count) as f64;
         let (gpu_seconds, reads_bytes) = match scanner {
-            Scanner::Cuda(gpu) => (Some(gpu.chain_seconds()?), shape.queries <= GPU_BYTES_BATCH),
+            Scanner::Cuda(gpu) => (Some(gpu.chain_seconds()?), gpu.has_read_bytes()),
             Scanner::Cpu(_) => (None, true),
         };
         let row_bytes = match shape.prefilter && reads_bytes {

@@ -12,14 +12,14 @@ use rayon::prelude::*;
 /// What kernels may ask for of shared memory there.
 pub(crate) const HOPPER_SHARED_BYTES: u32 = 227 << 10;
 
-/// Bytes of 64 values of 128 rows.
-const SLAB_BYTES: u32 = 128 * 64 * 2;
+/// 128 bytes of 128 rows.
+const SLAB_BYTES: u32 = 128 * 128;
 
 /// Stages where one block has a multiprocessor, and where two have.
 pub(crate) const HOPPER_STAGES: u32 = 6;
 pub(crate) const HOPPER_STAGES_OF_TWO: u32 = 3;
 
-/// 32-value chunks of rows and columns in the check: eight steps, of which the last is half empty.
+/// 64-byte chunks of rows and columns in the check: eight steps, of which the last is half empty.
 const CHECK_CHUNKS: usize = 15;
 
 /// Tiles of rows in the check; with as many steps every stage is used more than once.
@@ -34,6 +34,7 @@ struct CheckParams {
     chunks: u32,
     n_tiles: u32,
     resident: u32,
+    bytes: u32,
 }
 
 // SAFETY: they are plain numbers in the order and with the sizes that the kernel was compiled for.
@@ -45,9 +46,9 @@ pub(crate) fn streamed_bytes(stages: u32) -> u32 {
     2 * stages * SLAB_BYTES
 }
 
-/// Shared memory of a block that keeps its columns of `stride` values, where there is so much.
-pub(crate) fn resident_bytes(stride: u32) -> Option<u32> {
-    let bytes = (stride.div_ceil(64) + HOPPER_STAGES) * SLAB_BYTES;
+/// Shared memory of a block that keeps its columns of `column_bytes`, where there is so much.
+pub(crate) fn resident_bytes(column_bytes: u32) -> Option<u32> {
+    let bytes = (column_bytes.div_ceil(128) + HOPPER_STAGES) * SLAB_BYTES;
     (bytes <= HOPPER_SHARED_BYTES).then_some(bytes)
 }
 
@@ -82,21 +83,32 @@ pub(crate) fn has_warpgroup_products(gpu: &Gpu, check: &CudaFunction) -> Result<
     Ok(right)
 }
 
-/// Whether products of small integers, which are exact in any order, are right, with columns that stay and without.
+/// Whether products of small integers, which are exact in any order, are right: of halves and of bytes, with columns
+/// that stay and without.
 fn are_right(gpu: &Gpu, check: &CudaFunction) -> Outcome<bool> {
-    const WIDTH: usize = CHECK_CHUNKS * 32;
+    let halves = |v: f32| f16::from_f32(v).to_bits();
+    let bytes = |v: f32| v as i8;
+    Ok(are_right_of(gpu, check, 0, halves)? && are_right_of(gpu, check, 1, bytes)?)
+}
+
+fn are_right_of<T: DeviceRepr>(
+    gpu: &Gpu,
+    check: &CudaFunction,
+    bytes: u32,
+    convert: impl Fn(f32) -> T,
+) -> Outcome<bool> {
     const N_SUMS: usize = CHECK_TILES * TILE_SIDE * TILE_SIDE;
-    let number = |i: usize, step: usize| ((i * step + i / WIDTH * 5) % 11) as f32 - 5.0;
-    let side = |n: usize, step| -> Vec<f32> { (0..n * WIDTH).map(|i| number(i, step)).collect() };
+    let width = CHECK_CHUNKS * 64 / size_of::<T>();
+    let number = |i: usize, step: usize| ((i * step + i / width * 5) % 11) as f32 - 5.0;
+    let side = |n: usize, step| -> Vec<f32> { (0..n * width).map(|i| number(i, step)).collect() };
     let (rows, columns) = (side(CHECK_TILES * TILE_SIDE, 7), side(TILE_SIDE, 3));
     let product = |row: &[f32], column: &[f32]| row.iter().zip(column).map(|(a, b)| a * b).sum();
     let products = rows
-        .par_chunks(WIDTH)
-        .flat_map_iter(|row| columns.chunks(WIDTH).map(move |column| product(row, column)));
+        .par_chunks(width)
+        .flat_map_iter(|row| columns.chunks(width).map(move |column| product(row, column)));
     let expected: Vec<f32> = products.collect();
-    let halves =
-        |side: &[f32]| -> Vec<u16> { side.iter().map(|&v| f16::from_f32(v).to_bits()).collect() };
-    let (rows, columns) = (halves(&rows), halves(&columns));
+    let converted = |side: &[f32]| -> Vec<T> { side.iter().map(|&v| convert(v)).collect() };
+    let (rows, columns) = (converted(&rows), converted(&columns));
     let (mut there, mut sums) = ([Buffer::default(), Buffer::default()], Buffer::default());
     let mut params = CheckParams {
         rows: there[0].fill(gpu, &rows)?,
@@ -105,11 +117,12 @@ fn are_right(gpu: &Gpu, check: &CudaFunction) -> Outcome<bool> {
         chunks: CHECK_CHUNKS as u32,
         n_tiles: CHECK_TILES as u32,
         resident: 0,
+        bytes,
     };
-    let resident = resident_bytes(WIDTH as u32).unwrap_or(HOPPER_SHARED_BYTES);
-    for (keeps, bytes) in [(1, resident), (0, streamed_bytes(HOPPER_STAGES_OF_TWO))] {
+    let resident = resident_bytes(CHECK_CHUNKS as u32 * 64).unwrap_or(HOPPER_SHARED_BYTES);
+    for (keeps, shared) in [(1, resident), (0, streamed_bytes(HOPPER_STAGES_OF_TWO))] {
         params.resident = keeps;
-        launch(gpu, check, (1, 1), TILE_THREADS, bytes, &params)?;
+        launch(gpu, check, (1, 1), TILE_THREADS, shared, &params)?;
         let mut got = vec![0f32; N_SUMS];
         sums.read(gpu, &mut got)?;
         gpu.stream.synchronize()?;

@@ -40,6 +40,11 @@ impl CudaScanner {
         match *self {}
     }
 
+    /// Whether the last batch read rows in 8 bits.
+    pub fn has_read_bytes(&self) -> bool {
+        match *self {}
+    }
+
     /// What it is.
     pub fn info(&self) -> GpuInfo {
         match *self {}

@@ -124,8 +124,9 @@ impl QueryBatch {
 /// Whether this build has code for GPUs.
 pub const HAS_CUDA: bool = cfg!(feature = "cuda");
 
-/// Batches of up to this many queries read the prefilter on a GPU, where there is one; larger ones the rows.
-pub const GPU_BYTES_BATCH: usize = 32;
+/// Batches of up to this many queries read the prefilter on a GPU, where there is one.
+#[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+const GPU_BYTES_BATCH: usize = 32;
 
 /// Where a scan runs.
 #[derive(Debug, Clone)]
@@ -145,6 +146,9 @@ pub struct GpuOptions {
     /// The most candidates a query is given room for, by default 16,384; never fewer than 8 k + 1,024. A query that
     /// has more is answered from the canonical scores of all rows.
     pub candidates: Option<usize>,
+    /// Batches of more than 64 queries read the prefilter where there are so many rows for every hit, by default 16,384; else
+    /// the rows.
+    pub bytes_from: Option<usize>,
 }
 
 /// What a GPU can do at most.

@@ -55,9 +55,10 @@ struct Copy {
     const void* from;
     bool zeros;
 };
-// 64 rows and 128 columns of 16 values for a warpgroup; `sums` are this thread's.
+// 64 rows and 128 columns of 32 bytes for a warpgroup; `sums` of halves or `integers` of bytes are this thread's.
 struct Product {
     float* sums;
+    int32_t* integers;
     const void *left, *right;
     bool add;
 };
@@ -180,6 +181,7 @@ DEVICE float round_down(double value) {
     const float near = static_cast<float>(value);
     return near > value ? std::nextafterf(near, -INFINITY) : near;
 }
+DEVICE int32_t integer_below(float value) { return static_cast<int32_t>(std::floor(std::fmin(std::fmax(value, -0x1p31f), 0x1.fffffep30f))); }
 DEVICE double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
 DEVICE double scale_by_power(double value, int power) { return std::ldexp(value, power); }
 DEVICE double round_to_integer(double value) { return std::nearbyint(value); }
@@ -223,26 +225,37 @@ inline void add_products(float* d, const float* left, size_t left_stride, const 
 #endif
 }
 
-// A warpgroup's product for one of its threads. Of a row of 128 bytes the 16-byte piece p lies at p ^ row mod 8.
-inline void multiply(const Product& product) {
+// Where a warpgroup finds a value. Of a row of 128 bytes the 16-byte piece p lies at p ^ row mod 8.
+template <class T> T slab_value(const void* start, unsigned row, unsigned k) {
     const char* const base = reinterpret_cast<const char*>(dynamic_shared.data());
-    const auto value = [&](const void* start, unsigned row, unsigned k) {
-        const size_t at = static_cast<const char*>(start) - base + row * 128 + k * 2;
-        uint16_t bits;
-        memcpy(&bits, base + (at ^ (at >> 7 & 7) << 4), 2);
-        return half_value(bits);
-    };
+    const size_t at = static_cast<const char*>(start) - base + row * 128 + k * sizeof(T);
+    T value;
+    memcpy(&value, base + (at ^ (at >> 7 & 7) << 4), sizeof(T));
+    return value;
+}
+
+// A warpgroup's product for one of its threads.
+inline void multiply(const Product& product) {
     const unsigned row = threadIdx.x / 32 % 4 * 16 + lane() / 4, pair = lane() % 4;
-    float left[16][2], right[16][2];
-    for (unsigned k = 0; k < 16; k++)
-        for (unsigned h = 0; h < 2; h++) left[k][h] = value(product.left, row + h * 8, k);
-    if (!product.add) std::fill(product.sums, product.sums + 64, 0.0f);
-    for (unsigned j = 0; j < 16; j++) {
+    if (product.integers) {
+        for (unsigned i = 0; i < 64; i++) {
+            int32_t sum = product.add ? product.integers[i] : 0;
+            for (unsigned k = 0; k < 32; k++) sum += slab_value<int8_t>(product.left, row + i / 2 % 2 * 8, k) * slab_value<int8_t>(product.right, i / 4 * 8 + pair * 2 + i % 2, k);
+            product.integers[i] = sum;
+        }
+    } else {
+        const auto value = [](const void* start, unsigned row, unsigned k) { return half_value(slab_value<uint16_t>(start, row, k)); };
+        float left[16][2], right[16][2];
         for (unsigned k = 0; k < 16; k++)
-            for (unsigned i = 0; i < 2; i++) right[k][i] = value(product.right, j * 8 + pair * 2 + i, k);
-        add_products(product.sums + j * 4, left[0], 2, right[0], 2);
+            for (unsigned h = 0; h < 2; h++) left[k][h] = value(product.left, row + h * 8, k);
+        if (!product.add) std::fill(product.sums, product.sums + 64, 0.0f);
+        for (unsigned j = 0; j < 16; j++) {
+            for (unsigned k = 0; k < 16; k++)
+                for (unsigned i = 0; i < 2; i++) right[k][i] = value(product.right, j * 8 + pair * 2 + i, k);
+            add_products(product.sums + j * 4, left[0], 2, right[0], 2);
+        }
     }
-    if (getenv("CUDA_SHIM_WRONG_PRODUCTS")) product.sums[37] += 1;
+    if (getenv("CUDA_SHIM_WRONG_PRODUCTS")) (product.integers ? product.integers[37] += 1 : product.sums[37] += 1);
 }
 
 }  // namespace shim
@@ -328,11 +341,18 @@ template <int PENDING> void wait_products() {
         groups.erase(groups.begin());
     }
 }
-DEVICE void multiply_slabs(float (&sums)[4][4][4], const void* left, const void* right, bool add) {
-    for (const shim::Thread& thread : shim::threads)
-        if (!thread.published && !shim::eager()) shim::stop("a warpgroup reads copies that were not published");
-    const shim::Product product = {&sums[0][0][0], left, right, add};
-    if (shim::eager()) shim::multiply(product);
-    else shim::threads[threadIdx.x].open_products.push_back(product);
+namespace shim {
+
+inline void begin(const Product& product) {
+    for (const Thread& thread : threads)
+        if (!thread.published && !eager()) stop("a warpgroup reads copies that were not published");
+    if (eager()) multiply(product);
+    else threads[threadIdx.x].open_products.push_back(product);
 }
+
+}  // namespace shim
+
+DEVICE void multiply_slabs(float (&sums)[4][4][4], const void* left, const void* right, bool add) { shim::begin({&sums[0][0][0], nullptr, left, right, add}); }
+DEVICE void multiply_slabs(int32_t (&sums)[4][4][4], const void* left, const void* right, bool add) { shim::begin({nullptr, &sums[0][0][0], left, right, add}); }
 DEVICE void hold_sums(float (&)[4][4][4]) {}
+DEVICE void hold_sums(int32_t (&)[4][4][4]) {}

@@ -34,8 +34,9 @@ pub(crate) fn stand_in() -> &'static Path {
 pub(crate) fn scanners() -> &'static [(&'static str, Scanner); 2] {
     static SCANNERS: OnceLock<[(&'static str, Scanner); 2]> = OnceLock::new();
     SCANNERS.get_or_init(|| {
-        let tight = GpuOptions { row_bytes: Some(0), candidates: Some(0) };
-        [("cuda", open(GpuOptions::default())), ("cuda in shards", open(tight))]
+        let tight = GpuOptions { row_bytes: Some(0), candidates: Some(0), bytes_from: None };
+        let bytes = GpuOptions { bytes_from: Some(0), ..GpuOptions::default() };
+        [("cuda", open(bytes)), ("cuda in shards", open(tight))]
     })
 }
 

@@ -4,7 +4,7 @@ use super::kernels::ScanGpu;
 use super::params::*;
 use super::rounds::{rounds, visiting_step};
 use super::rows::{Bytes, Shard};
-use super::scanning::Scanning;
+use super::scanning::{SMALL_BATCH, Scanning};
 use super::workspace::{Call, Fetched, Vectors, Workspace, found_words};
 use crate::gpu::{MAX_SHARED_BYTES, Outcome, address, launch};
 use crate::scan::{Filter, GPU_BYTES_BATCH};
@@ -30,6 +30,15 @@ pub(super) const MOST_CANDIDATES: usize = 16384;
 /// that, too many rows would be candidates.
 const MOST_RESIDUAL: f32 = 0.03;
 
+/// Large batches read bytes where there are so many positions for every hit. Their products take half the time, and the error
+/// bound lets some 20 times as many rows become candidates, each of which is then read in half precision; by the
+/// rates of an H200, on random vectors.
+pub(super) const BYTES_FROM: usize = 16384;
+
+/// Of a batch in one plane, the share of queries with too many candidates from which rows are read in half precision
+/// from then on: one in this many.
+const COARSE_FROM: usize = 64;
+
 /// Keys that are written out at a time where candidates do not suffice: 64 MiB.
 const KEYS_AT_ONCE: usize = 8 << 20;
 
@@ -54,8 +63,7 @@ pub(super) struct Batch {
     stride: usize,
     /// Queries that share the room for candidates.
     part: usize,
-    /// Whether rows are read in 8 bits.
-    in_bytes: bool,
+    reads: Reads,
 }
 
 /// The rows of a shard that are to be scanned, and the filter that stays to be asked.
@@ -65,6 +73,36 @@ pub(super) struct Scan {
 }
 
 impl Batch {
+    /// What `n` queries for `k` hits read, of so many positions.
+    pub(super) fn reads(
+        n: usize,
+        k: usize,
+        positions: usize,
+        bytes: Option<&Bytes>,
+        max_norm: f32,
+        bytes_from: usize,
+    ) -> Reads {
+        let useful = |b: &&Bytes| b.max_residual <= MOST_RESIDUAL * max_norm;
+        let Some(bytes) = bytes.filter(useful) else { return Reads::Halves };
+        let fits = 2 * 8 * bytes.stride <= MAX_SHARED_BYTES as usize;
+        match n {
+            ..=GPU_BYTES_BATCH if fits => Reads::TwoPlanes,
+            ..=SMALL_BATCH => Reads::Halves,
+            _ if bytes.is_coarse || positions / k < bytes_from => Reads::Halves,
+            _ => Reads::OnePlane,
+        }
+    }
+
+    /// Whether so many queries with too many candidates speak against one plane.
+    pub(super) fn is_coarse(&self, overflowed: usize) -> bool {
+        self.reads == Reads::OnePlane && overflowed * COARSE_FROM > self.n
+    }
+
+    /// Whether it reads rows in 8 bits.
+    pub(super) fn reads_bytes(&self) -> bool {
+        self.reads != Reads::Halves
+    }
+
     /// Room for a batch on the device, and its vectors.
     pub(super) fn place(
         gpu: &ScanGpu,
@@ -73,7 +111,7 @@ impl Batch {
         n: usize,
         matrix: &MatrixView<'_>,
         k: usize,
-        bytes: Option<&Bytes>,
+        (reads, bytes): (Reads, Option<&Bytes>),
     ) -> Outcome<Self> {
         let stride = matrix.stride();
         let padded = n.next_multiple_of(QUERY_TILE);
@@ -83,9 +121,6 @@ impl Batch {
         let room = CANDIDATE_BYTES / 8 / part.min(n);
         let capacity = room.min(space.room).max(least).next_multiple_of(TILE as usize);
         let max_norm = matrix.max_norm();
-        let useful =
-            |b: &&Bytes| n <= GPU_BYTES_BATCH && b.max_residual <= MOST_RESIDUAL * max_norm;
-        let bytes = bytes.filter(useful).filter(|b| 2 * 8 * b.stride <= MAX_SHARED_BYTES as usize);
         let byte_stride = bytes.map_or(0, |b| b.stride);
         let values = match *vectors {
             Vectors::There(at) => at,
@@ -106,7 +141,7 @@ impl Batch {
         let all = Queries {
             values,
             halves: space.halves.reserve(gpu, padded * stride)?,
-            planes: space.planes.reserve(gpu, padded * 2 * byte_stride)?,
+            planes: space.planes.reserve(gpu, padded * reads.planes() * byte_stride)?,
             steps: space.steps.reserve(gpu, n * 2)?,
             powers: space.powers.reserve(gpu, n)?,
             errors: space.errors.reserve(gpu, n)?,
@@ -121,7 +156,6 @@ impl Batch {
             capacity: capacity as u32,
             max_norm,
         };
-        gpu.marks[0].record(&gpu.stream)?;
         let max_residual = bytes.map_or(0.0, |b| b.max_residual);
         let of_queries = Rows {
             stride: stride as u32,
@@ -129,15 +163,16 @@ impl Batch {
             max_residual,
             ..Rows::default()
         };
-        Ok(Self { all, of_queries, n, k, stride, part, in_bytes: bytes.is_some() })
+        Ok(Self { all, of_queries, n, k, stride, part, reads })
     }
 
     /// Makes of the vectors what the scan needs of them.
     pub(super) fn begin(&self, gpu: &ScanGpu) -> Outcome<()> {
         let params = PrepareParams { rows: self.of_queries, queries: self.all };
-        let kernel = match self.in_bytes {
-            true => &gpu.kernels.prepare_bytes,
-            false => &gpu.kernels.prepare,
+        let kernel = match self.reads {
+            Reads::Halves => &gpu.kernels.prepare,
+            Reads::OnePlane => &gpu.kernels.prepare_planes[0],
+            Reads::TwoPlanes => &gpu.kernels.prepare_planes[1],
         };
         let blocks = self.n.next_multiple_of(QUERY_TILE) as u32;
         launch(gpu, kernel, (blocks, 1), SELECT_THREADS, 0, &params)
@@ -164,6 +199,10 @@ impl Batch {
         Queries {
             values: skip(self.all.values, self.stride * 4),
             halves: skip(self.all.halves, self.stride * 2),
+            planes: skip(
+                self.all.planes,
+                self.reads.planes() * self.of_queries.byte_stride as usize,
+            ),
             steps: skip(self.all.steps, 8),
             powers: skip(self.all.powers, 4),
             errors: skip(self.all.errors, 4),
@@ -196,8 +235,8 @@ impl Batch {
     fn scan_part(&self, gpu: &ScanGpu, rows: &Rows, queries: Queries) -> Outcome<()> {
         let n_tiles = rows.n_positions.div_ceil(TILE);
         let step = visiting_step(n_tiles);
-        let scanner = Scanning::of(gpu, queries.n, rows, self.in_bytes)?;
-        let rounds = rounds(n_tiles, queries.capacity, queries.k, self.in_bytes);
+        let scanner = Scanning::of(gpu, queries.n, rows, self.reads)?;
+        let rounds = rounds(n_tiles, queries.capacity, queries.k, self.reads);
         for (i, round) in rounds.into_iter().enumerate() {
             let first_round = u32::from(i == 0);
             let n_direct = first_round * round.len() as u32 * TILE;
@@ -334,6 +373,11 @@ impl Batch {
 }
 
 impl Scan {
+    /// How many rows there are to scan.
+    pub(super) fn positions(&self) -> usize {
+        self.rows.n_positions as usize
+    }
+
     /// What of `shard` is scanned under `filter`, which speaks of all rows of the index.
     pub(super) fn of(
         gpu: &ScanGpu,

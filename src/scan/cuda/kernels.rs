@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::{
-    Gpu, HOPPER_SHARED_BYTES, MAX_SHARED_BYTES, allow_shared, has_warpgroup_products,
+    Gpu, HOPPER_SHARED_BYTES, MAX_SHARED_BYTES, Outcome, allow_shared, has_warpgroup_products,
 };
 use cudarc::driver::CudaFunction;
 
@@ -36,7 +36,7 @@ impl ScanGpu {
             let roomy = |name| load(name).and_then(|kernel| allow_shared(kernel, MAX_SHARED_BYTES));
             let kernels = Kernels {
                 prepare: load("prepare")?,
-                prepare_bytes: load("prepare_bytes")?,
+                prepare_planes: [load("prepare_planes_1")?, load("prepare_planes_2")?],
                 list_rows: load("list_rows")?,
                 small: [
                     roomy("scan_small_1")?,
@@ -45,7 +45,7 @@ impl ScanGpu {
                     roomy("scan_small_8")?,
                 ],
                 bytes: [roomy("scan_bytes_1")?, roomy("scan_bytes_2")?, roomy("scan_bytes_4")?],
-                large: roomy("scan_large")?,
+                large: [roomy("scan_large")?, roomy("scan_large_bytes")?],
                 tighten: load("tighten")?,
                 rescore: roomy("rescore")?,
                 finish: load("finish")?,
@@ -57,8 +57,11 @@ impl ScanGpu {
             if !gpu.is_hopper() {
                 return Ok((kernels, None));
             }
-            let of_hopper = |name| allow_shared(load(name)?, HOPPER_SHARED_BYTES);
-            let scans = [of_hopper("scan_large_hopper")?, of_hopper("scan_large_hopper_wide")?];
+            let of_hopper = |name: &str| allow_shared(load(name)?, HOPPER_SHARED_BYTES);
+            let both = |name: &str| -> Outcome<[CudaFunction; 2]> {
+                Ok([of_hopper(name)?, of_hopper(&format!("{name}_wide"))?])
+            };
+            let scans = [both("scan_large_hopper")?, both("scan_large_hopper_bytes")?];
             Ok((kernels, Some((of_hopper("check_products")?, scans))))
         })?;
         if let Some((check, of_hopper)) = of_hopper
@@ -73,19 +76,21 @@ impl ScanGpu {
 #[derive(Debug)]
 pub(super) struct Kernels {
     pub(super) prepare: CudaFunction,
-    pub(super) prepare_bytes: CudaFunction,
+    /// Into one plane of bytes, and into two.
+    pub(super) prepare_planes: [CudaFunction; 2],
     pub(super) list_rows: CudaFunction,
     /// For 8, 16, 32 and 64 queries a block.
     pub(super) small: [CudaFunction; 4],
     /// The same over rows in 8 bits, for 8, 16 and 32 queries.
     pub(super) bytes: [CudaFunction; 3],
-    pub(super) large: CudaFunction,
+    /// Over rows in half precision, and in 8 bits.
+    pub(super) large: [CudaFunction; 2],
     pub(super) tighten: CudaFunction,
     pub(super) rescore: CudaFunction,
     pub(super) finish: CudaFunction,
     pub(super) score_all: CudaFunction,
     pub(super) merge: CudaFunction,
     pub(super) multiply_only: CudaFunction,
-    /// What stands for `large` on Hopper, for rows of which a block's queries fit into shared memory, and for others.
-    pub(super) hopper: Option<[CudaFunction; 2]>,
+    /// What stands for either of `large` on Hopper: where a block's queries fit into shared memory, and where they do not.
+    pub(super) hopper: Option<[[CudaFunction; 2]; 2]>,
 }

@@ -16,8 +16,9 @@ use super::{Filter, GpuInfo, GpuLimits, GpuOptions, QueryBatch, Values};
 use crate::error::Result;
 use crate::gpu::{Outcome, allocate, failure, is_out_of_memory, version_text};
 use crate::store::matrix::MatrixView;
-use chain::{Batch, MAX_K, MAX_QUERIES, MOST_CANDIDATES, Scan};
+use chain::{BYTES_FROM, Batch, MAX_K, MAX_QUERIES, MOST_CANDIDATES, Scan};
 use kernels::ScanGpu;
+use params::Reads;
 use rows::{Bytes, MOST_SHARD_ROWS, Rows, Shard};
 use std::sync::{Mutex, PoisonError};
 use workspace::{Vectors, Workspace};
@@ -32,6 +33,8 @@ const LEAST_SHARD_ROWS: usize = 1 << 10;
 #[derive(Debug)]
 pub struct CudaScanner {
     gpu: ScanGpu,
+    /// Positions for every hit from which large batches read bytes.
+    bytes_from: usize,
     held: Mutex<Held>,
 }
 
@@ -41,6 +44,8 @@ struct Held {
     rows: Rows,
     space: Workspace,
     overflows: u64,
+    /// Whether the last batch read rows in 8 bits.
+    read_bytes: bool,
 }
 
 impl CudaScanner {
@@ -55,8 +60,9 @@ impl CudaScanner {
         let budget = options.row_bytes;
         let budget = budget.unwrap_or(free.saturating_sub(WORKSPACE_BYTES).max(free / 2));
         let space = Workspace::with_room(options.candidates.unwrap_or(MOST_CANDIDATES));
-        let held = Held { rows: Rows::new(budget), space, overflows: 0 };
-        Ok(Self { gpu, held: Mutex::new(held) })
+        let held = Held { rows: Rows::new(budget), space, overflows: 0, read_bytes: false };
+        let bytes_from = options.bytes_from.unwrap_or(BYTES_FROM);
+        Ok(Self { gpu, bytes_from, held: Mutex::new(held) })
     }
 
     /// What it is.
@@ -100,6 +106,11 @@ impl CudaScanner {
         Ok(f64::from(start.elapsed_ms(end).map_err(failure)?) / 1e3)
     }
 
+    /// Whether the last batch read rows in 8 bits.
+    pub fn has_read_bytes(&self) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).read_bytes
+    }
+
     /// See [`super::Scanner::top_k`], which checks the arguments.
     ///
     /// # Errors
@@ -138,7 +149,8 @@ impl CudaScanner {
             };
             let of = if is_shared { &[] } else { &filter.of[done..done + n] };
             let filter = Filter { masks: filter.masks, of };
-            let work = Work { gpu: &self.gpu, matrix, vectors, n, k, filter };
+            let bytes_from = self.bytes_from;
+            let work = Work { gpu: &self.gpu, matrix, vectors, n, k, filter, bytes_from };
             match work.run(&mut held) {
                 Ok(found) => results.extend(found),
                 // Nothing that is given back may still be written to, or read.
@@ -183,32 +195,35 @@ struct Work<'a> {
     n: usize,
     k: usize,
     filter: Filter<'a>,
+    bytes_from: usize,
 }
 
 impl Work<'_> {
     fn run(&self, held: &mut Held) -> Outcome<Vec<Vec<ScoredRow>>> {
         // Copies ask for the thread's context.
         self.gpu.context.bind_to_thread()?;
-        let Held { rows, space, overflows } = held;
-        let stride = self.matrix.stride();
+        let Held { rows, space, overflows, read_bytes } = held;
+        let (stride, k) = (self.matrix.stride(), self.k.min(MAX_K));
         let mut found = Found::new(self.k, self.n, overflows);
-        let place = |space: &mut Workspace, bytes: Option<&Bytes>| {
-            let Self { gpu, matrix, vectors, n, k, .. } = self;
-            Batch::place(gpu, space, vectors, *n, matrix, (*k).min(MAX_K), bytes)
-        };
+        self.gpu.marks[0].record(&self.gpu.stream)?;
         let batch;
         if let Some(shard) = rows.resident(self.gpu, self.matrix)? {
-            batch = place(space, shard.bytes.as_ref())?;
-            let scan = self.scan_of(space, shard)?;
+            let (scan, bytes) = (self.scan_of(space, shard)?, shard.bytes.as_ref());
+            let norm = self.matrix.max_norm();
+            let reads = Batch::reads(self.n, k, scan.positions(), bytes, norm, self.bytes_from);
+            batch = self.place(space, reads, bytes)?;
             match self.k <= MAX_K {
                 true => batch.run(self.gpu, space, &scan)?,
                 false => batch.begin(self.gpu)?,
             }
-            self.end(space, &batch, &scan, &mut found)?;
+            let overflowed = self.end(space, &batch, &scan, &mut found)?;
+            if batch.is_coarse(overflowed) {
+                rows.found_coarse();
+            }
         } else {
             // Shards take all the room that rows have.
             rows.clear();
-            batch = place(space, None)?;
+            batch = self.place(space, Reads::Halves, None)?;
             batch.begin(self.gpu)?;
             let bytes = stride * 2;
             let n =
@@ -243,6 +258,7 @@ impl Work<'_> {
                 self.end(space, &batch, &scan, &mut found)?;
             }
         }
+        *read_bytes = batch.reads_bytes();
         match found {
             Found::OnDevice { .. } => {
                 batch.results(space, |keys| keys.iter().map(|&key| scored_row(key)).collect())
@@ -251,36 +267,44 @@ impl Work<'_> {
         }
     }
 
+    fn place(&self, space: &mut Workspace, reads: Reads, bytes: Option<&Bytes>) -> Outcome<Batch> {
+        let Self { gpu, matrix, vectors, n, k, .. } = self;
+        let bytes = bytes.filter(|_| reads != Reads::Halves);
+        Batch::place(gpu, space, vectors, *n, matrix, (*k).min(MAX_K), (reads, bytes))
+    }
+
     fn scan_of(&self, space: &mut Workspace, shard: &Shard) -> Outcome<Scan> {
         Scan::of(self.gpu, space, shard, self.matrix, &self.filter)
     }
 
-    /// Waits for the kernels of a shard, and does again in full what had too many candidates.
+    /// Waits for the kernels of a shard, and does again in full what had too many candidates: so many queries.
     fn end(
         &self,
         space: &mut Workspace,
         batch: &Batch,
         scan: &Scan,
         found: &mut Found<'_>,
-    ) -> Outcome<()> {
+    ) -> Outcome<usize> {
         match found {
             Found::OnDevice { overflows } => {
                 batch.fetch(self.gpu, space)?;
                 let again = batch.overflowed(space)?;
                 if again.is_empty() {
-                    return Ok(());
+                    return Ok(0);
                 }
-                for query in again {
-                    **overflows += 1;
+                **overflows += again.len() as u64;
+                for &query in &again {
                     batch.scan_in_full(self.gpu, space, scan, query)?;
                 }
-                batch.fetch(self.gpu, space)
+                batch.fetch(self.gpu, space)?;
+                Ok(again.len())
             }
             Found::Here(lists) => {
                 for (query, list) in lists.iter_mut().enumerate() {
                     batch.keys(self.gpu, space, scan, query, |keys| list.take(keys, self.k))?;
                 }
-                self.gpu.marks[1].record(&self.gpu.stream)
+                self.gpu.marks[1].record(&self.gpu.stream)?;
+                Ok(0)
             }
         }
     }

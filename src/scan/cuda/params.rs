@@ -11,6 +11,27 @@ pub(super) const QUERY_TILE: usize = 128;
 pub(super) const SELECT_THREADS: u32 = 256;
 pub(super) const SMALL_THREADS: u32 = 128;
 
+/// What a scan reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// Rows and queries in half precision.
+    Halves,
+    /// Rows in 8 bits, queries as a plane of bytes.
+    OnePlane,
+    /// Rows in 8 bits, queries as two planes.
+    TwoPlanes,
+}
+
+impl Reads {
+    pub(super) fn planes(self) -> usize {
+        match self {
+            Self::Halves => 0,
+            Self::OnePlane => 1,
+            Self::TwoPlanes => 2,
+        }
+    }
+}
+
 /// The rows at hand.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]

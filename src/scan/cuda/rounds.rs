@@ -1,14 +1,18 @@
 //! In which order tiles are scanned, and how many between one threshold and the next.
 
-use super::params::TILE;
+use super::params::{Reads, TILE};
 use std::ops::Range;
 
 /// The rounds' tiles, in visiting order. In the first all rows become candidates. Of the rows of a later one about k
 /// times (rows of the round / rows before) reach the threshold, as long as the visiting order has nothing to do with the
 /// scores; the room is four times that, beside what is left of the round before. The error bound of 8 bits lets
-/// through some three times as many.
-pub(super) fn rounds(n_tiles: u32, capacity: u32, k: u32, in_bytes: bool) -> Vec<Range<u32>> {
-    let share = if in_bytes { 12 } else { 4 };
+/// through some three times as many, that of a query in one plane some ten times.
+pub(super) fn rounds(n_tiles: u32, capacity: u32, k: u32, reads: Reads) -> Vec<Range<u32>> {
+    let share = match reads {
+        Reads::Halves => 4,
+        Reads::TwoPlanes => 12,
+        Reads::OnePlane => 40,
+    };
     let growth = 1 + u64::from(capacity).div_ceil(share * u64::from(k));
     let mut rounds = Vec::new();
     let mut seen = 0;
@@ -41,9 +45,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_tile_is_visited_once(n_tiles in 1u32..5000, k in 1u32..=2048, in_bytes: bool) {
+        fn every_tile_is_visited_once(n_tiles in 1u32..5000, k in 1u32..=2048, reads in 0usize..3) {
+            let reads = [Reads::Halves, Reads::OnePlane, Reads::TwoPlanes][reads];
             let capacity = (8 * k + 1024).next_multiple_of(TILE);
-            let rounds = rounds(n_tiles, capacity, k, in_bytes);
+            let rounds = rounds(n_tiles, capacity, k, reads);
             prop_assert!(rounds[0].len() as u32 * TILE <= capacity);
             let step = visiting_step(n_tiles);
             let mut seen = vec![false; n_tiles as usize];

@@ -32,13 +32,16 @@ pub(super) struct Bytes {
     /// Bytes between the starts of two rows.
     pub(super) stride: usize,
     pub(super) max_residual: f32,
+    /// Whether they proved too coarse for queries in one plane.
+    pub(super) is_coarse: bool,
 }
 
 impl Bytes {
     fn place(gpu: &Gpu, prefilter: &PrefilterView<'_>, room: usize) -> Outcome<Self> {
         let stride = prefilter.stride();
         let values = allocate(gpu, room * stride)?;
-        Ok(Self { values, scales: allocate(gpu, room)?, stride, max_residual: 0.0 })
+        let scales = allocate(gpu, room)?;
+        Ok(Self { values, scales, stride, max_residual: 0.0, is_coarse: false })
     }
 }
 
@@ -204,6 +207,13 @@ impl Rows {
     fn evict(&mut self) -> bool {
         let oldest = (0..self.residents.len()).min_by_key(|&i| self.residents[i].used);
         oldest.map(|i| self.residents.swap_remove(i)).is_some()
+    }
+
+    /// Notes that the bytes of the matrix that was used last are too coarse for queries in one plane.
+    pub(super) fn found_coarse(&mut self) {
+        if let Some(bytes) = self.residents.last_mut().and_then(|r| r.shard.bytes.as_mut()) {
+            bytes.is_coarse = true;
+        }
     }
 
     /// Has less memory from now on.

@@ -1,7 +1,7 @@
 //! Which kernel scans, and in which shape.
 
 use super::kernels::ScanGpu;
-use super::params::{QUERY_TILE, Rows, SMALL_THREADS, ScanParams};
+use super::params::{QUERY_TILE, Reads, Rows, SMALL_THREADS, ScanParams};
 use crate::gpu::{
     HOPPER_STAGES, MAX_SHARED_BYTES, Outcome, TILE_SHARED_BYTES, TILE_THREADS, launch,
     resident_bytes, streamed_bytes,
@@ -9,7 +9,7 @@ use crate::gpu::{
 use cudarc::driver::CudaFunction;
 
 /// Batches of up to this many queries are bound by reading the rows.
-const SMALL_BATCH: usize = 64;
+pub(super) const SMALL_BATCH: usize = 64;
 
 /// A kernel that scans.
 pub(super) struct Scanning<'a> {
@@ -29,25 +29,20 @@ enum Blocks {
 }
 
 impl<'a> Scanning<'a> {
-    pub(super) fn of(
-        gpu: &'a ScanGpu,
-        n_queries: u32,
-        rows: &Rows,
-        in_bytes: bool,
-    ) -> Outcome<Self> {
-        if n_queries as usize > SMALL_BATCH {
-            return Ok(Self::large(gpu, rows));
-        }
+    pub(super) fn of(gpu: &'a ScanGpu, n_queries: u32, rows: &Rows, reads: Reads) -> Outcome<Self> {
+        let is_large = n_queries as usize > SMALL_BATCH;
         // Groups of eight queries: as many as there are and shared memory holds.
-        let (kernels, query_bytes) = match in_bytes {
-            true => (&gpu.kernels.bytes[..], rows.byte_stride * 2),
-            false => (&gpu.kernels.small[..], rows.stride * 2),
+        let (kernels, query_bytes) = match reads {
+            Reads::OnePlane => return Ok(Self::large(gpu, 1, rows.byte_stride)),
+            Reads::Halves if is_large => return Ok(Self::large(gpu, 0, rows.stride * 2)),
+            Reads::Halves => (&gpu.kernels.small[..], rows.stride * 2),
+            Reads::TwoPlanes => (&gpu.kernels.bytes[..], rows.byte_stride * 2),
         };
         let bytes_of = |i: usize| (8 << i) * query_bytes;
         let wanted = n_queries.div_ceil(8).next_power_of_two();
         let fits = |&i: &usize| 1 << i <= wanted && bytes_of(i) <= MAX_SHARED_BYTES;
         let Some(i) = (0..kernels.len()).rev().find(fits) else {
-            return Ok(Self::large(gpu, rows));
+            return Ok(Self::large(gpu, 0, rows.stride * 2));
         };
         let (kernel, shared) = (&kernels[i], bytes_of(i));
         let resident = kernel.occupancy_max_active_blocks_per_multiprocessor(
@@ -59,12 +54,14 @@ impl<'a> Scanning<'a> {
         Ok(Self { kernel, blocks: Blocks::Small { queries: 8 << i, at_a_time }, shared })
     }
 
-    fn large(gpu: &'a ScanGpu, rows: &Rows) -> Self {
-        let Some([resident, wide]) = &gpu.kernels.hopper else {
-            let kernel = &gpu.kernels.large;
+    /// For rows of `row_bytes` in the first or the second of the kinds that [`Kernels::large`](super::kernels::Kernels) has.
+    fn large(gpu: &'a ScanGpu, kind: usize, row_bytes: u32) -> Self {
+        let Some(of_hopper) = &gpu.kernels.hopper else {
+            let kernel = &gpu.kernels.large[kind];
             return Self { kernel, blocks: Blocks::Tiles, shared: TILE_SHARED_BYTES };
         };
-        let (kernel, shared) = match resident_bytes(rows.stride) {
+        let [resident, wide] = &of_hopper[kind];
+        let (kernel, shared) = match resident_bytes(row_bytes) {
             Some(bytes) => (resident, bytes),
             None => (wide, streamed_bytes(HOPPER_STAGES)),
         };
