@@ -182,7 +182,7 @@ with tempfile.TemporaryDirectory() as folder:
         say()
     say("| work | tokens | texts/s | tokens/s | ids to numbers, tokens/s | one search, ms | transformers fp16, tokens/s | ours / theirs |")
     say("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    shares = {}
+    shares, query_ms = {}, []
     for tokens, pair_tokens in ((16, 40), (128, 100), (256, 200), (512, 512)):
         found = ours(model, reranker, tokens, pair_tokens)
         for work, rate in (("embed", found["embed"]), ("rerank", found["rerank"])):
@@ -193,6 +193,9 @@ with tempfile.TemporaryDirectory() as folder:
             cells += [f"{peer:,.0f}" if peer else "", f"{encoded / peer:.2f}" if peer else ""]
             say(f"| {' | '.join(map(str, cells))} |")
         shares[found["embed"]["tokens"]] = found["embed"]["shares"]
+        query_ms.append(found["query_ms"])
+    say()
+    say(f"A query of 12 tokens, from its text to the ten best of 41,584 rows: {statistics.median(query_ms):.3f} ms.")
     names = [name for name, _ in next(iter(shares.values()))]
     if names:
         say()

@@ -50,7 +50,7 @@ sanitizer=$(command -v compute-sanitizer || find "$here/sanitizer" -name compute
 if [ -n "$sanitizer" ]; then
     chmod +x "$sanitizer" 2>/dev/null || true
     for tool in memcheck racecheck; do
-        timeout 240 "$sanitizer" --tool "$tool" --error-exitcode 9 "$here/prove" cuda::any cuda::too_many cuda::encoder::models parity::scan_of_near >"$out/$tool.txt" 2>&1 || failed=1
+        timeout 240 "$sanitizer" --tool "$tool" --error-exitcode 9 "$here/prove" cuda::any cuda::too_many cuda::recorded cuda::encoder::models cuda::encoder::queries parity::scan_of_near >"$out/$tool.txt" 2>&1 || failed=1
         tail -2 "$out/$tool.txt"
     done
 else

@@ -9,6 +9,7 @@ use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
 use crate::rerank::{RerankJob, Reranker};
 use crate::scan::{GpuLimits, MAX_COMPONENT, QueryBatch, Scanner};
+use crate::search::embed_queries;
 use crate::store::MAX_DIM;
 use crate::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
 use crate::store::prefilter::{Prefilter, RowScale, prefilter_stride};
@@ -54,6 +55,8 @@ pub struct ScanRate {
     pub queries_per_second: f64,
     /// Seconds that a batch takes of the GPU, without copies to it and from it.
     pub gpu_seconds: Option<f64>,
+    /// Whether rows were read in 8 bits.
+    pub reads_bytes: bool,
     /// The share of the memory rate that reading the prefilter (or the rows, where these are read) once a batch
     /// makes up; on a GPU, in the time of its kernels.
     pub memory_share: f64,
@@ -164,6 +167,13 @@ impl SearchData {
         Self::new(&vectors(n_rows, 1), vectors(n_queries, 2), dim)
     }
 
+    fn matrix<'a>(&'a self, prefilter: bool, owner: &'a Arc<()>) -> Result<MatrixView<'a>> {
+        Ok(MatrixView::new(&self.rows, self.dim, self.max_norm)
+            .ok_or_else(|| Error::usage("a search needs rows and dimensions"))?
+            .with_prefilter(self.prefilter.view(self.dim).filter(|_| prefilter))
+            .with_owner(owner, &[]))
+    }
+
     /// Measures searches of one shape.
     ///
     /// # Errors
@@ -176,10 +186,7 @@ impl SearchData {
         limits: &Limits,
     ) -> Result<ScanRate> {
         let owner = Arc::new(());
-        let matrix = MatrixView::new(&self.rows, self.dim, self.max_norm)
-            .ok_or_else(|| Error::usage("a search needs rows and dimensions"))?
-            .with_prefilter(self.prefilter.view(self.dim).filter(|_| shape.prefilter))
-            .with_owner(&owner, &[]);
+        let matrix = self.matrix(shape.prefilter, &owner)?;
         let n_rows = matrix.n_rows();
         let values = self.queries.iter().copied().cycle().take(shape.queries * self.dim);
         let queries = QueryBatch::new(&values.collect::<Vec<_>>(), self.dim)?;
@@ -190,9 +197,9 @@ impl SearchData {
         let passing = mask.map_or(n_rows, RowMask::count) as f64;
         let (gpu_seconds, reads_bytes) = match scanner {
             Scanner::Cuda(gpu) => (Some(gpu.chain_seconds()?), gpu.has_read_bytes()),
-            Scanner::Cpu(_) => (None, true),
+            Scanner::Cpu(_) => (None, shape.prefilter),
         };
-        let row_bytes = match shape.prefilter && reads_bytes {
+        let row_bytes = match reads_bytes {
             true => prefilter_stride(self.dim) + size_of::<RowScale>(),
             false => matrix.stride() * size_of::<f16>(),
         };
@@ -204,6 +211,7 @@ impl SearchData {
         let products = shape.queries as f64 * passing * self.dim as f64;
         Ok(ScanRate {
             gpu_seconds,
+            reads_bytes,
             rows: n_rows,
             shape,
             queries_per_second: shape.queries as f64 / seconds,
@@ -211,6 +219,19 @@ impl SearchData {
             multiply_share: products / busy / multiply,
         })
     }
+}
+
+/// Milliseconds from a query of 12 tokens, as a text, to its ten best of `n_rows` random rows.
+///
+/// # Errors
+///
+/// As [`Embedder::embed`] and [`Scanner::top_k`].
+pub fn query_ms(embedder: &Embedder, scanner: &Scanner, n_rows: usize) -> Result<f64> {
+    let data = SearchData::random(n_rows, 1, embedder.dim())?;
+    let (owner, query) = (Arc::new(()), [text(0, 10)]);
+    let matrix = data.matrix(true, &owner)?;
+    let search = || scanner.top_k(&matrix, &embed_queries(embedder, &query)?.0, 10, None);
+    Ok(median(search)? * 1e3)
 }
 
 /// Measures an embedder on texts of about `tokens` tokens, and on a query of 12.

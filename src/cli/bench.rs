@@ -10,7 +10,7 @@ use warpseek::bench::{self, Limits, ModelRate, ScanRate, SearchData, SearchShape
 use warpseek::cpu::Tier;
 use warpseek::embed::Normalize;
 use warpseek::error::{Error, Result};
-use warpseek::scan::Scanner;
+use warpseek::scan::{GpuOptions, Scanner};
 use warpseek::vectors::VectorFile;
 
 /// Measure this machine, and how near search, embedding and reranking come to its limits.
@@ -40,6 +40,9 @@ pub(super) struct BenchArgs {
     /// Search the rows themselves, as where an index has no prefilter
     #[arg(long)]
     no_prefilter: bool,
+    /// On a GPU, read the prefilter for batches of more than 64 queries however few the rows are, to see where that pays
+    #[arg(long, conflicts_with = "no_prefilter")]
+    force_prefilter: bool,
     /// Measure the search alone, not the models
     #[arg(long)]
     search_only: bool,
@@ -60,6 +63,9 @@ pub(super) struct BenchArgs {
     pair_tokens: usize,
 }
 
+/// Rows among which a query's hits are looked for: those of the corpus of papers that records speak of.
+const QUERY_ROWS: usize = 41_584;
+
 pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
     if args.tokens < 3 || args.pair_tokens < 15 {
         return Err(Error::usage("--tokens must be at least 3, and --pair-tokens 15"));
@@ -68,7 +74,15 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
     for name in args.model.iter().chain(args.reranker.iter().filter(|name| *name != "none")) {
         context.models.find(name)?;
     }
-    let scanner = context.scanner()?;
+    let scanner = match context.scanner()? {
+        Scanner::Cuda(gpu) if args.force_prefilter => {
+            let info = gpu.info();
+            let (row_bytes, bytes_from) = (Some(info.row_bytes), Some(0));
+            let options = GpuOptions { row_bytes, bytes_from, ..GpuOptions::default() };
+            Scanner::cuda(info.ordinal, options)?
+        }
+        scanner => scanner,
+    };
     let limits = bench::limits(&scanner)?;
     if !context.json {
         print_limits(&limits)?;
@@ -84,6 +98,8 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
         _ => None,
     };
     let embedding = embedder.as_ref().map(|e| bench::embed(e, args.tokens)).transpose()?;
+    let query_ms =
+        embedder.as_ref().map(|e| bench::query_ms(e, &scanner, QUERY_ROWS)).transpose()?;
     let reranker = if models { context.reranker(args.reranker.as_deref())? } else { None };
     let reranking =
         reranker.as_ref().map(|(_, r)| bench::rerank(r, args.pair_tokens)).transpose()?;
@@ -95,6 +111,7 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
             "limits": limits,
             "scan": scans,
             "embed": embedding,
+            "query_ms": query_ms,
             "rerank": reranking,
         }))?;
         return Ok(Outcome::Success);
@@ -104,7 +121,12 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
     }
     match (&embedder, &embedding) {
         (Some(embedder), Some(rate)) => {
-            print_model("embedding", &embedder.precision(), rate, "a query of 12 tokens")?
+            print_model("embedding", &embedder.precision(), rate, "a query of 12 tokens")?;
+            let rows = thousands(QUERY_ROWS as u64);
+            say!(
+                "  hits       {:8.2} ms from its text to the best of {rows} rows",
+                query_ms.unwrap_or_default()
+            )?;
         }
         _ => context.note(&format!(
             "embedding was not measured: `warpseek models pull {DEFAULT_MODEL}` fetches the model"
@@ -175,17 +197,18 @@ fn print_scans(scans: &[ScanRate], scanner: &Scanner) -> Result<()> {
     let (rows, device) = (thousands(first.rows as u64), scanner.device());
     say!("{}", bold(&format!("search, {rows} rows, {device}")))?;
     let kind = if first.gpu_seconds.is_some() { "halves" } else { "int8" };
-    say!("  batch     k  pass %    queries/s   of memory   of {kind}    GPU us")?;
+    say!("  batch     k  pass %    queries/s   of memory   of {kind}    GPU us  rows in")?;
     for scan in scans {
         say!(
-            "  {:5} {:5} {:7} {:12.0} {:9.0} % {:7.0} % {:>9}",
+            "  {:5} {:5} {:7} {:12.0} {:9.0} % {:7.0} % {:>9}  {}",
             scan.shape.queries,
             scan.shape.k,
             scan.shape.percent,
             scan.queries_per_second,
             scan.memory_share * 100.0,
             scan.multiply_share * 100.0,
-            scan.gpu_seconds.map_or("-".to_owned(), |s| format!("{:.1}", s * 1e6))
+            scan.gpu_seconds.map_or("-".to_owned(), |s| format!("{:.1}", s * 1e6)),
+            if scan.reads_bytes { "8 bits" } else { "halves" }
         )?;
     }
     Ok(())
