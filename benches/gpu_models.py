@@ -1,24 +1,27 @@
 """What embedding and reranking reach on a GPU: `python benches/gpu_models.py --warpseek BINARY [--record FOLDER]`.
 
-Runs `warpseek bench --models-only --device cuda` over models of MiniLM's shape, and in the same run transformers' BERT in half precision on the same
-token counts, from ids on the device to vectors on the device, with its best batch. Weights are random unless --model and --reranker name folders: times do
+Runs `warpseek bench --models-only --device cuda` over models of MiniLM's shape, and in the same run transformers' BERT and Candle's own (`benches/candle/build.sh`) in half
+precision on the same token counts, from ids on the device to vectors on the device, each with its best batch. Weights are random unless --model and --reranker name folders: times do
 not depend on them. Prints Markdown, and appends it to FOLDER/<gpu>/<date>.md.
 """
 
 import argparse
 import datetime
 import json
+import os
 import pathlib
 import random
 import re
 import statistics
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--warpseek", default="target/release/warpseek")
+parser.add_argument("--candle", type=pathlib.Path, default=pathlib.Path(__file__).with_name("candle-bert"), help="what benches/candle/build.sh made")
 parser.add_argument("--record", type=pathlib.Path)
 parser.add_argument("--model", type=pathlib.Path)
 parser.add_argument("--reranker", type=pathlib.Path)
@@ -83,6 +86,7 @@ def make_model(folder, cross_encoder):
     config = {
         "model_type": "bert", "vocab_size": VOCABULARY, "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "intermediate_size": INNER, "hidden_act": "gelu", "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "num_labels": 1,
+        "hidden_dropout_prob": 0.1, "initializer_range": 0.02, "pad_token_id": 0,
     }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": POSITIONS}))
@@ -127,6 +131,19 @@ def index_time(model, folder):
     seconds = time.perf_counter() - started
     what = "random words" if arguments.corpus is None else "real texts"
     return f"`index` of {report['rows']:,} {what}, {report['tokens']:,} tokens, process start to committed index: {seconds:.2f} s."
+
+
+def candle_rate(model, tokens):
+    """Texts a second of Candle's own BERT in half precision, or why there is no number. It wants CUDA's libraries, which torch brings."""
+    if not arguments.candle.exists():
+        return "not built"
+    folders = [str(path) for site in sys.path for path in pathlib.Path(site, "nvidia").glob("*/lib")]
+    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(folders + [os.environ.get("LD_LIBRARY_PATH", "")])}
+    command = [arguments.candle.absolute(), str(model), str(tokens), "64,256,1024"]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if run.returncode != 0:
+        return (run.stderr.strip().splitlines() or [f"status {run.returncode}"])[-1].replace("|", "/")
+    return json.loads(run.stdout)["texts_per_second"]
 
 
 def torch_rate(tokens):
@@ -180,8 +197,8 @@ with tempfile.TemporaryDirectory() as folder:
     if not has_peer:
         say("torch with transformers is not here: no peer was measured.")
         say()
-    say("| work | tokens | texts/s | tokens/s | ids to numbers, tokens/s | one search, ms | transformers fp16, tokens/s | ours / theirs |")
-    say("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    say("| work | tokens | texts/s | tokens/s | ids to numbers, tokens/s | one search, ms | transformers fp16, tokens/s | ours / theirs | Candle fp16, tokens/s | ours / its |")
+    say(f"| --- {'| --- ' * 9}|")
     shares, query_ms = {}, []
     for tokens, pair_tokens in ((16, 40), (128, 100), (256, 200), (512, 512)):
         found = ours(model, reranker, tokens, pair_tokens)
@@ -189,8 +206,10 @@ with tempfile.TemporaryDirectory() as folder:
             n = rate["tokens"]
             encoded = rate["encoded_per_second"] * n
             peer = torch_rate(n) * n if has_peer and work == "embed" else None
+            candle = candle_rate(model, n) if work == "embed" else ""
             cells = [work, n, f"{rate['texts_per_second']:,.0f}", f"{rate['texts_per_second'] * n:,.0f}", f"{encoded:,.0f}", f"{rate['one_search_ms']:.3f}"]
             cells += [f"{peer:,.0f}" if peer else "", f"{encoded / peer:.2f}" if peer else ""]
+            cells += [candle, ""] if isinstance(candle, str) else [f"{candle * n:,.0f}", f"{encoded / candle / n:.2f}"]
             say(f"| {' | '.join(map(str, cells))} |")
         shares[found["embed"]["tokens"]] = found["embed"]["shares"]
         query_ms.append(found["query_ms"])

@@ -25,6 +25,10 @@ mkdir -p "$target/tests"
 cp -r tests/golden "$target/tests/golden"
 cp benches/gpu.py benches/gpu_models.py "$target"
 git rev-parse HEAD >"$target/commit"
+# Candle's own BERT, a peer, where benches/candle/build.sh has built it.
+if [ -x target/candle/release/candle-bert ]; then
+    cp target/candle/release/candle-bert "$target"
+fi
 # compute-sanitizer, where the package index has it.
 python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$target/sanitizer" nvidia-cuda-sanitizer-api==13.0.85 ||
     echo "compute-sanitizer could not be fetched: run.sh looks for one there" >&2

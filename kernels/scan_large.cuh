@@ -37,6 +37,7 @@ template <class Place> struct Gate<Place, Halves> {
 // An integer's score is it times the row's scale times the query's step. Most fall short of the least integer that can reach the threshold
 // in either of two rows; the others are looked at again.
 template <class Place> struct Gate<Place, Bytes> {
+    static constexpr float SLACK = 1.0f / (1 << 20);
     Place place;
     // Thresholds by the query's step.
     float limits[Place::COLUMN_GROUPS][4][2];
@@ -61,9 +62,9 @@ template <class Place> struct Gate<Place, Bytes> {
 #pragma unroll
             for (int h = 0; h < 2; h++) scales[g][h] = Bytes::scale_of(p.rows, row_of(p.rows, base + place.row_of(g, h * 2)));
             const float most = fmaxf(scales[g][0], scales[g][1]), least = fminf(scales[g][0], scales[g][1]);
-            // A row of zeros scores 0, which the integer 0 below stands for.
-            above[g] = most > 0 ? 1 / most : 1;
-            below[g] = least > 0 ? 1 / least : above[g];
+            // Some less, and in keep() one less, for what is rounded. A row of zeros scores 0, for which the integer 0 stands either way.
+            above[g] = most > 0 ? (1 - SLACK) / most : 1;
+            below[g] = (1 + SLACK) / (least > 0 ? least : most > 0 ? most : 1);
         }
     }
     DEVICE void keep(const ScanParams& p, const int32_t (&sums)[4][4][4], uint32_t first_query, uint32_t visit, uint32_t base) const {
@@ -74,9 +75,8 @@ template <class Place> struct Gate<Place, Bytes> {
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
                     const int g = m % Place::ROW_GROUPS;
-                    const float limit = limits[m % Place::COLUMN_GROUPS][n][j], whole = limit * (limit > 0 ? above[g] : below[g]);
-                    // Some less, for what was rounded.
-                    const int32_t least = integer_below(whole - fabsf(whole) * (1.0f / (1 << 20)) - 1);
+                    const float limit = limits[m % Place::COLUMN_GROUPS][n][j];
+                    const int32_t least = integer_below(limit * (limit > 0 ? above[g] : below[g]) - 1);
 #pragma unroll
                     for (int h = 0; h < 2; h++)
                         if (sums[m][n][h * 2 + j] >= least) {

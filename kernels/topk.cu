@@ -34,10 +34,11 @@ DEVICE int scaling_power(const float* values, uint32_t stride, float& largest) {
     return most == 0 ? 0 : -exponent_of(largest);
 }
 
-// The state of a query at the start of a batch; the last factor of the error covers the rounding that made it.
+// The state of a query at the start of a batch. Canonical scores may lose as much as the least number there is where they become float32; the
+// last factor of the error covers the rounding that made it.
 DEVICE void begin_query(const Queries& q, uint32_t query, int power, double error) {
     q.powers[query] = power;
-    q.errors[query] = round_up(error * (1 + 1e-6) + 1e-30);
+    q.errors[query] = round_up((error + scale_by_power(1, power - 149)) * (1 + 1e-6) + 1e-30);
     q.thresholds[query] = -INFINITE;
     q.counts[query] = 0;
     q.n_best[query] = 0;

@@ -74,7 +74,7 @@ impl Gpu {
             unavailable(reason)
         };
         let context = CudaContext::new(ordinal as usize).map_err(|e| failed("opening it", e))?;
-        // SAFETY: one stream at a time works on any buffer: `stream`, or `copies` with an event between them.
+        // SAFETY: one stream at a time works on any buffer, with an event or a wait in between.
         unsafe { context.disable_event_tracking() };
         let open = || -> Outcome<Self> {
             use sys::CUdevice_attribute as Attribute;

@@ -121,3 +121,23 @@ impl<T: DeviceRepr + ValidAsZeroBits> Pinned<T> {
         }
     }
 }
+
+/// Values that are worth a thread of their own: 1 MiB of float32.
+const COPIED_BY_A_THREAD: usize = 1 << 18;
+
+/// Copies values by a few threads, where they are many. By none of a pool: who has a device and waits in a pool may be handed work
+/// that waits for the device.
+pub(crate) fn copy_values<T: Copy + Send + Sync>(to: &mut [T], from: &[T]) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let part = from.len().div_ceil(threads).max(COPIED_BY_A_THREAD);
+    std::thread::scope(|scope| {
+        let mut parts = to.chunks_mut(part).zip(from.chunks(part));
+        let first = parts.next();
+        for (to, from) in parts {
+            scope.spawn(|| to.copy_from_slice(from));
+        }
+        if let Some((to, from)) = first {
+            to.copy_from_slice(from);
+        }
+    });
+}

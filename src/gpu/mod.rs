@@ -15,7 +15,7 @@ pub(crate) use hopper::{
     HOPPER_SHARED_BYTES, HOPPER_STAGES, HOPPER_STAGES_OF_TWO, has_warpgroup_products,
     resident_bytes, streamed_bytes,
 };
-pub(crate) use memory::{Buffer, Outcome, Pinned, Pod, address, allocate};
+pub(crate) use memory::{Buffer, Outcome, Pinned, Pod, address, allocate, copy_values};
 pub(crate) use recording::Recordings;
 pub(crate) use vectors::{DeviceVectors, Spare};
 

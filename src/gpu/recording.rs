@@ -3,7 +3,9 @@
 
 use super::driver::{Gpu, describe};
 use super::memory::Outcome;
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
+use cudarc::driver::sys::{
+    CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode, CUstreamCaptureStatus,
+};
 use cudarc::driver::{CudaGraph, DriverError};
 use std::collections::HashMap;
 use std::fmt;
@@ -40,7 +42,8 @@ impl<K> Default for Recordings<K> {
 
 impl<K: Eq + Hash> Recordings<K> {
     /// Does what `launch` does, which launches kernels on the main stream, the same for the same `key`, and nothing else. The
-    /// first time it is called; by then all of its kernels are loaded. The second time it is recorded.
+    /// first time it is called; by then all of its kernels are loaded. The second time it is recorded, and no other thread may
+    /// use that stream meanwhile: what it does there would be recorded too.
     ///
     /// # Errors
     ///
@@ -67,6 +70,9 @@ impl<K: Eq + Hash> Recordings<K> {
             },
             None => {
                 if self.known.len() >= MOST_RECORDINGS {
+                    self.known.retain(|_, known| known.is_some());
+                }
+                if self.known.len() >= MOST_RECORDINGS {
                     self.known.clear();
                 }
                 self.known.insert(key, None);
@@ -77,11 +83,17 @@ impl<K: Eq + Hash> Recordings<K> {
 }
 
 fn record(gpu: &Gpu, launch: impl Fn() -> Outcome<()>) -> Outcome<Recording> {
-    // What other threads do is none of it.
+    // What other threads do with other streams is none of it.
     gpu.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
     let launched = launch();
     // In any case: the stream launches nothing before.
-    let graph = gpu.stream.end_capture(CUgraphInstantiate_flags(0));
+    let end = || gpu.stream.end_capture(CUgraphInstantiate_flags(0));
+    let mut graph = end();
+    // The call may have told of an older error instead.
+    let none = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+    if gpu.stream.capture_status().is_ok_and(|status| status != none) {
+        graph = end();
+    }
     launched?;
     let nothing = DriverError(CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
     graph?.map(Recording).ok_or(nothing)

@@ -366,6 +366,7 @@ API(cuStreamBeginCapture_v2, void* stream, int) {
     recorded = new Graph{stream, {}};
     return SUCCESS;
 }
+API(cuStreamIsCapturing, void* stream, int* status) { *status = recorded && recorded->stream == stream; return SUCCESS; }
 API(cuStreamEndCapture, void* stream, void** to) {
     Graph* const graph = recorded;
     if (!graph || graph->stream != stream) return INVALID_VALUE;

@@ -6,12 +6,11 @@ use super::rounds::{rounds, visiting_step};
 use super::rows::{Bytes, Shard};
 use super::scanning::{SMALL_BATCH, Scanning};
 use super::workspace::{Call, Fetched, Vectors, Workspace, found_words};
-use crate::gpu::{MAX_SHARED_BYTES, Outcome, address, launch};
+use crate::gpu::{MAX_SHARED_BYTES, Outcome, address, copy_values, launch};
 use crate::scan::{Filter, GPU_BYTES_BATCH};
 use crate::store::matrix::MatrixView;
 use cudarc::driver::result;
 use cudarc::driver::sys::CUdeviceptr;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// The largest k that is sorted on the device.
@@ -44,9 +43,6 @@ const KEYS_AT_ONCE: usize = 8 << 20;
 
 /// Batches of up to this many queries take hardly longer than their launches.
 const RECORDED_BATCH: usize = 64;
-
-/// Values that a thread copies at a time: 256 KiB.
-const COPIED_AT_ONCE: usize = 1 << 16;
 
 /// Filters that let fewer than one row in this many pass are scanned by the list of rows that do.
 const LISTED_BELOW: usize = 2;
@@ -86,6 +82,7 @@ impl Batch {
         let Some(bytes) = bytes.filter(useful) else { return Reads::Halves };
         let fits = 2 * 8 * bytes.stride <= MAX_SHARED_BYTES as usize;
         match n {
+            _ if k > MAX_K => Reads::Halves,
             ..=GPU_BYTES_BATCH if fits => Reads::TwoPlanes,
             ..=SMALL_BATCH => Reads::Halves,
             _ if bytes.is_coarse || positions / k < bytes_from => Reads::Halves,
@@ -93,7 +90,7 @@ impl Batch {
         }
     }
 
-    /// Whether so many queries with too many candidates speak against one plane.
+    /// Whether so many queries with too many candidates speak against bytes.
     pub(super) fn is_coarse(&self, overflowed: usize) -> bool {
         self.reads == Reads::OnePlane && overflowed * COARSE_FROM > self.n
     }
@@ -127,9 +124,7 @@ impl Batch {
             Vectors::Here(values) => {
                 // What was sent before has arrived: its results have come.
                 let sent = space.sent.reserve(gpu, values.len())?;
-                let parts = sent.par_chunks_mut(COPIED_AT_ONCE);
-                let from = values.par_chunks(COPIED_AT_ONCE);
-                parts.zip(from).for_each(|(to, from)| to.copy_from_slice(from));
+                copy_values(sent, values);
                 let at = space.values.reserve(gpu, values.len())?;
                 // SAFETY: there is room, and `sent` is not touched before the batch is done.
                 unsafe { result::memcpy_htod_async(at, sent, gpu.stream.cu_stream()) }?;

@@ -1,6 +1,6 @@
 //! The scan on a GPU: rows stay in its memory, or pass through it in shards where they do not fit.
 //!
-//! Approximate scores in half precision with float32 sums find candidates, and what could be among the best is
+//! Approximate scores in half precision or in bytes find candidates, and what could be among the best is
 //! scored canonically on the device (`kernels/topk.cu`). One caller at a time has the device.
 
 mod chain;
@@ -149,9 +149,8 @@ impl CudaScanner {
             };
             let of = if is_shared { &[] } else { &filter.of[done..done + n] };
             let filter = Filter { masks: filter.masks, of };
-            let bytes_from = self.bytes_from;
-            let work = Work { gpu: &self.gpu, matrix, vectors, n, k, filter, bytes_from };
-            match work.run(&mut held) {
+            let work = Work { gpu: &self.gpu, matrix, vectors, n, k, filter };
+            match work.run(&mut held, self.bytes_from) {
                 Ok(found) => results.extend(found),
                 // Nothing that is given back may still be written to, or read.
                 Err(e) if self.is_broken() => return Err(failure(e)),
@@ -195,34 +194,35 @@ struct Work<'a> {
     n: usize,
     k: usize,
     filter: Filter<'a>,
-    bytes_from: usize,
 }
 
 impl Work<'_> {
-    fn run(&self, held: &mut Held) -> Outcome<Vec<Vec<ScoredRow>>> {
+    /// Large batches read bytes where there are `bytes_from` positions for every hit.
+    fn run(&self, held: &mut Held, bytes_from: usize) -> Outcome<Vec<Vec<ScoredRow>>> {
         // Copies ask for the thread's context.
         self.gpu.context.bind_to_thread()?;
         let Held { rows, space, overflows, read_bytes } = held;
-        let (stride, k) = (self.matrix.stride(), self.k.min(MAX_K));
+        let stride = self.matrix.stride();
         let mut found = Found::new(self.k, self.n, overflows);
-        self.gpu.marks[0].record(&self.gpu.stream)?;
         let batch;
         if let Some(shard) = rows.resident(self.gpu, self.matrix)? {
+            self.gpu.marks[0].record(&self.gpu.stream)?;
             let (scan, bytes) = (self.scan_of(space, shard)?, shard.bytes.as_ref());
             let norm = self.matrix.max_norm();
-            let reads = Batch::reads(self.n, k, scan.positions(), bytes, norm, self.bytes_from);
+            let reads = Batch::reads(self.n, self.k, scan.positions(), bytes, norm, bytes_from);
             batch = self.place(space, reads, bytes)?;
             match self.k <= MAX_K {
                 true => batch.run(self.gpu, space, &scan)?,
                 false => batch.begin(self.gpu)?,
             }
-            let overflowed = self.end(space, &batch, &scan, &mut found)?;
-            if batch.is_coarse(overflowed) {
+            if !self.end(space, &batch, &scan, &mut found)? {
                 rows.found_coarse();
+                return self.run(held, usize::MAX);
             }
         } else {
             // Shards take all the room that rows have.
             rows.clear();
+            self.gpu.marks[0].record(&self.gpu.stream)?;
             batch = self.place(space, Reads::Halves, None)?;
             batch.begin(self.gpu)?;
             let bytes = stride * 2;
@@ -277,34 +277,35 @@ impl Work<'_> {
         Scan::of(self.gpu, space, shard, self.matrix, &self.filter)
     }
 
-    /// Waits for the kernels of a shard, and does again in full what had too many candidates: so many queries.
+    /// Waits for the kernels of a shard, and does again in full what had too many candidates; or says that these are so many that
+    /// rows are not to be read in 8 bits.
     fn end(
         &self,
         space: &mut Workspace,
         batch: &Batch,
         scan: &Scan,
         found: &mut Found<'_>,
-    ) -> Outcome<usize> {
+    ) -> Outcome<bool> {
         match found {
             Found::OnDevice { overflows } => {
                 batch.fetch(self.gpu, space)?;
                 let again = batch.overflowed(space)?;
-                if again.is_empty() {
-                    return Ok(0);
+                if again.is_empty() || batch.is_coarse(again.len()) {
+                    return Ok(again.is_empty());
                 }
                 **overflows += again.len() as u64;
                 for &query in &again {
                     batch.scan_in_full(self.gpu, space, scan, query)?;
                 }
                 batch.fetch(self.gpu, space)?;
-                Ok(again.len())
+                Ok(true)
             }
             Found::Here(lists) => {
                 for (query, list) in lists.iter_mut().enumerate() {
                     batch.keys(self.gpu, space, scan, query, |keys| list.take(keys, self.k))?;
                 }
                 self.gpu.marks[1].record(&self.gpu.stream)?;
-                Ok(0)
+                Ok(true)
             }
         }
     }

@@ -1,12 +1,11 @@
 //! Matrices that are kept on the device, and copying rows to it.
 
-use crate::gpu::{Gpu, Outcome, Pod, address, allocate, is_out_of_memory};
+use crate::gpu::{Gpu, Outcome, Pod, address, allocate, copy_values, is_out_of_memory};
 use crate::store::matrix::{MatrixView, RowsDigest};
 use crate::store::prefilter::PrefilterView;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaEvent, CudaSlice, PinnedHostSlice, result};
 use half::f16;
-use rayon::prelude::*;
 use std::sync::{Arc, Weak};
 
 /// Bytes of a page-locked buffer.
@@ -186,10 +185,9 @@ impl Rows {
             match matrix.prefilter() {
                 Some(prefilter) => {
                     let scales = &prefilter.scales()[from..];
-                    let residuals = scales.par_iter().map(|s| s.residual);
-                    let most = residuals.reduce(|| 0.0, f32::max);
+                    let most = scales.iter().map(|s| s.residual).fold(0.0, f32::max);
                     bytes.max_residual = bytes.max_residual.max(most);
-                    let scales: Vec<f32> = scales.par_iter().map(|s| s.scale).collect();
+                    let scales: Vec<f32> = scales.iter().map(|s| s.scale).collect();
                     let at = from * bytes.stride;
                     self.upload(gpu, &prefilter.values()[at..], &mut bytes.values, at)?;
                     // Read when this returns; it may end here.
@@ -260,10 +258,7 @@ impl Rows {
                 event.synchronize()?;
             }
             let buffer = &mut pinned.as_mut_slice()?[..part.len()];
-            let span = part.len().div_ceil(rayon::current_num_threads()).max(1 << 16);
-            buffer.par_chunks_mut(span).zip(part.par_chunks(span)).for_each(|(to, from)| {
-                to.copy_from_slice(from);
-            });
+            copy_values(buffer, part);
             // SAFETY: `at` has room for the part, and the buffer is not touched before the event has come.
             unsafe { result::memcpy_htod_async(at, buffer, gpu.copies.cu_stream()) }?;
             *copied = Some(gpu.copies.record_event(None)?);

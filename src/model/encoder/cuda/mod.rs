@@ -25,7 +25,7 @@ use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaEvent, CudaFunction, result};
 use params::{GELU, GELU_TANH, RELU};
 use plan::Round;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weights::{Model, Shape};
 
 /// The kernels of `kernels/encoder.cu`.
@@ -214,7 +214,12 @@ impl CudaBert {
         output: Output,
         n_out: usize,
     ) -> Result<Vec<f32>> {
-        self.retry(Job { sequences, output, there: None, marks: None }, n_out)
+        self.retry(&mut self.hold(), Job { sequences, output, there: None, marks: None }, n_out)
+    }
+
+    /// The device, for one caller at a time: nothing else may be done on its main stream.
+    fn hold(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// See [`super::Encoder::room`].
@@ -232,7 +237,8 @@ impl CudaBert {
         first: usize,
     ) -> Result<()> {
         let there = Some(There { at: to.place(first), stride: to.stride() as u32, unit });
-        self.retry(Job { sequences, output, there, marks: None }, 0)?;
+        let mut held = self.hold();
+        self.retry(&mut held, Job { sequences, output, there, marks: None }, 0)?;
         to.are_coming().map_err(failure)
     }
 
@@ -243,10 +249,8 @@ impl CudaBert {
     /// As [`super::Encoder::forward`].
     pub(super) fn profile(&self, sequences: &[Sequence]) -> Result<Vec<(&'static str, f64)>> {
         let marks = Marks::default();
-        self.retry(
-            Job { sequences, output: Output::Mean, there: None, marks: Some(&marks) },
-            self.shape.hidden,
-        )?;
+        let job = Job { sequences, output: Output::Mean, there: None, marks: Some(&marks) };
+        self.retry(&mut self.hold(), job, self.shape.hidden)?;
         let mut seconds: Vec<(&'static str, f64)> = Vec::new();
         for pair in marks.borrow().windows(2) {
             let [(_, before), (what, now)] = pair else { continue };
@@ -259,10 +263,9 @@ impl CudaBert {
         Ok(seconds)
     }
 
-    fn retry(&self, job: Job<'_>, n_out: usize) -> Result<Vec<f32>> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+    fn retry(&self, held: &mut Held, job: Job<'_>, n_out: usize) -> Result<Vec<f32>> {
         loop {
-            match self.run(&mut held, job, n_out) {
+            match self.run(held, job, n_out) {
                 Ok(out) => return Ok(out),
                 // Nothing that is given back may still be written to.
                 Err(e) if self.gpu.stream.synchronize().is_err() => return Err(failure(e)),
