@@ -5,13 +5,13 @@ use std::ops::Range;
 
 /// The rounds' tiles, in visiting order. In the first all rows become candidates. Of the rows of a later one about k
 /// times (rows of the round / rows before) reach the threshold, as long as the visiting order has nothing to do with the
-/// scores; the room is four times that, beside what is left of the round before. The error bound of 8 bits lets
-/// through some three times as many, that of a query in one plane some ten times.
+/// scores; the room is four times that, beside what is left of the round before. Of random rows the error bound of 8 bits lets
+/// through some six times as many, that of a query in one plane some twenty times.
 pub(super) fn rounds(n_tiles: u32, capacity: u32, k: u32, reads: Reads) -> Vec<Range<u32>> {
     let share = match reads {
         Reads::Halves => 4,
-        Reads::TwoPlanes => 12,
-        Reads::OnePlane => 40,
+        Reads::TwoPlanes => 24,
+        Reads::OnePlane => 80,
     };
     let growth = 1 + u64::from(capacity).div_ceil(share * u64::from(k));
     let mut rounds = Vec::new();
