@@ -17,6 +17,7 @@ DEVICE size_t row_of(const Rows& rows, uint32_t position) {
 // Rows and queries in half precision.
 struct Halves {
     typedef float Sum;
+    static constexpr bool IN_STEPS = false;
 
     static DEVICE uint32_t row_bytes(const Rows& rows) { return rows.stride * 2; }
     static DEVICE const void* rows_of(const Rows& rows) { return rows.values; }
@@ -27,6 +28,7 @@ struct Halves {
 // Both in 8 bits.
 struct Bytes {
     typedef int32_t Sum;
+    static constexpr bool IN_STEPS = true;
 
     static DEVICE uint32_t row_bytes(const Rows& rows) { return rows.byte_stride; }
     static DEVICE const void* rows_of(const Rows& rows) { return rows.bytes; }
@@ -56,7 +58,7 @@ DEVICE float threshold_of(const ScanParams& p, uint32_t query) {
     return p.first_round ? -INFINITE : p.queries.thresholds[query];
 }
 
-// Keeps a score that has reached its query's threshold.
+// Makes a candidate of a score that has reached its query's threshold.
 DEVICE void emit(const ScanParams& p, float score, uint32_t query, uint32_t visit, uint32_t position) {
     if (query >= p.queries.n) return;
     uint64_t* const candidates = p.queries.candidates + static_cast<size_t>(query) * p.queries.capacity;
@@ -72,3 +74,50 @@ DEVICE void emit(const ScanParams& p, float score, uint32_t query, uint32_t visi
         if (place < p.queries.capacity) candidates[place] = key;
     }
 }
+
+struct Hit {
+    float score;
+    uint32_t query;
+    uint32_t position;
+};
+
+// Hits of a warp that are to become candidates. Each asks memory for its place and waits for the answer; here they ask together.
+// Scores IN_STEPS are still to be multiplied by their query's step.
+template <bool IN_STEPS>
+struct Outbox {
+    Hit* hits;         // [room], in shared memory
+    uint32_t room;
+    uint32_t waiting;  // how many are there, which all lanes know
+
+    // That of this warp in `shared`, which has one for each.
+    DEVICE Outbox(void* shared, uint32_t room_) : hits(static_cast<Hit*>(shared) + threadIdx.x / 32 * room_), room(room_), waiting(0) {}
+
+    // Takes the hits of a tile: `hits_here` has a bit for each of this lane's scores, and each_hit(..) shows those to what it is given, as
+    // (score, query, position).
+    template <class Each>
+    DEVICE void take(const ScanParams& p, uint32_t visit, uint64_t hits_here, const Each& each_hit) {
+        if (!p.first_round) {
+            if (!warp_any(hits_here != 0)) return;
+            const uint32_t mine = ones(hits_here), upto = warp_sum_upto(mine), all = warp_from(upto, 31);
+            if (waiting + all <= room) {
+                Hit* to = hits + waiting + upto - mine;
+                each_hit([&](float score, uint32_t query, uint32_t position) { *to++ = {score, query, position}; });
+                waiting += all;
+                if (waiting * 2 > room) send(p);
+                return;
+            }
+            // The tile has too many: they go one by one.
+        }
+        each_hit([&](float score, uint32_t query, uint32_t position) { emit(p, whole(p, score, query), query, visit, position); });
+    }
+
+    DEVICE void send(const ScanParams& p) {
+        warp_barrier();
+        for (uint32_t i = threadIdx.x % 32; i < waiting; i += 32) emit(p, whole(p, hits[i].score, hits[i].query), hits[i].query, p.begin, hits[i].position);
+        // Others may be written over these.
+        warp_barrier();
+        waiting = 0;
+    }
+
+    DEVICE static float whole(const ScanParams& p, float score, uint32_t query) { return IN_STEPS ? score * p.queries.steps[query * 2] : score; }
+};

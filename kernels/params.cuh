@@ -59,6 +59,7 @@ struct ScanParams {
     uint32_t begin;
     uint32_t end;
     uint32_t first_round;  // 1: every score is kept, at a place of its own, and no threshold is looked at
+    uint32_t outbox;       // hits that a warp has room for before they become candidates
 };
 
 struct SelectParams {

@@ -21,6 +21,7 @@ constexpr int TILE_BLOCKS = 1;
 // With registers for so many blocks on a multiprocessor at a time.
 #define KERNEL_FOR(name, Params, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Params p)
 #define DEVICE __device__ __forceinline__
+#define HOST_DEVICE __host__ __device__ __forceinline__
 #define SHARED __shared__
 #define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(dynamic_shared)
 
@@ -31,9 +32,13 @@ constexpr unsigned WHOLE_WARP = 0xffffffffu;
 template <class T> DEVICE T warp_down(T value, int lanes, int width = 32) { return __shfl_down_sync(WHOLE_WARP, value, lanes, width); }
 template <class T> DEVICE T warp_up(T value, int lanes) { return __shfl_up_sync(WHOLE_WARP, value, lanes); }
 template <class T> DEVICE T warp_xor(T value, int lanes) { return __shfl_xor_sync(WHOLE_WARP, value, lanes); }
+template <class T> DEVICE T warp_from(T value, int lane) { return __shfl_sync(WHOLE_WARP, value, lane); }
+DEVICE bool warp_any(bool yes) { return __any_sync(WHOLE_WARP, yes); }
+DEVICE void warp_barrier() { __syncwarp(); }
 DEVICE void block_barrier() { __syncthreads(); }
 DEVICE int leading_zeros(uint32_t value) { return __clz(static_cast<int>(value)); }
 DEVICE int ones(uint32_t value) { return __popc(value); }
+DEVICE int ones(uint64_t value) { return __popcll(value); }
 DEVICE uint32_t float_bits(float value) { return __float_as_uint(value); }
 DEVICE float bits_float(uint32_t bits) { return __uint_as_float(bits); }
 DEVICE float half_value(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
@@ -165,6 +170,16 @@ DEVICE void hold_sums(int32_t (&sums)[4][4][4]) {
 #else
 #include "shim.h"
 #endif
+
+// The sum over this and all lanes before it.
+DEVICE uint32_t warp_sum_upto(uint32_t value) {
+    const int lane = threadIdx.x % 32;
+    for (int i = 1; i < 32; i *= 2) {
+        const uint32_t other = warp_up(value, i);
+        if (lane >= i) value += other;
+    }
+    return value;
+}
 
 // What two of a row's 16-byte pieces, eight rows apart, and one of a column are to a sum: two products.
 DEVICE void multiply_pieces(float (&d)[4], const uint4& low, const uint4& high, const uint4& column) {

@@ -57,6 +57,7 @@ DEVICE void scan_few(const ScanParams& p) {
     for (int group = 0; group < GROUPS; group++)
         for (int i = 0; i < 2; i++) thresholds[group][i] = threshold_of(p, first_query + group * 8 + piece * 2 + i);
     block_barrier();
+    Outbox<false> outbox(columns + chunks * COLUMNS * 4, p.outbox);
 
     uint4 loaded[DEPTH][4];
     const int rounded = (chunks + DEPTH - 1) / DEPTH * DEPTH;
@@ -96,23 +97,36 @@ DEVICE void scan_few(const ScanParams& p) {
                 }
             }
         }
+        const auto score_of = [&](int m, int group, int i) {
+            const float first = static_cast<float>(sums[m][group][i]);
+            if (PLANES == 1) return first;
+            const int query = group * 8 + piece * 2 + i % 2;
+            const float second = static_cast<float>(sums[m][group + GROUPS * (PLANES - 1)][i]);
+            return rows.scales[m * 2 + i / 2] * (steps[query][0] * first + steps[query][1] * second);
+        };
+        // A bit for each sum.
+        const auto bit_of = [](int m, int group, int i) { return 1ull << (m * 32 + group * 4 + i); };
+        uint64_t hits = 0;
+        const auto each_sum = [&](const auto& show) {
 #pragma unroll
-        for (int m = 0; m < 2; m++)
+            for (int m = 0; m < 2; m++)
 #pragma unroll
-            for (int group = 0; group < GROUPS; group++)
+                for (int group = 0; group < GROUPS; group++)
 #pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const int query = group * 8 + piece * 2 + i % 2;
-                    float score = static_cast<float>(sums[m][group][i]);
-                    if (PLANES == 2) {
-                        const float second = static_cast<float>(sums[m][group + GROUPS * (PLANES - 1)][i]);
-                        score = rows.scales[m * 2 + i / 2] * (steps[query][0] * score + steps[query][1] * second);
-                    }
-                    if (score >= thresholds[group][i % 2]) emit(p, score, first_query + query, visit, base + m * 16 + row_of_lane + i / 2 * 8);
-                }
-        if (last) return;
+                    for (int i = 0; i < 4; i++) show(m, group, i);
+        };
+        each_sum([&](int m, int group, int i) {
+            if (score_of(m, group, i) >= thresholds[group][i % 2]) hits |= bit_of(m, group, i);
+        });
+        outbox.take(p, visit, hits, [&](const auto& take) {
+            each_sum([&](int m, int group, int i) {
+                if (hits & bit_of(m, group, i)) take(score_of(m, group, i), first_query + group * 8 + piece * 2 + i % 2, base + m * 16 + row_of_lane + i / 2 * 8);
+            });
+        });
+        if (last) break;
         visit = next_visit;
         base = next_base;
         rows = next;
     }
+    outbox.send(p);
 }

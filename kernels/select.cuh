@@ -10,10 +10,7 @@ constexpr int SELECT_WARPS = SELECT_THREADS / 32;
 DEVICE uint32_t inclusive_sum(uint32_t value, uint32_t& total) {
     SHARED uint32_t sums[SELECT_WARPS];
     const int thread = threadIdx.x, lane = thread % 32;
-    for (int i = 1; i < 32; i *= 2) {
-        const uint32_t other = warp_up(value, i);
-        if (lane >= i) value += other;
-    }
+    value = warp_sum_upto(value);
     if (lane == 31) sums[thread / 32] = value;
     block_barrier();
     uint32_t before = 0;
@@ -41,19 +38,18 @@ struct Range {
     uint32_t least, most, count;
 };
 
-// Of the values of `get(i, value)` for i < n, leaving out those it says no to.
-template <class Get>
-DEVICE Range range_of(uint32_t n, Get get) {
+// Of the values that `each` shows to what it is given: every thread shows its own.
+template <class Each>
+DEVICE Range range_of(const Each& each) {
     SHARED uint32_t least, most;
     if (threadIdx.x == 0) least = ~0u, most = 0;
     block_barrier();
-    uint32_t low = ~0u, high = 0, mine = 0, count, value;
-    for (uint32_t i = threadIdx.x; i < n; i += SELECT_THREADS) {
-        if (!get(i, value)) continue;
+    uint32_t low = ~0u, high = 0, mine = 0, count;
+    each([&](uint32_t value) {
         low = value < low ? value : low;
         high = value > high ? value : high;
         mine++;
-    }
+    });
     for (int i = 16; i > 0; i /= 2) {
         const uint32_t other_low = warp_xor(low, i), other_high = warp_xor(high, i);
         low = other_low < low ? other_low : low;
@@ -74,9 +70,9 @@ struct Kth {
     uint32_t above;  // how many are greater
 };
 
-// The k-th largest of the values within `range`, which has at least k >= 1. Reads them once for every 8 bits of most - least.
-template <class Get>
-DEVICE Kth kth_largest(uint32_t n, uint32_t k, const Range& range, Get get) {
+// The k-th largest of the values within `range`, which has at least k >= 1. Looks at them once for every 8 bits of most - least.
+template <class Each>
+DEVICE Kth kth_largest(uint32_t k, const Range& range, const Each& each) {
     SHARED uint32_t histogram[256];
     SHARED uint32_t found, found_above;
     const int thread = threadIdx.x;
@@ -86,12 +82,10 @@ DEVICE Kth kth_largest(uint32_t n, uint32_t k, const Range& range, Get get) {
         const int width = high < 8 ? high : 8, shift = high - width;
         histogram[thread] = 0;
         block_barrier();
-        uint32_t value;
-        for (uint32_t i = thread; i < n; i += SELECT_THREADS) {
-            if (!get(i, value)) continue;
+        each([&](uint32_t value) {
             value -= range.least;
             if (static_cast<uint64_t>(value) >> high == prefix) atomicAdd(histogram + (value >> shift & ((1u << width) - 1)), 1u);
-        }
+        });
         block_barrier();
         // From the greatest digit down.
         const uint32_t digit = 255 - thread, mine = histogram[digit];

@@ -32,7 +32,7 @@ DEVICE int slab_place(int row, int piece) { return row * 8 + (piece ^ row % 8); 
 DEVICE int column_row(int column) { return column / 32 * 32 + column % 8 / 2 * 8 + column % 32 / 8 * 2 + column % 2; }
 
 // Shared memory for `steps` steps of 128 bytes: stages of rows, and of columns unless these stay.
-constexpr int hopper_shared_bytes(bool resident, int stages, int steps) { return ((resident ? steps : stages) + stages) * SLAB * 16; }
+HOST_DEVICE constexpr int hopper_shared_bytes(bool resident, int stages, int steps) { return ((resident ? steps : stages) + stages) * SLAB * 16; }
 
 // Multiplies 128 columns with one tile of 128 rows after the other. `rows(tile, row)` and `columns(column)` say where values begin (nowhere:
 // zeros), `begin(tile)` comes before a tile's products and `finish(tile, sums)` takes its sums. Rows have `chunks` times 64 bytes. RESIDENT columns are copied once; DEPTH steps of products may be under way beside the next copies.

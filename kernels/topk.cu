@@ -7,6 +7,7 @@
 //       tighten                    the k-th best so far gives the next round's threshold; candidates below it go
 //       rescore                    canonical scores of what is left
 //       finish                     the best k of these and of the shards before
+//       conclude                   after the last round, the three in one
 //       score_all, merge           instead of all that, for a query that had too many candidates
 //
 // Every row whose canonical score could be among the best k stays a candidate: with |approximate - canonical| <= error, a row at
@@ -167,9 +168,20 @@ KERNEL_FOR(scan_large_hopper_wide, ScanParams, TILE_THREADS, 1) { scan_many_hopp
 KERNEL_FOR(scan_large_hopper_bytes, ScanParams, TILE_THREADS, 1) { scan_many_hopper<Bytes, true>(p); }
 KERNEL_FOR(scan_large_hopper_bytes_wide, ScanParams, TILE_THREADS, 1) { scan_many_hopper<Bytes, false>(p); }
 
-KERNEL(tighten, SelectParams) {
+// Keys that a thread holds: of [n], those at its place and every SELECT_THREADS further; NO_KEY where there are none.
+struct HeldKeys {
+    static constexpr uint32_t PER_THREAD = 4, ALL = PER_THREAD * SELECT_THREADS;
+    uint64_t keys[PER_THREAD];
+
+    DEVICE void load(const uint64_t* from, uint32_t n) {
+#pragma unroll
+        for (uint32_t i = 0; i < PER_THREAD; i++) keys[i] = i * SELECT_THREADS + threadIdx.x < n ? from[i * SELECT_THREADS + threadIdx.x] : NO_KEY;
+    }
+};
+
+// Drops the candidates that cannot be among the best k, and says how many are left; what later ones must reach is noted.
+DEVICE uint32_t tighten_query(const SelectParams& p, uint32_t query) {
     const Queries& q = p.queries;
-    const uint32_t query = blockIdx.x;
     uint64_t* const candidates = q.candidates + static_cast<size_t>(query) * q.capacity;
     const uint32_t n = p.n_direct ? p.n_direct : q.counts[query];
     float threshold = q.thresholds[query];
@@ -180,49 +192,64 @@ KERNEL(tighten, SelectParams) {
             q.counts[query] = 0;
             q.thresholds[query] = INFINITE;
         }
-        return;
+        return 0;
     }
-    const auto score = [&](uint32_t i, uint32_t& value) {
-        const uint64_t key = candidates[i];
-        value = key_score(key);
-        return key != NO_KEY;
+    HeldKeys held;
+    held.load(candidates, n);
+    const auto scores = [&](const auto& take) {
+#pragma unroll
+        for (uint32_t i = 0; i < HeldKeys::PER_THREAD; i++)
+            if (held.keys[i] != NO_KEY) take(key_score(held.keys[i]));
+        for (uint32_t i = HeldKeys::ALL + threadIdx.x; i < n; i += SELECT_THREADS) {
+            const uint64_t key = candidates[i];
+            if (key != NO_KEY) take(key_score(key));
+        }
     };
-    const Range range = range_of(n, score);
+    const Range range = range_of(scores);
     if (range.count >= q.k) {
-        const double kth = from_ordered(kth_largest(n, q.k, range, score).value);
+        const double kth = from_ordered(kth_largest(q.k, range, scores).value);
         const float reached = round_down(kth - 2.0 * q.errors[query]);
         threshold = reached > threshold ? reached : threshold;
     }
+    const auto stays = [&](uint64_t key) { return key != NO_KEY && from_ordered(key_score(key)) >= threshold; };
     uint32_t kept = 0;
-    for (uint32_t start = 0; start < n; start += SELECT_THREADS) {
-        const uint32_t i = start + threadIdx.x;
-        const uint64_t key = i < n ? candidates[i] : NO_KEY;
-        const bool keep = key != NO_KEY && from_ordered(key_score(key)) >= threshold;
-        uint32_t total;
+    for (uint32_t start = 0; start < n; start += HeldKeys::ALL) {
+        if (start > 0) held.load(candidates + start, n - start);
+        uint32_t mine = 0, total;
+#pragma unroll
+        for (uint32_t i = 0; i < HeldKeys::PER_THREAD; i++) mine += stays(held.keys[i]);
         // Its barriers stand between the reading of these keys and their being written over.
-        const uint32_t upto = inclusive_sum(keep, total);
-        if (keep) candidates[kept + upto - 1] = key;
+        uint64_t* to = candidates + kept + inclusive_sum(mine, total) - mine;
+#pragma unroll
+        for (uint32_t i = 0; i < HeldKeys::PER_THREAD; i++)
+            if (stays(held.keys[i])) *to++ = held.keys[i];
         kept += total;
     }
     if (threadIdx.x == 0) {
         q.counts[query] = kept;
         q.thresholds[query] = threshold;
     }
+    return kept;
 }
+
+KERNEL_FOR(tighten, SelectParams, SELECT_THREADS, 6) { tighten_query(p, blockIdx.x); }
 
 // The canonical score, by 16 lanes: each sums in float64 the products of its place mod 16, then lanes 8, 4, 2 and 1 apart are added.
 // The first of the lanes has it.
 DEVICE float canonical_score(const float* query, const uint16_t* row, uint32_t stride) {
     double sum = 0;
+    // So many values of the row are on their way at a time.
+#pragma unroll 8
     for (uint32_t i = threadIdx.x % 16; i < stride; i += 16) sum = multiply_add(query[i], half_value(row[i]), sum);
     for (int i = 8; i > 0; i /= 2) sum += warp_down(sum, i, 16);
     return static_cast<float>(sum) + 0.0f;
 }
 
-KERNEL(rescore, SelectParams) {
+// Gives the query's n candidates, or this block's share of them, their canonical scores.
+DEVICE void rescore_query(const SelectParams& p, uint32_t query, uint32_t n) {
     DYNAMIC_SHARED(float, values);
     const Queries& q = p.queries;
-    const uint32_t query = blockIdx.x, stride = p.rows.stride, n = q.counts[query];
+    const uint32_t stride = p.rows.stride;
     uint64_t* const candidates = q.candidates + static_cast<size_t>(query) * q.capacity;
     for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) values[i] = q.values[static_cast<size_t>(query) * stride + i];
     block_barrier();
@@ -236,52 +263,71 @@ KERNEL(rescore, SelectParams) {
     }
 }
 
+KERNEL(rescore, SelectParams) { rescore_query(p, blockIdx.x, p.queries.counts[blockIdx.x]); }
+
+// Keys that are sorted without a selection before; src/scan/cuda/params.rs has it too.
+constexpr uint32_t FEW_KEYS = 512;
+
 // Puts the best k of `keys` and of the query's best so far, sorted, in the place of the latter.
 DEVICE void take_best(const Queries& q, uint32_t query, const uint64_t* keys, uint32_t n_keys) {
     DYNAMIC_SHARED(uint64_t, taken);
     SHARED uint32_t n_taken;
     uint64_t* const best = q.best + static_cast<size_t>(query) * q.k;
     const uint32_t n_best = q.n_best[query], n = n_keys + n_best;
+    // So few are sorted as they are.
+    const bool few = n <= FEW_KEYS;
     uint32_t size = 1;
-    while (size < q.k) size *= 2;
+    while (size < (few ? n : q.k)) size *= 2;
     for (uint32_t i = threadIdx.x; i < size; i += SELECT_THREADS) taken[i] = NO_KEY;
     if (threadIdx.x == 0) n_taken = 0;
     block_barrier();
-    const auto key_at = [&](uint32_t i) { return i < n_keys ? keys[i] : best[i - n_keys]; };
-    const auto score = [&](uint32_t i, uint32_t& value) {
-        const uint64_t key = key_at(i);
-        value = key_score(key);
-        return key != NO_KEY;
+    const auto each_key = [&](const auto& take) {
+        for (uint32_t i = threadIdx.x; i < n; i += SELECT_THREADS) {
+            const uint64_t key = i < n_keys ? keys[i] : best[i - n_keys];
+            if (key != NO_KEY) take(key);
+        }
     };
-    const Range scores = range_of(n, score);
     // The least key that is taken; no two keys are equal.
     uint64_t least = 1;
-    if (scores.count > q.k) {
-        const Kth kth = kth_largest(n, q.k, scores, score);
-        const auto tied = [&](uint32_t i, uint32_t& value) {
-            const uint64_t key = key_at(i);
-            value = static_cast<uint32_t>(key);
-            return key != NO_KEY && key_score(key) == kth.value;
-        };
-        const Kth last = kth_largest(n, q.k - kth.above, range_of(n, tied), tied);
-        least = static_cast<uint64_t>(kth.value) << 32 | last.value;
+    if (!few) {
+        const auto scores = [&](const auto& take) { each_key([&](uint64_t key) { take(key_score(key)); }); };
+        const Range range = range_of(scores);
+        if (range.count > q.k) {
+            const Kth kth = kth_largest(q.k, range, scores);
+            const auto tied = [&](const auto& take) {
+                each_key([&](uint64_t key) {
+                    if (key_score(key) == kth.value) take(static_cast<uint32_t>(key));
+                });
+            };
+            least = static_cast<uint64_t>(kth.value) << 32 | kth_largest(q.k - kth.above, range_of(tied), tied).value;
+        }
     }
-    for (uint32_t i = threadIdx.x; i < n; i += SELECT_THREADS) {
-        const uint64_t key = key_at(i);
+    each_key([&](uint64_t key) {
         if (key >= least) taken[atomicAdd(&n_taken, 1u)] = key;
-    }
+    });
     sort_descending(taken, size);
-    for (uint32_t i = threadIdx.x; i < n_taken; i += SELECT_THREADS) best[i] = taken[i];
+    const uint32_t n_kept = n_taken < q.k ? n_taken : q.k;
+    for (uint32_t i = threadIdx.x; i < n_kept; i += SELECT_THREADS) best[i] = taken[i];
     if (threadIdx.x != 0) return;
-    q.n_best[query] = n_taken;
+    q.n_best[query] = n_kept;
     q.counts[query] = 0;
     // What a later shard's rows must reach.
-    q.thresholds[query] = n_taken < q.k ? -INFINITE : round_down(scale_by_power(from_ordered(key_score(taken[q.k - 1])), q.powers[query]) - q.errors[query]);
+    q.thresholds[query] = n_kept < q.k ? -INFINITE : round_down(scale_by_power(from_ordered(key_score(taken[q.k - 1])), q.powers[query]) - q.errors[query]);
 }
 
-KERNEL(finish, SelectParams) {
-    const uint32_t query = blockIdx.x;
-    take_best(p.queries, query, p.queries.candidates + static_cast<size_t>(query) * p.queries.capacity, p.queries.counts[query]);
+DEVICE void finish_query(const SelectParams& p, uint32_t query, uint32_t n) {
+    take_best(p.queries, query, p.queries.candidates + static_cast<size_t>(query) * p.queries.capacity, n);
+}
+
+KERNEL(finish, SelectParams) { finish_query(p, blockIdx.x, p.queries.counts[blockIdx.x]); }
+
+// tighten, rescore and finish in one, where a block is enough for a query.
+KERNEL_FOR(conclude, SelectParams, SELECT_THREADS, 6) {
+    const uint32_t query = blockIdx.x, n = tighten_query(p, query);
+    block_barrier();
+    rescore_query(p, query, n);
+    block_barrier();
+    finish_query(p, query, n);
 }
 
 KERNEL(score_all, ScoreAllParams) {

@@ -107,10 +107,13 @@ int main(int argc, char** argv) {
     p.queries.capacity = 0;
     p.n_tiles = p.end = (n_rows + TILE - 1) / TILE;
     p.step = 1;
+    // As many hits of a warp as the program gives room for at least.
+    p.outbox = 32;
+    const int small_bytes = 64 * D * 2 + SMALL_THREADS / 32 * p.outbox * sizeof(Hit), hopper_bytes = hopper_shared_bytes(true, HOPPER_STAGES, D / 64) + TILE_THREADS / 32 * p.outbox * sizeof(Hit);
     const CUtensorMap row_map = tensor_map(rows, n_rows, wgmma::ROWS), query_map = tensor_map(queries, n_queries, wgmma::QUERIES);
     CHECK(cudaFuncSetAttribute(scan_large, cudaFuncAttributeMaxDynamicSharedMemorySize, TILE_SHARED_BYTES));
-    CHECK(cudaFuncSetAttribute(scan_small_8, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 * D * 2));
-    CHECK(cudaFuncSetAttribute(scan_large_hopper, cudaFuncAttributeMaxDynamicSharedMemorySize, hopper_shared_bytes(true, HOPPER_STAGES, D / 64)));
+    CHECK(cudaFuncSetAttribute(scan_small_8, cudaFuncAttributeMaxDynamicSharedMemorySize, small_bytes));
+    CHECK(cudaFuncSetAttribute(scan_large_hopper, cudaFuncAttributeMaxDynamicSharedMemorySize, hopper_bytes));
     CHECK(cudaFuncSetAttribute(wgmma::scan, cudaFuncAttributeMaxDynamicSharedMemorySize, wgmma::SHARED_BYTES));
 
     struct Step {
@@ -125,7 +128,7 @@ int main(int argc, char** argv) {
          [&](const float* t, uint32_t n) {
              p.queries.n = n;
              p.queries.thresholds = const_cast<float*>(t);
-             scan_small_8<<<dim3(processors * 2, (n + 63) / 64), SMALL_THREADS, 64 * D * 2>>>(p);
+             scan_small_8<<<dim3(processors * 2, (n + 63) / 64), SMALL_THREADS, small_bytes>>>(p);
          }},
         {"scan_large", ~0u,
          [&](const float* t, uint32_t n) {
@@ -138,7 +141,7 @@ int main(int argc, char** argv) {
              p.queries.n = n;
              p.queries.thresholds = const_cast<float*>(t);
              const uint32_t tiles = (n + QUERY_TILE - 1) / QUERY_TILE, streams = std::max(1u, processors / tiles);
-             scan_large_hopper<<<tiles * streams, TILE_THREADS, hopper_shared_bytes(true, HOPPER_STAGES, D / 64)>>>(p);
+             scan_large_hopper<<<tiles * streams, TILE_THREADS, hopper_bytes>>>(p);
          }},
         {"wgmma and TMA", ~0u,
          [&](const float* t, uint32_t n) {

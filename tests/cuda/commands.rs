@@ -111,7 +111,7 @@ fn a_gpu_that_cannot_be_used_is_named_with_the_reason() {
         ([("CUDA_SHIM_FAIL", "cuDevicePrimaryCtxRetain")], "unknown error"),
         ([("CUDA_SHIM_FAIL", "cuModuleLoadData")], "unknown error"),
         ([("CUDA_SHIM_FAIL", "cuLaunchKernel")], "the GPU failed"),
-        ([("CUDA_SHIM_FAIL", "cuLaunchKernel:4")], "the GPU failed"),
+        ([("CUDA_SHIM_FAIL", "cuLaunchKernel:3")], "the GPU failed"),
         ([("CUDA_SHIM_FAIL", "cuStreamSynchronize:3")], "the GPU failed"),
         ([("CUDA_SHIM_FAIL", "cuMemcpyDtoHAsync_v2")], "the GPU failed"),
         ([("CUDA_SHIM_MEMORY", "4000")], "out of memory"),

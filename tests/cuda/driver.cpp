@@ -143,7 +143,7 @@ static const Kernel kernels[] = {
     ENTRY(prepare, PrepareParams), ENTRY(prepare_planes_1, PrepareParams), ENTRY(prepare_planes_2, PrepareParams), ENTRY(scan_bytes_1, ScanParams),
     ENTRY(scan_bytes_2, ScanParams), ENTRY(scan_bytes_4, ScanParams), ENTRY(list_rows, ListParams), ENTRY(scan_small_1, ScanParams), ENTRY(scan_small_2, ScanParams),
     ENTRY(scan_small_4, ScanParams), ENTRY(scan_small_8, ScanParams), ENTRY(scan_large, ScanParams), ENTRY(scan_large_bytes, ScanParams), ENTRY(tighten, SelectParams),
-    ENTRY(rescore, SelectParams), ENTRY(finish, SelectParams), ENTRY(score_all, ScoreAllParams), ENTRY(merge, MergeParams),
+    ENTRY(rescore, SelectParams), ENTRY(finish, SelectParams), ENTRY(conclude, SelectParams), ENTRY(score_all, ScoreAllParams), ENTRY(merge, MergeParams),
     ENTRY(multiply_only, MeasureParams), ENTRY(check_products, CheckParams), ENTRY(scan_large_hopper, ScanParams), ENTRY(scan_large_hopper_wide, ScanParams),
     ENTRY(scan_large_hopper_bytes, ScanParams), ENTRY(scan_large_hopper_bytes_wide, ScanParams),
     ENTRY(linear_hopper, LinearParams), ENTRY(embed, EmbedParams), ENTRY(normalize, NormParams), ENTRY(linear, LinearParams),

@@ -23,6 +23,7 @@
 #define KERNEL(name, Params) static void name(const Params& p)
 #define KERNEL_FOR(name, Params, threads, blocks) KERNEL(name, Params)
 #define DEVICE inline
+#define HOST_DEVICE inline
 #define SHARED static
 #define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(shim::dynamic_shared.data())
 
@@ -46,6 +47,7 @@ struct Meeting {
 struct Warp {
     Meeting meeting;
     uint64_t slots[32];
+    bool votes[2];
     uint32_t a[32][4], b[32][2];
     // Of a product of halves, for each k: rows r and r + 8, and columns.
     float left[16][8][2], right[16][8];
@@ -134,9 +136,21 @@ template <class T> T warp_up(T value, int lanes) {
     return shim::exchange(value, lane >= lanes ? lane - lanes : lane);
 }
 template <class T> T warp_xor(T value, int lanes) { return shim::exchange(value, shim::lane() ^ lanes); }
+template <class T> T warp_from(T value, int lane) { return shim::exchange(value, lane); }
+DEVICE bool warp_any(bool yes) {
+    shim::Warp& w = shim::warp();
+    // The next vote has the other place: who comes to it has read this one.
+    bool& any = w.votes[w.meeting.generation % 2];
+    if (w.meeting.arrived == 0) any = false;
+    any = any || yes;
+    shim::meet(w.meeting);
+    return any;
+}
+DEVICE void warp_barrier() { shim::meet(shim::warp().meeting); }
 DEVICE void block_barrier() { shim::meet(shim::block); }
 DEVICE int leading_zeros(uint32_t value) { return value ? __builtin_clz(value) : 32; }
 DEVICE int ones(uint32_t value) { return __builtin_popcount(value); }
+DEVICE int ones(uint64_t value) { return __builtin_popcountll(value); }
 
 DEVICE uint32_t float_bits(float value) {
     uint32_t bits;

@@ -41,6 +41,9 @@ const COARSE_FROM: usize = 64;
 /// Keys that are written out at a time where candidates do not suffice: 64 MiB.
 const KEYS_AT_ONCE: usize = 8 << 20;
 
+/// Up to so many hits are scored canonically by the block that sorts them, even where other blocks have nothing to do.
+const FEW_HITS: usize = 32;
+
 /// Batches of up to this many queries take hardly longer than their launches.
 const RECORDED_BATCH: usize = 64;
 
@@ -232,36 +235,42 @@ impl Batch {
         let step = visiting_step(n_tiles);
         let scanner = Scanning::of(gpu, queries.n, rows, self.reads)?;
         let rounds = rounds(n_tiles, queries.capacity, queries.k, self.reads);
+        // Enough blocks for the whole device, however few queries there are.
+        let splits = (gpu.multiprocessors * 4 / queries.n).clamp(1, 64);
+        let is_short = splits == 1 || self.k <= FEW_HITS;
+        let (query_bytes, sorted_bytes) = (rows.stride * 4, sorted_bytes(queries.k));
+        let last = rounds.len() - 1;
         for (i, round) in rounds.into_iter().enumerate() {
             let first_round = u32::from(i == 0);
             let n_direct = first_round * round.len() as u32 * TILE;
             let Range { start: begin, end } = round;
-            let params =
-                ScanParams { rows: *rows, queries, n_tiles, step, begin, end, first_round };
-            scanner.launch(gpu, &params)?;
-            let params = SelectParams { rows: *rows, queries, n_direct };
-            launch(gpu, &gpu.kernels.tighten, (queries.n, 1), SELECT_THREADS, 0, &params)?;
+            let params = ScanParams {
+                rows: *rows,
+                queries,
+                n_tiles,
+                step,
+                begin,
+                end,
+                first_round,
+                outbox: 0,
+            };
+            scanner.launch(gpu, params)?;
+            let select = |kernel, splits, shared, n_direct| {
+                let params = SelectParams { rows: *rows, queries, n_direct };
+                launch(gpu, kernel, (queries.n, splits), SELECT_THREADS, shared, &params)
+            };
+            let kernels = &gpu.kernels;
+            if i == last && is_short {
+                select(&kernels.conclude, 1, query_bytes.max(sorted_bytes), n_direct)?;
+                break;
+            }
+            select(&kernels.tighten, 1, 0, n_direct)?;
+            if i == last {
+                select(&kernels.rescore, splits, query_bytes, 0)?;
+                select(&kernels.finish, 1, sorted_bytes, 0)?;
+            }
         }
-        let params = SelectParams { rows: *rows, queries, n_direct: 0 };
-        // Enough blocks for the whole device, however few queries there are.
-        let splits = (gpu.multiprocessors * 4 / queries.n).clamp(1, 64);
-        let query_bytes = rows.stride * 4;
-        launch(
-            gpu,
-            &gpu.kernels.rescore,
-            (queries.n, splits),
-            SELECT_THREADS,
-            query_bytes,
-            &params,
-        )?;
-        launch(
-            gpu,
-            &gpu.kernels.finish,
-            (queries.n, 1),
-            SELECT_THREADS,
-            sorted_bytes(queries.k),
-            &params,
-        )
+        Ok(())
     }
 
     /// Waits for the best rows and for who had too many candidates.
@@ -456,7 +465,7 @@ fn best_seconds(gpu: &ScanGpu, mut work: impl FnMut() -> Outcome<()>) -> Outcome
     Ok(best)
 }
 
-/// Bytes in which `k` keys are sorted.
+/// Bytes in which `k` keys are sorted, or few.
 fn sorted_bytes(k: u32) -> u32 {
-    k.next_power_of_two() * 8
+    k.next_power_of_two().max(FEW_KEYS) * 8
 }

@@ -10,6 +10,8 @@ pub(super) const QUERY_TILE: usize = 128;
 /// Threads of a block of every kernel but the scans.
 pub(super) const SELECT_THREADS: u32 = 256;
 pub(super) const SMALL_THREADS: u32 = 128;
+/// Up to so many keys are sorted at once.
+pub(super) const FEW_KEYS: u32 = 512;
 
 /// What a scan reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +91,7 @@ pub(super) struct ScanParams {
     pub(super) begin: u32,
     pub(super) end: u32,
     pub(super) first_round: u32,
+    pub(super) outbox: u32,
 }
 
 #[repr(C)]

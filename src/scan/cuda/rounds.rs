@@ -3,25 +3,38 @@
 use super::params::{Reads, TILE};
 use std::ops::Range;
 
-/// The rounds' tiles, in visiting order. In the first all rows become candidates. Of the rows of a later one about k
-/// times (rows of the round / rows before) reach the threshold, as long as the visiting order has nothing to do with the
-/// scores; the room is four times that, beside what is left of the round before. Of random rows the error bound of 8 bits lets
-/// through some six times as many, that of a query in one plane some twenty times.
+/// As many candidates a round, where few hits are wanted: more of them would take longer than another round.
+const ROUND_CANDIDATES: u64 = 1024;
+
+/// The rounds' tiles, in visiting order. In the first all rows become candidates. Of the rows of a later one about
+/// k (rows of the round / rows before) reach the threshold, as long as the visiting order has nothing to do with the scores. Of random rows
+/// the error bound of 8 bits lets through some six times as many, that of a query in one plane some twenty times.
+///
+/// No round is to have more candidates than [`ROUND_CANDIDATES`], or eight times as many as must stay where that is more, nor than a quarter of the room.
+/// There are as few rounds as that allows, and from one to the next what was seen grows by the same factor.
 pub(super) fn rounds(n_tiles: u32, capacity: u32, k: u32, reads: Reads) -> Vec<Range<u32>> {
     let share = match reads {
-        Reads::Halves => 4,
-        Reads::TwoPlanes => 24,
-        Reads::OnePlane => 80,
+        Reads::Halves => 1,
+        Reads::TwoPlanes => 6,
+        Reads::OnePlane => 20,
     };
-    let growth = 1 + u64::from(capacity).div_ceil(share * u64::from(k));
-    let mut rounds = Vec::new();
-    let mut seen = 0;
-    while seen < n_tiles {
-        let wanted = if seen == 0 { u64::from(capacity / TILE) } else { u64::from(seen) * growth };
-        let end = wanted.min(u64::from(n_tiles)) as u32;
+    let (wanted, room) = (share * u64::from(k), u64::from(capacity));
+    let most = ROUND_CANDIDATES.max(8 * wanted).min(room / 4);
+    let growth = (most as f64 / wanted as f64).max(2.0);
+    let first = (wanted as f64 * growth).min(f64::from(capacity)) / f64::from(TILE);
+    let first = (first as u32).clamp(1, n_tiles);
+    let times = f64::from(n_tiles) / f64::from(first);
+    let n_more = (times.ln() / growth.ln()).ceil();
+    let growth = times.powf(1.0 / n_more.max(1.0));
+    let mut rounds = vec![0..first];
+    for i in 1..=n_more as i32 {
+        let end = (f64::from(first) * growth.powi(i)).round() as u32;
+        let seen = rounds.last().map_or(0, |round| round.end);
+        // What rounding leaves over is the last one's.
+        let end = if i == n_more as i32 { n_tiles } else { end.clamp(seen, n_tiles) };
         rounds.push(seen..end);
-        seen = end;
     }
+    rounds.retain(|round| !round.is_empty());
     rounds
 }
 
@@ -50,6 +63,10 @@ mod tests {
             let capacity = (8 * k + 1024).next_multiple_of(TILE);
             let rounds = rounds(n_tiles, capacity, k, reads);
             prop_assert!(rounds[0].len() as u32 * TILE <= capacity);
+            // Rows without an order leave room.
+            for round in &rounds[1..] {
+                prop_assert!(round.len() as u32 * k <= capacity / 2 * round.start);
+            }
             let step = visiting_step(n_tiles);
             let mut seen = vec![false; n_tiles as usize];
             for visit in rounds.iter().cloned().flatten() {

@@ -3,20 +3,29 @@
 use super::kernels::ScanGpu;
 use super::params::{QUERY_TILE, Reads, Rows, SMALL_THREADS, ScanParams};
 use crate::gpu::{
-    HOPPER_STAGES, MAX_SHARED_BYTES, Outcome, TILE_SHARED_BYTES, TILE_THREADS, launch,
-    resident_bytes, streamed_bytes,
+    HOPPER_SHARED_BYTES, HOPPER_STAGES, MAX_SHARED_BYTES, Outcome, TILE_SHARED_BYTES, TILE_THREADS,
+    launch, resident_bytes, streamed_bytes,
 };
 use cudarc::driver::CudaFunction;
 
 /// Batches of up to this many queries are bound by reading the rows.
 pub(super) const SMALL_BATCH: usize = 64;
 
+/// Hits for which a warp has room before they become candidates: of a block that reads rows, and at most of one that multiplies tiles.
+const SMALL_OUTBOX: u32 = 32;
+const MOST_OUTBOX: u32 = 128;
+
 /// A kernel that scans.
 pub(super) struct Scanning<'a> {
     kernel: &'a CudaFunction,
     blocks: Blocks,
+    /// Bytes of shared memory of a block, with what its warps have room for hits in.
     shared: u32,
+    outbox: u32,
 }
+
+/// Bytes of a hit in shared memory.
+const HIT_BYTES: u32 = 12;
 
 /// What a block takes.
 enum Blocks {
@@ -38,7 +47,9 @@ impl<'a> Scanning<'a> {
             Reads::Halves => (&gpu.kernels.small[..], rows.stride * 2),
             Reads::TwoPlanes => (&gpu.kernels.bytes[..], rows.byte_stride * 2),
         };
-        let bytes_of = |i: usize| (8 << i) * query_bytes;
+        let outbox = SMALL_OUTBOX;
+        let outbox_bytes = SMALL_THREADS / 32 * outbox * HIT_BYTES;
+        let bytes_of = |i: usize| (8 << i) * query_bytes + outbox_bytes;
         let wanted = n_queries.div_ceil(8).next_power_of_two();
         let fits = |&i: &usize| 1 << i <= wanted && bytes_of(i) <= MAX_SHARED_BYTES;
         let Some(i) = (0..kernels.len()).rev().find(fits) else {
@@ -51,24 +62,30 @@ impl<'a> Scanning<'a> {
             None,
         )?;
         let at_a_time = resident.max(1) * gpu.multiprocessors;
-        Ok(Self { kernel, blocks: Blocks::Small { queries: 8 << i, at_a_time }, shared })
+        Ok(Self { kernel, blocks: Blocks::Small { queries: 8 << i, at_a_time }, shared, outbox })
     }
 
     /// For rows of `row_bytes` in the first or the second of the kinds that [`Kernels::large`](super::kernels::Kernels) has.
     fn large(gpu: &'a ScanGpu, kind: usize, row_bytes: u32) -> Self {
         let Some(of_hopper) = &gpu.kernels.hopper else {
             let kernel = &gpu.kernels.large[kind];
-            return Self { kernel, blocks: Blocks::Tiles, shared: TILE_SHARED_BYTES };
+            // Hits wait where tiles were.
+            let (shared, outbox) = (TILE_SHARED_BYTES, MOST_OUTBOX);
+            return Self { kernel, blocks: Blocks::Tiles, shared, outbox };
         };
         let [resident, wide] = &of_hopper[kind];
-        let (kernel, shared) = match resident_bytes(row_bytes) {
+        let (kernel, bytes) = match resident_bytes(row_bytes) {
             Some(bytes) => (resident, bytes),
             None => (wide, streamed_bytes(HOPPER_STAGES)),
         };
-        Self { kernel, blocks: Blocks::Streams, shared }
+        let hits = (HOPPER_SHARED_BYTES - bytes) / HIT_BYTES;
+        let outbox = (hits / (TILE_THREADS / 32)).min(MOST_OUTBOX);
+        let shared = bytes + TILE_THREADS / 32 * outbox * HIT_BYTES;
+        Self { kernel, blocks: Blocks::Streams, shared, outbox }
     }
 
-    pub(super) fn launch(&self, gpu: &ScanGpu, params: &ScanParams) -> Outcome<()> {
+    pub(super) fn launch(&self, gpu: &ScanGpu, mut params: ScanParams) -> Outcome<()> {
+        params.outbox = self.outbox;
         let tiles = params.end - params.begin;
         let n = params.queries.n;
         let query_tiles = n.div_ceil(QUERY_TILE as u32);
@@ -83,6 +100,6 @@ impl<'a> Scanning<'a> {
                 ((streams * query_tiles, 1), TILE_THREADS)
             }
         };
-        launch(gpu, self.kernel, grid, threads, self.shared, params)
+        launch(gpu, self.kernel, grid, threads, self.shared, &params)
     }
 }
