@@ -92,21 +92,21 @@ struct Outbox {
     // That of this warp in `shared`, which has one for each.
     DEVICE Outbox(void* shared, uint32_t room_) : hits(static_cast<Hit*>(shared) + threadIdx.x / 32 * room_), room(room_), waiting(0) {}
 
-    // Takes the hits of a tile: `hits_here` has a bit for each of this lane's scores, and each_hit(..) shows those to what it is given, as
+    // Takes the hits of a tile: `found` has a bit for each of this lane's scores, and each_hit(..) shows those to what it is given, as
     // (score, query, position).
     template <class Each>
-    DEVICE void take(const ScanParams& p, uint32_t visit, uint64_t hits_here, const Each& each_hit) {
+    DEVICE void take(const ScanParams& p, uint32_t visit, uint64_t found, const Each& each_hit) {
         if (!p.first_round) {
-            if (!warp_any(hits_here != 0)) return;
-            const uint32_t mine = ones(hits_here), upto = warp_sum_upto(mine), all = warp_from(upto, 31);
-            if (waiting + all <= room) {
+            if (!warp_any(found != 0)) return;
+            const uint32_t mine = ones(found), upto = warp_sum_upto(mine), all = warp_from(upto, 31);
+            if (all <= room) {
+                if (waiting + all > room) send(p);
                 Hit* to = hits + waiting + upto - mine;
                 each_hit([&](float score, uint32_t query, uint32_t position) { *to++ = {score, query, position}; });
                 waiting += all;
-                if (waiting * 2 > room) send(p);
                 return;
             }
-            // The tile has too many: they go one by one.
+            // There is no room for so many: they go one by one.
         }
         each_hit([&](float score, uint32_t query, uint32_t position) { emit(p, whole(p, score, query), query, visit, position); });
     }

@@ -65,7 +65,8 @@ struct ScanParams {
 struct SelectParams {
     Rows rows;
     Queries queries;
-    uint32_t n_direct;  // the candidates of the first round, whose count nobody counted; else 0
+    uint32_t n_direct;     // the candidates of the first round, whose count nobody counted; else 0
+    uint32_t second_look;  // 1: thresholds are made of canonical scores of the best k so far, for error bounds that are wide
 };
 
 // All canonical keys of one query over [begin, end) positions.

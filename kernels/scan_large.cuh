@@ -6,7 +6,7 @@
 
 static_assert(TILE == TILE_SIDE && QUERY_TILE == TILE_SIDE, "a block's tiles");
 
-// The thresholds of a thread's columns. hits(..) has a bit for each sum that reaches its own, and each_hit(..) shows these; see Outbox.
+// The thresholds of a thread's columns. hits(..) has a bit for each sum that reaches its own, whose score score(..) is.
 template <class Place, class Kind> struct Gate;
 
 // The bit of sums[m][n][i].

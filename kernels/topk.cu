@@ -11,7 +11,7 @@
 //       score_all, merge           instead of all that, for a query that had too many candidates
 //
 // Every row whose canonical score could be among the best k stays a candidate: with |approximate - canonical| <= error, a row at
-// or above (k-th approximate score - 2 error) stays. Results are those of src/scan/order.rs, bit for bit.
+// or above (k-th approximate score - 2 error), or (k-th canonical score so far - error), stays. Results are those of src/scan/order.rs, bit for bit.
 
 #include "measure.cuh"
 #include "scan_large.cuh"
@@ -168,6 +168,24 @@ KERNEL_FOR(scan_large_hopper_wide, ScanParams, TILE_THREADS, 1) { scan_many_hopp
 KERNEL_FOR(scan_large_hopper_bytes, ScanParams, TILE_THREADS, 1) { scan_many_hopper<Bytes, true>(p); }
 KERNEL_FOR(scan_large_hopper_bytes_wide, ScanParams, TILE_THREADS, 1) { scan_many_hopper<Bytes, false>(p); }
 
+// The canonical score, by 16 lanes: each sums in float64 the products of its place mod 16, then lanes 8, 4, 2 and 1 apart are added.
+// The first of the lanes has it.
+DEVICE float canonical_score(const float* query, const uint16_t* row, uint32_t stride) {
+    double sum = 0;
+    // So many values of the row are on their way at a time.
+    constexpr uint32_t AT_ONCE = 8;
+    for (uint32_t start = threadIdx.x % 16; start < stride; start += AT_ONCE * 16) {
+        uint16_t values[AT_ONCE];
+#pragma unroll
+        for (uint32_t i = 0; i < AT_ONCE; i++) values[i] = start + i * 16 < stride ? row[start + i * 16] : 0;
+#pragma unroll
+        for (uint32_t i = 0; i < AT_ONCE; i++)
+            if (start + i * 16 < stride) sum = multiply_add(query[start + i * 16], half_value(values[i]), sum);
+    }
+    for (int i = 8; i > 0; i /= 2) sum += warp_down(sum, i, 16);
+    return static_cast<float>(sum) + 0.0f;
+}
+
 // Keys that a thread holds: of [n], those at its place and every SELECT_THREADS further; NO_KEY where there are none.
 struct HeldKeys {
     static constexpr uint32_t PER_THREAD = 4, ALL = PER_THREAD * SELECT_THREADS;
@@ -178,6 +196,34 @@ struct HeldKeys {
         for (uint32_t i = 0; i < PER_THREAD; i++) keys[i] = i * SELECT_THREADS + threadIdx.x < n ? from[i * SELECT_THREADS + threadIdx.x] : NO_KEY;
     }
 };
+
+// The least canonical score, scaled as approximate ones are, of k candidates whose approximate score is at least `kth`. The k-th of all canonical scores is no
+// less, and mostly nearer to this than the error bound tells.
+template <class Each>
+DEVICE double least_canonical(const SelectParams& p, uint32_t query, uint32_t kth, const Each& each_key) {
+    DYNAMIC_SHARED(float, values);
+    SHARED uint32_t n_chosen, least;
+    const Queries& q = p.queries;
+    const uint32_t stride = p.rows.stride;
+    uint32_t* const chosen = reinterpret_cast<uint32_t*>(values + stride);
+    if (threadIdx.x == 0) n_chosen = 0, least = ~0u;
+    for (uint32_t i = threadIdx.x; i < stride; i += SELECT_THREADS) values[i] = q.values[static_cast<size_t>(query) * stride + i];
+    block_barrier();
+    each_key([&](uint64_t key) {
+        if (key_score(key) < kth) return;
+        const uint32_t place = atomicAdd(&n_chosen, 1u);
+        if (place < q.k) chosen[place] = key_row(key) - p.rows.first_row;
+    });
+    block_barrier();
+    for (uint32_t start = 0; start < q.k; start += SELECT_THREADS / 16) {
+        const uint32_t i = start + threadIdx.x / 16;
+        const uint32_t row = chosen[i < q.k ? i : q.k - 1];
+        const float score = canonical_score(values, p.rows.values + static_cast<size_t>(row) * stride, stride);
+        if (threadIdx.x % 16 == 0 && i < q.k) atomicMin(&least, ordered(score));
+    }
+    block_barrier();
+    return scale_by_power(from_ordered(least), q.powers[query]);
+}
 
 // Drops the candidates that cannot be among the best k, and says how many are left; what later ones must reach is noted.
 DEVICE uint32_t tighten_query(const SelectParams& p, uint32_t query) {
@@ -196,19 +242,21 @@ DEVICE uint32_t tighten_query(const SelectParams& p, uint32_t query) {
     }
     HeldKeys held;
     held.load(candidates, n);
-    const auto scores = [&](const auto& take) {
+    const auto each_key = [&](const auto& take) {
 #pragma unroll
         for (uint32_t i = 0; i < HeldKeys::PER_THREAD; i++)
-            if (held.keys[i] != NO_KEY) take(key_score(held.keys[i]));
+            if (held.keys[i] != NO_KEY) take(held.keys[i]);
         for (uint32_t i = HeldKeys::ALL + threadIdx.x; i < n; i += SELECT_THREADS) {
             const uint64_t key = candidates[i];
-            if (key != NO_KEY) take(key_score(key));
+            if (key != NO_KEY) take(key);
         }
     };
+    const auto scores = [&](const auto& take) { each_key([&](uint64_t key) { take(key_score(key)); }); };
     const Range range = range_of(scores);
     if (range.count >= q.k) {
-        const double kth = from_ordered(kth_largest(q.k, range, scores).value);
-        const float reached = round_down(kth - 2.0 * q.errors[query]);
+        const uint32_t kth = kth_largest(q.k, range, scores).value;
+        const double least = p.second_look ? least_canonical(p, query, kth, each_key) : from_ordered(kth) - static_cast<double>(q.errors[query]);
+        const float reached = round_down(least - q.errors[query]);
         threshold = reached > threshold ? reached : threshold;
     }
     const auto stays = [&](uint64_t key) { return key != NO_KEY && from_ordered(key_score(key)) >= threshold; };
@@ -233,17 +281,6 @@ DEVICE uint32_t tighten_query(const SelectParams& p, uint32_t query) {
 }
 
 KERNEL_FOR(tighten, SelectParams, SELECT_THREADS, 6) { tighten_query(p, blockIdx.x); }
-
-// The canonical score, by 16 lanes: each sums in float64 the products of its place mod 16, then lanes 8, 4, 2 and 1 apart are added.
-// The first of the lanes has it.
-DEVICE float canonical_score(const float* query, const uint16_t* row, uint32_t stride) {
-    double sum = 0;
-    // So many values of the row are on their way at a time.
-#pragma unroll 8
-    for (uint32_t i = threadIdx.x % 16; i < stride; i += 16) sum = multiply_add(query[i], half_value(row[i]), sum);
-    for (int i = 8; i > 0; i /= 2) sum += warp_down(sum, i, 16);
-    return static_cast<float>(sum) + 0.0f;
-}
 
 // Gives the query's n candidates, or this block's share of them, their canonical scores.
 DEVICE void rescore_query(const SelectParams& p, uint32_t query, uint32_t n) {

@@ -96,6 +96,11 @@ impl Gpu {
         open().map_err(|e| failed("opening it", e))
     }
 
+    /// Whether a multiprocessor has 164 KiB of shared memory or more, and not 100.
+    pub(crate) fn has_much_shared_memory(&self) -> bool {
+        matches!(self.capability, (8, 0 | 7) | (9 | 10, _))
+    }
+
     /// Whether it multiplies by warpgroups.
     pub(crate) fn is_hopper(&self) -> bool {
         self.capability == (9, 0)

@@ -30,7 +30,7 @@ pub(super) const MOST_CANDIDATES: usize = 16384;
 const MOST_RESIDUAL: f32 = 0.03;
 
 /// Large batches read bytes where there are so many positions for every hit. Their products take half the time, and the error
-/// bound lets some 20 times as many rows become candidates, each of which is then read in half precision; by the
+/// bound lets some five times as many rows become candidates, each of which is then read in half precision; by the
 /// rates of an H200, on random vectors.
 pub(super) const BYTES_FROM: usize = 16384;
 
@@ -41,8 +41,8 @@ const COARSE_FROM: usize = 64;
 /// Keys that are written out at a time where candidates do not suffice: 64 MiB.
 const KEYS_AT_ONCE: usize = 8 << 20;
 
-/// Up to so many hits are scored canonically by the block that sorts them, even where other blocks have nothing to do.
-const FEW_HITS: usize = 32;
+/// Up to so many candidates are scored canonically by the block that sorts them, even where other blocks have nothing to do.
+const FEW_CANDIDATES: usize = 32;
 
 /// Batches of up to this many queries take hardly longer than their launches.
 const RECORDED_BATCH: usize = 64;
@@ -84,9 +84,11 @@ impl Batch {
         let useful = |b: &&Bytes| b.max_residual <= MOST_RESIDUAL * max_norm;
         let Some(bytes) = bytes.filter(useful) else { return Reads::Halves };
         let fits = 2 * 8 * bytes.stride <= MAX_SHARED_BYTES as usize;
+        // What stays of a round, and as much again.
+        let has_room = 2 * Reads::TwoPlanes.candidates_a_hit() * k <= MOST_CANDIDATES;
         match n {
             _ if k > MAX_K => Reads::Halves,
-            ..=GPU_BYTES_BATCH if fits => Reads::TwoPlanes,
+            ..=GPU_BYTES_BATCH if fits && has_room => Reads::TwoPlanes,
             ..=SMALL_BATCH => Reads::Halves,
             _ if bytes.is_coarse || positions / k < bytes_from => Reads::Halves,
             _ => Reads::OnePlane,
@@ -237,34 +239,31 @@ impl Batch {
         let rounds = rounds(n_tiles, queries.capacity, queries.k, self.reads);
         // Enough blocks for the whole device, however few queries there are.
         let splits = (gpu.multiprocessors * 4 / queries.n).clamp(1, 64);
-        let is_short = splits == 1 || self.k <= FEW_HITS;
+        let is_short = splits == 1 || self.reads.candidates_a_hit() * self.k <= FEW_CANDIDATES;
         let (query_bytes, sorted_bytes) = (rows.stride * 4, sorted_bytes(queries.k));
+        // Worth it where the bound is as wide as that of one plane: a fourth of the candidates stay.
+        let second_look = u32::from(self.reads == Reads::OnePlane);
+        let look_bytes = second_look * (query_bytes + queries.k * 4);
         let last = rounds.len() - 1;
         for (i, round) in rounds.into_iter().enumerate() {
             let first_round = u32::from(i == 0);
             let n_direct = first_round * round.len() as u32 * TILE;
             let Range { start: begin, end } = round;
-            let params = ScanParams {
-                rows: *rows,
-                queries,
-                n_tiles,
-                step,
-                begin,
-                end,
-                first_round,
-                outbox: 0,
-            };
+            let (rows, outbox) = (*rows, 0);
+            let params =
+                ScanParams { rows, queries, n_tiles, step, begin, end, first_round, outbox };
             scanner.launch(gpu, params)?;
             let select = |kernel, splits, shared, n_direct| {
-                let params = SelectParams { rows: *rows, queries, n_direct };
+                let params = SelectParams { rows, queries, n_direct, second_look };
                 launch(gpu, kernel, (queries.n, splits), SELECT_THREADS, shared, &params)
             };
             let kernels = &gpu.kernels;
             if i == last && is_short {
-                select(&kernels.conclude, 1, query_bytes.max(sorted_bytes), n_direct)?;
+                let shared = (query_bytes.max(sorted_bytes)).max(look_bytes);
+                select(&kernels.conclude, 1, shared, n_direct)?;
                 break;
             }
-            select(&kernels.tighten, 1, 0, n_direct)?;
+            select(&kernels.tighten, 1, look_bytes, n_direct)?;
             if i == last {
                 select(&kernels.rescore, splits, query_bytes, 0)?;
                 select(&kernels.finish, 1, sorted_bytes, 0)?;

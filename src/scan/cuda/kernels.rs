@@ -1,13 +1,20 @@
 //! The device with the scan's kernels.
 
+use super::chain::MAX_K;
 use crate::error::Result;
 use crate::gpu::{
     Gpu, HOPPER_SHARED_BYTES, MAX_SHARED_BYTES, Outcome, allow_shared, has_warpgroup_products,
 };
+use crate::store::MAX_DIM;
 use cudarc::driver::CudaFunction;
 
 /// The kernels of `kernels/topk.cu`.
 static FATBIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/topk.fatbin"));
+
+/// What kernels that select may ask for of shared memory, beside what they have of their own: a query of the most
+/// dimensions, and as many rows as are sorted.
+const SELECT_SHARED_BYTES: u32 = 80 << 10;
+const _: () = assert!(MAX_DIM * 4 + MAX_K * 4 <= SELECT_SHARED_BYTES as usize);
 
 /// A device that scans.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ impl ScanGpu {
         let gpu = Gpu::open(ordinal)?;
         let (mut kernels, of_hopper) = gpu.load(FATBIN, |load| {
             let roomy = |name| load(name).and_then(|kernel| allow_shared(kernel, MAX_SHARED_BYTES));
+            let select =
+                |name| load(name).and_then(|kernel| allow_shared(kernel, SELECT_SHARED_BYTES));
             let kernels = Kernels {
                 prepare: load("prepare")?,
                 prepare_planes: [load("prepare_planes_1")?, load("prepare_planes_2")?],
@@ -46,10 +55,10 @@ impl ScanGpu {
                 ],
                 bytes: [roomy("scan_bytes_1")?, roomy("scan_bytes_2")?, roomy("scan_bytes_4")?],
                 large: [roomy("scan_large")?, roomy("scan_large_bytes")?],
-                tighten: load("tighten")?,
+                tighten: select("tighten")?,
                 rescore: roomy("rescore")?,
                 finish: load("finish")?,
-                conclude: roomy("conclude")?,
+                conclude: select("conclude")?,
                 score_all: roomy("score_all")?,
                 merge: load("merge")?,
                 multiply_only: load("multiply_only")?,

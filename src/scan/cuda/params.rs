@@ -32,6 +32,16 @@ impl Reads {
             Self::TwoPlanes => 2,
         }
     }
+
+    /// How many candidates stay for every hit, of random rows.
+    pub(super) fn candidates_a_hit(self) -> usize {
+        match self {
+            Self::Halves => 1,
+            // After its second look.
+            Self::OnePlane => 5,
+            Self::TwoPlanes => 6,
+        }
+    }
 }
 
 /// The rows at hand.
@@ -100,6 +110,7 @@ pub(super) struct SelectParams {
     pub(super) rows: Rows,
     pub(super) queries: Queries,
     pub(super) n_direct: u32,
+    pub(super) second_look: u32,
 }
 
 #[repr(C)]

@@ -4,24 +4,21 @@ use super::params::{Reads, TILE};
 use std::ops::Range;
 
 /// As many candidates a round, where few hits are wanted: more of them would take longer than another round.
-const ROUND_CANDIDATES: u64 = 1024;
+const ROUND_CANDIDATES: f64 = 1024.0;
 
 /// The rounds' tiles, in visiting order. In the first all rows become candidates. Of the rows of a later one about
-/// k (rows of the round / rows before) reach the threshold, as long as the visiting order has nothing to do with the scores. Of random rows
-/// the error bound of 8 bits lets through some six times as many, that of a query in one plane some twenty times.
+/// k (rows of the round / rows before) reach the threshold, as long as the visiting order has nothing to do with the scores; of 8 bits
+/// [`Reads::candidates_a_hit`] times as many.
 ///
-/// No round is to have more candidates than [`ROUND_CANDIDATES`], or eight times as many as must stay where that is more, nor than a quarter of the room.
-/// There are as few rounds as that allows, and from one to the next what was seen grows by the same factor.
+/// No round is to have more candidates than [`ROUND_CANDIDATES`], or eight times as many as stay where that is more, nor than a quarter of the room;
+/// only that what was seen at least doubles. There are as few rounds as that allows, and from one to the next what was seen grows by the same factor.
 pub(super) fn rounds(n_tiles: u32, capacity: u32, k: u32, reads: Reads) -> Vec<Range<u32>> {
-    let share = match reads {
-        Reads::Halves => 1,
-        Reads::TwoPlanes => 6,
-        Reads::OnePlane => 20,
-    };
-    let (wanted, room) = (share * u64::from(k), u64::from(capacity));
-    let most = ROUND_CANDIDATES.max(8 * wanted).min(room / 4);
-    let growth = (most as f64 / wanted as f64).max(2.0);
-    let first = (wanted as f64 * growth).min(f64::from(capacity)) / f64::from(TILE);
+    let wanted = reads.candidates_a_hit() as f64 * f64::from(k);
+    let room = f64::from(capacity);
+    let most = ROUND_CANDIDATES.max(8.0 * wanted).min(room / 4.0);
+    // How many rows are above the best one so far, say, is far from its mean often enough.
+    let growth = (most / wanted).min(room / 24.0).max(2.0);
+    let first = (wanted * growth).min(room) / f64::from(TILE);
     let first = (first as u32).clamp(1, n_tiles);
     let times = f64::from(n_tiles) / f64::from(first);
     let n_more = (times.ln() / growth.ln()).ceil();

@@ -11,9 +11,20 @@ use cudarc::driver::CudaFunction;
 /// Batches of up to this many queries are bound by reading the rows.
 pub(super) const SMALL_BATCH: usize = 64;
 
-/// Hits for which a warp has room before they become candidates: of a block that reads rows, and at most of one that multiplies tiles.
-const SMALL_OUTBOX: u32 = 32;
-const MOST_OUTBOX: u32 = 128;
+/// The most hits for which a warp has room before they become candidates: of a block that reads rows, where multiprocessors
+/// have much shared memory and where they have 100 KiB, and of one that multiplies tiles.
+const SMALL_OUTBOX: [u32; 2] = [64, 16];
+const LARGE_OUTBOX: u32 = 256;
+
+/// Bytes of a hit in shared memory.
+const HIT_BYTES: u32 = 12;
+
+/// Hits for which each of a block's warps has room in so many bytes, and the bytes that takes.
+fn room_for_hits(bytes: u32, threads: u32, most: u32) -> (u32, u32) {
+    let warps = threads / 32;
+    let hits = (bytes / HIT_BYTES / warps).min(most);
+    (hits, hits * warps * HIT_BYTES)
+}
 
 /// A kernel that scans.
 pub(super) struct Scanning<'a> {
@@ -23,9 +34,6 @@ pub(super) struct Scanning<'a> {
     shared: u32,
     outbox: u32,
 }
-
-/// Bytes of a hit in shared memory.
-const HIT_BYTES: u32 = 12;
 
 /// What a block takes.
 enum Blocks {
@@ -47,15 +55,16 @@ impl<'a> Scanning<'a> {
             Reads::Halves => (&gpu.kernels.small[..], rows.stride * 2),
             Reads::TwoPlanes => (&gpu.kernels.bytes[..], rows.byte_stride * 2),
         };
-        let outbox = SMALL_OUTBOX;
-        let outbox_bytes = SMALL_THREADS / 32 * outbox * HIT_BYTES;
-        let bytes_of = |i: usize| (8 << i) * query_bytes + outbox_bytes;
+        let bytes_of = |i: usize| (8 << i) * query_bytes;
         let wanted = n_queries.div_ceil(8).next_power_of_two();
         let fits = |&i: &usize| 1 << i <= wanted && bytes_of(i) <= MAX_SHARED_BYTES;
         let Some(i) = (0..kernels.len()).rev().find(fits) else {
             return Ok(Self::large(gpu, 0, rows.stride * 2));
         };
-        let (kernel, shared) = (&kernels[i], bytes_of(i));
+        let most = SMALL_OUTBOX[usize::from(!gpu.has_much_shared_memory())];
+        let (outbox, outbox_bytes) =
+            room_for_hits(MAX_SHARED_BYTES - bytes_of(i), SMALL_THREADS, most);
+        let (kernel, shared) = (&kernels[i], bytes_of(i) + outbox_bytes);
         let resident = kernel.occupancy_max_active_blocks_per_multiprocessor(
             SMALL_THREADS,
             shared as usize,
@@ -70,7 +79,7 @@ impl<'a> Scanning<'a> {
         let Some(of_hopper) = &gpu.kernels.hopper else {
             let kernel = &gpu.kernels.large[kind];
             // Hits wait where tiles were.
-            let (shared, outbox) = (TILE_SHARED_BYTES, MOST_OUTBOX);
+            let (shared, outbox) = (TILE_SHARED_BYTES, LARGE_OUTBOX);
             return Self { kernel, blocks: Blocks::Tiles, shared, outbox };
         };
         let [resident, wide] = &of_hopper[kind];
@@ -78,9 +87,9 @@ impl<'a> Scanning<'a> {
             Some(bytes) => (resident, bytes),
             None => (wide, streamed_bytes(HOPPER_STAGES)),
         };
-        let hits = (HOPPER_SHARED_BYTES - bytes) / HIT_BYTES;
-        let outbox = (hits / (TILE_THREADS / 32)).min(MOST_OUTBOX);
-        let shared = bytes + TILE_THREADS / 32 * outbox * HIT_BYTES;
+        let (outbox, outbox_bytes) =
+            room_for_hits(HOPPER_SHARED_BYTES - bytes, TILE_THREADS, LARGE_OUTBOX);
+        let shared = bytes + outbox_bytes;
         Self { kernel, blocks: Blocks::Streams, shared, outbox }
     }
 
