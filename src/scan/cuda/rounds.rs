@@ -23,16 +23,19 @@ pub(super) fn rounds(n_tiles: u32, capacity: u32, k: u32, reads: Reads) -> Vec<R
     let times = f64::from(n_tiles) / f64::from(first);
     let n_more = (times.ln() / growth.ln()).ceil();
     let growth = times.powf(1.0 / n_more.max(1.0));
-    let mut rounds = vec![0..first];
-    for i in 1..=n_more as i32 {
-        let end = (f64::from(first) * growth.powi(i)).round() as u32;
-        let seen = rounds.last().map_or(0, |round| round.end);
+    let last = n_more as i32;
+    let end_of = |i| match i {
         // What rounding leaves over is the last one's.
-        let end = if i == n_more as i32 { n_tiles } else { end.clamp(seen, n_tiles) };
-        rounds.push(seen..end);
-    }
-    rounds.retain(|round| !round.is_empty());
-    rounds
+        _ if i == last => n_tiles,
+        _ => (f64::from(first) * growth.powi(i)).round() as u32,
+    };
+    let mut seen = 0;
+    let rounds = (0..=last).map(|i| {
+        let round = seen..end_of(i).clamp(seen, n_tiles);
+        seen = round.end;
+        round
+    });
+    rounds.filter(|round| !round.is_empty()).collect()
 }
 
 /// Far apart tiles follow each other, so that any round sees a sample of the whole: the golden section of the
