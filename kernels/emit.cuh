@@ -80,6 +80,7 @@ struct Hit {
     uint32_t query;
     uint32_t position;
 };
+static_assert(sizeof(Hit) == 12, "src/scan/cuda/scanning.rs");
 
 // Hits of a warp that are to become candidates. Each asks memory for its place and waits for the answer; here they ask together.
 // Scores IN_STEPS are still to be multiplied by their query's step.

@@ -107,8 +107,8 @@ int main(int argc, char** argv) {
     p.queries.capacity = 0;
     p.n_tiles = p.end = (n_rows + TILE - 1) / TILE;
     p.step = 1;
-    // As many hits of a warp as the program gives room for at least.
-    p.outbox = 32;
+    // Room for hits, which the program makes as large as the device allows.
+    p.outbox = 64;
     const int small_bytes = 64 * D * 2 + SMALL_THREADS / 32 * p.outbox * sizeof(Hit), hopper_bytes = hopper_shared_bytes(true, HOPPER_STAGES, D / 64) + TILE_THREADS / 32 * p.outbox * sizeof(Hit);
     const CUtensorMap row_map = tensor_map(rows, n_rows, wgmma::ROWS), query_map = tensor_map(queries, n_queries, wgmma::QUERIES);
     CHECK(cudaFuncSetAttribute(scan_large, cudaFuncAttributeMaxDynamicSharedMemorySize, TILE_SHARED_BYTES));

@@ -3,7 +3,7 @@
 use super::params::{Reads, TILE};
 use std::ops::Range;
 
-/// As many candidates a round, where few hits are wanted: more of them would take longer than another round.
+/// As many candidates a round, where few hits are wanted: by estimate more of them take longer than another round.
 const ROUND_CANDIDATES: f64 = 1024.0;
 
 /// The rounds' tiles, in visiting order. In the first all rows become candidates. Of the rows of a later one about
