@@ -31,7 +31,6 @@ pub mod config;
 pub mod cpu;
 pub mod device;
 pub mod embed;
-pub mod error;
 pub mod eval;
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -51,6 +50,8 @@ pub mod search;
 pub mod server;
 pub mod store;
 pub mod vectors;
+
+pub use warpseek_error as error;
 
 /// The README's example, compiled with the tests.
 #[cfg(doctest)]

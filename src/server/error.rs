@@ -218,12 +218,7 @@ impl From<Error> for ApiError {
             }
             Error::Locked { .. } | Error::Interrupted(_) => Self::unavailable(message, soon),
             Error::Remote { .. } => Self::new(StatusCode::BAD_GATEWAY, Kind::Backend, message),
-            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, Kind::Backend, message)
-            }
-            Error::Database { source, .. }
-                if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
-            {
+            error if error.is_storage_full() => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, Kind::Backend, message)
             }
             Error::Corrupt { .. }

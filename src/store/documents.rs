@@ -130,14 +130,10 @@ impl Documents {
         }
         let wal = dir.join(format!("{DOCUMENTS_FILE}-wal"));
         if std::fs::metadata(&wal).is_ok_and(|file| file.len() > 0) {
-            return Err(Error::Io {
-                action: "read",
-                path: wal,
-                source: std::io::Error::other(
-                    "it holds commits that are not in the database yet: open the index once where it can \
-                     be written, then copy it again",
-                ),
-            });
+            return Err(Error::io("read", wal)(std::io::Error::other(
+                "it holds commits that are not in the database yet: open the index once where it can \
+                 be written, then copy it again",
+            )));
         }
         // Nobody writes beside us on read-only media.
         open(true, OpenFlags::SQLITE_OPEN_READ_ONLY)
@@ -289,7 +285,10 @@ pub(super) fn failure(path: &Path) -> impl Fn(rusqlite::Error) -> Error + '_ {
             | rusqlite::Error::Utf8Error(..) => {
                 Error::corrupt(path, format!("the database is damaged ({source}); {REBUILD}"))
             }
-            _ => Error::Database { path, source },
+            rusqlite::Error::SqliteFailure(e, _) if e.code == ErrorCode::DiskFull => {
+                Error::io("write", path)(std::io::ErrorKind::StorageFull.into())
+            }
+            _ => Error::Database { path, reason: source.to_string() },
         }
     }
 }

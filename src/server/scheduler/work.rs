@@ -4,7 +4,7 @@ use super::queue::Batch;
 use super::task::{ScanTask, Task};
 use super::{Class, Lane, Load, Message};
 use crate::embed::Role;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::search::{QueryInput, SearchOptions, Timings};
 use rayon::ThreadPool;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -92,12 +92,8 @@ impl Lane {
                 }
             }
             Err(error) => {
-                let message = error.to_string();
                 for (_, ticket) in places {
-                    ticket.finish(Err(Error::Compute {
-                        what: "a batch of texts",
-                        source: Box::new(candle_core::Error::Msg(message.clone())),
-                    }));
+                    ticket.finish(Err(error.clone()));
                 }
             }
         }

@@ -1,19 +1,21 @@
-//! The crate's one error type: what went wrong, where, and what to do about it.
+//! The error type that all crates of warpseek share. Each variant says what failed, in which file,
+//! record or field, and what to do about it.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Shorthand for results of this crate.
+/// Shorthand for results with this crate's error type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong, each variant carrying what a user needs to act.
+/// Every failure of the library. An error may be cloned: one failed batch answers several requests.
 ///
-/// Messages are lower-case, name the file, record or field, and end with the cure where there is
-/// one. [`Error::exit_code`] maps a variant to the exit status of the command-line tool.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
+/// Messages are lower-case, name the file, record or field, and end with what to do about it.
+/// [`Error::exit_code`] maps a variant to the exit status of the command-line tool.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The request itself makes no sense: a bad option, an unknown field, `k = 0`.
+    /// An invalid request: a bad option, an unknown field, `k = 0`.
     #[error("{0}")]
     Usage(String),
 
@@ -22,16 +24,16 @@ pub enum Error {
     ModelUnavailable {
         /// The name or path that was asked for.
         model: String,
-        /// Where it was looked for, what happened there, and the cure.
+        /// The places that were searched, the finding in each, and the remedy.
         reason: String,
     },
 
-    /// The asked-for compute device cannot be used.
+    /// The requested compute device cannot be used.
     #[error("device '{device}' is not available: {reason}")]
     DeviceUnavailable {
         /// The device as the user wrote it.
         device: String,
-        /// Why it cannot be used.
+        /// The reason it cannot be used.
         reason: String,
     },
 
@@ -40,16 +42,16 @@ pub enum Error {
     Corrupt {
         /// The damaged file.
         path: PathBuf,
-        /// What is wrong with it, and the cure.
+        /// The damage, and the remedy.
         reason: String,
     },
 
     /// A remote service answered with a failure.
     #[error("{service}: {reason}")]
     Remote {
-        /// Which service.
+        /// The service's name.
         service: String,
-        /// What it said.
+        /// Its answer.
         reason: String,
     },
 
@@ -58,19 +60,19 @@ pub enum Error {
     Input {
         /// File, record and field.
         place: Place,
-        /// What is wrong, and the cure.
+        /// The defect, and the remedy.
         reason: String,
     },
 
     /// The operating system refused an operation on a file.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was attempted, as a verb: `read`, `create`.
+        /// The attempted operation, as a verb: `read`, `create`.
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: std::io::Error,
+        source: Arc<io::Error>,
     },
 
     /// There is no index where one was expected.
@@ -78,7 +80,7 @@ pub enum Error {
     NoIndex {
         /// The folder.
         path: PathBuf,
-        /// What was found instead, and the cure.
+        /// The finding, and the remedy.
         reason: String,
     },
 
@@ -91,7 +93,7 @@ pub enum Error {
     Locked {
         /// The index folder.
         path: PathBuf,
-        /// The process that holds the lock, where it is known.
+        /// The process that holds the lock, if known.
         holder: Option<u32>,
     },
 
@@ -100,32 +102,32 @@ pub enum Error {
     Interrupted(String),
 
     /// The document database refused an operation.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Database {
         /// The database file.
         path: PathBuf,
-        /// SQLite's reason.
-        source: rusqlite::Error,
+        /// The database library's reason.
+        reason: String,
     },
 
-    /// A device failed while it computed.
+    /// A GPU failed while computing.
     #[error("the GPU failed: {reason}; --device cpu does without it")]
     DeviceFailed {
-        /// What the driver says.
+        /// The driver's message.
         reason: String,
     },
 
     /// The tensor library refused an operation.
-    #[error("while computing {what}: {source}")]
+    #[error("while computing {what}: {reason}")]
     Compute {
-        /// What was being computed.
+        /// The operation.
         what: &'static str,
-        /// Candle's reason.
-        source: Box<candle_core::Error>,
+        /// The tensor library's reason.
+        reason: String,
     },
 }
 
-/// Where in the input a record stands: `papers.jsonl, line 17, field 'text'`.
+/// The position of a record in the input: `papers.jsonl, line 17, field 'text'`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     /// The file as the user named it, or `<stdin>`.
@@ -185,13 +187,22 @@ impl Error {
     }
 
     /// Turns an I/O error about `path` into [`Error::Io`]; for `map_err`.
-    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io { action, path: path.as_ref().to_path_buf(), source }
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.as_ref().to_path_buf(),
+            source: Arc::new(source),
+        }
     }
 
-    /// Turns a Candle error into [`Error::Compute`]; for `map_err`.
-    pub fn compute(what: &'static str) -> impl FnOnce(candle_core::Error) -> Self {
-        move |source| Self::Compute { what, source: Box::new(source) }
+    /// Turns an error of the tensor library into [`Error::Compute`]; for `map_err`.
+    pub fn compute<E: fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |reason| Self::Compute { what, reason: reason.to_string() }
+    }
+
+    /// True if the disk is full.
+    pub fn is_storage_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 
     /// The process exit status for this error: 2 usage, 3 model, 4 device, 5 corrupt index,
