@@ -31,7 +31,7 @@ fn scan(c: &mut Criterion) {
     let rows: Vec<f16> = unit_vectors(ROWS, 1).into_iter().map(f16::from_f32).collect();
     let Some(matrix) = MatrixView::new(&rows, DIM, 1.001) else { return };
     let prefilter = Prefilter::of(&rows, DIM);
-    let ways = [("half", matrix), ("int8", matrix.with_prefilter(prefilter.view(DIM)))];
+    let ways = [("half", matrix), ("int8", matrix.with_sq8(prefilter.view(DIM)))];
     let filters = [1, 10, 50].map(|percent| {
         let mut mask = RowMask::empty(ROWS);
         (0..ROWS).filter(|row| row * 61 % 100 < percent).for_each(|row| mask.insert(row));

@@ -3,8 +3,7 @@
 //! All is measured over the threads of the current rayon pool: the limits as the best of several repeats, the rest
 //! as their median. The rates belong to this machine at this moment: other programs take their share.
 
-use crate::cpu::bf16::Bf16;
-use crate::cpu::{GROUP, Kernels, PANEL_GROUPS, Tier};
+use crate::cpu::{Bf16, Kernels, MAX_PANELS, PANEL, Tier};
 use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
 use crate::rerank::{RerankJob, Reranker};
@@ -85,17 +84,14 @@ pub struct ModelRate {
 ///
 /// [`Error::DeviceUnavailable`] or [`Error::Usage`] where `WARPSEEK_TIER` asks for what is not there,
 /// [`Error::Compute`] where the float32 product fails.
-pub fn limits(scanner: &Scanner) -> Result<Limits> {
-    let kernels = Tier::chosen()?.kernels();
+pub fn limits(scanner: &Scanner, tier: Tier) -> Result<Limits> {
+    let kernels = tier.kernels();
     Ok(Limits {
         memory_bytes: memory_rate(),
         int8_products: int8_rate(kernels),
-        bf16_products: Bf16::best().map(bf16_rate),
+        bf16_products: kernels.bf16().map(bf16_rate),
         f32_products: f32_rate().map_err(Error::compute("a matrix product"))?,
-        gpu: match scanner {
-            Scanner::Cuda(gpu) => Some(gpu.limits()?),
-            Scanner::Cpu(_) => None,
-        },
+        gpu: scanner.gpu_limits()?,
     })
 }
 
@@ -170,7 +166,7 @@ impl SearchData {
     fn matrix<'a>(&'a self, prefilter: bool, owner: &'a Arc<()>) -> Result<MatrixView<'a>> {
         Ok(MatrixView::new(&self.rows, self.dim, self.max_norm)
             .ok_or_else(|| Error::usage("a search needs rows and dimensions"))?
-            .with_prefilter(self.prefilter.view(self.dim).filter(|_| prefilter))
+            .with_sq8(self.prefilter.view(self.dim).filter(|_| prefilter))
             .with_owner(owner, &[]))
     }
 
@@ -195,9 +191,9 @@ impl SearchData {
         let mask = (shape.percent < 100).then_some(&mask);
         let seconds = median(|| scanner.top_k(&matrix, &queries, shape.k, mask))?;
         let passing = mask.map_or(n_rows, RowMask::count) as f64;
-        let (gpu_seconds, reads_bytes) = match scanner {
-            Scanner::Cuda(gpu) => (Some(gpu.chain_seconds()?), gpu.has_read_bytes()),
-            Scanner::Cpu(_) => (None, shape.prefilter),
+        let (gpu_seconds, reads_bytes) = match scanner.last_gpu_batch()? {
+            Some(batch) => (Some(batch.seconds), batch.read_int8),
+            None => (None, shape.prefilter),
         };
         let row_bytes = match reads_bytes {
             true => prefilter_stride(self.dim) + size_of::<RowScale>(),
@@ -361,22 +357,22 @@ const N_ROWS: usize = 48;
 const LENGTH: usize = 384;
 
 fn int8_rate(kernels: Kernels) -> f64 {
-    let columns = PANEL_GROUPS * GROUP;
+    let columns = MAX_PANELS * PANEL;
     let (rows, groups) = ([1i8; N_ROWS * LENGTH], vec![2u8; columns * LENGTH]);
     let work = |rows: &[&[i8]]| {
-        let mut products = [0i32; N_ROWS * PANEL_GROUPS * GROUP];
-        kernels.panel_products(rows, &groups, &mut products);
+        let mut products = [0i32; N_ROWS * MAX_PANELS * PANEL];
+        kernels.gemm_i8(rows, &groups, &mut products);
         black_box(&products);
     };
     product_rate(&rows, LENGTH, work, columns)
 }
 
 fn bf16_rate(bf16: Bf16) -> f64 {
-    let columns = PANEL_GROUPS * GROUP;
+    let columns = MAX_PANELS * PANEL;
     let (rows, groups) = ([0x3f80u16; N_ROWS * LENGTH], vec![0x3f80u16; columns * LENGTH]);
     let work = |rows: &[&[u16]]| {
-        let mut products = [0f32; N_ROWS * PANEL_GROUPS * GROUP];
-        bf16.panel_products(rows, &groups, &mut products, columns);
+        let mut products = [0f32; N_ROWS * MAX_PANELS * PANEL];
+        bf16.gemm(rows, &groups, &mut products, columns);
         black_box(&products);
     };
     product_rate(&rows, LENGTH, work, columns)

@@ -1,11 +1,11 @@
 //! Texts to vectors.
 
-use crate::device::Compute;
+use crate::device::ComputeOptions;
 use crate::error::{Error, Result};
 use crate::gpu::DeviceVectors;
 use crate::model::ModelFolder;
 use crate::model::encoder::config::{BertConfig, EmbedConfig, Pooling};
-use crate::model::encoder::{Encoder, Encoders, Output, Weights, ahead};
+use crate::model::encoder::{Encoder, Encoders, Output, Weights, overlapped};
 use crate::model::tokenize::{Sequence, Tokenized, Tokenizer};
 use std::path::Path;
 
@@ -59,7 +59,7 @@ impl Embedder {
     pub fn open_model(
         folder: &ModelFolder,
         normalize: Normalize,
-        compute: Compute,
+        compute: ComputeOptions,
     ) -> Result<Self> {
         let known = folder.spec.as_ref().and_then(|spec| {
             Some(EmbedConfig {
@@ -83,7 +83,7 @@ impl Embedder {
         folder: &Path,
         known: Option<EmbedConfig>,
         normalize: Normalize,
-        compute: Compute,
+        compute: ComputeOptions,
     ) -> Result<Self> {
         let bert = BertConfig::read(folder)?;
         let mut config = match known {
@@ -167,19 +167,19 @@ impl Embedder {
     /// # Errors
     ///
     /// As [`Embedder::embed`].
-    pub(crate) fn embed_there<T: AsRef<str> + Sync>(
+    pub(crate) fn embed_on_device<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
         role: Role,
         stride: usize,
     ) -> Result<Option<(DeviceVectors, Embeddings)>> {
         let encoder = self.encoder(role)?;
-        let Some(mut vectors) = encoder.room(texts.len(), stride)? else {
+        let Some(mut vectors) = encoder.allocate(texts.len(), stride)? else {
             return Ok(None);
         };
         let (output, unit) = (self.output(), self.config.normalize);
         let embeddings = self.encode(texts, role, |sequences, first| {
-            encoder.forward_there(sequences, output, unit, &mut vectors, first)
+            encoder.forward_on_device(sequences, output, unit, &mut vectors, first)
         })?;
         Ok(Some((vectors, embeddings)))
     }
@@ -195,7 +195,7 @@ impl Embedder {
         let on_device = self.is_on_device();
         let part = if on_device { DEVICE_TEXTS } else { texts.len().max(1) };
         let tokenize = |texts: &[T]| self.tokenize(texts, role);
-        ahead(texts.chunks(part), on_device, tokenize, |tokenized| {
+        overlapped(texts.chunks(part), on_device, tokenize, |tokenized| {
             let first = embeddings.tokens.len();
             let mut sequences: Vec<Sequence> = Vec::with_capacity(tokenized.len());
             for text in tokenized {
@@ -253,7 +253,7 @@ impl Embedder {
     fn output(&self) -> Output {
         match self.config.pooling {
             Pooling::Mean => Output::Mean,
-            Pooling::Cls => Output::First,
+            Pooling::Cls => Output::Cls,
         }
     }
 

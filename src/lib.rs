@@ -28,15 +28,8 @@ pub mod bench;
 pub mod chunk;
 pub mod compare;
 pub mod config;
-pub mod cpu;
-pub mod device;
 pub mod embed;
 pub mod eval;
-#[cfg(feature = "cuda")]
-mod gpu;
-#[cfg(not(feature = "cuda"))]
-#[path = "gpu/disabled.rs"]
-mod gpu;
 pub mod indexing;
 pub mod ingest;
 mod lines;
@@ -45,13 +38,24 @@ pub mod net;
 pub mod output;
 pub mod queries;
 pub mod rerank;
-pub mod scan;
 pub mod search;
 pub mod server;
 pub mod store;
 pub mod vectors;
 
+pub use warpseek_compute as compute;
 pub use warpseek_error as error;
+pub use warpseek_topk as topk;
+
+// transitional
+pub use warpseek_compute::{cpu, device, gpu};
+// transitional
+#[allow(missing_docs)]
+pub mod scan {
+    pub use warpseek_topk::oracle as order;
+    pub use warpseek_topk::scanner::*;
+    pub use warpseek_topk::{audit, scanner};
+}
 
 /// The README's example, compiled with the tests.
 #[cfg(doctest)]

@@ -3,11 +3,11 @@
 //! A passage too long for the model is read in overlapping windows; its score is that of its best
 //! window, whose place is returned.
 
-use crate::device::Compute;
+use crate::device::ComputeOptions;
 use crate::error::{Error, Result};
 use crate::model::ModelFolder;
 use crate::model::encoder::config::BertConfig;
-use crate::model::encoder::{Encoder, Output, Weights, ahead};
+use crate::model::encoder::{Encoder, Output, Weights, overlapped};
 use crate::model::tokenize::{Sequence, Tokenizer};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -75,7 +75,7 @@ impl Reranker {
     /// # Errors
     ///
     /// As [`Reranker::open`].
-    pub fn open_model(folder: &ModelFolder, compute: Compute) -> Result<Self> {
+    pub fn open_model(folder: &ModelFolder, compute: ComputeOptions) -> Result<Self> {
         let spec = folder.spec.as_ref();
         let max_tokens = spec.map_or(DEFAULT_MAX_TOKENS, |spec| spec.max_tokens);
         let mut reranker = Self::open(&folder.path, max_tokens, compute)?;
@@ -90,7 +90,7 @@ impl Reranker {
     ///
     /// [`Error::ModelUnavailable`] where the folder is incomplete, or holds no
     /// BertForSequenceClassification with one output.
-    pub fn open(folder: &Path, max_tokens: usize, compute: Compute) -> Result<Self> {
+    pub fn open(folder: &Path, max_tokens: usize, compute: ComputeOptions) -> Result<Self> {
         let config = BertConfig::read(folder)?;
         let unusable = |reason: &str| Error::ModelUnavailable {
             model: folder.display().to_string(),
@@ -150,7 +150,7 @@ impl Reranker {
             jobs.iter().map(|job| self.plan(job)).collect()
         };
         let mut scores = Vec::with_capacity(jobs.len());
-        ahead(jobs.chunks(part), on_device, plan, |planned| {
+        overlapped(jobs.chunks(part), on_device, plan, |planned| {
             let (plans, sequences): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
             let sequences: Vec<Sequence> = sequences.into_iter().flatten().collect();
             let mut logits = self.logits(&sequences)?.into_iter();

@@ -28,9 +28,9 @@ fn overflows(scanner: &Scanner) -> u64 {
 /// `scanner` against the CPU, which parity.rs holds against the oracle, over the rows and over their prefilter.
 fn check(scanner: &Scanner, corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>) {
     let batch = QueryBatch::new(queries, corpus.dim).unwrap();
-    let expected = Scanner::cpu().unwrap().top_k(&corpus.view(), &batch, k, mask).unwrap();
+    let expected = Scanner::cpu().top_k(&corpus.view(), &batch, k, mask).unwrap();
     let prefilter = Prefilter::of(&corpus.values, corpus.dim);
-    let filtered = corpus.view().with_prefilter(prefilter.view(corpus.dim));
+    let filtered = corpus.view().with_sq8(prefilter.view(corpus.dim));
     for (way, view) in [("half precision", corpus.view()), ("prefilter", filtered)] {
         let got = scanner.top_k(&view, &batch, k, mask).unwrap();
         assert_same(&got, &expected, &format!("{} queries, k {k}, {way}", batch.len()));
@@ -90,8 +90,8 @@ fn bytes_that_are_too_coarse_are_passed_over() {
     let owners = [(); 2].map(std::sync::Arc::new);
     for (corpus, owner, expected) in [(&near, &owners[0], false), (&far, &owners[1], true)] {
         let prefilter = Prefilter::of(&corpus.values, 40);
-        let view = corpus.view().with_prefilter(prefilter.view(40)).with_owner(owner, &[]);
-        let right = Scanner::cpu().unwrap().top_k(&view, &queries, 3, None).unwrap();
+        let view = corpus.view().with_sq8(prefilter.view(40)).with_owner(owner, &[]);
+        let right = Scanner::cpu().top_k(&view, &queries, 3, None).unwrap();
         for _ in 0..2 {
             assert_same(&scanner.top_k(&view, &queries, 3, None).unwrap(), &right, "coarse");
             assert_eq!(gpu.has_read_bytes(), expected);
@@ -252,7 +252,7 @@ fn recorded_launches_see_new_queries() {
         for mask in [None, Some(&mask)] {
             for (n, k) in [(3, 10), (1, 10), (1, 7)] {
                 let batch = QueryBatch::new(&random_queries(n, 32, 90 + round), 32).unwrap();
-                let expected = Scanner::cpu().unwrap().top_k(&view, &batch, k, mask).unwrap();
+                let expected = Scanner::cpu().top_k(&view, &batch, k, mask).unwrap();
                 let got = scanner.top_k(&view, &batch, k, mask).unwrap();
                 assert_same(&got, &expected, &format!("round {round}, {n} queries, k {k}"));
             }
@@ -278,7 +278,7 @@ fn matrices_are_kept_as_long_as_their_owner_lives() {
             let own = std::sync::Arc::new(());
             let owner = if seed == 1 && round > 0 { &owner } else { &own };
             let view = corpus.view().with_owner(owner, &[]);
-            let expected = Scanner::cpu().unwrap().top_k(&view, &batch, 5, None).unwrap();
+            let expected = Scanner::cpu().top_k(&view, &batch, 5, None).unwrap();
             for _ in 0..2 {
                 assert_same(&scanner.top_k(&view, &batch, 5, None).unwrap(), &expected, "kept");
             }
@@ -310,8 +310,8 @@ fn rows_that_were_added_are_all_that_is_copied() {
         let n = steps[known - 1].n_rows;
         let view = MatrixView::new(&corpus.values[..n * 32], 32, corpus.view().max_norm()).unwrap();
         let few = PrefilterView::new(&prefilter.values[..n * 64], &prefilter.scales[..n], n, 32);
-        let view = view.with_prefilter(few).with_owner(&owners[i], &steps[..known]);
-        let expected = Scanner::cpu().unwrap().top_k(&view, &batch, 50, None).unwrap();
+        let view = view.with_sq8(few).with_owner(&owners[i], &steps[..known]);
+        let expected = Scanner::cpu().top_k(&view, &batch, 50, None).unwrap();
         let before = uploaded();
         assert_same(&scanner.top_k(&view, &batch, 50, None).unwrap(), &expected, "added rows");
         assert_eq!(uploaded() - before, rows * row_bytes, "{known} steps");
@@ -321,7 +321,7 @@ fn rows_that_were_added_are_all_that_is_copied() {
     let other = Corpus::new(3000, 32, |_, _| random.unit());
     let history = [RowsDigest { n_rows: 3000, digest: 10 }];
     let view = other.view().with_owner(&owners[3], &history);
-    let expected = Scanner::cpu().unwrap().top_k(&view, &batch, 50, None).unwrap();
+    let expected = Scanner::cpu().top_k(&view, &batch, 50, None).unwrap();
     assert_same(&scanner.top_k(&view, &batch, 50, None).unwrap(), &expected, "other rows");
 }
 
@@ -340,7 +340,7 @@ fn an_index_that_grows_is_searched_on_the_gpu_as_it_is() {
         assert_eq!(matrix.history().last().unwrap().n_rows, matrix.n_rows());
         let queries = random_queries(3, matrix.dim(), 4);
         let batch = QueryBatch::new(&queries, matrix.dim()).unwrap();
-        let expected = Scanner::cpu().unwrap().top_k(&matrix, &batch, 9, Some(index.live()));
+        let expected = Scanner::cpu().top_k(&matrix, &batch, 9, Some(index.live()));
         // By a thread that the driver does not know yet.
         let got = std::thread::scope(|scope| {
             scope.spawn(|| scanner.top_k(&matrix, &batch, 9, Some(index.live()))).join().unwrap()

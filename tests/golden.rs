@@ -3,20 +3,22 @@
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use warpseek::device::{Compute, Device, Precision};
+use warpseek::device::{ComputeOptions, Device, Precision};
 use warpseek::embed::{Embedder, Normalize, Role};
 use warpseek::model::encoder::describe;
 use warpseek::model::tokenize::Tokenizer;
 use warpseek::rerank::Reranker;
 use warpseek::vectors::{Metric, VectorFile, VectorFormat, VectorWriter};
 
-const FLOAT: Compute = Compute { device: Device::Cpu, precision: Precision::F32 };
+fn cpu(precision: Precision) -> ComputeOptions {
+    ComputeOptions { device: Device::Cpu, precision, ..ComputeOptions::default() }
+}
 
 /// The precisions below float32 that this CPU has.
 fn low_precisions() -> Vec<Precision> {
     let (here, absent): (Vec<_>, Vec<_>) = [Precision::Auto, Precision::Bf16, Precision::Int8]
         .into_iter()
-        .partition(|&precision| describe(Compute { device: Device::Cpu, precision }).is_ok());
+        .partition(|&precision| describe(cpu(precision)).is_ok());
     for precision in absent {
         eprintln!("this CPU cannot compute in {precision:?}");
     }
@@ -77,8 +79,12 @@ fn minilm_tokens_equal_those_of_sentence_transformers() {
 #[test]
 fn minilm_vectors_equal_those_of_sentence_transformers() {
     let folder = golden().join("embeddings");
-    let embedder =
-        Embedder::open_model(crate::support::minilm(), Normalize::AsConfigured, FLOAT).unwrap();
+    let embedder = Embedder::open_model(
+        crate::support::minilm(),
+        Normalize::AsConfigured,
+        cpu(Precision::F32),
+    )
+    .unwrap();
     let texts = texts(&folder.join("texts.jsonl"));
     let expected = matrix(&folder.join("minilm.npy"));
     let batch = embedder.embed(&texts, Role::Passage).unwrap();
@@ -102,7 +108,7 @@ fn minilm_vectors_of_low_precision_stay_near_those_of_sentence_transformers() {
     let texts = texts(&folder.join("texts.jsonl"));
     let expected = matrix(&folder.join("minilm.npy"));
     for precision in low_precisions() {
-        let compute = Compute { device: Device::Cpu, precision };
+        let compute = cpu(precision);
         let embedder =
             Embedder::open_model(crate::support::minilm(), Normalize::AsConfigured, compute)
                 .unwrap();
@@ -128,7 +134,8 @@ fn small_models_of_every_layout_equal_sentence_transformers() {
     let texts = texts(&folder.join("texts.jsonl"));
     for name in ["bge-like", "e5-like", "tinybert-like", "l12-like"] {
         let model = folder.join(name);
-        let embedder = Embedder::open(&model, None, Normalize::AsConfigured, FLOAT).unwrap();
+        let embedder =
+            Embedder::open(&model, None, Normalize::AsConfigured, cpu(Precision::F32)).unwrap();
         for (role, file) in
             [(Role::Query, "expected_query.npy"), (Role::Passage, "expected_passage.npy")]
         {
@@ -139,7 +146,7 @@ fn small_models_of_every_layout_equal_sentence_transformers() {
                 assert_close(row, expected, 5e-5, &format!("{name}, {role:?}, text {i}"));
             }
         }
-        let always = Embedder::open(&model, None, Normalize::Always, FLOAT).unwrap();
+        let always = Embedder::open(&model, None, Normalize::Always, cpu(Precision::F32)).unwrap();
         let row = always.embed(&texts[..1], Role::Query).unwrap().vectors;
         let norm: f32 = row.iter().map(|v| v * v).sum::<f32>().sqrt();
         assert!((norm - 1.0).abs() < 1e-5, "{name}: norm {norm}");
@@ -149,7 +156,7 @@ fn small_models_of_every_layout_equal_sentence_transformers() {
 #[test]
 fn cross_encoder_logits_equal_those_of_transformers() {
     let folder = golden().join("cross-encoder");
-    let reranker = Reranker::open(&folder, 512, FLOAT).unwrap();
+    let reranker = Reranker::open(&folder, 512, cpu(Precision::F32)).unwrap();
     let tokenizer = Tokenizer::open(&folder).unwrap();
     let pairs = lines(&folder.join("pairs.jsonl"));
     let mut compared = 0;
@@ -179,7 +186,7 @@ fn cross_encoder_logits_equal_those_of_transformers() {
 #[test]
 fn cross_encoder_windows_cover_a_long_passage_and_the_best_one_counts() {
     let folder = golden().join("cross-encoder");
-    let reranker = Reranker::open(&folder, 512, FLOAT).unwrap();
+    let reranker = Reranker::open(&folder, 512, cpu(Precision::F32)).unwrap();
     let pairs = lines(&folder.join("pairs.jsonl"));
     let long = pairs.iter().find(|p| p["name"] == "passage_1000_words").unwrap();
     let (query, passage) = (long["query"].as_str().unwrap(), long["passage"].as_str().unwrap());
@@ -244,9 +251,9 @@ fn int8_copy(
 #[test]
 fn cross_encoder_in_int8_scores_nearly_as_in_float32() {
     let folder = golden().join("cross-encoder");
-    let whole = Reranker::open(&folder, 512, FLOAT).unwrap();
+    let whole = Reranker::open(&folder, 512, cpu(Precision::F32)).unwrap();
     let copy = int8_copy(&folder, |_| {});
-    let small = Reranker::open(copy.path(), 512, FLOAT).unwrap();
+    let small = Reranker::open(copy.path(), 512, cpu(Precision::F32)).unwrap();
     let mut different = 0;
     for pair in lines(&folder.join("pairs.jsonl")) {
         let (query, passage) = (pair["query"].as_str().unwrap(), pair["passage"].as_str().unwrap());
@@ -263,14 +270,14 @@ fn int8_matrix_without_its_scales_is_refused() {
     let folder = golden().join("cross-encoder");
     let lost = "bert.encoder.layer.0.output.dense.weight.scale";
     let copy = int8_copy(&folder, |tensors| tensors.retain(|t| t.0 != lost));
-    let message = Reranker::open(copy.path(), 512, FLOAT).unwrap_err().to_string();
+    let message = Reranker::open(copy.path(), 512, cpu(Precision::F32)).unwrap_err().to_string();
     assert!(message.contains(lost), "{message}");
 }
 
 #[test]
 fn models_of_the_wrong_kind_are_refused_with_a_reason() {
     let message = |folder: &str| {
-        let error = Reranker::open(&golden().join(folder), 512, FLOAT).unwrap_err();
+        let error = Reranker::open(&golden().join(folder), 512, cpu(Precision::F32)).unwrap_err();
         assert_eq!(error.exit_code(), 3);
         error.to_string()
     };

@@ -84,8 +84,8 @@ fn check(corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>, wha
         queries.chunks_exact(corpus.dim).map(|q| naive_top_k(&view, q, k, mask)).collect();
     let batch = QueryBatch::new(queries, corpus.dim).unwrap();
     let prefilter = Prefilter::of(&corpus.values, corpus.dim);
-    let filtered = view.with_prefilter(prefilter.view(corpus.dim));
-    assert!(filtered.prefilter().is_some());
+    let filtered = view.with_sq8(prefilter.view(corpus.dim));
+    assert!(filtered.sq8().is_some());
     for (name, scanner) in gpus() {
         for (way, view) in [("half precision", &view), ("prefilter", &filtered)] {
             let got = scanner.top_k(view, &batch, k, mask).unwrap();
@@ -236,7 +236,7 @@ fn scan_with_a_mask_for_each_query_returns_what_each_alone_does() {
         masks.push(mask);
     }
     let view = corpus.view();
-    let cpu = Scanner::cpu().unwrap();
+    let cpu = Scanner::cpu();
     for n_queries in [1, 7, 70] {
         let queries = random_queries(n_queries, 32, 4);
         let own: Vec<Option<&RowMask>> =
@@ -308,7 +308,7 @@ proptest! {
         let expected: Vec<_> =
             queries.chunks_exact(dim).map(|q| naive_top_k(&view, q, k, Some(&mask))).collect();
         let prefilter = Prefilter::of(&corpus.values, dim);
-        let filtered = view.with_prefilter(prefilter.view(dim));
+        let filtered = view.with_sq8(prefilter.view(dim));
         for (name, scanner) in gpus() {
             for view in [&view, &filtered] {
                 let got = scanner.top_k(view, &batch, k, Some(&mask)).unwrap();

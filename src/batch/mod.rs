@@ -11,7 +11,7 @@ pub use output::OutputFormat;
 
 use crate::error::{Error, Result};
 use crate::queries::{Query, QueryReader};
-use crate::scan::{QueryBatch, Scanner};
+use crate::scan::QueryBatch;
 use crate::search::{Candidate, QueryInput, Retrieved, SearchOptions, Searcher, Timings};
 use crate::store::RowNames;
 use crate::store::filter::Filter;
@@ -191,7 +191,7 @@ pub fn run(
 /// How many queries are answered together: as many as keep the work and the memory of a window small.
 fn window_size(searcher: &Searcher, search: &SearchOptions) -> usize {
     let by_hits = WINDOW_HITS / search.k.max(1);
-    let on_gpu = matches!(searcher.scanner, Scanner::Cuda(_));
+    let on_gpu = searcher.scanner.is_gpu();
     let reranked_on_gpu = searcher.reranker.as_ref().is_some_and(|(_, r)| r.is_on_device());
     let most = if on_gpu { GPU_WINDOW } else { WINDOW };
     let passages = if reranked_on_gpu { GPU_WINDOW_PASSAGES } else { WINDOW_PASSAGES };

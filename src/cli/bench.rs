@@ -75,17 +75,21 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
         context.models.find(name)?;
     }
     let scanner = match context.scanner()? {
-        Scanner::Cuda(gpu) if args.force_prefilter => {
-            let info = gpu.info();
-            let (row_bytes, bytes_from) = (Some(info.row_bytes), Some(0));
-            let options = GpuOptions { row_bytes, bytes_from, ..GpuOptions::default() };
-            Scanner::cuda(info.ordinal, options)?
-        }
+        scanner if args.force_prefilter => match scanner.gpu_info() {
+            Some(info) => {
+                let (row_bytes, int8_from) = (Some(info.row_bytes), Some(0));
+                let kernels = context.compute().gpu_kernels;
+                let options = GpuOptions { row_bytes, int8_from, kernels, ..GpuOptions::default() };
+                Scanner::cuda(info.ordinal, options)?
+            }
+            None => scanner,
+        },
         scanner => scanner,
     };
-    let limits = bench::limits(&scanner)?;
+    let tier = context.compute().tier;
+    let limits = bench::limits(&scanner, tier)?;
     if !context.json {
-        print_limits(&limits)?;
+        print_limits(&limits, tier)?;
     }
     let scans = if args.models_only { Vec::new() } else { search(&args, &scanner, &limits)? };
     if !context.json && !args.models_only {
@@ -106,7 +110,7 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
     if context.json {
         term::print_json(&json!({
             "threads": rayon::current_num_threads(),
-            "tier": Tier::chosen()?.name(),
+            "tier": context.compute().tier.name(),
             "device": scanner.device(),
             "limits": limits,
             "scan": scans,
@@ -176,8 +180,8 @@ fn read_vectors(path: &Path) -> Result<(Vec<f32>, usize)> {
     Ok((values, dim))
 }
 
-fn print_limits(limits: &Limits) -> Result<()> {
-    let tier = Tier::chosen()?.name();
+fn print_limits(limits: &Limits, tier: Tier) -> Result<()> {
+    let tier = tier.name();
     say!("{}", bold(&format!("limits, {} threads", rayon::current_num_threads())))?;
     say!("  memory     {:8.1} GB/s read", limits.memory_bytes / 1e9)?;
     say!("  int8       {:8.1} billion products/s ({tier})", limits.int8_products / 1e9)?;

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use warpseek::answer::{ChatClient, DEFAULT_BASE_URL, Patience};
 use warpseek::config::Settings;
-use warpseek::device::{Compute, Device, Precision};
+use warpseek::cpu::Tier;
+use warpseek::device::{ComputeOptions, Device, EncoderKind, GpuKernels, Precision};
 use warpseek::embed::{Embedder, Normalize};
 use warpseek::error::{Error, Result};
 use warpseek::model::{FetchEvent, ModelFolder, ModelKind, Models};
@@ -26,7 +27,7 @@ pub(super) struct Context {
     pub(super) settings: Settings,
     pub(super) models: Models,
     /// What was asked for.
-    compute: Compute,
+    compute: ComputeOptions,
     /// Whether the command has so much to do that a GPU is worth its start.
     much: bool,
     /// The GPU, once it was tried to open it, or why there is none.
@@ -48,9 +49,14 @@ impl Context {
         };
         let file = Settings::from_file()?;
         let settings = flags.or(Settings::from_vars(|name| std::env::var(name).ok())?).or(file);
-        let compute = Compute {
+        let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let named = |name| var(name).unwrap_or_else(|| "auto".to_owned());
+        let compute = ComputeOptions {
             device: Device::named(settings.device.as_deref().unwrap_or("auto"))?,
             precision: Precision::named(settings.precision.as_deref().unwrap_or("auto"))?,
+            tier: Tier::named(&named("WARPSEEK_TIER"))?,
+            encoder: EncoderKind::named(&named("WARPSEEK_ENCODER"))?,
+            gpu_kernels: GpuKernels::named(&named("WARPSEEK_GPU_KERNELS"))?,
         };
         if let Some(threads) = settings.threads {
             if threads == 0 || threads > 1024 {
@@ -76,7 +82,8 @@ impl Context {
 
     fn open_gpu(&self, ordinal: u32) -> Result<Scanner> {
         let row_bytes = self.settings.gpu_memory.map(|mib| mib.saturating_mul(1 << 20));
-        Scanner::cuda(ordinal, GpuOptions { row_bytes, ..GpuOptions::default() })
+        let kernels = self.compute.gpu_kernels;
+        Scanner::cuda(ordinal, GpuOptions { row_bytes, kernels, ..GpuOptions::default() })
     }
 
     /// The GPU that would be used, or why there is none.
@@ -112,28 +119,28 @@ impl Context {
 
     /// The scanner that is asked for, or that is best for the command.
     pub(super) fn scanner(&self) -> Result<Scanner> {
-        self.wanted_gpu().map_or_else(Scanner::cpu, |gpu| Ok(gpu.clone()))
+        Ok(self.wanted_gpu().cloned().unwrap_or(Scanner::Cpu(self.compute.tier)))
     }
 
     /// How models compute.
-    pub(super) fn compute(&self) -> Compute {
+    pub(super) fn compute(&self) -> ComputeOptions {
         match (self.compute.device, self.compute.precision) {
             (Device::Auto, Precision::Auto | Precision::F16) if self.wanted_gpu().is_some() => {
-                Compute { device: Device::Cuda(0), ..self.compute }
+                ComputeOptions { device: Device::Cuda(0), ..self.compute }
             }
             _ => self.compute,
         }
     }
 
     /// Opens a model; on the CPU where a GPU was not asked for and turns out to be of no use.
-    fn model<T>(&self, open: impl Fn(Compute) -> Result<T>) -> Result<T> {
+    fn model<T>(&self, open: impl Fn(ComputeOptions) -> Result<T>) -> Result<T> {
         let compute = self.compute();
         match open(compute) {
             Err(e @ (Error::DeviceUnavailable { .. } | Error::DeviceFailed { .. }))
                 if compute.device != self.compute.device =>
             {
                 self.note(&format!("using the CPU for a model: {e}"));
-                open(Compute { device: Device::Cpu, precision: Precision::Auto })
+                open(ComputeOptions { device: Device::Cpu, precision: Precision::Auto, ..compute })
             }
             opened => opened,
         }

@@ -9,17 +9,15 @@ use warpseek::config::Settings;
 use warpseek::cpu::{Tier, features};
 use warpseek::error::Result;
 use warpseek::model::encoder::describe;
-use warpseek::scan::Scanner;
 
 /// Show what would run where, and why.
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {}
 
 pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
-    let tier = Tier::chosen()?;
+    let tier = context.compute().tier;
     let gpu = match context.gpu() {
-        Ok(Scanner::Cuda(gpu)) => Ok(gpu.info()),
-        Ok(Scanner::Cpu(_)) => Err("the CPU was asked for"),
+        Ok(scanner) => scanner.gpu_info().ok_or("the CPU was asked for"),
         Err(reason) => Err(reason),
     };
     let available: Vec<&str> =

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 use warpseek::error::{Error, Result};
-use warpseek::scan::{Scanner, audit};
+use warpseek::scan::audit;
 use warpseek::store::filter::Filter;
 use warpseek::store::{Finding, Index, IndexWriter};
 
@@ -99,7 +99,7 @@ pub(super) fn verify(args: VerifyArgs, context: &Context) -> Result<Outcome> {
         let bar =
             term::bar(Some(args.sample as u64), "[{bar:40}] {pos}/{len} searches", context.quiet);
         let scanner = context.scanner()?;
-        let gpu = matches!(scanner, Scanner::Cuda(_)).then_some(&scanner);
+        let gpu = scanner.is_gpu().then_some(&scanner);
         let mut progress = |done| {
             bar.set_position(done as u64);
             !interrupt::asked()
@@ -111,7 +111,7 @@ pub(super) fn verify(args: VerifyArgs, context: &Context) -> Result<Outcome> {
             check: format!(
                 "{} searches equal to an exhaustive one in float64, bit for bit, by {}",
                 outcome.searches,
-                outcome.ways.join(", ")
+                outcome.backends.join(", ")
             ),
             problem: outcome.difference,
         });

@@ -285,7 +285,7 @@ pub fn embed_queries<T: AsRef<str> + Sync>(
     texts: &[T],
 ) -> Result<(QueryBatch, Embeddings)> {
     let dim = embedder.dim();
-    if let Some((vectors, beside)) = embedder.embed_there(texts, Role::Query, stride_of(dim))? {
+    if let Some((vectors, beside)) = embedder.embed_on_device(texts, Role::Query, stride_of(dim))? {
         return Ok((QueryBatch::on_device(vectors, texts.len(), dim), beside));
     }
     let mut embedded = embedder.embed(texts, Role::Query)?;

@@ -15,14 +15,26 @@ mod hash;
 mod lexical;
 mod lock;
 mod manifest;
-pub mod matrix;
 mod pending;
-pub mod prefilter;
 mod reader;
 mod snapshot;
 mod vector_file;
 mod verify;
 mod writer;
+
+// transitional
+#[allow(missing_docs)]
+pub mod matrix {
+    pub use warpseek_topk::mask::*;
+    pub use warpseek_topk::matrix::*;
+}
+// transitional
+#[allow(missing_docs)]
+pub mod prefilter {
+    pub use warpseek_topk::sq8::{
+        RowScale, Sq8Matrix as Prefilter, Sq8View as PrefilterView, sq8_stride as prefilter_stride,
+    };
+}
 
 pub use fields::{FieldCatalog, FieldTypes};
 pub use hash::content_hash;

@@ -215,9 +215,7 @@ impl Index {
         if let Some(values) = as_values(&self.vectors[HEADER_LEN..])
             && let Some(view) = MatrixView::new(values, self.manifest.dim, self.max_norm)
         {
-            return Ok(view
-                .with_prefilter(self.prefilter())
-                .with_owner(&self.owner, &self.history));
+            return Ok(view.with_sq8(self.prefilter()).with_owner(&self.owner, &self.history));
         }
         let path = self.dir.join(VectorFile::Half.name(self.state.generation));
         Err(Error::corrupt(path, format!("the rows are not whole; {}", super::format::REBUILD)))

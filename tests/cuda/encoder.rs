@@ -215,7 +215,7 @@ fn queries_that_stay_on_the_device_are_the_same() {
         let embedder = Embedder::open(&folder, None, normalize, GPU).unwrap();
         let dim = embedder.dim();
         let corpus = Corpus::new(700, dim, |_, _| random.unit());
-        let scanners = [crate::support::cuda::open(GpuOptions::default()), Scanner::cpu().unwrap()];
+        let scanners = [crate::support::cuda::open(GpuOptions::default()), Scanner::cpu()];
         let texts: Vec<String> = (0..9).map(|i| "river lamp ".repeat(1 + i * 5 % 9)).collect();
         let one_by_one = texts.iter().cycle().take(27).map(std::slice::from_ref);
         for texts in std::iter::once(&texts[..]).chain(one_by_one) {

@@ -1,23 +1,22 @@
-//! Scaled dot-product attention within each sequence, in float32 or bfloat16.
+//! Scaled dot-product attention within each sequence, in float32 or bfloat16, by tiles of queries.
 
 use super::config::BertConfig;
-use super::elementwise::Passes;
-use super::linear::Product;
-use super::{Arithmetic, States};
-use crate::cpu::bf16::Bf16;
-use crate::cpu::{GROUP, LINE, PANEL_GROUPS};
+use super::linear::F32Gemm;
+use super::vector_ops::VectorOps;
+use super::{ComputeType, NeededStates};
+use crate::cpu::{Bf16, CACHE_LINE, MAX_PANELS, PANEL};
 use crate::model::tokenize::Sequence;
 
-/// Queries whose scores are computed before they are used: with 256 keys, 48 KiB.
+/// Queries of a tile: with 256 keys, their scores take 48 KiB.
 const TILE_ROWS: usize = 48;
 
-/// Keys whose scores with some queries one call computes.
-const PANEL: usize = PANEL_GROUPS * GROUP;
+/// Keys of one GEMM call.
+const CALL_KEYS: usize = MAX_PANELS * PANEL;
 
-/// A multiple of this many bfloat16 numbers fills a row of a matrix tile.
-const HALF_LINE: usize = LINE / 2;
+/// Bfloat16 numbers in a row of an AMX tile.
+const BF16_LINE: usize = CACHE_LINE / 2;
 
-/// How a model attends.
+/// The attention of a model.
 #[derive(Debug)]
 pub(super) struct Attention {
     hidden: usize,
@@ -26,50 +25,51 @@ pub(super) struct Attention {
     bf16: Option<Bf16>,
 }
 
-/// What attention needs beside inputs and outputs; reused over layers.
+/// Buffers of the attention, reused over layers.
 #[derive(Debug, Default)]
-pub(super) struct AttentionSpace {
+pub(super) struct AttentionScratch {
     scores: Vec<f32>,
     /// `[len, 3 hidden]`.
     qkv: Vec<u16>,
-    /// Groups of keys, `[width / 2][GROUP][2]`.
+    /// Panels of keys, `[width / 2][PANEL][2]`.
     keys: Vec<u16>,
-    /// Groups of values, `[keys / 2][GROUP][2]`.
+    /// Panels of values, `[keys / 2][PANEL][2]`.
     values: Vec<u16>,
     weights: Vec<u16>,
 }
 
 impl Attention {
-    pub(super) fn new(config: &BertConfig, arithmetic: Arithmetic) -> Self {
+    pub(super) fn new(config: &BertConfig, compute: ComputeType) -> Self {
         let width = config.hidden_size / config.n_heads;
-        let bf16 = match arithmetic {
-            Arithmetic::Float => None,
-            Arithmetic::Halves(bf16) => Some(bf16),
-            Arithmetic::Bytes(_, bf16) => bf16,
+        let bf16 = match compute {
+            ComputeType::F32(_) => None,
+            ComputeType::Bf16(_, bf16) => Some(bf16),
+            ComputeType::Int8(kernels) => kernels.bf16(),
         };
-        // The kernel takes heads of whole tile rows; others are rare.
-        let fits = width.is_multiple_of(HALF_LINE) && width <= PANEL;
+        // The kernel requires heads of whole tile rows; others are rare.
+        let fits = width.is_multiple_of(BF16_LINE) && width <= CALL_KEYS;
         Self { hidden: config.hidden_size, width, bf16: bf16.filter(|_| fits) }
     }
 
-    /// From queries, keys and values, `[tokens, 3 hidden]`, into `context`, `[tokens that are wanted, hidden]`.
+    /// Computes `context`, `[needed tokens, hidden]`, from queries, keys and values, `[tokens, 3
+    /// hidden]`.
     pub(super) fn apply(
         &self,
-        group: &[&Sequence],
-        states: States,
+        batch: &[&Sequence],
+        states: NeededStates,
         qkv: &[f32],
         context: &mut [f32],
-        passes: &Passes,
-        space: &mut AttentionSpace,
+        ops: &VectorOps,
+        scratch: &mut AttentionScratch,
     ) {
         let (mut qkv, mut context) = (qkv, context);
-        for sequence in group {
+        for sequence in batch {
             let len = sequence.ids.len();
-            let (here, rest) = qkv.split_at(len * 3 * self.hidden);
+            let (this, rest) = qkv.split_at(len * 3 * self.hidden);
             let (out, later) = context.split_at_mut(states.rows(sequence) * self.hidden);
             match self.bf16 {
-                Some(bf16) => self.in_bf16(bf16, len, here, out, passes, space),
-                None => self.in_float(len, here, out, passes, space),
+                Some(bf16) => self.apply_bf16(bf16, len, this, out, ops, scratch),
+                None => self.apply_f32(len, this, out, ops, scratch),
             }
             (qkv, context) = (rest, later);
         }
@@ -79,21 +79,21 @@ impl Attention {
         1.0 / (self.width as f32).sqrt()
     }
 
-    fn in_float(
+    fn apply_f32(
         &self,
         len: usize,
         qkv: &[f32],
         context: &mut [f32],
-        passes: &Passes,
-        space: &mut AttentionSpace,
+        ops: &VectorOps,
+        scratch: &mut AttentionScratch,
     ) {
         let Self { hidden, width, .. } = *self;
         let queries = context.len() / hidden;
-        space.scores.resize(queries * len, 0.0);
-        let scores = &mut space.scores[..queries * len];
+        scratch.scores.resize(queries * len, 0.0);
+        let scores = &mut scratch.scores[..queries * len];
         for head in 0..hidden / width {
             let at = |part: usize| &qkv[part * hidden + head * width..];
-            Product {
+            F32Gemm {
                 shape: [queries, len, width],
                 left: (at(0), 3 * hidden, 1),
                 right: (at(1), 1, 3 * hidden),
@@ -101,8 +101,8 @@ impl Attention {
                 accumulate: false,
             }
             .run();
-            scores.chunks_exact_mut(len).for_each(|row| (passes.softmax)(row, self.scale()));
-            Product {
+            scores.chunks_exact_mut(len).for_each(|row| (ops.softmax)(row, self.scale()));
+            F32Gemm {
                 shape: [queries, width, len],
                 left: (scores, len, 1),
                 right: (at(2), 3 * hidden, 1),
@@ -113,22 +113,22 @@ impl Attention {
         }
     }
 
-    fn in_bf16(
+    fn apply_bf16(
         &self,
         bf16: Bf16,
         len: usize,
         qkv: &[f32],
         context: &mut [f32],
-        passes: &Passes,
-        space: &mut AttentionSpace,
+        ops: &VectorOps,
+        scratch: &mut AttentionScratch,
     ) {
         let Self { hidden, width, .. } = *self;
-        let AttentionSpace { scores, qkv: halves, keys, values, weights } = space;
+        let AttentionScratch { scores, qkv: qkv_bf16, keys, values, weights } = scratch;
         let queries = context.len() / hidden;
-        // Keys are padded with zeros, whose weights are zeros too.
-        let padded = len.next_multiple_of(HALF_LINE);
-        halves.resize(len * 3 * hidden, 0);
-        (passes.to_bf16)(qkv, halves);
+        // Keys are padded with zeros, whose attention weights are zeros too.
+        let padded = len.next_multiple_of(BF16_LINE);
+        qkv_bf16.resize(len * 3 * hidden, 0);
+        (ops.to_bf16)(qkv, qkv_bf16);
         keys.clear();
         keys.resize(padded * width, 0);
         values.clear();
@@ -138,7 +138,7 @@ impl Attention {
         weights.resize(TILE_ROWS * padded, 0);
         for head in 0..hidden / width {
             let part = |token: usize, part: usize| {
-                &halves[token * 3 * hidden + part * hidden + head * width..][..width]
+                &qkv_bf16[token * 3 * hidden + part * hidden + head * width..][..width]
             };
             for token in 0..len {
                 interleave_key(part(token, 1), token, keys);
@@ -148,19 +148,19 @@ impl Attention {
                 let mut rows: [&[u16]; TILE_ROWS] = [&[]; TILE_ROWS];
                 let n = TILE_ROWS.min(queries - start);
                 (0..n).for_each(|i| rows[i] = part(start + i, 0));
-                for (p, panel) in keys.chunks(PANEL * width).enumerate() {
-                    bf16.panel_products(&rows[..n], panel, &mut scores[p * PANEL..], padded);
+                for (p, panels) in keys.chunks(CALL_KEYS * width).enumerate() {
+                    bf16.gemm(&rows[..n], panels, &mut scores[p * CALL_KEYS..], padded);
                 }
                 let mut inverses = [0f32; TILE_ROWS];
                 for (i, inverse) in inverses[..n].iter_mut().enumerate() {
                     let row = &scores[i * padded..i * padded + len];
                     let out = &mut weights[i * padded..][..len];
-                    *inverse = (passes.softmax_bf16)(row, self.scale(), out);
+                    *inverse = (ops.softmax_bf16)(row, self.scale(), out);
                 }
                 let weights = weights.chunks_exact(padded);
                 rows.iter_mut().zip(weights).for_each(|(row, weights)| *row = weights);
                 let out = &mut context[start * hidden + head * width..];
-                bf16.panel_products(&rows[..n], values, out, hidden);
+                bf16.gemm(&rows[..n], values, out, hidden);
                 for (out, inverse) in out.chunks_mut(hidden).zip(&inverses[..n]) {
                     out[..width].iter_mut().for_each(|v| *v *= inverse);
                 }
@@ -169,18 +169,18 @@ impl Attention {
     }
 }
 
-/// Puts a key into its lane of its group.
+/// Writes a key into its lane of its panel.
 fn interleave_key(key: &[u16], token: usize, keys: &mut [u16]) {
-    let start = token / GROUP * GROUP * key.len() + token % GROUP * 2;
-    for (pair, lane) in key.chunks_exact(2).zip(keys[start..].chunks_mut(2 * GROUP)) {
+    let start = token / PANEL * PANEL * key.len() + token % PANEL * 2;
+    for (pair, lane) in key.chunks_exact(2).zip(keys[start..].chunks_mut(2 * PANEL)) {
         lane[..2].copy_from_slice(pair);
     }
 }
 
-/// Puts a value, one number a lane, beside that of its neighbour.
+/// Writes a value, one number per lane, beside that of the neighbouring token.
 fn interleave_value(value: &[u16], token: usize, padded: usize, values: &mut [u16]) {
-    for (g, value) in value.chunks_exact(GROUP).enumerate() {
-        let start = g * GROUP * padded + token / 2 * 2 * GROUP + token % 2;
+    for (p, value) in value.chunks_exact(PANEL).enumerate() {
+        let start = p * PANEL * padded + token / 2 * 2 * PANEL + token % 2;
         for (value, out) in value.iter().zip(values[start..].iter_mut().step_by(2)) {
             *out = *value;
         }

@@ -179,8 +179,8 @@ struct PromptsFile {
 
 impl EmbedConfig {
     /// Reads pooling, normalisation, length and prompts of a folder in the layout of
-    /// sentence-transformers; what a folder does not say is mean pooling, no normalisation, the length
-    /// of the position embedding, and no prompts.
+    /// sentence-transformers; what a folder does not say is mean pooling, no normalisation, the
+    /// length of the position embedding, and no prompts.
     ///
     /// # Errors
     ///

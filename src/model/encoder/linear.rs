@@ -1,28 +1,30 @@
-//! `y = x W^T + b`, in float32, bfloat16 or bytes.
+//! Linear layers, `y = x W^T + b`, in float32, bfloat16 or int8.
 //!
-//! In bfloat16 and bytes the weights lie in groups of 16 outputs, interleaved as [`crate::cpu`]'s kernels
-//! take them. Bytes have a scale an output and, on the other side, a scale and a centre a token; many inputs are
-//! cut into pieces with scales of their own. Before that, inputs that are large are made smaller and their
-//! weights larger, which leaves the product as it is and the rounding of both sides small (Xiao et al., "SmoothQuant",
-//! ICML 2023); how large an input is, is read off the layer norm in front, not measured.
+//! Bfloat16 and int8 weights are packed into panels of 16 outputs for the GEMM kernels of
+//! [`crate::cpu`]. Int8 quantization is symmetric for weights, with one scale per output, and
+//! asymmetric for activations, with one scale and one zero point per token. Long inputs are divided
+//! into quantization groups with scales of their own. Before quantization, smoothing factors make
+//! large inputs smaller and their weights larger, which leaves the product unchanged and the
+//! rounding errors of both sides small (Xiao et al., "SmoothQuant", ICML 2023). The range of an
+//! input is taken from the layer norm in front, not measured.
 
-use super::Arithmetic;
-use super::elementwise::{ByteColumns, ByteRow, Passes};
-use crate::cpu::bf16::{Bf16, to_bf16};
-use crate::cpu::{GROUP, Kernels, LINE, PANEL_GROUPS, floats};
+use super::ComputeType;
+use super::vector_ops::{ColumnQuant, RowQuant, VectorOps};
+use crate::cpu::{Bf16, CACHE_LINE, Kernels, MAX_PANELS, PANEL, to_bf16};
 use std::ops::Range;
 
-/// Tokens whose products are computed before they are finished: they stay in the first-level cache.
+/// Tokens whose products are computed before they are dequantized: they stay in the L1 cache.
 const TILE_ROWS: usize = 48;
 
-/// Inputs of a piece with scales of its own, about.
-const PIECE: usize = 384;
+/// Inputs of a quantization group, approximately.
+const QUANT_GROUP: usize = 384;
 
-/// Tokens for which float32 weights are read as they lie: taking them apart for a faster product would take longer.
+/// The most tokens for which float32 weights are read in memory order (GEMV): packing them for GEMM
+/// would take longer.
 const FEW_TOKENS: usize = 32;
 
-/// Outputs of a panel.
-const PANEL: usize = PANEL_GROUPS * GROUP;
+/// Outputs of one GEMM call.
+const CALL_COLUMNS: usize = MAX_PANELS * PANEL;
 
 /// Weights and bias of a layer.
 #[derive(Debug)]
@@ -35,73 +37,73 @@ pub(super) struct Linear {
 #[derive(Debug)]
 enum Weight {
     /// `[n_out, n_in]`.
-    Float(Vec<f32>),
-    /// Groups `[length / 2][GROUP][2]`.
-    Halves { groups: Vec<u16>, length: usize, bf16: Bf16 },
-    /// See [`Bytes`]; per input what it is multiplied by.
-    Bytes { pieces: Vec<Bytes>, factors: Vec<f32>, kernels: Kernels },
+    F32(Vec<f32>, Kernels),
+    /// Panels `[length / 2][PANEL][2]`.
+    Bf16 { panels: Vec<u16>, length: usize, bf16: Bf16 },
+    /// Quantization groups, and per input its smoothing factor.
+    Int8 { groups: Vec<QuantGroup>, smoothing: Vec<f32>, kernels: Kernels },
 }
 
-/// The weights of some inputs in bytes.
+/// The int8 weights of one quantization group.
 #[derive(Debug)]
-struct Bytes {
+struct QuantGroup {
     inputs: Range<usize>,
-    /// Groups `[length / 4][GROUP][4]`.
-    groups: Vec<u8>,
+    /// Panels `[length / 4][PANEL][4]`.
+    panels: Vec<u8>,
     length: usize,
-    /// What an integer counts, per output.
+    /// Scale of each output.
     scales: Vec<f32>,
-    /// The sum of the weights, per output.
+    /// Sum of the weights of each output.
     sums: Vec<f32>,
-    /// The layer's bias in the first piece, else zeros.
+    /// The layer's bias in the first group, else zeros.
     bias: Vec<f32>,
 }
 
-/// Inputs in the precision of the weights, and products; reused over layers.
+/// Buffers for inputs in the precision of the weights, and for products; reused over layers.
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
-    bytes: Vec<i8>,
-    terms: Vec<ByteRow>,
-    halves: Vec<u16>,
-    integers: Vec<i32>,
-    floats: Vec<f32>,
+pub(super) struct LinearScratch {
+    x_i8: Vec<i8>,
+    rows: Vec<RowQuant>,
+    x_bf16: Vec<u16>,
+    products_i32: Vec<i32>,
+    products_f32: Vec<f32>,
 }
 
 impl Linear {
-    /// A layer of `weight`, `[n_out, n_in]`, and `bias`, `[n_out]`. `spread` says about how large each input is, the
-    /// weights of the layer norm that it comes from, say.
+    /// Makes a layer from `weight`, `[n_out, n_in]`, and `bias`, `[n_out]`. `activation_range` is
+    /// the approximate magnitude of each input: the weights of the layer norm in front.
     pub(super) fn new(
         weight: Vec<f32>,
         bias: Vec<f32>,
-        spread: Option<&[f32]>,
-        arithmetic: Arithmetic,
+        activation_range: Option<&[f32]>,
+        compute: ComputeType,
     ) -> Self {
         let n_in = weight.len() / bias.len();
-        let weight = match arithmetic {
-            Arithmetic::Float => Weight::Float(weight),
-            Arithmetic::Halves(bf16) => halves(&weight, n_in, bf16),
-            Arithmetic::Bytes(kernels, _) => bytes(&weight, &bias, spread, kernels),
+        let weight = match compute {
+            ComputeType::F32(kernels) => Weight::F32(weight, kernels),
+            ComputeType::Bf16(_, bf16) => pack_bf16(&weight, n_in, bf16),
+            ComputeType::Int8(kernels) => quantize(&weight, &bias, activation_range, kernels),
         };
         Self { weight, bias, n_in }
     }
 
-    /// Outputs a token.
+    /// Returns the number of outputs per token.
     pub(super) fn n_out(&self) -> usize {
         self.bias.len()
     }
 
-    /// `out <- x W^T + b`, or with `add` `out <- out + x W^T + b`; `x` is `[tokens, n_in]` and `out`
-    /// `[tokens, n_out]`.
+    /// Computes `out <- x W^T + b`, or with `add` `out <- out + x W^T + b`. `x` is `[tokens,
+    /// n_in]`, `out` `[tokens, n_out]`.
     pub(super) fn apply(
         &self,
         x: &[f32],
         out: &mut [f32],
         add: bool,
-        passes: &Passes,
-        scratch: &mut Scratch,
+        ops: &VectorOps,
+        scratch: &mut LinearScratch,
     ) {
         match &self.weight {
-            Weight::Float(weight) => {
+            Weight::F32(weight, kernels) => {
                 let rows = out.chunks_exact_mut(self.n_out());
                 if add {
                     rows.for_each(|row| row.iter_mut().zip(&self.bias).for_each(|(v, b)| *v += b));
@@ -109,10 +111,10 @@ impl Linear {
                     rows.for_each(|row| row.copy_from_slice(&self.bias));
                 }
                 let tokens = x.len() / self.n_in;
-                if tokens <= FEW_TOKENS && floats::few_rows(x, weight, self.n_in, out) {
+                if tokens <= FEW_TOKENS && kernels.gemv_f32(x, weight, self.n_in, out) {
                     return;
                 }
-                Product {
+                F32Gemm {
                     shape: [tokens, self.n_out(), self.n_in],
                     left: (x, self.n_in, 1),
                     right: (weight, 1, self.n_in),
@@ -121,34 +123,34 @@ impl Linear {
                 }
                 .run();
             }
-            Weight::Halves { groups, length, bf16 } => {
-                self.apply_halves((groups, *length, *bf16), x, out, add, passes, scratch);
+            Weight::Bf16 { panels, length, bf16 } => {
+                self.apply_bf16((panels, *length, *bf16), x, out, add, ops, scratch);
             }
-            Weight::Bytes { .. } => self.apply_bytes(x, out, add, passes, scratch),
+            Weight::Int8 { .. } => self.apply_int8(x, out, add, ops, scratch),
         }
     }
 
-    fn apply_halves(
+    fn apply_bf16(
         &self,
-        (groups, length, bf16): (&[u16], usize, Bf16),
+        (panels, length, bf16): (&[u16], usize, Bf16),
         x: &[f32],
         out: &mut [f32],
         add: bool,
-        passes: &Passes,
-        scratch: &mut Scratch,
+        ops: &VectorOps,
+        scratch: &mut LinearScratch,
     ) {
         let tokens = x.len() / self.n_in;
-        scratch.halves.resize(tokens * length, 0);
-        for (x, row) in x.chunks_exact(self.n_in).zip(scratch.halves.chunks_exact_mut(length)) {
-            (passes.to_bf16)(x, &mut row[..self.n_in]);
+        scratch.x_bf16.resize(tokens * length, 0);
+        for (x, row) in x.chunks_exact(self.n_in).zip(scratch.x_bf16.chunks_exact_mut(length)) {
+            (ops.to_bf16)(x, &mut row[..self.n_in]);
             row[self.n_in..].fill(0);
         }
-        scratch.floats.resize(TILE_ROWS * PANEL, 0.0);
-        for (columns, groups) in self.panels().zip(groups.chunks(PANEL * length)) {
-            let width = groups.len() / length;
-            for_each_tile(&scratch.halves, length, out, self.n_out(), |rows, out| {
-                let products = &mut scratch.floats[..rows.len() * width];
-                bf16.panel_products(rows, groups, products, width);
+        scratch.products_f32.resize(TILE_ROWS * CALL_COLUMNS, 0.0);
+        for (columns, panels) in self.calls().zip(panels.chunks(CALL_COLUMNS * length)) {
+            let width = panels.len() / length;
+            for_each_tile(&scratch.x_bf16, length, out, self.n_out(), |rows, out| {
+                let products = &mut scratch.products_f32[..rows.len() * width];
+                bf16.gemm(rows, panels, products, width);
                 for (products, out) in
                     products.chunks_exact(width).zip(out.chunks_exact_mut(self.n_out()))
                 {
@@ -161,56 +163,57 @@ impl Linear {
         }
     }
 
-    fn apply_bytes(
+    fn apply_int8(
         &self,
         x: &[f32],
         out: &mut [f32],
         add: bool,
-        passes: &Passes,
-        scratch: &mut Scratch,
+        ops: &VectorOps,
+        scratch: &mut LinearScratch,
     ) {
-        let Weight::Bytes { pieces, factors, kernels } = &self.weight else { return };
+        let Weight::Int8 { groups, smoothing, kernels } = &self.weight else { return };
         let tokens = x.len() / self.n_in;
-        scratch.integers.resize(TILE_ROWS * PANEL, 0);
-        for (p, piece) in pieces.iter().enumerate() {
-            let length = piece.length;
-            scratch.bytes.resize(tokens * length, 0);
-            scratch.terms.clear();
-            let factors = &factors[piece.inputs.clone()];
-            for (x, row) in x.chunks_exact(self.n_in).zip(scratch.bytes.chunks_exact_mut(length)) {
-                let (row, rest) = row.split_at_mut(factors.len());
-                scratch.terms.push((passes.to_bytes)(&x[piece.inputs.clone()], factors, row));
+        scratch.products_i32.resize(TILE_ROWS * CALL_COLUMNS, 0);
+        for (g, group) in groups.iter().enumerate() {
+            let length = group.length;
+            scratch.x_i8.resize(tokens * length, 0);
+            scratch.rows.clear();
+            let smoothing = &smoothing[group.inputs.clone()];
+            for (x, row) in x.chunks_exact(self.n_in).zip(scratch.x_i8.chunks_exact_mut(length)) {
+                let (row, rest) = row.split_at_mut(smoothing.len());
+                scratch.rows.push((ops.quantize)(&x[group.inputs.clone()], smoothing, row));
                 rest.fill(0);
             }
-            for (columns, groups) in self.panels().zip(piece.groups.chunks(PANEL * length)) {
-                let width = groups.len() / length;
-                let terms = ByteColumns {
+            for (columns, panels) in self.calls().zip(group.panels.chunks(CALL_COLUMNS * length)) {
+                let width = panels.len() / length;
+                let terms = ColumnQuant {
                     start: columns.start,
                     stride: self.n_out(),
-                    offset: kernels.column_levels() + 1,
-                    scales: &piece.scales[columns.clone()],
-                    sums: &piece.sums[columns.clone()],
-                    bias: &piece.bias[columns],
+                    zero_point: kernels.column_qmax() + 1,
+                    scales: &group.scales[columns.clone()],
+                    sums: &group.sums[columns.clone()],
+                    bias: &group.bias[columns],
                 };
-                let mut row_terms = scratch.terms.chunks(TILE_ROWS);
-                for_each_tile(&scratch.bytes, length, out, self.n_out(), |rows, out| {
-                    let products = &mut scratch.integers[..rows.len() * width];
-                    kernels.panel_products(rows, groups, products);
+                let mut row_terms = scratch.rows.chunks(TILE_ROWS);
+                for_each_tile(&scratch.x_i8, length, out, self.n_out(), |rows, out| {
+                    let products = &mut scratch.products_i32[..rows.len() * width];
+                    kernels.gemm_i8(rows, panels, products);
                     let rows = row_terms.next().unwrap_or_default();
-                    (passes.finish_bytes)(products, rows, &terms, out, add || p > 0);
+                    (ops.dequantize)(products, rows, &terms, out, add || g > 0);
                 });
             }
         }
     }
 
-    /// The outputs of each panel.
-    fn panels(&self) -> impl Iterator<Item = Range<usize>> {
+    /// Yields the outputs of each GEMM call.
+    fn calls(&self) -> impl Iterator<Item = Range<usize>> {
         let n_out = self.n_out();
-        (0..n_out).step_by(PANEL).map(move |start| start..(start + PANEL).min(n_out))
+        (0..n_out).step_by(CALL_COLUMNS).map(move |start| start..(start + CALL_COLUMNS).min(n_out))
     }
 }
 
-/// Hands `work` some rows of `length` values of `x` at a time, and the output's rows of them.
+/// Passes up to [`TILE_ROWS`] rows of `x`, `length` values each, and their rows of the output to
+/// `work`.
 fn for_each_tile<T>(
     x: &[T],
     length: usize,
@@ -226,104 +229,110 @@ fn for_each_tile<T>(
     }
 }
 
-/// The place of input `i` of output `o` in groups of columns with `per_lane` elements in 32 bits.
-fn place(o: usize, i: usize, length: usize, per_lane: usize) -> usize {
-    let group = o / GROUP * GROUP * length;
-    group + i / per_lane * GROUP * per_lane + o % GROUP * per_lane + i % per_lane
+/// Returns the index of input `i` of output `o` in panels with `per_lane` elements in 32 bits.
+fn panel_index(o: usize, i: usize, length: usize, per_lane: usize) -> usize {
+    let panel = o / PANEL * PANEL * length;
+    panel + i / per_lane * PANEL * per_lane + o % PANEL * per_lane + i % per_lane
 }
 
-fn halves(weight: &[f32], n_in: usize, bf16: Bf16) -> Weight {
-    let length = n_in.next_multiple_of(LINE / 2);
+fn pack_bf16(weight: &[f32], n_in: usize, bf16: Bf16) -> Weight {
+    let length = n_in.next_multiple_of(CACHE_LINE / 2);
     let n_out = weight.len() / n_in;
-    let mut groups = vec![0u16; n_out.next_multiple_of(GROUP) * length];
+    let mut panels = vec![0u16; n_out.next_multiple_of(PANEL) * length];
     for (o, row) in weight.chunks_exact(n_in).enumerate() {
         for (i, &value) in row.iter().enumerate() {
-            groups[place(o, i, length, 2)] = to_bf16(value);
+            panels[panel_index(o, i, length, 2)] = to_bf16(value);
         }
     }
-    Weight::Halves { groups, length, bf16 }
+    Weight::Bf16 { panels, length, bf16 }
 }
 
-fn bytes(weight: &[f32], bias: &[f32], spread: Option<&[f32]>, kernels: Kernels) -> Weight {
+fn quantize(
+    weight: &[f32],
+    bias: &[f32],
+    activation_range: Option<&[f32]>,
+    kernels: Kernels,
+) -> Weight {
     let n_in = weight.len() / bias.len();
-    let factors = factors(weight, n_in, spread);
-    let piece_len = n_in.div_ceil(n_in.div_ceil(PIECE)).next_multiple_of(LINE);
-    let pieces = (0..n_in)
-        .step_by(piece_len)
+    let smoothing = smoothing_factors(weight, n_in, activation_range);
+    let group_len = n_in.div_ceil(n_in.div_ceil(QUANT_GROUP)).next_multiple_of(CACHE_LINE);
+    let groups = (0..n_in)
+        .step_by(group_len)
         .map(|start| {
-            let inputs = start..(start + piece_len).min(n_in);
+            let inputs = start..(start + group_len).min(n_in);
             let bias = if start == 0 { bias.to_vec() } else { vec![0.0; bias.len()] };
-            Bytes::new(weight, inputs, &factors, bias, kernels)
+            QuantGroup::new(weight, inputs, &smoothing, bias, kernels)
         })
         .collect();
-    Weight::Bytes { pieces, factors, kernels }
+    Weight::Int8 { groups, smoothing, kernels }
 }
 
-/// What each input is multiplied by, and its weights divided by: the square root of the weights' mean
-/// magnitude over the input's.
-fn factors(weight: &[f32], n_in: usize, spread: Option<&[f32]>) -> Vec<f32> {
+/// Returns the smoothing factors: each input is multiplied, and its weights are divided, by the
+/// square root of (mean magnitude of its weights / magnitude of the input).
+fn smoothing_factors(weight: &[f32], n_in: usize, activation_range: Option<&[f32]>) -> Vec<f32> {
     let mut magnitudes = vec![0f32; n_in];
     for row in weight.chunks_exact(n_in) {
         magnitudes.iter_mut().zip(row).for_each(|(m, v)| *m += v.abs());
     }
     let n_out = (weight.len() / n_in) as f32;
     let factor = |(i, magnitude): (usize, &f32)| {
-        let spread = spread.map_or(1.0, |s| s[i].abs().max(1e-4));
-        ((magnitude / n_out).max(1e-6) / spread).sqrt()
+        let range = activation_range.map_or(1.0, |range| range[i].abs().max(1e-4));
+        ((magnitude / n_out).max(1e-6) / range).sqrt()
     };
     magnitudes.iter().enumerate().map(factor).collect()
 }
 
-impl Bytes {
+impl QuantGroup {
     fn new(
         weight: &[f32],
         inputs: Range<usize>,
-        factors: &[f32],
+        smoothing: &[f32],
         bias: Vec<f32>,
         kernels: Kernels,
     ) -> Self {
-        let length = inputs.len().next_multiple_of(LINE);
+        let length = inputs.len().next_multiple_of(CACHE_LINE);
         let n_out = bias.len();
-        let levels = kernels.column_levels();
-        let zero = (levels + 1) as u8;
-        let mut groups = vec![zero; n_out.next_multiple_of(GROUP) * length];
+        let qmax = kernels.column_qmax();
+        let zero = (qmax + 1) as u8;
+        let mut panels = vec![zero; n_out.next_multiple_of(PANEL) * length];
         let (mut scales, mut sums) = (Vec::with_capacity(n_out), Vec::with_capacity(n_out));
         let mut divided = Vec::new();
-        for (o, row) in weight.chunks_exact(factors.len()).enumerate() {
-            let terms = row[inputs.clone()].iter().zip(&factors[inputs.clone()]);
+        for (o, row) in weight.chunks_exact(smoothing.len()).enumerate() {
+            let terms = row[inputs.clone()].iter().zip(&smoothing[inputs.clone()]);
             divided.clear();
             divided.extend(terms.map(|(v, f)| v / f));
             let largest = divided.iter().fold(0f32, |m, v| m.max(v.abs()));
-            let scale = if largest > 0.0 { largest / levels as f32 } else { 1.0 };
+            let scale = if largest > 0.0 { largest / qmax as f32 } else { 1.0 };
             let inverse = 1.0 / scale;
             let mut sum = 0;
             for (i, &value) in divided.iter().enumerate() {
                 // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
                 let integer = (value * inverse + 12_582_912.0 - 12_582_912.0) as i32;
-                let integer = integer.clamp(-levels, levels);
-                groups[place(o, i, length, 4)] = (integer + levels + 1) as u8;
+                let integer = integer.clamp(-qmax, qmax);
+                panels[panel_index(o, i, length, 4)] = (integer + qmax + 1) as u8;
                 sum += integer;
             }
             scales.push(scale);
             sums.push(scale * sum as f32);
         }
-        Self { inputs, groups, length, scales, sums, bias }
+        Self { inputs, panels, length, scales, sums, bias }
     }
 }
 
-/// A matrix product on one thread. Operands are slices with the distance between rows and columns.
-pub(super) struct Product<'a> {
-    /// Rows of the left, columns of the right, and what they share.
+/// A float32 GEMM on one thread, by the crate `gemm`. Operands are slices with the distances
+/// between rows and between columns.
+pub(super) struct F32Gemm<'a> {
+    /// Rows of the left operand, columns of the right one, and their common dimension.
     pub(super) shape: [usize; 3],
     pub(super) left: (&'a [f32], usize, usize),
     pub(super) right: (&'a [f32], usize, usize),
-    /// Columns of the output are next to each other.
+    /// The output, with contiguous columns.
     pub(super) out: (&'a mut [f32], usize),
-    /// Whether the product is added to what stands in the output.
+    /// True to add the product to the output.
     pub(super) accumulate: bool,
 }
 
-impl Product<'_> {
+impl F32Gemm<'_> {
     pub(super) fn run(self) {
         let [m, n, k] = self.shape;
         let last =
@@ -332,8 +341,8 @@ impl Product<'_> {
         assert!(last(m, k, self.left.1, self.left.2) < self.left.0.len());
         assert!(last(k, n, self.right.1, self.right.2) < self.right.0.len());
         assert!(last(m, n, self.out.1, 1) < self.out.0.len());
-        // SAFETY: the last element of each operand lies within its slice, as checked above, so all do;
-        // the output is borrowed exclusively.
+        // SAFETY: the last element of each operand is within its slice, as checked above, so all
+        // are; the output is borrowed exclusively.
         unsafe {
             gemm::gemm(
                 m,

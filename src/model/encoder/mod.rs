@@ -1,109 +1,116 @@
 //! The BERT encoder that embedding and reranking share.
 //!
-//! Three ways to the same numbers: `packed`, the CPU's fast path without padding, `cuda`, the same on a GPU, and
-//! `reference`, Candle's own BERT on the CPU, which tests hold the others against.
+//! Three backends compute the same numbers: `packed` on the CPU, without padding; `cuda`, the same
+//! on a GPU; and `reference`, Candle's BERT on the CPU, which the tests compare the others with.
 
 mod attention;
 pub mod config;
 #[cfg(feature = "cuda")]
 mod cuda;
-#[cfg(not(feature = "cuda"))]
-#[path = "cuda_disabled.rs"]
-mod cuda;
-mod elementwise;
-mod head;
 mod linear;
 mod packed;
+mod pooling;
 mod reference;
+mod vector_ops;
 mod weights;
 
 use super::tokenize::Sequence;
-use crate::cpu::bf16::Bf16;
-use crate::cpu::{Kernels, Tier};
-use crate::device::{Compute, Device, Precision};
+use crate::cpu::{Bf16, Kernels, Tier};
+use crate::device::{ComputeOptions, Device, EncoderKind, Precision};
 use crate::error::{Error, Result};
 use crate::gpu::DeviceVectors;
 use config::BertConfig;
+#[cfg(feature = "cuda")]
 use cuda::CudaBert;
-use head::Head;
 use packed::PackedBert;
+use pooling::ClassifierHead;
 use reference::ReferenceBert;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 pub(crate) use weights::Weights;
 
-/// What is made of the hidden states at the end.
+/// The output of an encoder for one sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Output {
-    /// The states of all tokens, `[longest, hidden_size]` a sequence, with zeros behind shorter ones.
+    /// The hidden states of all tokens, `[longest, hidden_size]`, zero-padded for shorter
+    /// sequences.
     Tokens,
-    /// Their mean, `[hidden_size]`.
+    /// Mean pooling, `[hidden_size]`.
     Mean,
-    /// The state of the first token, `[hidden_size]`, which spares most of the last layer.
-    First,
-    /// A cross-encoder's output, one number.
+    /// CLS pooling: the state of the first token, `[hidden_size]`. Saves most of the last layer.
+    Cls,
+    /// A cross-encoder's logit, one number.
     Logit,
 }
 
-/// Which hidden states are wanted at the end.
+/// The hidden states that an output needs from the last layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum States {
+enum NeededStates {
     /// Those of all tokens.
     All,
-    /// Those of the first token.
-    First,
+    /// That of the CLS token.
+    Cls,
 }
 
-/// How the CPU multiplies.
+/// The element type of the CPU's matrix products, with its kernels.
 #[derive(Debug, Clone, Copy)]
-enum Arithmetic {
-    Float,
-    Halves(Bf16),
-    /// Linear layers in bytes, attention in bfloat16 where the CPU has that.
-    Bytes(Kernels, Option<Bf16>),
+enum ComputeType {
+    F32(Kernels),
+    Bf16(Kernels, Bf16),
+    /// Int8 linear layers; attention in bfloat16 if the CPU has it, else in float32.
+    Int8(Kernels),
 }
 
-impl Arithmetic {
-    /// What `precision` means on this CPU.
+impl ComputeType {
+    /// Chooses the element type for `precision` on `tier`.
     ///
     /// # Errors
     ///
-    /// [`Error::DeviceUnavailable`] for bfloat16 where the CPU has no instruction for it, and for half precision.
-    fn of(precision: Precision) -> Result<Self> {
-        let bytes = |tier: Tier| Self::Bytes(tier.kernels(), Bf16::best());
+    /// [`Error::DeviceUnavailable`] for bfloat16 on a CPU without it, and for half precision.
+    fn of(precision: Precision, tier: Tier) -> Result<Self> {
+        let kernels = tier.kernels();
+        let unavailable = |device: &str, reason: &str| Error::DeviceUnavailable {
+            device: device.to_owned(),
+            reason: reason.to_owned(),
+        };
         match precision {
-            Precision::F32 => Ok(Self::Float),
-            Precision::F16 => Err(Error::DeviceUnavailable {
-                device: "f16".to_owned(),
-                reason:
-                    "half precision is computed on a GPU; use --device cuda, or --precision auto"
-                        .to_owned(),
-            }),
+            Precision::F32 => Ok(Self::F32(kernels)),
+            Precision::F16 => Err(unavailable(
+                "f16",
+                "half precision is computed on a GPU; use --device cuda, or --precision auto",
+            )),
             Precision::Bf16 => {
-                Bf16::best().map(Self::Halves).ok_or_else(|| Error::DeviceUnavailable {
-                    device: "bf16".to_owned(),
-                    reason:
-                        "this CPU has no instruction for bfloat16 numbers; use --precision auto"
-                            .to_owned(),
+                kernels.bf16().map(|bf16| Self::Bf16(kernels, bf16)).ok_or_else(|| {
+                    let reason =
+                        "this CPU has no instruction for bfloat16 numbers; use --precision auto";
+                    unavailable("bf16", reason)
                 })
             }
-            Precision::Int8 => Ok(bytes(Tier::chosen()?)),
-            Precision::Auto => Ok(match Tier::chosen()? {
-                // Portable code multiplies float32 faster than bytes.
-                Tier::Generic => Self::Float,
-                tier => bytes(tier),
-            }),
+            // Portable code multiplies float32 faster than int8.
+            Precision::Auto if tier == Tier::Generic => Ok(Self::F32(kernels)),
+            Precision::Auto | Precision::Int8 => Ok(Self::Int8(kernels)),
+        }
+    }
+
+    fn kernels(self) -> Kernels {
+        match self {
+            Self::F32(kernels) | Self::Bf16(kernels, _) | Self::Int8(kernels) => kernels,
         }
     }
 
     fn name(self) -> String {
         match self {
-            Self::Float => "float32".to_owned(),
-            Self::Halves(bf16) => format!("bfloat16 ({})", bf16.name()),
-            Self::Bytes(kernels, None) => format!("int8 ({})", kernels.tier().name()),
-            Self::Bytes(kernels, Some(bf16)) => {
-                format!("int8 ({}), attention in bfloat16 ({})", kernels.tier().name(), bf16.name())
+            Self::F32(_) => "float32".to_owned(),
+            Self::Bf16(_, bf16) => format!("bfloat16 ({})", bf16.name()),
+            Self::Int8(kernels) => {
+                let tier = kernels.tier().name();
+                match kernels.bf16() {
+                    None => format!("int8 ({tier})"),
+                    Some(bf16) => {
+                        format!("int8 ({tier}), attention in bfloat16 ({})", bf16.name())
+                    }
+                }
             }
         }
     }
@@ -112,138 +119,139 @@ impl Arithmetic {
 /// An encoder with its weights.
 #[derive(Debug)]
 pub struct Encoder {
-    runner: Runner,
+    backend: Backend,
     config: BertConfig,
-    /// Of a cross-encoder.
-    head: Option<Head>,
+    /// The head of a cross-encoder.
+    head: Option<ClassifierHead>,
 }
 
 #[derive(Debug)]
-enum Runner {
-    /// Sequences end to end, no padding; CPU.
+enum Backend {
     Packed(Box<PackedBert>),
-    /// The same on a GPU.
+    #[cfg(feature = "cuda")]
     Cuda(Box<CudaBert>),
-    /// Candle's BERT over padded batches of like length; CPU.
     Reference(Box<ReferenceBert>),
 }
 
-/// The encoders of a model: one for passages, one for queries. Where the precision is chosen automatically,
-/// passages, of which there are many, are computed in bytes, and queries in more digits. Each is made when it
-/// is first needed.
+/// The encoders of a model: one for passages, one for queries. With `Precision::Auto` passages, of
+/// which there are many, are computed in int8, and queries with more significant bits. Each is
+/// loaded when it is first needed.
 #[derive(Debug)]
 pub struct Encoders {
     weights: Arc<Weights>,
     config: BertConfig,
-    /// The same twice where passages and queries are computed alike.
-    ways: [Way; 2],
-    made: [OnceLock<Encoder>; 2],
+    /// For passages and for queries; equal if both are computed alike.
+    kinds: [BackendKind; 2],
+    loaded: [OnceLock<Encoder>; 2],
 }
 
-/// How an encoder computes.
+/// The choice of a backend.
 #[derive(Debug, Clone, Copy)]
-enum Way {
-    Packed(Arithmetic),
-    /// On the GPU of this number, in half precision.
-    Cuda(u32),
+enum BackendKind {
+    Packed(ComputeType),
+    /// In half precision on this GPU.
+    #[cfg(feature = "cuda")]
+    Cuda(u32, crate::device::GpuKernels),
     Reference,
 }
 
 impl Encoders {
-    /// Looks at the weights of a model folder. The environment variable `WARPSEEK_ENCODER=reference`
-    /// forces Candle's own forward pass.
+    /// Opens the weights of a model folder.
     ///
     /// # Errors
     ///
-    /// [`Error::ModelUnavailable`] where weights are missing or of another shape,
-    /// [`Error::DeviceUnavailable`] where the device or the precision cannot be used, [`Error::DeviceFailed`].
-    pub fn open(folder: &Path, config: &BertConfig, compute: Compute) -> Result<Self> {
+    /// [`Error::ModelUnavailable`] if weights are missing or have another shape,
+    /// [`Error::DeviceUnavailable`] if the device or the precision cannot be used,
+    /// [`Error::DeviceFailed`].
+    pub fn open(folder: &Path, config: &BertConfig, compute: ComputeOptions) -> Result<Self> {
         let weights = Arc::new(Weights::open(folder)?);
         packed::check(&weights, config)?;
-        let ways = [Way::of(compute)?.or_cpu(config)?, Way::of_queries(compute)?.or_cpu(config)?];
-        let encoders = Self { weights, config: config.clone(), ways, made: Default::default() };
+        let kinds = [
+            BackendKind::of(compute)?.or_cpu(config, compute)?,
+            BackendKind::of_queries(compute)?.or_cpu(config, compute)?,
+        ];
+        let encoders = Self { weights, config: config.clone(), kinds, loaded: Default::default() };
         if encoders.is_on_device() {
-            // Whether the device can be used is to be known now.
+            // Fails now if the device cannot be used.
             encoders.passages()?;
         }
         Ok(encoders)
     }
 
-    /// The encoder of passages.
+    /// Returns the encoder of passages.
     ///
     /// # Errors
     ///
-    /// [`Error::ModelUnavailable`] where weights are not finite numbers.
+    /// [`Error::ModelUnavailable`] if weights are not finite numbers.
     pub fn passages(&self) -> Result<&Encoder> {
         self.get(0)
     }
 
-    /// The encoder of queries.
+    /// Returns the encoder of queries.
     ///
     /// # Errors
     ///
     /// As [`Encoders::passages`].
     pub fn queries(&self) -> Result<&Encoder> {
-        self.get(if self.ways[0].is_like(self.ways[1]) { 0 } else { 1 })
+        self.get(if self.kinds[0].is_like(self.kinds[1]) { 0 } else { 1 })
     }
 
     fn get(&self, which: usize) -> Result<&Encoder> {
-        if let Some(encoder) = self.made[which].get() {
+        if let Some(encoder) = self.loaded[which].get() {
             return Ok(encoder);
         }
-        let encoder = Encoder::new(&self.weights, &self.config, self.ways[which])?;
-        // Another thread may have been faster; then its encoder counts.
-        Ok(self.made[which].get_or_init(|| encoder))
+        let encoder = Encoder::new(&self.weights, &self.config, self.kinds[which])?;
+        // If another thread was faster, its encoder is used.
+        Ok(self.loaded[which].get_or_init(|| encoder))
     }
 
-    /// How passages are computed, for messages.
+    /// Describes the computation of passages, for messages.
     pub fn name(&self) -> String {
-        self.ways[0].name()
+        self.kinds[0].name()
     }
 
-    /// Whether they run on a GPU, beside the CPU, which then has time for something else.
+    /// True if they run on a GPU, which leaves the CPU free for other work.
     pub fn is_on_device(&self) -> bool {
-        matches!(self.ways[0], Way::Cuda(_))
+        self.kinds[0].is_gpu()
     }
 }
 
-impl Way {
-    fn of(compute: Compute) -> Result<Self> {
-        match std::env::var("WARPSEEK_ENCODER").as_deref() {
-            Err(_) | Ok("" | "auto" | "packed") => {}
-            Ok("reference") => return Ok(Self::Reference),
-            Ok(other) => {
-                return Err(Error::usage(format!(
-                    "WARPSEEK_ENCODER is '{other}': use auto, packed or reference"
-                )));
+impl BackendKind {
+    fn of(compute: ComputeOptions) -> Result<Self> {
+        match (compute.encoder, compute.device, compute.precision) {
+            (EncoderKind::Reference, ..) => Ok(Self::Reference),
+            (_, Device::Cuda(ordinal), Precision::Auto | Precision::F16) => {
+                #[cfg(feature = "cuda")]
+                return Ok(Self::Cuda(ordinal, compute.gpu_kernels));
+                #[cfg(not(feature = "cuda"))]
+                Err(crate::gpu::not_built(ordinal))
             }
-        }
-        match (compute.device, compute.precision) {
-            (Device::Cuda(ordinal), Precision::Auto | Precision::F16) => Ok(Self::Cuda(ordinal)),
-            (_, precision) => Arithmetic::of(precision).map(Self::Packed),
+            (_, _, precision) => ComputeType::of(precision, compute.tier).map(Self::Packed),
         }
     }
 
-    /// The same, or the CPU for a model that the kernels cannot compute.
-    fn or_cpu(self, config: &BertConfig) -> Result<Self> {
-        match self {
-            Self::Cuda(_) if !cuda::supports(config) => {
-                Arithmetic::of(Precision::Auto).map(Self::Packed)
-            }
-            way => Ok(way),
+    /// Replaces a GPU by the CPU for a model that the kernels cannot compute.
+    fn or_cpu(self, config: &BertConfig, compute: ComputeOptions) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if matches!(self, Self::Cuda(..)) && !cuda::supports(config) {
+            return ComputeType::of(Precision::Auto, compute.tier).map(Self::Packed);
         }
+        let _ = (config, compute);
+        Ok(self)
     }
 
-    fn of_queries(compute: Compute) -> Result<Self> {
-        if let way @ Self::Cuda(_) = Self::of(compute)? {
-            return Ok(way);
+    fn of_queries(compute: ComputeOptions) -> Result<Self> {
+        let kind = Self::of(compute)?;
+        if kind.is_gpu() || compute.precision != Precision::Auto {
+            return Ok(kind);
         }
-        let precision = match compute.precision {
-            Precision::Auto if Bf16::best().is_some() => Precision::Bf16,
-            Precision::Auto => Precision::F32,
-            asked => asked,
-        };
-        Self::of(Compute { precision, ..compute })
+        let has_bf16 = compute.tier.kernels().bf16().is_some();
+        let precision = if has_bf16 { Precision::Bf16 } else { Precision::F32 };
+        Self::of(ComputeOptions { precision, ..compute })
+    }
+
+    fn is_gpu(self) -> bool {
+        !matches!(self, Self::Packed(_) | Self::Reference)
     }
 
     fn is_like(self, other: Self) -> bool {
@@ -257,20 +265,21 @@ impl Way {
 
     fn name(self) -> String {
         match self {
-            Self::Packed(arithmetic) => arithmetic.name(),
-            Self::Cuda(ordinal) => format!("float16 (cuda:{ordinal})"),
+            Self::Packed(compute) => compute.name(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(ordinal, _) => format!("float16 (cuda:{ordinal})"),
             Self::Reference => "Candle reference float32".to_owned(),
         }
     }
 }
 
-/// How models compute on this machine, for messages.
+/// Describes how models compute on this machine, for messages.
 ///
 /// # Errors
 ///
 /// As [`Encoders::open`].
-pub fn describe(compute: Compute) -> Result<String> {
-    let (passages, queries) = (Way::of(compute)?, Way::of_queries(compute)?);
+pub fn describe(compute: ComputeOptions) -> Result<String> {
+    let (passages, queries) = (BackendKind::of(compute)?, BackendKind::of_queries(compute)?);
     Ok(match passages.is_like(queries) {
         true => passages.name(),
         false => format!("{}; queries in {}", passages.name(), queries.name()),
@@ -278,95 +287,105 @@ pub fn describe(compute: Compute) -> Result<String> {
 }
 
 impl Encoder {
-    /// Loads the encoder of a model folder, for passages.
+    /// Loads the encoder of a model folder for passages.
     ///
     /// # Errors
     ///
     /// As [`Encoders::open`].
-    pub fn open(folder: &Path, config: &BertConfig, compute: Compute) -> Result<Self> {
+    pub fn open(folder: &Path, config: &BertConfig, compute: ComputeOptions) -> Result<Self> {
         let weights = Arc::new(Weights::open(folder)?);
-        Self::new(&weights, config, Way::of(compute)?.or_cpu(config)?)
+        Self::new(&weights, config, BackendKind::of(compute)?.or_cpu(config, compute)?)
     }
 
-    fn new(weights: &Arc<Weights>, config: &BertConfig, way: Way) -> Result<Self> {
-        let head = Head::read(weights, config)?;
-        let runner = match way {
-            Way::Packed(arithmetic) => {
-                Runner::Packed(Box::new(PackedBert::new(weights, config, arithmetic)?))
+    fn new(weights: &Arc<Weights>, config: &BertConfig, kind: BackendKind) -> Result<Self> {
+        let head = ClassifierHead::read(weights, config)?;
+        let backend = match kind {
+            BackendKind::Packed(compute) => {
+                Backend::Packed(Box::new(PackedBert::new(weights, config, compute)?))
             }
-            Way::Cuda(ordinal) => {
-                Runner::Cuda(Box::new(CudaBert::open(ordinal, weights, config, head.as_ref())?))
+            #[cfg(feature = "cuda")]
+            BackendKind::Cuda(ordinal, kernels) => {
+                let gpu = (ordinal, kernels);
+                Backend::Cuda(Box::new(CudaBert::open(gpu, weights, config, head.as_ref())?))
             }
-            Way::Reference => Runner::Reference(Box::new(ReferenceBert::new(weights, config)?)),
+            BackendKind::Reference => {
+                Backend::Reference(Box::new(ReferenceBert::new(weights, config)?))
+            }
         };
-        Ok(Self { runner, config: config.clone(), head })
+        Ok(Self { backend, config: config.clone(), head })
     }
 
-    /// Seconds of the device's kernels for `sequences`, by what they compute; nothing on a CPU.
+    /// Returns the seconds of the GPU's kernels for `sequences`, by step; nothing on a CPU.
     ///
     /// # Errors
     ///
     /// As [`Encoder::forward`].
     pub fn profile(&self, sequences: &[Sequence]) -> Result<Vec<(&'static str, f64)>> {
-        match &self.runner {
-            Runner::Cuda(bert) => bert.profile(sequences),
-            Runner::Packed(_) | Runner::Reference(_) => Ok(Vec::new()),
+        match &self.backend {
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(bert) => bert.profile(sequences),
+            _ => {
+                let _ = sequences;
+                Ok(Vec::new())
+            }
         }
     }
 
-    /// Whether it runs on a GPU.
+    /// True if it runs on a GPU.
     pub fn is_on_device(&self) -> bool {
-        matches!(self.runner, Runner::Cuda(_))
+        !matches!(self.backend, Backend::Packed(_) | Backend::Reference(_))
     }
 
-    /// Runs the encoder over `sequences`. Returns what `output` says of each, `[sequences.len(), width]` in the order
-    /// of the input.
-    ///
-    /// Sequences must not be empty nor longer than the model's positions, and ids must be below its
-    /// vocabulary size; the callers in `embed` and `rerank` see to that.
+    /// Runs the encoder. Returns the output of each sequence, `[sequences.len(), width]`, in input
+    /// order.
     ///
     /// # Errors
     ///
-    /// [`Error::Compute`] where the tensor library fails, [`Error::DeviceFailed`] where a GPU does, [`Error::Usage`]
-    /// for a sequence that does not fit the model, or for the logit of a model that is no cross-encoder.
+    /// [`Error::Usage`] for a sequence that is empty, longer than the model's positions, or has ids
+    /// beyond its vocabulary, and for the logit of a model that is not a cross-encoder;
+    /// [`Error::Compute`] if the tensor library fails, [`Error::DeviceFailed`] if the GPU fails.
     pub fn forward(&self, sequences: &[Sequence], output: Output) -> Result<Vec<f32>> {
         self.check(sequences, output)?;
         let config = &self.config;
         let n_out = match output {
             Output::Tokens => longest(sequences) * config.hidden_size,
-            Output::Mean | Output::First => config.hidden_size,
+            Output::Mean | Output::Cls => config.hidden_size,
             Output::Logit => 1,
         };
-        let states = output.states();
-        let finish = |states: &[f32], out: &mut [f32]| {
-            output.finish(states, self.head.as_ref(), out);
-        };
-        match &self.runner {
-            Runner::Packed(bert) => bert.forward(sequences, states, n_out, finish),
-            Runner::Cuda(bert) => bert.forward(sequences, output, n_out),
-            Runner::Reference(bert) => bert.forward(sequences, states, n_out, finish),
+        let states = output.needs();
+        let pool = |states: &[f32], out: &mut [f32]| output.pool(states, self.head.as_ref(), out);
+        match &self.backend {
+            Backend::Packed(bert) => bert.forward(sequences, states, n_out, pool),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(bert) => bert.forward(sequences, output, n_out),
+            Backend::Reference(bert) => bert.forward(sequences, states, n_out, pool),
         }
     }
 
-    /// Room for `n` vectors, `stride` values apart, where it runs on a GPU, and none on the CPU.
+    /// Allocates `n` vectors, `stride` values apart, on the GPU; none on the CPU.
     ///
     /// # Errors
     ///
     /// [`Error::DeviceFailed`].
-    pub(crate) fn room(&self, n: usize, stride: usize) -> Result<Option<DeviceVectors>> {
-        match &self.runner {
-            Runner::Cuda(bert) => bert.room(n, stride).map(Some),
-            Runner::Packed(_) | Runner::Reference(_) => Ok(None),
+    pub(crate) fn allocate(&self, n: usize, stride: usize) -> Result<Option<DeviceVectors>> {
+        match &self.backend {
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(bert) => bert.allocate(n, stride).map(Some),
+            _ => {
+                let _ = (n, stride);
+                Ok(None)
+            }
         }
     }
 
-    /// As [`Encoder::forward`], but vectors, of unit length if `unit`, stay on the GPU: in `to`, that of the first sequence
-    /// at `first`. Needs an `output` of one vector a sequence, and a `to` that came from [`Encoder::room`].
+    /// As [`Encoder::forward`] on a GPU, but leaves the vectors there: in `to`, from index `first`
+    /// on, of unit length if `unit`. `output` is one vector per sequence, `to` is from
+    /// [`Encoder::allocate`].
     ///
     /// # Errors
     ///
     /// As [`Encoder::forward`].
-    pub(crate) fn forward_there(
+    pub(crate) fn forward_on_device(
         &self,
         sequences: &[Sequence],
         output: Output,
@@ -375,13 +394,17 @@ impl Encoder {
         first: usize,
     ) -> Result<()> {
         self.check(sequences, output)?;
-        match &self.runner {
-            Runner::Cuda(bert) => bert.forward_there(sequences, output, unit, to, first),
-            Runner::Packed(_) | Runner::Reference(_) => Ok(()),
+        match &self.backend {
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(bert) => bert.forward_on_device(sequences, output, unit, to, first),
+            _ => {
+                let _ = (unit, to, first);
+                Ok(())
+            }
         }
     }
 
-    /// Refuses what the model cannot take.
+    /// Checks that the model can take the sequences and has the output.
     fn check(&self, sequences: &[Sequence], output: Output) -> Result<()> {
         let config = &self.config;
         for sequence in sequences {
@@ -394,29 +417,30 @@ impl Encoder {
             }
             if sequence.ids.iter().any(|&id| id as usize >= config.vocab_size) {
                 return Err(Error::usage(
-                    "the tokenizer's vocabulary is larger than the model's: they do not belong together",
+                    "the tokenizer's vocabulary is larger than the model's: they do not match",
                 ));
             }
         }
         if output == Output::Logit && self.head.is_none() {
-            return Err(Error::usage("this model has no classifier: it is no cross-encoder"));
+            return Err(Error::usage("this model has no classifier: it is not a cross-encoder"));
         }
         Ok(())
     }
 }
 
-/// Makes the next of some things to `run` while one runs, where `beside` says that this leaves the CPU idle.
+/// Runs `run` over the results of `make`. With `overlap` the next result is made while one runs:
+/// double buffering for work that runs on a GPU.
 ///
 /// # Errors
 ///
 /// The first error of `make` or `run`, after which nothing more runs.
-pub(crate) fn ahead<P: Send, T: Send>(
+pub(crate) fn overlapped<P: Send, T: Send>(
     mut parts: impl Iterator<Item = P>,
-    beside: bool,
+    overlap: bool,
     make: impl Fn(P) -> Result<T> + Sync,
     mut run: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
-    if !beside {
+    if !overlap {
         return parts.try_for_each(|part| run(make(part)?));
     }
     let mut made = parts.next().map(&make).transpose()?;
@@ -432,27 +456,28 @@ pub(crate) fn ahead<P: Send, T: Send>(
     Ok(())
 }
 
-/// The tokens of the longest sequence.
+/// Returns the tokens of the longest sequence.
 fn longest(sequences: &[Sequence]) -> usize {
     sequences.iter().map(|s| s.ids.len()).max().unwrap_or(0)
 }
 
-/// The numbers of `sequences`, longest first, cut into groups of at most about `max_tokens`.
-fn groups_by_length(sequences: &[Sequence], max_tokens: usize) -> Vec<Vec<usize>> {
+/// Divides `sequences` into micro-batches of about `max_tokens`, longest first. Returns their
+/// numbers.
+fn micro_batches(sequences: &[Sequence], max_tokens: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(sequences[i].ids.len()));
-    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for i in order {
         let len = sequences[i].ids.len();
-        match groups.last_mut() {
-            Some(group) if tokens + len <= max_tokens => group.push(i),
+        match batches.last_mut() {
+            Some(batch) if tokens + len <= max_tokens => batch.push(i),
             _ => {
-                groups.push(vec![i]);
+                batches.push(vec![i]);
                 tokens = 0;
             }
         }
         tokens += len;
     }
-    groups
+    batches
 }

@@ -1,33 +1,55 @@
-//! The CPU's encoder: sequences end to end without padding, one group of sequences a thread.
+//! The packed encoder on the CPU: BERT over sequences that lie end to end, without padding.
 //!
-//! A group goes through all layers on one thread, so that its activations stay in that core's cache
-//! and threads never wait for each other. Biases and residuals are added where a matrix product is
-//! finished: no pass of their own.
+//! Padding wastes work: in a batch of texts of 5 to 256 tokens most of a padded matrix is zeros.
+//! Here the tokens of a micro-batch form one matrix `[tokens, hidden]`; only attention looks at
+//! sequence boundaries (`cu_seqlens` in other implementations: the running sum of lengths, here
+//! implied by the order), and position ids restart at each sequence.
+//!
+//! ```text
+//! sort sequences by length, divide them into micro-batches of about 256 tokens
+//! for each micro-batch, in parallel, each on one thread:
+//!     x = layer norm(words[id] + positions[i] + types[t])           [tokens, hidden]
+//!     for each layer:
+//!         qkv = x Wqkv                                              one GEMM, [tokens, 3 hidden]
+//!         context = attention(qkv), per sequence and head
+//!         x = layer norm(x + context Wo)                            residual added by the GEMM
+//!         for each 96 tokens of x:                                  fits into the L2 cache
+//!             x = layer norm(x + gelu(x Wup) Wdown)
+//!     in the last layer only the CLS token, if that is all the output needs
+//!     pool x into the output
+//! ```
+//!
+//! A micro-batch stays on one thread through all layers, so that its activations stay in that
+//! core's cache and threads never wait for each other. Biases and residuals are added while
+//! products are dequantized, without passes of their own.
 
-use super::attention::{Attention, AttentionSpace};
+use super::attention::{Attention, AttentionScratch};
 use super::config::{Activation, BertConfig};
-use super::elementwise::Passes;
-use super::linear::{Linear, Scratch};
-use super::weights::Table;
-use super::{Arithmetic, States, Weights, groups_by_length};
+use super::linear::{Linear, LinearScratch};
+use super::vector_ops::VectorOps;
+use super::weights::WeightTable;
+use super::{ComputeType, NeededStates, Weights, micro_batches};
 use crate::error::Result;
 use crate::model::tokenize::Sequence;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Tokens of a group: enough for the matrix products to run at speed, few enough for the cache. Float32 products
-/// take their weights apart anew for each group, which pays for many tokens.
-const GROUP_TOKENS: usize = 512;
-const ROUGH_GROUP_TOKENS: usize = 256;
+/// Tokens of a micro-batch in float32: its GEMM packs the weights anew for each micro-batch, which
+/// pays off for many tokens.
+const F32_BATCH_TOKENS: usize = 512;
+
+/// Tokens of a micro-batch in bfloat16 and int8: enough for fast products, few enough for the
+/// cache.
+const BATCH_TOKENS: usize = 256;
 
 /// The weights of a BERT encoder.
 #[derive(Debug)]
 pub(super) struct PackedBert {
     config: BertConfig,
-    arithmetic: Arithmetic,
-    passes: Passes,
+    compute: ComputeType,
+    ops: VectorOps,
     attention: Attention,
-    /// Of which the word embedding is read a token at a time.
+    /// Source of the word embeddings, which are read one token at a time.
     weights: Arc<Weights>,
     positions: Vec<f32>,
     token_types: Vec<f32>,
@@ -52,26 +74,26 @@ struct Norm {
     bias: Vec<f32>,
 }
 
-/// Activations of one group, reused over layers and groups.
+/// Activations of one micro-batch, reused over layers and micro-batches.
 #[derive(Default)]
-struct Workspace {
-    /// `[tokens, hidden]`: what a layer reads and, at its end, writes.
+struct Activations {
+    /// `[tokens, hidden]`: input and output of a layer.
     x: Vec<f32>,
     /// `[tokens, 3 hidden]`.
     qkv: Vec<f32>,
     /// `[tokens, hidden]`.
     context: Vec<f32>,
-    /// `[tokens of a piece, intermediate]`.
+    /// `[tokens of a feed-forward step, intermediate]`.
     wide: Vec<f32>,
-    scratch: Scratch,
-    attention: AttentionSpace,
+    linear: LinearScratch,
+    attention: AttentionScratch,
 }
 
 impl PackedBert {
     pub(super) fn new(
         weights: &Arc<Weights>,
         config: &BertConfig,
-        arithmetic: Arithmetic,
+        compute: ComputeType,
     ) -> Result<Self> {
         let prefix = weights.prefix();
         let hidden = config.hidden_size;
@@ -87,8 +109,8 @@ impl PackedBert {
             let linear = |name: &str, n_out: usize, n_in: usize, before: Option<&Norm>| {
                 let weight = get(&format!("{at}.{name}.weight"), &[n_out, n_in])?;
                 let bias = get(&format!("{at}.{name}.bias"), &[n_out])?;
-                let spread = before.map(|norm| norm.weight.as_slice());
-                Ok(Linear::new(weight, bias, spread, arithmetic))
+                let range = before.map(|norm| norm.weight.as_slice());
+                Ok(Linear::new(weight, bias, range, compute))
             };
             let (mut weight, mut bias) = (Vec::new(), Vec::new());
             for part in ["query", "key", "value"] {
@@ -103,7 +125,7 @@ impl PackedBert {
             let attention_norm = norm(&format!("{at}.attention.output.LayerNorm"))?;
             let wide = config.intermediate_size;
             Ok(Layer {
-                qkv: Linear::new(weight, bias, Some(&before.weight), arithmetic),
+                qkv: Linear::new(weight, bias, Some(&before.weight), compute),
                 attention_out: linear("attention.output.dense", hidden, hidden, None)?,
                 up: linear("intermediate.dense", wide, hidden, Some(&attention_norm))?,
                 attention_norm,
@@ -122,10 +144,10 @@ impl PackedBert {
             )?,
             norm: norm("embeddings.LayerNorm")?,
             layers: (0..config.n_layers).into_par_iter().map(layer).collect::<Result<_>>()?,
-            attention: Attention::new(config, arithmetic),
+            attention: Attention::new(config, compute),
             config: config.clone(),
-            passes: Passes::best(),
-            arithmetic,
+            ops: VectorOps::of(compute.kernels()),
+            compute,
             weights: Arc::clone(weights),
         })
     }
@@ -134,99 +156,105 @@ impl PackedBert {
     pub(super) fn forward(
         &self,
         sequences: &[Sequence],
-        states: States,
+        states: NeededStates,
         n_out: usize,
-        finish: impl Fn(&[f32], &mut [f32]) + Sync,
+        pool: impl Fn(&[f32], &mut [f32]) + Sync,
     ) -> Result<Vec<f32>> {
         let words = words(&self.weights, &self.config)?;
         let total: usize = sequences.iter().map(|s| s.ids.len()).sum();
-        // Few tokens are spread over the threads rather than packed into one group.
-        let most = if self.is_rough() { ROUGH_GROUP_TOKENS } else { GROUP_TOKENS };
-        let group = total.div_ceil(rayon::current_num_threads()).clamp(64, most);
-        let groups = groups_by_length(sequences, group);
-        let finished: Vec<Vec<f32>> = groups
+        // Few tokens are spread over the threads rather than packed into one micro-batch.
+        let most = if self.is_f32() { F32_BATCH_TOKENS } else { BATCH_TOKENS };
+        let tokens = total.div_ceil(rayon::current_num_threads()).clamp(64, most);
+        let batches = micro_batches(sequences, tokens);
+        let pooled: Vec<Vec<f32>> = batches
             .par_iter()
-            .map_init(Workspace::default, |space, group| {
-                let group: Vec<&Sequence> = group.iter().map(|&i| &sequences[i]).collect();
-                self.encode(&group, states, words, space);
-                let mut out = vec![0f32; group.len() * n_out];
+            .map_init(Activations::default, |space, batch| {
+                let batch: Vec<&Sequence> = batch.iter().map(|&i| &sequences[i]).collect();
+                self.encode(&batch, states, words, space);
+                let mut out = vec![0f32; batch.len() * n_out];
                 let mut start = 0;
-                for (sequence, out) in group.iter().zip(out.chunks_exact_mut(n_out)) {
+                for (sequence, out) in batch.iter().zip(out.chunks_exact_mut(n_out)) {
                     let len = states.rows(sequence) * self.config.hidden_size;
-                    finish(&space.x[start..start + len], out);
+                    pool(&space.x[start..start + len], out);
                     start += len;
                 }
                 out
             })
             .collect();
         let mut out = vec![0f32; sequences.len() * n_out];
-        for (group, finished) in groups.iter().zip(finished) {
-            for (&i, values) in group.iter().zip(finished.chunks_exact(n_out)) {
+        for (batch, pooled) in batches.iter().zip(pooled) {
+            for (&i, values) in batch.iter().zip(pooled.chunks_exact(n_out)) {
                 out[i * n_out..(i + 1) * n_out].copy_from_slice(values);
             }
         }
         Ok(out)
     }
 
-    /// Leaves the hidden states that are wanted in `space.x`.
-    fn encode(&self, group: &[&Sequence], wanted: States, words: Table<'_>, space: &mut Workspace) {
+    /// Runs all layers. The needed hidden states end in `space.x`.
+    fn encode(
+        &self,
+        batch: &[&Sequence],
+        needed: NeededStates,
+        words: WeightTable<'_>,
+        space: &mut Activations,
+    ) {
         let config = &self.config;
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let tokens: usize = group.iter().map(|s| s.ids.len()).sum();
+        let tokens: usize = batch.iter().map(|s| s.ids.len()).sum();
         space.x.resize(tokens * hidden, 0.0);
         space.qkv.resize(tokens * 3 * hidden, 0.0);
         space.context.resize(tokens * hidden, 0.0);
-        self.embed_tokens(group, words, &mut space.x);
-        let passes = &self.passes;
+        self.embed_tokens(batch, words, &mut space.x);
+        let ops = &self.ops;
         for (i, layer) in self.layers.iter().enumerate() {
-            let Workspace { x, qkv, context, wide: between, scratch, attention } = space;
-            layer.qkv.apply(x, qkv, false, passes, scratch);
-            let states = if i + 1 == self.layers.len() { wanted } else { States::All };
-            if states == States::First {
-                keep_first(group, x, hidden);
+            let Activations { x, qkv, context, wide: between, linear, attention } = space;
+            layer.qkv.apply(x, qkv, false, ops, linear);
+            let states = if i + 1 == self.layers.len() { needed } else { NeededStates::All };
+            if states == NeededStates::Cls {
+                keep_cls(batch, x, hidden);
                 context.truncate(x.len());
             }
-            self.attention.apply(group, states, qkv, context, passes, attention);
-            // x <- norm(x + attention): the residual is in place already.
-            layer.attention_out.apply(context, x, true, passes, scratch);
+            self.attention.apply(batch, states, qkv, context, ops, attention);
+            // x <- norm(x + attention): the residual is already in x.
+            layer.attention_out.apply(context, x, true, ops, linear);
             self.normalize(x, &layer.attention_norm);
-            for x in x.chunks_mut(self.piece_tokens() * hidden) {
+            for x in x.chunks_mut(self.feed_forward_tokens() * hidden) {
                 between.resize(x.len() / hidden * wide, 0.0);
-                layer.up.apply(x, between, false, passes, scratch);
+                layer.up.apply(x, between, false, ops, linear);
                 match config.activation {
-                    Activation::Gelu if self.is_rough() => (passes.gelu_rough)(between),
-                    Activation::Gelu => (passes.gelu)(between),
-                    Activation::GeluTanh => (passes.gelu_tanh)(between),
+                    Activation::Gelu if self.is_f32() => (ops.gelu)(between),
+                    Activation::Gelu => (ops.gelu_fast)(between),
+                    Activation::GeluTanh => (ops.gelu_tanh)(between),
                     Activation::Relu => between.iter_mut().for_each(|v| *v = v.max(0.0)),
                 }
-                layer.down.apply(between, x, true, passes, scratch);
+                layer.down.apply(between, x, true, ops, linear);
                 self.normalize(x, &layer.out_norm);
             }
         }
     }
 
-    /// Whether products have fewer digits than float32.
-    fn is_rough(&self) -> bool {
-        !matches!(self.arithmetic, Arithmetic::Float)
+    /// True if products are float32.
+    fn is_f32(&self) -> bool {
+        matches!(self.compute, ComputeType::F32(_))
     }
 
-    /// Tokens that go through the feed-forward block together.
-    fn piece_tokens(&self) -> usize {
-        if self.is_rough() { 96 } else { GROUP_TOKENS }
+    /// Returns the tokens of one step of the feed-forward block.
+    fn feed_forward_tokens(&self) -> usize {
+        if self.is_f32() { F32_BATCH_TOKENS } else { 96 }
     }
 
-    fn embed_tokens(&self, group: &[&Sequence], words: Table<'_>, x: &mut [f32]) {
+    fn embed_tokens(&self, batch: &[&Sequence], words: WeightTable<'_>, x: &mut [f32]) {
         let hidden = self.config.hidden_size;
         let row_of = |table: &[f32], i: usize| i * hidden..((i + 1) * hidden).min(table.len());
         let mut rows = x.chunks_exact_mut(hidden);
-        for sequence in group {
+        for sequence in batch {
             for (position, (&id, row)) in sequence.ids.iter().zip(&mut rows).enumerate() {
                 let token_type = usize::from(position >= sequence.second_from);
                 let token_type = token_type.min(self.config.n_token_types - 1);
-                let place = &self.positions[row_of(&self.positions, position)];
+                let position = &self.positions[row_of(&self.positions, position)];
                 let kind = &self.token_types[row_of(&self.token_types, token_type)];
                 words.read(id as usize, row);
-                for ((v, p), t) in row.iter_mut().zip(place).zip(kind) {
+                for ((v, p), t) in row.iter_mut().zip(position).zip(kind) {
                     *v += t + p;
                 }
             }
@@ -236,38 +264,38 @@ impl PackedBert {
 
     fn normalize(&self, x: &mut [f32], norm: &Norm) {
         for row in x.chunks_exact_mut(self.config.hidden_size) {
-            (self.passes.layer_norm)(row, &norm.weight, &norm.bias, self.config.layer_norm_eps);
+            (self.ops.layer_norm)(row, &norm.weight, &norm.bias, self.config.layer_norm_eps);
         }
     }
 }
 
-impl States {
-    /// How many of a sequence's states are wanted.
+impl NeededStates {
+    /// Returns the number of needed states of a sequence.
     pub(super) fn rows(self, sequence: &Sequence) -> usize {
         match self {
             Self::All => sequence.ids.len(),
-            Self::First => 1,
+            Self::Cls => 1,
         }
     }
 }
 
-/// Of rows of all tokens, keeps each sequence's first.
-fn keep_first(group: &[&Sequence], x: &mut Vec<f32>, hidden: usize) {
+/// Keeps only the rows of the CLS tokens, the first of each sequence.
+fn keep_cls(batch: &[&Sequence], x: &mut Vec<f32>, hidden: usize) {
     let mut token = 0;
-    for (i, sequence) in group.iter().enumerate() {
+    for (i, sequence) in batch.iter().enumerate() {
         x.copy_within(token * hidden..(token + 1) * hidden, i * hidden);
         token += sequence.ids.len();
     }
-    x.truncate(group.len() * hidden);
+    x.truncate(batch.len() * hidden);
 }
 
-/// The word embedding.
-fn words<'a>(weights: &'a Weights, config: &BertConfig) -> Result<Table<'a>> {
+/// Returns the word embeddings.
+fn words<'a>(weights: &'a Weights, config: &BertConfig) -> Result<WeightTable<'a>> {
     let name = format!("{}embeddings.word_embeddings.weight", weights.prefix());
     weights.table(&name, [config.vocab_size, config.hidden_size])
 }
 
-/// Checks that all tensors of an encoder are there and of the right shape, without reading them.
+/// Checks that all tensors of an encoder exist with the right shape, without reading them.
 pub(super) fn check(weights: &Weights, config: &BertConfig) -> Result<()> {
     let prefix = weights.prefix();
     let (hidden, wide) = (config.hidden_size, config.intermediate_size);

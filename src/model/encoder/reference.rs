@@ -1,8 +1,7 @@
-//! Candle's own BERT: the reference that tests compare with.
+//! Candle's BERT over padded batches: the reference of the tests.
 
 use super::config::{Activation, BertConfig};
-use super::groups_by_length;
-use super::{States, Weights};
+use super::{NeededStates, Weights, micro_batches};
 use crate::error::{Error, Result};
 use crate::model::tokenize::Sequence;
 use candle_core::{Device, Tensor};
@@ -54,26 +53,26 @@ impl ReferenceBert {
     pub(super) fn forward(
         &self,
         sequences: &[Sequence],
-        wanted: States,
+        needed: NeededStates,
         n_out: usize,
-        finish: impl Fn(&[f32], &mut [f32]),
+        pool: impl Fn(&[f32], &mut [f32]),
     ) -> Result<Vec<f32>> {
         let mut out = vec![0f32; sequences.len() * n_out];
-        for group in groups_by_length(sequences, BATCH_TOKENS) {
-            let batch: Vec<&Sequence> = group.iter().map(|&i| &sequences[i]).collect();
+        for numbers in micro_batches(sequences, BATCH_TOKENS) {
+            let batch: Vec<&Sequence> = numbers.iter().map(|&i| &sequences[i]).collect();
             let hidden = self.hidden_states(&batch).map_err(Error::compute("a forward pass"))?;
-            for (i, states) in group.into_iter().zip(hidden) {
-                let states = match wanted {
-                    States::All => &states[..],
-                    States::First => &states[..self.config.hidden_size],
+            for (i, states) in numbers.into_iter().zip(hidden) {
+                let states = match needed {
+                    NeededStates::All => &states[..],
+                    NeededStates::Cls => &states[..self.config.hidden_size],
                 };
-                finish(states, &mut out[i * n_out..(i + 1) * n_out]);
+                pool(states, &mut out[i * n_out..(i + 1) * n_out]);
             }
         }
         Ok(out)
     }
 
-    /// Per sequence its hidden states without those of the padding.
+    /// Returns the hidden states of each sequence, without padding.
     fn hidden_states(&self, batch: &[&Sequence]) -> candle_core::Result<Vec<Vec<f32>>> {
         let longest = batch.iter().map(|s| s.ids.len()).max().unwrap_or(0);
         let shape = (batch.len(), longest);

@@ -50,7 +50,7 @@ impl Tensors {
 
 /// A matrix in a file, read row by row.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Table<'a> {
+pub(super) struct WeightTable<'a> {
     data: &'a [u8],
     dtype: Dtype,
     /// Float32, one a row, where the values are int8.
@@ -58,7 +58,7 @@ pub(super) struct Table<'a> {
     columns: usize,
 }
 
-impl Table<'_> {
+impl WeightTable<'_> {
     /// Reads a row, which must exist, into `out`, `[columns]`.
     pub(super) fn read(&self, row: usize, out: &mut [f32]) {
         fn each<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
@@ -105,8 +105,8 @@ impl Weights {
                 },
             ));
         }
-        // SAFETY: the file was checked to exist and is only read; model files are replaced by rename,
-        // never written in place, by everything that warpseek does with them.
+        // SAFETY: the file was checked to exist and is only read; model files are replaced by
+        // rename, never written in place, by everything that warpseek does with them.
         let mapped = unsafe { MmapedSafetensors::new(&path) };
         let tensors = Tensors::Mapped(mapped.map_err(invalid)?);
         Ok(Self { path, tensors })
@@ -152,7 +152,7 @@ impl Weights {
     /// # Errors
     ///
     /// As [`Weights::get`].
-    pub(super) fn table(&self, name: &str, shape: [usize; 2]) -> Result<Table<'_>> {
+    pub(super) fn table(&self, name: &str, shape: [usize; 2]) -> Result<WeightTable<'_>> {
         let view = self.view(name, &shape)?;
         let [_, columns] = shape;
         let scales = match view.dtype() {
@@ -165,7 +165,7 @@ impl Weights {
                 ));
             }
         };
-        Ok(Table { data: view.data(), dtype: view.dtype(), scales, columns })
+        Ok(WeightTable { data: view.data(), dtype: view.dtype(), scales, columns })
     }
 
     /// Candle's own reader of the weights.

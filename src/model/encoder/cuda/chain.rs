@@ -4,7 +4,7 @@ use super::params::*;
 use super::plan::Group;
 use super::weights::{Linear, Norm};
 use super::{CudaBert, Kernels};
-use crate::gpu::{Outcome, TILE_SIDE, TILE_THREADS, launch};
+use crate::gpu::{CudaResult, TILE_SIDE, TILE_THREADS, launch};
 use crate::model::encoder::{Output, States};
 use cudarc::driver::sys::{CUdeviceptr, CUevent_flags};
 use cudarc::driver::{CudaEvent, CudaFunction, DeviceRepr};
@@ -47,7 +47,7 @@ pub(super) type Marks = RefCell<Vec<(&'static str, CudaEvent)>>;
 
 impl CudaBert {
     /// Starts the kernels of a group.
-    pub(super) fn encode(&self, call: &Call, marks: Option<&Marks>) -> Outcome<()> {
+    pub(super) fn encode(&self, call: &Call, marks: Option<&Marks>) -> CudaResult<()> {
         let (kernels, model, shape) = (&self.kernels, &self.model, self.shape);
         let Call { at, group, output, there } = call;
         let output = *output;
@@ -73,7 +73,7 @@ impl CudaBert {
             mark("queries, keys, values")?;
             let is_last = i + 1 == model.layers.len();
             let mut spans = (number(group.spans), group.n_spans);
-            if is_last && output.states() == States::First {
+            if is_last && output.states() == NeededStates::Cls {
                 spans = (number(group.first_spans), group.n_sequences);
                 n_rows = group.n_sequences as u32;
                 let (rows, stride) = (number(group.starts), shape.width as u32);
@@ -141,7 +141,7 @@ impl CudaBert {
         y: CUdeviceptr,
         n_rows: u32,
         and: impl FnOnce(&mut LinearParams),
-    ) -> Outcome<()> {
+    ) -> CudaResult<()> {
         let mut params = LinearParams { x, y, n_rows, ..layer.params() };
         and(&mut params);
         let tile = TILE_SIDE as u32;
@@ -150,7 +150,7 @@ impl CudaBert {
         launch(&self.gpu, linear, (blocks, 1), TILE_THREADS, *linear_bytes, &params)
     }
 
-    fn attend(&self, at: &At, (spans, n_spans): (CUdeviceptr, usize)) -> Outcome<()> {
+    fn attend(&self, at: &At, (spans, n_spans): (CUdeviceptr, usize)) -> CudaResult<()> {
         let shape = self.shape;
         let scale = std::f32::consts::LOG2_E / (shape.head() as f32).sqrt();
         let n_heads = shape.n_heads as u32;
@@ -160,12 +160,12 @@ impl CudaBert {
         launch(&self.gpu, &self.kernels.attend, grid, ATTENTION_THREADS, bytes, &params)
     }
 
-    fn normalize(&self, norm: &Norm, x: CUdeviceptr, n_rows: u32) -> Outcome<()> {
+    fn normalize(&self, norm: &Norm, x: CUdeviceptr, n_rows: u32) -> CudaResult<()> {
         self.by_rows(&self.kernels.normalize, n_rows, &NormParams { norm: norm.at, x, n_rows })
     }
 
     /// Notes that `what` has ended, where that is wanted.
-    fn mark(&self, marks: Option<&Marks>, what: &'static str) -> Outcome<()> {
+    fn mark(&self, marks: Option<&Marks>, what: &'static str) -> CudaResult<()> {
         if let Some(marks) = marks {
             let with_time = Some(CUevent_flags::CU_EVENT_DEFAULT);
             marks.borrow_mut().push((what, self.gpu.stream.record_event(with_time)?));
@@ -179,7 +179,7 @@ impl CudaBert {
         kernel: &CudaFunction,
         n_rows: u32,
         params: &P,
-    ) -> Outcome<()> {
+    ) -> CudaResult<()> {
         launch(&self.gpu, kernel, (n_rows.div_ceil(ROWS_AT_ONCE), 1), ROW_THREADS, 0, params)
     }
 }

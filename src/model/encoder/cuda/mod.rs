@@ -11,13 +11,14 @@ mod plan;
 mod weights;
 
 use super::config::{Activation, BertConfig};
-use super::head::Head;
-use super::{Output, States, Weights, groups_by_length, longest};
+use super::pooling::ClassifierHead;
+use super::{NeededStates, Output, Weights, longest, micro_batches};
 use crate::error::{Error, Result};
 use crate::gpu::{
-    Buffer, DeviceVectors, Gpu, HOPPER_SHARED_BYTES, HOPPER_STAGES_OF_TWO, MAX_SHARED_BYTES,
-    Outcome, Pinned, Recordings, Spare, TILE_SHARED_BYTES, TILE_SIDE, TILE_THREADS, allow_shared,
-    failure, has_warpgroup_products, is_out_of_memory, streamed_bytes,
+    BufferPool, CudaResult, DeviceBuffer, DeviceVectors, Gpu, GraphCache, HOPPER_SHARED_BYTES,
+    HOPPER_STAGES_OF_TWO, MAX_SHARED_BYTES, PinnedBuffer, TILE_SHARED_BYTES, TILE_SIDE,
+    TILE_THREADS, allow_shared, device_failed, is_out_of_memory, streamed_bytes,
+    use_warpgroup_products,
 };
 use crate::model::tokenize::Sequence;
 use chain::{At, Call, Marks, There};
@@ -48,7 +49,7 @@ pub(super) struct CudaBert {
     activation: u32,
     model: Model,
     held: Mutex<Held>,
-    spare: Spare,
+    spare: BufferPool,
 }
 
 impl Drop for CudaBert {
@@ -87,22 +88,22 @@ struct Held {
     group_tokens: usize,
     space: Space,
     slots: [Slot; 2],
-    recordings: Recordings<Call>,
+    recordings: GraphCache<Call>,
 }
 
 /// Activations of a group.
 #[derive(Debug, Default)]
 struct Space {
     /// `[tokens, width]`: what a layer reads and, at its end, writes.
-    x: Buffer<u16>,
+    x: DeviceBuffer<u16>,
     /// `[tokens, 3 heads]`.
-    qkv: Buffer<u16>,
+    qkv: DeviceBuffer<u16>,
     /// `[tokens, heads]`.
-    context: Buffer<u16>,
+    context: DeviceBuffer<u16>,
     /// `[tokens, inner]`.
-    wide: Buffer<u16>,
+    wide: DeviceBuffer<u16>,
     /// `[sequences, width]`: first tokens alone.
-    first: Buffer<u16>,
+    first: DeviceBuffer<u16>,
 }
 
 /// A round's numbers on their way to the device, and its results on their way back.
@@ -110,10 +111,10 @@ struct Space {
 struct Slot {
     /// When its last round is done with it.
     done: Option<CudaEvent>,
-    numbers: Pinned<u32>,
-    numbers_there: Buffer<u32>,
-    out: Pinned<f32>,
-    out_there: Buffer<f32>,
+    numbers: PinnedBuffer<u32>,
+    numbers_there: DeviceBuffer<u32>,
+    out: PinnedBuffer<f32>,
+    out_there: DeviceBuffer<f32>,
 }
 
 /// A round that was handed to the device.
@@ -151,7 +152,7 @@ impl CudaBert {
         ordinal: u32,
         weights: &Weights,
         config: &BertConfig,
-        head: Option<&Head>,
+        head: Option<&ClassifierHead>,
     ) -> Result<Self> {
         let shape = Shape::of(config).ok_or_else(|| Error::DeviceUnavailable {
             device: format!("cuda:{ordinal}"),
@@ -179,7 +180,7 @@ impl CudaBert {
             Ok((kernels, Some((of_hopper("check_products")?, of_hopper("linear_hopper")?))))
         })?;
         if let Some((check, linear)) = of_hopper
-            && has_warpgroup_products(&gpu, &check)?
+            && use_warpgroup_products(&gpu, &check)?
         {
             kernels.linear = linear;
             kernels.linear_bytes = streamed_bytes(HOPPER_STAGES_OF_TWO);
@@ -195,14 +196,14 @@ impl CudaBert {
             kernels.linear_bytes as usize,
             None,
         );
-        let at_a_time = at_a_time.map_err(failure)?.max(1) * gpu.multiprocessors;
+        let at_a_time = at_a_time.map_err(device_failed)?.max(1) * gpu.multiprocessors;
         let held = Held {
             group_tokens: group_tokens(at_a_time as usize, shape.width),
             space: Space::default(),
             slots: Default::default(),
-            recordings: Recordings::default(),
+            recordings: GraphCache::default(),
         };
-        let (held, spare) = (Mutex::new(held), Spare::default());
+        let (held, spare) = (Mutex::new(held), BufferPool::default());
         let n_types = config.n_token_types;
         Ok(Self { gpu, kernels, shape, n_types, activation, model, held, spare })
     }
@@ -223,12 +224,12 @@ impl CudaBert {
     }
 
     /// See [`super::Encoder::room`].
-    pub(super) fn room(&self, n: usize, stride: usize) -> Result<DeviceVectors> {
-        DeviceVectors::new(&self.gpu, &self.spare, n, stride).map_err(failure)
+    pub(super) fn allocate(&self, n: usize, stride: usize) -> Result<DeviceVectors> {
+        DeviceVectors::new(&self.gpu, &self.spare, n, stride).map_err(device_failed)
     }
 
-    /// See [`super::Encoder::forward_there`]. It returns before the device is done.
-    pub(super) fn forward_there(
+    /// See [`super::Encoder::forward_on_device`]. It returns before the device is done.
+    pub(super) fn forward_on_device(
         &self,
         sequences: &[Sequence],
         output: Output,
@@ -236,10 +237,10 @@ impl CudaBert {
         to: &mut DeviceVectors,
         first: usize,
     ) -> Result<()> {
-        let there = Some(There { at: to.place(first), stride: to.stride() as u32, unit });
+        let there = Some(There { at: to.address_of(first), stride: to.stride() as u32, unit });
         let mut held = self.hold();
         self.retry(&mut held, Job { sequences, output, there, marks: None }, 0)?;
-        to.are_coming().map_err(failure)
+        to.mark_ready().map_err(device_failed)
     }
 
     /// Seconds of the kernels of a group, by what they compute.
@@ -254,7 +255,7 @@ impl CudaBert {
         let mut seconds: Vec<(&'static str, f64)> = Vec::new();
         for pair in marks.borrow().windows(2) {
             let [(_, before), (what, now)] = pair else { continue };
-            let time = f64::from(before.elapsed_ms(now).map_err(failure)?) / 1e3;
+            let time = f64::from(before.elapsed_ms(now).map_err(device_failed)?) / 1e3;
             match seconds.iter_mut().find(|known| known.0 == *what) {
                 Some(known) => known.1 += time,
                 None => seconds.push((what, time)),
@@ -268,24 +269,24 @@ impl CudaBert {
             match self.run(held, job, n_out) {
                 Ok(out) => return Ok(out),
                 // Nothing that is given back may still be written to.
-                Err(e) if self.gpu.stream.synchronize().is_err() => return Err(failure(e)),
+                Err(e) if self.gpu.stream.synchronize().is_err() => return Err(device_failed(e)),
                 // Smaller groups need less room; a group has at least one sequence.
                 Err(e) if is_out_of_memory(&e) && held.group_tokens > longest(job.sequences) => {
                     held.space = Space::default();
                     held.slots = Default::default();
-                    held.recordings = Recordings::default();
+                    held.recordings = GraphCache::default();
                     held.group_tokens /= 2;
                 }
-                Err(e) => return Err(failure(e)),
+                Err(e) => return Err(device_failed(e)),
             }
         }
     }
 
-    fn run(&self, held: &mut Held, job: Job<'_>, n_out: usize) -> Outcome<Vec<f32>> {
+    fn run(&self, held: &mut Held, job: Job<'_>, n_out: usize) -> CudaResult<Vec<f32>> {
         let sequences = job.sequences;
         self.gpu.context.bind_to_thread()?;
         let mut out = vec![0f32; sequences.len() * n_out];
-        let groups = groups_by_length(sequences, held.group_tokens);
+        let groups = micro_batches(sequences, held.group_tokens);
         let mut before: Option<Running> = None;
         for (i, groups) in groups.chunks(ROUND_GROUPS).enumerate() {
             let round = Round::new(sequences, groups, self.n_types);
@@ -304,7 +305,13 @@ impl CudaBert {
     }
 
     /// Hands a round to the device.
-    fn start(&self, held: &mut Held, slot: usize, round: Round, job: Job<'_>) -> Outcome<Running> {
+    fn start(
+        &self,
+        held: &mut Held,
+        slot: usize,
+        round: Round,
+        job: Job<'_>,
+    ) -> CudaResult<Running> {
         let (gpu, shape) = (&self.gpu, self.shape);
         let Job { sequences, output, there, marks } = job;
         let Held { space, slots, recordings, .. } = held;
@@ -327,7 +334,7 @@ impl CudaBert {
 
         let tokens = round.groups.iter().map(|g| g.n_tokens).max().unwrap_or(0);
         let most = round.groups.iter().map(|g| g.n_sequences).max().unwrap_or(0);
-        let kept = if states == States::First { most } else { 0 };
+        let kept = if states == NeededStates::Cls { most } else { 0 };
         let at = At {
             numbers: numbers_at,
             x: space.x.reserve(gpu, tokens * shape.width)?,
@@ -371,7 +378,7 @@ impl CudaBert {
         round: Running,
         out: &mut [f32],
         n_out: usize,
-    ) -> Outcome<()> {
+    ) -> CudaResult<()> {
         let slot = &mut slots[round.slot];
         if let Some(done) = slot.done.take() {
             done.synchronize()?;

@@ -2,7 +2,7 @@
 
 use super::params::{LinearParams, MOST_WIDTH, NO_ACTIVATION, NormWeights, TANH};
 use crate::error::Result;
-use crate::gpu::{Buffer, Gpu, Outcome, failure};
+use crate::gpu::{CudaResult, DeviceBuffer, Gpu, failure};
 use crate::model::encoder::config::BertConfig;
 use crate::model::encoder::head::Head;
 use crate::model::encoder::weights::Weights;
@@ -62,8 +62,8 @@ impl Shape {
 /// A linear layer.
 #[derive(Debug)]
 pub(super) struct Linear {
-    _weight: Buffer<u16>,
-    _bias: Buffer<f32>,
+    _weight: DeviceBuffer<u16>,
+    _bias: DeviceBuffer<f32>,
     at: LinearParams,
 }
 
@@ -76,8 +76,8 @@ impl Linear {
 
 #[derive(Debug)]
 pub(super) struct Norm {
-    _weight: Buffer<f32>,
-    _bias: Buffer<f32>,
+    _weight: DeviceBuffer<f32>,
+    _bias: DeviceBuffer<f32>,
     pub(super) at: NormWeights,
 }
 
@@ -96,7 +96,7 @@ pub(super) struct Layer {
 #[derive(Debug)]
 pub(super) struct DeviceHead {
     pub(super) pooler: Linear,
-    _classifier: Buffer<f32>,
+    _classifier: DeviceBuffer<f32>,
     pub(super) classifier: CUdeviceptr,
     pub(super) classifier_bias: f32,
 }
@@ -104,7 +104,7 @@ pub(super) struct DeviceHead {
 /// All weights of a model.
 #[derive(Debug)]
 pub(super) struct Model {
-    _buffers: (Buffer<u16>, Buffer<f32>, Buffer<f32>),
+    _buffers: (DeviceBuffer<u16>, DeviceBuffer<f32>, DeviceBuffer<f32>),
     pub(super) words: CUdeviceptr,
     pub(super) positions: CUdeviceptr,
     pub(super) types: CUdeviceptr,
@@ -135,7 +135,7 @@ impl Model {
         weights: &Weights,
         config: &BertConfig,
         shape: Shape,
-        head: Option<&Head>,
+        head: Option<&ClassifierHead>,
     ) -> Result<Self> {
         let upload = Upload { gpu, weights, config, shape };
         let (hidden, width) = (shape.hidden, shape.width);
@@ -145,18 +145,18 @@ impl Model {
         let values = upload
             .get("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])
             .map(|values| halves(&padded(&values, rows(config.vocab_size), states)))?;
-        let (word_values, words) = upload.put(&values).map_err(failure)?;
-        let table = |name: &str, n: usize| -> Result<(Buffer<f32>, CUdeviceptr)> {
+        let (word_values, words) = upload.put(&values).map_err(device_failed)?;
+        let table = |name: &str, n: usize| -> Result<(DeviceBuffer<f32>, CUdeviceptr)> {
             let values =
                 upload.get(&format!("embeddings.{name}_embeddings.weight"), &[n, hidden])?;
-            upload.put(&padded(&values, rows(n), states)).map_err(failure)
+            upload.put(&padded(&values, rows(n), states)).map_err(device_failed)
         };
         let (position_values, positions) = table("position", config.max_positions)?;
         let (type_values, types) = table("token_type", config.n_token_types)?;
         let head = head.map(|head| -> Result<DeviceHead> {
-            let (values, classifier) = upload.put(&head.classifier).map_err(failure)?;
+            let (values, classifier) = upload.put(&head.classifier).map_err(device_failed)?;
             let pooler = upload.linear(&head.pooler, &head.pooler_bias, states, states);
-            let mut pooler = pooler.map_err(failure)?;
+            let mut pooler = pooler.map_err(device_failed)?;
             pooler.at.activation = TANH;
             let classifier_bias = head.classifier_bias;
             Ok(DeviceHead { pooler, _classifier: values, classifier, classifier_bias })
@@ -180,8 +180,8 @@ impl Upload<'_> {
     }
 
     /// Copies values, which are not needed here any more.
-    fn put<T: DeviceRepr>(&self, values: &[T]) -> Outcome<(Buffer<T>, CUdeviceptr)> {
-        let mut buffer = Buffer::default();
+    fn put<T: DeviceRepr>(&self, values: &[T]) -> CudaResult<(DeviceBuffer<T>, CUdeviceptr)> {
+        let mut buffer = DeviceBuffer::default();
         let at = buffer.fill(self.gpu, values)?;
         self.gpu.stream.synchronize()?;
         Ok((buffer, at))
@@ -190,7 +190,7 @@ impl Upload<'_> {
     fn norm(&self, name: &str) -> Result<Norm> {
         let values = |part: &str| {
             let values = self.get(&format!("{name}.{part}"), &[self.shape.hidden])?;
-            self.put(&values).map_err(failure)
+            self.put(&values).map_err(device_failed)
         };
         let ((_weight, weight), (_bias, bias)) = (values("weight")?, values("bias")?);
         let (width, stride) = (self.shape.hidden as u32, self.shape.width as u32);
@@ -213,7 +213,7 @@ impl Upload<'_> {
         let linear = |name: &str, out: Axis<'_>, of: Axis<'_>| -> Result<Linear> {
             let weight = self.get(&format!("{at}.{name}.weight"), &[out.len, of.len])?;
             let bias = self.get(&format!("{at}.{name}.bias"), &[out.len])?;
-            self.linear(&weight, &bias, out, of).map_err(failure)
+            self.linear(&weight, &bias, out, of).map_err(device_failed)
         };
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for part in ["query", "key", "value"] {
@@ -222,7 +222,7 @@ impl Upload<'_> {
             bias.extend(self.get(&format!("{name}.bias"), &[hidden])?);
         }
         Ok(Layer {
-            qkv: self.linear(&weight, &bias, parts, states).map_err(failure)?,
+            qkv: self.linear(&weight, &bias, parts, states).map_err(device_failed)?,
             attention_out: linear("attention.output.dense", states, heads)?,
             attention_norm: self.norm(&format!("{at}.attention.output.LayerNorm"))?,
             up: linear("intermediate.dense", wide, states)?,
@@ -232,7 +232,13 @@ impl Upload<'_> {
     }
 
     /// A layer with `weight` of `[out, of]`.
-    fn linear(&self, weight: &[f32], bias: &[f32], out: Axis<'_>, of: Axis<'_>) -> Outcome<Linear> {
+    fn linear(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        out: Axis<'_>,
+        of: Axis<'_>,
+    ) -> CudaResult<Linear> {
         let one = Axis { len: 1, padded: 1, place: &|i| i };
         let (_weight, weight) = self.put(&halves(&padded(weight, out, of)))?;
         let (_bias, bias) = self.put(&padded(bias, one, out))?;

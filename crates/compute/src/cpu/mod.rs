@@ -1,0 +1,225 @@
+//! Matrix products on the CPU, dispatched at run time by instruction set ([`Tier`]).
+//!
+//! Int8 products multiply signed bytes in rows (vectors of an index, activations of a token) with
+//! unsigned bytes in packed panels of [`PANEL`] columns (queries, outputs of a layer). A panel is
+//! interleaved so that a 64-byte register holds four values of each of its columns. All tiers give
+//! the same integers.
+//!
+//! Two more element types serve the encoder: bfloat16 panels ([`Bf16`]) and float32 rows
+//! ([`Kernels::gemv_f32`]). Crates that add kernels of their own dispatch them with
+//! [`by_tier!`](crate::by_tier), so that one table decides for all.
+
+mod bf16;
+mod generic;
+mod tier;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use bf16::{Bf16, to_bf16};
+pub use tier::{Tier, features};
+#[cfg(target_arch = "x86_64")]
+use x86::{amx, avx2, avx512vnni, avxvnni};
+
+/// Columns of a packed panel: `[length / 4][PANEL][4]` bytes.
+pub const PANEL: usize = 16;
+
+/// The most panels that one call of [`Kernels::gemm_i8`] takes.
+pub const MAX_PANELS: usize = 4;
+
+/// Rows and panels are padded with zeros to a multiple of this many bytes: a cache line, and a row
+/// of an AMX tile.
+pub const CACHE_LINE: usize = 64;
+
+/// The kernels of a tier that this CPU has. Only [`Tier::kernels`] makes one.
+#[derive(Debug, Clone, Copy)]
+pub struct Kernels {
+    tier: Tier,
+}
+
+/// Calls the kernel of `$self.tier()`. Tiers that share a kernel are named together; all others,
+/// and other architectures, take the module `generic` of the calling scope.
+#[macro_export]
+macro_rules! by_tier {
+    ($self:ident, $($tier:pat => $module:ident),+; $kernel:ident $arguments:tt) => {
+        match $self.tier() {
+            $(#[cfg(target_arch = "x86_64")]
+            $tier => {
+                // SAFETY: `Tier::kernels` detected the instruction set; the caller checked lengths.
+                unsafe { $module::$kernel $arguments }
+            })+
+            _ => generic::$kernel $arguments,
+        }
+    };
+}
+
+impl Kernels {
+    /// Returns the tier.
+    pub fn tier(self) -> Tier {
+        self.tier
+    }
+
+    /// Largest magnitude (qmax) of the integers in panels, which are stored as unsigned bytes with
+    /// `qmax + 1` added. Integers in rows reach 127. AVX2 adds products in pairs in 16 bits, which
+    /// leaves room for half of that.
+    pub fn column_qmax(self) -> i32 {
+        match self.tier {
+            Tier::Avx2 | Tier::Avx512 => 63,
+            Tier::Generic | Tier::AvxVnni | Tier::Avx512Vnni | Tier::Amx => 127,
+        }
+    }
+
+    /// Int8 GEMM: inner products of rows, `[length]` each, with the columns of up to
+    /// [`MAX_PANELS`] panels into `products`, `[rows.len(), columns]`. `length` is a multiple of
+    /// [`CACHE_LINE`].
+    pub fn gemm_i8(self, rows: &[&[i8]], panels: &[u8], products: &mut [i32]) {
+        let Some(length) = rows.first().map(|row| row.len()) else { return };
+        assert!(
+            rows.iter().all(|row| row.len() == length)
+                && length.is_multiple_of(CACHE_LINE)
+                && panels.len().is_multiple_of(length * PANEL)
+                && panels.len() <= length * PANEL * MAX_PANELS
+                && panels.len() / length * rows.len() == products.len(),
+            "rows, panels and products must fit together"
+        );
+        by_tier!(self,
+            Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
+            Tier::Avx512Vnni => avx512vnni, Tier::Amx => amx;
+            gemm_i8(rows, panels, products))
+    }
+
+    /// Int8 GEMV: inner products of rows with one contiguous column into `products`,
+    /// `[rows.len()]`.
+    pub fn gemv_i8(self, rows: &[&[i8]], column: &[u8], products: &mut [i32]) {
+        assert!(
+            rows.iter().all(|row| row.len() == column.len())
+                && column.len().is_multiple_of(CACHE_LINE)
+                && rows.len() == products.len(),
+            "rows, column and products must fit together"
+        );
+        by_tier!(self,
+            Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
+            Tier::Avx512Vnni | Tier::Amx => avx512vnni;
+            gemv_i8(rows, column, products))
+    }
+
+    /// Inner product of one row and one contiguous column.
+    pub fn dot_i8(self, row: &[i8], column: &[u8]) -> i32 {
+        assert!(row.len() == column.len() && column.len().is_multiple_of(CACHE_LINE));
+        by_tier!(self,
+            Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
+            Tier::Avx512Vnni | Tier::Amx => avx512vnni;
+            dot_i8(row, column))
+    }
+
+    /// Float32 product for few rows: `out <- out + x W^T`, reading the weights once and in memory
+    /// order. `x` is `[rows, n_in]`, `weight` `[n_out, n_in]`, `out` `[rows, n_out]`. Returns false
+    /// and leaves `out` alone in the generic tier, where the crate `gemm` is faster; it also serves
+    /// many rows, since it packs the columns first.
+    pub fn gemv_f32(self, x: &[f32], weight: &[f32], n_in: usize, out: &mut [f32]) -> bool {
+        assert!(
+            n_in > 0
+                && x.len().is_multiple_of(n_in)
+                && weight.len().is_multiple_of(n_in)
+                && out.len() == x.len() / n_in * (weight.len() / n_in),
+            "rows, weights and products must fit together"
+        );
+        match self.tier {
+            Tier::Generic => false,
+            #[cfg(target_arch = "x86_64")]
+            _ => {
+                // SAFETY: every tier but the generic one has AVX2 and FMA; the lengths fit.
+                unsafe { x86::f32_avx2::gemv_f32(x, weight, n_in, out) };
+                true
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The bfloat16 product that this tier may use, if the CPU has one.
+    pub fn bf16(self) -> Option<Bf16> {
+        Bf16::of(self.tier)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn available() -> impl Iterator<Item = Kernels> {
+        Tier::ALL.into_iter().filter(|t| t.is_available()).map(Tier::kernels)
+    }
+
+    #[test]
+    fn int8_products_of_every_tier_equal_plain_sums() {
+        for kernels in available() {
+            let qmax = kernels.column_qmax();
+            // Magnitudes of every size, the largest in runs: sums of neighbours must not saturate.
+            let row_value = |i: usize| match i / 64 % 3 {
+                0 => (i * 89 % 255) as i32 - 127,
+                1 => 127,
+                _ => -127,
+            };
+            let column_value = |i: usize| match i / 192 % 3 {
+                0 => (i * 57) as i32 % (2 * qmax + 1) - qmax,
+                1 => qmax,
+                _ => -qmax,
+            };
+            for (n_rows, n_panels, length) in
+                [(1, 1, 64), (5, 2, 128), (13, 3, 384), (33, 4, 192), (96, 4, 384)]
+            {
+                let values: Vec<i8> = (0..n_rows * length).map(|i| row_value(i) as i8).collect();
+                let panels: Vec<u8> = (0..n_panels * PANEL * length)
+                    .map(|i| (column_value(i) + qmax + 1) as u8)
+                    .collect();
+                let rows: Vec<&[i8]> = values.chunks_exact(length).collect();
+                let width = n_panels * PANEL;
+                let column = |c: usize| -> Vec<u8> {
+                    let at = c / PANEL * PANEL * length + c % PANEL * 4;
+                    (0..length).map(|i| panels[at + i / 4 * PANEL * 4 + i % 4]).collect()
+                };
+                let sum = |row: &[i8], column: &[u8]| -> i32 {
+                    row.iter().zip(column).map(|(&r, &c)| i32::from(r) * i32::from(c)).sum()
+                };
+                let mut all = vec![0; n_rows * width];
+                kernels.gemm_i8(&rows, &panels, &mut all);
+                for c in 0..width {
+                    let column = column(c);
+                    let mut alone = vec![0; n_rows];
+                    kernels.gemv_i8(&rows, &column, &mut alone);
+                    for (r, row) in rows.iter().enumerate() {
+                        let expected = sum(row, &column);
+                        let got = [all[r * width + c], alone[r], kernels.dot_i8(row, &column)];
+                        let tier = kernels.tier().name();
+                        assert_eq!(got, [expected; 3], "{tier}: row {r}, column {c}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gemv_f32_adds_exact_sums_at_every_shape() {
+        for kernels in available() {
+            for (rows, n_out, n_in) in [(1, 1, 1), (2, 5, 7), (3, 4, 8), (4, 9, 40), (7, 6, 33)] {
+                let value = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 16.0;
+                let x: Vec<f32> = (0..rows * n_in).map(value).collect();
+                let weight: Vec<f32> = (0..n_out * n_in).map(|i| value(i + 3)).collect();
+                let mut out: Vec<f32> = (0..rows * n_out).map(value).collect();
+                let before = out.clone();
+                let expected: Vec<f32> = (0..rows * n_out)
+                    .map(|at| {
+                        let (r, c) = (at / n_out, at % n_out);
+                        let terms = (0..n_in).map(|i| x[r * n_in + i] * weight[c * n_in + i]);
+                        before[at] + terms.sum::<f32>()
+                    })
+                    .collect();
+                // All terms are multiples of 1/256 and small: sums are exact in any order.
+                let done = kernels.gemv_f32(&x, &weight, n_in, &mut out);
+                let is_generic = kernels.tier() == Tier::Generic;
+                assert_eq!(done, !is_generic);
+                assert_eq!(out, if done { expected } else { before }, "{rows} x {n_out} x {n_in}");
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Tiers: the sets of CPU instructions that kernels are written for, and their detection.
+
+use super::Kernels;
+#[cfg(target_arch = "x86_64")]
+use super::x86::amx;
+use crate::error::{Error, Result};
+
+/// A set of CPU instructions with kernels of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Portable code, vectorised by the compiler for the build target.
+    Generic,
+    /// AVX2 with F16C and FMA; int8 products in 16 bits.
+    Avx2,
+    /// AVX2 and AVX-VNNI: int8 products summed in 32 bits by one instruction.
+    AvxVnni,
+    /// AVX-512 for float rows, AVX2 for int8 products.
+    Avx512,
+    /// AVX-512 with AVX-512 VNNI.
+    Avx512Vnni,
+    /// AMX int8 tiles for batches, AVX-512 VNNI for the rest.
+    Amx,
+}
+
+impl Tier {
+    /// All tiers, slowest first.
+    pub const ALL: [Self; 6] =
+        [Self::Generic, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni, Self::Amx];
+
+    /// Returns the fastest tier of this CPU.
+    pub fn best() -> Self {
+        Self::ALL.into_iter().rev().find(|t| t.is_available()).unwrap_or(Self::Generic)
+    }
+
+    /// Returns the tier of this name, or the fastest one for `auto`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for an unknown name, [`Error::DeviceUnavailable`] for a tier that this CPU
+    /// lacks.
+    pub fn named(name: &str) -> Result<Self> {
+        if name == "auto" {
+            return Ok(Self::best());
+        }
+        let tier = Self::ALL.into_iter().find(|t| t.name() == name).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|t| t.name()).collect();
+            Error::usage(format!(
+                "WARPSEEK_TIER: unknown tier '{name}': use auto, {}",
+                names.join(", ")
+            ))
+        })?;
+        if tier.is_available() {
+            return Ok(tier);
+        }
+        Err(Error::DeviceUnavailable {
+            device: name.to_owned(),
+            reason: format!("this CPU lacks {}; unset WARPSEEK_TIER", tier.needs()),
+        })
+    }
+
+    /// Returns the name, as the setting `WARPSEEK_TIER` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
+            Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512vnni",
+            Self::Amx => "amx",
+        }
+    }
+
+    /// Returns the required CPU features, for messages.
+    pub fn needs(self) -> &'static str {
+        match self {
+            Self::Generic => "nothing special",
+            Self::Avx2 => "AVX2, F16C and FMA",
+            Self::AvxVnni => "AVX2, F16C, FMA and AVX-VNNI",
+            Self::Avx512 => "AVX-512 F, BW, DQ and VL",
+            Self::Avx512Vnni => "AVX-512 F, BW, DQ, VL and VNNI",
+            Self::Amx => {
+                "AVX-512 VNNI and AMX-INT8, or the operating system does not let programs use it"
+            }
+        }
+    }
+
+    /// True if this CPU has the required features.
+    pub fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = || {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("f16c")
+                    && is_x86_feature_detected!("fma")
+            };
+            let avx512 = || {
+                avx2()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            };
+            let vnni = || avx512() && is_x86_feature_detected!("avx512vnni");
+            match self {
+                Self::Generic => true,
+                Self::Avx2 => avx2(),
+                Self::AvxVnni => avx2() && is_x86_feature_detected!("avxvnni"),
+                Self::Avx512 => avx512(),
+                Self::Avx512Vnni => vnni(),
+                Self::Amx => vnni() && amx::is_available(),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Self::Generic
+        }
+    }
+
+    /// Returns the tier's kernels, or the generic ones if this CPU lacks the tier.
+    pub fn kernels(self) -> Kernels {
+        Kernels { tier: if self.is_available() { self } else { Self::Generic } }
+    }
+}
+
+impl Default for Tier {
+    fn default() -> Self {
+        Self::best()
+    }
+}
+
+/// Returns the features that kernels can use and this CPU has, for messages.
+pub fn features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        macro_rules! detect {
+            ($($feature:tt),*) => {
+                $(if is_x86_feature_detected!($feature) {
+                    found.push($feature);
+                })*
+            };
+        }
+        detect!(
+            "avx2",
+            "fma",
+            "f16c",
+            "avxvnni",
+            "avx512f",
+            "avx512bw",
+            "avx512vl",
+            "avx512vnni",
+            "avx512bf16",
+            "avx512fp16"
+        );
+        if amx::is_available() {
+            found.push("amx-int8");
+        }
+        if amx::has_bf16() {
+            found.push("amx-bf16");
+        }
+    }
+    if found.is_empty() {
+        found.push("no vector extension that is used");
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tier_that_this_cpu_lacks_is_refused() {
+        for tier in Tier::ALL {
+            match (tier.is_available(), Tier::named(tier.name())) {
+                (true, got) => assert_eq!(got.ok(), Some(tier)),
+                (false, got) => {
+                    let message = got.map(Tier::name).unwrap_err().to_string();
+                    assert!(message.contains("this CPU lacks"), "{message}");
+                    // Its kernels are replaced by ones that run.
+                    assert_eq!(tier.kernels().tier(), Tier::Generic);
+                }
+            }
+        }
+        assert!(Tier::named("sse9").is_err());
+        assert_eq!(Tier::named("auto").ok(), Some(Tier::best()));
+    }
+}

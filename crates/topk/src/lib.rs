@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
+//!
+//! | module | content |
+//! | --- | --- |
+//! | [`matrix`] | half-precision rows, borrowed |
+//! | [`mask`] | bitmaps of rows that may be returned |
+//! | [`sq8`] | the int8 copy of the rows, with the error of each row |
+//! | [`oracle`] | the canonical score and the naive scan that defines the correct answer |
+//! | [`scanner`] | the fast scan, on the CPU or a GPU |
+//! | [`audit`] | fast scans against the oracle on your own data |
+
+pub mod audit;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub mod mask;
+pub mod matrix;
+pub mod oracle;
+pub mod scanner;
+pub mod sq8;
+
+pub use mask::RowMask;
+pub use matrix::{MatrixView, row_norm_upper, stride_of};
+pub use oracle::ScoredRow;
+pub use scanner::{GpuOptions, QueryBatch, Scanner};
+pub use sq8::{Sq8Matrix, Sq8View};
+pub use warpseek_compute as compute;
+pub use warpseek_error as error;

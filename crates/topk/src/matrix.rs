@@ -1,0 +1,157 @@
+//! The matrix of stored vectors: half-precision rows, borrowed from memory or from a mapped file.
+
+use crate::sq8::{Sq8View, sq8_stride};
+use half::f16;
+use std::sync::Arc;
+
+/// Rows are padded with zeros to a multiple of this many values.
+pub const STRIDE_MULTIPLE: usize = 32;
+
+/// The most rows of a matrix: row numbers have 32 bits.
+pub const MAX_ROWS: u64 = u32::MAX as u64;
+
+/// The most dimensions of a vector.
+pub const MAX_DIM: usize = 16_384;
+
+/// Returns the values from the start of one row to the next: `dim` rounded up to
+/// [`STRIDE_MULTIPLE`].
+pub const fn stride_of(dim: usize) -> usize {
+    dim.next_multiple_of(STRIDE_MULTIPLE)
+}
+
+/// A borrowed matrix of half-precision rows, `[n_rows, stride]`, row-major; columns from `dim` to
+/// `stride` are zero.
+#[derive(Debug, Clone, Copy)]
+pub struct MatrixView<'a> {
+    values: &'a [f16],
+    n_rows: usize,
+    dim: usize,
+    max_norm: f32,
+    sq8: Option<Sq8View<'a>>,
+    owner: Option<&'a Arc<()>>,
+    history: &'a [RowsDigest],
+}
+
+/// Identity of the first rows of a matrix: two matrices whose first `n_rows` rows have the same
+/// digest have the same rows there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowsDigest {
+    /// The number of rows.
+    pub n_rows: usize,
+    /// Digest of their values.
+    pub digest: u64,
+}
+
+impl<'a> MatrixView<'a> {
+    /// Borrows `values` as `[values.len() / stride_of(dim), stride_of(dim)]`.
+    ///
+    /// `max_norm` is an upper bound on the Euclidean norm of every row; the scan's error bounds
+    /// rest on it. Returns `None` if the length is not a whole number of rows, `dim` is 0, or there
+    /// are more than [`MAX_ROWS`] rows.
+    pub fn new(values: &'a [f16], dim: usize, max_norm: f32) -> Option<Self> {
+        let stride = stride_of(dim);
+        if dim == 0 || !values.len().is_multiple_of(stride) {
+            return None;
+        }
+        let n_rows = values.len() / stride;
+        let (sq8, owner) = (None, None);
+        let view = Self { values, n_rows, dim, max_norm, sq8, owner, history: &[] };
+        (n_rows as u64 <= MAX_ROWS).then_some(view)
+    }
+
+    /// Adds the int8 copy, which must have been made from the same rows. A copy whose number or
+    /// length of rows differs is ignored.
+    pub fn with_sq8(self, sq8: Option<Sq8View<'a>>) -> Self {
+        let fits = |p: &Sq8View<'_>| {
+            p.scales().len() == self.n_rows && p.stride() == sq8_stride(self.dim)
+        };
+        Self { sq8: sq8.filter(fits), ..self }
+    }
+
+    /// Promises that the values do not change as long as `owner` lives, so that a GPU may keep a
+    /// copy of them until then. `history` identifies the first rows at ascending numbers of rows,
+    /// last at all of them: a GPU that holds a prefix copies only the rest. It may be empty.
+    pub fn with_owner(self, owner: &'a Arc<()>, history: &'a [RowsDigest]) -> Self {
+        Self { owner: Some(owner), history, ..self }
+    }
+
+    /// Returns the identity of the first rows; see [`MatrixView::with_owner`].
+    pub fn history(&self) -> &'a [RowsDigest] {
+        self.history
+    }
+
+    /// Returns the owner; see [`MatrixView::with_owner`].
+    pub fn owner(&self) -> Option<&'a Arc<()>> {
+        self.owner
+    }
+
+    /// Returns the int8 copy, if there is one.
+    pub fn sq8(&self) -> Option<Sq8View<'a>> {
+        self.sq8
+    }
+
+    /// Returns the number of rows.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Returns the number of values of a row without padding.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Returns the number of values from the start of one row to the next.
+    pub fn stride(&self) -> usize {
+        stride_of(self.dim)
+    }
+
+    /// Returns an upper bound on the Euclidean norm of every row.
+    pub fn max_norm(&self) -> f32 {
+        self.max_norm
+    }
+
+    /// Returns one row with its padding, `[stride]`, or `None` past the end.
+    pub fn row(&self, row: usize) -> Option<&'a [f16]> {
+        let start = row.checked_mul(self.stride())?;
+        self.values.get(start..start.checked_add(self.stride())?)
+    }
+
+    /// Returns all values, `[n_rows, stride]`.
+    pub fn values(&self) -> &'a [f16] {
+        self.values
+    }
+}
+
+/// Returns the Euclidean norm of a row, computed in float64 and rounded up to the next float32.
+pub fn row_norm_upper(row: &[f16]) -> f32 {
+    let sum: f64 = row.iter().map(|v| f64::from(v.to_f32()).powi(2)).sum();
+    // The sum of n squares has a relative error below n * 2^-53; 1e-9 covers 2^22 values.
+    round_up_f32(sum.sqrt() * (1.0 + 1e-9))
+}
+
+/// Returns the smallest float32 that is not below `value`.
+pub fn round_up_f32(value: f64) -> f32 {
+    let near = value as f32;
+    if f64::from(near) < value { near.next_up() } else { near }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norm_of_a_row_is_never_below_the_true_one() {
+        let row: Vec<f16> = (0..384).map(|i| f16::from_f32((i as f32).sin())).collect();
+        let exact: f64 = row.iter().map(|v| f64::from(v.to_f32()).powi(2)).sum::<f64>().sqrt();
+        let bound = f64::from(row_norm_upper(&row));
+        assert!(bound >= exact && bound < exact * (1.0 + 1e-6));
+    }
+
+    #[test]
+    fn view_of_a_partial_row_is_refused() {
+        let values = vec![f16::ZERO; 33];
+        assert!(MatrixView::new(&values, 32, 1.0).is_none());
+        assert!(MatrixView::new(&values[..32], 0, 1.0).is_none());
+        assert_eq!(MatrixView::new(&values[..32], 20, 1.0).map(|m| m.n_rows()), Some(1));
+    }
+}
