@@ -1,30 +1,42 @@
-# What CI runs.
-check: fmt clippy doc test licences
+# The steps of the gate, in order. `.ci/run` installs what they need and runs `just check`.
+check: fmt licences test clippy doc cuda
 
+# Formatting.
 fmt:
-    cargo fmt --check
+    cargo fmt --all --check
 
-clippy:
-    cargo clippy --all-targets -- --deny warnings
-
-doc:
-    RUSTDOCFLAGS="--deny warnings" cargo doc --no-deps
-
-test:
-    cargo test --release
-
-# The GPU's scan and encoder, on the stand-in for its driver.
-cuda:
-    kernels/toolkit.sh
-    cargo clippy --release --all-targets --features cuda -- --deny warnings
-    cargo test --release --features cuda -- cuda:: parity::
-
-# Every dependency's licence is one that deny.toml allows.
+# Licences of all dependencies.
 licences:
     python3 .ci/licences.py
 
+# All tests: the README's test command.
+test:
+    cargo test --release --locked
+
+# Lints, all crates and targets.
+clippy:
+    cargo clippy --release --all-targets --locked -- --deny warnings
+
+# The documentation of all crates.
+doc:
+    RUSTDOCFLAGS="--deny warnings" cargo doc --no-deps --release --locked
+
+# The GPU code: kernels by nvcc, everything above them on a stand-in for the driver.
+cuda:
+    kernels/toolkit.sh
+    target/cuda-toolkit/bin/nvcc -std=c++17 -O3 -arch=sm_90a kernels/lab/steps.cu -o target/steps
+    cargo clippy --release --all-targets --features cuda --locked -- --deny warnings
+    cargo test --release --locked --features cuda -- cuda:: parity::
+    CUDA_SHIM_EAGER=1 cargo test --release --locked --features cuda -- {{eager}}
+    CUDA_SHIM_EAGER=1 WARPSEEK_GPU_KERNELS=portable cargo test --release --locked --features cuda -- {{eager}}
+
+# Tests that are repeated with eager copies, and with the portable kernels.
+eager := "cuda::hopper cuda::candidates cuda::encoder::sequences parity::scan_of_large"
+
+# Benchmarks.
 bench:
     cargo bench
 
+# The whole pipeline on a small corpus.
 demo:
     cargo run --release -- demo
