@@ -25,15 +25,15 @@ mod writer;
 // transitional
 #[allow(missing_docs)]
 pub mod matrix {
+    pub use warpseek_topk::layout::*;
     pub use warpseek_topk::mask::*;
     pub use warpseek_topk::matrix::*;
 }
 // transitional
 #[allow(missing_docs)]
 pub mod prefilter {
-    pub use warpseek_topk::sq8::{
-        RowScale, Sq8Matrix as Prefilter, Sq8View as PrefilterView, sq8_stride as prefilter_stride,
-    };
+    pub use warpseek_topk::layout::sq8_stride as prefilter_stride;
+    pub use warpseek_topk::sq8::{RowScale, Sq8Matrix as Prefilter, Sq8View as PrefilterView};
 }
 
 pub use fields::{FieldCatalog, FieldTypes};

@@ -4,6 +4,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | [`layout`] | padding, limits and norms of rows |
 //! | [`matrix`] | half-precision rows, borrowed |
 //! | [`mask`] | bitmaps of rows that may be returned |
 //! | [`sq8`] | the int8 copy of the rows, with the error of each row |
@@ -15,14 +16,16 @@ pub mod audit;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+pub mod layout;
 pub mod mask;
 pub mod matrix;
 pub mod oracle;
 pub mod scanner;
 pub mod sq8;
 
+pub use layout::{row_norm_upper, stride_of};
 pub use mask::RowMask;
-pub use matrix::{MatrixView, row_norm_upper, stride_of};
+pub use matrix::MatrixView;
 pub use oracle::ScoredRow;
 pub use scanner::{GpuOptions, QueryBatch, Scanner};
 pub use sq8::{Sq8Matrix, Sq8View};

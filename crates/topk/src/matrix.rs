@@ -1,23 +1,9 @@
 //! The matrix of stored vectors: half-precision rows, borrowed from memory or from a mapped file.
 
-use crate::sq8::{Sq8View, sq8_stride};
+use crate::layout::{MAX_ROWS, sq8_stride, stride_of};
+use crate::sq8::Sq8View;
 use half::f16;
 use std::sync::Arc;
-
-/// Rows are padded with zeros to a multiple of this many values.
-pub const STRIDE_MULTIPLE: usize = 32;
-
-/// The most rows of a matrix: row numbers have 32 bits.
-pub const MAX_ROWS: u64 = u32::MAX as u64;
-
-/// The most dimensions of a vector.
-pub const MAX_DIM: usize = 16_384;
-
-/// Returns the values from the start of one row to the next: `dim` rounded up to
-/// [`STRIDE_MULTIPLE`].
-pub const fn stride_of(dim: usize) -> usize {
-    dim.next_multiple_of(STRIDE_MULTIPLE)
-}
 
 /// A borrowed matrix of half-precision rows, `[n_rows, stride]`, row-major; columns from `dim` to
 /// `stride` are zero.
@@ -122,30 +108,9 @@ impl<'a> MatrixView<'a> {
     }
 }
 
-/// Returns the Euclidean norm of a row, computed in float64 and rounded up to the next float32.
-pub fn row_norm_upper(row: &[f16]) -> f32 {
-    let sum: f64 = row.iter().map(|v| f64::from(v.to_f32()).powi(2)).sum();
-    // The sum of n squares has a relative error below n * 2^-53; 1e-9 covers 2^22 values.
-    round_up_f32(sum.sqrt() * (1.0 + 1e-9))
-}
-
-/// Returns the smallest float32 that is not below `value`.
-pub fn round_up_f32(value: f64) -> f32 {
-    let near = value as f32;
-    if f64::from(near) < value { near.next_up() } else { near }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn norm_of_a_row_is_never_below_the_true_one() {
-        let row: Vec<f16> = (0..384).map(|i| f16::from_f32((i as f32).sin())).collect();
-        let exact: f64 = row.iter().map(|v| f64::from(v.to_f32()).powi(2)).sum::<f64>().sqrt();
-        let bound = f64::from(row_norm_upper(&row));
-        assert!(bound >= exact && bound < exact * (1.0 + 1e-6));
-    }
 
     #[test]
     fn view_of_a_partial_row_is_refused() {

@@ -4,7 +4,8 @@
 use crate::cuda::CudaScanner;
 use crate::error::{Error, Result};
 use crate::mask::RowMask;
-use crate::matrix::{MatrixView, stride_of};
+use crate::layout::stride_of;
+use crate::matrix::MatrixView;
 use crate::oracle::ScoredRow;
 use std::sync::Arc;
 use warpseek_compute::cpu::Tier;

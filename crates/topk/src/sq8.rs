@@ -7,22 +7,12 @@
 //! residual. So a scan of the integers finds every row that can be among the best, and only those
 //! are rescored.
 
-use crate::matrix::{round_up_f32, stride_of};
+use crate::layout::{round_up_f32, sq8_stride, stride_of};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 /// The largest magnitude of an int8 value.
 pub const QMAX: i32 = 127;
-
-/// Int8 rows are padded with zeros to a multiple of this many values: a cache line, and a row of an
-/// AMX tile.
-pub const SQ8_STRIDE_MULTIPLE: usize = 64;
-
-/// Returns the values from the start of one int8 row to the next: `dim` rounded up to
-/// [`SQ8_STRIDE_MULTIPLE`].
-pub const fn sq8_stride(dim: usize) -> usize {
-    dim.next_multiple_of(SQ8_STRIDE_MULTIPLE)
-}
 
 /// Scale, residual and sum of one int8 row, in the layout of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

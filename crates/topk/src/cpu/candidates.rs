@@ -1,4 +1,4 @@
-//! Candidate lists, and the thresholds that all threads share.
+//! BoundedRow lists, and the thresholds that all threads share.
 
 use crate::oracle::{Key, ScoredRow, from_ordered_bits, ordered_bits};
 use std::cmp::Reverse;
@@ -70,7 +70,7 @@ impl TopK {
 /// A row that may be among the best `k`. Its canonical score is strictly between the two bounds, or
 /// equal to both.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Candidate {
+pub(super) struct BoundedRow {
     pub(super) lower: f32,
     pub(super) upper: f32,
     pub(super) row: u32,
@@ -79,7 +79,7 @@ pub(super) struct Candidate {
 /// The candidates of one query among the rows offered so far.
 #[derive(Debug)]
 pub(super) struct Candidates {
-    list: Vec<Candidate>,
+    list: Vec<BoundedRow>,
     k: usize,
     /// Min-heap of the `k` largest lower bounds, as ordered bits.
     lower: BinaryHeap<Reverse<u32>>,
@@ -102,7 +102,7 @@ impl Candidates {
 
     /// Returns the bytes of a list for `k`.
     pub(super) fn bytes(k: usize) -> usize {
-        Self::capacity(k) * size_of::<Candidate>() + k * size_of::<u32>()
+        Self::capacity(k) * size_of::<BoundedRow>() + k * size_of::<u32>()
     }
 
     fn most_kept(k: usize) -> usize {
@@ -112,7 +112,7 @@ impl Candidates {
     /// Adds a row if it can be among the best `k`. `rescore` returns a row's canonical score; it is
     /// used when bounds alone would let the list grow without limit. Returns true if the threshold
     /// rose.
-    pub(super) fn offer(&mut self, candidate: Candidate, rescore: impl Fn(u32) -> f32) -> bool {
+    pub(super) fn offer(&mut self, candidate: BoundedRow, rescore: impl Fn(u32) -> f32) -> bool {
         if candidate.upper < self.threshold {
             return false;
         }
@@ -274,7 +274,7 @@ mod tests {
                 let row = row as u32;
                 let lower = score(row) - 0.01 - f32::from(below);
                 let upper = score(row) + 0.01 + f32::from(above);
-                list.offer(Candidate { lower, upper, row }, score);
+                list.offer(BoundedRow { lower, upper, row }, score);
                 expected.push(Key::new(score(row), row));
                 prop_assert!(list.list.len() <= Candidates::capacity(k));
                 prop_assert!(list.lower.len() <= k);

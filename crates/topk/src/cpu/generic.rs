@@ -1,7 +1,7 @@
 //! The portable tier: rows are decoded to float32 once per block, then multiplied with 16 partial
 //! sums, which the compiler vectorises.
 
-use super::int8::{RowColumns, RowTerms};
+use super::gate::{RowColumns, RowTerms};
 use crate::oracle::{self, LANES};
 use half::f16;
 use half::slice::HalfFloatSliceExt;

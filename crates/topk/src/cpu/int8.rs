@@ -21,7 +21,8 @@
 //! that of the oracle, bit for bit. The gate compares 16 scores per instruction and rarely opens,
 //! so the scan runs at the speed of the integer products or of memory, whichever is slower.
 
-use super::candidates::{Candidate, Candidates, SharedThreshold};
+use super::candidates::{BoundedRow, Candidates, SharedThreshold};
+use super::gate::{RowColumns, RowTerms};
 use super::kernels::ScanKernels;
 use super::quantize::{FEW, QuantizedQueries};
 use super::{passing_rows, scan_spans};
@@ -264,29 +265,13 @@ impl<'a> Worker<'a> {
         let scores = [high - bases[r], low - bases[r]];
         let scale = &scan.sq8.scales()[number as usize];
         let (lower, upper) = scan.quantized.bounds(query).refine(scores, scale);
-        let candidate = Candidate { lower, upper, row: number };
+        let candidate = BoundedRow { lower, upper, row: number };
         let found = &mut self.found[query];
         if found.offer(candidate, |row| scan.rescore(query, row)) {
             scan.thresholds[query].raise_to(found.threshold());
             self.set_gate(query);
         }
     }
-}
-
-/// The terms of one row in the comparison of its integer scores with gates.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RowTerms {
-    pub(super) base: i32,
-    pub(super) scale: f32,
-    pub(super) residual: f32,
-}
-
-/// The terms of several rows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RowColumns<'a> {
-    pub(super) bases: &'a [i32],
-    pub(super) scales: &'a [f32],
-    pub(super) residuals: &'a [f32],
 }
 
 impl Block<'_> {

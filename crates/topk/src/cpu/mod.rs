@@ -11,6 +11,7 @@
 
 mod candidates;
 mod f16;
+mod gate;
 mod generic;
 mod int8;
 mod kernels;

@@ -215,7 +215,7 @@ impl QueryBounds {
 mod tests {
     use super::*;
     use crate::oracle::canonical_score;
-    use crate::matrix::{row_norm_upper, stride_of};
+    use crate::layout::{row_norm_upper, stride_of};
     use crate::sq8::Sq8Matrix;
     use half::f16;
     use proptest::prelude::*;

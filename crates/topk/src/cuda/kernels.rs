@@ -5,7 +5,7 @@ use crate::error::Result;
 use warpseek_compute::gpu::{
     Gpu, HOPPER_SHARED_BYTES, MAX_SHARED_BYTES, Outcome, allow_shared, has_warpgroup_products,
 };
-use crate::matrix::MAX_DIM;
+use crate::layout::MAX_DIM;
 use cudarc::driver::CudaFunction;
 
 /// The kernels of `kernels/topk.cu`.

@@ -2,7 +2,7 @@
 //! queries in registers.
 
 use crate::cpu::generic;
-use crate::cpu::int8::{RowColumns, RowTerms};
+use crate::cpu::gate::{RowColumns, RowTerms};
 use crate::oracle::{self, LANES};
 use half::f16;
 use std::arch::x86_64::*;
@@ -15,7 +15,7 @@ use std::arch::x86_64::*;
 /// whole number of such lengths; `scores` holds one value per query and row.
 #[target_feature(enable = "avx2,f16c,fma")]
 pub(in crate::cpu) unsafe fn scores(rows: &[&[f16]], queries: &[f32], scores: &mut [f32]) {
-    crate::cpu::kernels::for_each_tile!(rows, queries, scores, 2, 4, 8, tile);
+    super::tiling::for_each_tile!(rows, queries, scores, 2, 4, 8, tile);
 }
 
 /// See [`oracle::canonical_score`].

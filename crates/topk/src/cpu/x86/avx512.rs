@@ -1,6 +1,6 @@
 //! The AVX-512 tier: 16 values at a time, tiles of 4 rows x 4 queries in registers.
 
-use crate::cpu::int8::{RowColumns, RowTerms};
+use crate::cpu::gate::{RowColumns, RowTerms};
 use crate::oracle::{self, LANES};
 use half::f16;
 use std::arch::x86_64::*;
@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 /// number of such lengths; `scores` holds one value per query and row.
 #[target_feature(enable = "avx512f")]
 pub(in crate::cpu) unsafe fn scores(rows: &[&[f16]], queries: &[f32], scores: &mut [f32]) {
-    crate::cpu::kernels::for_each_tile!(rows, queries, scores, 4, 4, 8, tile);
+    super::tiling::for_each_tile!(rows, queries, scores, 4, 4, 8, tile);
 }
 
 /// See [`oracle::canonical_score`].
