@@ -70,7 +70,7 @@ impl Settings {
 
     /// The settings of the environment: `WARPSEEK_MODEL`, `WARPSEEK_RERANKER`, `WARPSEEK_DEVICE`,
     /// `WARPSEEK_PRECISION`, `GROQ_BASE_URL`, `WARPSEEK_CHAT_MODEL`, `WARPSEEK_THREADS`, `WARPSEEK_OFFLINE`, `WARPSEEK_GPU_MEMORY`. An empty variable sets nothing. (`WARPSEEK_MODELS_DIR`
-    /// is read by [`crate::model::Sources`].)
+    /// is read by [`crate::hub::Sources`].)
     ///
     /// # Errors
     ///

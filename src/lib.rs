@@ -6,7 +6,8 @@
 //! | --- | --- |
 //! | files to documents | [`ingest`] |
 //! | documents to chunks | [`chunk`] |
-//! | finding, fetching and running models | [`model`], [`embed`], [`rerank`] |
+//! | finding, fetching and opening models | [`hub`], [`models`] |
+//! | running models | [`model`], [`embed`], [`rerank`] |
 //! | the index on disk | [`store`] |
 //! | all of it together, resumable | [`indexing`] |
 //! | exact top-k over the vectors | [`scan`] |
@@ -28,25 +29,37 @@ pub mod bench;
 pub mod chunk;
 pub mod compare;
 pub mod config;
-pub mod embed;
 pub mod eval;
 pub mod indexing;
 pub mod ingest;
 mod lines;
-pub mod model;
-pub mod net;
+pub mod models;
 pub mod output;
 pub mod queries;
-pub mod rerank;
 pub mod search;
 pub mod server;
 pub mod store;
 pub mod vectors;
 
+pub use warpseek_bert as bert;
 pub use warpseek_compute as compute;
 pub use warpseek_error as error;
+pub use warpseek_hub as hub;
 pub use warpseek_topk as topk;
 
+// transitional
+pub use warpseek_bert::{embedder as embed, reranker as rerank};
+// transitional
+#[allow(missing_docs)]
+pub mod model {
+    pub use warpseek_bert::tokenizer as tokenize;
+    pub mod encoder {
+        pub use warpseek_bert::config;
+        pub use warpseek_bert::encoder::*;
+        pub use warpseek_bert::model_files as files;
+        pub use warpseek_bert::{Encoder, Encoders, Output};
+    }
+}
 // transitional
 pub use warpseek_compute::{cpu, device, gpu};
 // transitional

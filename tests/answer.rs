@@ -5,23 +5,25 @@ use crate::support::chat::{Chat, Reply};
 use crate::support::cli::{Run, Workplace, finish, with_real_model};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
-use warpseek::answer::{ChatClient, ChatEvent, ChatRequest, Completion, Message, Patience};
+use warpseek::answer::{ChatClient, ChatEvent, ChatOptions, ChatRequest, Completion, Message};
 use warpseek::error::{Error, Result};
-use warpseek::net::Secret;
+use warpseek::hub::http::{RetryPolicy, Secret, Timeouts};
 
 const KEY: &str = "gsk_very_secret_key_1234567890";
 
-/// Quick where a user would be patient.
-const PATIENCE: Patience = Patience {
-    connect: Duration::from_secs(5),
-    stall: Duration::from_millis(600),
-    retries: 2,
-    backoff: Duration::from_millis(10),
-    longest: Duration::from_secs(60),
+/// Short time-outs and pauses.
+const OPTIONS: ChatOptions = ChatOptions {
+    offline: true,
+    timeouts: Timeouts { connect: Duration::from_secs(5), stall: Duration::from_millis(600) },
+    retry: RetryPolicy {
+        retries: 2,
+        backoff: Duration::from_millis(10),
+        max_wait: Duration::from_secs(60),
+    },
 };
 
 fn client(chat: &Chat) -> ChatClient {
-    ChatClient::new(&chat.url(), Some(Secret::new(KEY)), true, PATIENCE).unwrap()
+    ChatClient::new(&chat.url(), Some(Secret::new(KEY)), OPTIONS).unwrap()
 }
 
 fn request(stream: bool) -> ChatRequest {
@@ -162,7 +164,7 @@ fn failures_that_last_are_told_at_once() {
         ),
         (
             Reply { status: 200, pieces: vec![b"{\"choices\": [".to_vec()], ..Reply::default() },
-            &["no JSON"],
+            &["not valid JSON"],
         ),
         (
             Reply::json(200, &serde_json::json!({"choices": []})),
@@ -215,7 +217,7 @@ fn broken_streams_are_told_and_asked_again_only_before_the_first_text() {
     let (outcome, text, _) = ask(&chat, true);
     let message = reason(outcome);
     assert!(
-        message.contains("out of memory (capacity)") || message.contains("no JSON"),
+        message.contains("out of memory (capacity)") || message.contains("not valid JSON"),
         "{message}"
     );
     assert!(text.starts_with("some text"), "{text}");
@@ -239,7 +241,7 @@ fn broken_streams_are_told_and_asked_again_only_before_the_first_text() {
     assert_eq!(ask(&chat, true).0.unwrap().text, "some text here");
     // Nonsense.
     let chat = Chat::start([Reply::stream(vec![b"data: {nonsense\n\n".to_vec()])]);
-    assert!(reason(ask(&chat, true).0).contains("no JSON"));
+    assert!(reason(ask(&chat, true).0).contains("not valid JSON"));
     // Silence, before and after the first byte.
     let slow =
         |pieces: Vec<Vec<u8>>| Reply { pause: Duration::from_secs(3), ..Reply::stream(pieces) };
@@ -255,8 +257,9 @@ fn broken_streams_are_told_and_asked_again_only_before_the_first_text() {
 fn caller_who_stops_does_not_wait_for_a_silent_service() {
     let slow = Reply { pause: Duration::from_secs(30), ..Reply::stream(vec![b"x".to_vec()]) };
     let chat = Chat::start([slow]);
-    let patient = Patience { stall: Duration::from_secs(60), ..PATIENCE };
-    let client = ChatClient::new(&chat.url(), None, true, patient).unwrap();
+    let timeouts = Timeouts { stall: Duration::from_secs(60), ..OPTIONS.timeouts };
+    let options = ChatOptions { timeouts, ..OPTIONS };
+    let client = ChatClient::new(&chat.url(), None, options).unwrap();
     let started = Instant::now();
     let outcome = client.complete(&request(true), &mut |_| match started.elapsed().as_millis() {
         0..200 => ControlFlow::Continue(()),
@@ -269,14 +272,15 @@ fn caller_who_stops_does_not_wait_for_a_silent_service() {
 #[test]
 fn addresses_that_must_not_be_asked_are_refused_before_a_connection() {
     let new = |url: &str, key: Option<&str>, offline| {
-        ChatClient::new(url, key.map(Secret::new), offline, PATIENCE).map(|c| format!("{c:?}"))
+        let options = ChatOptions { offline, ..OPTIONS };
+        ChatClient::new(url, key.map(Secret::new), options).map(|c| format!("{c:?}"))
     };
     for (url, key, offline, part) in [
         ("https://api.groq.com/openai/v1", Some(KEY), true, "offline permits loopback"),
         ("http://192.0.2.1:8000/v1", None, true, "offline permits loopback"),
         ("http://example.org/v1", Some(KEY), false, "unencrypted"),
-        ("ftp://example.org", None, false, "no http or https"),
-        ("localhost:11434", None, false, "no http or https"),
+        ("ftp://example.org", None, false, "http or https"),
+        ("localhost:11434", None, false, "http or https"),
         ("https://example.org", Some("a\nb"), false, "characters"),
     ] {
         let error = new(url, key, offline).unwrap_err();

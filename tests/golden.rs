@@ -7,6 +7,7 @@ use warpseek::device::{ComputeOptions, Device, Precision};
 use warpseek::embed::{Embedder, Normalize, Role};
 use warpseek::model::encoder::describe;
 use warpseek::model::tokenize::Tokenizer;
+use warpseek::models::open_embedder;
 use warpseek::rerank::Reranker;
 use warpseek::vectors::{Metric, VectorFile, VectorFormat, VectorWriter};
 
@@ -79,12 +80,9 @@ fn minilm_tokens_equal_those_of_sentence_transformers() {
 #[test]
 fn minilm_vectors_equal_those_of_sentence_transformers() {
     let folder = golden().join("embeddings");
-    let embedder = Embedder::open_model(
-        crate::support::minilm(),
-        Normalize::AsConfigured,
-        cpu(Precision::F32),
-    )
-    .unwrap();
+    let embedder =
+        open_embedder(crate::support::minilm(), Normalize::AsConfigured, cpu(Precision::F32))
+            .unwrap();
     let texts = texts(&folder.join("texts.jsonl"));
     let expected = matrix(&folder.join("minilm.npy"));
     let batch = embedder.embed(&texts, Role::Passage).unwrap();
@@ -110,8 +108,7 @@ fn minilm_vectors_of_low_precision_stay_near_those_of_sentence_transformers() {
     for precision in low_precisions() {
         let compute = cpu(precision);
         let embedder =
-            Embedder::open_model(crate::support::minilm(), Normalize::AsConfigured, compute)
-                .unwrap();
+            open_embedder(crate::support::minilm(), Normalize::AsConfigured, compute).unwrap();
         let batch = embedder.embed(&texts, Role::Passage).unwrap();
         let bound = if precision == Precision::Bf16 { 0.999 } else { 0.99 };
         let mut lowest = 1f32;

@@ -18,7 +18,6 @@ mod eval;
 mod filters;
 mod golden;
 mod ingest;
-mod models;
 mod parity;
 mod quality;
 mod reranking;

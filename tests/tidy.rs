@@ -34,7 +34,7 @@ fn code(path: &Path) -> String {
     text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned()
 }
 
-/// What each module may use. Everyone may use `error`, `config`, `device`, `lines`, `net` and `output`.
+/// What each module may use. Everyone may use `error`, `config`, `device`, `hub`, `lines` and `output`.
 fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("ingest", &[][..]),
@@ -42,6 +42,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("cpu", &[]),
         ("gpu", &[]),
         ("model", &["cpu", "gpu"]),
+        ("models", &["embed", "model", "rerank"]),
         ("embed", &["gpu", "model"]),
         ("rerank", &["model"]),
         ("store", &["chunk", "ingest"]),
@@ -66,7 +67,6 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("config", &[]),
         ("device", &[]),
         ("lines", &[]),
-        ("net", &[]),
         ("output", &[]),
     ])
 }
@@ -74,7 +74,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 #[test]
 fn modules_import_only_what_the_architecture_allows() {
     let allowed = allowed();
-    let everyone = ["error", "config", "device", "lines", "net", "output"];
+    let everyone = ["error", "config", "device", "hub", "lines", "output"];
     for path in sources("src") {
         let from = module(&path);
         if matches!(from.as_str(), "main" | "lib" | "cli") {

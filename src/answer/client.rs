@@ -1,14 +1,13 @@
 //! Chat completions over HTTP: Groq, or anything that speaks the same protocol.
 
-use super::service::{News, Service};
+use super::service::{ChatOptions, News, Service};
 use crate::error::{Error, Result};
-use crate::net::{self, Secret, is_loopback, show};
+use crate::hub::http::Secret;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
-use ureq::http::{HeaderValue, Uri};
 
 /// Groq's address.
 pub const DEFAULT_BASE_URL: &str = "https://api.groq.com/openai/v1";
@@ -19,36 +18,6 @@ const TICK: Duration = Duration::from_millis(50);
 /// A chat service. May be shared between threads; nothing of it is global.
 #[derive(Debug, Clone)]
 pub struct ChatClient(Arc<Service>);
-
-/// How long to wait for the service, and how often to ask again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// For a name to resolve, as long again for the connection.
-    pub connect: Duration,
-    /// For the first byte of an answer, and for each further one.
-    pub stall: Duration,
-    /// How often a request is sent again that failed before any text arrived: after 408, 409, 429, 498, 5xx, and
-    /// where there was no connection.
-    pub retries: u32,
-    /// The pause before the first retry where the service names none; each further one is twice as long, up to
-    /// 8 s.
-    pub backoff: Duration,
-    /// The longest pause that the service may ask for.
-    pub longest: Duration,
-}
-
-impl Default for Patience {
-    /// 10 s to connect, 60 s for an answer, 2 retries after 0.5 and 1 s; pauses of up to 60 s are honoured.
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            stall: Duration::from_secs(60),
-            retries: 2,
-            backoff: Duration::from_millis(500),
-            longest: Duration::from_secs(60),
-        }
-    }
-}
 
 /// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -117,58 +86,18 @@ impl ChatClient {
     ///
     /// [`Error::Usage`] where the address is none, offline forbids it, the key is malformed or would travel
     /// unencrypted to another machine.
-    pub fn new(
-        base_url: &str,
-        key: Option<Secret>,
-        offline: bool,
-        patience: Patience,
-    ) -> Result<Self> {
-        let base = base_url.trim().trim_end_matches('/').to_owned();
-        let uri: Uri = base
-            .parse()
-            .ok()
-            .filter(|uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")))
-            .filter(|uri| uri.host().is_some_and(|host| !host.is_empty()))
-            .ok_or_else(|| {
-                Error::usage(
-                    "the chat service's address is no http or https address: check --base-url",
-                )
-            })?;
-        let name = show(&uri);
-        if offline && !is_loopback(&uri) {
-            return Err(Error::usage(format!(
-                "{name}: not asked, since offline permits loopback addresses only; name a local model server \
-                 with --base-url"
-            )));
-        }
-        if key.is_some() && uri.scheme_str() == Some("http") && !is_loopback(&uri) {
-            return Err(Error::usage(format!(
-                "{name}: the key would travel unencrypted; use an https address"
-            )));
-        }
-        let bearer = match &key {
-            None => None,
-            Some(key) => {
-                let mut value = HeaderValue::from_str(&format!("Bearer {}", key.reveal()))
-                    .map_err(|_| {
-                        Error::usage("the chat service's key holds characters that no key has")
-                    })?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
-        let agent = net::agent(patience.connect, patience.stall, !offline && !is_loopback(&uri));
-        Ok(Self(Arc::new(Service { base, name, key, bearer, agent, patience })))
+    pub fn new(base_url: &str, key: Option<Secret>, options: ChatOptions) -> Result<Self> {
+        Service::new(base_url, key, options).map(|service| Self(Arc::new(service)))
     }
 
     /// The service's address as messages show it.
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.0.name()
     }
 
     /// Whether a key is sent along.
     pub fn has_key(&self) -> bool {
-        self.0.key.is_some()
+        self.0.has_key()
     }
 
     /// Asks and waits for the end of the answer. `event` hears what happens, many times a second, and may end

@@ -10,10 +10,11 @@ mod service;
 mod stream;
 
 pub use client::{
-    ChatClient, ChatEvent, ChatRequest, Completion, DEFAULT_BASE_URL, Message, Patience, Usage,
+    ChatClient, ChatEvent, ChatRequest, Completion, DEFAULT_BASE_URL, Message, Usage,
 };
 pub use evidence::{Citation, Evidence, Piece, QuoteStatus, Sentence, Source};
 pub use prompt::{DEFAULT_TEMPLATE, NumberedPassage, Prompt, REFUSAL, Template};
+pub use service::ChatOptions;
 
 use crate::error::Result;
 use crate::search::Hit;

@@ -1,103 +1,133 @@
-//! The protocol: requests, retries, and what answers mean.
+//! Transport of the chat protocol: requests, retries, answers whole or streamed.
 
-use super::client::{ChatRequest, Completion, Patience, Usage};
-use super::stream::Events;
+use super::client::{ChatRequest, Completion, Usage};
+use super::stream::EventReader;
 use crate::error::{Error, Result};
-use crate::net::Secret;
+use crate::hub::http::{
+    HttpClient, HttpError, HttpErrorKind, HttpOptions, HttpResponse, RetryPolicy, Secret, Timeouts,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use ureq::http::{HeaderMap, HeaderValue, Request, Response};
-use ureq::{Agent, Body};
 
-/// Bytes of an answer that are read at most: far more than any model writes.
+/// Limit for the bytes of an answer, far above what any model writes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// A service and how to talk to it.
-#[derive(Debug)]
-pub(super) struct Service {
-    pub(super) base: String,
-    pub(super) name: String,
-    pub(super) key: Option<Secret>,
-    pub(super) bearer: Option<HeaderValue>,
-    pub(super) agent: Agent,
-    pub(super) patience: Patience,
+/// Connection settings of a chat client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChatOptions {
+    /// Permits loopback addresses only.
+    pub offline: bool,
+    /// Time-outs of the connection.
+    pub timeouts: Timeouts,
+    /// Retries. A request is not repeated once text of its answer has arrived.
+    pub retry: RetryPolicy,
 }
 
-/// What a request that is under way tells.
+impl Default for ChatOptions {
+    /// 10 s to connect, 60 s without a byte; 2 retries after 0.5 and 1 s, pauses of up to 60 s.
+    fn default() -> Self {
+        Self {
+            offline: false,
+            timeouts: Timeouts { connect: Duration::from_secs(10), ..Timeouts::default() },
+            retry: RetryPolicy { retries: 2, ..RetryPolicy::default() },
+        }
+    }
+}
+
+/// A chat service.
+#[derive(Debug)]
+pub(super) struct Service {
+    http: HttpClient,
+    retry: RetryPolicy,
+}
+
+/// Progress of a request.
 pub(super) enum News {
     Text(String),
     Retry(String),
     End(Result<Completion>),
 }
 
-/// Why a request failed.
-struct Failure {
-    reason: String,
-    /// Whether it may go better next time, and after which pause the service thinks so.
-    retry: Option<Option<Duration>>,
-    /// Whether the model is not there.
-    no_model: bool,
-}
-
-impl Failure {
-    fn lasting(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), retry: None, no_model: false }
-    }
-
-    fn passing(reason: impl Into<String>) -> Self {
-        Self { retry: Some(None), ..Self::lasting(reason) }
-    }
-}
-
 impl Service {
-    /// Asks, again where that may help, and tells what arrives.
+    /// See [`super::ChatClient::new`].
+    pub(super) fn new(base_url: &str, key: Option<Secret>, options: ChatOptions) -> Result<Self> {
+        let ChatOptions { offline, timeouts, retry } = options;
+        let settings = ["--base-url", "GROQ_API_KEY or --api-key-file"];
+        let http = HttpOptions { secret: key, offline, proxy: true, timeouts, settings };
+        let http = HttpClient::new(base_url, http);
+        let http = http.map_err(|reason| Error::usage(format!("the chat service: {reason}")))?;
+        if http.has_secret() && http.is_exposed() {
+            let name = http.name();
+            let reason = format!("{name}: the key would be sent unencrypted; use an https address");
+            return Err(Error::usage(reason));
+        }
+        Ok(Self { http, retry })
+    }
+
+    /// The service's address for messages.
+    pub(super) fn name(&self) -> &str {
+        self.http.name()
+    }
+
+    /// True if a key is sent.
+    pub(super) fn has_key(&self) -> bool {
+        self.http.has_secret()
+    }
+
+    /// Sends a request, with retries, and reports progress to `news`.
     pub(super) fn complete(
         &self,
         request: &ChatRequest,
         news: &Sender<News>,
     ) -> Result<Completion> {
-        let mut attempt = 0;
+        let mut failures = 0;
         loop {
-            let mut started = false;
-            let failure = match self.ask(request, news, &mut started) {
+            let mut has_text = false;
+            let error = match self.ask(request, news, &mut has_text) {
                 Ok(completion) => return Ok(completion),
-                Err(failure) => failure,
+                Err(error) => error,
             };
-            // What the caller has heard cannot be taken back.
-            let pause = failure.retry.filter(|_| !started && attempt < self.patience.retries);
+            // Text that the caller has received cannot be taken back.
+            let pause = self.retry.pause(failures, &error).filter(|_| !has_text);
             let Some(pause) = pause else {
-                return Err(self.remote(self.advice(failure)));
+                return Err(self.remote(&self.advise(&error)));
             };
-            let own = self.patience.backoff.saturating_mul(1 << attempt.min(16));
-            let pause = pause.unwrap_or(own.min(Duration::from_secs(8)));
-            if pause > self.patience.longest {
-                let reason =
-                    format!("{}; it asks to wait for {} s", failure.reason, pause.as_secs());
-                return Err(self.remote(reason));
-            }
-            attempt += 1;
-            let why = format!("{}; asking again in {:.1} s", failure.reason, pause.as_secs_f32());
-            if news.send(News::Retry(self.scrub(&why))).is_err() {
+            failures += 1;
+            let why = format!("{error}; asking again in {:.1} s", pause.as_secs_f32());
+            if news.send(News::Retry(self.http.scrub(&why))).is_err() {
                 return Err(Error::Interrupted("nobody waits for the answer".to_owned()));
             }
             std::thread::sleep(pause);
         }
     }
 
-    /// The reason, with the models that are offered where the one asked for is not.
-    fn advice(&self, failure: Failure) -> String {
-        if !failure.no_model {
-            return failure.reason;
-        }
-        match self.models() {
-            Ok(names) if !names.is_empty() => {
-                format!("{}; it offers {}: name one with --model", failure.reason, names.join(", "))
+    /// Names of the models that the service offers, sorted.
+    pub(super) fn models(&self) -> Result<Vec<String>> {
+        let list = || read_json(check_status(self.http.ask("/models", None)?)?);
+        let list: Value = list().map_err(|error| self.remote(&error.to_string()))?;
+        let models = list["data"].as_array().into_iter().flatten();
+        let mut names: Vec<String> =
+            models.filter_map(|model| model["id"].as_str().map(str::to_owned)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The reason of an error; if the model does not exist, with the models that do.
+    fn advise(&self, error: &HttpError) -> String {
+        match &error.kind {
+            HttpErrorKind::Status { status, code }
+                if *status == 404 || code.starts_with("model_") =>
+            {
+                let names = self.models().unwrap_or_default().join(", ");
+                if names.is_empty() {
+                    return format!("{error}; name another with --model");
+                }
+                format!("{error}; it offers {names}: name one with --model")
             }
-            _ => format!("{}; name another with --model", failure.reason),
+            _ => error.to_string(),
         }
     }
 
@@ -105,161 +135,94 @@ impl Service {
         &self,
         request: &ChatRequest,
         news: &Sender<News>,
-        started: &mut bool,
-    ) -> Result<Completion, Failure> {
-        let body =
-            serde_json::to_vec(&wire(request)).map_err(|e| Failure::lasting(e.to_string()))?;
-        let http = self
-            .request("POST", "/chat/completions")
-            .header(CONTENT_TYPE, "application/json")
-            .body(body)
-            .map_err(|e| Failure::lasting(e.to_string()))?;
-        let response = self.agent.run(http).map_err(|e| self.unreachable(&e))?;
-        let response = refused(response)?;
-        // Some services answer in one piece whatever is asked for.
-        let content_type = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
-        let in_one = content_type.is_some_and(|kind| kind.starts_with("application/json"));
-        let mut reader = response.into_body().into_reader().take(MAX_BYTES);
-        if request.stream && !in_one {
-            return self.read_stream(&mut reader, news, started);
+        has_text: &mut bool,
+    ) -> Result<Completion, HttpError> {
+        let response = self.http.ask("/chat/completions", Some(wire(request)))?;
+        let response = check_status(response)?;
+        // Some services answer with one JSON object even if a stream was requested.
+        let is_json =
+            response.header("content-type").is_some_and(|it| it.starts_with("application/json"));
+        if request.stream && !is_json {
+            return read_stream(BufReader::new(response.take(MAX_BYTES)), news, has_text);
         }
-        let mut bytes = Vec::new();
-        reader
-            .read_to_end(&mut bytes)
-            .map_err(|e| Failure::passing(format!("the answer broke off ({e})")))?;
-        let value: Value = serde_json::from_slice(&bytes)
-            .map_err(|e| Failure::lasting(format!("its answer is no JSON ({e})")))?;
         let mut completion = Completion::default();
-        let text = take_in(&value, &mut completion, "message").map_err(Failure::lasting)?;
-        let text = text.ok_or_else(|| {
-            Failure::lasting("its answer holds no text (an empty list of choices)")
+        let text = take_in(&read_json(response)?, &mut completion, "message")?;
+        completion.text = text.ok_or_else(|| {
+            HttpError::permanent("its answer contains no text (an empty list of choices)")
         })?;
-        let _ = news.send(News::Text(text.clone()));
-        completion.text = text;
+        let _ = news.send(News::Text(completion.text.clone()));
         Ok(completion)
     }
 
-    fn read_stream(
-        &self,
-        reader: &mut impl Read,
-        news: &Sender<News>,
-        started: &mut bool,
-    ) -> Result<Completion, Failure> {
-        let mut completion = Completion::default();
-        let mut events = Events::default();
-        let mut done = false;
-        let mut buffer = vec![0; 16 << 10];
-        while !done {
-            let n = match reader.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Failure::passing(format!("the answer broke off ({e})"))),
-            };
-            events.push(&buffer[..n], |data| {
-                if done || data == b"[DONE]" {
-                    done = true;
-                    return Ok(());
-                }
-                let value: Value = serde_json::from_slice(data).map_err(|e| {
-                    Failure::lasting(format!("a piece of its answer is no JSON ({e})"))
-                })?;
-                if let Some(text) =
-                    take_in(&value, &mut completion, "delta").map_err(Failure::lasting)?
-                    && !text.is_empty()
-                {
-                    *started = true;
-                    completion.text.push_str(&text);
-                    if news.send(News::Text(text)).is_err() {
-                        return Err(Failure::lasting("nobody waits for the answer"));
-                    }
-                }
-                Ok(())
-            })?;
-        }
-        if !done && completion.finish_reason.is_none() {
-            return Err(Failure::passing("the connection was cut before the answer's end"));
-        }
-        if completion.text.is_empty() && completion.finish_reason.is_none() {
-            return Err(Failure::lasting("its answer holds no text"));
-        }
-        Ok(completion)
-    }
-
-    /// The names of the models on offer.
-    pub(super) fn models(&self) -> Result<Vec<String>> {
-        let run = || -> Result<Vec<String>, Failure> {
-            let http = self
-                .request("GET", "/models")
-                .body(())
-                .map_err(|e| Failure::lasting(e.to_string()))?;
-            let response = refused(self.agent.run(http).map_err(|e| self.unreachable(&e))?)?;
-            let value: Value =
-                serde_json::from_reader(response.into_body().into_reader().take(MAX_BYTES))
-                    .map_err(|e| {
-                        Failure::lasting(format!("its list of models is no JSON ({e})"))
-                    })?;
-            let mut names: Vec<String> = value["data"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|model| model["id"].as_str().map(str::to_owned))
-                .collect();
-            names.sort();
-            Ok(names)
-        };
-        run().map_err(|failure| self.remote(failure.reason))
-    }
-
-    fn request(&self, method: &str, path: &str) -> ureq::http::request::Builder {
-        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        match &self.bearer {
-            Some(bearer) => request.header(AUTHORIZATION, bearer),
-            None => request,
-        }
-    }
-
-    fn unreachable(&self, error: &ureq::Error) -> Failure {
-        match error {
-            ureq::Error::Timeout(_) => Failure::passing(format!(
-                "no answer within {} s",
-                self.patience.stall.as_secs_f32()
-            )),
-            error => Failure::passing(format!("cannot be reached ({error})")),
-        }
-    }
-
-    fn remote(&self, reason: String) -> Error {
-        Error::Remote { service: self.name.clone(), reason: self.scrub(&reason) }
-    }
-
-    /// `text` without the key, should a service have echoed it.
-    fn scrub(&self, text: &str) -> String {
-        match &self.key {
-            Some(key) if !key.reveal().is_empty() => text.replace(key.reveal(), "[key]"),
-            _ => text.to_owned(),
-        }
+    fn remote(&self, reason: &str) -> Error {
+        Error::Remote { service: self.name().to_owned(), reason: self.http.scrub(reason) }
     }
 }
 
-/// The request as it is sent.
-fn wire(request: &ChatRequest) -> Value {
+/// Body of a request.
+fn wire(request: &ChatRequest) -> String {
     let mut value = json!(request);
     if request.stream {
-        // Groq counts tokens by itself, other services where they are asked to.
+        // Groq always counts tokens, other services only on request.
         value["stream_options"] = json!({ "include_usage": true });
     }
-    value
+    value.to_string()
 }
 
-/// Takes in an answer, or a piece of one; returns its text, if there is a choice.
+fn read_stream(
+    reader: impl BufRead,
+    news: &Sender<News>,
+    has_text: &mut bool,
+) -> Result<Completion, HttpError> {
+    let mut completion = Completion::default();
+    let mut events = EventReader::new(reader);
+    loop {
+        let data = match events.next_event().map_err(broken_off)? {
+            Some(data) if data != b"[DONE]" => data,
+            None if completion.finish_reason.is_none() => {
+                return Err(HttpError::broken("the connection was cut before the answer's end"));
+            }
+            _ => break,
+        };
+        let value: Value = serde_json::from_slice(&data).map_err(|e| {
+            HttpError::permanent(format!("a part of its answer is not valid JSON ({e})"))
+        })?;
+        let text = take_in(&value, &mut completion, "delta")?.unwrap_or_default();
+        if !text.is_empty() {
+            *has_text = true;
+            completion.text.push_str(&text);
+            let sent = news.send(News::Text(text));
+            sent.map_err(|_| HttpError::permanent("nobody waits for the answer"))?;
+        }
+    }
+    if completion.text.is_empty() && completion.finish_reason.is_none() {
+        return Err(HttpError::permanent("its answer contains no text"));
+    }
+    Ok(completion)
+}
+
+fn read_json(response: HttpResponse) -> Result<Value, HttpError> {
+    serde_json::from_reader(BufReader::new(response.take(MAX_BYTES))).map_err(|e| {
+        if e.is_io() {
+            return broken_off(e.into());
+        }
+        HttpError::permanent(format!("its answer is not valid JSON ({e})"))
+    })
+}
+
+fn broken_off(error: io::Error) -> HttpError {
+    let error = HttpError::from(error);
+    HttpError { reason: format!("the answer broke off ({})", error.reason), ..error }
+}
+
+/// Adds an answer, or a part of one, to the completion. Returns its text; None without a choice.
 fn take_in(
     value: &Value,
     completion: &mut Completion,
     part: &str,
-) -> std::result::Result<Option<String>, String> {
+) -> Result<Option<String>, HttpError> {
     if !value["error"].is_null() {
-        return Err(said(&value["error"]));
+        return Err(HttpError::permanent(error_text(&value["error"])));
     }
     if let Some(model) = value["model"].as_str() {
         completion.model = Some(model.to_owned());
@@ -279,69 +242,52 @@ fn take_in(
     Ok(Some(choice[part]["content"].as_str().unwrap_or_default().to_owned()))
 }
 
-/// What an error object says.
-fn said(error: &Value) -> String {
+/// Text of an error object.
+fn error_text(error: &Value) -> String {
     let text = |key: &str| error[key].as_str().filter(|text| !text.is_empty());
-    let message = text("message").or(error.as_str()).unwrap_or("it failed and did not say why");
+    let message = text("message").or(error.as_str()).unwrap_or("it failed and gave no reason");
     match text("code").or(text("type")) {
         Some(code) => format!("{message} ({code})"),
         None => message.to_owned(),
     }
 }
 
-/// The response, or the failure that its status stands for.
-fn refused(response: Response<Body>) -> Result<Response<Body>, Failure> {
-    let status = response.status().as_u16();
+/// Turns any status but success into an error with the service's own words.
+fn check_status(mut response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let status = response.status();
     if (200..300).contains(&status) {
         return Ok(response);
     }
-    let pause = pause(response.headers());
-    let limits = limits(response.headers());
     let mut bytes = Vec::new();
-    // Whatever can be read of the reason.
-    let _ = response.into_body().into_reader().take(64 << 10).read_to_end(&mut bytes);
+    // A part of the reason is better than none.
+    let _ = response.by_ref().take(64 << 10).read_to_end(&mut bytes);
     let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    let code = value["error"]["code"].as_str().unwrap_or_default();
-    let reason = match value["error"].is_null() {
-        false => said(&value["error"]),
-        true => match String::from_utf8_lossy(&bytes).trim() {
-            "" => "no reason given".to_owned(),
-            text => text.chars().take(200).collect(),
-        },
+    let error = &value["error"];
+    let text = match String::from_utf8_lossy(&bytes).trim() {
+        _ if !error.is_null() => error_text(error),
+        "" => "no reason given".to_owned(),
+        text => text.chars().take(200).collect(),
     };
     let hint = match status {
         401 | 403 => "; check GROQ_API_KEY or --api-key-file",
-        300..=399 => "; it redirects, and the key goes nowhere else: check --base-url",
+        300..=399 => "; it redirects, and the key is sent nowhere else: check --base-url",
         _ => "",
     };
-    let reason = format!("status {status}: {reason}{limits}{hint}");
-    let passing = matches!(status, 408 | 409 | 429 | 498) || status >= 500;
-    Err(Failure {
-        reason,
-        retry: passing.then_some(pause),
-        no_model: status == 404 || code.starts_with("model_"),
-    })
+    let reason = format!("status {status}: {text}{}{hint}", limits(&response));
+    let code = error["code"].as_str().unwrap_or_default().to_owned();
+    let kind = HttpErrorKind::Status { status, code };
+    Err(HttpError { kind, reason, retry_after: response.retry_after() })
 }
 
-/// The pause that the service asks for.
-fn pause(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| -> Option<f64> {
-        let value: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
-        (value.is_finite() && value >= 0.0).then_some(value)
-    };
-    let seconds = number("retry-after-ms").map(|ms| ms / 1e3).or_else(|| number("retry-after"))?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
-/// What is left of the service's limits, for messages.
-fn limits(headers: &HeaderMap) -> String {
+/// Remaining quota of the service, for messages.
+fn limits(response: &HttpResponse) -> String {
     let mut all = String::new();
-    for what in ["requests", "tokens"] {
-        let get = |kind: &str| headers.get(format!("x-ratelimit-{kind}-{what}"))?.to_str().ok();
+    for unit in ["requests", "tokens"] {
+        let get = |field: &str| response.header(&format!("x-ratelimit-{field}-{unit}"));
         if let (Some(left), Some(limit)) = (get("remaining"), get("limit")) {
-            all.push_str(&format!("; {left} of {limit} {what} left"));
+            all.push_str(&format!("; {left} of {limit} {unit} left"));
             if let Some(reset) = get("reset") {
-                all.push_str(&format!(", anew in {reset}"));
+                all.push_str(&format!(", reset in {reset}"));
             }
         }
     }

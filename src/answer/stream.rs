@@ -1,94 +1,79 @@
-//! Server-sent events out of bytes that arrive in any pieces.
+//! Server-sent events, as in the HTML standard, section 9.2.6.
 
-/// Collects bytes and gives the `data` of whole events. Comments and other fields are passed over.
+use std::io::{self, BufRead, Read};
+
+/// Reader of the `data` of events. Comments and other fields are skipped.
 ///
-/// As in the HTML standard, section 9.2.6: lines end in LF, CRLF or CR, an empty line ends an event, several
-/// `data` lines are joined by LF.
-#[derive(Debug, Default)]
-pub(super) struct Events {
-    bytes: Vec<u8>,
-    data: Option<Vec<u8>>,
-    /// A CR came last: an LF that follows belongs to it.
+/// Lines end in LF, CRLF or CR. An empty line ends an event. Several `data` lines are joined by LF.
+pub(super) struct EventReader<R> {
+    reader: R,
+    /// The last byte was CR: a following LF belongs to it.
     after_cr: bool,
 }
 
-impl Events {
-    /// Takes bytes in and calls `event` with the data of each event that they complete.
-    pub(super) fn push<E>(
-        &mut self,
-        bytes: &[u8],
-        mut event: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for &byte in bytes {
-            let ends = byte == b'\n' || byte == b'\r';
-            if byte == b'\n' && std::mem::take(&mut self.after_cr) {
-                continue;
-            }
-            self.after_cr = byte == b'\r';
-            if !ends {
-                self.bytes.push(byte);
-            } else if let Some(data) = self.line() {
-                event(&data)?;
-            }
-        }
-        Ok(())
+impl<R: BufRead> EventReader<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self { reader, after_cr: false }
     }
 
-    /// Ends a line; returns the event's data where the line ends an event that has any.
-    fn line(&mut self) -> Option<Vec<u8>> {
-        let line = std::mem::take(&mut self.bytes);
-        if line.is_empty() {
-            return self.data.take();
+    /// Data of the next event that has any; None at the end. An event without its empty line is
+    /// dropped.
+    pub(super) fn next_event(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut data: Option<Vec<u8>> = None;
+        while let Some(line) = self.line()? {
+            let value = match line.strip_prefix(b"data") {
+                _ if line.is_empty() && data.is_some() => return Ok(data),
+                Some([]) => &[][..],
+                Some([b':', b' ', value @ ..] | [b':', value @ ..]) => value,
+                _ => continue,
+            };
+            data = Some(data.map_or(value.to_vec(), |data| [&data[..], value].join(&b'\n')));
         }
-        let value = match line.strip_prefix(b"data") {
-            Some([]) => &[][..],
-            Some([b':', b' ', value @ ..] | [b':', value @ ..]) => value,
-            _ => return None,
-        };
-        match &mut self.data {
-            Some(data) => {
-                data.push(b'\n');
-                data.extend_from_slice(value);
+        Ok(None)
+    }
+
+    /// The next line without its end; None if there is no further line end.
+    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        for byte in self.reader.by_ref().bytes() {
+            let byte = byte?;
+            let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
+            match byte {
+                b'\n' if after_cr => {}
+                b'\n' | b'\r' => return Ok(Some(line)),
+                _ => line.push(byte),
             }
-            None => self.data = Some(value.to_vec()),
         }
-        None
+        Ok(None)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::BufReader;
 
-    fn all(pieces: &[&[u8]]) -> Vec<String> {
-        let mut events = Events::default();
-        let mut found = Vec::new();
-        for piece in pieces {
-            let push = |data: &[u8]| -> Result<(), ()> {
-                found.push(String::from_utf8(data.to_vec()).unwrap());
-                Ok(())
-            };
-            events.push(piece, push).unwrap();
-        }
-        found
+    fn events(reader: impl Read, capacity: usize) -> Vec<String> {
+        let mut events = EventReader::new(BufReader::with_capacity(capacity, reader));
+        let next = || events.next_event().unwrap();
+        std::iter::from_fn(next).map(|data| String::from_utf8(data).unwrap()).collect()
     }
 
     #[test]
     fn events_are_the_same_wherever_the_bytes_are_split() {
-        let text = ": a comment\r\n\r\ndata: {\"a\": \"\u{e9}\u{1f600}\"}\n\nevent: x\ndata:one\r\ndata: two\n\n\
-                    data\n\nid: 7\n\ndata: [DONE]\r\r";
+        let text = ": a comment\r\n\r\ndata: {\"a\": \"\u{e9}\u{1f600}\"}\n\nevent: x\ndata:one\r\n\
+                    data: two\n\ndata\n\nid: 7\n\ndata: [DONE]\r\r";
         let expected = ["{\"a\": \"\u{e9}\u{1f600}\"}", "one\ntwo", "", "[DONE]"];
         let bytes = text.as_bytes();
-        assert_eq!(all(&[bytes]), expected);
         for at in 0..=bytes.len() {
-            assert_eq!(all(&[&bytes[..at], &bytes[at..]]), expected, "split at {at}");
+            let (first, second) = bytes.split_at(at);
+            assert_eq!(events(first.chain(second), 999), expected, "split at {at}");
         }
-        let single: Vec<&[u8]> = bytes.chunks(1).collect();
-        assert_eq!(all(&single), expected);
+        assert_eq!(events(bytes, 1), expected);
     }
 
     #[test]
     fn event_without_its_empty_line_is_not_given() {
-        assert!(all(&[b"data: half\n"]).is_empty());
+        assert!(events(&b"data: half\n"[..], 999).is_empty());
     }
 }

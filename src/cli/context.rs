@@ -6,14 +6,15 @@ use std::cell::{OnceCell, RefCell};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use warpseek::answer::{ChatClient, DEFAULT_BASE_URL, Patience};
+use warpseek::answer::{ChatClient, ChatOptions, DEFAULT_BASE_URL};
 use warpseek::config::Settings;
 use warpseek::cpu::Tier;
 use warpseek::device::{ComputeOptions, Device, EncoderKind, GpuKernels, Precision};
 use warpseek::embed::{Embedder, Normalize};
 use warpseek::error::{Error, Result};
-use warpseek::model::{FetchEvent, ModelFolder, ModelKind, Models};
-use warpseek::net::Secret;
+use warpseek::hub::http::Secret;
+use warpseek::hub::{FetchEvent, ModelFolder, ModelKind, Models};
+use warpseek::models::{open_embedder, open_reranker};
 use warpseek::rerank::Reranker;
 use warpseek::scan::{GpuOptions, HAS_CUDA, Scanner};
 use warpseek::search::Searcher;
@@ -181,13 +182,14 @@ impl Context {
         }
         let offline = self.settings.offline.unwrap_or(false);
         let base = base.unwrap_or(DEFAULT_BASE_URL);
-        ChatClient::new(base, key.map(Secret::new), offline, Patience::default()).map(Some)
+        let options = ChatOptions { offline, ..ChatOptions::default() };
+        ChatClient::new(base, key.map(Secret::new), options).map(Some)
     }
 
     /// The model's folder; fetched where it is not here yet.
     pub(super) fn obtain(&self, name: &str) -> Result<ModelFolder> {
         let bar: RefCell<Option<ProgressBar>> = RefCell::new(None);
-        let folder = self.models.obtain(name, &|event| {
+        let folder = self.models.get_or_download(name, &|event| {
             match event {
                 FetchEvent::Started { file, size, resumed } => {
                     interrupt::install();
@@ -224,7 +226,7 @@ impl Context {
         normalize: Normalize,
     ) -> Result<(Embedder, ModelStamp)> {
         let folder = self.obtain(name)?;
-        let embedder = self.model(|compute| Embedder::open_model(&folder, normalize, compute))?;
+        let embedder = self.model(|compute| open_embedder(&folder, normalize, compute))?;
         let stamp = ModelStamp {
             name: folder.name.clone(),
             revision: folder.revision.clone(),
@@ -287,7 +289,7 @@ impl Context {
 
     fn open_reranker(&self, folder: ModelFolder) -> Result<(String, Arc<Reranker>)> {
         folder.warnings.iter().for_each(|w| term::warn(w));
-        let reranker = self.model(|compute| Reranker::open_model(&folder, compute))?;
+        let reranker = self.model(|compute| open_reranker(&folder, compute))?;
         Ok((folder.name, Arc::new(reranker)))
     }
 

@@ -6,7 +6,7 @@ use super::term::{self, bold, bytes, say};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use warpseek::error::{Error, Result};
-use warpseek::model::Origin;
+use warpseek::hub::ModelOrigin;
 
 /// List, fetch and check models.
 #[derive(Debug, Args)]
@@ -82,7 +82,7 @@ fn list(context: &Context) -> Result<()> {
             say!("  {repo} at {revision}")?;
         }
         match &status.folder {
-            Some(folder) if folder.origin == Origin::Builtin => say!("  built in")?,
+            Some(folder) if folder.origin == ModelOrigin::Embedded => say!("  built in")?,
             Some(folder) => say!("  present in {}", folder.path.display())?,
             None => say!("  not here; `warpseek models pull {}` fetches it", spec.name)?,
         }

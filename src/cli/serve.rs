@@ -11,8 +11,8 @@ use std::time::Duration;
 use warpseek::answer::{Answerer, DEFAULT_TEMPLATE, Template};
 use warpseek::embed::{Embedder, Normalize};
 use warpseek::error::{Error, Result};
+use warpseek::hub::http::Secret;
 use warpseek::model::encoder::describe;
-use warpseek::net::Secret;
 use warpseek::server::{Access, Answers, Limits, Listener, Named, Served, Serving, serve};
 
 /// Serve indexes and models over HTTP, in the words of OpenAI, Cohere, Jina and text-embeddings-inference,

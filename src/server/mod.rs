@@ -21,7 +21,7 @@ pub use state::Served;
 use crate::answer::Answerer;
 use crate::embed::Embedder;
 use crate::error::{Error, Result};
-use crate::net::Secret;
+use crate::hub::http::Secret;
 use crate::rerank::Reranker;
 use serde::Serialize;
 use state::State;

@@ -46,10 +46,10 @@ fn model_that_cannot_be_used_is_named_with_the_cure() {
         model(&place, &small, name, file, change)
     };
     let cases: &[(String, &[&str])] = &[
-        ("all-MiniLM-L6".into(), &["did you mean 'all-MiniLM-L6-v2'", "cure"]),
-        ("nix".into(), &["'nix'", "all-MiniLM-L6-v2", "cure"]),
+        ("all-MiniLM-L6".into(), &["did you mean 'all-MiniLM-L6-v2'", "remedy"]),
+        ("nix".into(), &["'nix'", "all-MiniLM-L6-v2", "remedy"]),
         ("./gone".into(), &["./gone: no such folder", "model.safetensors"]),
-        ("./hollow".into(), &["./hollow: holds no model", "no config.json"]),
+        ("./hollow".into(), &["./hollow: contains no model", "no config.json"]),
         ("./pickle".into(), &["pytorch_model.bin, a pickle", "safetensors.torch", "./pickle"]),
         ("./c.jsonl".into(), &["./c.jsonl: is a file"]),
         (
@@ -129,7 +129,7 @@ fn reranker_that_is_none_is_named_with_the_reason() {
         (embedder, &["no classifier", "no cross-encoder"]),
         ("nix".into(), &["'nix'", "ms-marco-MiniLM-L6-v2"]),
         ("ms-marco-MiniLM".into(), &["did you mean 'ms-marco-MiniLM-L6-v2'"]),
-        ("./hollow".into(), &["./hollow: holds no model"]),
+        ("./hollow".into(), &["./hollow: contains no model"]),
         (
             model(&place, small_reranker(), "three", "config.json", labels),
             &["2 outputs", "a reranker has one"],

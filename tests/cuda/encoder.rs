@@ -11,6 +11,7 @@ use warpseek::embed::{Embedder, Normalize, Role};
 use warpseek::model::encoder::config::BertConfig;
 use warpseek::model::encoder::{Encoder, Output};
 use warpseek::model::tokenize::Sequence;
+use warpseek::models::open_embedder;
 use warpseek::rerank::Reranker;
 use warpseek::scan::{GpuOptions, QueryBatch, Scanner};
 use warpseek::search::embed_queries;
@@ -289,8 +290,7 @@ fn numbers_beyond_half_precision_stay_numbers() {
 fn minilm_in_half_precision_equals_sentence_transformers() {
     load();
     let folder = golden().join("embeddings");
-    let embedder =
-        Embedder::open_model(crate::support::minilm(), Normalize::AsConfigured, GPU).unwrap();
+    let embedder = open_embedder(crate::support::minilm(), Normalize::AsConfigured, GPU).unwrap();
     assert_eq!(embedder.precision(), "float16 (cuda:0)");
     let all = texts(&folder.join("texts.jsonl"));
     let expected = matrix(&folder.join("minilm.npy"));

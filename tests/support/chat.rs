@@ -1,5 +1,6 @@
-//! A stand-in for a chat service on a loopback port: it answers in the order of a script, and keeps what it
-//! was asked. It speaks Groq's protocol, which the `groq` package's client is held against.
+//! Stand-in for a chat service on a loopback port. It answers in the order of a script and records
+//! the requests. It speaks the protocol of Groq. A test checks it with the client of the package
+//! `groq`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -10,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A running service; it stops with the process.
+/// A running service. It stops with the process.
 pub(crate) struct Chat {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -22,7 +23,7 @@ struct Shared {
     asked: Mutex<Vec<Asked>>,
 }
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: String,
@@ -36,11 +37,11 @@ pub(crate) struct Asked {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// Pieces of the body, each sent by itself.
+    /// Parts of the body, sent separately.
     pub(crate) pieces: Vec<Vec<u8>>,
-    /// The pause before each piece.
+    /// Pause before each part.
     pub(crate) pause: Duration,
-    /// Whether the connection is cut before the body's end.
+    /// Cuts the connection before the end of the body.
     pub(crate) cut: bool,
 }
 
@@ -50,56 +51,54 @@ impl Reply {
         Self { status, headers, pieces: vec![body.to_string().into_bytes()], ..Self::default() }
     }
 
-    /// A whole answer.
+    /// An answer in one JSON object.
     pub(crate) fn text(text: &str) -> Self {
         Self::json(
             200,
             &json!({
-                "id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_000, "model": "stand-in-8b",
-                "system_fingerprint": "fp_1", "x_groq": {"id": "req_1"},
+                "id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_000,
+                "model": "stand-in-8b", "system_fingerprint": "fp_1", "x_groq": {"id": "req_1"},
                 "choices": [{
                     "index": 0, "finish_reason": "stop", "logprobs": null,
                     "message": {"role": "assistant", "content": text}
                 }],
                 "usage": {
                     "prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18,
-                    "queue_time": 0.01, "prompt_time": 0.01, "completion_time": 0.02, "total_time": 0.03
+                    "queue_time": 0.01, "prompt_time": 0.01, "completion_time": 0.02,
+                    "total_time": 0.03
                 }
             }),
         )
     }
 
-    /// The bytes of a streamed answer, `n` characters a piece.
+    /// The bytes of a streamed answer, with `n` characters per event.
     pub(crate) fn events(text: &str, n: usize) -> Vec<u8> {
-        let chunk = |delta: Value, end: Value, more: Value| {
-            let mut value = json!({
+        let event = |delta: Value, end: Option<&str>, x_groq: Option<Value>| {
+            let value = json!({
                 "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000,
-                "model": "stand-in-8b", "system_fingerprint": "fp_1",
+                "model": "stand-in-8b", "system_fingerprint": "fp_1", "x_groq": x_groq,
                 "choices": [{"index": 0, "delta": delta, "logprobs": null, "finish_reason": end}]
             });
-            value["x_groq"] = more;
             format!("data: {value}\n\n")
         };
-        let none = || Value::Null;
-        let mut all =
-            chunk(json!({"role": "assistant", "content": ""}), none(), json!({"id": "req_1"}));
+        let role = json!({"role": "assistant", "content": ""});
+        let mut all = event(role, None, Some(json!({"id": "req_1"})));
         let characters: Vec<char> = text.chars().collect();
         for part in characters.chunks(n.max(1)) {
-            all += &chunk(json!({"content": part.iter().collect::<String>()}), none(), none());
+            all += &event(json!({"content": part.iter().collect::<String>()}), None, None);
         }
         let usage = json!({"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18});
-        all += &chunk(json!({}), json!("stop"), json!({"id": "req_1", "usage": usage}));
-        all += "data: [DONE]\n\n";
-        all.into_bytes()
+        all += &event(json!({}), Some("stop"), Some(json!({"id": "req_1", "usage": usage})));
+        (all + "data: [DONE]\n\n").into_bytes()
     }
 
-    /// A streamed answer, sent in these pieces.
+    /// A streamed answer, sent in these parts.
     pub(crate) fn stream(pieces: Vec<Vec<u8>>) -> Self {
         let headers = vec![("content-type", "text/event-stream".to_owned())];
         Self { status: 200, headers, pieces, ..Self::default() }
     }
 
-    /// An error as Groq words it.
+    /// An error in Groq's format.
     pub(crate) fn error(status: u16, message: &str, code: &str) -> Self {
         let error = json!({"message": message, "type": "invalid_request_error", "code": code});
         Self::json(status, &json!({ "error": error }))
@@ -128,7 +127,7 @@ impl Chat {
         Self { address, shared }
     }
 
-    /// `http://127.0.0.1:PORT/openai/v1`, as Groq's.
+    /// `http://127.0.0.1:PORT/openai/v1`, with Groq's path.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/openai/v1", self.address)
     }
@@ -137,7 +136,7 @@ impl Chat {
         self.shared.asked.lock().unwrap().clone()
     }
 
-    /// The questions, without requests for the list of models.
+    /// The chat requests, without those for the list of models.
     pub(crate) fn questions(&self) -> Vec<Asked> {
         self.asked().into_iter().filter(|a| a.path.ends_with("/chat/completions")).collect()
     }

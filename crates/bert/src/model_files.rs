@@ -1,0 +1,106 @@
+//! Files of a model: a folder on disk, or bytes compiled into the program.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Files of a model.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ModelFiles {
+    /// A folder on disk.
+    Folder(PathBuf),
+    /// Bytes compiled into the program.
+    Embedded {
+        /// The model's name, for messages.
+        name: &'static str,
+        /// Name and content of each file.
+        files: &'static [(&'static str, &'static [u8])],
+    },
+}
+
+impl ModelFiles {
+    /// Reads a file; `file` is its path inside the model folder.
+    ///
+    /// # Errors
+    ///
+    /// The system's error; [`io::ErrorKind::NotFound`] if the file does not exist.
+    pub fn read(&self, file: &str) -> io::Result<Cow<'static, [u8]>> {
+        match self {
+            Self::Folder(folder) => std::fs::read(folder.join(file)).map(Cow::Owned),
+            Self::Embedded { .. } => {
+                let bytes = self.embedded(file).ok_or(io::ErrorKind::NotFound)?;
+                Ok(Cow::Borrowed(bytes))
+            }
+        }
+    }
+
+    /// Returns the content of a compiled-in file. None for files on disk.
+    pub fn embedded(&self, file: &str) -> Option<&'static [u8]> {
+        let Self::Embedded { files, .. } = self else { return None };
+        files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| *bytes)
+    }
+
+    /// True if the file exists.
+    pub fn exists(&self, file: &str) -> bool {
+        match self {
+            Self::Folder(folder) => folder.join(file).exists(),
+            Self::Embedded { .. } => self.embedded(file).is_some(),
+        }
+    }
+
+    /// The file's path. That of a compiled-in file, `builtin:NAME/FILE`, is for messages only.
+    pub fn path(&self, file: &str) -> PathBuf {
+        match self {
+            Self::Folder(folder) => folder.join(file),
+            Self::Embedded { .. } => Path::new(&self.to_string()).join(file),
+        }
+    }
+}
+
+impl fmt::Display for ModelFiles {
+    /// The folder; `builtin:NAME` for a compiled-in model.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Embedded { name, .. } => write!(f, "builtin:{name}"),
+        }
+    }
+}
+
+impl fmt::Debug for ModelFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ModelFiles({self})")
+    }
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for ModelFiles {
+    fn from(folder: &P) -> Self {
+        Self::Folder(folder.as_ref().to_path_buf())
+    }
+}
+
+impl From<&ModelFiles> for ModelFiles {
+    fn from(files: &ModelFiles) -> Self {
+        files.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embedded_files_are_read_like_those_of_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+        let embedded = ModelFiles::Embedded { name: "tiny", files: &[("config.json", b"{}")] };
+        for files in [ModelFiles::from(folder.path()), embedded] {
+            assert_eq!(&*files.read("config.json").unwrap(), b"{}");
+            assert!(files.exists("config.json") && !files.exists("tokenizer.json"));
+            let error = files.read("tokenizer.json").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            assert!(files.path("config.json").starts_with(files.to_string()));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Pooling: from the hidden states of a sequence to its output.
+
+use crate::config::BertConfig;
+use crate::error::Result;
+use crate::weights::Weights;
+
+/// The output of an encoder for one sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// The hidden states of all tokens, `[longest, hidden_size]`, zero-padded for shorter
+    /// sequences.
+    Tokens,
+    /// Mean pooling, `[hidden_size]`.
+    Mean,
+    /// CLS pooling: the state of the first token, `[hidden_size]`. Saves most of the last layer.
+    Cls,
+    /// A cross-encoder's logit, one number.
+    Logit,
+}
+
+/// The hidden states that an output needs from the last layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NeededStates {
+    /// Those of all tokens.
+    All,
+    /// That of the CLS token.
+    Cls,
+}
+
+/// A cross-encoder's pooler and the classifier's one output.
+#[derive(Debug)]
+pub(crate) struct ClassifierHead {
+    hidden: usize,
+    /// `[hidden, hidden]`.
+    pub(crate) pooler: Vec<f32>,
+    pub(crate) pooler_bias: Vec<f32>,
+    pub(crate) classifier: Vec<f32>,
+    pub(crate) classifier_bias: f32,
+}
+
+impl ClassifierHead {
+    /// Reads the head of a cross-encoder; none for other models.
+    pub(crate) fn read(weights: &Weights, config: &BertConfig) -> Result<Option<Self>> {
+        if !weights.has("classifier.weight") {
+            return Ok(None);
+        }
+        let hidden = config.hidden_size;
+        Ok(Some(Self {
+            hidden,
+            pooler: weights.get("bert.pooler.dense.weight", &[hidden, hidden])?,
+            pooler_bias: weights.get("bert.pooler.dense.bias", &[hidden])?,
+            classifier: weights.get("classifier.weight", &[1, hidden])?,
+            classifier_bias: weights.get("classifier.bias", &[1])?[0],
+        }))
+    }
+
+    /// Returns `classifier(tanh(pooler(CLS)))`, as in BertForSequenceClassification.
+    fn logit(&self, cls: &[f32]) -> f32 {
+        let mut logit = self.classifier_bias;
+        for ((row, bias), weight) in
+            self.pooler.chunks_exact(self.hidden).zip(&self.pooler_bias).zip(&self.classifier)
+        {
+            let sum: f32 = row.iter().zip(cls).map(|(a, b)| a * b).sum();
+            logit += weight * (sum + bias).tanh();
+        }
+        logit
+    }
+}
+
+impl Output {
+    /// Returns the hidden states that the output needs.
+    pub(crate) fn needs(self) -> NeededStates {
+        match self {
+            Self::Tokens | Self::Mean => NeededStates::All,
+            Self::Cls | Self::Logit => NeededStates::Cls,
+        }
+    }
+
+    /// Pools the hidden states of one sequence into `out`.
+    pub(crate) fn pool(self, states: &[f32], head: Option<&ClassifierHead>, out: &mut [f32]) {
+        match self {
+            Self::Tokens | Self::Cls => out[..states.len()].copy_from_slice(states),
+            Self::Mean => mean_rows(states, out),
+            Self::Logit => out[0] = head.map_or(f32::NAN, |head| head.logit(states)),
+        }
+    }
+}
+
+fn mean_rows(states: &[f32], out: &mut [f32]) {
+    let n = states.len() / out.len();
+    for row in states.chunks_exact(out.len()) {
+        out.iter_mut().zip(row).for_each(|(o, v)| *o += v);
+    }
+    let scale = 1.0 / n as f32;
+    out.iter_mut().for_each(|o| *o *= scale);
+}

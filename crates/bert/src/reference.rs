@@ -1,0 +1,98 @@
+//! Candle's BERT over padded batches: the reference of the tests.
+
+use crate::batching::micro_batches;
+use crate::config::{Activation, BertConfig};
+use crate::error::{Error, Result};
+use crate::pooling::NeededStates;
+use crate::tokenizer::Sequence;
+use crate::weights::Weights;
+use candle_core::{Device, Tensor};
+use candle_transformers::models::bert::{BertModel, Config, HiddenAct, PositionEmbeddingType};
+
+/// Tokens of a padded batch.
+const BATCH_TOKENS: usize = 2048;
+
+/// Candle's BERT with its weights.
+pub(crate) struct ReferenceBert {
+    config: BertConfig,
+    model: BertModel,
+    device: Device,
+}
+
+impl std::fmt::Debug for ReferenceBert {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReferenceBert").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl ReferenceBert {
+    pub(crate) fn new(weights: &Weights, config: &BertConfig) -> Result<Self> {
+        let candle_config = Config {
+            vocab_size: config.vocab_size,
+            hidden_size: config.hidden_size,
+            num_hidden_layers: config.n_layers,
+            num_attention_heads: config.n_heads,
+            intermediate_size: config.intermediate_size,
+            hidden_act: match config.activation {
+                Activation::Gelu => HiddenAct::Gelu,
+                Activation::GeluTanh => HiddenAct::GeluApproximate,
+                Activation::Relu => HiddenAct::Relu,
+            },
+            max_position_embeddings: config.max_positions,
+            type_vocab_size: config.n_token_types,
+            layer_norm_eps: f64::from(config.layer_norm_eps),
+            position_embedding_type: PositionEmbeddingType::Absolute,
+            ..Config::default()
+        };
+        let builder = weights.builder()?.pp(weights.prefix().trim_end_matches('.'));
+        let device = builder.device().clone();
+        let model =
+            BertModel::load(builder, &candle_config).map_err(Error::compute("the weights"))?;
+        Ok(Self { config: config.clone(), model, device })
+    }
+
+    /// See [`crate::encoder::Encoder::forward`], which checks the sequences.
+    pub(crate) fn forward(
+        &self,
+        sequences: &[Sequence],
+        needed: NeededStates,
+        n_out: usize,
+        pool: impl Fn(&[f32], &mut [f32]),
+    ) -> Result<Vec<f32>> {
+        let mut out = vec![0f32; sequences.len() * n_out];
+        for numbers in micro_batches(sequences, BATCH_TOKENS) {
+            let batch: Vec<&Sequence> = numbers.iter().map(|&i| &sequences[i]).collect();
+            let hidden = self.hidden_states(&batch).map_err(Error::compute("a forward pass"))?;
+            for (i, states) in numbers.into_iter().zip(hidden) {
+                let states = match needed {
+                    NeededStates::All => &states[..],
+                    NeededStates::Cls => &states[..self.config.hidden_size],
+                };
+                pool(states, &mut out[i * n_out..(i + 1) * n_out]);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Returns the hidden states of each sequence, without padding.
+    fn hidden_states(&self, batch: &[&Sequence]) -> candle_core::Result<Vec<Vec<f32>>> {
+        let longest = batch.iter().map(|s| s.ids.len()).max().unwrap_or(0);
+        let shape = (batch.len(), longest);
+        let mut ids = vec![0u32; batch.len() * longest];
+        let mut types = ids.clone();
+        let mut mask = ids.clone();
+        for (row, sequence) in batch.iter().enumerate() {
+            let start = row * longest;
+            ids[start..start + sequence.ids.len()].copy_from_slice(&sequence.ids);
+            mask[start..start + sequence.ids.len()].fill(1);
+            types[start + sequence.second_from..start + sequence.ids.len()].fill(1);
+        }
+        let tensor = |values: Vec<u32>| Tensor::from_vec(values, shape, &self.device);
+        let states = self.model.forward(&tensor(ids)?, &tensor(types)?, Some(&tensor(mask)?))?;
+        batch
+            .iter()
+            .enumerate()
+            .map(|(row, s)| states.get(row)?.narrow(0, 0, s.ids.len())?.flatten_all()?.to_vec1())
+            .collect()
+    }
+}

