@@ -26,13 +26,10 @@
 pub mod answer;
 pub mod batch;
 pub mod bench;
-pub mod chunk;
 pub mod compare;
 pub mod config;
 pub mod eval;
 pub mod indexing;
-pub mod ingest;
-mod lines;
 pub mod models;
 pub mod output;
 pub mod queries;
@@ -44,6 +41,9 @@ pub mod vectors;
 pub use warpseek_bert as bert;
 pub use warpseek_compute as compute;
 pub use warpseek_error as error;
+pub use warpseek_ingest as ingest;
+pub use warpseek_ingest::chunk;
+use warpseek_ingest::lines;
 pub use warpseek_hub as hub;
 pub use warpseek_topk as topk;
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use warpseek::chunk::{Chunk, Chunking};
 use warpseek::error::Place;
-use warpseek::ingest::{Document, Shape};
+use warpseek::ingest::{Document, TextKind};
 use warpseek::store::filter::Filter;
 use warpseek::store::{Index, IndexManifest, IndexWriter};
 
@@ -158,7 +158,7 @@ fn fixture() -> &'static Fixture {
                 text: "x".into(),
                 embed_title: false,
                 metadata: metadata.clone(),
-                shape: Shape::Record,
+                kind: TextKind::Record,
                 place: Place::default(),
             };
             let chunk = Chunk { range: 0..1, tokens: 1, tokens_lost: 0 };

@@ -17,7 +17,6 @@ mod cuda;
 mod eval;
 mod filters;
 mod golden;
-mod ingest;
 mod parity;
 mod quality;
 mod reranking;

@@ -12,7 +12,7 @@ use warpseek::chunk::Chunking;
 use warpseek::embed::Normalize;
 use warpseek::error::{Error, Result};
 use warpseek::indexing::{self, IndexOptions, IndexReport, LastRecords, OnError};
-use warpseek::ingest::{self, FieldMap, Format, ReadOptions, Reader};
+use warpseek::ingest::{self, DocumentReader, FieldMap, FileFormat, ReadOptions};
 use warpseek::store::{IndexManifest, IndexWriter};
 
 /// Read documents, cut and embed them, and store them in an index.
@@ -97,7 +97,7 @@ enum OnDuplicateArg {
 impl ReadArgs {
     pub(super) fn options(&self) -> Result<ReadOptions> {
         Ok(ReadOptions {
-            format: self.format.as_deref().map(str::parse::<Format>).transpose()?,
+            format: self.format.as_deref().map(str::parse::<FileFormat>).transpose()?,
             fields: FieldMap {
                 id: self.id_field.clone(),
                 text: self.text_field.clone(),
@@ -244,7 +244,7 @@ fn spool_stdin() -> Result<tempfile::NamedTempFile> {
 }
 
 /// Opens the inputs with the spooled file in the place of stdin.
-fn open_spooled(inputs: &[PathBuf], spooled: &Path, read: &ReadOptions) -> Result<Reader> {
+fn open_spooled(inputs: &[PathBuf], spooled: &Path, read: &ReadOptions) -> Result<DocumentReader> {
     if inputs.len() > 1 {
         return Err(Error::usage(
             "--on-duplicate last takes files, or stdin alone, not both together",
@@ -255,7 +255,7 @@ fn open_spooled(inputs: &[PathBuf], spooled: &Path, read: &ReadOptions) -> Resul
 }
 
 /// Passes documents on and shows how far the reader is.
-struct ByRef<'a>(&'a mut Reader, &'a Progress);
+struct ByRef<'a>(&'a mut DocumentReader, &'a Progress);
 
 impl Iterator for ByRef<'_> {
     type Item = Result<warpseek::ingest::Document>;
@@ -273,7 +273,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(documents: &Reader, quiet: bool) -> Self {
+    fn new(documents: &DocumentReader, quiet: bool) -> Self {
         let total = documents.progress().bytes_total;
         let template = match total {
             Some(_) => "[{bar:40}] {percent:>3}%  {msg}  ETA {eta}",

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use warpseek::chunk::{Chunk, Chunking};
 use warpseek::embed::{Normalize, normalize};
 use warpseek::error::{Error, Place, Result};
-use warpseek::ingest::{self, Document, Shape};
+use warpseek::ingest::{self, Document, TextKind};
 use warpseek::output::OutputFile;
 use warpseek::store::{Index, IndexManifest, IndexWriter, MAX_DIM};
 use warpseek::vectors::{Metric, VectorFile, VectorFormat, VectorWriter};
@@ -230,7 +230,7 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Outcome> {
 
 /// The documents that belong to imported vectors.
 enum Documents {
-    Records { file: String, reader: Box<ingest::Reader> },
+    Records { file: String, reader: Box<ingest::DocumentReader> },
     Ids { file: String, lines: std::vec::IntoIter<(String, Place)> },
     Numbers,
 }
@@ -298,7 +298,7 @@ fn bare_document(id: String, place: Place) -> Document {
         text: String::new(),
         embed_title: false,
         metadata: Map::new(),
-        shape: Shape::Record,
+        kind: TextKind::Record,
         place,
     }
 }

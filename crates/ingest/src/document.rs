@@ -1,0 +1,59 @@
+//! The document: one text with an id, a title and metadata.
+
+use serde_json::{Map, Value};
+use warpseek_error::{Error, Place, Result};
+
+/// Maximum length of an id, in bytes of UTF-8.
+pub const MAX_ID_BYTES: usize = 512;
+
+/// One record of the input, before chunking.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Unique within an index: a second record with the same id replaces the first.
+    pub id: String,
+    /// The id in relevance judgments (qrels). Several records, such as the chunks of one paper, may
+    /// share it.
+    pub doc_id: String,
+    /// The title, empty if there is none.
+    pub title: String,
+    /// The body. Byte ranges of chunks refer to this string.
+    pub text: String,
+    /// True if the title goes in front of every chunk that is embedded and reranked. BEIR's
+    /// convention is `title + " " + text`. The chunks of chunked papers contain their title.
+    pub embed_title: bool,
+    /// All other fields of the record, or those that were asked for.
+    pub metadata: Map<String, Value>,
+    /// The structure of the text, by which it is cut.
+    pub kind: TextKind,
+    /// The position of the record in the input, for messages.
+    pub place: Place,
+}
+
+/// Structure of a document's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextKind {
+    /// A record of a table-like format: stays one chunk unless splitting is asked for.
+    Record,
+    /// Running text: cut at paragraphs and sentences.
+    Prose,
+    /// Markdown: cut at headings, blocks and sentences.
+    Markdown,
+}
+
+/// Checks that an id is not empty, too long or unprintable.
+///
+/// # Errors
+///
+/// [`Error::Input`] at `place`.
+pub fn check_id(id: &str, place: &Place) -> Result<()> {
+    let reason = if id.trim().is_empty() {
+        "an id may not be empty".into()
+    } else if id.len() > MAX_ID_BYTES {
+        format!("the id is {} bytes long: at most {MAX_ID_BYTES} are allowed", id.len())
+    } else if id.chars().any(char::is_control) {
+        "an id may not hold control characters (line breaks, tabs)".into()
+    } else {
+        return Ok(());
+    };
+    Err(Error::input(place.clone(), reason))
+}

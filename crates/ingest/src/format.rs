@@ -1,0 +1,90 @@
+//! The file formats, and their names and file name endings.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use warpseek_error::{Error, Result};
+
+/// A format that this crate reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileFormat {
+    /// One JSON object per line: `.jsonl`, `.ndjson`, `.json`.
+    Jsonl,
+    /// Comma-separated values with a header line: `.csv`.
+    Csv,
+    /// Tab-separated values with a header line: `.tsv`.
+    Tsv,
+    /// Apache Parquet: `.parquet`.
+    Parquet,
+    /// Running text, one document per file: `.txt`, `.text`.
+    Text,
+    /// Markdown, one document per file: `.md`, `.markdown`.
+    Markdown,
+    /// HTML, one document per file: `.html`, `.htm`.
+    Html,
+}
+
+impl FileFormat {
+    /// All formats, in the order in which messages list them.
+    pub const ALL: [Self; 7] =
+        [Self::Jsonl, Self::Csv, Self::Tsv, Self::Parquet, Self::Text, Self::Markdown, Self::Html];
+
+    /// The name for `--format`, which is also the first of the endings.
+    pub fn name(self) -> &'static str {
+        self.extensions()[0]
+    }
+
+    /// The file name endings of the format, lower-case, without the dot.
+    pub fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Jsonl => &["jsonl", "ndjson", "json"],
+            Self::Csv => &["csv"],
+            Self::Tsv => &["tsv"],
+            Self::Parquet => &["parquet"],
+            Self::Text => &["text", "txt"],
+            Self::Markdown => &["markdown", "md"],
+            Self::Html => &["html", "htm"],
+        }
+    }
+
+    /// The format by a file's name, in upper or lower case, with or without `.gz`.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        let (_, extension) = name.rsplit_once('.')?;
+        Self::ALL.into_iter().find(|format| format.extensions().contains(&extension))
+    }
+}
+
+impl fmt::Display for FileFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for FileFormat {
+    type Err = Error;
+
+    /// Accepts a format's name or one of its file name endings.
+    fn from_str(name: &str) -> Result<Self> {
+        let wanted = name.to_ascii_lowercase();
+        let found = Self::ALL.into_iter().find(|f| f.extensions().contains(&wanted.as_str()));
+        found.ok_or_else(|| {
+            let name = crate::message::shown(name);
+            Error::usage(format!("unknown format '{name}': use one of {}", format_names()))
+        })
+    }
+}
+
+/// The names of all formats, for messages.
+pub(crate) fn format_names() -> String {
+    FileFormat::ALL.map(FileFormat::name).join(", ")
+}
+
+/// All file name endings, for messages.
+pub(crate) fn known_endings() -> String {
+    let endings: Vec<String> =
+        FileFormat::ALL.iter().flat_map(|f| f.extensions()).map(|e| format!(".{e}")).collect();
+    endings.join(" ")
+}

@@ -1,0 +1,179 @@
+//! JSON lines: one object per line.
+
+use std::io::BufRead;
+
+use serde_json::Value;
+use warpseek_error::{Error, Place, Result};
+
+use crate::document::Document;
+use crate::fields::FieldRoles;
+use crate::inputs::InputFile;
+use crate::json;
+use crate::lines::read_line;
+use crate::message::{size, utf8_error};
+use crate::options::{FieldMap, ReadOptions, SKIPPED_RECORDS};
+use crate::stream::InputStream;
+
+/// The records of one file.
+pub(crate) struct JsonlReader {
+    stream: InputStream,
+    label: String,
+    map: FieldMap,
+    /// Known from the first record on.
+    fields: Option<FieldRoles>,
+    max_record_bytes: u64,
+    line: u64,
+    record: u64,
+    position: Position,
+}
+
+#[derive(PartialEq)]
+enum Position {
+    AtLine,
+    /// Inside a line that was too long.
+    InLine,
+    Done,
+}
+
+impl JsonlReader {
+    pub(crate) fn open(
+        stream: InputStream,
+        input: &InputFile,
+        options: &ReadOptions,
+    ) -> Result<Self> {
+        Ok(Self {
+            stream: stream.utf8()?,
+            label: input.label.clone(),
+            map: options.fields.clone(),
+            fields: None,
+            max_record_bytes: options.max_record_bytes,
+            line: 0,
+            record: 0,
+            position: Position::AtLine,
+        })
+    }
+
+    fn place(&self) -> Place {
+        Place::record(&self.stream.origin.name, format!("line {}", self.line))
+    }
+
+    /// The next line that is not blank, with its line break; `None` at the end.
+    fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
+        if self.position == Position::InLine {
+            self.skip_line()?;
+        }
+        let mut line = Vec::new();
+        loop {
+            self.line += 1;
+            let limit = self.max_record_bytes.saturating_add(1);
+            read_line(&mut self.stream, limit, &mut line).map_err(|e| self.read_error(e))?;
+            if line.is_empty() {
+                return Ok(None);
+            }
+            if line.len() as u64 == limit && !line.ends_with(b"\n") {
+                self.record += 1;
+                self.position = Position::InLine;
+                let limit = size(self.max_record_bytes);
+                return Err(Error::input(
+                    self.place(),
+                    format!("the line is longer than {limit}: raise --max-record-bytes"),
+                ));
+            }
+            if !line.trim_ascii().is_empty() {
+                self.record += 1;
+                return Ok(Some(line));
+            }
+        }
+    }
+
+    /// Reads up to the end of the line, within a limit.
+    fn skip_line(&mut self) -> Result<()> {
+        let limit = self.max_record_bytes.saturating_mul(SKIPPED_RECORDS);
+        let mut skipped = 0;
+        while skipped < limit {
+            let bytes = match self.stream.fill_buf() {
+                Ok(bytes) => bytes,
+                Err(e) => return Err(self.read_error(e)),
+            };
+            let end = bytes.iter().position(|b| *b == b'\n');
+            let n = end.map_or(bytes.len(), |end| end + 1);
+            self.stream.consume(n);
+            skipped += n as u64;
+            if end.is_some() || n == 0 {
+                self.position = Position::AtLine;
+                return Ok(());
+            }
+        }
+        self.position = Position::Done;
+        let limit = size(limit);
+        Err(Error::input(
+            self.place(),
+            format!("no end of the line within {limit}: the rest of the file is not read"),
+        ))
+    }
+
+    fn read_error(&mut self, error: std::io::Error) -> Error {
+        self.position = Position::Done;
+        self.stream.origin.read_error(error, Some(format!("line {}", self.line)))
+    }
+
+    fn document(&mut self, line: &[u8]) -> Result<Document> {
+        let place = self.place();
+        let fail = |reason: String| Error::input(place.clone(), reason);
+        let line = std::str::from_utf8(line).map_err(|e| fail(utf8_error(e, "line")))?.trim_ascii();
+        let value = match self.fields {
+            Some(_) => json::parse(line),
+            None => self.parse_first(line),
+        };
+        let record = match value.map_err(fail)? {
+            Value::Object(record) => record,
+            other => return Err(fail(format!("expected an object, found {}", json::kind(&other)))),
+        };
+        let fields = match &self.fields {
+            Some(fields) => fields,
+            None => match FieldRoles::resolve(&record, &self.map, &self.stream.origin.name) {
+                Ok(fields) => self.fields.insert(fields),
+                Err(error) => {
+                    self.position = Position::Done;
+                    return Err(error);
+                }
+            },
+        };
+        fields.document(record, place, &self.label, self.record)
+    }
+
+    /// Parses as [`json::parse`] does. JSON in another layout than one object per line is an error
+    /// that names the cure and ends the file.
+    fn parse_first(&mut self, line: &str) -> Result<Value, String> {
+        let (layout, filter) = match json::parse(line) {
+            _ if line.starts_with('[') => ("one JSON array", ".[]"),
+            Err(reason) if reason.starts_with("not valid JSON: EOF") => {
+                ("JSON over several lines", ".")
+            }
+            parsed => return parsed,
+        };
+        self.position = Position::Done;
+        Err(format!(
+            "the file seems to be {layout}, not one object per line: convert it with \
+             jq -c '{filter}' FILE > FILE.jsonl"
+        ))
+    }
+}
+
+impl Iterator for JsonlReader {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.position == Position::Done {
+            return None;
+        }
+        match self.next_line() {
+            Ok(Some(line)) => Some(self.document(&line)),
+            Ok(None) => {
+                self.position = Position::Done;
+                None
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Files to documents to chunks: everything that happens before a model sees a text.
+//!
+//! ```no_run
+//! use warpseek_ingest::{self as ingest, ReadOptions};
+//!
+//! # fn main() -> Result<(), warpseek_error::Error> {
+//! for document in ingest::open(&["papers.jsonl.gz".into()], &ReadOptions::default())? {
+//!     let document = document?;
+//!     // chunk, embed, store
+//! #   drop(document);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The way from an input to its documents
+//!
+//! ```text
+//! paths, folders, -     inputs.rs    a list of inputs: each exists, can be opened, has a format
+//! each input            stream.rs    its bytes: counted, decompressed, another encoding refused
+//! each record           jsonl.rs     one JSON object per line
+//!                       csv.rs       one row below a header; also tsv
+//!                       parquet/     one row
+//!                       text.rs      one file: text, Markdown (markdown.rs), HTML (html.rs)
+//! each document         fields.rs    id, title and text of the record; the rest is metadata
+//!                       reader.rs    the iterator over all inputs
+//! each chunk            chunk.rs     byte ranges of the document's text that fit the embedder
+//! ```
+//!
+//! [`open`] checks all inputs at once, before the first record is read. The resulting
+//! [`DocumentReader`] then reads one input after another. An error about a record names the file,
+//! the record and the field. It does not end the reading, which goes on behind the record, or with
+//! the next input where the rest of a file cannot be read.
+//!
+//! # Roles of fields
+//!
+//! The first record of a file (or the header, or the schema) decides which field is what:
+//!
+//! | layout | recognised by | id | `doc_id` | text | title |
+//! | --- | --- | --- | --- | --- | --- |
+//! | BEIR | `_id`, `text` | `_id` | `_id` | `text` | `title` |
+//! | chunked | `id`, `chunk-id`, `chunk` | `<id>-<chunk-id>` | `<id>` | `chunk` | `title` |
+//! | other | the names in [`FieldMap`] | by name | as id | by name | by name |
+//!
+//! The title is embedded with the text, except in the chunked layout, whose chunks contain it.
+//!
+//! Fields that become the id, the text or the title are not repeated in the metadata. All others
+//! are kept there, in the order of the record. In BEIR's layout the fields of an object named
+//! `metadata` move up beside the others, as `metadata.<name>` where that name is taken. A file
+//! without any id field gets the ids `<path>:<number of the record>`.
+//!
+//! # Memory
+//!
+//! A record takes no more than a small multiple of [`ReadOptions::max_record_bytes`], whatever a
+//! file claims. Parquet is decoded page by page, and a page may hold many records: its limits are
+//! 256 MiB for a page and 1 GiB for the open pages of all columns. No input makes the process panic
+//! or abort.
+
+pub mod chunk;
+pub mod lines;
+
+mod csv;
+mod document;
+mod fields;
+mod format;
+mod html;
+mod inputs;
+mod json;
+mod jsonl;
+mod markdown;
+mod message;
+mod options;
+mod parquet;
+mod reader;
+mod stream;
+mod text;
+
+pub use document::{Document, MAX_ID_BYTES, TextKind, check_id};
+pub use fields::from_object;
+pub use format::FileFormat;
+pub use inputs::SkippedFile;
+pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, ReadOptions};
+pub use reader::{DocumentReader, ReadProgress, open, read_stream};

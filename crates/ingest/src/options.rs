@@ -1,0 +1,61 @@
+//! Options of reading.
+
+use warpseek_error::{Error, Result};
+
+use crate::format::FileFormat;
+
+/// Default limit on one record: 16 MiB.
+pub const DEFAULT_MAX_RECORD_BYTES: u64 = 16 << 20;
+
+/// The end of a record that is too long is looked for within this many times the limit.
+pub(crate) const SKIPPED_RECORDS: u64 = 64;
+
+/// Options for [`open`](crate::open) and [`read_stream`](crate::read_stream).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadOptions {
+    /// The format of every input. `None` goes by the name of a file and reads standard input as
+    /// JSON lines. With a format, every file of a folder is read, whatever its name.
+    pub format: Option<FileFormat>,
+    /// Names of the fields with id, text and title. Text, Markdown and HTML files have no fields.
+    pub fields: FieldMap,
+    /// Maximum size of a record (a line, a row, a text file) in bytes after decompression, at
+    /// least 1. A longer one is an error, and reading goes on behind it.
+    pub max_record_bytes: u64,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            format: None,
+            fields: FieldMap::default(),
+            max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
+        }
+    }
+}
+
+impl ReadOptions {
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.max_record_bytes {
+            0 => Err(Error::usage("--max-record-bytes must be at least 1")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Names of fields, where the user gives them. A field that is not named is found by its name.
+///
+/// A name with dots reaches into nested objects (`meta.title`), unless a field has just that name.
+/// The first record must have every field that is named here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldMap {
+    /// The id; else the first of `id`, `_id`, `doc_id`, `docid`, `docno`, `pid`.
+    pub id: Option<String>,
+    /// The text; else the first of `text`, `contents`, `content`, `body`, `passage`, `chunk`,
+    /// `abstract`.
+    pub text: Option<String>,
+    /// The title; else the first of `title`, `headline`, `name`.
+    pub title: Option<String>,
+    /// The fields that are kept as metadata, under the names given here; `None` keeps all that
+    /// did not become id, text or title. A record that lacks one lacks it in its metadata.
+    pub metadata: Option<Vec<String>>,
+}

@@ -1,0 +1,266 @@
+//! Parquet: a row is a record.
+//!
+//! The `parquet` crate decodes the footer, the pages and the columns. Rows are assembled here, one
+//! at a time, so that memory holds a page of each column and one row. Only the columns that are
+//! needed are read.
+//!
+//! ```text
+//! footer.rs    check the footer (thrift.rs), then decode it
+//! for each row group
+//!     pages.rs     check the pages of each column (thrift.rs, encodings.rs), then decode them
+//!     for each row
+//!         columns.rs   read the row's values of each column
+//!         schema.rs    assemble them; value.rs renders a value as JSON
+//! ```
+//!
+//! The crate's row reader (`parquet::record`) is not used. It cuts INT96 timestamps to
+//! milliseconds, stops at the first text that is not valid UTF-8, panics on intervals, and reads
+//! one row ahead, so that an error costs the row before it. The crate's Arrow reader checks a batch
+//! at a time, so that one bad value costs the batch.
+//!
+//! An abort on a huge allocation and a stack overflow cannot be caught. Every claim of a file that
+//! could cause one is checked before the crate acts on it. Panics are caught (guard.rs).
+
+mod columns;
+mod encodings;
+mod footer;
+mod guard;
+mod pages;
+mod schema;
+mod thrift;
+mod value;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parquet::file::metadata::ParquetMetaData;
+use parquet::schema::types::TypePtr;
+use serde_json::Map;
+use warpseek_error::{Error, Place, Result};
+
+use self::columns::LeafColumn;
+use self::guard::guarded;
+use self::pages::{CheckedPages, PageSource};
+use self::schema::RowAssembler;
+use self::value::ColumnType;
+use crate::document::Document;
+use crate::fields::FieldRoles;
+use crate::inputs::{InputFile, Location};
+use crate::message::{shown, size};
+use crate::options::ReadOptions;
+use crate::stream::InputStream;
+
+/// Limit on the temporary file that a compressed file, or one from a pipe, is unpacked to. It may
+/// have [`SPOOL_RATIO`] times the packed size if that is more.
+const SPOOL_BYTES: u64 = 1 << 30;
+const SPOOL_RATIO: u64 = 100;
+
+/// The rows of one file.
+pub(crate) struct ParquetReader {
+    source: PageSource,
+    name: String,
+    label: String,
+    metadata: ParquetMetaData,
+    /// The top-level fields that are read.
+    selected: Vec<TypePtr>,
+    /// Their columns: the number in the file, and the type.
+    projection: Vec<(usize, ColumnType)>,
+    fields: FieldRoles,
+    /// The columns of the open row group.
+    columns: Vec<LeafColumn>,
+    next_group: usize,
+    /// Rows of the open row group that are still to come.
+    rows_left: u64,
+    rows_read: u64,
+    rows_total: u64,
+    progress: Arc<AtomicU64>,
+}
+
+impl ParquetReader {
+    /// Reads the footer. `progress` receives the share of the file's bytes that has been read.
+    pub(crate) fn open(
+        stream: InputStream,
+        input: &InputFile,
+        progress: Arc<AtomicU64>,
+        options: &ReadOptions,
+    ) -> Result<Self> {
+        let mut file = match &input.location {
+            Location::Regular { path, .. } if !stream.origin.compressed => {
+                File::open(path).map_err(Error::io("read", path))?
+            }
+            _ => spool(stream, &input.name, &progress)?,
+        };
+        let fail = |reason: String| Error::input(Place::file(&input.name), reason);
+        let length = file.metadata().map_err(Error::io("read", &input.name))?.len();
+        if length == 0 {
+            return Err(fail("no records in this file".into()));
+        }
+        let metadata = footer::read(&mut file, &input.name, length)?;
+        let schema = metadata.file_metadata().schema_descr();
+        if let Some(name) = schema::empty_group(schema.root_schema()) {
+            return Err(fail(format!("the group '{}' has no columns", shown(name))));
+        }
+        let mut selected = schema.root_schema().get_fields().to_vec();
+        let mut sample = Map::new();
+        for field in &selected {
+            if sample.insert(field.name().to_owned(), schema::sample(field)).is_some() {
+                let place = Place::file(&input.name).field(shown(field.name()));
+                return Err(Error::input(place, "the schema has this field twice"));
+            }
+        }
+        let fields = FieldRoles::resolve(&sample, &options.fields, &input.name)?;
+        let needed = fields.needed(&sample);
+        let is_needed = |name: &str| needed.as_ref().is_none_or(|n| n.iter().any(|n| n == name));
+        selected.retain(|field| is_needed(field.name()));
+        let mut projection = Vec::new();
+        for (number, column) in schema.columns().iter().enumerate() {
+            if is_needed(schema.get_column_root(number).name()) {
+                let column_type = ColumnType::of(column).map_err(|reason| {
+                    let place = Place::file(&input.name).field(shown(&column.path().string()));
+                    Error::input(place, format!("the column {reason}"))
+                })?;
+                projection.push((number, column_type));
+            }
+        }
+        let rows = metadata.row_groups().iter().map(|group| group.num_rows());
+        Ok(Self {
+            source: PageSource {
+                file: Arc::new(file),
+                length,
+                max_record_bytes: options.max_record_bytes,
+                open_bytes: Arc::default(),
+            },
+            name: input.name.clone(),
+            label: input.label.clone(),
+            rows_total: u64::try_from(rows.sum::<i64>()).unwrap_or(0),
+            metadata,
+            selected,
+            projection,
+            fields,
+            columns: Vec::new(),
+            next_group: 0,
+            rows_left: 0,
+            rows_read: 0,
+            progress,
+        })
+    }
+
+    /// Opens the next row group that has rows; false behind the last.
+    fn open_group(&mut self) -> Result<bool, String> {
+        while self.rows_left == 0 {
+            self.columns.clear();
+            if self.next_group == self.metadata.num_row_groups() {
+                return Ok(false);
+            }
+            let group = self.metadata.row_group(self.next_group);
+            self.next_group += 1;
+            self.rows_left = u64::try_from(group.num_rows()).unwrap_or(0);
+            if self.rows_left == 0 {
+                continue;
+            }
+            let rows = usize::try_from(self.rows_left).unwrap_or(usize::MAX);
+            let open = |&(number, column_type): &(usize, ColumnType)| {
+                let chunk = group.column(number);
+                let pages = Box::new(CheckedPages::open(&self.source, chunk, rows)?);
+                Ok(LeafColumn::new(chunk.column_descr_ptr(), pages, column_type))
+            };
+            self.columns = guarded(|| self.projection.iter().map(open).collect())?;
+        }
+        Ok(true)
+    }
+
+    /// Brings all columns to the next row and returns the size of its strings.
+    fn next_row(&mut self) -> Result<u64, String> {
+        let mut bytes = 0;
+        for column in &mut self.columns {
+            bytes += guarded(|| column.next_row())?.ok_or("a column ends before the others")?;
+        }
+        Ok(bytes)
+    }
+
+    /// Converts the row that was read last to a document.
+    fn document(&mut self, bytes: u64) -> Result<Document> {
+        let place = self.place(self.rows_read);
+        if bytes > self.source.max_record_bytes {
+            let limit = size(self.source.max_record_bytes);
+            return Err(Error::input(
+                place,
+                format!("the row is longer than {limit}: raise --max-record-bytes"),
+            ));
+        }
+        let mut row = RowAssembler::new(&mut self.columns);
+        let record = row.object(&self.selected, (0, 0)).map_err(|reason| {
+            Error::input(place.clone().field(shown(&row.path.join("."))), reason)
+        })?;
+        self.fields.document(record, place, &self.label, self.rows_read)
+    }
+
+    /// Returns the error for the next row, and goes on with the next row group.
+    fn give_up_group(&mut self, mut reason: String) -> Error {
+        let (first, last) = (self.rows_read + 1, self.rows_read + self.rows_left);
+        if last > first {
+            reason += &format!("; rows {first} to {last} are passed over");
+        }
+        self.advance(self.rows_left);
+        Error::input(self.place(first), reason)
+    }
+
+    fn advance(&mut self, rows: u64) {
+        self.rows_left -= rows;
+        self.rows_read += rows;
+        let length = self.source.length;
+        let total = u128::from(self.rows_total.max(1));
+        let read = u128::from(length) * u128::from(self.rows_read) / total;
+        self.progress.store(u64::try_from(read).unwrap_or(length), Ordering::Relaxed);
+    }
+
+    fn place(&self, row: u64) -> Place {
+        Place::record(&self.name, format!("row {row}"))
+    }
+}
+
+impl Iterator for ParquetReader {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = match self.open_group() {
+            Ok(false) => return None,
+            Ok(true) => self.next_row(),
+            Err(reason) => Err(reason),
+        };
+        Some(match row {
+            Ok(bytes) => {
+                self.advance(1);
+                self.document(bytes)
+            }
+            // The columns may be at different rows now.
+            Err(reason) => Err(self.give_up_group(reason)),
+        })
+    }
+}
+
+/// Unpacks a stream to a temporary file that vanishes when it is closed.
+fn spool(mut stream: InputStream, name: &str, packed: &AtomicU64) -> Result<File> {
+    let folder = std::env::temp_dir();
+    let mut file = tempfile::tempfile().map_err(Error::io("create a file in", &folder))?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut unpacked = 0;
+    loop {
+        let n = match stream.read(&mut buffer) {
+            Ok(0) => return Ok(file),
+            Ok(n) => n,
+            Err(e) => return Err(stream.origin.read_error(e, None)),
+        };
+        unpacked += n as u64;
+        let limit = SPOOL_BYTES.max(packed.load(Ordering::Relaxed).saturating_mul(SPOOL_RATIO));
+        if unpacked > limit {
+            return Err(Error::input(
+                Place::file(name),
+                format!("unpacks to more than {SPOOL_RATIO} times its size: unpack it yourself"),
+            ));
+        }
+        file.write_all(&buffer[..n]).map_err(Error::io("write a file in", &folder))?;
+    }
+}

@@ -1,0 +1,193 @@
+//! The iterator over the documents of all inputs.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use warpseek_error::{Error, Place, Result};
+
+use crate::csv::CsvReader;
+use crate::document::Document;
+use crate::format::FileFormat;
+use crate::inputs::{InputFile, InputList, SkippedFile};
+use crate::jsonl::JsonlReader;
+use crate::options::ReadOptions;
+use crate::parquet::ParquetReader;
+use crate::stream::InputStream;
+use crate::text;
+
+/// Opens files, folders (all files below them, in the order of their names) and `-`, which is
+/// standard input.
+///
+/// Everything that can be known beforehand is checked here, for all inputs: that a file exists,
+/// can be opened and has a known format, and that a folder has a file that can be read. Hidden
+/// files and folders below a folder are left out; links are followed. A file that is reached
+/// twice is read once. [`DocumentReader::skipped_files`] lists a folder's files of unknown type and
+/// files reached twice.
+///
+/// # Errors
+///
+/// [`Error::Usage`] for a file of unknown type, for no input at all, and for invalid options.
+/// [`Error::Io`] for a file that is missing or cannot be read. [`Error::Input`] for a folder
+/// without a readable file.
+pub fn open(inputs: &[PathBuf], options: &ReadOptions) -> Result<DocumentReader> {
+    options.check()?;
+    Ok(DocumentReader::new(InputList::find(inputs, options)?, None, options))
+}
+
+/// Reads documents from a stream of bytes as [`open`] reads standard input: plain or gzip, JSON
+/// lines unless the options name a format. Messages call it `name`. Made-up ids begin with `name`
+/// without angle brackets around it.
+///
+/// # Errors
+///
+/// [`Error::Usage`] for invalid options. All else comes with the first document.
+pub fn read_stream(
+    bytes: impl Read + Send + 'static,
+    name: &str,
+    options: &ReadOptions,
+) -> Result<DocumentReader> {
+    options.check()?;
+    let list = InputList::stream(name, options);
+    Ok(DocumentReader::new(list, Some(Box::new(bytes)), options))
+}
+
+/// An iterator over the documents of all inputs.
+///
+/// An error about a record (see [`Error::Input`]) does not end the iteration: the next call goes
+/// on behind that record, or, where the rest of the file cannot be read, with the next file.
+pub struct DocumentReader {
+    inputs: VecDeque<InputFile>,
+    skipped: Vec<SkippedFile>,
+    options: ReadOptions,
+    /// The reader in place of standard input.
+    stdin: Option<Box<dyn Read + Send>>,
+    current: Option<OpenInput>,
+    bytes_total: Option<u64>,
+    files_total: usize,
+    files_done: usize,
+    /// Stored bytes of the files that are done.
+    bytes_done: u64,
+}
+
+/// Progress of a [`DocumentReader`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadProgress {
+    /// Bytes read, as stored (compressed, where they are).
+    pub bytes_read: u64,
+    /// The sum of all file lengths; `None` if standard input or a pipe is among them.
+    pub bytes_total: Option<u64>,
+    /// Inputs that are done.
+    pub files_done: usize,
+    /// All inputs.
+    pub files_total: usize,
+    /// The input being read, as the user named it.
+    pub file: Option<String>,
+}
+
+struct OpenInput {
+    name: String,
+    length: Option<u64>,
+    bytes_read: Arc<AtomicU64>,
+    records: Box<dyn Iterator<Item = Result<Document>> + Send>,
+    /// True until a document or an error has come out of it.
+    is_empty: bool,
+}
+
+impl DocumentReader {
+    fn new(list: InputList, stdin: Option<Box<dyn Read + Send>>, options: &ReadOptions) -> Self {
+        Self {
+            bytes_total: list.inputs.iter().map(InputFile::length).sum(),
+            files_total: list.inputs.len(),
+            inputs: list.inputs.into(),
+            skipped: list.skipped,
+            options: options.clone(),
+            stdin,
+            current: None,
+            files_done: 0,
+            bytes_done: 0,
+        }
+    }
+
+    /// The progress of reading.
+    pub fn progress(&self) -> ReadProgress {
+        let current = self.current.as_ref();
+        let read = current.map_or(0, |current| {
+            let read = current.bytes_read.load(Ordering::Relaxed);
+            current.length.map_or(read, |length| read.min(length))
+        });
+        ReadProgress {
+            bytes_read: self.bytes_done + read,
+            bytes_total: self.bytes_total,
+            files_done: self.files_done,
+            files_total: self.files_total,
+            file: current.map(|current| current.name.clone()),
+        }
+    }
+
+    /// Files in the given folders that are not read, with the reasons; known from the start.
+    pub fn skipped_files(&self) -> &[SkippedFile] {
+        &self.skipped
+    }
+
+    fn open_next(&mut self, input: &InputFile) -> Result<OpenInput> {
+        let options = &self.options;
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&bytes_read);
+        let stream = match self.stdin.take() {
+            Some(reader) => InputStream::from_reader(reader, input, counter)?,
+            None => InputStream::open(input, counter)?,
+        };
+        let records: Box<dyn Iterator<Item = Result<Document>> + Send> = match input.format {
+            FileFormat::Jsonl => Box::new(JsonlReader::open(stream, input, options)?),
+            FileFormat::Csv | FileFormat::Tsv => Box::new(CsvReader::open(stream, input, options)?),
+            FileFormat::Parquet => {
+                let counter = Arc::clone(&bytes_read);
+                Box::new(ParquetReader::open(stream, input, counter, options)?)
+            }
+            FileFormat::Text | FileFormat::Markdown | FileFormat::Html => {
+                Box::new(std::iter::once(text::read(stream, input, options)))
+            }
+        };
+        let (name, length) = (input.name.clone(), input.length());
+        Ok(OpenInput { name, length, bytes_read, records, is_empty: true })
+    }
+
+    fn close(&mut self, bytes: u64) {
+        self.files_done += 1;
+        self.bytes_done += bytes;
+    }
+}
+
+impl Iterator for DocumentReader {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(current) = &mut self.current
+                && let Some(next) = current.records.next()
+            {
+                current.is_empty = false;
+                return Some(next);
+            }
+            if let Some(current) = self.current.take() {
+                let read = current.bytes_read.load(Ordering::Relaxed);
+                self.close(current.length.unwrap_or(read));
+                if current.is_empty {
+                    let place = Place::file(current.name);
+                    return Some(Err(Error::input(place, "no records in this file")));
+                }
+            }
+            let input = self.inputs.pop_front()?;
+            match self.open_next(&input) {
+                Ok(current) => self.current = Some(current),
+                Err(error) => {
+                    self.close(input.length().unwrap_or(0));
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The bytes of an input: counted, decompressed, and checked for other encodings.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::bufread::MultiGzDecoder;
+use warpseek_error::{Error, Place, Result};
+
+use crate::inputs::{InputFile, Location};
+use crate::lines::{GZIP_MAGIC, is_damage};
+
+const BUFFER: usize = 64 << 10;
+
+/// Bytes at the front that are searched for signs of other encodings.
+const HEAD: usize = 4096;
+
+/// Decompressed bytes of one input.
+pub(crate) struct InputStream {
+    bytes: BufReader<Box<dyn Read + Send>>,
+    pub(crate) origin: StreamOrigin,
+}
+
+/// The source of a stream, for messages.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamOrigin {
+    pub(crate) name: String,
+    path: PathBuf,
+    pub(crate) compressed: bool,
+}
+
+impl StreamOrigin {
+    /// The error for a failed read in `record`: damaged gzip data is a defect of the input, all
+    /// else an error of the system.
+    pub(crate) fn read_error(&self, error: io::Error, record: Option<String>) -> Error {
+        if !self.compressed || !is_damage(&error) {
+            return Error::io("read", &self.path)(error);
+        }
+        let damage = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "cut off",
+            _ => "damaged",
+        };
+        Error::input(
+            Place { file: self.name.clone(), record, field: None },
+            format!("the gzip data is {damage} here ({error}): check the file with gzip -t"),
+        )
+    }
+}
+
+impl InputStream {
+    /// Opens the input's file, pipe or standard input. `counter` counts its bytes as stored.
+    pub(crate) fn open(input: &InputFile, counter: Arc<AtomicU64>) -> Result<Self> {
+        match &input.location {
+            Location::Regular { path, .. } | Location::Pipe(path) => {
+                let file = File::open(path).map_err(Error::io("read", path))?;
+                Self::new(Box::new(file), input, path.clone(), counter)
+            }
+            Location::Stdin => Self::from_reader(Box::new(io::stdin()), input, counter),
+        }
+    }
+
+    /// Reads the input from `reader` instead.
+    pub(crate) fn from_reader(
+        reader: Box<dyn Read + Send>,
+        input: &InputFile,
+        counter: Arc<AtomicU64>,
+    ) -> Result<Self> {
+        Self::new(reader, input, input.name.clone().into(), counter)
+    }
+
+    fn new(
+        reader: Box<dyn Read + Send>,
+        input: &InputFile,
+        path: PathBuf,
+        counter: Arc<AtomicU64>,
+    ) -> Result<Self> {
+        let mut origin = StreamOrigin { name: input.name.clone(), path, compressed: false };
+        let mut raw = CountingReader { inner: reader, counter };
+        let head = read_head(&mut raw, GZIP_MAGIC.len(), &origin)?;
+        origin.compressed = head == GZIP_MAGIC;
+        let named_gz = input.label.to_ascii_lowercase().ends_with(".gz");
+        if named_gz && !origin.compressed && !head.is_empty() {
+            return Err(Error::input(
+                Place::file(&input.name),
+                "is not gzip data although its name ends with .gz: rename it",
+            ));
+        }
+        let raw = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(raw));
+        let bytes: Box<dyn Read + Send> = match origin.compressed {
+            true => Box::new(MultiGzDecoder::new(raw)),
+            false => Box::new(raw),
+        };
+        Ok(Self { bytes: BufReader::with_capacity(BUFFER, bytes), origin })
+    }
+
+    /// The same stream as UTF-8, without a byte order mark. Other encodings and binary data are
+    /// errors.
+    pub(crate) fn utf8(mut self) -> Result<Self> {
+        let mut head = read_head(&mut self.bytes, 4, &self.origin)?;
+        let fail = |reason: String| Error::input(Place::file(&self.origin.name), reason);
+        let encoding = match head[..] {
+            [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => Some("UTF-32"),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+            _ => None,
+        };
+        if let Some(encoding) = encoding {
+            let reason = format!("is {encoding}: convert it with iconv -f {encoding} -t UTF-8");
+            return Err(fail(reason));
+        }
+        head.extend(self.bytes.buffer());
+        self.bytes.consume(self.bytes.buffer().len());
+        if head.iter().take(HEAD).any(|byte| *byte == 0) {
+            return Err(fail(
+                "holds NUL bytes: this is a binary file, or UTF-16 without a byte order mark \
+                 (convert it with iconv -f UTF-16LE -t UTF-8)"
+                    .into(),
+            ));
+        }
+        if head.starts_with(b"\xef\xbb\xbf") {
+            head.drain(..3);
+        }
+        let bytes: Box<dyn Read + Send> = Box::new(Cursor::new(head).chain(self.bytes));
+        Ok(Self { bytes: BufReader::with_capacity(BUFFER, bytes), origin: self.origin })
+    }
+}
+
+impl Read for InputStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.bytes.read(buffer)
+    }
+}
+
+impl BufRead for InputStream {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.bytes.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.bytes.consume(amount);
+    }
+}
+
+/// Reads `length` bytes, fewer only at the end.
+fn read_head(reader: &mut impl Read, length: usize, origin: &StreamOrigin) -> Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(length);
+    match reader.take(length as u64).read_to_end(&mut head) {
+        Ok(_) => Ok(head),
+        Err(error) => Err(origin.read_error(error, None)),
+    }
+}
+
+struct CountingReader<R> {
+    inner: R,
+    counter: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for CountingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.inner.read(buffer) {
+                // Not every reader above this one tries again.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+                Ok(n) => {
+                    self.counter.fetch_add(n as u64, Ordering::Relaxed);
+                    return Ok(n);
+                }
+            }
+        }
+    }
+}

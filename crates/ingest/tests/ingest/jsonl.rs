@@ -1,0 +1,180 @@
+//! JSON lines.
+
+use std::time::{Duration, Instant};
+
+use warpseek_error::Error;
+use warpseek_ingest::ReadOptions;
+
+use super::{Folder, assert_has, documents, first_error, gzip, memory, outcomes, read};
+
+fn limit(max_record_bytes: u64) -> ReadOptions {
+    ReadOptions { max_record_bytes, ..ReadOptions::default() }
+}
+
+#[test]
+fn jsonl_lines_know_their_number() {
+    let content = "\u{feff}{\"id\":1,\"text\":\"a\"}\r\n\r\n  \n\
+        {\"id\":2,\"text\":\"b\"}\n{\"id\":3,\"text\":\"c\"}";
+    let all = documents("d.jsonl", content);
+    let places: Vec<_> = all.iter().map(|d| d.place.record.as_deref()).collect();
+    assert_eq!(places, [Some("line 1"), Some("line 4"), Some("line 5")]);
+    assert!(all[0].place.file.ends_with("d.jsonl"));
+}
+
+#[test]
+fn jsonl_records_without_id_are_numbered_alike_every_time() {
+    let content = "{\"text\":\"a\"}\n\nbroken\n{\"text\":\"b\"}\n";
+    let folder = Folder::new();
+    let path = folder.file("d.jsonl", content);
+    for _ in 0..2 {
+        let ids: Vec<_> =
+            read(&path, &limit(100)).into_iter().flatten().map(|document| document.id).collect();
+        let path = path.display();
+        assert_eq!(ids, [format!("{path}:1"), format!("{path}:3")]);
+    }
+}
+
+#[test]
+fn jsonl_bad_lines_do_not_stop_the_others() {
+    let deep = format!("{{\"id\":1,\"text\":\"a\",\"x\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+    let cases: [(&[u8], &[&str]); 10] = [
+        (b"{\"id\":1,\"text\":\"a\"", &["EOF while parsing", "column 18"]),
+        (b"{\"id\":1 \"text\":\"a\"}", &["expected `,` or `}`", "column 9"]),
+        (b"{\"id\":1,\"text\":\"a\"} x", &["trailing characters", "column 21"]),
+        (b"[1, 2]", &["expected an object, found an array"]),
+        (b"\"text\"", &["expected an object, found a string"]),
+        (b"{\"id\":1,\"text\":\"a\xff\"}", &["not valid UTF-8 at byte 18 of the line", "iconv"]),
+        (b"{\"id\":1,\"text\":\"a\",\"id\":2}", &["the key 'id' appears twice", "column"]),
+        (b"{\"id\":1,\"text\":\"a\",\"m\":[{\"k\":1,\"k\":1}]}", &["the key 'k' appears twice"]),
+        (b"{\"id\":1,\"text\":\"a\",\"x\":1e999}", &["number out of range"]),
+        (deep.as_bytes(), &["recursion limit exceeded"]),
+    ];
+    for (line, parts) in cases {
+        let mut content = b"{\"id\":0,\"text\":\"first\"}\n".to_vec();
+        content.extend(line);
+        content.extend(b"\n{\"id\":9,\"text\":\"last\"}\n");
+        let outcomes = outcomes("d.jsonl", content, &ReadOptions::default());
+        assert_eq!(outcomes.len(), 3, "{outcomes:?}");
+        assert_has(&outcomes[1], &["d.jsonl, line 2: "]);
+        assert_has(&outcomes[1], parts);
+        assert!(!outcomes[1].contains("at line"), "{}", outcomes[1]);
+        assert_eq!(outcomes[2], "last");
+    }
+}
+
+#[test]
+fn jsonl_that_is_something_else_gets_a_cure() {
+    let array = r#"[{"id": 1, "text": "a"}]"#;
+    let pretty = "{\n  \"id\": 1,\n  \"text\": \"a\"\n}\n";
+    let utf16: Vec<u8> = "\u{feff}{\"id\": 1}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let cases: [(&[u8], &[&str]); 9] = [
+        (array.as_bytes(), &["one JSON array", "jq -c '.[]'"]),
+        (b"[\n{}\n]", &["line 1", "one JSON array"]),
+        (pretty.as_bytes(), &["JSON over several lines", "jq -c '.'"]),
+        (&utf16, &["is UTF-16", "iconv -f UTF-16 -t UTF-8"]),
+        (b"\xfe\xff\0{", &["is UTF-16"]),
+        (b"\xff\xfe\0\0{\0\0\0", &["is UTF-32"]),
+        (b"{\0\"\0i\0d\0", &["NUL bytes", "binary"]),
+        (b"", &["no records"]),
+        (b"\n \r\n", &["no records"]),
+    ];
+    for (content, parts) in cases {
+        for (name, content) in [("d.jsonl", content.to_vec()), ("d.json.gz", gzip(content))] {
+            let outcomes = outcomes(name, content, &ReadOptions::default());
+            assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+            assert_has(&outcomes[0], parts);
+            assert_has(&outcomes[0], &[name]);
+        }
+    }
+}
+
+#[test]
+fn jsonl_long_lines_are_passed_over() {
+    let long = format!("{{\"id\":2,\"text\":\"{}\"}}", "x".repeat(3000));
+    let content =
+        format!("{{\"id\":1,\"text\":\"a\"}}\n{long}\n{{\"id\":3,\"text\":\"c\"}}\n{long}");
+    let outcomes = outcomes("d.jsonl", content, &limit(1024));
+    assert_eq!(outcomes.len(), 4, "{outcomes:?}");
+    assert_has(&outcomes[1], &["line 2", "longer than 1 KiB", "--max-record-bytes"]);
+    assert_eq!(outcomes[2], "c");
+    assert_has(&outcomes[3], &["line 4", "longer than 1 KiB"]);
+}
+
+#[test]
+fn jsonl_line_of_exactly_the_limit_is_read() {
+    let line = "{\"id\":1,\"text\":\"abc\"}";
+    let content = format!("{line}\n{line}");
+    assert_eq!(outcomes("d.jsonl", &content, &limit(line.len() as u64)).len(), 2);
+    let short = outcomes("d.jsonl", content, &limit(line.len() as u64 - 1));
+    assert!(short.iter().all(|outcome| outcome.contains("longer than 20 bytes")), "{short:?}");
+}
+
+#[test]
+fn jsonl_bomb_is_cut_off_early() {
+    // 20 MiB of one line.
+    let mut content = b"{\"id\":1,\"text\":\"a\"}\n{\"id\":2,\"text\":\"".to_vec();
+    content.resize(20 << 20, b'x');
+    let bomb = gzip(content);
+    assert!(bomb.len() < 1 << 18, "{} bytes", bomb.len());
+    let folder = Folder::new();
+    let path = folder.file("bomb.jsonl.gz", bomb);
+    let start = Instant::now();
+    let (all, peak) = memory::peak(|| read(&path, &limit(1 << 18)));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(peak < 1 << 20, "{peak} bytes at once");
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert_eq!(all[0].as_ref().map(|d| d.id.as_str()).ok(), Some("1"));
+    let message = |at: usize| all[at].as_ref().expect_err("an error").to_string();
+    assert_has(&message(1), &["line 2", "longer than 256 KiB"]);
+    assert_has(&message(2), &["line 2", "no end of the line within 16 MiB"]);
+}
+
+#[test]
+fn gzip_of_several_members_is_read_through() {
+    let mut content = gzip("{\"id\":1,\"text\":\"a\"}\n{\"id\":2,");
+    content.extend(gzip("\"text\":\"b\"}\n"));
+    content.extend(gzip(""));
+    content.extend(gzip("{\"id\":3,\"text\":\"c\"}"));
+    let ids: Vec<_> = documents("d.jsonl.gz", &content).into_iter().map(|d| d.id).collect();
+    assert_eq!(ids, ["1", "2", "3"]);
+    // The magic number decides, not the name.
+    assert_eq!(documents("d.jsonl", content).len(), 3);
+}
+
+#[test]
+fn gzip_cut_off_gives_what_is_before() {
+    let lines: String = (0..5000).map(|n| format!("{{\"id\":{n},\"text\":\"a{n}\"}}\n")).collect();
+    let whole = gzip(&lines);
+    for length in [whole.len() - 4, whole.len() / 2, 200] {
+        let outcomes = outcomes("d.jsonl.gz", &whole[..length], &ReadOptions::default());
+        let (last, good) = outcomes.split_last().expect("something");
+        assert_has(last, &["d.jsonl.gz, line ", "gzip data is cut off", "gzip -t"]);
+        assert!(good.iter().enumerate().all(|(n, text)| *text == format!("a{n}")));
+        assert!(good.len() > 20, "{} records of {length} bytes", good.len());
+    }
+}
+
+#[test]
+fn gzip_damaged_is_told_once() {
+    let lines: String = (0..5000).map(|n| format!("{{\"id\":{n},\"text\":\"a{n}\"}}\n")).collect();
+    let mut damaged = gzip(&lines);
+    let length = damaged.len();
+    // The checksum stands four bytes before the length, at the end.
+    damaged[length - 8] ^= 0xff;
+    let outcomes = outcomes("d.jsonl.gz", &damaged, &ReadOptions::default());
+    assert_eq!(outcomes.len(), 5001);
+    assert_has(&outcomes[5000], &["d.jsonl.gz", "gzip data is damaged"]);
+    let error = first_error("d.jsonl.gz", &gzip(&lines)[..12]);
+    assert_has(&error, &["d.jsonl.gz", "cut off"]);
+    let error = first_error("d.jsonl.gz", lines);
+    assert_has(&error, &["not gzip data although its name ends with .gz"]);
+}
+
+#[test]
+fn jsonl_errors_are_about_the_input() {
+    let folder = Folder::new();
+    let path = folder.file("d.jsonl", "{\"id\":1}");
+    let error = read(&path, &ReadOptions::default()).remove(0).expect_err("no text");
+    assert!(matches!(error, Error::Input { .. }));
+    assert_eq!(error.exit_code(), 7);
+}
