@@ -1,8 +1,14 @@
-"""What the GPU scan reaches: `python benches/gpu.py --warpseek BINARY [--record FOLDER] [--quick]`.
+"""Speed of the GPU scan, side by side with torch and FAISS.
 
-Runs `warpseek bench --device cuda` over batches, k, filters and sizes, and in the same run what most people use instead: torch's matmul and topk in half
-precision, with its best chunking, and FAISS on the GPU where it can be imported. Peers return approximate results in half precision; warpseek's are exact.
-Prints Markdown, and writes it to FOLDER/<gpu>/<date>.md. Times of warpseek are those of its kernels (GPU) and of the call with vectors from and results to the host (all).
+    python benches/gpu.py --warpseek BINARY [--record FOLDER] [--quick]
+
+Runs `warpseek bench --device cuda` for several batch sizes, k, filters and matrix sizes. The same
+run measures what most people use instead: torch's matmul and topk in half precision, with the best
+of several chunk sizes, and FAISS on the GPU if it can be imported. Peers return approximate results
+in half precision; warpseek's are exact. Prints Markdown, and writes it to FOLDER/<gpu>/<date>.md.
+
+Two times of warpseek are shown: that of its kernels ("GPU"), and that of the whole call, with
+queries copied from the host and results copied to it ("all").
 """
 
 import argparse
@@ -37,7 +43,7 @@ def smi(*fields):
 
 
 def ours(rows, batches, ks, passing=(100,), more=()):
-    """Rates by (batch, k, pass), and the limits."""
+    """Rates by (batch, k, percentage of rows that pass the filter), and the machine's limits."""
     command = [arguments.warpseek, "bench", "--search-only", "--json", "--device", "cuda", "--rows", str(rows), *more]
     for name, values in (("--batch", batches), ("--top-k", ks), ("--pass", passing)):
         command += [name, ",".join(map(str, values))]
@@ -46,7 +52,7 @@ def ours(rows, batches, ks, passing=(100,), more=()):
 
 
 class Torch:
-    """matmul and topk over chunks of rows; the best of several chunks is what counts."""
+    """matmul and topk over chunks of rows. The best of several chunk sizes counts."""
 
     def __init__(self, rows):
         self.rows = torch.nn.functional.normalize(torch.randn(rows, 384, device="cuda"), dim=1).half()

@@ -1,8 +1,12 @@
-"""What embedding and reranking reach on a GPU: `python benches/gpu_models.py --warpseek BINARY [--record FOLDER]`.
+"""Speed of embedding and reranking on a GPU, side by side with transformers and Candle.
 
-Runs `warpseek bench --models-only --device cuda` over models of MiniLM's shape, and in the same run transformers' BERT and Candle's own (`benches/candle/build.sh`) in half
-precision on the same token counts, from ids on the device to vectors on the device, each with its best batch. Weights are random unless --model and --reranker name folders: times do
-not depend on them. Prints Markdown, and appends it to FOLDER/<gpu>/<date>.md.
+    python benches/gpu_models.py --warpseek BINARY [--record FOLDER]
+
+Runs `warpseek bench --models-only --device cuda` with models of MiniLM's shape. The same run
+measures transformers' BERT and Candle's BERT (`benches/candle/build.sh`) in half precision on the
+same numbers of tokens, from token ids on the device to vectors on the device, each with its best
+batch size. Weights are random unless --model and --reranker name folders: times do not depend on
+them. Prints Markdown, and appends it to FOLDER/<gpu>/<date>.md.
 """
 
 import argparse
@@ -40,7 +44,7 @@ def say(line=""):
 
 
 def shapes():
-    """The tensors of MiniLM, without a prefix."""
+    """Names and shapes of MiniLM's tensors, without a prefix."""
     for name, n in (("word", VOCABULARY), ("position", POSITIONS), ("token_type", 2)):
         yield f"embeddings.{name}_embeddings.weight", (n, HIDDEN)
     norms = ["embeddings.LayerNorm"]
@@ -66,7 +70,7 @@ def make_model(folder, cross_encoder):
     tensors = [(prefix + name, shape) for name, shape in shapes()]
     if cross_encoder:
         tensors += [("classifier.weight", (1, HIDDEN)), ("classifier.bias", (1,))]
-    # Halves of small random numbers: a block of them, over and over.
+    # Small random numbers in half precision: one block of them, repeated.
     source = random.Random(1)
     block = b"".join(struct.pack("<e", source.uniform(-0.1, 0.1)) for _ in range(1 << 16))
     header, at = {}, 0
@@ -118,7 +122,7 @@ def ours(model, reranker, tokens, pair_tokens):
 
 
 def index_time(model, folder):
-    """A process that makes an index of 41,584 texts."""
+    """Time of a process that indexes 41,584 texts."""
     source = random.Random(2)
     corpus = arguments.corpus or folder / "corpus.jsonl"
     if arguments.corpus is None:
@@ -134,7 +138,10 @@ def index_time(model, folder):
 
 
 def candle_rate(model, tokens):
-    """Texts a second of Candle's own BERT in half precision, or why there is no number. It wants CUDA's libraries, which torch brings."""
+    """Texts per second of Candle's BERT in half precision, or the reason why there is no number.
+
+    It needs CUDA's libraries, which come with torch.
+    """
     if not arguments.candle.exists():
         return "not built"
     folders = [str(path) for site in sys.path for path in pathlib.Path(site, "nvidia").glob("*/lib")]
@@ -147,7 +154,8 @@ def candle_rate(model, tokens):
 
 
 def torch_rate(tokens):
-    """Texts a second of transformers' BERT in half precision, ids to means, by its best batch."""
+    """Texts per second of transformers' BERT in half precision with its best batch size, from token
+    ids to mean-pooled vectors."""
     config = transformers.BertConfig(
         vocab_size=VOCABULARY, hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=INNER, max_position_embeddings=POSITIONS
     )

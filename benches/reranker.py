@@ -1,10 +1,11 @@
-"""What the shipped reranker is worth: nDCG@10 with the default minus without, over several judged collections, in one table.
+"""Gain of the shipped reranker: nDCG@10 with reranking minus without, on judged collections.
 
     python benches/reranker.py DATA [--reranker NAME]
 
-DATA holds `scifact`, `trec-dl19`, `trec-dl20` and `arxiv-chunked` in BEIR's layout. For each, `warpseek index` and
-`warpseek eval` are run: MiniLM's own first 100 rows reranked, and for TREC those of BM25 too (`runs/bm25.tsv`). Intervals
-and p are those of eval's paired tests. Indexes go into --work and are used again.
+DATA holds `scifact`, `trec-dl19`, `trec-dl20` and `arxiv-chunked` in BEIR's layout. For each
+collection the script runs `warpseek index` and `warpseek eval`: it reranks the first 100 rows of
+MiniLM, and for TREC also those of BM25 (`runs/bm25.tsv`). Intervals and p values are those of
+eval's paired tests. Indexes are kept in --work and reused.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import pathlib
 import subprocess
 
 COLLECTIONS = [
-    # name, folder, corpus, judgments, least relevant grade of binary measures, rankings
+    # name, folder, corpus, qrels, lowest grade that counts as relevant, rankings
     ("SciFact test", "scifact", "corpus.jsonl", "qrels/test.tsv", 1, [None]),
     ("TREC DL19", "trec-dl19", "corpus.jsonl", "qrels/full.trec.txt", 2, [None, "runs/bm25.tsv"]),
     ("TREC DL20", "trec-dl20", "corpus.jsonl", "qrels/full.trec.txt", 2, [None, "runs/bm25.tsv"]),

@@ -1,11 +1,15 @@
-"""A running server under load: `python benches/serve.py URL --texts FILE [--seconds 30] [--bulk 4]`.
+"""Latency and throughput of a running server under load.
 
-Searches without reranking, one after the other, alone and beside clients that embed texts without a pause; then those clients
-alone. Prints percentiles of the searches' times and the tokens a second of the rest. FILE is BEIR's corpus.jsonl.
+    python benches/serve.py URL --texts FILE [--seconds 30] [--bulk 4]
 
-With --overload SECONDS instead: measures how many requests of a mix of searches (with and without reranking), embeddings, rerankings
-and upserts a second are answered, then sends twice as many at times of their own, whether answered or not. Every request must be
-answered, or refused with 429 or 503. --pid prints that process's memory along the way.
+FILE is BEIR's corpus.jsonl. Measures searches without reranking, one after the other: alone, and
+beside clients that embed texts without a pause. Then measures those clients alone. Prints
+percentiles of the searches' latency, and the tokens per second of the clients.
+
+With --overload SECONDS, measures back-pressure instead. First it measures how many requests per
+second of a mix (searches with and without reranking, embeddings, rerankings, upserts) are answered.
+Then it sends twice that rate, without waiting for replies. Every request must be answered, or
+refused with 429 or 503. --pid prints the memory of that process along the way.
 """
 
 import argparse
@@ -87,7 +91,7 @@ def together(searchers, clients, seconds):
 
 
 def mixed(number):
-    """The path and body of one request of the mix."""
+    """Name, path and body of a request of the mix."""
     query, at = queries[number % len(queries)], number * 7 % (len(texts) - 10)
     kind = number % 8
     if kind < 3:
@@ -108,7 +112,10 @@ def memory():
 
 
 def send_mix(seconds, rate):
-    """At `rate` requests a second; as fast as replies come where it is None. Returns the replies' statuses and times, what failed, and how many were sent."""
+    """Sends the mix at `rate` requests per second; with None, as fast as replies come.
+
+    Returns the replies' statuses and times, the failures, and the number of requests sent.
+    """
     due = queue.SimpleQueue()
     statuses, times, failures, sent = collections.Counter(), collections.defaultdict(list), [], []
     numbers = iter(range(1 << 60))
@@ -131,7 +138,7 @@ def send_mix(seconds, rate):
                 try:
                     status, data, took = post(connection, path, body)
                 except (BrokenPipeError, http.client.RemoteDisconnected):
-                    # The server had closed the connection, which nothing was sent over for long.
+                    # The server had closed the connection, because it was idle for long.
                     connection = connect()
                     status, data, took = post(connection, path, body)
             except (OSError, http.client.HTTPException) as error:
@@ -164,7 +171,7 @@ def send_mix(seconds, rate):
             due.put(None)
     for thread in threads:
         thread.join()
-    # What no connection was left for was never sent.
+    # Requests for which no connection was free were never sent.
     return statuses, times, failures, len(sent)
 
 

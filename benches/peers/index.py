@@ -1,6 +1,6 @@
-"""warpseek's `index` beside sentence-transformers' `encode`: the same texts, threads and run, in turn.
+"""warpseek's `index` beside sentence-transformers' `encode`: the same texts and threads, in turn.
 
-warpseek does the whole way (reading gzip, tokenising, embedding, writing a durable index); the peer
+warpseek does all of the work: it reads gzip, tokenises, embeds and writes a durable index. The peer
 tokenises and embeds texts that are in memory already. Prints medians and their ratio as JSON.
 """
 
@@ -33,7 +33,7 @@ def main():
         [*warpseek, "models", "path", "all-MiniLM-L6-v2"], check=True, capture_output=True, text=True
     ).stdout.strip()
 
-    # Only now, with the number of threads known.
+    # These libraries read the environment variables when they are imported.
     import torch
     from sentence_transformers import SentenceTransformer, models as modules
 

@@ -1,9 +1,10 @@
-"""Embedding and reranking beside sentence-transformers and ONNX Runtime: the same texts, weights, threads and run, in turn.
+"""Embedding and reranking beside sentence-transformers and ONNX Runtime.
 
-warpseek's side of the work in bulk is the command itself, `embed` and `rerank` over files: start, reading and writing
-included (what a start costs is measured on its own and shown), where the peers get texts that are in memory already.
-What one search waits for, a query of 12 tokens and 25 passages of 200, is measured warm on both sides, by
-`warpseek bench`. Medians over rounds.
+All tools get the same texts, weights and threads, and run in turn. Bulk work: warpseek is measured
+as the commands `embed` and `rerank` over files, with start, reading and writing (the start is also
+measured alone and shown). The peers get texts that are in memory already. Latency of one search:
+embedding a query of 12 tokens and reranking 25 passages of 200, warm on both sides; warpseek's is
+measured by `warpseek bench`. All times are medians over rounds.
 """
 
 import argparse
@@ -110,7 +111,7 @@ def embedding_peers(model, texts, threads, folder):
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
         def encode(session=session):
-            # Longest first, as sentence-transformers does, so that little is padded.
+            # Longest first, as sentence-transformers does, for little padding.
             order = sorted(texts, key=len, reverse=True)
             for at in range(0, len(order), 32):
                 batch = tokenizer(order[at : at + 32], padding=True, truncation=True, max_length=256, return_tensors="np")

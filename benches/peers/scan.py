@@ -1,8 +1,9 @@
-"""Exact search beside FAISS, usearch and numpy: the same vectors, threads and run, in turn.
+"""Exact search beside FAISS, usearch and numpy: the same vectors and threads, in turn, in one run.
 
-Every round measures each tool once, by the median of its repeats; the table shows medians over rounds, in queries/s,
-and warpseek's ratio to the fastest peer. warpseek's side is `warpseek bench --vectors --queries`, through its public
-API. Without --vectors the vectors are random unit ones.
+Every round measures each tool once, by the median of its repeats. The table shows medians over
+rounds in queries/s, and warpseek's ratio to the fastest peer. warpseek is measured by `warpseek
+bench --vectors --queries`, through its public API. Without --vectors the vectors are random unit
+vectors.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def main():
     arguments = parser.parse_args()
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(arguments.threads)
-    # Libraries read these when they are loaded.
+    # These libraries read the environment variables when they are imported.
     global numpy
     import numpy
 
@@ -46,7 +47,7 @@ def main():
             random.standard_normal((n, arguments.dim), dtype=numpy.float32)
         )
         rows, queries = unit(arguments.rows), unit(max(arguments.batch))
-    # What an index stores, so that all tools search the same numbers.
+    # Rounded to half precision, as in an index, so that all tools search the same numbers.
     rows = rows.astype(numpy.float16).astype(numpy.float32)
     searches = {name: make(name, rows, arguments.threads) for name in arguments.peers}
 
@@ -110,7 +111,7 @@ def make(name, rows, threads):
         return search
     import usearch.index as usearch
 
-    # The cosine of unit vectors is their inner product; its int8 kernel takes no others.
+    # usearch's int8 kernel supports only the cosine, which for unit vectors is the inner product.
     stored, dtype = {
         "usearch-f16": (rows.astype(numpy.float16), numpy.float16),
         "usearch-i8": (numpy.round(rows / numpy.abs(rows).max() * 127).astype(numpy.int8), numpy.int8),

@@ -1,8 +1,10 @@
-"""The server that people write in an afternoon, for `benches/serve.py` to be pointed at as well: FastAPI, sentence-transformers, FAISS.
+"""A peer for `benches/serve.py`: a minimal server of FastAPI, sentence-transformers and FAISS.
 
-`python benches/peers/serve.py MODEL_DIR VECTORS.npy DOCUMENTS.jsonl [--threads 2] [--port 8901]`; the files are what
-`warpseek export INDEX --vectors VECTORS.npy --documents DOCUMENTS.jsonl` writes. Answers /v1/search without reranking and
-/v1/embeddings; FastAPI runs each request in a thread of its pool.
+    python benches/peers/serve.py MODEL_DIR VECTORS.npy DOCUMENTS.jsonl [--threads 2] [--port 8901]
+
+`warpseek export INDEX --vectors VECTORS.npy --documents DOCUMENTS.jsonl` writes the two files.
+Serves /v1/search, without reranking, and /v1/embeddings. FastAPI runs each request in a thread of
+its pool.
 """
 
 import argparse

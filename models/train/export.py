@@ -1,8 +1,8 @@
-"""Writes a trained reranker as warpseek ships it: matrices in int8 with a scale a row, the rest in float32.
+"""Writes a trained reranker as warpseek ships it: matrices in int8, the rest in float32.
 
-A matrix `X` of shape [rows, columns] becomes `X` (int8) and `X.scale` (float32, [rows]):
-value = int8 * scale of its row, scale = largest magnitude of the row / 127. Prints what the manifest
-wants to know.
+A matrix `X` of shape [rows, columns] becomes `X` (int8) and per-row scales `X.scale` (float32,
+[rows]): value = int8 * scale of its row, scale = largest magnitude of the row / 127. Prints the
+files' entries for models/manifest.toml.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("checkpoint", type=pathlib.Path, help="what train.py wrote")
+    parser.add_argument("checkpoint", type=pathlib.Path, help="output folder of train.py")
     parser.add_argument("base", type=pathlib.Path, help="the folder of all-MiniLM-L6-v2, whose tokenizer.json is kept")
     parser.add_argument("out", type=pathlib.Path)
     arguments = parser.parse_args()

@@ -1,23 +1,25 @@
-"""Makes the training lists of the reranker: queries, each with its right passages and hard wrong ones.
+"""Makes the training lists of the reranker: queries with relevant passages and hard negatives.
 
-Reads judged questions and papers, splits them, mines every query's nearest passages with
-all-MiniLM-L6-v2 (the retriever whose lists the reranker will see), takes out what is likely to be
-right although nobody judged it, scores the rest by a teacher, and writes
+Reads judged questions and papers and splits them into training and validation. Mines the nearest
+passages of every query with all-MiniLM-L6-v2, the retriever whose lists the reranker will see.
+Removes passages that are probably relevant although nobody judged them. Scores the rest by a
+teacher. Writes
 
-    texts.jsonl.gz    a line a passage: [title, text]
-    train.jsonl.gz    a line a query: {set, query, positives, positive_teacher, candidates, teacher}, and for
-                      questions {unanswered: [passage, teacher]}: the right passage without the sentence
-                      nearest to the question
-    valid.jsonl.gz    a line a query: {set, query, positives, candidates, scores, teacher}: candidates and
-                      scores are the retriever's own list
+    texts.jsonl.gz    one line per passage: [title, text]
+    train.jsonl.gz    one line per query: {set, query, positives, positive_teacher, candidates,
+                      teacher}, and for questions {unanswered: [passage, teacher]}: the relevant
+                      passage without the sentence nearest to the question
+    valid.jsonl.gz    one line per query: {set, query, positives, candidates, scores, teacher};
+                      candidates and scores are the retriever's own list
 
-Passages are named by their line. The splits share no passage that answers a question. SciFact's
-test queries and TREC DL are never read.
+Passages are named by their line number. The splits share no passage that answers a question.
+SciFact's test queries and TREC DL are never read.
 
-The teacher is untrained: the sum of three standard scores within the list, the retriever's cosine, half of
-BM25 (k1 0.9, b 0.4), and the late interaction of the retriever's own token vectors, that is the mean over
-the query's tokens, weighted by their inverse document frequency, of the largest cosine with a token of the
-passage (Khattab and Zaharia, "ColBERT", SIGIR 2020, without its training).
+The teacher is untrained. It is the sum of three scores, each standardized within the list: the
+retriever's cosine, half of BM25 (k1 0.9, b 0.4), and the late interaction of the retriever's own
+token vectors. Late interaction is the mean over the query's tokens, weighted by their inverse
+document frequency, of the largest cosine with a token of the passage (Khattab and Zaharia,
+"ColBERT", SIGIR 2020, without its training).
 """
 
 import argparse
@@ -37,11 +39,11 @@ from transformers import AutoModel, AutoTokenizer
 
 # Shares of the queries kept for validation.
 VALID_SHARE = {"web": 0.1, "squad": 0.15, "covid": 0.12, "pubmed": 0.1, "scifact": 0.12, "arxiv": 0.04}
-# Neighbours that are mined for a query.
+# Nearest passages that are mined per query.
 DEPTH = 60
-# A passage this close to a right one is taken to be right as well, or a copy of it.
+# Cosine from which a passage counts as a copy of a relevant one, or as relevant as well.
 SAME_PASSAGE = 0.93
-# Share of the papers of which only a few neighbouring sentences stand in the corpus, and how many words.
+# Share of the papers that are cut to a few neighbouring sentences, and the range of their words.
 CUT_SHARE, CUT_WORDS = 0.7, (30, 110)
 # The teacher's weights: cosine, BM25, late interaction.
 TEACHER = (1.0, 0.5, 1.0)
@@ -53,7 +55,8 @@ QUESTIONS = {"web", "squad", "covid"}
 
 
 class Corpus:
-    """All passages, and which pool each belongs to."""
+    """All passages, each with its pool (passages that are mined together) and its group (passages
+    that a split keeps together)."""
 
     def __init__(self):
         self.texts, self.pools, self.groups = [], [], []
@@ -72,7 +75,7 @@ def read_jsonl(path):
 
 
 def judged(folder, qrels):
-    """Documents, queries and right documents of a collection in BEIR's layout."""
+    """Documents, queries and relevant documents of a collection in BEIR's layout."""
     documents = {d["_id"]: d for d in read_jsonl(folder / "corpus.jsonl")}
     queries = {q["_id"]: q["text"] for q in read_jsonl(folder / "queries.jsonl")}
     right = {}
@@ -88,10 +91,10 @@ def normalised(question):
 
 
 def questions(corpus, data):
-    """Real questions and claims: (set, pool to find it in, query, right passages)."""
+    """Real questions and claims: (set, pool, query, relevant passages)."""
     found = {}
     sources = [
-        # folder, qrels, set, pool, what passages a split must keep together
+        # folder, qrels, set, pool, group of a passage
         ("train/nq-open-oracle", "test.tsv", "web", "web", lambda d: "nq " + d["title"]),
         ("train/qed-nq", "test.tsv", "web", "web", lambda d: "nq " + d["title"]),
         ("train/xquad-en", "test.tsv", "squad", "web", lambda d: "squad " + d["title"]),
@@ -106,7 +109,7 @@ def questions(corpus, data):
             for key, d in documents.items()
         }
         for key, keys in right.items():
-            # A question that stands in two collections has right passages in both.
+            # A question that is in two collections has relevant passages in both.
             query = queries[key].strip()
             entry = found.setdefault((pool, normalised(query)), (name, pool, query, []))
             entry[3].extend(numbers[k] for k in keys)
@@ -122,7 +125,8 @@ KEYWORD_STOP = set(
 
 
 def paper_query(paper, style, rng, frequency):
-    """A query of one style for a paper, with the text that should be found; none where it has none."""
+    """A query of one style for a paper, and the text that it should find. The query is empty if the
+    paper does not support the style."""
     title, text = paper["title"], paper["summary"]
     if style in ("tldr", "method", "result"):
         return (paper.get(style) or "").strip(), text
@@ -138,14 +142,14 @@ def paper_query(paper, style, rng, frequency):
     if style == "keywords":
         words = {w for w in WORD.findall((title + " " + text).lower()) if len(w) > 2 and w not in KEYWORD_STOP}
         rare = sorted(words, key=lambda w: (frequency.get(w, 0), w))
-        # The very rarest are names and typing errors.
+        # The rarest words are names and typing errors.
         picked = rng.sample(rare[2:14], min(rng.randint(2, 5), len(rare[2:14])))
         return " ".join(picked), text
     sentences = [s for s in SENTENCE_END.split(text) if 6 <= len(s.split()) <= 40]
     if len(sentences) < 4:
         return "", text
     sentence = rng.choice(sentences)
-    # The sentence is cut out: the rest must be known by its meaning.
+    # The sentence is cut out, so that the passage can be found by its meaning only.
     return sentence, text.replace(sentence, " ")
 
 
@@ -170,7 +174,7 @@ def papers(corpus, data, n, rng):
     for paper in chosen:
         style = rng.choice(styles)
         query, text = paper_query(paper, style, rng, frequency)
-        # The title would give the answer away where it is the query.
+        # A title that is the query as well would give the answer away.
         title = "" if style in ("title", "question") else paper["title"]
         if rng.random() < CUT_SHARE:
             text = cut(text, rng)
@@ -181,7 +185,7 @@ def papers(corpus, data, n, rng):
 
 
 def web_sentences(corpus, rng):
-    """Sentences of encyclopedic passages as queries for what stands around them."""
+    """Sentences of encyclopedic passages as queries for the rest of their passage."""
     found = []
     for number in [i for i, pool in enumerate(corpus.pools) if pool == "web"]:
         title, text = corpus.texts[number]
@@ -194,8 +198,9 @@ def web_sentences(corpus, rng):
 
 
 def without_answers(corpus, queries, states):
-    """For questions, the first right passage without the sentence nearest to the question: on the subject,
-    and most likely no answer. The passage by the question's place in `queries`."""
+    """For each question, its first relevant passage without the sentence nearest to the question:
+    on the subject, but probably without the answer. Returns passages by the question's position in
+    `queries`."""
     spans, sentences = {}, []
     asked = [i for i, (name, _, _, _) in enumerate(queries) if name in QUESTIONS]
     for i in asked:
@@ -218,8 +223,9 @@ def without_answers(corpus, queries, states):
 
 
 class States:
-    """Texts to unit vectors, all-MiniLM-L6-v2's way (mean of the last layer, at most 256 tokens), and the
-    unit vectors of their tokens without the special ones."""
+    """Embeds texts as all-MiniLM-L6-v2 does: the mean of the last layer over at most 256 tokens,
+    scaled to unit length. Optionally also returns unit vectors of the tokens, without the special
+    ones."""
 
     def __init__(self, model, device, batch_tokens):
         self.tokenizer = AutoTokenizer.from_pretrained(model)
@@ -229,7 +235,7 @@ class States:
     @torch.inference_mode()
     def __call__(self, texts, keep_tokens=False):
         ids = []
-        # Tokenised in slices, which bounds memory.
+        # Tokenising in slices bounds the memory.
         for at in range(0, len(texts), 4096):
             ids += self.tokenizer(texts[at : at + 4096], truncation=True, max_length=256)["input_ids"]
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
@@ -259,7 +265,7 @@ class States:
 
 
 class Teacher:
-    """Scores of passages for a query without any training."""
+    """Scores passages for a query, without any training."""
 
     def __init__(self, texts, tokens):
         self.words = [collections.Counter(WORD.findall(text.lower())) for text in texts]
@@ -371,12 +377,12 @@ def main():
             for number, like in zip(ranked, likeness)
             if number not in positives
             and like < SAME_PASSAGE
-            # Windows of one article overlap, and those beside the judged one may hold the answer too.
+            # Windows of one article overlap: the neighbours of the judged one may answer too.
             and not (name == "covid" and any(abs(number - p) <= 1 for p in positives))
-            # The passage that the sentence was cut from.
+            # Excludes the passage that the sentence was cut from.
             and not (name == "sentence" and corpus.groups[number] in groups)
         ]
-        # One list, so that the standard scores are of one scale.
+        # All in one list, so that the standardized scores share one scale.
         extra = [unanswered[i]] if i in unanswered else []
         scored = score(positives + extra + entry["candidates"])
         entry["positive_teacher"] = scored[: len(positives)]
@@ -385,7 +391,7 @@ def main():
             entry["unanswered"] = [extra[0], scored[len(positives)]]
         train.append(entry)
 
-    # No passage that answers a validation question teaches anything as a right one.
+    # A passage that answers a validation question is no positive example in training.
     held = {p for entry in valid for p in entry["positives"]}
     train = [entry for entry in train if not held & set(entry["positives"])]
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 """Trains the reranker: all-MiniLM-L6-v2's encoder as a cross-encoder with one output.
 
-Every step takes a few queries, each with a right passage and several wrong ones that the retriever
-ranks high. The loss is the cross-entropy of the right one within its list, plus the divergence from
-the softmax of the teacher's scores (see prepare.py), which says much about the order of all passages where
-the judged data name one. The weights that are kept are a running average. Validation reranks the
-retriever's own lists.
+Every step takes a few queries, each with one relevant passage and several hard negatives, which the
+retriever ranks high. The loss is the cross-entropy of the relevant passage within its list, plus
+the Kullback-Leibler divergence from the softmax of the teacher's scores (see prepare.py). The
+judgments name one passage per list; the teacher orders all of them. The saved weights are a running
+average. Validation reranks the retriever's own lists.
 """
 
 import argparse
@@ -19,9 +19,9 @@ import time
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
-# How often a step's queries come from each set.
+# Share of the queries that come from each set.
 MIXTURE = {"web": 0.3, "squad": 0.12, "covid": 0.1, "pubmed": 0.06, "scifact": 0.08, "sentence": 0.08, "arxiv": 0.26}
-# How often a question's list holds the right passage without its answer, as a wrong one.
+# Share of the questions whose list holds the relevant passage without its answer, as a negative.
 UNANSWERED_SHARE = 0.5
 
 
@@ -45,7 +45,7 @@ class Lists:
 
     def passage(self, number):
         title, text = self.texts[number]
-        # With and without titles: indexes come in both kinds.
+        # With and without titles, because indexes exist in both kinds.
         return f"{title} {text}" if title and self.rng.random() < 0.5 else text
 
     def next_of(self, name):
@@ -55,7 +55,7 @@ class Lists:
         return self.sets[name][self.order[name].pop()]
 
     def draw(self):
-        """A query, its passages with the right one first, and the teacher's scores of them."""
+        """A query, its passages with the relevant one first, and the teacher's scores of them."""
         rng = self.rng
         entry = self.next_of(rng.choices(self.names, self.weights)[0])
         right = rng.randrange(len(entry["positives"]))
@@ -70,7 +70,7 @@ class Lists:
         n_tail = min(len(tail), n_others - n_head - 1)
         chosen += rng.sample(head, n_head) + rng.sample(tail, n_tail)
         while len(chosen) <= self.negatives:
-            # An easy one: what another query of the set is about.
+            # An easy negative: a candidate of another query of the set.
             other = rng.choice(rng.choice(self.sets[entry["set"]])["candidates"] or entry["positives"])
             if other not in entry["positives"]:
                 chosen.append((other, min(entry["teacher"] or [0.0]) - 1.0))
@@ -81,7 +81,7 @@ class Lists:
 
 
 class Scorer:
-    """Pairs to logits, in pieces of like length."""
+    """Computes the logits of pairs, in batches of similar length."""
 
     def __init__(self, model, tokenizer, device, max_tokens, piece):
         self.model, self.tokenizer, self.device = model, tokenizer, device
@@ -96,7 +96,7 @@ class Scorer:
         logits = [None] * len(pairs)
         while order:
             piece, order = order[-self.piece :], order[: -self.piece]
-            # Few different shapes: a CPU's kernels are made anew for each.
+            # Few different shapes, because a CPU compiles kernels for each.
             batch = self.tokenizer.pad(
                 {key: [encoded[key][i] for i in piece] for key in ("input_ids", "token_type_ids", "attention_mask")},
                 pad_to_multiple_of=16,
@@ -122,7 +122,7 @@ def standardised(values):
 
 @torch.inference_mode()
 def validate(scorer, texts, entries, depth, weights):
-    """Per set and retriever's weight, the mean nDCG@10 over the retriever's first `depth` passages."""
+    """Mean nDCG@10 over the retriever's first `depth` passages, by set and retriever weight."""
     scorer.model.eval()
     sums = collections.defaultdict(lambda: collections.defaultdict(float))
     for entry in entries:
@@ -149,12 +149,12 @@ def show(table):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--lists", type=pathlib.Path, required=True, help="what prepare.py wrote")
+    parser.add_argument("--lists", type=pathlib.Path, required=True, help="output folder of prepare.py")
     parser.add_argument("--model", required=True, help="the folder of all-MiniLM-L6-v2")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--queries", type=int, default=8, help="queries a step")
-    parser.add_argument("--negatives", type=int, default=7, help="wrong passages a query")
+    parser.add_argument("--queries", type=int, default=8, help="queries per step")
+    parser.add_argument("--negatives", type=int, default=7, help="negatives per query")
     parser.add_argument("--max-tokens", type=int, default=176)
     parser.add_argument("--piece", type=int, default=16, help="pairs in one forward pass")
     parser.add_argument("--dropout", type=float, default=0.0, help="0.1 costs a third of a CPU's speed")
@@ -162,7 +162,7 @@ def main():
     parser.add_argument("--teacher-loss", type=float, default=1.0, help="weight of the divergence from the teacher")
     parser.add_argument("--average", type=float, default=0.997, help="decay of the running average of the weights")
     parser.add_argument("--validate-every", type=int, default=1000, help="steps")
-    parser.add_argument("--validate-queries", type=int, default=30, help="a set, while training")
+    parser.add_argument("--validate-queries", type=int, default=30, help="per set, while training")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -179,7 +179,7 @@ def main():
             sample.append(entry)
 
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    # Attention written out is the faster one for short texts on a CPU.
+    # Unfused attention is faster for short texts on a CPU.
     attention = "sdpa" if device == "cuda" else "eager"
     model = BertForSequenceClassification.from_pretrained(
         arguments.model, num_labels=1, dtype=torch.float32, attn_implementation=attention
@@ -187,7 +187,7 @@ def main():
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = arguments.dropout
-    # Words that the judged data never show keep their place beside those that they do.
+    # Frozen, so that words outside the training data keep their position relative to the others.
     model.bert.embeddings.word_embeddings.weight.requires_grad = False
     scorer = Scorer(model, tokenizer, device, arguments.max_tokens, arguments.piece)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -261,7 +261,7 @@ def main():
 
 
 def validate_without(entries, scores):
-    """Per set the mean nDCG@10 of the candidates by scores that stand in the lists."""
+    """Mean nDCG@10 of the candidates by scores in the lists (retriever or teacher), by set."""
     sums, n = collections.Counter(), collections.Counter()
     for entry in entries:
         ranked = [c for _, c in sorted(zip(entry[scores], entry["candidates"]), key=lambda x: -x[0])]

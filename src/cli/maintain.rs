@@ -35,8 +35,11 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Outcome> {
         thousands(stats.rows),
         manifest.dim
     )?;
-    if stats.dead_rows > 0 {
-        say!("  dead       {} rows; `warpseek compact` removes them", thousands(stats.dead_rows))?;
+    if stats.deleted_rows > 0 {
+        say!(
+            "  dead       {} rows; `warpseek compact` removes them",
+            thousands(stats.deleted_rows)
+        )?;
     }
     match &manifest.model {
         Some(m) => say!("  model      {} (sha256 {})", plain(&m.name), &m.sha256)?,
@@ -59,11 +62,11 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Outcome> {
     say!(
         "  size       {} vectors, {} prefilter, {} texts; generation {}",
         bytes(stats.vector_bytes),
-        bytes(stats.prefilter_bytes),
+        bytes(stats.int8_bytes),
         bytes(stats.document_bytes),
         stats.generation
     )?;
-    if stats.prefilter_bytes == 0 {
+    if stats.int8_bytes == 0 {
         say!("  prefilter  none; `warpseek compact` makes one, and searches get faster")?;
     }
     say!(

@@ -1,10 +1,13 @@
-//! The catalogue of metadata fields: names, and the JSON types seen under each.
+//! The catalogue of metadata fields: their names, and the JSON types seen under each.
 
+use super::database::Database;
+use crate::error::Result;
+use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// How often each JSON type was seen in a field.
+/// Number of values of each JSON type in a field.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct FieldTypes {
     /// Strings.
@@ -39,9 +42,9 @@ impl FieldTypes {
 
 /// All fields by name; members of nested objects under dotted names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct FieldCatalog(pub(super) BTreeMap<String, FieldTypes>);
+pub struct FieldCatalog(BTreeMap<String, FieldTypes>);
 
-/// How deep nested objects are catalogued.
+/// Depth to which nested objects are catalogued.
 const MAX_DEPTH: usize = 4;
 
 impl FieldCatalog {
@@ -60,7 +63,19 @@ impl FieldCatalog {
         self.0.iter().map(|(name, types)| (name.as_str(), types))
     }
 
-    /// Counts the fields of one record.
+    /// Up to three names that resemble `name`, nearest first.
+    pub fn near(&self, name: &str) -> Vec<&str> {
+        let wanted = name.to_lowercase();
+        let mut scored: Vec<(f64, &str)> = self
+            .names()
+            .map(|n| (strsim::jaro_winkler(&wanted, &n.to_lowercase()), n))
+            .filter(|&(likeness, _)| likeness > 0.7)
+            .collect();
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        scored.into_iter().take(3).map(|(_, n)| n).collect()
+    }
+
+    /// Counts the fields of one document.
     pub(super) fn count(&mut self, metadata: &Map<String, Value>) {
         self.count_members("", metadata, 1);
     }
@@ -85,15 +100,29 @@ impl FieldCatalog {
         }
     }
 
-    /// Up to three names that look like `name`, nearest first.
-    pub fn near(&self, name: &str) -> Vec<&str> {
-        let wanted = name.to_lowercase();
-        let mut scored: Vec<(f64, &str)> = self
-            .names()
-            .map(|n| (strsim::jaro_winkler(&wanted, &n.to_lowercase()), n))
-            .filter(|&(likeness, _)| likeness > 0.7)
-            .collect();
-        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-        scored.into_iter().take(3).map(|(_, n)| n).collect()
+    /// The catalogue in the database.
+    pub(super) fn read(database: &Database) -> Result<Self> {
+        let sql = "SELECT name, texts, numbers, booleans, arrays, objects, nulls FROM field";
+        let fields = database.collect(sql, [], |r| {
+            let (name, texts, numbers, booleans, arrays, objects, nulls) = r.try_into()?;
+            Ok((name, FieldTypes { texts, numbers, booleans, arrays, objects, nulls }))
+        })?;
+        Ok(Self(fields.into_iter().collect()))
+    }
+
+    /// Adds these counts to the catalogue in the database.
+    pub(super) fn add_to(&self, conn: &Connection) -> rusqlite::Result<()> {
+        let mut add = conn.prepare_cached(
+            "INSERT INTO field VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (name) DO UPDATE SET
+             texts = texts + excluded.texts, numbers = numbers + excluded.numbers,
+             booleans = booleans + excluded.booleans, arrays = arrays + excluded.arrays,
+             objects = objects + excluded.objects, nulls = nulls + excluded.nulls",
+        )?;
+        for (name, types) in &self.0 {
+            let FieldTypes { texts, numbers, booleans, arrays, objects, nulls } = types;
+            add.execute((name, texts, numbers, booleans, arrays, objects, nulls))?;
+        }
+        Ok(())
     }
 }

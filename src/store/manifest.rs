@@ -1,41 +1,44 @@
-//! `manifest.json`: what an index is, written once when it is made.
+//! `manifest.json`: the settings of an index, written once when it is created.
 
+use super::folder::{DATABASE_FILE, MANIFEST_FILE};
 use super::format::{FORMAT_VERSION, REBUILD, newer_version};
 use crate::chunk::Chunking;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 use std::path::Path;
+use xxhash_rust::xxh3::xxh3_64;
 
-/// The manifest's file name.
-pub(super) const MANIFEST_FILE: &str = "manifest.json";
+/// The largest number of dimensions of an index.
+pub const MAX_DIM: usize = 16_384;
 
-/// What an index is made of. Never changes after the index was created.
+/// Settings of an index. They never change after its creation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexManifest {
     /// Always `warpseek-index`.
     pub format: String,
-    /// The version of the format the index was written in.
+    /// Format version in which the index was created.
     pub format_version: u32,
-    /// The version of the tool that created it.
+    /// Version of the tool that created it.
     pub tool_version: String,
-    /// When it was created, seconds since 1970-01-01 UTC.
+    /// Time of its creation, in seconds since 1970-01-01 UTC.
     pub created_unix: u64,
-    /// The number of dimensions of a vector.
+    /// Dimensions of a vector.
     pub dim: usize,
     /// Always `inner_product`.
     pub metric: String,
-    /// The model the vectors come from; none where vectors were imported without one.
+    /// Model of the vectors; `None` if vectors were imported without one.
     pub model: Option<ModelStamp>,
-    /// How texts were cut.
+    /// Chunking of the texts.
     pub chunking: Chunking,
 }
 
-/// Which embedding model an index belongs to.
+/// Identity of the embedding model of an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelStamp {
     /// The model's short name, hub id, or folder.
     pub name: String,
-    /// The revision on the hub, where it is known.
+    /// The revision on the hub, if known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<String>,
     /// The sha256 of its `model.safetensors`, lower-case hex.
@@ -45,7 +48,7 @@ pub struct ModelStamp {
 }
 
 impl IndexManifest {
-    /// The manifest of a new index.
+    /// Manifest of a new index.
     pub fn new(dim: usize, model: Option<ModelStamp>, chunking: Chunking) -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Self {
@@ -60,22 +63,41 @@ impl IndexManifest {
         }
     }
 
-    /// The manifest as the bytes of its file.
-    pub fn encode(&self) -> Vec<u8> {
+    /// Reads and checks `manifest.json` in `dir`. Also returns the XXH3-64 of its bytes.
+    pub(super) fn read(dir: &Path) -> Result<(Self, u64)> {
+        let path = dir.join(MANIFEST_FILE);
+        let reason = match std::fs::read(&path) {
+            Ok(bytes) => return Ok((Self::decode(&bytes, &path)?, xxh3_64(&bytes))),
+            Err(e) if e.kind() == ErrorKind::NotFound && !dir.exists() => {
+                "the folder does not exist; make one with `warpseek index INPUT --into DIR`"
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound && dir.join(DATABASE_FILE).exists() => {
+                "its creation was interrupted, or manifest.json was removed; run `warpseek index` \
+                 again"
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                "manifest.json is missing; make one with `warpseek index INPUT --into DIR`"
+            }
+            Err(e) if e.kind() == ErrorKind::NotADirectory => {
+                "this is a file; name the index folder"
+            }
+            Err(e) => return Err(Error::io("read", path)(e)),
+        };
+        Err(Error::NoIndex { path: dir.to_path_buf(), reason: reason.to_owned() })
+    }
+
+    /// The bytes of `manifest.json`.
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
         bytes.push(b'\n');
         bytes
     }
 
-    /// Reads a manifest and checks that this build understands it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`] naming `path` where it is no JSON, no manifest, or of a newer version.
-    pub fn decode(bytes: &[u8], path: &Path) -> Result<Self> {
+    fn decode(bytes: &[u8], path: &Path) -> Result<Self> {
         let fail = |reason: String| Error::corrupt(path, reason);
-        let value: serde_json::Value = serde_json::from_slice(bytes)
-            .map_err(|e| fail(format!("the manifest is damaged ({e}); {REBUILD}")))?;
+        let damaged =
+            |e: serde_json::Error| fail(format!("the manifest is damaged ({e}); {REBUILD}"));
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
         if value["format"] != "warpseek-index" {
             return Err(fail(format!("this is not a warpseek manifest; {REBUILD}")));
         }
@@ -86,17 +108,42 @@ impl IndexManifest {
             Some(_) => {}
             None => return Err(fail(format!("the format version is missing; {REBUILD}"))),
         }
-        let manifest: Self = serde_json::from_value(value)
-            .map_err(|e| fail(format!("the manifest is damaged ({e}); {REBUILD}")))?;
+        let manifest: Self = serde_json::from_value(value).map_err(damaged)?;
         if manifest.dim == 0 || manifest.dim > MAX_DIM || manifest.metric != "inner_product" {
             return Err(fail(format!(
-                "dim {} or metric '{}' is not possible; {REBUILD}",
+                "invalid dim {} or metric '{}'; {REBUILD}",
                 manifest.dim, manifest.metric
             )));
         }
         Ok(manifest)
     }
-}
 
-/// The most dimensions an index may have.
-pub const MAX_DIM: usize = 16_384;
+    /// Checks that an index with this manifest in `dir` takes documents made with the settings
+    /// `wanted`: the same dimensions, model and chunking.
+    pub(super) fn check_compatible(&self, wanted: &Self, dir: &Path) -> Result<()> {
+        let sha256 = |m: &Self| m.model.as_ref().map(|model| model.sha256.clone());
+        let describe: fn(&Self) -> String = if self.dim != wanted.dim {
+            |m| format!("{} dimensions", m.dim)
+        } else if sha256(self) != sha256(wanted) {
+            |m| match &m.model {
+                Some(model) => format!("model '{}' (sha256 {:.8}...)", model.name, model.sha256),
+                None => "no model".to_owned(),
+            }
+        } else if self.chunking != wanted.chunking {
+            |m| {
+                let Chunking { max_tokens, overlap, split_records } = m.chunking;
+                let records = if split_records { "split" } else { "whole" };
+                format!("chunks of {max_tokens} tokens with {overlap} overlap, records {records}")
+            }
+        } else {
+            return Ok(());
+        };
+        Err(Error::usage(format!(
+            "{}: the index was made with {}, not {}; use the same setting, or build a new index in \
+             another folder",
+            dir.display(),
+            describe(self),
+            describe(wanted)
+        )))
+    }
+}

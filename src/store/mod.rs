@@ -1,24 +1,89 @@
-//! The index on disk: a folder with a manifest, a matrix file and a document database.
+//! The index on disk: a folder that one process writes and any number of processes read.
 //!
-//! The database is the commit point. A write appends rows to the matrix file, syncs it, then commits
-//! the transaction that raises the row count; rows behind that count are ignored and overwritten.
-//! Killing the process at any instant loses at most what was not committed.
+//! | file | content |
+//! | --- | --- |
+//! | `manifest.json` | settings: model, dimension, chunking; never changes |
+//! | `documents.db` | SQLite: documents, chunks, lexical index, fields, commit records, state |
+//! | `vectors-G.f16` | the matrix of generation `G`: one row in half precision per chunk |
+//! | `vectors-G.i8`, `vectors-G.scale` | int8 copy of the rows, made from them; may be missing |
+//! | `lock` | held by the writer |
+//!
+//! # Commits
+//!
+//! Rows are only appended. The database is the commit point: it stores how many rows count.
+//!
+//! ```text
+//! commit:
+//!     write the new rows to the vector files, from row n_rows on
+//!     sync the vector files
+//!     BEGIN
+//!         mark replaced and deleted documents as deleted
+//!         insert the new documents, chunks, words, fields
+//!         insert a commit record: the new rows, their checksums, their largest norm
+//!         n_rows = n_rows + number of new rows
+//!     COMMIT, durable when it returns
+//! ```
+//!
+//! The process may be killed at any instant. Before COMMIT takes effect, the database has the old
+//! state. Rows from `n_rows` on do not count, and the next commit overwrites them. After COMMIT the
+//! new rows count, and they are on the disk already. A full disk leaves the old state as well.
+//!
+//! # Compaction
+//!
+//! Deleted documents and their rows stay, marked, until `compact` writes the next generation.
+//!
+//! ```text
+//! compact:
+//!     copy the live rows to vectors-(G+1).*, checking the checksums of the old ones
+//!     sync the new files
+//!     BEGIN
+//!         remove deleted documents, renumber the rows of the others
+//!         rebuild commit records, lexical index and field catalogue
+//!         generation = G + 1, n_rows = number of live rows
+//!     COMMIT
+//!     remove vectors-G.*, shrink the database
+//! ```
+//!
+//! Killed before COMMIT, the index is generation `G`; after it, `G + 1`. The next writer removes
+//! the files of any other generation.
+//!
+//! # Readers
+//!
+//! A reader takes no lock. [`Index::open`] begins a read transaction and maps the first `n_rows`
+//! rows of the generation. It sees this snapshot until it is dropped: SQLite's write-ahead log
+//! keeps the old pages, committed rows are never rewritten, and a removed file stays mapped. If a
+//! compaction removes the vector files before they are opened, the reader starts again with the new
+//! generation.
+//!
+//! # Damage
+//!
+//! Opening checks the manifest against its hash in the database, and the headers and lengths of the
+//! vector files. A damaged int8 copy is left out: searches are slower then, and find the same.
+//! [`verify`] checks the rest: the checksums of rows and chunks in the commit records, the hash of
+//! every document, the int8 copy, field catalogue and lexical index against the data they are made
+//! from, and SQLite's own structures.
+//!
+//! # Source files
+//!
+//! `format` (bytes of the vector files), `folder` (file names, lock), `manifest`, `database` and
+//! `vector_files` know one kind of file each; `index_files` opens them together. On top of these are
+//! [`Index`] (`reader`), [`IndexWriter`] (`writer`, `pending`, `compact`) and [`verify`].
 
-pub mod compact;
-mod create;
-mod documents;
-mod extent;
+mod commit_record;
+mod compact;
+mod database;
 mod fields;
 pub mod filter;
-pub mod format;
+mod folder;
+mod format;
 mod hash;
+mod index_files;
 mod lexical;
-mod lock;
 mod manifest;
 mod pending;
 mod reader;
-mod snapshot;
-mod vector_file;
+mod row;
+mod vector_files;
 mod verify;
 mod writer;
 
@@ -36,60 +101,15 @@ pub mod prefilter {
     pub use warpseek_topk::sq8::{RowScale, Sq8Matrix as Prefilter, Sq8View as PrefilterView};
 }
 
+pub use compact::Compaction;
 pub use fields::{FieldCatalog, FieldTypes};
 pub use hash::content_hash;
 pub use lexical::LexicalHit;
 pub use manifest::{IndexManifest, MAX_DIM, ModelStamp};
-pub use reader::{Index, IndexStats, Row, RowNames, passage};
+pub use reader::{Index, IndexStats};
+pub use row::{Row, RowNames, passage};
 pub use verify::{Finding, verify};
-pub use writer::{Existing, IndexWriter};
-
-use crate::error::{Error, Result};
-use documents::{DOCUMENTS_FILE, State};
-use manifest::MANIFEST_FILE;
-use std::path::Path;
-use xxhash_rust::xxh3::xxh3_64;
+pub use writer::{ExistingDocument, IndexWriter};
 
 #[cfg(target_endian = "big")]
 compile_error!("the index files are little-endian and mapped as they are");
-
-/// Reads and checks `manifest.json`; returns it with the hash of its bytes.
-fn read_manifest(dir: &Path) -> Result<(IndexManifest, u64)> {
-    let path = dir.join(MANIFEST_FILE);
-    let no_index =
-        |reason: &str| Error::NoIndex { path: dir.to_path_buf(), reason: reason.to_owned() };
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(if !dir.exists() {
-                no_index(
-                    "the folder does not exist; make one with `warpseek index INPUT --into DIR`",
-                )
-            } else if dir.join(DOCUMENTS_FILE).exists() {
-                no_index(
-                    "its creation was interrupted, or manifest.json was removed; run `warpseek index` again",
-                )
-            } else {
-                no_index(
-                    "manifest.json is missing; make one with `warpseek index INPUT --into DIR`",
-                )
-            });
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
-            return Err(no_index("this is a file; name the index folder"));
-        }
-        Err(e) => return Err(Error::io("read", path)(e)),
-    };
-    Ok((IndexManifest::decode(&bytes, &path)?, xxh3_64(&bytes)))
-}
-
-/// Checks that manifest and database belong together.
-fn check_manifest(dir: &Path, hash: u64, state: State) -> Result<()> {
-    if hash == state.manifest_hash {
-        return Ok(());
-    }
-    Err(Error::corrupt(
-        dir.join(MANIFEST_FILE),
-        format!("the manifest was changed after the index was made; {}", format::REBUILD),
-    ))
-}

@@ -1,178 +1,110 @@
-//! A snapshot of an index for reading.
+//! An index open for reading.
 
-use super::documents::{DOCUMENTS_FILE, Documents, State};
-use super::extent::Extent;
-use super::fields::{FieldCatalog, FieldTypes};
+use super::commit_record::CommitRecord;
+use super::database::{CommitState, Database};
+use super::fields::FieldCatalog;
 use super::filter::Filter;
-use super::format::{HEADER_LEN, VectorFile};
+use super::folder::DATABASE_FILE;
+use super::format::{HEADER_LEN, REBUILD, VectorFileKind, as_values};
+use super::index_files::IndexFiles;
+use super::lexical::{self, LexicalHit};
 use super::manifest::IndexManifest;
 use super::matrix::{MatrixView, RowMask, RowsDigest};
 use super::prefilter::PrefilterView;
-use super::snapshot::Snapshot;
-use super::vector_file::as_values;
+use super::row::{Row, RowNames, row_id};
+use super::vector_files::RowFile;
 use crate::error::{Error, Result};
 use memmap2::Mmap;
-use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Masks of filters that are kept.
-const MAX_KEPT_MASKS: usize = 64;
+/// Number of filters whose masks are cached.
+const MAX_CACHED_MASKS: usize = 64;
 
-/// An open index, frozen at the moment of opening: what a writer commits later stays invisible until
-/// the index is opened again. May be shared between threads.
+/// A snapshot of an index. Later commits stay invisible until the index is opened again. May be
+/// shared between threads.
 #[derive(Debug)]
 pub struct Index {
     dir: PathBuf,
     manifest: IndexManifest,
-    documents: Mutex<Documents>,
-    state: State,
-    vectors: Mmap,
+    database: Mutex<Database>,
+    state: CommitState,
+    rows: Mmap,
     /// Lives as long as the map does.
     owner: Arc<()>,
-    /// What the rows are up to the end of each commit.
+    /// Digests of the rows up to the end of each commit record.
     history: Vec<RowsDigest>,
-    /// The prefilter's integers and scales.
-    prefilter: Option<[Mmap; 2]>,
+    /// Integers and scales of the int8 copy.
+    int8: Option<[Mmap; 2]>,
     max_norm: f32,
     live: RowMask,
     fields: FieldCatalog,
-    /// The masks of the last filters, by their text.
+    /// Masks of the last filters, by the filter's text.
     masks: Mutex<HashMap<String, Arc<RowMask>>>,
 }
 
-/// A row of the index with its text.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    /// The row's number in the matrix.
-    pub row: u32,
-    /// The row's id: the document's, with `#n` behind it where the document has several chunks.
-    pub id: String,
-    /// What relevance judgments name.
-    pub doc_id: String,
-    /// The document's title.
-    pub title: String,
-    /// The chunk's text.
-    pub text: String,
-    /// Where the chunk stands in the document's text, in bytes.
-    pub range: Range<usize>,
-    /// Whether the title goes in front of the text for the models.
-    pub embed_title: bool,
-    /// The document's metadata.
-    pub metadata: Map<String, Value>,
-    /// Tokens that were embedded.
-    pub tokens: u32,
-    /// Tokens that the embedder's limit cut off.
-    pub tokens_lost: u32,
-}
-
-impl Row {
-    /// The text as the models see it: `title + " " + text`, or the text alone.
-    pub fn passage(&self) -> String {
-        passage(&self.title, &self.text, self.embed_title)
-    }
-
-    /// How many bytes stand in front of the text in [`Row::passage`]; negative where the passage
-    /// leaves out blanks at the text's start.
-    pub fn text_offset(&self) -> isize {
-        if !self.embed_title {
-            return 0;
-        }
-        let full = format!("{} {}", self.title, self.text);
-        let trimmed = full.len() - full.trim_start().len();
-        self.title.len() as isize + 1 - trimmed as isize
-    }
-}
-
-/// The text of a chunk as the models see it.
-pub fn passage(title: &str, text: &str, embed_title: bool) -> String {
-    if embed_title { format!("{title} {text}").trim().to_owned() } else { text.to_owned() }
-}
-
-/// The ids of all rows, for callers that go through very many hits.
-#[derive(Debug, Clone)]
-pub struct RowNames {
-    text: String,
-    /// Per row the ends of its id and its doc_id in `text`.
-    ends: Vec<(usize, usize)>,
-}
-
-impl RowNames {
-    /// The id and doc_id of a row; empty past the end.
-    pub fn get(&self, row: u32) -> (&str, &str) {
-        let row = row as usize;
-        let start = row.checked_sub(1).and_then(|r| self.ends.get(r)).map_or(0, |e| e.1);
-        match self.ends.get(row) {
-            Some(&(id, doc_id)) => (&self.text[start..id], &self.text[id..doc_id]),
-            None => ("", ""),
-        }
-    }
-}
-
-/// Numbers about an index.
+/// Statistics of an index.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct IndexStats {
     /// Live documents.
     pub documents: u64,
     /// Live rows.
     pub rows: u64,
-    /// Deleted or replaced rows that `compact` would remove.
-    pub dead_rows: u64,
-    /// Tokens that were embedded, over live rows.
+    /// Rows of deleted and replaced documents, which `compact` removes.
+    #[serde(rename = "dead_rows")]
+    pub deleted_rows: u64,
+    /// Embedded tokens of live rows.
     pub tokens: u64,
-    /// Tokens that the embedder's limit cut off, over live rows.
+    /// Truncated tokens of live rows.
     pub tokens_lost: u64,
-    /// Live rows that lost tokens.
+    /// Live rows with truncated tokens.
     pub rows_truncated: u64,
     /// The generation, raised by every `compact`.
     pub generation: u64,
-    /// Bytes of the file of half-precision vectors.
+    /// Bytes of the half-precision vectors.
     pub vector_bytes: u64,
-    /// Bytes of the prefilter; 0 where there is none, and `compact` would make it.
-    pub prefilter_bytes: u64,
+    /// Bytes of the int8 copy; 0 if there is none, and `compact` would make it.
+    #[serde(rename = "prefilter_bytes")]
+    pub int8_bytes: u64,
     /// Bytes of the document database and its write-ahead log.
     pub document_bytes: u64,
 }
 
 impl Index {
-    /// Opens the index in `dir` and checks what is cheap to check: manifest, header, lengths.
+    /// Opens the index in `dir`. Checks manifest, headers and lengths; [`super::verify`] checks the
+    /// rest.
     ///
     /// # Errors
     ///
-    /// [`Error::NoIndex`] where there is none, [`Error::Corrupt`] naming the damaged file and the
-    /// cure.
+    /// [`Error::NoIndex`] if there is none, [`Error::Corrupt`] naming the damaged file and the
+    /// remedy.
     pub fn open(dir: &Path) -> Result<Self> {
-        let Snapshot { manifest, documents, state, vectors: files } = Snapshot::open(dir)?;
-        let map = |file: &std::fs::File, kind: VectorFile| {
-            let len = HEADER_LEN + state.n_rows as usize * kind.row_len(manifest.dim);
-            // SAFETY: the file is at least `len` bytes long, as `VectorFiles::open` checked; warpseek
-            // never shrinks a vector file and never rewrites committed rows.
-            unsafe { memmap2::MmapOptions::new().len(len).map(file) }
-                .map_err(Error::io("map", dir.join(kind.name(state.generation))))
+        let IndexFiles { dir, manifest, database, state, vectors } = IndexFiles::open_reader(dir)?;
+        let rows = vectors.f16.map(state.n_rows)?;
+        let map_int8 = |[integers, scales]: &[RowFile; 2]| -> Result<[Mmap; 2]> {
+            Ok([integers.map(state.n_rows)?, scales.map(state.n_rows)?])
         };
-        let vectors = map(&files.half, VectorFile::Half)?;
-        let prefilter = match &files.prefilter {
-            Some([values, scales]) => {
-                Some([map(values, VectorFile::Prefilter)?, map(scales, VectorFile::Scales)?])
-            }
-            None => None,
-        };
-        let extents = Extent::read_all(&documents)?;
-        let max_norm = extents.iter().map(|e| e.max_norm).fold(0.0, f32::max);
-        let live = read_live(&documents, state)?;
-        let fields = read_fields(&documents)?;
+        let int8 = vectors.int8.as_ref().map(map_int8).transpose()?;
+        let records = CommitRecord::read_all(&database)?;
+        let mut live = RowMask::full(state.n_rows as usize);
+        let sql =
+            "SELECT c.row FROM document d JOIN chunk c ON c.document = d.seq WHERE d.dead = 1";
+        database.for_each(sql, [], |r| {
+            live.remove(r.get(0)?);
+            Ok(())
+        })?;
+        let fields = FieldCatalog::read(&database)?;
         Ok(Self {
-            dir: dir.to_path_buf(),
+            dir,
             manifest,
-            documents: Mutex::new(documents),
+            database: Mutex::new(database),
             state,
-            vectors,
+            rows,
             owner: Arc::default(),
-            history: Extent::history(&extents),
-            prefilter,
-            max_norm,
+            history: CommitRecord::history(&records),
+            int8,
+            max_norm: records.iter().map(|record| record.max_norm).fold(0.0, f32::max),
             live,
             fields,
             masks: Mutex::default(),
@@ -184,48 +116,42 @@ impl Index {
         &self.dir
     }
 
-    /// What the index is made of.
+    /// Settings of the index.
     pub fn manifest(&self) -> &IndexManifest {
         &self.manifest
     }
 
-    /// Rows of the snapshot, dead ones included.
+    /// Rows of the snapshot, deleted ones included.
     pub fn n_rows(&self) -> usize {
         self.state.n_rows as usize
     }
 
     /// Identifies the snapshot: a later commit or compaction changes it.
     pub fn snapshot_id(&self) -> String {
-        format!(
-            "{:016x}-{}-{}-{}",
-            self.state.manifest_hash,
-            self.state.generation,
-            self.state.n_rows,
-            self.n_rows() - self.live.count()
-        )
+        let CommitState { manifest_hash, generation, n_rows, .. } = self.state;
+        let n_deleted = self.n_rows() - self.live.count();
+        format!("{manifest_hash:016x}-{generation}-{n_rows}-{n_deleted}")
     }
 
-    /// The vectors.
+    /// The vectors, with their int8 copy if there is one.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] where the mapped file does not hold whole rows.
+    /// [`Error::Corrupt`] if the mapped file does not hold whole rows.
     pub fn matrix(&self) -> Result<MatrixView<'_>> {
         // Maps are page-aligned, and the header is a page long.
-        if let Some(values) = as_values(&self.vectors[HEADER_LEN..])
-            && let Some(view) = MatrixView::new(values, self.manifest.dim, self.max_norm)
-        {
-            return Ok(view.with_sq8(self.prefilter()).with_owner(&self.owner, &self.history));
-        }
-        let path = self.dir.join(VectorFile::Half.name(self.state.generation));
-        Err(Error::corrupt(path, format!("the rows are not whole; {}", super::format::REBUILD)))
-    }
-
-    fn prefilter(&self) -> Option<PrefilterView<'_>> {
-        let [values, scales] = self.prefilter.as_ref()?;
-        let (values, scales) =
-            (as_values(&values[HEADER_LEN..])?, as_values(&scales[HEADER_LEN..])?);
-        PrefilterView::new(values, scales, self.n_rows(), self.manifest.dim)
+        let int8 = self.int8.as_ref().and_then(|[integers, scales]| {
+            let integers = as_values(&integers[HEADER_LEN..])?;
+            let scales = as_values(&scales[HEADER_LEN..])?;
+            PrefilterView::new(integers, scales, self.n_rows(), self.manifest.dim)
+        });
+        as_values(&self.rows[HEADER_LEN..])
+            .and_then(|values| MatrixView::new(values, self.manifest.dim, self.max_norm))
+            .map(|view| view.with_sq8(int8).with_owner(&self.owner, &self.history))
+            .ok_or_else(|| {
+                let path = self.dir.join(VectorFileKind::F16.name(self.state.generation));
+                Error::corrupt(path, format!("the file does not hold whole rows; {REBUILD}"))
+            })
     }
 
     /// The rows that are not deleted.
@@ -238,97 +164,95 @@ impl Index {
         &self.fields
     }
 
-    /// The live rows whose documents pass a filter. The snapshot never changes, so that the answer for
-    /// a filter is kept for the next time.
+    /// Row mask of the live rows whose documents pass a filter. The masks of recent filters are
+    /// cached, because the snapshot never changes.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] naming an unknown field (with near names) or a comparison that cannot hold.
+    /// [`Error::Usage`] naming an unknown field (with similar names) or an impossible comparison.
     pub fn rows_where(&self, filter: &Filter) -> Result<Arc<RowMask>> {
         let masks = || self.masks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mask) = masks().get(filter.source()) {
             return Ok(Arc::clone(mask));
         }
         let condition = filter.compile(&self.fields)?;
-        let documents = self.documents();
         let sql = format!(
             "SELECT c.row FROM document d NOT INDEXED JOIN chunk c ON c.document = d.seq
              WHERE d.dead = 0 AND ({})",
             condition.sql
         );
         let mut mask = RowMask::empty(self.n_rows());
-        let mut run = || -> rusqlite::Result<()> {
-            let mut statement = documents.conn.prepare_cached(&sql)?;
-            let mut rows = statement.query(rusqlite::params_from_iter(&condition.values))?;
-            while let Some(row) = rows.next()? {
-                mask.insert(row.get::<_, i64>(0)? as usize);
-            }
+        self.database().for_each(&sql, rusqlite::params_from_iter(condition.values), |r| {
+            mask.insert(r.get(0)?);
             Ok(())
-        };
-        run().map_err(documents.failure())?;
+        })?;
         mask.intersect(&self.live);
         let mask = Arc::new(mask);
         let mut masks = masks();
-        if masks.len() >= MAX_KEPT_MASKS {
+        if masks.len() >= MAX_CACHED_MASKS {
             masks.clear();
         }
         masks.insert(filter.source().to_owned(), Arc::clone(&mask));
         Ok(mask)
     }
 
-    /// The rows of these numbers with their texts, in the given order.
+    /// The first `k` rows by BM25 among those of `mask`, by default the live ones; best first, ties
+    /// by row. A hit has at least one of the query's words.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] where a row has no chunk in the database.
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn lexical(
+        &self,
+        query: &str,
+        k: usize,
+        mask: Option<&RowMask>,
+    ) -> Result<Vec<LexicalHit>> {
+        lexical::search(&self.database(), query, k, mask.unwrap_or(&self.live))
+    }
+
+    /// The rows with these numbers and their texts, in the given order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a row has no chunk in the database.
     pub fn rows(&self, numbers: &[u32]) -> Result<Vec<Row>> {
-        let documents = self.documents();
-        let conn = &documents.conn;
-        let mut found = Vec::with_capacity(numbers.len());
-        // Neighbouring rows are often chunks of one document: its text is fetched once.
-        let mut text: Option<(i64, String)> = None;
-        let mut fetch = |number: u32| -> rusqlite::Result<Row> {
-            let mut row = conn.prepare_cached(
-                "SELECT d.id, d.doc_id, d.title, d.n_chunks, d.embed_title, json(d.metadata),
-                        c.ordinal, c.start_byte, c.end_byte, c.tokens, c.tokens_lost, d.seq
-                 FROM chunk c JOIN document d ON d.seq = c.document WHERE c.row = ?1",
-            )?;
-            row.query_row([number], |r| {
-                let seq: i64 = r.get(11)?;
-                if text.as_ref().is_none_or(|t| t.0 != seq) {
-                    let mut read =
-                        conn.prepare_cached("SELECT text FROM document WHERE seq = ?1")?;
-                    text = Some((seq, read.query_row([seq], |r| r.get(0))?));
-                }
-                let range = r.get::<_, i64>(7)? as usize..r.get::<_, i64>(8)? as usize;
-                let piece = text.as_ref().and_then(|t| t.1.get(range.clone()));
-                Ok(Row {
+        let database = self.database();
+        let mut rows = Vec::with_capacity(numbers.len());
+        // Neighbouring rows are often chunks of one document, whose text is read once.
+        let (mut text_seq, mut text) = (0, String::new());
+        let sql = "SELECT d.id, d.doc_id, d.title, d.n_chunks, d.embed_title, json(d.metadata),
+                          c.ordinal, c.start_byte, c.end_byte, c.tokens, c.tokens_lost, d.seq
+                   FROM chunk c JOIN document d ON d.seq = c.document WHERE c.row = ?1";
+        for &number in numbers {
+            let found = database.collect(sql, [number], |r| {
+                let row = Row {
                     row: number,
                     id: row_id(r.get(0)?, r.get(3)?, r.get(6)?),
                     doc_id: r.get(1)?,
                     title: r.get(2)?,
-                    text: piece.unwrap_or_default().to_owned(),
-                    range,
+                    text: String::new(),
+                    range: r.get(7)?..r.get(8)?,
                     embed_title: r.get(4)?,
                     metadata: serde_json::from_str(&r.get::<_, String>(5)?).unwrap_or_default(),
                     tokens: r.get(9)?,
                     tokens_lost: r.get(10)?,
-                })
-            })
-        };
-        for &number in numbers {
-            match fetch(number) {
-                Ok(row) => found.push(row),
-                Err(rusqlite::Error::QueryReturnedNoRows) => {
-                    return Err(Error::corrupt(
-                        documents.path(),
-                        format!("row {number} has no text; {}", super::format::REBUILD),
-                    ));
-                }
-                Err(e) => return Err(documents.failure()(e)),
+                };
+                Ok((r.get(11)?, row))
+            });
+            let (seq, mut row) = found?.pop().ok_or_else(|| {
+                let reason = format!("row {number} has no text; {REBUILD}");
+                Error::corrupt(&database.path, reason)
+            })?;
+            if seq != text_seq {
+                let sql = "SELECT text FROM document WHERE seq = ?1";
+                let texts: Vec<String> = database.collect(sql, [seq], |r| r.get(0))?;
+                (text_seq, text) = (seq, texts.concat());
             }
+            row.text = text.get(row.range.clone()).unwrap_or_default().to_owned();
+            rows.push(row);
         }
-        Ok(found)
+        Ok(rows)
     }
 
     /// The `doc_id`s of rows, in the given order.
@@ -337,132 +261,63 @@ impl Index {
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn doc_ids(&self, numbers: &[u32]) -> Result<Vec<String>> {
-        let documents = self.documents();
-        let run = || -> rusqlite::Result<Vec<String>> {
-            let mut statement = documents.conn.prepare_cached(
+        self.database().run(|conn| {
+            let mut find = conn.prepare_cached(
                 "SELECT d.doc_id FROM chunk c JOIN document d ON d.seq = c.document
                  WHERE c.row = ?1",
             )?;
-            numbers.iter().map(|n| statement.query_row([n], |r| r.get(0))).collect()
-        };
-        run().map_err(documents.failure())
+            numbers.iter().map(|number| find.query_row([number], |r| r.get(0))).collect()
+        })
     }
 
-    /// The ids of all rows, dead ones included.
+    /// The ids of all rows, deleted ones included.
     ///
     /// # Errors
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn row_names(&self) -> Result<RowNames> {
-        let documents = self.documents();
-        let mut names = RowNames { text: String::new(), ends: Vec::with_capacity(self.n_rows()) };
-        let mut run = || -> rusqlite::Result<()> {
-            let mut statement = documents.conn.prepare_cached(
-                "SELECT d.id, d.doc_id, d.n_chunks, c.ordinal
-                 FROM chunk c JOIN document d ON d.seq = c.document ORDER BY c.row",
-            )?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                names.text.push_str(&row_id(row.get(0)?, row.get(2)?, row.get(3)?));
-                let id_end = names.text.len();
-                names.text.push_str(row.get_ref(1)?.as_str()?);
-                names.ends.push((id_end, names.text.len()));
-            }
+        let mut names = RowNames::default();
+        let sql = "SELECT d.id, d.doc_id, d.n_chunks, c.ordinal
+                   FROM chunk c JOIN document d ON d.seq = c.document ORDER BY c.row";
+        self.database().for_each(sql, [], |r| {
+            names.push(&row_id(r.get(0)?, r.get(2)?, r.get(3)?), r.get_ref(1)?.as_str()?);
             Ok(())
-        };
-        run().map_err(documents.failure())?;
+        })?;
         Ok(names)
     }
 
-    /// Numbers about the index.
+    /// Statistics of the index.
     ///
     /// # Errors
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn stats(&self) -> Result<IndexStats> {
-        let documents = self.documents();
-        let count = |sql: &str| -> Result<Vec<u64>> {
-            documents
-                .conn
-                .query_row(sql, [], |r| (0..r.as_ref().column_count()).map(|i| r.get(i)).collect())
-                .map(|numbers: Vec<i64>| numbers.into_iter().map(i64::cast_unsigned).collect())
-                .map_err(documents.failure())
-        };
-        let live_documents = count("SELECT count(*) FROM document WHERE dead = 0")?;
-        let sums = count(
-            "SELECT coalesce(sum(c.tokens), 0), coalesce(sum(c.tokens_lost), 0),
-                    count(CASE WHEN c.tokens_lost > 0 THEN 1 END)
-             FROM chunk c CROSS JOIN document d ON d.seq = c.document WHERE d.dead = 0",
-        )?;
+        let database = self.database();
+        let sql = "SELECT coalesce(sum(c.tokens), 0), coalesce(sum(c.tokens_lost), 0),
+                          count(CASE WHEN c.tokens_lost > 0 THEN 1 END)
+                   FROM chunk c CROSS JOIN document d ON d.seq = c.document WHERE d.dead = 0";
+        let (tokens, tokens_lost, rows_truncated) =
+            database.run(|conn| conn.query_row(sql, [], |r| r.try_into()))?;
         let live = self.live.count() as u64;
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
         Ok(IndexStats {
-            documents: live_documents[0],
+            documents: database.number("SELECT count(*) FROM document WHERE dead = 0")?,
             rows: live,
-            dead_rows: self.state.n_rows - live,
-            tokens: sums[0],
-            tokens_lost: sums[1],
-            rows_truncated: sums[2],
+            deleted_rows: self.state.n_rows - live,
+            tokens,
+            tokens_lost,
+            rows_truncated,
             generation: self.state.generation,
-            vector_bytes: self.vectors.len() as u64,
-            prefilter_bytes: self
-                .prefilter
-                .as_ref()
-                .map_or(0, |files| files.iter().map(|file| file.len() as u64).sum()),
-            document_bytes: size(documents.path())
-                + size(&self.dir.join(format!("{DOCUMENTS_FILE}-wal"))),
+            vector_bytes: self.rows.len() as u64,
+            int8_bytes: self.int8.iter().flatten().map(|file| file.len() as u64).sum(),
+            document_bytes: size(&database.path)
+                + size(&self.dir.join(format!("{DATABASE_FILE}-wal"))),
         })
     }
 
-    /// The database, one thread at a time.
-    pub(super) fn documents(&self) -> MutexGuard<'_, Documents> {
+    /// The database, for one thread at a time.
+    fn database(&self) -> MutexGuard<'_, Database> {
         // A panic elsewhere leaves a read-only connection as usable as before.
-        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A row's id: the document's, with the chunk's number where there are several.
-pub(super) fn row_id(id: String, n_chunks: i64, ordinal: i64) -> String {
-    if n_chunks > 1 { format!("{id}#{ordinal}") } else { id }
-}
-
-fn read_live(documents: &Documents, state: State) -> Result<RowMask> {
-    let mut live = RowMask::full(state.n_rows as usize);
-    let mut run = || -> rusqlite::Result<()> {
-        let mut statement = documents.conn.prepare(
-            "SELECT c.row FROM document d JOIN chunk c ON c.document = d.seq WHERE d.dead = 1",
-        )?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            live.remove(row.get::<_, i64>(0)? as usize);
-        }
-        Ok(())
-    };
-    run().map_err(documents.failure())?;
-    Ok(live)
-}
-
-pub(super) fn read_fields(documents: &Documents) -> Result<FieldCatalog> {
-    let mut fields = FieldCatalog::default();
-    let mut run = || -> rusqlite::Result<()> {
-        let mut statement = documents
-            .conn
-            .prepare("SELECT name, texts, numbers, booleans, arrays, objects, nulls FROM field")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let count = |i: usize| row.get::<_, i64>(i).map(i64::cast_unsigned);
-            let types = FieldTypes {
-                texts: count(1)?,
-                numbers: count(2)?,
-                booleans: count(3)?,
-                arrays: count(4)?,
-                objects: count(5)?,
-                nulls: count(6)?,
-            };
-            fields.0.insert(row.get(0)?, types);
-        }
-        Ok(())
-    };
-    run().map_err(documents.failure())?;
-    Ok(fields)
 }

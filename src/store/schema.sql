@@ -1,5 +1,7 @@
--- Documents, their chunks (a chunk is a row of the matrix), and the lexical index.
+-- Tables of the document database. `verify` compares the text of the statements, so comments stand
+-- outside of them.
 
+-- Committed state: generation, n_rows, manifest_hash.
 CREATE TABLE state (
     name  TEXT PRIMARY KEY,
     value INTEGER NOT NULL
@@ -10,8 +12,8 @@ CREATE TABLE manifest (
     json BLOB NOT NULL
 );
 
--- Text is never changed in place: an upsert marks the old document dead and adds a new one, so
--- that a row's text stays readable until `compact`.
+-- Documents are never changed in place. An upsert marks the old document as deleted (dead = 1) and
+-- inserts a new one. The text of a row stays readable until `compact`.
 CREATE TABLE document (
     seq         INTEGER PRIMARY KEY,
     id          TEXT NOT NULL,
@@ -28,6 +30,8 @@ CREATE UNIQUE INDEX document_live_id ON document (id) WHERE dead = 0;
 CREATE INDEX document_doc_id ON document (doc_id);
 CREATE INDEX document_dead ON document (seq) WHERE dead = 1;
 
+-- One entry per row of the matrix. Bytes count from the start of the document's text. tokens_lost:
+-- truncated tokens.
 CREATE TABLE chunk (
     row         INTEGER PRIMARY KEY,
     document    INTEGER NOT NULL REFERENCES document (seq),
@@ -39,8 +43,8 @@ CREATE TABLE chunk (
 );
 CREATE INDEX chunk_document ON chunk (document);
 
--- One entry a commit: the rows it appended, the XXH3-64 of their vectors and of their chunks, and
--- the largest norm among them.
+-- Commit records. One entry per commit: the rows it appended, the XXH3-64 of their vectors and of
+-- their chunks, and their largest norm.
 CREATE TABLE extent (
     first_row      INTEGER PRIMARY KEY,
     n_rows         INTEGER NOT NULL,
@@ -49,7 +53,7 @@ CREATE TABLE extent (
     max_norm       REAL NOT NULL
 );
 
--- Which metadata fields there are, and how often each JSON type was seen.
+-- Field catalogue: the number of values of each JSON type in each metadata field.
 CREATE TABLE field (
     name     TEXT PRIMARY KEY,
     texts    INTEGER NOT NULL DEFAULT 0,
@@ -60,6 +64,7 @@ CREATE TABLE field (
     nulls    INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
+-- Lexical index: the words of each live row. The texts themselves are in `document`.
 CREATE VIRTUAL TABLE lexical USING fts5 (
     title, body,
     content = '', contentless_delete = 1,

@@ -87,7 +87,7 @@ async fn info(Extract(state): Extract<Arc<State>>) -> Result<Json<Info>, ApiErro
                 name,
                 documents: stats.documents,
                 rows: stats.rows,
-                dead_rows: stats.dead_rows,
+                dead_rows: stats.deleted_rows,
                 dim: manifest.dim,
                 model: manifest.model.as_ref().map(|m| m.name.clone()),
                 fields: fields.collect(),

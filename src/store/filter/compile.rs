@@ -1,17 +1,20 @@
-//! A parsed condition to SQLite's SQL, with every value bound as a parameter.
+//! The compiler: a parsed condition to SQLite's SQL, with every value bound as a parameter.
 
-use super::{Condition, shorten};
+use super::{SqlCondition, shorten};
 use crate::store::fields::{FieldCatalog, FieldTypes};
 use rusqlite::types::Value as Bound;
 use sqlparser::ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value};
 
-/// The most comparisons in one filter: SQLite limits how deep an expression nests.
+/// The largest number of comparisons in one filter. SQLite limits the depth of expressions.
 const MAX_COMPARISONS: usize = 400;
 
-/// Reasons are plain texts here; [`super::Filter::compile`] puts the filter in front.
+/// Names and columns of the built-in fields.
+const BUILT_IN: [(&str, &str); 3] = [("id", "d.id"), ("doc_id", "d.doc_id"), ("title", "d.title")];
+
+/// Result with a plain reason. [`super::Filter::compile`] puts the filter in front of it.
 pub(super) type Compiled<T = String> = std::result::Result<T, String>;
 
-/// The JSON type of a literal.
+/// JSON type of a literal.
 #[derive(Clone, Copy, PartialEq)]
 enum Type {
     Text,
@@ -20,33 +23,26 @@ enum Type {
 }
 
 impl Type {
-    fn name(self) -> &'static str {
+    /// Name for messages, SQLite's `json_type` names, and the number of values of the type in a
+    /// field.
+    fn describe(self, seen: &FieldTypes) -> (&'static str, &'static str, u64) {
         match self {
-            Self::Text => "text",
-            Self::Number => "a number",
-            Self::Boolean => "a boolean",
-        }
-    }
-
-    /// SQLite's `json_type` names for it.
-    fn json_types(self) -> &'static str {
-        match self {
-            Self::Text => "'text'",
-            Self::Number => "'integer', 'real'",
-            Self::Boolean => "'true', 'false'",
+            Self::Text => ("text", "'text'", seen.texts),
+            Self::Number => ("a number", "'integer', 'real'", seen.numbers),
+            Self::Boolean => ("a boolean", "'true', 'false'", seen.booleans),
         }
     }
 }
 
 /// A field of the index.
-enum Field<'a> {
-    Column(&'static str),
-    /// `paths` are the ways a dotted name can be meant: members of members, and one name with dots.
-    Json {
-        name: String,
-        paths: Vec<String>,
-        types: &'a FieldTypes,
-    },
+struct Field {
+    name: String,
+    types: FieldTypes,
+    /// Column of a built-in field; `None` for a metadata field.
+    column: Option<&'static str>,
+    /// JSON paths of a metadata field. A dotted name has two meanings: members of members, and one
+    /// name with dots.
+    paths: Vec<String>,
 }
 
 pub(super) struct Compiler<'a> {
@@ -60,10 +56,10 @@ impl<'a> Compiler<'a> {
         Self { fields, values: Vec::new(), comparisons: 0 }
     }
 
-    /// The condition for `WHERE`, or the reason why it fits no index with these fields.
-    pub(super) fn compile(mut self, expr: &Expr) -> Compiled<Condition> {
+    /// The condition for `WHERE`, or the reason why it does not fit an index with these fields.
+    pub(super) fn compile(mut self, expr: &Expr) -> Compiled<SqlCondition> {
         let sql = self.condition(expr)?;
-        Ok(Condition { sql, values: self.values })
+        Ok(SqlCondition { sql, values: self.values })
     }
 
     fn condition(&mut self, expr: &Expr) -> Compiled {
@@ -73,7 +69,7 @@ impl<'a> Compiler<'a> {
                 Ok(format!("NOT ({})", self.condition(expr)?))
             }
             Expr::BinaryOp { op: op @ (BinaryOperator::And | BinaryOperator::Or), .. } => {
-                // Chains lean to the left: walk them without recursion.
+                // Chains are nested to the left. The loop avoids a recursion for each operand.
                 let mut operands = Vec::new();
                 let mut rest = expr;
                 while let Expr::BinaryOp { left, op: here, right } = rest
@@ -85,14 +81,13 @@ impl<'a> Compiler<'a> {
                 operands.push(rest);
                 let parts: Compiled<Vec<String>> =
                     operands.iter().rev().map(|e| self.condition(e)).collect();
-                let word = if *op == BinaryOperator::And { " AND " } else { " OR " };
-                Ok(format!("({})", parts?.join(word)))
+                Ok(format!("({})", parts?.join(&format!(" {op} "))))
             }
             _ => {
                 self.comparisons += 1;
                 if self.comparisons > MAX_COMPARISONS {
                     return Err(format!(
-                        "more than {MAX_COMPARISONS} comparisons; use `field IN (...)` for long lists"
+                        "more than {MAX_COMPARISONS} comparisons; use `field IN (...)` for lists"
                     ));
                 }
                 self.comparison(expr)
@@ -102,40 +97,10 @@ impl<'a> Compiler<'a> {
 
     fn comparison(&mut self, expr: &Expr) -> Compiled {
         match expr {
-            Expr::BinaryOp { left, op, right } => {
-                let (symbol, flipped) = match op {
-                    BinaryOperator::Eq => ("=", "="),
-                    BinaryOperator::NotEq => ("<>", "<>"),
-                    BinaryOperator::Lt => ("<", ">"),
-                    BinaryOperator::LtEq => ("<=", ">="),
-                    BinaryOperator::Gt => (">", "<"),
-                    BinaryOperator::GtEq => (">=", "<="),
-                    other => return Err(format!("the operator {other} is not supported")),
-                };
-                let (field, symbol, literal) = match (is_field(left), is_field(right)) {
-                    (true, false) => (left, symbol, right),
-                    (false, true) => (right, flipped, left),
-                    (true, true) => {
-                        return Err(format!(
-                            "`{expr}` compares two fields; compare a field with a value (texts go in \
-                             single quotes)"
-                        ));
-                    }
-                    (false, false) => {
-                        let odd = [left, right].into_iter().find(|e| literal_value(e).is_err());
-                        return Err(match odd {
-                            Some(odd) => format!("`{odd}` is not a field and not a value"),
-                            None => format!("`{expr}` names no field"),
-                        });
-                    }
-                };
-                let (value, kind) = literal_value(literal)?;
-                let field = self.operand(field, kind)?;
-                Ok(format!("{field} {symbol} {}", self.bind(value)))
-            }
+            Expr::BinaryOp { left, op, right } => self.binary(expr, left, op, right),
             Expr::Between { expr, negated, low, high } => {
-                let (low, kind) = literal_value(low)?;
-                let (high, high_kind) = literal_value(high)?;
+                let (low, kind) = literal(low)?;
+                let (high, high_kind) = literal(high)?;
                 if kind != high_kind {
                     return Err("the two ends of BETWEEN differ in type".to_owned());
                 }
@@ -146,22 +111,19 @@ impl<'a> Compiler<'a> {
             Expr::InList { expr, list, negated } => self.in_list(expr, list, *negated),
             Expr::Like { negated, any: false, expr, pattern, escape_char }
             | Expr::ILike { negated, any: false, expr, pattern, escape_char } => {
-                let (pattern, kind) = literal_value(pattern)?;
+                let (pattern, kind) = literal(pattern)?;
                 if kind != Type::Text {
                     return Err("the pattern of LIKE must be text in single quotes".to_owned());
                 }
-                if let Field::Json { name, types, .. } = self.field(expr)?
-                    && types.texts == 0
-                {
-                    return Err(format!(
-                        "field '{name}' holds {}; LIKE compares text",
-                        types.describe()
-                    ));
+                let Field { name, types, .. } = self.field(expr)?;
+                if types.texts == 0 {
+                    let types = types.describe();
+                    return Err(format!("field '{name}' holds {types}; LIKE compares text"));
                 }
                 let field = self.operand(expr, kind)?;
                 let mut sql = format!("{field} {}LIKE {}", not(*negated), self.bind(pattern));
                 if let Some(escape) = escape_char {
-                    let (escape, _) = literal_value(escape)?;
+                    let (escape, _) = literal(escape)?;
                     if !matches!(&escape, Bound::Text(t) if t.chars().count() == 1) {
                         return Err("ESCAPE takes one character".to_owned());
                     }
@@ -169,8 +131,11 @@ impl<'a> Compiler<'a> {
                 }
                 Ok(sql)
             }
-            Expr::IsNull(inner) => Ok(format!("{} IS NULL", self.untyped(inner)?)),
-            Expr::IsNotNull(inner) => Ok(format!("{} IS NOT NULL", self.untyped(inner)?)),
+            Expr::IsNull(inner) | Expr::IsNotNull(inner) => {
+                let field = self.field(inner)?;
+                let not = not(matches!(expr, Expr::IsNotNull(_)));
+                Ok(format!("{} IS {not}NULL", self.json("json_extract", &field)))
+            }
             Expr::IsTrue(inner) => Ok(format!("{} IS 1", self.operand(inner, Type::Boolean)?)),
             Expr::IsFalse(inner) => Ok(format!("{} IS 0", self.operand(inner, Type::Boolean)?)),
             Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
@@ -180,102 +145,102 @@ impl<'a> Compiler<'a> {
                 Ok(format!("{} = 1", self.operand(expr, Type::Boolean)?))
             }
             other => Err(format!(
-                "`{}` is not supported: a filter compares fields with values, joined by AND, OR and NOT",
+                "`{}` is not supported: a filter compares fields with values (AND, OR, NOT join)",
                 shorten(&other.to_string(), 120)
             )),
         }
     }
 
+    fn binary(&mut self, whole: &Expr, left: &Expr, op: &BinaryOperator, right: &Expr) -> Compiled {
+        use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+        if !matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
+            return Err(format!("the operator {op} is not supported"));
+        }
+        let mut operands = |field: &Expr, value: &Expr| -> Compiled<[String; 2]> {
+            let (value, kind) = literal(value)?;
+            Ok([self.operand(field, kind)?, self.bind(value)])
+        };
+        match (is_field(left), is_field(right)) {
+            (true, false) => operands(left, right).map(|[f, v]| format!("{f} {op} {v}")),
+            (false, true) => operands(right, left).map(|[f, v]| format!("{v} {op} {f}")),
+            (true, true) => Err(format!(
+                "`{whole}` compares two fields; compare a field with a value (texts go in single \
+                 quotes)"
+            )),
+            (false, false) => match [left, right].into_iter().find(|e| literal(e).is_err()) {
+                Some(odd) => Err(format!("`{odd}` is not a field and not a value")),
+                None => Err(format!("`{whole}` names no field")),
+            },
+        }
+    }
+
     fn in_list(&mut self, expr: &Expr, list: &[Expr], negated: bool) -> Compiled {
-        let literals: Vec<(Bound, Type)> =
-            list.iter().map(literal_value).collect::<Compiled<_>>()?;
+        let literals: Vec<(Bound, Type)> = list.iter().map(literal).collect::<Compiled<_>>()?;
         let kind = literals.first().map_or(Type::Text, |l| l.1);
         if literals.iter().any(|l| l.1 != kind) {
             return Err("the values of an IN list differ in type".to_owned());
         }
         let field = self.operand(expr, kind)?;
-        // One parameter however long the list is.
-        let array: Vec<serde_json::Value> = literals.into_iter().map(|(v, _)| to_json(v)).collect();
-        let array = self.bind(Bound::Text(serde_json::Value::Array(array).to_string()));
+        // The whole list is one parameter.
+        let array: serde_json::Value = literals.into_iter().map(|(v, _)| to_json(v)).collect();
+        let array = self.bind(Bound::Text(array.to_string()));
         Ok(format!("{field} {}IN (SELECT value FROM json_each({array}))", not(negated)))
     }
 
     fn array_contains(&mut self, value: &Expr, array: &Expr) -> Compiled {
         if !is_field(array) {
-            return Err(format!("`{array}` is no field that could contain something"));
+            return Err(format!("`{array}` is not a field that could contain a value"));
         }
-        let (value, kind) = literal_value(value)?;
-        match self.field(array)? {
-            Field::Column(_) => Err(format!("`{array}` is text, not an array; use = or LIKE")),
-            Field::Json { name, types, .. } if types.arrays == 0 => {
-                Err(format!("field '{name}' holds {}, not arrays; use = instead", types.describe()))
-            }
-            Field::Json { paths, .. } => {
-                let value = self.bind(value);
-                let cases: Vec<String> = paths
-                    .into_iter()
-                    .map(|path| {
-                        let path = self.bind(Bound::Text(path));
-                        format!(
-                            "WHEN json_type(d.metadata, {path}) = 'array' THEN EXISTS (SELECT 1 FROM \
-                             json_each(d.metadata, {path}) WHERE type IN ({}) AND atom = {value})",
-                            kind.json_types()
-                        )
-                    })
-                    .collect();
-                Ok(format!("CASE {} END", cases.join(" ")))
-            }
+        let (value, kind) = literal(value)?;
+        let Field { name, types, paths, .. } = self.field(array)?;
+        if types.arrays == 0 {
+            let types = types.describe();
+            return Err(format!("field '{name}' holds {types}, not arrays; use = instead"));
         }
+        let (_, json_types, _) = kind.describe(&types);
+        let value = self.bind(value);
+        let case = |path: String| {
+            let path = self.bind(Bound::Text(path));
+            format!(
+                "WHEN json_type(d.metadata, {path}) = 'array' THEN EXISTS (SELECT 1 FROM \
+                 json_each(d.metadata, {path}) WHERE type IN ({json_types}) AND atom = {value})"
+            )
+        };
+        let cases: Vec<String> = paths.into_iter().map(case).collect();
+        Ok(format!("CASE {} END", cases.join(" ")))
     }
 
-    /// A field as an SQL operand to compare with a literal of `kind`; values of other types are NULL.
+    /// SQL operand of a field for a comparison with a literal of type `kind`. Values of other types
+    /// become NULL.
     fn operand(&mut self, expr: &Expr, kind: Type) -> Compiled {
-        match self.field(expr)? {
-            Field::Column(column) if kind == Type::Text => Ok(column.to_owned()),
-            Field::Column(_) => Err(format!("`{expr}` is text; write the value in single quotes")),
-            Field::Json { name, paths, types } => {
-                let seen = match kind {
-                    Type::Text => types.texts,
-                    Type::Number => types.numbers,
-                    Type::Boolean => types.booleans,
-                };
-                let others =
-                    types.texts + types.numbers + types.booleans + types.arrays + types.objects
-                        - seen;
-                if seen == 0 && others > 0 {
-                    let cure = if types.arrays > 0 {
-                        format!("; use `{name} CONTAINS value`")
-                    } else if types.numbers > 0 && kind == Type::Text {
-                        "; write the value without quotes".to_owned()
-                    } else if types.texts > 0 && kind == Type::Number {
-                        "; write the value in single quotes".to_owned()
-                    } else {
-                        String::new()
-                    };
-                    return Err(format!(
-                        "field '{name}' holds {}, never {}{cure}",
-                        types.describe(),
-                        kind.name()
-                    ));
-                }
-                let extract = self.json("json_extract", &paths);
-                if others == 0 {
-                    return Ok(extract);
-                }
-                let seen = self.json("json_type", &paths);
-                Ok(format!("CASE WHEN {seen} IN ({}) THEN {extract} END", kind.json_types()))
-            }
+        let field = self.field(expr)?;
+        let Field { name, types, .. } = &field;
+        let (type_name, json_types, seen) = kind.describe(types);
+        let others =
+            types.texts + types.numbers + types.booleans + types.arrays + types.objects - seen;
+        if seen == 0 && others > 0 {
+            let remedy = if types.arrays > 0 {
+                format!("; use `{name} CONTAINS value`")
+            } else if types.numbers > 0 && kind == Type::Text {
+                "; write the value without quotes".to_owned()
+            } else if types.texts > 0 && kind == Type::Number {
+                "; write the value in single quotes".to_owned()
+            } else {
+                String::new()
+            };
+            let types = types.describe();
+            return Err(format!("field '{name}' holds {types}, never {type_name}{remedy}"));
         }
+        let extract = self.json("json_extract", &field);
+        if others == 0 {
+            return Ok(extract);
+        }
+        let json_type = self.json("json_type", &field);
+        Ok(format!("CASE WHEN {json_type} IN ({json_types}) THEN {extract} END"))
     }
 
-    fn untyped(&mut self, expr: &Expr) -> Compiled {
-        match self.field(expr)? {
-            Field::Column(column) => Ok(column.to_owned()),
-            Field::Json { paths, .. } => Ok(self.json("json_extract", &paths)),
-        }
-    }
-
-    fn field(&self, expr: &Expr) -> Compiled<Field<'_>> {
+    /// Looks up a field in the catalogue.
+    fn field(&self, expr: &Expr) -> Compiled<Field> {
         let idents: Vec<&Ident> = match expr {
             Expr::Nested(inner) => return self.field(inner),
             Expr::Identifier(ident) => vec![ident],
@@ -283,26 +248,23 @@ impl<'a> Compiler<'a> {
             other => return Err(format!("`{other}` is not a field")),
         };
         let mut parts: Vec<&str> = idents.iter().map(|i| i.value.as_str()).collect();
-        if let [name] = parts[..] {
-            match name {
-                "id" => return Ok(Field::Column("d.id")),
-                "doc_id" => return Ok(Field::Column("d.doc_id")),
-                "title" => return Ok(Field::Column("d.title")),
-                _ => {}
-            }
+        if let [only] = parts[..]
+            && let Some((name, column)) = BUILT_IN.into_iter().find(|(name, _)| *name == only)
+        {
+            let types = FieldTypes { texts: 1, ..FieldTypes::default() };
+            let (name, column) = (name.to_owned(), Some(column));
+            return Ok(Field { name, types, column, paths: Vec::new() });
         }
         if parts.len() > 1 && parts[0] == "metadata" && self.fields.get(&parts.join(".")).is_none()
         {
             parts.remove(0);
         }
         let name = parts.join(".");
-        let Some(types) = self.fields.get(&name) else {
+        let Some(&types) = self.fields.get(&name) else {
             let near = self.fields.near(&name);
-            let mut hint: String = if near.is_empty() {
-                let all: Vec<&str> = ["id", "doc_id", "title"]
-                    .into_iter()
-                    .chain(self.fields.names().take(20))
-                    .collect();
+            let mut hint = if near.is_empty() {
+                let built_in = BUILT_IN.into_iter().map(|(name, _)| name);
+                let all: Vec<&str> = built_in.chain(self.fields.names().take(20)).collect();
                 format!("the fields are {}", all.join(", "))
             } else {
                 format!("did you mean {}?", near.join(" or "))
@@ -320,21 +282,22 @@ impl<'a> Compiler<'a> {
         if parts.len() > 1 {
             paths.push(format!("$.\"{name}\""));
         }
-        Ok(Field::Json { name, paths, types })
+        Ok(Field { name, types, column: None, paths })
     }
 
-    /// `function` over the first of the paths that leads somewhere.
-    fn json(&mut self, function: &str, paths: &[String]) -> String {
-        let calls: Vec<String> = paths
-            .iter()
-            .map(|path| format!("{function}(d.metadata, {})", self.bind(Bound::Text(path.clone()))))
-            .collect();
-        match &calls[..] {
-            [one] => one.clone(),
-            _ => format!("coalesce({})", calls.join(", ")),
+    /// SQL call of a JSON function with the first path of a field that exists; for a built-in field
+    /// its column.
+    fn json(&mut self, function: &str, field: &Field) -> String {
+        if let Some(column) = field.column {
+            return column.to_owned();
         }
+        let call =
+            |path: &String| format!("{function}(d.metadata, {})", self.bind(path.clone().into()));
+        let mut calls: Vec<String> = field.paths.iter().map(call).collect();
+        if calls.len() == 1 { calls.remove(0) } else { format!("coalesce({})", calls.join(", ")) }
     }
 
+    /// Adds a bound value; returns its parameter.
     fn bind(&mut self, value: Bound) -> String {
         self.values.push(value);
         format!("?{}", self.values.len())
@@ -353,17 +316,21 @@ fn is_field(expr: &Expr) -> bool {
     }
 }
 
-fn literal_value(expr: &Expr) -> Compiled<(Bound, Type)> {
+fn literal(expr: &Expr) -> Compiled<(Bound, Type)> {
     match expr {
-        Expr::Nested(inner) => literal_value(inner),
+        Expr::Nested(inner) => literal(inner),
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => Ok((Bound::Text(text.clone()), Type::Text)),
             Value::Boolean(b) => Ok((Bound::Integer(i64::from(*b)), Type::Boolean)),
-            Value::Number(text, _) => number(text),
+            Value::Number(text, _) => match (text.parse(), text.parse::<f64>()) {
+                (Ok(integer), _) => Ok((Bound::Integer(integer), Type::Number)),
+                (_, Ok(real)) if real.is_finite() => Ok((Bound::Real(real), Type::Number)),
+                _ => Err(format!("`{text}` is not a number that can be compared")),
+            },
             Value::Null => Err("compare with NULL through IS NULL or IS NOT NULL".to_owned()),
             other => Err(format!("`{other}` is not a value that a filter takes")),
         },
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match literal_value(expr)? {
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match literal(expr)? {
             (Bound::Integer(i), Type::Number) => Ok((Bound::Integer(-i), Type::Number)),
             (Bound::Real(r), _) => Ok((Bound::Real(-r), Type::Number)),
             _ => Err(format!("`-{expr}` is not a number")),
@@ -376,21 +343,11 @@ fn literal_value(expr: &Expr) -> Compiled<(Bound, Type)> {
     }
 }
 
-fn number(text: &str) -> Compiled<(Bound, Type)> {
-    if let Ok(integer) = text.parse::<i64>() {
-        return Ok((Bound::Integer(integer), Type::Number));
-    }
-    match text.parse::<f64>() {
-        Ok(real) if real.is_finite() => Ok((Bound::Real(real), Type::Number)),
-        _ => Err(format!("`{text}` is not a number that can be compared")),
-    }
-}
-
 fn to_json(value: Bound) -> serde_json::Value {
     match value {
         Bound::Integer(i) => i.into(),
         Bound::Real(r) => r.into(),
         Bound::Text(t) => t.into(),
-        Bound::Null | Bound::Blob(_) => serde_json::Value::Null,
+        _ => serde_json::Value::Null,
     }
 }

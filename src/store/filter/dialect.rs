@@ -1,4 +1,4 @@
-//! SQL expressions as filters write them.
+//! The SQL dialect of filters, for sqlparser.
 
 use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator};
 use sqlparser::dialect::Dialect;
@@ -6,7 +6,8 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
-/// SQL expressions, with `CONTAINS` and `'x' IN field`, and hyphens inside names.
+/// SQL expressions with two additions, `field CONTAINS 'x'` and `'x' IN field`, and with hyphens in
+/// names. Both additions are parsed to `Expr::AnyOp`.
 #[derive(Debug)]
 pub(super) struct FilterDialect;
 
@@ -34,22 +35,20 @@ impl Dialect for FilterDialect {
             Token::Word(word) => word.keyword,
             _ => Keyword::NoKeyword,
         };
-        let (skip, negated, flipped) = if is_contains(&parser.peek_token().token) {
-            (1, false, true)
-        } else if keyword(0) == Keyword::IN && parser.peek_nth_token(1).token != Token::LParen {
-            (1, false, false)
-        } else if keyword(0) == Keyword::NOT
-            && keyword(1) == Keyword::IN
-            && parser.peek_nth_token(2).token != Token::LParen
-        {
-            (2, true, false)
-        } else {
-            return None;
+        // `IN (...)` is left to sqlparser.
+        let is_in = |at: usize| {
+            keyword(at) == Keyword::IN && parser.peek_nth_token(at + 1).token != Token::LParen
         };
-        for _ in 0..skip {
+        let contains = is_contains(&parser.peek_token().token);
+        let negated = keyword(0) == Keyword::NOT && is_in(1);
+        if !contains && !negated && !is_in(0) {
+            return None;
+        }
+        parser.next_token();
+        if negated {
             parser.next_token();
         }
-        // Neither side is a condition itself, so that these never nest.
+        // The left side must not be a condition itself, so that the two never nest.
         if !matches!(
             expr,
             Expr::Identifier(_)
@@ -63,7 +62,8 @@ impl Dialect for FilterDialect {
             )));
         }
         Some(parser.parse_subexpr(precedence).map(|other| {
-            let (left, right) = if flipped { (other, expr.clone()) } else { (expr.clone(), other) };
+            let (left, right) =
+                if contains { (other, expr.clone()) } else { (expr.clone(), other) };
             let any = Expr::AnyOp {
                 left: Box::new(left),
                 compare_op: BinaryOperator::Eq,
@@ -80,5 +80,6 @@ impl Dialect for FilterDialect {
 }
 
 fn is_contains(token: &Token) -> bool {
-    matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("contains"))
+    let Token::Word(word) = token else { return false };
+    word.quote_style.is_none() && word.value.eq_ignore_ascii_case("contains")
 }

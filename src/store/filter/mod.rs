@@ -1,10 +1,22 @@
-//! SQL-style conditions over metadata: parsed, checked against the field catalogue, and turned into a
-//! parameterised SQLite condition. No part of the user's text is ever spliced into SQL.
+//! Metadata filters: SQL conditions over metadata, checked and turned into a row mask.
+//!
+//! ```text
+//! "year >= 2015 AND topic = 'a'"   text of a user
+//!   -> Filter::parse               syntax tree, by sqlparser with the dialect of dialect.rs
+//!   -> compile.rs                  fields are looked up in the field catalogue of the index, and
+//!                                  literals are checked against the types of their field
+//!   -> SqlCondition                json_extract(d.metadata, ?1) >= ?2 AND
+//!                                  json_extract(d.metadata, ?3) = ?4, and the values
+//!   -> Index::rows_where           one SQLite query over the documents, then a row mask
+//! ```
+//!
+//! SQLite never sees the user's text: values and the JSON paths of fields are bound parameters, and
+//! the rest of the SQL consists of constants.
 //!
 //! Allowed: `=`, `<>`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN (...)`, `LIKE`, `IS [NOT] NULL`,
 //! `AND`, `OR`, `NOT`, parentheses, a boolean field alone, and for arrays `'x' IN field` or
 //! `field CONTAINS 'x'`. Fields are metadata names (`meta.year` for nested ones) and the built-in
-//! `id`, `doc_id` and `title`; `metadata.id` reaches a metadata field of a built-in's name.
+//! `id`, `doc_id` and `title`. `metadata.id` means a metadata field with a built-in's name.
 //! NULL follows SQL: a missing field makes a comparison unknown, which does not pass.
 
 mod compile;
@@ -19,65 +31,58 @@ use sqlparser::ast::Expr;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
-/// The longest filter, in bytes.
+/// The length limit of a filter in bytes.
 const MAX_LEN: usize = 32 << 10;
 
-/// A parsed condition, not yet checked against an index's fields.
+/// A parsed metadata filter, not yet checked against an index's fields.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
     source: String,
     expr: Expr,
 }
 
-/// A condition for `WHERE`, over a table `document` under the name `d`.
+/// A condition for `WHERE` over the table `document`, which the query names `d`.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Condition {
+pub(super) struct SqlCondition {
     pub(super) sql: String,
+    /// Values of the parameters `?1`, `?2`, ...
     pub(super) values: Vec<Bound>,
 }
 
 impl Filter {
-    /// Parses a condition.
+    /// Parses a filter.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] with the place of the syntax error.
+    /// [`Error::Usage`] with the position of the syntax error.
     pub fn parse(source: &str) -> Result<Self> {
-        let fail = |reason: String| refused(source, &reason);
+        let fail = |reason: &str| Err(refused(source, reason));
         if source.trim().is_empty() {
-            return Err(fail("it is empty; leave the filter out to pass every row".to_owned()));
+            return fail("it is empty; omit the filter to pass every row");
         }
         if source.len() > MAX_LEN {
-            return Err(fail(format!("{} bytes, and at most {MAX_LEN} are allowed", source.len())));
+            return fail(&format!("{} bytes, and at most {MAX_LEN} are allowed", source.len()));
         }
-        let expr = Parser::new(&FilterDialect)
-            .try_with_sql(source)
-            .and_then(|mut parser| {
-                let expr = parser.parse_expr()?;
-                parser.expect_token(&Token::EOF)?;
-                Ok(expr)
-            })
-            .map_err(|e| {
-                let reason = match e {
-                    ParserError::TokenizerError(m) | ParserError::ParserError(m) => m,
-                    ParserError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
-                };
-                fail(reason)
-            })?;
-        Ok(Self { source: source.to_owned(), expr })
+        let parsed = Parser::new(&FilterDialect).try_with_sql(source).and_then(|mut parser| {
+            let expr = parser.parse_expr()?;
+            parser.expect_token(&Token::EOF)?;
+            Ok(expr)
+        });
+        match parsed {
+            Ok(expr) => Ok(Self { source: source.to_owned(), expr }),
+            Err(ParserError::TokenizerError(e) | ParserError::ParserError(e)) => fail(&e),
+            Err(ParserError::RecursionLimitExceeded) => fail("it is nested too deeply"),
+        }
     }
 
-    /// The condition as the user wrote it.
+    /// The filter as the user wrote it.
     pub fn source(&self) -> &str {
         &self.source
     }
 
     /// Checks the condition against `fields` and turns it into SQL.
-    pub(super) fn compile(&self, fields: &FieldCatalog) -> Result<Condition> {
-        match Compiler::new(fields).compile(&self.expr) {
-            Ok(condition) => Ok(condition),
-            Err(reason) => Err(refused(&self.source, &reason)),
-        }
+    pub(super) fn compile(&self, fields: &FieldCatalog) -> Result<SqlCondition> {
+        Compiler::new(fields).compile(&self.expr).map_err(|reason| refused(&self.source, &reason))
     }
 }
 
@@ -85,7 +90,7 @@ fn refused(source: &str, reason: &str) -> Error {
     Error::usage(format!("filter `{}`: {}", shorten(source, 120), shorten(reason, 400)))
 }
 
-/// The first characters of a text, for messages.
+/// The first `limit` characters of a text, for messages.
 fn shorten(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{}...", &text[..end]),

@@ -1,0 +1,79 @@
+//! The folder of an index: the names of its files, and its write lock. Readers take no lock.
+
+use super::format::VectorFileKind;
+use crate::error::{Error, Result};
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// File name of the manifest.
+pub(super) const MANIFEST_FILE: &str = "manifest.json";
+
+/// File name of the document database.
+pub(super) const DATABASE_FILE: &str = "documents.db";
+
+const LOCK_FILE: &str = "lock";
+
+/// True if an index folder may contain a file of this name.
+pub(super) fn is_index_file(name: &str) -> bool {
+    [MANIFEST_FILE, LOCK_FILE].contains(&name)
+        || name
+            .strip_prefix(DATABASE_FILE)
+            .is_some_and(|suffix| matches!(suffix, "" | "-wal" | "-shm" | "-journal"))
+        || VectorFileKind::is_name(name)
+        || (name.starts_with('.') && name.ends_with(".partial"))
+}
+
+/// Removes a file, unless it is missing.
+pub(super) fn remove_if_present(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// The write lock of an index. The operating system releases it when the process ends, in any way.
+#[derive(Debug)]
+pub(super) struct WriteLock {
+    _file: File,
+}
+
+impl WriteLock {
+    /// Takes the lock of `dir`, or fails at once with [`Error::Locked`].
+    pub(super) fn take(dir: &Path) -> Result<Self> {
+        let path = dir.join(LOCK_FILE);
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let holder =
+                    file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                return Err(Error::Locked { path: dir.to_path_buf(), holder });
+            }
+            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
+        }
+        // The process id only serves the other side's message.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| write!(file, "{}", std::process::id()));
+        Ok(Self { _file: file })
+    }
+
+    /// Creates the folder with its parents and takes its lock.
+    pub(super) fn take_in_new_folder(dir: &Path) -> Result<Self> {
+        // New folders must outlast a power cut, as the commits in them do.
+        let missing: Vec<&Path> =
+            dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.exists()).collect();
+        std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        missing.iter().for_each(|folder| crate::output::sync_folder_of(folder));
+        Self::take(dir)
+    }
+}

@@ -1,0 +1,84 @@
+//! Rows with their texts and ids, as searches return them.
+
+use serde_json::{Map, Value};
+use std::ops::Range;
+
+/// A row of the index with its text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The row's number in the matrix.
+    pub row: u32,
+    /// The document's id, followed by `#n` if the document has several chunks.
+    pub id: String,
+    /// Id of the document in relevance judgments.
+    pub doc_id: String,
+    /// The document's title.
+    pub title: String,
+    /// The chunk's text.
+    pub text: String,
+    /// Position of the chunk in the document's text, in bytes.
+    pub range: Range<usize>,
+    /// True if models read the title in front of the text.
+    pub embed_title: bool,
+    /// The document's metadata.
+    pub metadata: Map<String, Value>,
+    /// Embedded tokens.
+    pub tokens: u32,
+    /// Truncated tokens: those beyond the embedder's limit.
+    pub tokens_lost: u32,
+}
+
+impl Row {
+    /// The text as models read it: `title + " " + text`, or the text alone.
+    pub fn passage(&self) -> String {
+        passage(&self.title, &self.text, self.embed_title)
+    }
+
+    /// Bytes in front of the text in [`Row::passage`]; negative if the passage leaves out blanks at
+    /// the start of the text.
+    pub fn text_offset(&self) -> isize {
+        if !self.embed_title {
+            return 0;
+        }
+        let full = format!("{} {}", self.title, self.text);
+        let trimmed = full.len() - full.trim_start().len();
+        self.title.len() as isize + 1 - trimmed as isize
+    }
+}
+
+/// The text of a chunk as models read it.
+pub fn passage(title: &str, text: &str, embed_title: bool) -> String {
+    if embed_title { format!("{title} {text}").trim().to_owned() } else { text.to_owned() }
+}
+
+/// The ids of all rows, for callers with very many hits.
+#[derive(Debug, Clone, Default)]
+pub struct RowNames {
+    text: String,
+    /// Per row the ends of its id and its doc_id in `text`.
+    ends: Vec<(usize, usize)>,
+}
+
+impl RowNames {
+    /// The id and doc_id of a row; empty past the end.
+    pub fn get(&self, row: u32) -> (&str, &str) {
+        let row = row as usize;
+        let start = row.checked_sub(1).and_then(|r| self.ends.get(r)).map_or(0, |e| e.1);
+        match self.ends.get(row) {
+            Some(&(id, doc_id)) => (&self.text[start..id], &self.text[id..doc_id]),
+            None => ("", ""),
+        }
+    }
+    /// Appends the next row's id and doc_id.
+    pub(super) fn push(&mut self, id: &str, doc_id: &str) {
+        self.text.push_str(id);
+        let id_end = self.text.len();
+        self.text.push_str(doc_id);
+        self.ends.push((id_end, self.text.len()));
+    }
+}
+
+/// Id of a row: the document's id, followed by `#ordinal` if it has several chunks.
+pub(super) fn row_id(id: String, n_chunks: i64, ordinal: i64) -> String {
+    if n_chunks > 1 { format!("{id}#{ordinal}") } else { id }
+}
