@@ -1,21 +1,24 @@
-//! Two rankings of one query side by side: what reranking (or hybrid search) changed.
+//! Comparison of two rankings of one query: the effect of reranking, or of hybrid search.
 
 use crate::error::Result;
-use crate::search::{Hit, SearchOptions, SearchResult, Searcher, Timings};
+use crate::search::{
+    DirectSteps, Hit, QueryInput, SearchOptions, SearchResult, SearchSteps, Searcher, Timings,
+    run_direct, search,
+};
 use serde::Serialize;
 
-/// Which two rankings are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+/// The second ranking of a comparison; the first is the retrieval order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Second {
-    /// The retrieval order against the reranked one.
+    /// The reranked order.
     Reranked,
-    /// The dense order against the hybrid one.
+    /// The order of a hybrid search; the first is then the dense order.
     Hybrid,
 }
 
 impl Second {
-    /// The word for it in sentences: `reranked #1 was retrieved #10`.
+    /// The name in sentences such as `reranked #1 was retrieved #10`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Reranked => "reranked",
@@ -24,30 +27,30 @@ impl Second {
     }
 }
 
-/// Where one row stands in both rankings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+/// The ranks of one row in both rankings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RankMove {
     /// The row's id.
     pub id: String,
     /// The row's number.
     pub row: u32,
-    /// Its place in the second ranking, from 1.
+    /// Rank in the second ranking, from 1.
     pub rank: usize,
-    /// Its place in the retrieval order; none where it was not among the retrieved.
+    /// Rank in the retrieval order, from 1; `None` if the row was not retrieved.
     pub retrieved_rank: Option<usize>,
 }
 
-/// How much changed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, utoipa::ToSchema)]
+/// The differences between two rankings.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Churn {
-    /// Of the rows shown, how many are shown in both rankings.
+    /// The number of shown rows that both rankings show.
     pub kept: usize,
-    /// Whether another row is first.
+    /// True if another row is first.
     pub first_changed: bool,
-    /// Kendall's tau-a over the rows that both rankings hold: 1 the same order, -1 reversed, 0 where
-    /// fewer than two rows are held by both.
+    /// Kendall's tau-a over the rows that both rankings hold: 1 for the same order, -1 for the
+    /// reversed order, 0 for fewer than two common rows.
     pub kendall_tau: f64,
-    /// The mean of |place before - place after| over those rows.
+    /// The mean of |rank before - rank after| over those rows.
     pub mean_move: f64,
 }
 
@@ -56,31 +59,31 @@ pub struct Churn {
 pub struct Comparison {
     /// The query.
     pub query: String,
-    /// What the second ranking is.
+    /// The kind of the second ranking.
     pub second: Second,
-    /// The reranker, where one was used.
+    /// The reranker's name, if one was used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reranker: Option<String>,
     /// The first rows of the retrieval order.
     pub before: Vec<Hit>,
     /// The first rows of the second ranking.
     pub after: Vec<Hit>,
-    /// Every row of the second ranking with its place in the first.
+    /// Every row of the second ranking with its rank in the first.
     pub rank_map: Vec<RankMove>,
-    /// How much changed.
+    /// The differences between the rankings.
     pub churn: Churn,
-    /// Rows that passed the filter.
+    /// The number of rows that pass the filter.
     pub matched_rows: usize,
-    /// Live rows of the index.
+    /// The number of live rows of the index.
     pub total_rows: usize,
     /// Milliseconds of both searches together.
     pub took_ms: Timings,
-    /// What the user should know.
+    /// Notes for the user, such as a truncated query.
     pub warnings: Vec<String>,
 }
 
-/// Retrieves `depth` rows, orders them a second way and shows the first `show` of each ranking. The
-/// second ranking is the reranker's where the searcher has one, else the hybrid search's.
+/// Retrieves `depth` rows, orders them a second way and shows the first `show` rows of each
+/// ranking. The second ranking is the reranker's if the searcher has one, else the hybrid search's.
 ///
 /// # Errors
 ///
@@ -92,76 +95,61 @@ pub fn compare(
     show: usize,
     options: &SearchOptions,
 ) -> Result<Comparison> {
-    let searches = Searches::new(searcher.reranker.is_some(), depth, options);
-    let after = searcher.search(query, &searches.after)?;
-    let before = searches.before.map(|before| searcher.search(query, &before)).transpose()?;
+    run_direct(compare_with(&DirectSteps::new(searcher), query, (depth, show), options))
+}
+
+/// As [`compare`], by the given steps.
+pub(crate) async fn compare_with<S: SearchSteps>(
+    steps: &S,
+    query: &str,
+    (depth, show): (usize, usize),
+    options: &SearchOptions,
+) -> Result<Comparison, S::Error> {
+    let input = QueryInput { text: query, ..QueryInput::default() };
+    let plain = SearchOptions { k: depth, rerank_depth: None, ..options.clone() };
+    let (before, after) = if steps.searcher().reranker.is_some() {
+        (None, SearchOptions { rerank_depth: Some(depth), ..plain })
+    } else {
+        let dense = SearchOptions { hybrid: false, ..plain.clone() };
+        let before = search(steps, input, &dense).await?;
+        (Some(before), SearchOptions { hybrid: true, ..plain })
+    };
+    let after = search(steps, input, &after).await?;
     Ok(Comparison::new(query, before, after, show))
 }
 
-/// The searches that a comparison needs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Searches {
-    /// The first ranking; none where the second holds it too, as its retrieval order.
-    pub before: Option<SearchOptions>,
-    /// The second ranking.
-    pub after: SearchOptions,
-}
-
-impl Searches {
-    /// The searches that compare the order of `depth` retrieved rows with the reranker's, or where there is
-    /// none, the dense order with the hybrid one.
-    pub fn new(has_reranker: bool, depth: usize, options: &SearchOptions) -> Self {
-        let plain = SearchOptions { k: depth, rerank_depth: None, ..options.clone() };
-        if has_reranker {
-            return Self {
-                before: None,
-                after: SearchOptions { rerank_depth: Some(depth), ..plain },
-            };
-        }
-        Self {
-            after: SearchOptions { hybrid: true, ..plain.clone() },
-            before: Some(SearchOptions { hybrid: false, ..plain }),
-        }
-    }
-}
-
 impl Comparison {
-    /// The comparison of two results for a query; without `before` its order is that in which the rows of
-    /// `after` were retrieved.
-    pub fn new(
+    /// Compares two results for a query. Without `before`, the first ranking is the order in which
+    /// the rows of `after` were retrieved.
+    fn new(
         query: &str,
         before: Option<SearchResult>,
         mut after: SearchResult,
         show: usize,
     ) -> Self {
-        let (second, before, took_ms) = match before {
+        let mut took_ms = after.took_ms;
+        let (second, before) = match before {
             Some(before) => {
-                let took = sum(before.took_ms, after.took_ms);
-                (Second::Hybrid, before.hits, took)
+                took_ms += before.took_ms;
+                (Second::Hybrid, before.hits)
             }
             None => {
                 let mut before = after.hits.clone();
                 before.sort_by_key(|h| h.retrieved_rank);
-                for (i, hit) in before.iter_mut().enumerate() {
-                    hit.rank = i + 1;
+                for (hit, rank) in before.iter_mut().zip(1..) {
+                    hit.rank = rank;
                     hit.final_score = Some(hit.score);
                 }
-                (Second::Reranked, before, after.took_ms)
+                (Second::Reranked, before)
             }
         };
+        let mut rank_map = Vec::with_capacity(after.hits.len());
         for hit in &mut after.hits {
-            hit.retrieved_rank = before.iter().position(|b| b.row == hit.row).map(|i| i + 1);
+            let retrieved_rank = before.iter().position(|b| b.row == hit.row).map(|i| i + 1);
+            hit.retrieved_rank = retrieved_rank;
+            let (id, row, rank) = (hit.id.clone(), hit.row, hit.rank);
+            rank_map.push(RankMove { id, row, rank, retrieved_rank });
         }
-        let rank_map: Vec<RankMove> = after
-            .hits
-            .iter()
-            .map(|hit| RankMove {
-                id: hit.id.clone(),
-                row: hit.row,
-                rank: hit.rank,
-                retrieved_rank: hit.retrieved_rank,
-            })
-            .collect();
         let churn = churn(&before, &rank_map, show);
         Self {
             query: query.to_owned(),
@@ -195,17 +183,5 @@ fn churn(before: &[Hit], rank_map: &[RankMove], show: usize) -> Churn {
         first_changed: before.first().map(|h| h.row) != rank_map.first().map(|m| m.row),
         kendall_tau: if pairs == 0 { 0.0 } else { agreement as f64 / pairs as f64 },
         mean_move: if both.is_empty() { 0.0 } else { moves as f64 / both.len() as f64 },
-    }
-}
-
-fn sum(a: Timings, b: Timings) -> Timings {
-    Timings {
-        embed: a.embed + b.embed,
-        filter: a.filter + b.filter,
-        scan: a.scan + b.scan,
-        fuse: a.fuse + b.fuse,
-        rerank: a.rerank + b.rerank,
-        fetch: a.fetch + b.fetch,
-        total: a.total + b.total,
     }
 }

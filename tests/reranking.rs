@@ -1,4 +1,4 @@
-//! Reranking from the command line: which reranker, in what order, and what it is worth.
+//! Reranking from the command line: the choice of the reranker, the order, and its evaluation.
 
 use crate::cli::{ids, indexed, search};
 use crate::support::cli::{Workplace, finish, small_reranker};
@@ -11,14 +11,12 @@ fn search_without_a_reranker_says_so_and_refuses_an_explicit_depth() {
     let run = place.run(&["search", "idx", "river"]).ok();
     assert_eq!(run.stderr.matches(note).count(), 1);
     assert!(run.stderr.contains("warpseek models pull ms-marco-MiniLM-L6-v2"), "{}", run.stderr);
-    for quiet in [&["--no-rerank"][..], &["--reranker", "none"], &["--quiet"]] {
-        let mut args = vec!["search", "idx", "river"];
-        args.extend(quiet);
-        assert!(!place.run(&args).ok().stderr.contains(note), "{quiet:?}");
+    for quiet in ["--no-rerank", "--reranker=none", "--quiet"] {
+        let run = place.run(&["search", "idx", "river", quiet]).ok();
+        assert!(!run.stderr.contains(note), "{quiet}");
     }
-    place
-        .run(&["search", "idx", "river", "--rerank-depth", "10"])
-        .fails(3, &["reranker", "none is present locally", "models pull"]);
+    let run = place.run(&["search", "idx", "river", "--rerank-depth", "10"]);
+    run.fails(3, &["reranker", "none is present locally", "models pull"]);
 }
 
 #[test]
@@ -31,7 +29,7 @@ fn search_with_a_reranker_orders_by_its_logit_and_keeps_both_ranks() {
     let hits = reranked["hits"].as_array().unwrap();
     assert_eq!(hits.len(), 80);
     let logits: Vec<f64> = hits[..30].iter().map(|h| h["rerank_logit"].as_f64().unwrap()).collect();
-    assert!(logits.windows(2).all(|w| w[0] >= w[1]));
+    assert!(logits.is_sorted_by(|a, b| a >= b));
     for hit in &hits[..30] {
         let logit = hit["rerank_logit"].as_f64().unwrap();
         let score = hit["rerank_score"].as_f64().unwrap();
@@ -40,7 +38,7 @@ fn search_with_a_reranker_orders_by_its_logit_and_keeps_both_ranks() {
         let [start, end] = [0, 1].map(|i| hit["window"][i].as_u64().unwrap() as usize);
         assert_eq!((start, end), (0, hit["text"].as_str().unwrap().len()));
     }
-    // What lies deeper keeps its place, and the retrieval order is that of a plain search.
+    // Deeper hits keep their rank, and the retrieval order is that of a plain search.
     for (i, hit) in hits.iter().enumerate() {
         let retrieved = hit["retrieved_rank"].as_u64().unwrap() as usize;
         assert_eq!(hit["id"], plain[retrieved - 1]);
@@ -71,17 +69,13 @@ fn search_with_a_retriever_weight_blends_standard_scores() {
         assert!((value(hit, "final_score") - expected).abs() < 1e-3, "{hit}");
     }
     assert!(blended.is_sorted_by(|a, b| value(a, "final_score") >= value(b, "final_score")));
-    let order = |key: &str, weight: &str| {
-        assert!(
-            hits(&with(weight)).is_sorted_by(|a, b| value(a, key) >= value(b, key)),
-            "{weight}"
-        );
-    };
-    order("rerank_logit", "0");
-    order("score", "1");
+    for (key, weight) in [("rerank_logit", "0"), ("score", "1")] {
+        let hits = hits(&with(weight));
+        assert!(hits.is_sorted_by(|a, b| value(a, key) >= value(b, key)), "{weight}");
+    }
 }
 
-/// The reranker that ships with the program, far from the source tree.
+/// The reranker that is compiled into the program, in a folder without models.
 #[cfg(feature = "builtin-reranker")]
 #[test]
 fn search_in_an_empty_folder_reranks_with_the_reranker_that_is_built_in() {
@@ -97,24 +91,23 @@ fn search_in_an_empty_folder_reranks_with_the_reranker_that_is_built_in() {
         "Whales are mammals: they come to the surface to breathe air through a blowhole.",
         "A compiler turns source code into machine code.",
     ];
-    let ranked = run(&[&["rerank", query][..], &passages, &["--json"]].concat()).json();
+    let rerank = [&["rerank", query][..], &passages, &["--json"]].concat();
+    let ranked = run(&rerank).json();
     assert_eq!(ranked["results"][0]["index"], 1, "{ranked}");
-    // A batch reranks only where it is told to.
+    // A batch reranks only on request.
     place.file("q.jsonl", "{\"_id\": \"q1\", \"text\": \"river\"}\n");
-    let batch = |more: &[&str]| {
+    for (more, is_reranked) in [(&[][..], false), (&["--rerank-depth", "5"], true)] {
         let args = ["batch", "idx", "q.jsonl", "--out", "out.jsonl", "--restart"];
         run(&[&args[..], more].concat());
-        std::fs::read_to_string(place.path("out.jsonl")).unwrap()
-    };
-    assert!(!batch(&[]).contains("\"rerank_score\":0"));
-    assert!(batch(&["--rerank-depth", "5"]).contains("\"rerank_score\":0"));
+        let out = std::fs::read_to_string(place.path("out.jsonl")).unwrap();
+        assert_eq!(out.contains("\"rerank_score\":0"), is_reranked, "{more:?}");
+    }
     assert!(run(&["models", "list"]).stdout.contains("built in"));
     let verified = run(&["models", "verify", "warpseek-rerank-mini"]).stdout;
     assert!(verified.starts_with("ok") && verified.contains("builtin:"), "{verified}");
-    // Against Candle's own forward pass, by precision.
+    // Logits of each precision against Candle's own forward pass.
     let logits = |variable: &str, value: &str| -> Option<Vec<f64>> {
-        let args = [&["rerank", query][..], &passages, &["--json"]].concat();
-        let mut command = place.command(&args);
+        let mut command = place.command(&rerank);
         let run = finish(command.env("WARPSEEK_BUILTIN_MODELS", "1").env(variable, value));
         if run.code == 4 {
             eprintln!("this CPU cannot compute in {value}");
@@ -151,37 +144,27 @@ fn eval_of_a_given_ranking_reranks_that_one() {
     assert_eq!(systems[1]["name"], "cross-encoder, top 50");
     let first = systems[1]["mean"]["mrr@10"].as_f64().unwrap();
     assert!([0.75, 1.0].contains(&first), "{first}");
-    // A weight of the retrieval adds the reranker alone to the table.
+    // With a retriever weight the table also holds the reranker alone.
     let weighed = [&args[..], &more, &["--retriever-weight", "1"]].concat();
     let report = place.run(&weighed).ok().json();
-    let names: Vec<&Value> =
-        report["systems"].as_array().unwrap().iter().map(|s| &s["name"]).collect();
+    let systems = report["systems"].as_array().unwrap();
+    let names: Vec<&Value> = systems.iter().map(|s| &s["name"]).collect();
     assert_eq!(names, ["given ranking", "cross-encoder alone, top 50", "cross-encoder, top 50"]);
-    assert_eq!(report["systems"][1]["mean"]["mrr@10"], first);
+    assert_eq!(systems[1]["mean"]["mrr@10"], first);
     let clash = [&args[..], &more, &["--hybrid"]].concat();
     place.run(&clash).fails(2, &["--candidates", "--hybrid"]);
 }
 
 #[test]
-fn compare_over_judged_queries_shows_what_each_depth_is_worth() {
+fn compare_over_judged_queries_evaluates_each_depth() {
     let place = indexed(60);
     place.file("q.tsv", "q1\triver\nq2\tlamp\n");
     place.file("qrels.txt", "q1 0 d3 1\nq2 0 d4 1\n");
     let reranker = small_reranker();
-    let run = place
-        .run(&[
-            "compare",
-            "idx",
-            "--queries",
-            "q.tsv",
-            "--qrels",
-            "qrels.txt",
-            "--reranker",
-            &reranker,
-        ])
-        .ok();
-    for name in ["retrieval", "cross-encoder, top 10", "cross-encoder, top 100", "randomisation p"]
-    {
+    let args = ["compare", "idx", "--queries", "q.tsv", "--qrels", "qrels.txt"];
+    let run = place.run(&[&args[..], &["--reranker", &reranker]].concat()).ok();
+    let names = ["retrieval", "cross-encoder, top 10", "cross-encoder, top 100", "randomisation p"];
+    for name in names {
         assert!(run.stdout.contains(name), "{}", run.stdout);
     }
 }
@@ -190,29 +173,13 @@ fn compare_over_judged_queries_shows_what_each_depth_is_worth() {
 fn rerank_orders_passages_by_the_logit() {
     let place = Workplace::new();
     let reranker = small_reranker();
-    let run = place
-        .run(&[
-            "rerank",
-            "river",
-            "lamp garden",
-            "river train",
-            "storm",
-            "--reranker",
-            &reranker,
-            "--json",
-        ])
-        .ok()
-        .json();
+    let args = ["rerank", "river", "--reranker", &reranker];
+    let passages = ["lamp garden", "river train", "storm"];
+    let run = place.run(&[&args[..], &["--json"], &passages].concat()).ok().json();
     let results = run["results"].as_array().unwrap();
     let logits: Vec<f64> = results.iter().map(|r| r["rerank_logit"].as_f64().unwrap()).collect();
-    assert!(logits.len() == 3 && logits.windows(2).all(|w| w[0] >= w[1]));
-    let piped = place
-        .pipe(
-            &["rerank", "river", "--reranker", &reranker, "--top-n", "2"],
-            "lamp garden\nriver train\nstorm\n",
-        )
-        .ok()
-        .stdout;
-    assert_eq!(piped.lines().count(), 2);
+    assert!(logits.len() == 3 && logits.is_sorted_by(|a, b| a >= b));
+    let piped = place.pipe(&[&args[..], &["--top-n", "2"]].concat(), passages.join("\n"));
+    assert_eq!(piped.ok().stdout.lines().count(), 2);
     place.run(&["rerank", "river", "lamp"]).fails(3, &["none is present locally"]);
 }

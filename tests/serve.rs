@@ -1,4 +1,4 @@
-//! The server as clients meet it.
+//! The HTTP server as its clients see it.
 
 #[path = "serve/clients.rs"]
 mod clients;

@@ -59,8 +59,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         (
             "server",
             &[
-                "answer", "chunk", "compare", "embed", "ingest", "model", "rerank", "search",
-                "store",
+                "answer", "chunk", "compare", "embed", "ingest", "model", "rerank", "scan",
+                "search", "store",
             ],
         ),
         ("error", &[]),

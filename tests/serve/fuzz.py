@@ -1,4 +1,4 @@
-"""Sends a running server what its own description allows and what it does not: `fuzz.py URL`."""
+"""Sends a running server requests that its API description allows, and others: `fuzz.py URL`."""
 
 import subprocess
 import sys

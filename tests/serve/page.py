@@ -2,7 +2,7 @@
 
     python tests/serve/page.py [URL] [--chromium PATH] [--screenshots DIR]
 
-The URL may also stand in WARPSEEK_URL. What the page should show is asked of the server itself.
+WARPSEEK_URL may give the URL. The page is compared with replies of the server itself.
 """
 
 import argparse
@@ -323,7 +323,7 @@ def test_dark(page, run):
     run.shoot(page, "dark-compare")
 
 
-# A reply of 400 and the like is told on the console by the browser itself.
+# The browser itself reports error statuses on the console.
 MEANT = "Failed to load resource"
 
 

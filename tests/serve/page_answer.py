@@ -1,4 +1,4 @@
-"""Answers of a chat service appear in the page as they come: `page_answer.py URL FIRST LAST`.
+"""Answers of a chat service appear in the page while they are written: `page_answer.py URL FIRST LAST`.
 
 The service sends a sentence with FIRST in it, pauses, and ends with one with LAST in it.
 """
@@ -14,7 +14,7 @@ with sync_playwright() as play:
     page = browser.new_page()
     page.goto(f"{url}/?q=how+do+models+learn")
     page.locator(".hit").first.wait_for()
-    # Everything that the page shows of the answer, from its beginning.
+    # All states of the answer that the page shows.
     page.evaluate(
         """() => {
             window.seen = [];

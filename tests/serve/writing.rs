@@ -1,9 +1,9 @@
-//! Documents put in and deleted over HTTP: durable before the reply, seen by what is asked next, and never in
-//! the way of readers.
+//! Documents added and deleted over HTTP: durable before the reply, visible to the next request,
+//! and never in the way of readers.
 
 use crate::cli::{ids, indexed};
 use crate::support::cli::{Run, Workplace};
-use crate::support::server::Server;
+use crate::support::server::{Answered, JSON, Server, exchange};
 use serde_json::{Value, json};
 #[cfg(target_os = "linux")]
 use std::process::Command;
@@ -14,7 +14,17 @@ fn document(id: &str, text: &str) -> Value {
     json!({"id": id, "text": text, "title": "T", "year": 2024})
 }
 
-/// Runs a command that writes, once the server has let go of the index.
+fn put(server: &Server, documents: &Value) -> Answered {
+    server.post("/v1/documents", &json!({"documents": documents}))
+}
+
+/// The ids that a search finds.
+fn find(server: &Server, query: &str, filter: &str) -> Vec<String> {
+    let body = json!({"query": query, "filter": filter, "k": 100});
+    ids(&server.post("/v1/search", &body).ok())
+}
+
+/// Runs a command that writes, once the server has released the index.
 fn index_when_free(place: &Workplace, args: &[&str]) -> Run {
     let started = Instant::now();
     loop {
@@ -29,24 +39,22 @@ fn index_when_free(place: &Workplace, args: &[&str]) -> Run {
 fn documents_are_found_as_soon_as_the_reply_is_there() {
     let place = indexed(30);
     let server = Server::start(&place, &["idx"]);
-    let put = |documents: Value| server.post("/v1/documents", &json!({"documents": documents}));
-    let find = |filter: &str| {
-        ids(&server.post("/v1/search", &json!({"query": "zebra", "filter": filter})).ok())
-    };
-    let written = put(json!([document("z1", "a zebra"), document("z2", "two zebras")])).ok();
+    let zebras = || find(&server, "zebra", "id LIKE 'z%'");
+    let two = json!([document("z1", "a zebra"), document("z2", "two zebras")]);
+    let written = put(&server, &two).ok();
     assert_eq!(written, json!({"added": 2, "updated": 0, "unchanged": 0, "deleted": 0}));
-    assert_eq!(find("id LIKE 'z%'").len(), 2);
-    let written = put(json!([document("z1", "a zebra"), document("z2", "three zebras")])).ok();
+    assert_eq!(zebras().len(), 2);
+    let two = json!([document("z1", "a zebra"), document("z2", "three zebras")]);
+    let written = put(&server, &two).ok();
     assert_eq!((&written["unchanged"], &written["updated"]), (&json!(1), &json!(1)));
-    let gone = server.send("DELETE", "/v1/documents/z1", &[], b"").ok();
-    assert_eq!(gone["deleted"], 1);
-    assert_eq!(find("id LIKE 'z%'"), ["z2"]);
-    server.send("DELETE", "/v1/documents/z1", &[], b"").fails(404, &["no document 'z1'"]);
+    let delete = || server.send("DELETE", "/v1/documents/z1", &[], b"");
+    assert_eq!(delete().ok()["deleted"], 1);
+    assert_eq!(zebras(), ["z2"]);
+    delete().fails(404, &["no document 'z1'"]);
     // The same document by the command line is the same document.
     place.file("more.jsonl", document("z2", "three zebras").to_string());
-    let report =
-        index_when_free(&place, &["index", "more.jsonl", "--into", "idx", "--json"]).json();
-    assert_eq!(report["unchanged"], 1, "{report}");
+    let run = index_when_free(&place, &["index", "more.jsonl", "--into", "idx", "--json"]);
+    assert_eq!(run.json()["unchanged"], 1, "{run:?}");
     place.run(&["verify", "idx", "--sample", "3"]).ok();
 }
 
@@ -64,36 +72,29 @@ fn bad_documents_change_nothing() {
         (json!([]), "empty"),
         (json!(["x"]), "does not fit"),
     ] {
-        server.post("/v1/documents", &json!({"documents": documents})).fails(400, &[part]);
+        put(&server, &documents).fails(400, &[part]);
     }
     assert_eq!(server.get("/info").ok()["indexes"][0]["documents"], 5);
     let only = Server::start(&place, &["idx", "--read-only"]);
-    only.post("/v1/documents", &json!({"documents": [document("a", "x")]}))
-        .fails(403, &["--read-only"]);
+    put(&only, &json!([document("a", "x")])).fails(403, &["--read-only"]);
     only.send("DELETE", "/v1/documents/d1", &[], b"").fails(403, &["--read-only"]);
 }
 
 #[test]
-fn what_other_processes_commit_is_seen_and_does_not_get_in_the_way() {
+fn commits_of_other_processes_become_visible_and_do_not_get_in_the_way() {
     let place = indexed(10);
     let server = Server::start(&place, &["idx"]);
-    // The server lets go of an index it wrote to.
-    server.post("/v1/documents", &json!({"documents": [document("a", "one")]})).ok();
+    // The server releases an index that it wrote to.
+    put(&server, &json!([document("a", "one")])).ok();
     place.file("more.jsonl", document("other", "an aardvark").to_string());
     index_when_free(&place, &["index", "more.jsonl", "--into", "idx"]);
     let started = Instant::now();
-    let find = json!({"query": "aardvark", "filter": "id = 'other'"});
-    while ids(&server.post("/v1/search", &find).ok()).is_empty() {
-        assert!(
-            started.elapsed() < Duration::from_secs(20),
-            "a commit of another process stays unseen"
-        );
+    while find(&server, "aardvark", "id = 'other'").is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(20), "the commit stays invisible");
         std::thread::sleep(Duration::from_millis(100));
     }
     index_when_free(&place, &["compact", "idx"]);
-    server
-        .post("/v1/documents", &json!({"documents": [document("b", "after it was compacted")]}))
-        .ok();
+    put(&server, &json!([document("b", "after it was compacted")])).ok();
     assert_eq!(server.get("/info").ok()["indexes"][0]["documents"], 13);
 }
 
@@ -102,7 +103,7 @@ fn readers_see_whole_requests_beside_writers() {
     let place = indexed(10);
     let server = Server::start(&place, &["idx", "--max-concurrent-requests", "64"]);
     let stop = AtomicBool::new(false);
-    // Each request writes a pair with one number: a reader that saw half of one would see two numbers.
+    // Each request writes a pair with one number. A reader of half a request would see two numbers.
     std::thread::scope(|scope| {
         let reader = || {
             let mut seen = 0;
@@ -111,20 +112,17 @@ fn readers_see_whole_requests_beside_writers() {
                 let found = server.post("/v1/search", &body).ok();
                 let hits = found["hits"].as_array().unwrap();
                 let numbers: Vec<&Value> = hits.iter().map(|h| &h["metadata"]["n"]).collect();
-                assert!(
-                    hits.is_empty() || (hits.len() == 2 && numbers[0] == numbers[1]),
-                    "{found}"
-                );
+                let is_whole = matches!(numbers[..], [a, b] if a == b);
+                assert!(numbers.is_empty() || is_whole, "{found}");
                 seen += 1;
             }
             seen
         };
         let readers: Vec<_> = (0..2).map(|_| scope.spawn(reader)).collect();
         for n in 0..40 {
-            let pair: Vec<Value> = (0..2)
-                .map(|i| json!({"id": format!("twin{i}"), "text": format!("a twin {n}"), "n": n}))
-                .collect();
-            server.post("/v1/documents", &json!({"documents": pair})).ok();
+            let text = format!("a twin {n}");
+            let pair = ["twin0", "twin1"].map(|id| json!({"id": id, "text": text, "n": n}));
+            put(&server, &json!(pair)).ok();
         }
         stop.store(true, Ordering::Relaxed);
         for reader in readers {
@@ -135,9 +133,7 @@ fn readers_see_whole_requests_beside_writers() {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
-    let place = Workplace::new();
-    place.file("corpus.jsonl", crate::support::cli::records(5));
-    place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
+    let place = indexed(5);
     let mut acknowledged: Vec<String> = Vec::new();
     for round in 0..4 {
         let server = Server::start(&place, &["idx"]);
@@ -151,16 +147,8 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
                         let id = format!("r{round}w{writer}n{n}");
                         let body = json!({"documents": [document(&id, "some text")]}).to_string();
                         let Ok(mut stream) = std::net::TcpStream::connect(&address) else { return };
-                        let headers = [("content-type", "application/json")];
-                        let reply = crate::support::server::exchange(
-                            &mut stream,
-                            &address,
-                            "POST",
-                            "/v1/documents",
-                            &headers,
-                            body.as_bytes(),
-                        );
-                        match reply {
+                        let (path, body) = ("/v1/documents", body.as_bytes());
+                        match exchange(&mut stream, &address, "POST", path, &JSON, body) {
                             Ok(reply) if reply.status == 200 => sender.send(id).unwrap(),
                             Ok(reply) => assert!(reply.status == 503, "{reply:?}"),
                             Err(_) => return,
@@ -169,10 +157,10 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
                 });
             }
             std::thread::sleep(Duration::from_millis(250 + 150 * round));
-            // One in two is told to stop, and lets what it began end.
-            server.signal(if round % 2 == 0 { "KILL" } else { "TERM" });
-            let code = server.wait();
-            assert_eq!(code, if round % 2 == 0 { None } else { Some(0) });
+            // Every other server is told to stop, and completes its requests.
+            let (signal, code) = if round % 2 == 0 { ("KILL", None) } else { ("TERM", Some(0)) };
+            server.signal(signal);
+            assert_eq!(server.wait(), code);
         });
         drop(sender);
         acknowledged.extend(receiver);
@@ -186,7 +174,7 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     }
 }
 
-/// A full disk, for real: the index lies on a file system of 3 MiB that only the server's own mount namespace has.
+/// A disk that is really full: a file system of 3 MiB in the server's own mount namespace.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_refuses_writes_and_loses_nothing() {
@@ -206,19 +194,17 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
         command
     };
     if !mounted("true").status().is_ok_and(|status| status.success()) {
-        eprintln!(
-            "no full disk was tried: this system lets nobody mount in a namespace of their own"
-        );
+        eprintln!("a full disk was not tested: this system allows no mount namespaces");
         return;
     }
     let server = Server::from_command(mounted(
-        "cp -r idx disk/idx && head -c 500000 /dev/zero >disk/ballast && exec \"$0\" serve --port 0 disk/idx",
+        "cp -r idx disk/idx && head -c 500000 /dev/zero >disk/ballast && \
+         exec \"$0\" serve --port 0 disk/idx",
     ));
     let text = "a long text of many words ".repeat(2000);
-    let put = |id: &str| server.post("/v1/documents", &json!({"documents": [document(id, &text)]}));
+    let put = |id: &str| put(&server, &json!([document(id, &text)]));
     let find = || {
-        let body = json!({"query": "text", "filter": "id LIKE 'full%'", "k": 100});
-        let mut found = ids(&server.post("/v1/search", &body).ok());
+        let mut found = find(&server, "text", "id LIKE 'full%'");
         found.sort();
         found.dedup();
         found
@@ -233,19 +219,16 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
         acknowledged.push(id);
         assert!(acknowledged.len() < 100, "3 MiB hold it all");
     };
-    full.fails(507, &["full"]);
+    full.fails(507, &["space"]);
     assert!(acknowledged.len() > 3, "{acknowledged:?}");
-    put("full999").fails(507, &["full"]);
+    put("full999").fails(507, &["space"]);
     assert_eq!(find(), acknowledged);
-    // Once there is room, writing goes on.
+    // Writing goes on once there is room.
     std::fs::remove_file(server.sees(&place.path("disk/ballast"))).unwrap();
     put("full500").ok();
     acknowledged.push("full500".to_owned());
     assert_eq!(find(), acknowledged);
-    let copied = Command::new("cp")
-        .arg("-r")
-        .args([server.sees(&place.path("disk/idx")), place.path("copy")])
-        .status();
-    assert!(copied.unwrap().success());
+    let paths = [server.sees(&place.path("disk/idx")), place.path("copy")];
+    assert!(Command::new("cp").arg("-r").args(paths).status().unwrap().success());
     place.run(&["verify", "copy"]).ok();
 }

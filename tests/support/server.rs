@@ -2,14 +2,17 @@
 
 use super::cli::Workplace;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
 #[cfg(target_os = "linux")]
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A server on a port of its own; it is killed when this is dropped.
+/// The header of a JSON body.
+pub(crate) const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
+/// A server at an address of its own; killed on drop.
 pub(crate) struct Server {
     child: Child,
     address: String,
@@ -19,7 +22,7 @@ pub(crate) struct Server {
 #[derive(Debug, Clone)]
 pub(crate) struct Answered {
     pub(crate) status: u16,
-    /// As they came, names in lower case.
+    /// Headers in their order, names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
@@ -52,26 +55,23 @@ impl Answered {
 }
 
 impl Server {
-    /// Starts the program in `place`; `args` stand behind `serve --port 0`.
+    /// Starts the program in `place`; `args` follow `serve --port 0`.
     pub(crate) fn start(place: &Workplace, args: &[&str]) -> Self {
         Self::from_command(place.command(&[&["serve", "--port", "0"], args].concat()))
     }
 
     pub(crate) fn from_command(mut command: Command) -> Self {
-        let mut child = command
-            .env_remove("WARPSEEK_API_KEY")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        command.env_remove("WARPSEEK_API_KEY").stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening at http://");
-        let address = address.unwrap_or_else(|| panic!("no address in '{line}'")).to_owned();
-        Self { child, address }
+        let address = line.trim().strip_prefix("listening at ");
+        let address = address.unwrap_or_else(|| panic!("no address in '{line}'"));
+        let bare = address.strip_prefix("http://").or(address.strip_prefix("unix:"));
+        Self { child, address: bare.unwrap().to_owned() }
     }
 
-    /// `127.0.0.1:port`.
+    /// `127.0.0.1:port`, or the path of the socket.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
@@ -92,12 +92,15 @@ impl Server {
 
     /// Posts JSON.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Answered {
-        self.send(
-            "POST",
-            path,
-            &[("content-type", "application/json")],
-            body.to_string().as_bytes(),
-        )
+        self.send("POST", path, &JSON, body.to_string().as_bytes())
+    }
+
+    /// Posts JSON, and leaves the reply to be read.
+    pub(crate) fn begin_post(&self, path: &str, body: &Value) -> TcpStream {
+        let mut stream = self.connect();
+        let body = body.to_string();
+        write_request(&mut stream, &self.address, "POST", path, &JSON, body.as_bytes()).unwrap();
+        stream
     }
 
     pub(crate) fn send(
@@ -111,17 +114,16 @@ impl Server {
             .unwrap_or_else(|e| panic!("{method} {path}: {e}"))
     }
 
-    /// Sends a signal to it.
+    /// Sends a signal to the process.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
         let done = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         assert!(done.unwrap().success());
     }
 
-    /// Waits for its end, and returns its status.
+    /// Waits for the end of the process, and returns its status.
     pub(crate) fn wait(mut self) -> Option<i32> {
-        let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(60) {
+        for _ in 0..3000 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
@@ -137,7 +139,7 @@ impl Server {
         root.join(path.strip_prefix("/").unwrap())
     }
 
-    /// Its resident memory in KiB.
+    /// Resident memory in KiB.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -153,7 +155,7 @@ impl Drop for Server {
     }
 }
 
-/// One request and its reply over an open connection, which is closed by it.
+/// One request and its reply over an open connection, which is then closed.
 pub(crate) fn exchange<S: Read + Write>(
     stream: &mut S,
     host: &str,
@@ -161,56 +163,55 @@ pub(crate) fn exchange<S: Read + Write>(
     path: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> std::io::Result<Answered> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
-    if !headers.iter().any(|h| h.0 == "host") {
-        head.push_str(&format!("host: {host}\r\n"));
-    }
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    if !body.is_empty() {
-        head.push_str(&format!("content-length: {}\r\n", body.len()));
-    }
-    head.push_str("\r\n");
-    stream.write_all(head.as_bytes())?;
-    // A server that has read enough may close before all of the body is sent.
-    let _ = stream.write_all(body);
+) -> Result<Answered> {
+    write_request(stream, host, method, path, headers, body)?;
     read_reply(stream)
 }
 
+fn write_request(
+    stream: &mut impl Write,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<()> {
+    let length = body.len().to_string();
+    let own = [("host", host), ("content-length", &length)];
+    let own = own.iter().filter(|own| headers.iter().all(|h| h.0 != own.0));
+    let lines = own.chain(headers).map(|(name, value)| format!("{name}: {value}\r\n"));
+    let lines: String = lines.collect();
+    let head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n{lines}\r\n");
+    stream.write_all(head.as_bytes())?;
+    // A server that has read enough may close before all of the body is sent.
+    let _ = stream.write_all(body);
+    Ok(())
+}
+
 /// A reply, up to the end of the connection.
-pub(crate) fn read_reply<S: Read>(stream: &mut S) -> std::io::Result<Answered> {
+pub(crate) fn read_reply<S: Read>(stream: &mut S) -> Result<Answered> {
     let mut bytes = Vec::new();
-    let mut buffer = [0; 65536];
-    loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
-            // What was sent for nothing makes the system reset the connection behind the reply.
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset && !bytes.is_empty() => break,
-            Err(e) => return Err(e),
-        }
+    let read = stream.read_to_end(&mut bytes);
+    // The part of a body that the server did not read makes the system reset the connection.
+    if let Err(e) = read
+        && (e.kind() != ErrorKind::ConnectionReset || bytes.is_empty())
+    {
+        return Err(e);
     }
-    let bad =
-        |what: &str| std::io::Error::other(format!("{what}: {}", String::from_utf8_lossy(&bytes)));
+    let bad = |what: &str| Error::other(format!("{what}: {}", String::from_utf8_lossy(&bytes)));
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(|| bad("no head"))?;
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.lines();
     let status = lines.next().and_then(|l| l.split(' ').nth(1)?.parse().ok());
-    let headers: Vec<(String, String)> = lines
-        .filter_map(|l| l.split_once(':'))
-        .map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()))
-        .collect();
+    let fields = lines.filter_map(|l| l.split_once(':'));
+    let headers: Vec<(String, String)> =
+        fields.map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())).collect();
     let mut body = bytes[end + 4..].to_vec();
     if headers.iter().any(|h| h.0 == "transfer-encoding" && h.1 == "chunked") {
         body = unchunk(&body).ok_or_else(|| bad("broken chunks"))?;
     }
-    Ok(Answered {
-        status: status.ok_or_else(|| bad("no status"))?,
-        headers,
-        body: String::from_utf8(body).map_err(std::io::Error::other)?,
-    })
+    let body = String::from_utf8(body).map_err(Error::other)?;
+    Ok(Answered { status: status.ok_or_else(|| bad("no status"))?, headers, body })
 }
 
 fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {

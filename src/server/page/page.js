@@ -1,6 +1,6 @@
 "use strict";
 
-// ---- The smallest helpers. Documents are hostile: text only ever enters the page as text. ----
+// ---- Helpers. Documents are untrusted: their text enters the page only as text nodes, never as HTML. ----
 
 const $ = (id) => document.getElementById(id);
 
@@ -20,7 +20,7 @@ const count = (n) => Number(n).toLocaleString("en");
 const ms = (n) => `${n < 10 ? n.toFixed(1) : Math.round(n)} ms`;
 const score = (n) => (typeof n === "number" ? n.toFixed(4) : "");
 
-// A storage that the browser forbids must not stop the page.
+// Reads or writes a value in a storage. The browser may forbid storage; the page works without it.
 function keep(storage, key, value) {
   try {
     if (value === undefined) return window[storage].getItem(key);
@@ -57,7 +57,7 @@ async function request(path, body, signal) {
   throw new Refused(message, response.status, told.param, response.headers.get("Retry-After"));
 }
 
-// ---- State: the form and the address say the same ----
+// ---- State: the form and the URL hold the same values ----
 
 const state = { info: null, search: null, answer: null, reply: null, hits: new Map(), shown: "", again: null };
 
@@ -224,7 +224,7 @@ function marked(text, words) {
   return out;
 }
 
-// The window counts bytes of UTF-8. Gives [before, window, after], or null if it is the whole text.
+// Splits a text at a window of UTF-8 byte offsets: [before, window, after], or null if the window is the whole text.
 function cut(text, window) {
   if (!window) return null;
   const bytes = new TextEncoder().encode(text);
@@ -241,7 +241,7 @@ function excerpt(hit, words) {
   if (parts) { text = parts[1]; before = parts[0] !== ""; }
   if (hit.title && text.startsWith(hit.title)) text = text.slice(hit.title.length);
   text = text.trim().replace(/\s+/g, " ");
-  // Start at the sentence from which most words of the query follow soon.
+  // Start at the sentence that most words of the query follow within 300 characters.
   let start = 0;
   let best = -1;
   for (const found of text.matchAll(/(?:^|[.!?] )(?=\S)/g)) {
@@ -259,9 +259,9 @@ function excerpt(hit, words) {
 
 const nameOf = (hit) => hit.title || hit.id || `row ${hit.row}`;
 
-// One word on where a passage came from, or went to.
+// A label for the change of rank.
 function move(from, to) {
-  if (from === to) return el("span", { class: "stay", title: "Same place" }, "=");
+  if (from === to) return el("span", { class: "stay", title: "Same rank" }, "=");
   if (from === null || from === undefined) return el("span", { class: "new", title: "Not retrieved before" }, "new");
   const by = from - to;
   return el("span", { class: by > 0 ? "up" : "down", title: `From ${from} to ${to}` }, by > 0 ? `↑${by}` : `↓${-by}`);
@@ -271,8 +271,8 @@ function card(hit, side, words, moved) {
   state.hits.set(`${side}-${hit.row}`, hit);
   const open = el("button", { type: "button", class: "open", "aria-haspopup": "dialog" }, nameOf(hit));
   const meta = el("div", { class: "meta" }, moved);
-  meta.append(el("span", { title: "Score of the retrieval" }, `score ${score(hit.score)}`));
-  if (hit.rerank_score !== undefined && hit.rerank_score !== null) meta.append(el("span", { title: "Score of the reranker" }, `rerank ${score(hit.rerank_score)}`));
+  meta.append(el("span", { title: "Retrieval score" }, `score ${score(hit.score)}`));
+  if (hit.rerank_score !== undefined && hit.rerank_score !== null) meta.append(el("span", { title: "Reranker score" }, `rerank ${score(hit.rerank_score)}`));
   if (hit.title) meta.append(el("span", {}, hit.id));
   return el("li", { class: "hit", "data-row": hit.row, "data-side": side, "data-id": hit.id },
     el("span", { class: "rank" }, String(hit.rank)),
@@ -388,7 +388,7 @@ function draw() {
 
 const watcher = new ResizeObserver(draw);
 
-// ---- The whole passage ----
+// ---- Passage dialog ----
 
 function table(rows) {
   return el("table", {}, el("tbody", {}, ...rows.map(([name, value]) =>
@@ -416,7 +416,7 @@ function openHit(hit, range) {
   detail.scrollTop = 0;
 }
 
-// ---- The answer ----
+// ---- Answer ----
 
 function stopAnswer() {
   if (state.answer) state.answer.abort();
@@ -509,7 +509,7 @@ function finish(said, note, pane, done, passages) {
         onclick: () => passage && openHit(passage, one.range),
       }, number === null || number === undefined ? "?" : String(number));
       said.append(chip());
-      const where = one.status === "misattributed" ? `cited ${one.cited ?? "none"}, stands in ${one.passage ?? "another"}` : one.status;
+      const where = one.status === "misattributed" ? `cited ${one.cited ?? "none"}, found in ${one.passage ?? "another passage"}` : one.status;
       quotes.append(el("li", {}, `“${one.quote}” `, chip(), ` ${where}`));
     }
     said.append(" ");
@@ -602,7 +602,7 @@ document.addEventListener("click", (event) => {
 });
 
 $("form").addEventListener("submit", (event) => { event.preventDefault(); search(true); });
-// A form with several boxes and one button submits upon Enter; changed options search at once.
+// Enter in a text box submits the form; changed options search at once.
 for (const id of ["hybrid", "mmr", "index", "k", "depth"]) $(id).addEventListener("change", () => { if (id === "index") showFields(); if ($("query").value.trim()) search(true); });
 $("view-results").addEventListener("click", () => changeView("results"));
 $("view-compare").addEventListener("click", () => changeView("compare"));

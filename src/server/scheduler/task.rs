@@ -1,96 +1,121 @@
-//! Pieces of work, and where their results are gathered.
+//! Kinds of work, and tasks with the channels that their results go to.
 
+use crate::embed::{Embedder, Role};
 use crate::error::Result;
 use crate::model::tokenize::Sequence;
+use crate::rerank::Reranker;
 use crate::search::{QueryInput, Retrieved, SearchOptions, Searcher, Timings};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::store::filter::Filter;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Where a row for each sequence of a request is awaited.
-type RowsReply = oneshot::Sender<Result<Vec<Vec<f32>>>>;
+/// Tokens of a heavy batch per thread.
+const TOKENS_PER_THREAD: usize = 256;
 
-/// A piece of work.
-pub(super) enum Task {
-    Sequence { sequence: Sequence, slot: usize, ticket: Arc<Ticket> },
-    Scan(Box<ScanTask>),
+/// Tokens of a heavy batch on a GPU.
+const DEVICE_TOKENS: usize = 16 << 10;
+
+/// Queries that are embedded or scanned together.
+pub(super) const MAX_QUERIES: usize = 64;
+
+/// Work of a model that can share a batch.
+pub(super) enum WorkKind {
+    /// Texts to pooled states.
+    Embed(Arc<Embedder>, Role),
+    /// Texts to the states of all tokens.
+    TokenStates(Arc<Embedder>),
+    /// Pairs to logits.
+    Rerank(Arc<Reranker>),
 }
 
-/// Where the results of one request's sequences are gathered.
-pub(super) struct Ticket {
-    outputs: Mutex<Vec<Vec<f32>>>,
-    missing: AtomicUsize,
-    reply: Mutex<Option<RowsReply>>,
+/// Kinds of work that share their workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WorkerClass {
+    /// Passages and pairs, in long batches that use all threads.
+    Heavy,
+    /// Queries, in short batches.
+    Queries,
 }
+
+impl WorkKind {
+    pub(super) fn class(&self) -> WorkerClass {
+        match self {
+            Self::Embed(_, Role::Query) => WorkerClass::Queries,
+            Self::Embed(..) | Self::TokenStates(_) | Self::Rerank(_) => WorkerClass::Heavy,
+        }
+    }
+
+    /// The name in the metrics.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Embed(_, Role::Query) => "queries",
+            Self::Embed(_, Role::Passage) => "passages",
+            Self::TokenStates(_) => "states",
+            Self::Rerank(_) => "pairs",
+        }
+    }
+
+    /// The number of tokens and of tasks that a batch may have.
+    pub(super) fn batch_limits(&self) -> (usize, usize) {
+        let is_on_device = match self {
+            Self::Embed(_, Role::Query) => return (usize::MAX, MAX_QUERIES),
+            Self::Embed(embedder, _) | Self::TokenStates(embedder) => embedder.is_on_device(),
+            Self::Rerank(reranker) => reranker.is_on_device(),
+        };
+        let on_cpu = TOKENS_PER_THREAD * rayon::current_num_threads();
+        (if is_on_device { DEVICE_TOKENS } else { on_cpu }, usize::MAX)
+    }
+
+    /// True if both are the same work of the same model.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Embed(a, role), Self::Embed(b, other)) => Arc::ptr_eq(a, b) && role == other,
+            (Self::TokenStates(a), Self::TokenStates(b)) => Arc::ptr_eq(a, b),
+            (Self::Rerank(a), Self::Rerank(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
+    /// Computes a row of results for each sequence.
+    pub(super) fn compute(&self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
+        let (values, width) = match self {
+            Self::Embed(embedder, role) => (embedder.pooled(sequences, *role)?, embedder.dim()),
+            Self::TokenStates(embedder) => return embedder.token_states(sequences, Role::Passage),
+            Self::Rerank(reranker) => (reranker.logits(sequences)?, 1),
+        };
+        Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
+    }
+}
+
+/// An input with the channel for its result. A closed channel means that nobody waits any more.
+pub(super) struct Task<I, O> {
+    pub(super) input: I,
+    pub(super) reply: oneshot::Sender<Result<O>>,
+}
+
+/// A sequence for a model.
+pub(super) type SequenceTask = Task<Sequence, Vec<f32>>;
 
 /// A query for the scan.
-pub(super) struct ScanTask {
+pub(super) type ScanTask = Task<ScanQuery, (Retrieved, Timings)>;
+
+/// A query vector, and the snapshot to search.
+pub(super) struct ScanQuery {
     pub(super) searcher: Arc<Searcher>,
     pub(super) text: String,
+    pub(super) filter: Option<Filter>,
     pub(super) vector: Vec<f32>,
+    /// Options without a filter.
     pub(super) options: SearchOptions,
-    pub(super) reply: oneshot::Sender<Result<(Retrieved, Timings)>>,
 }
 
-impl ScanTask {
+impl ScanQuery {
     pub(super) fn input(&self) -> QueryInput<'_> {
-        QueryInput {
-            text: &self.text,
-            vector: Some(&self.vector),
-            filter: self.options.filter.as_ref(),
-        }
-    }
-}
-
-impl Task {
-    pub(super) fn tokens(&self) -> usize {
-        match self {
-            Self::Sequence { sequence, .. } => sequence.ids.len(),
-            Self::Scan(_) => 0,
-        }
+        QueryInput { text: &self.text, vector: Some(&self.vector), filter: self.filter.as_ref() }
     }
 
-    /// Whether nobody waits for it any more.
-    pub(super) fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Sequence { ticket, .. } => ticket.is_abandoned(),
-            Self::Scan(scan) => scan.reply.is_closed(),
-        }
-    }
-}
-
-impl Ticket {
-    /// For so many sequences.
-    pub(super) fn new(n: usize, reply: RowsReply) -> Self {
-        Self {
-            outputs: Mutex::new(vec![Vec::new(); n]),
-            missing: AtomicUsize::new(n),
-            reply: Mutex::new(Some(reply)),
-        }
-    }
-
-    fn reply(&self) -> MutexGuard<'_, Option<RowsReply>> {
-        self.reply.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.reply().as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
-
-    pub(super) fn fill(&self, slot: usize, row: Vec<f32>) {
-        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)[slot] = row;
-        if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let outputs =
-                std::mem::take(&mut *self.outputs.lock().unwrap_or_else(PoisonError::into_inner));
-            self.finish(Ok(outputs));
-        }
-    }
-
-    /// Replies; only the first reply counts.
-    pub(super) fn finish(&self, outcome: Result<Vec<Vec<f32>>>) {
-        if let Some(reply) = self.reply().take() {
-            // Whoever asked may be gone.
-            let _ = reply.send(outcome);
-        }
+    /// True if both can share a pass over the rows.
+    pub(super) fn shares_scan(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.searcher, &other.searcher) && self.options == other.options
     }
 }

@@ -1,40 +1,30 @@
-//! `/info`, `/health`, `/metrics`, and the page.
+//! `/info`, `/health`, `/metrics`.
 
-use crate::server::Limits;
-use crate::server::error::ApiError;
-use crate::server::pipeline::blocking;
-use crate::server::state::State;
+use crate::server::error::{ApiError, ApiResult};
+use crate::server::scheduled::blocking;
+use crate::server::settings::ServerLimits;
+use crate::server::state::AppState;
+use axum::Json;
 use axum::extract::State as Extract;
-use axum::http::HeaderName;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<State>> {
-    OpenApiRouter::new().routes(routes!(info)).routes(routes!(health)).routes(routes!(metrics))
-}
-
-/// What is here.
+/// The server, its models and its indexes.
 #[derive(Debug, Serialize, ToSchema)]
-struct Info {
+pub(super) struct Info {
     /// warpseek's version.
     version: &'static str,
-    /// The default embedding model, or the reranker where nothing embeds.
+    /// The default embedding model; without one, the reranker.
     model_id: Option<String>,
     /// The sha256 of its weights.
     model_sha: Option<String>,
-    /// How models compute.
+    /// Precision that models compute in.
     model_dtype: String,
-    /// What the model is for.
+    /// The use of the model.
     #[schema(value_type = Object)]
     model_type: Value,
     max_concurrent_requests: usize,
@@ -42,20 +32,20 @@ struct Info {
     max_input_length: Option<usize>,
     max_batch_tokens: usize,
     max_client_batch_size: usize,
-    /// Texts that are too long are cut, and a warning says so.
+    /// Texts that are too long are truncated, with a warning.
     auto_truncate: bool,
-    /// What computes.
+    /// The compute device.
     device: String,
     /// All embedding models.
     embedders: Vec<String>,
     /// The reranker.
     reranker: Option<String>,
-    /// Whether a chat service is set up for `/v1/answer`.
+    /// True if a chat service is set up for `/v1/answer`.
     answers: bool,
-    /// Whether documents can be changed.
+    /// True if documents cannot be changed.
     read_only: bool,
     indexes: Vec<IndexInfo>,
-    limits: Limits,
+    limits: ServerLimits,
 }
 
 /// An index.
@@ -67,19 +57,19 @@ struct IndexInfo {
     /// Replaced and deleted rows that `warpseek compact` would remove.
     dead_rows: u64,
     dim: usize,
-    /// The model its vectors were made with.
+    /// The model that made its vectors.
     model: Option<String>,
-    /// Metadata fields, with how often each type is met.
+    /// Metadata fields, with the number of values of each type.
     #[schema(value_type = Object)]
     fields: Map<String, Value>,
 }
 
-/// What is here, and what may be asked of it
+/// Describe the server, its models, indexes and limits
 #[utoipa::path(get, path = "/info", tag = "status", responses((status = 200, body = Info)))]
-async fn info(Extract(state): Extract<Arc<State>>) -> Result<Json<Info>, ApiError> {
+pub(super) async fn info(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Json<Info>> {
     let mut indexes = Vec::new();
-    for served in &state.indexes {
-        let (name, searcher) = (served.name.clone(), served.searcher());
+    for index in &state.indexes {
+        let (name, searcher) = (index.served.name.clone(), index.served.searcher());
         let look = move || {
             let (stats, manifest) = (searcher.index.stats()?, searcher.index.manifest());
             let fields = searcher.index.fields().iter().map(|(n, t)| (n.to_owned(), json!(t)));
@@ -126,58 +116,29 @@ async fn info(Extract(state): Extract<Arc<State>>) -> Result<Json<Info>, ApiErro
     }))
 }
 
-/// How it does.
+/// The state of the server.
 #[derive(Debug, Serialize, ToSchema)]
-struct Health {
+pub(super) struct Health {
     #[schema(example = "ok")]
     status: &'static str,
     /// Tokens that wait for a model.
     waiting_tokens: usize,
 }
 
-/// Whether the server takes requests
+/// Check that the server takes requests
 #[utoipa::path(get, path = "/health", tag = "status",
     responses((status = 200, body = Health), (status = 503, description = "It is shutting down")))]
-async fn health(Extract(state): Extract<Arc<State>>) -> Result<Json<Health>, ApiError> {
-    if state.is_draining() {
-        return Err(ApiError::unavailable(
-            "the server is shutting down",
-            std::time::Duration::from_secs(5),
-        ));
-    }
+pub(super) async fn health(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Json<Health>> {
+    state.check_running()?;
     Ok(Json(Health { status: "ok", waiting_tokens: state.scheduler.waiting_tokens() }))
 }
 
-/// Counters in Prometheus' text format
+/// Metrics in Prometheus' text format
 #[utoipa::path(get, path = "/metrics", tag = "status",
     responses((status = 200, content((String = "application/openmetrics-text")))))]
-async fn metrics(Extract(state): Extract<Arc<State>>) -> Result<Response, ApiError> {
+pub(super) async fn metrics(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Response> {
     let text =
-        state.metrics.text().map_err(|_| ApiError::internal("the counters cannot be written"))?;
+        state.metrics.text().map_err(|_| ApiError::internal("the metrics cannot be written"))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
-}
-
-/// What the page may load: its own two files, and this server's routes.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
-base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// The page and what belongs to it.
-pub(super) fn page() -> Router<Arc<State>> {
-    let file = |kind: &'static str, text: &'static str| {
-        get(async move || {
-            let headers: [(HeaderName, &str); 5] = [
-                (CONTENT_TYPE, kind),
-                (CONTENT_SECURITY_POLICY, POLICY),
-                (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-                (REFERRER_POLICY, "no-referrer"),
-                (CACHE_CONTROL, "no-cache"),
-            ];
-            (headers, text)
-        })
-    };
-    Router::new()
-        .route("/", file("text/html; charset=utf-8", include_str!("../page/index.html")))
-        .route("/page.css", file("text/css; charset=utf-8", include_str!("../page/page.css")))
-        .route("/page.js", file("text/javascript; charset=utf-8", include_str!("../page/page.js")))
 }

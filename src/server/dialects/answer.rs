@@ -1,15 +1,14 @@
-//! `/v1/answer`: an answer from the passages that are found, by a chat service, with its quotes checked.
+//! `/v1/answer`: an answer by a chat service from retrieved passages, with its quotes checked.
 
-use super::search::{HitReply, Retrieval};
+use super::search::Retrieval;
 use crate::answer::{Answer, AnswerEvent, AnswerOptions, Piece, Prompt};
 use crate::error::{Error, Result};
-use crate::server::Answers;
-use crate::server::body::Job;
-use crate::server::error::ApiError;
-use crate::server::pipeline::{self, Query, blocking};
-use crate::server::state::State;
+use crate::search::{QueryInput, search};
+use crate::server::body::JsonRequest;
+use crate::server::error::{ApiError, ApiResult};
+use crate::server::scheduled::{ScheduledSteps, blocking};
+use crate::server::settings::Answers;
 use axum::Json;
-use axum::extract::State as Extract;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -21,41 +20,35 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-/// Events that may wait for a slow reader.
+/// The number of events that may wait for a slow reader.
 const MAX_WAITING_EVENTS: usize = 256;
-
-pub(super) fn routes() -> OpenApiRouter<Arc<State>> {
-    OpenApiRouter::new().routes(routes!(answer))
-}
 
 /// A question.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(default)]
-struct AnswerRequest {
+pub(super) struct AnswerRequest {
     /// The question.
     #[serde(alias = "question")]
     #[schema(example = "why does it help?")]
     query: String,
-    /// How many passages.
+    /// The number of passages.
     #[schema(minimum = 1)]
     k: usize,
     #[serde(flatten)]
     retrieval: Retrieval,
     /// The chat model [default: the server's].
     model: Option<String>,
-    /// The longest answer in tokens.
+    /// The maximum length of the answer in tokens.
     #[schema(minimum = 1)]
     max_tokens: u32,
-    /// Tokens of passages at most.
+    /// The maximum number of tokens of all passages.
     passage_tokens: usize,
-    /// 0 for the likeliest words, up to 2.
+    /// Sampling temperature: 0 for the likeliest words, up to 2.
     #[schema(minimum = 0, maximum = 2)]
     temperature: f32,
-    /// Whether the text is sent as it is written, as server-sent events: `hits`, then `text`, `unsupported` and `retry`, then
-    /// `done` or `error`.
+    /// Send the text as it is written, as server-sent events: `hits`, then `text`, `unsupported`
+    /// and `retry`, then `done` or `error`.
     stream: bool,
 }
 
@@ -75,19 +68,17 @@ impl Default for AnswerRequest {
     }
 }
 
-/// Answer a question from the passages that are found
+/// Answer a question from retrieved passages
 #[utoipa::path(post, path = "/v1/answer", tag = "search", request_body = AnswerRequest,
     responses(
         (status = 200, content((Object = "application/json"), (String = "text/event-stream"))),
         (status = 502, description = "The chat service failed")))]
-async fn answer(
-    Extract(state): Extract<Arc<State>>,
-    job: Job<AnswerRequest>,
-) -> Result<Response, ApiError> {
-    let Job { body: request, permit } = job;
-    let answers = state.answers.as_ref().map(Arc::clone).ok_or_else(|| {
-        ApiError::missing(
-            "no chat service is set up: start the server with GROQ_API_KEY, or with --base-url for another service",
+pub(super) async fn answer(request: JsonRequest<AnswerRequest>) -> ApiResult<Response> {
+    let JsonRequest { state, body: request, permit } = request;
+    let answers = state.answers.clone().ok_or_else(|| {
+        ApiError::not_served(
+            "no chat service is set up: start the server with GROQ_API_KEY, or with --base-url \
+             for another service",
         )
     })?;
     let text = request.query.trim().to_owned();
@@ -95,20 +86,21 @@ async fn answer(
         return Err(ApiError::empty("`query` is empty: ask something").param("query"));
     }
     if !(0.0..=2.0).contains(&request.temperature) {
-        return Err(ApiError::bad("`temperature` must lie in 0 to 2").param("temperature"));
+        return Err(ApiError::invalid("`temperature` must lie in 0 to 2").param("temperature"));
     }
     if request.max_tokens == 0 {
-        return Err(ApiError::bad("`max_tokens` must be at least 1").param("max_tokens"));
+        return Err(ApiError::invalid("`max_tokens` must be at least 1").param("max_tokens"));
     }
-    let searcher = state.index(request.retrieval.index.as_deref())?.searcher();
+    let searcher = state.index(request.retrieval.index.as_deref())?.served.searcher();
     let options = request.retrieval.options(&state, &searcher, request.k).await?;
-    let query = Query { text: text.clone(), vector: None };
-    let found = pipeline::search(&state, &searcher, query, options).await?;
+    let query = QueryInput { text: &text, ..QueryInput::default() };
+    let steps = ScheduledSteps { state: &state, searcher: &searcher };
+    let found = search(&steps, query, &options).await?;
     let (hits, took) = (found.hits, found.took_ms);
     if hits.is_empty() {
         let nothing = json!({
-            "query": text, "answer": "", "refused": true, "sentences": [], "citations": [], "passages": [],
-            "hits": [], "took_ms": { "search": took },
+            "query": text, "answer": "", "refused": true, "sentences": [], "citations": [],
+            "passages": [], "hits": [], "took_ms": { "search": took },
         });
         let done = Event::default().event("done").json_data(&nothing).unwrap_or_default();
         return Ok(match request.stream {
@@ -123,19 +115,16 @@ async fn answer(
         passage_tokens: request.passage_tokens,
         stream: request.stream,
     };
-    let (filler, passages) = (Arc::clone(&answers), hits.clone());
+    let (service, passages) = (Arc::clone(&answers), hits.clone());
     let (question, wanted) = (text.clone(), options.clone());
     let prompt = blocking(move || {
         let count = |text: &str| searcher.count_tokens(text);
-        filler.answerer.prompt(&question, &passages, &wanted, &count)
+        service.answerer.prompt(&question, &passages, &wanted, &count)
     })
     .await?;
-    let shown: Vec<HitReply> = hits.into_iter().map(HitReply::from).collect();
-    let head = json!({ "query": text, "passages": prompt.passages, "hits": shown });
-    let first = head.clone();
-    let whole = move |answer: Answer, prompt: &Prompt| {
-        let mut whole = head;
-        let rest = json!({
+    let head = json!({ "query": text, "passages": prompt.passages, "hits": hits });
+    let reply = move |mut reply: Value, answer: Answer, prompt: &Prompt| {
+        let written = json!({
             "answer": answer.text,
             "refused": answer.refused,
             "sentences": answer.sentences,
@@ -145,22 +134,21 @@ async fn answer(
             "usage": answer.usage,
             "took_ms": { "search": took, "answer": answer.took_ms },
         });
-        if let (Value::Object(whole), Value::Object(rest)) = (&mut whole, rest) {
-            whole.extend(rest);
+        if let (Value::Object(reply), Value::Object(written)) = (&mut reply, written) {
+            reply.extend(written);
         }
-        whole
+        reply
     };
     if !request.stream {
-        let whole = blocking(move || {
+        let work = move || {
             let answer = ask(&answers, &prompt, options, &mut |_| ControlFlow::Continue(()))?;
-            Ok(whole(answer, &prompt))
-        })
-        .await?;
-        return Ok(Json(whole).into_response());
+            Ok(reply(head, answer, &prompt))
+        };
+        return Ok(Json(blocking(work).await?).into_response());
     }
     let (sender, receiver) = channel(MAX_WAITING_EVENTS);
     tokio::task::spawn_blocking(move || {
-        send(&sender, "hits", &first);
+        send(&sender, "hits", &head);
         let outcome = ask(&answers, &prompt, options, &mut |event| {
             let sent = match event {
                 AnswerEvent::Piece(Piece::Text(text)) => {
@@ -173,7 +161,7 @@ async fn answer(
             if sent { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         match outcome {
-            Ok(answer) => send(&sender, "done", &whole(answer, &prompt)),
+            Ok(answer) => send(&sender, "done", &reply(head, answer, &prompt)),
             Err(error) => send(&sender, "error", &ApiError::from(error).to_json()),
         };
         drop(permit);
@@ -182,7 +170,7 @@ async fn answer(
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
-/// Sends an event; whether anyone still listens.
+/// Sends an event. Returns false if the client is gone.
 fn send(sender: &Sender<Event>, name: &str, data: &Value) -> bool {
     let event = Event::default().event(name).json_data(data).unwrap_or_default();
     sender.blocking_send(event).is_ok()

@@ -1,0 +1,97 @@
+//! What to search for, and how.
+
+use crate::error::{Error, Result};
+use crate::store::filter::Filter;
+
+/// Default number of rows that a reranker reads, if `k` is not larger.
+pub const DEFAULT_RERANK_DEPTH: usize = 50;
+
+/// Default weight of relevance in maximal marginal relevance.
+pub const DEFAULT_MMR_LAMBDA: f32 = 0.5;
+
+/// Options of a search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchOptions {
+    /// The number of hits to return, at least 1.
+    pub k: usize,
+    /// The number of retrieved rows that the reranker reads. `None`: hits keep the retrieval order.
+    pub rerank_depth: Option<usize>,
+    /// Weight of the retrieval score beside the reranker's, 0..=1. `None`: the reranker's default
+    /// ([`crate::rerank::Reranker::retriever_weight`]). At 0 the reranker alone orders the hits.
+    /// Above 0 they are ordered by `w * z(score) + (1 - w) * z(rerank_logit)`, where `z`
+    /// standardizes over the reranked rows (0 if all are equal).
+    pub retriever_weight: Option<f32>,
+    /// Metadata filter: only rows that pass are returned.
+    pub filter: Option<Filter>,
+    /// Fuse the dense ranking with the lexical one.
+    pub hybrid: bool,
+    /// Lambda of maximal marginal relevance before reranking, 0..=1; 1 is relevance alone.
+    pub mmr: Option<f32>,
+    /// The maximum number of retrieved rows that share a `doc_id`. `None`: no limit.
+    pub max_per_doc: Option<usize>,
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        Self {
+            k: 10,
+            rerank_depth: None,
+            retriever_weight: None,
+            filter: None,
+            hybrid: false,
+            mmr: None,
+            max_per_doc: None,
+        }
+    }
+}
+
+/// A query as text, as a vector, or both.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct QueryInput<'a> {
+    /// The text; required for hybrid search and reranking.
+    pub text: &'a str,
+    /// The vector; `None`: embedded from the text.
+    pub vector: Option<&'a [f32]>,
+    /// Metadata filter of this query; replaces the filter of the options.
+    pub filter: Option<&'a Filter>,
+}
+
+impl SearchOptions {
+    /// The options that retrieval depends on, with `k` as deep as the reranker reads. Searches for
+    /// which they are equal can share a scan.
+    pub(super) fn retrieval(&self) -> Self {
+        let k = self.rerank_depth.unwrap_or(0).max(self.k);
+        Self { k, rerank_depth: None, retriever_weight: None, ..self.clone() }
+    }
+
+    /// Refuses values out of range, and queries that lack the text which a step needs.
+    pub(super) fn check(&self, queries: &[QueryInput<'_>]) -> Result<()> {
+        let counts = [
+            (Some(self.k), "k must be at least 1"),
+            (self.rerank_depth, "the rerank depth must be at least 1"),
+            (self.max_per_doc, "at least 1 row per document must be allowed"),
+        ];
+        if let Some((_, message)) = counts.iter().find(|(count, _)| *count == Some(0)) {
+            return Err(Error::usage(*message));
+        }
+        let shares =
+            [(self.mmr, "MMR lambda"), (self.retriever_weight, "weight of the retrieval score")];
+        for (value, name) in shares {
+            if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
+                return Err(Error::usage(format!("the {name} is {value}; it must lie in 0..1")));
+            }
+        }
+        let needs_text = self.hybrid || self.rerank_depth.is_some();
+        for query in queries.iter().filter(|query| query.text.trim().is_empty()) {
+            if query.vector.is_none() {
+                return Err(Error::usage("the query is empty"));
+            }
+            if needs_text {
+                return Err(Error::usage(
+                    "hybrid search and reranking need the query's text beside its vector",
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,332 @@
+//! The steps of a search, in order.
+//!
+//! The pipeline is asynchronous because the server waits for its scheduler between steps: a search
+//! that waits holds no thread, and one whose client has gone is dropped with all that it waits for.
+//! Commands compute each step at once, so that their searches are finished at the first poll.
+
+use super::options::{QueryInput, SearchOptions};
+use super::rerank::{keep_best, record_scores};
+use super::result::{Candidate, Hit, Retrieved, SearchResult, Timings, milliseconds, timed};
+use super::retrieve::embed_queries;
+use super::searcher::{Searcher, no_reranker};
+use crate::embed::Embeddings;
+use crate::error::{Error, Result};
+use crate::rerank::{RerankJob, RerankScores, Reranker};
+use crate::scan::QueryBatch;
+use crate::scan::order::canonical_score;
+use crate::store::Row;
+use crate::store::matrix::stride_of;
+use futures_util::FutureExt;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The steps of a search that read or compute much. By default they are computed at once.
+pub(crate) trait SearchSteps {
+    /// The error of a step.
+    type Error: From<Error>;
+
+    /// The index with its models.
+    fn searcher(&self) -> &Searcher;
+
+    /// The reranker that scores passages.
+    fn reranker(&self) -> Result<&Reranker> {
+        self.searcher().require_reranker().map(|(_, model)| &**model)
+    }
+
+    /// Embeds query texts; the token counts stand beside the vectors.
+    async fn embed(&self, texts: &[&str]) -> Result<(QueryBatch, Embeddings), Self::Error> {
+        let embedder = self.searcher().embedder.as_ref().ok_or_else(|| {
+            Error::usage(
+                "the index was imported without a model, so that texts cannot be searched for: \
+                 name the model with --model, or search for vectors with `warpseek batch`",
+            )
+        })?;
+        Ok(embed_queries(embedder, texts)?)
+    }
+
+    /// Retrieves the rows of query vectors, as [`Searcher::rank`] does.
+    async fn rank(
+        &self,
+        queries: &[QueryInput<'_>],
+        batch: QueryBatch,
+        options: &SearchOptions,
+        timings: &mut Timings,
+    ) -> Result<Vec<Retrieved>, Self::Error> {
+        Ok(self.searcher().rank(queries, &batch, options, timings)?)
+    }
+
+    /// Reads rows from the database, in the order of their numbers.
+    async fn rows(&self, numbers: Vec<u32>) -> Result<Vec<Row>, Self::Error> {
+        Ok(self.searcher().index.rows(&numbers)?)
+    }
+
+    /// Scores the passages of each query with the reranker.
+    async fn score(
+        &self,
+        queries: &[QueryInput<'_>],
+        passages: Vec<Vec<String>>,
+    ) -> Result<Vec<RerankScores>, Self::Error> {
+        let passages = passages.iter().map(|texts| texts.iter().map(String::as_str).collect());
+        let pairs = queries.iter().zip(passages);
+        let jobs: Vec<RerankJob<'_>> =
+            pairs.map(|(query, passages)| RerankJob { query: query.text, passages }).collect();
+        Ok(self.reranker()?.score_batch(&jobs)?)
+    }
+}
+
+/// Computes every step at once, on the calling thread.
+pub(crate) struct DirectSteps<'a> {
+    searcher: &'a Searcher,
+    reranker: Option<&'a Reranker>,
+}
+
+impl<'a> DirectSteps<'a> {
+    pub(crate) fn new(searcher: &'a Searcher) -> Self {
+        Self { searcher, reranker: searcher.reranker.as_ref().map(|(_, model)| &**model) }
+    }
+}
+
+impl SearchSteps for DirectSteps<'_> {
+    type Error = Error;
+
+    fn searcher(&self) -> &Searcher {
+        self.searcher
+    }
+
+    fn reranker(&self) -> Result<&Reranker> {
+        self.reranker.ok_or_else(no_reranker)
+    }
+}
+
+/// The result of a search over [`DirectSteps`], which never wait.
+pub(crate) fn run_direct<T>(search: impl Future<Output = Result<T>>) -> Result<T> {
+    search.now_or_never().unwrap_or_else(|| {
+        let reason = "a step was not finished: internal error, please report it".to_owned();
+        Err(Error::Compute { what: "searching", reason })
+    })
+}
+
+impl Searcher {
+    /// Searches for a text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for an empty query, options out of range or a filter that does not fit the
+    /// index; [`Error::ModelUnavailable`] for reranking without a reranker; [`Error::Corrupt`] if
+    /// the index is damaged.
+    pub fn search(&self, query: &str, options: &SearchOptions) -> Result<SearchResult> {
+        let query = QueryInput { text: query, ..QueryInput::default() };
+        run_direct(search(&DirectSteps::new(self), query, options))
+    }
+
+    /// Retrieves and orders the rows of many queries that share their options; up to `k` candidates
+    /// per query.
+    ///
+    /// # Errors
+    ///
+    /// As [`Searcher::search`]; [`Error::Usage`] also for vectors of another dimension.
+    pub fn retrieve(
+        &self,
+        queries: &[QueryInput<'_>],
+        options: &SearchOptions,
+        timings: &mut Timings,
+    ) -> Result<Vec<Retrieved>> {
+        run_direct(retrieve(&DirectSteps::new(self), queries, options, timings))
+    }
+
+    /// Candidates of a ranking that was made elsewhere: `rows` in their order, each with its inner
+    /// product with the query.
+    ///
+    /// # Errors
+    ///
+    /// As [`Searcher::retrieve`].
+    pub fn candidates(&self, query: QueryInput<'_>, rows: &[u32]) -> Result<Vec<Candidate>> {
+        let (batch, _) = run_direct(query_vectors(&DirectSteps::new(self), &[query]))?;
+        let (matrix, vector) = (self.index.matrix()?, batch.padded()?);
+        let score = |&row: &u32| {
+            let values = matrix.row(row as usize);
+            (row, values.map_or(0.0, |values| canonical_score(vector, values)))
+        };
+        Ok(Candidate::list(rows.iter().map(score).collect()))
+    }
+
+    /// Scores the first `depth` candidates of one query with `reranker`, without ordering them, and
+    /// adds the milliseconds it took to `took`.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the encoder and of the database.
+    pub fn score_candidates(
+        &self,
+        reranker: &Reranker,
+        query: QueryInput<'_>,
+        candidates: &mut Vec<Candidate>,
+        depth: usize,
+        took: &mut f64,
+    ) -> Result<()> {
+        let unscored = std::mem::take(candidates);
+        let mut found = [Retrieved { candidates: unscored, ..Retrieved::default() }];
+        let steps = DirectSteps { searcher: self, reranker: Some(reranker) };
+        let outcome = timed(took, || run_direct(score(&steps, &[query], &mut found, depth)));
+        let [found] = found;
+        *candidates = found.candidates;
+        outcome
+    }
+
+    /// Hits of candidates. Reads the texts of those that hold none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a row has no text.
+    pub fn hits(&self, candidates: &[Candidate]) -> Result<Vec<Hit>> {
+        run_direct(hits(&DirectSteps::new(self), candidates.to_vec()))
+    }
+}
+
+/// Searches by the given steps; see [`Searcher::search`].
+pub(crate) async fn search<S: SearchSteps>(
+    steps: &S,
+    query: QueryInput<'_>,
+    options: &SearchOptions,
+) -> Result<SearchResult, S::Error> {
+    let started = Instant::now();
+    let mut timings = Timings::default();
+    let found = retrieve(steps, &[query], options, &mut timings).await?;
+    let found = found.into_iter().next().unwrap_or_default();
+    let fetching = Instant::now();
+    let hits = hits(steps, found.candidates).await?;
+    timings.fetch = milliseconds(fetching);
+    timings.total = milliseconds(started);
+    let searcher = steps.searcher();
+    let reranker = options.rerank_depth.and(searcher.reranker.as_ref());
+    Ok(SearchResult {
+        hits,
+        matched_rows: found.matched_rows,
+        total_rows: searcher.index.live().count(),
+        reranker: reranker.map(|(name, _)| name.clone()),
+        took_ms: timings,
+        warnings: found.warnings,
+    })
+}
+
+/// Retrieves and orders rows; see [`Searcher::retrieve`].
+async fn retrieve<S: SearchSteps>(
+    steps: &S,
+    queries: &[QueryInput<'_>],
+    options: &SearchOptions,
+    timings: &mut Timings,
+) -> Result<Vec<Retrieved>, S::Error> {
+    let started = Instant::now();
+    options.check(queries)?;
+    let (batch, warnings) = query_vectors(steps, queries).await?;
+    timings.embed += milliseconds(started);
+    let mut found = steps.rank(queries, batch, &options.retrieval(), timings).await?;
+    for (found, warning) in found.iter_mut().zip(warnings) {
+        found.warnings.extend(warning);
+    }
+    if let Some(depth) = options.rerank_depth {
+        let reranking = Instant::now();
+        let weight = options.retriever_weight.unwrap_or(steps.reranker()?.retriever_weight());
+        score(steps, queries, &mut found, depth).await?;
+        for Retrieved { candidates, warnings, .. } in &mut found {
+            warnings.extend(keep_best(candidates, weight, depth, options.k));
+        }
+        timings.rerank += milliseconds(reranking);
+    }
+    timings.total += milliseconds(started);
+    Ok(found)
+}
+
+/// The vectors of queries, and per query a warning if its text was truncated. The vectors stay on a
+/// GPU if all of them are made on one.
+async fn query_vectors<S: SearchSteps>(
+    steps: &S,
+    queries: &[QueryInput<'_>],
+) -> Result<(QueryBatch, Vec<Option<String>>), S::Error> {
+    let dim = steps.searcher().index.manifest().dim;
+    let texts = queries.iter().filter(|query| query.vector.is_none());
+    let texts: Vec<&str> = texts.map(|query| query.text).collect();
+    let (embedded, counts) = match texts.is_empty() {
+        true => (QueryBatch::new(&[], dim)?, Embeddings::default()),
+        false => steps.embed(&texts).await?,
+    };
+    if embedded.dim() != dim {
+        let made = embedded.dim();
+        let message = format!("the model makes vectors of {made} dimensions, the index has {dim}");
+        return Err(Error::usage(message).into());
+    }
+    let mut counts = counts.tokens.into_iter().zip(counts.lost);
+    let warning = |query: &QueryInput<'_>| {
+        let (tokens, lost) = query.vector.is_none().then(|| counts.next()).flatten()?;
+        (lost > 0).then(|| {
+            let given = tokens + lost;
+            format!(
+                "the query has {given} tokens and the embedder takes {tokens}: the last {lost} \
+                 were left out"
+            )
+        })
+    };
+    let warnings = queries.iter().map(warning).collect();
+    if texts.len() == queries.len() {
+        return Ok((embedded, warnings));
+    }
+    let mut made = embedded.padded()?.chunks_exact(stride_of(dim)).map(|row| &row[..dim]);
+    let mut all = Vec::with_capacity(queries.len() * dim);
+    for (i, query) in queries.iter().enumerate() {
+        let vector = query.vector.or_else(|| made.next()).unwrap_or_default();
+        if vector.len() != dim {
+            let given = vector.len();
+            let message = format!("query vector {i} has {given} dimensions, the index has {dim}");
+            return Err(Error::usage(message).into());
+        }
+        all.extend(vector);
+    }
+    Ok((QueryBatch::new(&all, dim)?, warnings))
+}
+
+/// Scores the first `depth` candidates of every query with the reranker.
+async fn score<S: SearchSteps>(
+    steps: &S,
+    queries: &[QueryInput<'_>],
+    found: &mut [Retrieved],
+    depth: usize,
+) -> Result<(), S::Error> {
+    fetch(steps, found.iter_mut().flat_map(|f| f.candidates.iter_mut().take(depth))).await?;
+    let passages = |found: &Retrieved| {
+        let rows = found.candidates.iter().take(depth).filter_map(|c| c.fetched.as_ref());
+        rows.map(|row| row.passage()).collect()
+    };
+    let passages: Vec<Vec<String>> = found.iter().map(passages).collect();
+    let scores = steps.score(queries, passages).await?;
+    for (found, scores) in found.iter_mut().zip(scores) {
+        found.warnings.extend(record_scores(&mut found.candidates, scores));
+    }
+    Ok(())
+}
+
+/// Hits of candidates, in their order.
+async fn hits<S: SearchSteps>(
+    steps: &S,
+    mut candidates: Vec<Candidate>,
+) -> Result<Vec<Hit>, S::Error> {
+    fetch(steps, candidates.iter_mut()).await?;
+    let hit = |(mut candidate, rank): (Candidate, usize)| {
+        let row = candidate.fetched.take()?;
+        Some(Hit::new(rank, &candidate, Arc::unwrap_or_clone(row)))
+    };
+    Ok(candidates.into_iter().zip(1..).filter_map(hit).collect())
+}
+
+/// Reads the rows of those candidates that hold none yet.
+async fn fetch<'a, S: SearchSteps>(
+    steps: &S,
+    candidates: impl Iterator<Item = &'a mut Candidate>,
+) -> Result<(), S::Error> {
+    let missing: Vec<&mut Candidate> = candidates.filter(|c| c.fetched.is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let rows = steps.rows(missing.iter().map(|c| c.row).collect()).await?;
+    missing.into_iter().zip(rows).for_each(|(c, row)| c.fetched = Some(Arc::new(row)));
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! The order that a reranker gives to candidates.
+
+use super::result::Candidate;
+use crate::rerank::{PassageScore, RerankScores};
+use crate::store::Row;
+use std::ops::Range;
+
+/// Orders candidates by the reranker's logit, best first. With a `retriever_weight` above 0 the
+/// logit is blended with the retrieval score; see [`super::SearchOptions::retriever_weight`]. Ties
+/// keep their retrieval order. Candidates without a logit follow in retrieval order. Sets the final
+/// scores.
+pub fn order_reranked(candidates: &mut [Candidate], retriever_weight: f32) {
+    candidates.sort_by_key(|c| (c.rerank.is_none(), c.retrieved_rank));
+    let n_reranked = candidates.iter().take_while(|c| c.rerank.is_some()).count();
+    let (reranked, deeper) = candidates.split_at_mut(n_reranked);
+    deeper.iter_mut().for_each(|c| c.final_score = None);
+    let logit = |c: &Candidate| c.rerank.as_ref().map_or(0.0, |score| f64::from(score.logit));
+    let mut keys: Vec<f64> = reranked.iter().map(logit).collect();
+    let weight = f64::from(retriever_weight);
+    if weight > 0.0 {
+        let scores: Vec<f64> = reranked.iter().map(|c| f64::from(c.score)).collect();
+        let pairs = standardized(&scores).into_iter().zip(standardized(&keys));
+        keys = pairs.map(|(score, logit)| weight * score + (1.0 - weight) * logit).collect();
+    }
+    let mut ordered: Vec<(f64, Candidate)> = keys.into_iter().zip(reranked.to_vec()).collect();
+    ordered.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (slot, (key, mut candidate)) in reranked.iter_mut().zip(ordered) {
+        let alone = candidate.rerank.as_ref().map(|r| r.score);
+        candidate.final_score = if weight > 0.0 { Some(key as f32) } else { alone };
+        *slot = candidate;
+    }
+}
+
+/// Standard scores: values minus their mean, divided by their standard deviation; all 0 if that is
+/// 0.
+fn standardized(values: &[f64]) -> Vec<f64> {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let deviations = values.iter().map(|v| v - mean);
+    let deviation = (deviations.clone().map(|d| d * d).sum::<f64>() / n).sqrt();
+    deviations.map(|d| if deviation > 0.0 { d / deviation } else { 0.0 }).collect()
+}
+
+/// Records the scores that a reranker gave to the first candidates; returns a note for the user if
+/// the query was truncated.
+pub(super) fn record_scores(candidates: &mut [Candidate], outcome: RerankScores) -> Option<String> {
+    for (candidate, mut score) in candidates.iter_mut().zip(outcome.scores) {
+        if let Some(row) = &candidate.fetched {
+            score.window = window_in_text(row, &score);
+        }
+        candidate.rerank = Some(score);
+    }
+    let lost = outcome.query_tokens_lost;
+    (lost > 0)
+        .then(|| format!("the last {lost} tokens of the query were left out for the reranker"))
+}
+
+/// Orders candidates of which the first `depth` were scored ([`order_reranked`]) and keeps the best
+/// `k`; returns a note for the user if some of them were not scored.
+pub(super) fn keep_best(
+    candidates: &mut Vec<Candidate>,
+    retriever_weight: f32,
+    depth: usize,
+    k: usize,
+) -> Option<String> {
+    order_reranked(candidates, retriever_weight);
+    candidates.truncate(k);
+    (candidates.len() > depth).then(|| {
+        format!("only the first {depth} hits were reranked; the others follow in retrieval order")
+    })
+}
+
+/// The window as a byte range of the chunk's text. The reranker read the title in front of the
+/// text.
+fn window_in_text(row: &Row, score: &PassageScore) -> Range<usize> {
+    let shift = row.text_offset();
+    let clip = |at: usize| at.saturating_add_signed(-shift).min(row.text.len());
+    let (mut start, mut end) = (clip(score.window.start), clip(score.window.end));
+    while !row.text.is_char_boundary(start) {
+        start -= 1;
+    }
+    while !row.text.is_char_boundary(end) {
+        end += 1;
+    }
+    start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(values: &[(f32, Option<f32>)]) -> Vec<Candidate> {
+        let scored =
+            |logit| PassageScore { logit, score: logit / 10.0, window: 0..1, n_windows: 1 };
+        let candidate = |(i, &(score, logit)): (usize, &(f32, Option<f32>))| Candidate {
+            row: i as u32,
+            score,
+            retrieved_rank: i + 1,
+            rerank: logit.map(scored),
+            final_score: Some(score),
+            fetched: None,
+        };
+        values.iter().enumerate().map(candidate).collect()
+    }
+
+    fn rows(candidates: &[Candidate]) -> Vec<u32> {
+        candidates.iter().map(|c| c.row).collect()
+    }
+
+    #[test]
+    fn order_by_the_reranker_alone_follows_its_logits() {
+        let mut list =
+            candidates(&[(0.9, Some(1.0)), (0.8, Some(3.0)), (0.7, Some(3.0)), (0.6, None)]);
+        order_reranked(&mut list, 0.0);
+        assert_eq!(rows(&list), [1, 2, 0, 3]);
+        let scores: Vec<Option<f32>> = list.iter().map(|c| c.final_score).collect();
+        assert_eq!(scores, [Some(0.3), Some(0.3), Some(0.1), None]);
+    }
+
+    #[test]
+    fn order_of_a_blend_weighs_standard_scores() {
+        // z(score) = 1.2247, 0, -1.2247; z(logit) = -0.7071, 1.4142, -0.7071.
+        let values = [(0.9, Some(1.0)), (0.8, Some(4.0)), (0.7, Some(1.0)), (0.6, None)];
+        let mut list = candidates(&values);
+        order_reranked(&mut list, 0.5);
+        assert_eq!(rows(&list), [1, 0, 2, 3]);
+        let expected = [std::f32::consts::FRAC_1_SQRT_2, 0.2588, -0.9659];
+        for (candidate, expected) in list.iter().zip(expected) {
+            assert!((candidate.final_score.unwrap() - expected).abs() < 1e-4);
+        }
+        assert_eq!(list[3].final_score, None);
+        order_reranked(&mut list, 1.0);
+        assert_eq!(rows(&list), [0, 1, 2, 3]);
+        // Logits that are all equal leave the retrieval order.
+        let mut list = candidates(&[(0.9, Some(2.0)), (0.8, Some(2.0))]);
+        order_reranked(&mut list, 0.5);
+        assert_eq!(rows(&list), [0, 1]);
+    }
+}

@@ -1,0 +1,180 @@
+//! Results of a search: candidates, hits, times.
+
+use crate::rerank::PassageScore;
+use crate::store::Row;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A retrieved row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// The row's number.
+    pub row: u32,
+    /// The inner product, or the fused score of a hybrid search.
+    pub score: f32,
+    /// Rank in the retrieval order, from 1.
+    pub retrieved_rank: usize,
+    /// The reranker's score, if it read this row.
+    pub rerank: Option<PassageScore>,
+    /// The value that orders the candidates; `None` behind the reranked rows.
+    pub final_score: Option<f32>,
+    /// Text and metadata, once they have been read from the database.
+    pub(crate) fetched: Option<Arc<Row>>,
+}
+
+impl Candidate {
+    /// Candidates in the order of `ranked`, which holds rows with their scores.
+    pub(super) fn list(ranked: Vec<(u32, f32)>) -> Vec<Self> {
+        let ranked = ranked.into_iter().enumerate();
+        ranked
+            .map(|(i, (row, score))| Self {
+                row,
+                score,
+                retrieved_rank: i + 1,
+                rerank: None,
+                final_score: Some(score),
+                fetched: None,
+            })
+            .collect()
+    }
+}
+
+/// The candidates of one query.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Retrieved {
+    /// The candidates in final order.
+    pub candidates: Vec<Candidate>,
+    /// The number of rows that pass the filter.
+    pub matched_rows: usize,
+    /// Notes for the user, such as a truncated query.
+    pub warnings: Vec<String>,
+}
+
+/// A row that answers a query.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Hit {
+    /// Rank in the final order, from 1.
+    pub rank: usize,
+    /// The row's number in the index; it stays until the index is compacted.
+    pub row: u32,
+    /// The row's id.
+    pub id: String,
+    /// The document's id, which relevance judgments name.
+    pub doc_id: String,
+    /// The title, possibly empty.
+    pub title: String,
+    /// The chunk's text.
+    pub text: String,
+    /// The inner product of unit vectors (cosine), or the fused score of a hybrid search; higher is
+    /// better.
+    pub score: f32,
+    /// The value that orders the hits: the rerank score, its blend with `score`
+    /// ([`super::SearchOptions::retriever_weight`]), or `score` without reranking. `None` for hits
+    /// deeper than the reranker read; they follow in retrieval order. With MMR alone the hits stand
+    /// in the order in which they were picked.
+    pub final_score: Option<f32>,
+    /// Rank in the retrieval order, from 1; `None` in a comparison if the row was not retrieved.
+    pub retrieved_rank: Option<usize>,
+    /// The sigmoid of the logit, 0..1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rerank_score: Option<f32>,
+    /// The cross-encoder's output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rerank_logit: Option<f32>,
+    /// Byte range of `text` that the reranker's best window covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<[usize; 2]>,
+    /// The number of tokens of the chunk that the embedder's limit cut off.
+    pub tokens_lost: u32,
+    /// Byte range of the chunk in its document.
+    pub document_range: [usize; 2],
+    /// The document's metadata.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Hit {
+    /// The hit at `rank` (from 1), made of a candidate and its row.
+    pub(super) fn new(rank: usize, candidate: &Candidate, row: Row) -> Self {
+        let rerank = candidate.rerank.as_ref();
+        Self {
+            rank,
+            row: row.row,
+            id: row.id,
+            doc_id: row.doc_id,
+            title: row.title,
+            text: row.text,
+            score: candidate.score,
+            final_score: candidate.final_score,
+            retrieved_rank: Some(candidate.retrieved_rank),
+            rerank_score: rerank.map(|r| r.score),
+            rerank_logit: rerank.map(|r| r.logit),
+            window: rerank.map(|r| [r.window.start, r.window.end]),
+            tokens_lost: row.tokens_lost,
+            document_range: [row.range.start, row.range.end],
+            metadata: row.metadata,
+        }
+    }
+}
+
+/// The answer to a search.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SearchResult {
+    /// The hits, best first.
+    pub hits: Vec<Hit>,
+    /// The number of rows that pass the filter.
+    pub matched_rows: usize,
+    /// The number of live rows of the index.
+    pub total_rows: usize,
+    /// The reranker's name, if one was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reranker: Option<String>,
+    /// Milliseconds of each step.
+    pub took_ms: Timings,
+    /// Notes for the user, such as a truncated query.
+    pub warnings: Vec<String>,
+}
+
+/// Milliseconds of each step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// Embedding the query. If its vector stays on a GPU, `scan` waits for it instead.
+    pub embed: f64,
+    /// Evaluating the filter.
+    pub filter: f64,
+    /// Scanning the vectors.
+    pub scan: f64,
+    /// Lexical search, fusion and diversification.
+    pub fuse: f64,
+    /// Reranking, including the reading of passages.
+    pub rerank: f64,
+    /// Reading the texts of the hits.
+    pub fetch: f64,
+    /// The whole search.
+    pub total: f64,
+}
+
+impl std::ops::AddAssign for Timings {
+    fn add_assign(&mut self, other: Self) {
+        self.embed += other.embed;
+        self.filter += other.filter;
+        self.scan += other.scan;
+        self.fuse += other.fuse;
+        self.rerank += other.rerank;
+        self.fetch += other.fetch;
+        self.total += other.total;
+    }
+}
+
+/// Milliseconds since an instant.
+pub(super) fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Runs `work` and adds its milliseconds to `total`.
+pub(super) fn timed<T>(total: &mut f64, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = work();
+    *total += milliseconds(started);
+    result
+}

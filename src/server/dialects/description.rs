@@ -1,0 +1,114 @@
+//! The OpenAPI description: its frame, and the errors that all routes share.
+
+use crate::server::error::Dialect;
+use utoipa::openapi::response::{Response as Described, ResponseBuilder};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, SecurityRequirement};
+use utoipa::{OpenApi, ToSchema};
+
+/// The description before the routes are added.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "warpseek",
+        description = "Exact semantic search, embeddings and reranking, all local."
+    ),
+    components(schemas(OpenAiError, CohereError, TeiError)),
+    tags(
+        (name = "search", description = "Search, comparison, answers"),
+        (name = "documents", description = "Changes of an index"),
+        (name = "openai", description = "Routes for clients of OpenAI"),
+        (name = "cohere", description = "Routes for clients of Cohere and Jina"),
+        (name = "tei", description = "Routes for clients of text-embeddings-inference"),
+        (name = "status", description = "Models, indexes, health and metrics"),
+    )
+)]
+pub(super) struct Description;
+
+/// An error in the format of warpseek and OpenAI.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes `ApiError::to_json`")]
+struct OpenAiError {
+    error: OpenAiErrorBody,
+}
+
+/// The error.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes `ApiError::to_json`")]
+struct OpenAiErrorBody {
+    /// The cause, and the remedy.
+    message: String,
+    /// The kind of error.
+    r#type: String,
+    /// The invalid field.
+    param: Option<String>,
+    /// The error code.
+    code: Option<String>,
+}
+
+/// An error in the format of Cohere.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes `ApiError::render`")]
+struct CohereError {
+    /// The cause, and the remedy.
+    message: String,
+}
+
+/// An error in the format of text-embeddings-inference.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes `ApiError::to_tei`")]
+struct TeiError {
+    /// The cause, and the remedy.
+    error: String,
+    /// The kind of error.
+    error_type: String,
+}
+
+/// Responses that every route may give.
+const ALWAYS: [(&str, &str); 8] = [
+    ("400", "The request is invalid; the message says why"),
+    ("401", "A key is needed"),
+    ("403", "The host, the origin or the change is not allowed"),
+    ("404", "Not found"),
+    ("405", "The route does not take this method"),
+    ("429", "Too much work waits; try again after `Retry-After`"),
+    ("500", "An error of the server or its index"),
+    ("503", "Not in time, or shutting down; try again after `Retry-After`"),
+];
+
+/// Responses of routes that take a body or a path parameter.
+const WITH_INPUT: [(&str, &str); 5] = [
+    ("408", "The body did not arrive in time"),
+    ("413", "The body is too long"),
+    ("415", "The body is not JSON"),
+    ("422", "The request is invalid"),
+    ("424", "The server was started without the model, index or service"),
+];
+
+/// Adds the errors that the routes share, and the API key.
+pub(super) fn complete(api: &mut utoipa::openapi::OpenApi) {
+    for (path, item) in &mut api.paths.paths {
+        let schema = match Dialect::of(path) {
+            Dialect::OpenAi => "OpenAiError",
+            Dialect::Cohere => "CohereError",
+            Dialect::Tei => "TeiError",
+        };
+        let response = |text: &str| -> RefOr<Described> {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
+            let response = ResponseBuilder::new().description(text);
+            response.content("application/json", content).build().into()
+        };
+        for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
+            let takes_input = operation.request_body.is_some() || path.contains('{');
+            let more = if takes_input { &WITH_INPUT[..] } else { &[] };
+            for (code, text) in ALWAYS.iter().chain(more) {
+                let responses = &mut operation.responses.responses;
+                responses.entry((*code).to_owned()).or_insert_with(|| response(text));
+            }
+        }
+    }
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    api.components.get_or_insert_default().add_security_scheme("key", bearer);
+    let with_key = SecurityRequirement::new("key", Vec::<String>::new());
+    api.security = Some(vec![SecurityRequirement::default(), with_key]);
+}

@@ -1,0 +1,137 @@
+//! `/v1/documents`: upserts and deletions.
+
+use crate::chunk::{self, Chunk};
+use crate::embed::Role;
+use crate::error::Place;
+use crate::ingest::{self, Document};
+use crate::server::body::JsonRequest;
+use crate::server::error::{ApiError, ApiResult};
+use crate::server::scheduled::{blocking, embed};
+use crate::server::state::{AppState, OpenIndex};
+use crate::server::writer::{Change, Written};
+use crate::store::passage;
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State as Extract};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+
+/// Documents to add to an index or to replace in it.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct UpsertRequest {
+    /// The index; required if several are served.
+    index: Option<String>,
+    /// The documents, each in the form of a line of jsonl that `warpseek index` reads: an `id`, a
+    /// `text`, an optional `title`; all other fields are metadata. A document with the id of an
+    /// existing one replaces it.
+    #[schema(value_type = Vec<UpsertDocument>)]
+    documents: Vec<Map<String, Value>>,
+}
+
+/// A document.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the input of `ingest::from_object`")]
+struct UpsertDocument {
+    /// Unique within the index.
+    #[schema(example = "doc-1", min_length = 1, max_length = 512)]
+    id: String,
+    /// The text that is searched.
+    #[schema(example = "Exact search reads every row.", min_length = 1)]
+    text: String,
+    /// Embedded in front of the text.
+    title: Option<String>,
+}
+
+/// Add or replace documents, all or none; they are durable and searchable when the reply comes
+#[utoipa::path(post, path = "/v1/documents", tag = "documents", request_body = UpsertRequest,
+    responses((status = 200, body = Written), (status = 507, description = "The disk is full")))]
+pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Json<Written>> {
+    let JsonRequest { state, body, permit: _permit } = request;
+    let UpsertRequest { index, documents } = body;
+    let index = writable_index(&state, index.as_deref())?;
+    state.check_inputs(documents.len(), "documents")?;
+    let searcher = index.served.searcher();
+    let manifest = searcher.index.manifest();
+    let embedder = manifest.model.as_ref().and(searcher.embedder.clone()).ok_or_else(|| {
+        let reason = "the index was imported without a model, so that texts cannot be added to it";
+        ApiError::invalid(reason)
+    })?;
+    let (chunking, model) = (manifest.chunking, Arc::clone(&embedder));
+    let work = move || {
+        let mut ids = HashSet::new();
+        let mut split = Vec::with_capacity(documents.len());
+        for (number, object) in documents.into_iter().enumerate() {
+            let place = Place::record("documents", format!("entry {number}"));
+            let document = ingest::from_object(object, place)?;
+            if !ids.insert(document.id.clone()) {
+                let reason = format!("the id '{}' comes twice in this request", document.id);
+                return Err(crate::error::Error::input(document.place, reason));
+            }
+            let ranges = chunk::split(&document, &chunking, |text| model.tokenizer().count(text))?;
+            split.push((document, ranges));
+        }
+        Ok(split)
+    };
+    let documents: Vec<(Document, Vec<Range<usize>>)> = blocking(work).await?;
+    let passages = documents.iter().flat_map(|(document, ranges)| {
+        let Document { title, text, embed_title, .. } = document;
+        let part = |range: &Range<usize>| text.get(range.clone()).unwrap_or_default();
+        ranges.iter().map(move |range| passage(title, part(range), *embed_title))
+    });
+    let texts: Vec<String> = passages.collect();
+    let embedded = embed(&state, &embedder, texts, Role::Passage).await?;
+    let counts = embedded.tokens.iter().zip(&embedded.lost);
+    let mut rows = embedded.vectors.chunks_exact(embedder.dim()).zip(counts);
+    let changes = documents.into_iter().map(|(document, ranges)| {
+        let mut chunks = Vec::with_capacity(ranges.len());
+        let mut vectors = Vec::with_capacity(ranges.len() * embedder.dim());
+        for (range, (vector, (&tokens, &tokens_lost))) in ranges.into_iter().zip(rows.by_ref()) {
+            vectors.extend(vector);
+            chunks.push(Chunk { range, tokens, tokens_lost });
+        }
+        Change::Put { document: Box::new(document), chunks, vectors }
+    });
+    let changes = changes.collect();
+    index.writer.write(changes).await.map(Json)
+}
+
+/// Query parameters of a deletion.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct DeleteParams {
+    /// The index; required if several are served.
+    index: Option<String>,
+}
+
+/// Delete a document by its id, or all documents of a `doc_id`
+#[utoipa::path(delete, path = "/v1/documents/{id}", tag = "documents",
+    params(("id" = String, Path, description = "The id"), DeleteParams),
+    responses((status = 200, body = Written), (status = 507, description = "The disk is full")))]
+pub(super) async fn delete(
+    Extract(state): Extract<Arc<AppState>>,
+    id: Result<Path<String>, PathRejection>,
+    params: Result<Query<DeleteParams>, QueryRejection>,
+) -> ApiResult<Json<Written>> {
+    let (Path(id), Query(params)) = (id?, params?);
+    let index = writable_index(&state, params.index.as_deref())?;
+    let _permit = state.start_work()?;
+    let written = index.writer.write(vec![Change::Delete(id.clone())]).await?;
+    if written.deleted == 0 {
+        let shown: String = id.chars().take(80).collect();
+        let message = format!("the index has no document '{shown}'");
+        return Err(ApiError::new(StatusCode::NOT_FOUND, message));
+    }
+    Ok(Json(written))
+}
+
+fn writable_index<'a>(state: &'a AppState, name: Option<&str>) -> ApiResult<&'a OpenIndex> {
+    if state.access.read_only {
+        let message = "this server only reads: it was started with --read-only";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    }
+    state.index(name)
+}

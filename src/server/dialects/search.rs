@@ -1,0 +1,286 @@
+//! `/v1/search`, `/v1/search/batch`, `/v1/compare`.
+
+use super::search_replies::{CompareReply, HitReply, SearchReply};
+use crate::compare::{Comparison, compare_with};
+use crate::search::{
+    self, DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Hit, QueryInput, SearchOptions, Searcher,
+};
+use crate::server::body::JsonRequest;
+use crate::server::error::{ApiError, ApiResult};
+use crate::server::scheduled::{ScheduledSteps, blocking};
+use crate::server::state::AppState;
+use crate::store::filter::Filter;
+use axum::Json;
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// Options that all routes that search share.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
+#[serde(default)]
+pub(super) struct Retrieval {
+    /// The index; required if several are served.
+    pub(super) index: Option<String>,
+    /// Metadata filter in the syntax of SQL: `published >= '2024' AND primary_category IN
+    /// ('cs.CL')`.
+    #[schema(example = "title LIKE '%graph%'")]
+    pub(super) filter: Option<String>,
+    /// Fuse the dense ranking with BM25's.
+    pub(super) hybrid: bool,
+    /// Prefer diverse passages: true, or the weight of relevance, 0 to 1.
+    pub(super) mmr: Option<Mmr>,
+    /// The maximum number of rows of one document.
+    #[schema(minimum = 1)]
+    pub(super) max_per_doc: Option<usize>,
+    /// The number of rows that the reranker reads; 0 for none [default: 50, or `k` if that is
+    /// more].
+    pub(super) rerank_depth: Option<usize>,
+    /// Weight of the retrieval score beside the reranker's, 0 to 1 [default: the reranker's own].
+    #[schema(minimum = 0, maximum = 1)]
+    pub(super) retriever_weight: Option<f32>,
+}
+
+/// Maximal marginal relevance.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, ToSchema)]
+#[serde(untagged, expecting = "`mmr` must be true, false or a number from 0 to 1")]
+pub(super) enum Mmr {
+    /// True for a weight of relevance of 0.5.
+    Flag(bool),
+    /// The weight of relevance.
+    Lambda(f32),
+}
+
+impl Retrieval {
+    /// The options of a search for `k` hits. Reranks by default if `searcher` has a reranker.
+    pub(super) async fn options(
+        &self,
+        state: &AppState,
+        searcher: &Arc<Searcher>,
+        k: usize,
+    ) -> ApiResult<SearchOptions> {
+        let invalid = |message: String, name: &str| Err(ApiError::invalid(message).param(name));
+        let most = state.limits.max_hits;
+        if k == 0 || k > most {
+            return invalid(format!("`k` is {k}: use 1 to {most}"), "k");
+        }
+        if self.rerank_depth.is_some_and(|depth| depth > most) {
+            return invalid(format!("`rerank_depth` must be at most {most}"), "rerank_depth");
+        }
+        let rerank_depth = match self.rerank_depth {
+            Some(0) => None,
+            Some(depth) => searcher.require_reranker().map(|_| Some(depth))?,
+            None => searcher.reranker.as_ref().map(|_| DEFAULT_RERANK_DEPTH.max(k)),
+        };
+        let filter = match self.filter.as_deref().filter(|text| !text.trim().is_empty()) {
+            Some(text) => {
+                let (text, searcher) = (text.to_owned(), Arc::clone(searcher));
+                // Evaluated here so that errors name the field; the search finds the mask cached.
+                let work = move || {
+                    let filter = Filter::parse(&text)?;
+                    searcher.index.rows_where(&filter).map(|_| filter)
+                };
+                Some(blocking(work).await.map_err(|e| e.param("filter"))?)
+            }
+            None => None,
+        };
+        let mmr = match self.mmr {
+            Some(Mmr::Flag(true)) => Some(DEFAULT_MMR_LAMBDA),
+            Some(Mmr::Flag(false)) | None => None,
+            Some(Mmr::Lambda(lambda)) => Some(lambda),
+        };
+        for (value, name) in [(self.retriever_weight, "retriever_weight"), (mmr, "mmr")] {
+            if value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
+                return invalid(format!("`{name}` must lie in 0 to 1"), name);
+            }
+        }
+        if self.max_per_doc == Some(0) {
+            return invalid("`max_per_doc` must be at least 1".to_owned(), "max_per_doc");
+        }
+        Ok(SearchOptions {
+            k,
+            rerank_depth,
+            retriever_weight: self.retriever_weight,
+            filter,
+            hybrid: self.hybrid,
+            mmr,
+            max_per_doc: self.max_per_doc,
+        })
+    }
+}
+
+/// A search.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(default)]
+pub(super) struct SearchRequest {
+    /// The query; required for hybrid search and reranking.
+    #[schema(example = "how are long documents summarised?")]
+    query: Option<String>,
+    /// A query vector of the index's dimension, instead of one made of `query`.
+    vector: Option<Vec<f32>>,
+    /// The number of hits.
+    #[schema(minimum = 1)]
+    k: usize,
+    #[serde(flatten)]
+    retrieval: Retrieval,
+    /// Return the text of each hit.
+    with_text: bool,
+    /// Return the vector of each hit.
+    with_vector: bool,
+}
+
+impl Default for SearchRequest {
+    fn default() -> Self {
+        Self {
+            query: None,
+            vector: None,
+            k: 10,
+            retrieval: Retrieval::default(),
+            with_text: true,
+            with_vector: false,
+        }
+    }
+}
+
+/// Several searches, independent of each other.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct BatchRequest(Vec<SearchRequest>);
+
+/// A comparison of two rankings of a query.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(default)]
+pub(super) struct CompareRequest {
+    /// The query.
+    #[schema(example = "how are long documents summarised?")]
+    query: String,
+    /// The number of rows that are retrieved and ordered again.
+    #[schema(minimum = 1)]
+    k: usize,
+    /// The number of rows of each ranking that are shown.
+    #[schema(minimum = 1)]
+    show: usize,
+    #[serde(flatten)]
+    retrieval: Retrieval,
+}
+
+impl Default for CompareRequest {
+    fn default() -> Self {
+        Self { query: String::new(), k: 25, show: 3, retrieval: Retrieval::default() }
+    }
+}
+
+/// Search an index
+#[utoipa::path(post, path = "/v1/search", tag = "search", request_body = SearchRequest,
+    responses((status = 200, body = SearchReply)))]
+pub(super) async fn search(request: JsonRequest<SearchRequest>) -> ApiResult<Json<SearchReply>> {
+    let JsonRequest { state, body, permit: _permit } = request;
+    let searcher = state.index(body.retrieval.index.as_deref())?.served.searcher();
+    search_one(&state, searcher, body).await.map(Json)
+}
+
+/// Run several searches
+#[utoipa::path(post, path = "/v1/search/batch", tag = "search", request_body = BatchRequest,
+    responses((status = 200, body = Vec<SearchReply>)))]
+pub(super) async fn batch(request: JsonRequest<BatchRequest>) -> ApiResult<Json<Vec<SearchReply>>> {
+    let JsonRequest { state, body: BatchRequest(requests), permit: _permit } = request;
+    state.check_inputs(requests.len(), "searches")?;
+    // All searches of an index see the same snapshot.
+    let mut snapshots: HashMap<&str, Arc<Searcher>> = HashMap::new();
+    let mut searches = Vec::with_capacity(requests.len());
+    for (number, request) in requests.into_iter().enumerate() {
+        let index = state.index(request.retrieval.index.as_deref());
+        let served = &index.map_err(|e| e.of_request(number))?.served;
+        let snapshot = snapshots.entry(&served.name).or_insert_with(|| served.searcher());
+        let (state, searcher) = (&state, Arc::clone(snapshot));
+        searches.push(async move {
+            search_one(state, searcher, request).await.map_err(|e| e.of_request(number))
+        });
+    }
+    try_join_all(searches).await.map(Json)
+}
+
+async fn search_one(
+    state: &AppState,
+    searcher: Arc<Searcher>,
+    request: SearchRequest,
+) -> ApiResult<SearchReply> {
+    let mut options = request.retrieval.options(state, &searcher, request.k).await?;
+    let text = request.query.as_deref().unwrap_or_default().trim();
+    if text.is_empty() {
+        if request.vector.is_none() {
+            return Err(empty_query());
+        }
+        if request.retrieval.rerank_depth.is_none() {
+            options.rerank_depth = None;
+        }
+        if options.rerank_depth.is_some() || options.hybrid {
+            let message = "hybrid search and reranking need `query` beside `vector`";
+            return Err(ApiError::invalid(message).param("query"));
+        }
+    }
+    let dim = searcher.index.manifest().dim;
+    if let Some(vector) = request.vector.as_ref().filter(|v| v.len() != dim) {
+        let message = format!("`vector` has {} values, the index {dim}", vector.len());
+        return Err(ApiError::invalid(message).param("vector"));
+    }
+    let query = QueryInput { text, vector: request.vector.as_deref(), filter: None };
+    let steps = ScheduledSteps { state, searcher: &searcher };
+    let result = search::search(&steps, query, &options).await?;
+    let matrix = searcher.index.matrix()?;
+    let vector = |row: u32| -> Vec<f32> {
+        let row = matrix.row(row as usize).unwrap_or_default();
+        row.iter().take(dim).map(|v| v.to_f32()).collect()
+    };
+    let reply = |hit: Hit| HitReply {
+        rank: hit.rank,
+        row: hit.row,
+        id: hit.id,
+        doc_id: hit.doc_id,
+        title: hit.title,
+        text: request.with_text.then_some(hit.text),
+        score: hit.score,
+        final_score: hit.final_score,
+        retrieved_rank: hit.retrieved_rank,
+        rerank_score: hit.rerank_score,
+        rerank_logit: hit.rerank_logit,
+        window: hit.window,
+        tokens_lost: hit.tokens_lost,
+        document_range: hit.document_range,
+        vector: request.with_vector.then(|| vector(hit.row)),
+        metadata: hit.metadata,
+    };
+    Ok(SearchReply {
+        hits: result.hits.into_iter().map(reply).collect(),
+        matched_rows: result.matched_rows,
+        total_rows: result.total_rows,
+        reranker: result.reranker,
+        took_ms: result.took_ms,
+        warnings: result.warnings,
+    })
+}
+
+fn empty_query() -> ApiError {
+    ApiError::empty("`query` is empty: write what you look for").param("query")
+}
+
+/// Compare two rankings: as retrieved, and as the reranker orders them
+///
+/// Without a reranker: the dense ranking and the hybrid one.
+#[utoipa::path(post, path = "/v1/compare", tag = "search", request_body = CompareRequest,
+    responses((status = 200, body = CompareReply)))]
+pub(super) async fn compare(request: JsonRequest<CompareRequest>) -> ApiResult<Json<Comparison>> {
+    let JsonRequest { state, body, permit: _permit } = request;
+    let CompareRequest { query, k, show, retrieval } = body;
+    let searcher = state.index(retrieval.index.as_deref())?.served.searcher();
+    let options = retrieval.options(&state, &searcher, k).await?;
+    if show == 0 {
+        return Err(ApiError::invalid("`show` must be at least 1").param("show"));
+    }
+    let query = query.trim();
+    if query.is_empty() {
+        return Err(empty_query());
+    }
+    let steps = ScheduledSteps { state: &state, searcher: &searcher };
+    compare_with(&steps, query, (k, show), &options).await.map(Json)
+}

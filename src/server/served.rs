@@ -1,0 +1,82 @@
+//! An index that is served, as a succession of snapshots.
+
+use crate::error::{Error, Result};
+use crate::search::Searcher;
+use crate::store::Index;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
+
+/// An index that is served under a name.
+#[derive(Debug)]
+pub struct Served {
+    /// The name.
+    pub name: String,
+    /// The newest snapshot. A request takes it once and sees the same rows until its end.
+    searcher: RwLock<Arc<Searcher>>,
+    /// Held while the index is opened again, so that no older snapshot replaces a newer one.
+    reloading: Mutex<()>,
+}
+
+/// Times and lengths of the files that every commit changes.
+pub(super) type Fingerprint = [Option<(SystemTime, u64)>; 3];
+
+impl Served {
+    /// Serves `searcher` under `name`.
+    pub fn new(name: impl Into<String>, searcher: Searcher) -> Self {
+        let searcher = RwLock::new(Arc::new(searcher));
+        Self { name: name.into(), searcher, reloading: Mutex::default() }
+    }
+
+    /// The default name of the index in `dir`: the name of the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if the folder has none, [`Error::Io`] if it cannot be opened.
+    pub fn name_of(dir: &Path) -> Result<String> {
+        let full = std::fs::canonicalize(dir).map_err(Error::io("open", dir))?;
+        let name = full.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        name.ok_or_else(|| {
+            Error::usage(format!("{}: give the index a name, as in NAME=DIR", dir.display()))
+        })
+    }
+
+    /// The newest snapshot.
+    pub(super) fn searcher(&self) -> Arc<Searcher> {
+        Arc::clone(&self.searcher.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Opens the index again if it was changed; later requests see the new snapshot.
+    pub(super) fn reload(&self) -> Result<()> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.searcher();
+        let index = Index::open(old.index.dir())?;
+        if index.snapshot_id() == old.index.snapshot_id() {
+            return Ok(());
+        }
+        let (new, known) = (index.manifest(), old.index.manifest());
+        if new.dim != known.dim || new.model != known.model {
+            return Err(Error::corrupt(
+                old.index.dir(),
+                "the index was replaced by another one: restart the server to serve it",
+            ));
+        }
+        let new = Searcher {
+            index,
+            embedder: old.embedder.clone(),
+            reranker: old.reranker.clone(),
+            scanner: old.scanner.clone(),
+        };
+        *self.searcher.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(())
+    }
+
+    /// A value that changes with every commit, by any process.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let searcher = self.searcher();
+        ["documents.db", "documents.db-wal", "manifest.json"].map(|name| {
+            let found = std::fs::metadata(searcher.index.dir().join(name)).ok()?;
+            Some((found.modified().ok()?, found.len()))
+        })
+    }
+}

@@ -1,0 +1,195 @@
+//! The writer of an index: one thread that takes changes from all requests and commits them
+//! together. It replies when they are durable and visible to later requests.
+
+use super::error::{ApiError, ApiResult};
+use super::served::Served;
+use crate::chunk::Chunk;
+use crate::error::{Error, Result};
+use crate::ingest::Document;
+use crate::store::{IndexWriter, content_hash};
+use serde::Serialize;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// The number of requests that may wait for the writer.
+const MAX_WAITING: usize = 256;
+
+/// The number of requests whose changes are committed together.
+const MAX_TOGETHER: usize = 64;
+
+/// Time for another process to finish writing.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time without changes after which the index is closed, so that other processes may write to it.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// A change of an index.
+pub(super) enum Change {
+    /// A new document, or a new version of one, with its chunks and their vectors.
+    Put { document: Box<Document>, chunks: Vec<Chunk>, vectors: Vec<f32> },
+    /// The documents of this id, or else of this `doc_id`.
+    Delete(String),
+}
+
+impl Change {
+    /// The id of the changed document.
+    fn id(&self) -> String {
+        match self {
+            Self::Put { document, .. } => document.id.clone(),
+            Self::Delete(id) => id.clone(),
+        }
+    }
+}
+
+/// The effect of changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(super) struct Written {
+    /// New documents.
+    pub(super) added: u64,
+    /// Documents that replaced an older version.
+    pub(super) updated: u64,
+    /// Documents that were there already with the same content.
+    pub(super) unchanged: u64,
+    /// Deleted documents.
+    pub(super) deleted: u64,
+}
+
+/// Passes changes to the writer's thread, which ends when this is dropped.
+pub(super) struct Writer(SyncSender<WriteRequest>);
+
+/// The changes of one request: all are made or none.
+struct WriteRequest {
+    changes: Vec<Change>,
+    reply: oneshot::Sender<Result<Written>>,
+}
+
+impl Writer {
+    /// Starts the writer's thread.
+    pub(super) fn start(served: Arc<Served>) -> Self {
+        let (sender, receiver) = sync_channel(MAX_WAITING);
+        std::thread::spawn(move || run(&served, &receiver));
+        Self(sender)
+    }
+
+    /// Makes all changes or none. Replies when they are durable and visible.
+    pub(super) async fn write(&self, changes: Vec<Change>) -> ApiResult<Written> {
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(WriteRequest { changes, reply }).map_err(|e| match e {
+            TrySendError::Full(_) => ApiError::overloaded(
+                format!("{MAX_WAITING} requests wait to be written"),
+                Duration::from_secs(1),
+            ),
+            TrySendError::Disconnected(_) => ApiError::internal("the writer has ended"),
+        })?;
+        let written = answer.await;
+        Ok(written.map_err(|_| ApiError::internal("the writer ended without a result"))??)
+    }
+}
+
+/// The writer's thread.
+fn run(served: &Served, receiver: &Receiver<WriteRequest>) {
+    let mut writer: Option<IndexWriter> = None;
+    loop {
+        let first = receiver.recv_timeout(IDLE).or_else(|_| {
+            writer = None;
+            receiver.recv()
+        });
+        let Ok(first) = first else { return };
+        let waiting = std::iter::once(first).chain(receiver.try_iter());
+        let mut waiting: Vec<WriteRequest> = waiting.take(MAX_TOGETHER).collect();
+        while !waiting.is_empty() {
+            // One commit may change a document only once.
+            let mut touched = HashSet::new();
+            let is_new = |request: &WriteRequest| {
+                let ids: HashSet<String> = request.changes.iter().map(Change::id).collect();
+                let is_new = touched.is_disjoint(&ids);
+                touched.extend(ids);
+                is_new
+            };
+            let n = waiting.iter().map(is_new).take_while(|is_new| *is_new).count();
+            let later = waiting.split_off(n);
+            write_together(served, &mut writer, std::mem::replace(&mut waiting, later));
+        }
+    }
+}
+
+/// Commits the changes of several requests at once. If that fails, commits each request by itself.
+fn write_together(served: &Served, writer: &mut Option<IndexWriter>, requests: Vec<WriteRequest>) {
+    let changes: Vec<&[Change]> = requests.iter().map(|request| &request.changes[..]).collect();
+    let together = commit(served, writer, &changes);
+    let n = requests.len();
+    for (i, request) in requests.into_iter().enumerate() {
+        let written = match &together {
+            Ok(written) => Ok(written[i]),
+            Err(error) if n == 1 => Err(error.clone()),
+            Err(_) => commit(served, writer, &[&request.changes]).map(|written| written[0]),
+        };
+        // The client may be gone.
+        let _ = request.reply.send(written);
+    }
+}
+
+/// Commits the changes of requests. After an error the index must be opened again, because the
+/// pending rows are unknown.
+fn commit(
+    served: &Served,
+    writer: &mut Option<IndexWriter>,
+    requests: &[&[Change]],
+) -> Result<Vec<Written>> {
+    let mut open = match writer.take() {
+        Some(writer) => writer,
+        None => open(served)?,
+    };
+    let mut outcomes = Vec::with_capacity(requests.len());
+    for changes in requests {
+        let mut written = Written::default();
+        for change in *changes {
+            apply(&mut open, change, &mut written)?;
+        }
+        outcomes.push(written);
+    }
+    open.commit()?;
+    *writer = Some(open);
+    // The commit is durable. If the snapshot cannot be opened, the next look at the files tries
+    // again.
+    if let Err(e) = served.reload() {
+        tracing::warn!("index '{}' could not be opened again: {e}", served.name);
+    }
+    Ok(outcomes)
+}
+
+fn apply(writer: &mut IndexWriter, change: &Change, written: &mut Written) -> Result<()> {
+    match change {
+        Change::Put { document, chunks, vectors } => match writer.find(&document.id)? {
+            Some(existing) if existing.hash == content_hash(document) => written.unchanged += 1,
+            existing => {
+                writer.put(Document::clone(document), chunks.clone(), vectors)?;
+                *if existing.is_some() { &mut written.updated } else { &mut written.added } += 1;
+            }
+        },
+        Change::Delete(name) => {
+            for seq in writer.find_all(name)? {
+                writer.delete(seq);
+                written.deleted += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens the index for writing. Waits while another process writes.
+fn open(served: &Served) -> Result<IndexWriter> {
+    let started = Instant::now();
+    let searcher = served.searcher();
+    loop {
+        match IndexWriter::open(searcher.index.dir()) {
+            Err(Error::Locked { .. }) if started.elapsed() < LOCK_TIMEOUT => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            outcome => return outcome,
+        }
+    }
+}
