@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Files of a model.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum ModelFiles {
     /// A folder on disk.
     Folder(PathBuf),

@@ -6,29 +6,63 @@
 
 use warpseek_compute::cpu::{Kernels, Tier, to_bf16 as round_bf16};
 
-/// The vector operations compiled for one instruction set.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct VectorOps {
+/// Declares the table of operations, and binds each to the instruction sets: a function with the
+/// features enabled, into which the generic one is inlined.
+macro_rules! vector_ops {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),+) $(-> $result:ty)?;)+) => {
+        /// The vector operations compiled for one instruction set.
+        #[derive(Debug, Clone, Copy)]
+        pub(crate) struct VectorOps {
+            $($(#[$doc])* pub(crate) $name: fn($($type),+) $(-> $result)?,)+
+        }
+
+        const GENERIC: VectorOps = VectorOps { $($name: $name::<false>,)+ };
+        #[cfg(target_arch = "x86_64")]
+        const AVX2: VectorOps = vector_ops!(@bind "avx2,fma";
+            $($name($($argument: $type),+) $(-> $result)?;)+);
+        #[cfg(target_arch = "x86_64")]
+        const AVX512: VectorOps = vector_ops!(
+            @bind "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma";
+            $($name($($argument: $type),+) $(-> $result)?;)+);
+    };
+    (@bind $features:literal;
+        $($name:ident($($argument:ident: $type:ty),+) $(-> $result:ty)?;)+) => {
+        VectorOps {
+            $($name: {
+                #[target_feature(enable = $features)]
+                fn bound($($argument: $type),+) $(-> $result)? {
+                    $name::<true>($($argument),+)
+                }
+                // SAFETY: `VectorOps::of` returns this table only for tiers with the features.
+                |$($argument),+| unsafe { bound($($argument),+) }
+            },)+
+        }
+    };
+}
+
+vector_ops! {
     /// GELU: `x <- x * Phi(x)`, Phi the normal distribution function.
-    pub(crate) gelu: fn(&mut [f32]),
+    gelu(x: &mut [f32]);
     /// GELU by tanh: `x <- 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
-    pub(crate) gelu_tanh: fn(&mut [f32]),
-    /// Layer norm of one row: `(row, weight, bias, eps)`.
-    pub(crate) layer_norm: fn(&mut [f32], &[f32], &[f32], f32),
-    /// Softmax of `scale * row`: `(row, scale)`.
-    pub(crate) softmax: fn(&mut [f32], f32),
+    gelu_tanh(x: &mut [f32]);
     /// GELU with an error below 6e-5, for bfloat16 and int8 products.
-    pub(crate) gelu_fast: fn(&mut [f32]),
-    /// Numerators of the softmax of `scale * row` in bfloat16: `(row, scale, out)`. Returns 1 /
-    /// their sum.
-    pub(crate) softmax_bf16: fn(&[f32], f32, &mut [u16]) -> f32,
+    gelu_fast(x: &mut [f32]);
+    /// Layer norm of one row: `(row, weight, bias, eps)`.
+    layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32);
+    /// Softmax of `scale * row`: `(row, scale)`.
+    softmax(x: &mut [f32], scale: f32);
+    /// Numerators of the softmax of `scale * row` in bfloat16: `(row, scale, out)`. Returns 1 / their
+    /// sum.
+    softmax_bf16(x: &[f32], scale: f32, out: &mut [u16]) -> f32;
     /// Rounds to bfloat16: `(x, out)`.
-    pub(crate) to_bf16: fn(&[f32], &mut [u16]),
+    to_bf16(x: &[f32], out: &mut [u16]);
     /// Quantizes `x * factors` of one token to int8: `(x, factors, out)`.
-    pub(crate) quantize: fn(&[f32], &[f32], &mut [i8]) -> RowQuant,
-    /// Dequantizes int8 products and adds the bias: `(products, rows, columns, out, add)`,
-    /// `products` being `[rows, any width]`; see [`ColumnQuant`].
-    pub(crate) dequantize: fn(&[i32], &[RowQuant], &ColumnQuant<'_>, &mut [f32], bool),
+    quantize(x: &[f32], factors: &[f32], out: &mut [i8]) -> RowQuant;
+    /// Dequantizes int8 products and adds the bias: `(products, rows, columns, out, add)`, `products`
+    /// being `[rows, any width]`; see [`ColumnQuant`].
+    dequantize(
+        products: &[i32], rows: &[RowQuant], columns: &ColumnQuant<'_>, out: &mut [f32], add: bool
+    );
 }
 
 /// Asymmetric quantization of one token: integer `i` stands for `zero_point + scale * i`.
@@ -65,109 +99,13 @@ impl VectorOps {
     pub(crate) fn of(kernels: Kernels) -> Self {
         match kernels.tier() {
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512::OPS,
+            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => AVX512,
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx2 | Tier::AvxVnni => avx2::OPS,
+            Tier::Avx2 | Tier::AvxVnni => AVX2,
             _ => GENERIC,
         }
     }
 }
-
-const GENERIC: VectorOps = VectorOps {
-    gelu: gelu::<false>,
-    gelu_tanh: gelu_tanh::<false>,
-    layer_norm: layer_norm::<false>,
-    softmax: softmax::<false>,
-    gelu_fast: gelu_fast::<false>,
-    softmax_bf16: softmax_bf16::<false>,
-    to_bf16,
-    quantize: quantize::<false>,
-    dequantize: dequantize::<false>,
-};
-
-#[cfg(target_arch = "x86_64")]
-macro_rules! bind {
-    ($module:ident, $features:literal) => {
-        mod $module {
-            pub(crate) const OPS: super::VectorOps = super::VectorOps {
-                // SAFETY: `Kernels` exist only for tiers with these features.
-                gelu: |x| unsafe { gelu(x) },
-                // SAFETY: as above.
-                gelu_tanh: |x| unsafe { gelu_tanh(x) },
-                // SAFETY: as above.
-                layer_norm: |x, w, b, e| unsafe { layer_norm(x, w, b, e) },
-                // SAFETY: as above.
-                softmax: |x, s| unsafe { softmax(x, s) },
-                // SAFETY: as above.
-                gelu_fast: |x| unsafe { gelu_fast(x) },
-                // SAFETY: as above.
-                softmax_bf16: |x, s, out| unsafe { softmax_bf16(x, s, out) },
-                // SAFETY: as above.
-                to_bf16: |x, out| unsafe { to_bf16(x, out) },
-                // SAFETY: as above.
-                quantize: |x, f, out| unsafe { quantize(x, f, out) },
-                // SAFETY: as above.
-                dequantize: |p, r, c, out, add| unsafe { dequantize(p, r, c, out, add) },
-            };
-
-            #[target_feature(enable = $features)]
-            fn gelu(x: &mut [f32]) {
-                super::gelu::<true>(x);
-            }
-
-            #[target_feature(enable = $features)]
-            fn gelu_tanh(x: &mut [f32]) {
-                super::gelu_tanh::<true>(x);
-            }
-
-            #[target_feature(enable = $features)]
-            fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
-                super::layer_norm::<true>(x, weight, bias, eps);
-            }
-
-            #[target_feature(enable = $features)]
-            fn softmax(x: &mut [f32], scale: f32) {
-                super::softmax::<true>(x, scale);
-            }
-
-            #[target_feature(enable = $features)]
-            fn gelu_fast(x: &mut [f32]) {
-                super::gelu_fast::<true>(x);
-            }
-
-            #[target_feature(enable = $features)]
-            fn softmax_bf16(x: &[f32], scale: f32, out: &mut [u16]) -> f32 {
-                super::softmax_bf16::<true>(x, scale, out)
-            }
-
-            #[target_feature(enable = $features)]
-            fn to_bf16(x: &[f32], out: &mut [u16]) {
-                super::to_bf16(x, out);
-            }
-
-            #[target_feature(enable = $features)]
-            fn quantize(x: &[f32], factors: &[f32], out: &mut [i8]) -> super::RowQuant {
-                super::quantize::<true>(x, factors, out)
-            }
-
-            #[target_feature(enable = $features)]
-            fn dequantize(
-                products: &[i32],
-                rows: &[super::RowQuant],
-                columns: &super::ColumnQuant<'_>,
-                out: &mut [f32],
-                add: bool,
-            ) {
-                super::dequantize::<true>(products, rows, columns, out, add);
-            }
-        }
-    };
-}
-
-#[cfg(target_arch = "x86_64")]
-bind!(avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma");
-#[cfg(target_arch = "x86_64")]
-bind!(avx2, "avx2,fma");
 
 /// Independent partial sums, so that the compiler vectorises reductions.
 const LANES: usize = 16;
@@ -357,7 +295,7 @@ fn softmax_bf16<const FMA: bool>(x: &[f32], scale: f32, out: &mut [u16]) -> f32 
 }
 
 #[inline(always)]
-fn to_bf16(x: &[f32], out: &mut [u16]) {
+fn to_bf16<const FMA: bool>(x: &[f32], out: &mut [u16]) {
     for (out, v) in out.iter_mut().zip(x) {
         *out = round_bf16(*v);
     }

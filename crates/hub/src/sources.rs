@@ -1,6 +1,7 @@
 //! Places to find and download models: folders, the Hugging Face cache, the hub, a package index.
 //!
-//! This is the only part of the crate that reads environment variables.
+//! This is the only part of the crate that reads environment variables. The HTTP library reads the
+//! proxy variables itself.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
