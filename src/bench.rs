@@ -1,7 +1,7 @@
-//! What this machine can do at most, and how near the scan and the models come.
+//! Benchmarks: the limits of this machine, and the share of them that scan and models reach.
 //!
-//! All is measured over the threads of the current rayon pool: the limits as the best of several repeats, the rest
-//! as their median. The rates belong to this machine at this moment: other programs take their share.
+//! Everything is measured over the threads of the current rayon pool. A limit is the best of
+//! several repeats, any other rate their median. Other programs on the machine lower all rates.
 
 use crate::cpu::{Bf16, Kernels, MAX_PANELS, PANEL, Tier};
 use crate::embed::{Embedder, Role};
@@ -13,6 +13,7 @@ use crate::store::MAX_DIM;
 use crate::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
 use crate::store::prefilter::{Prefilter, RowScale, prefilter_stride};
 use candle_core::{DType, Device, Tensor};
+use fastrand::Rng;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
@@ -21,24 +22,24 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a rate is measured.
+/// The least time to measure a rate.
 const MEASURE: Duration = Duration::from_millis(400);
 
-/// Bytes that are read to measure the memory: more than caches hold.
+/// Bytes to read for the memory rate: more than caches hold.
 const MEMORY_BYTES: usize = 512 << 20;
 
-/// The machine's own limits.
+/// Limits of the machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Limits {
-    /// Bytes that can be read from memory, a second.
+pub struct MachineLimits {
+    /// Bytes read from memory per second.
     pub memory_bytes: f64,
-    /// Products of bytes that can be summed up, a second, by the tier in use.
+    /// Products of int8 numbers, summed, per second, by the tier in use.
     pub int8_products: f64,
-    /// The same of bfloat16 numbers, where the CPU has an instruction for them.
+    /// Products of bfloat16 numbers per second, if the CPU has an instruction for them.
     pub bf16_products: Option<f64>,
-    /// The same of float32 numbers.
+    /// Products of float32 numbers per second.
     pub f32_products: f64,
-    /// Those of the GPU, where one searches.
+    /// Limits of the GPU, if one searches.
     pub gpu: Option<GpuLimits>,
 }
 
@@ -47,46 +48,45 @@ pub struct Limits {
 pub struct ScanRate {
     /// Rows of the matrix.
     pub rows: usize,
-    /// What was searched for.
+    /// The measured search.
     #[serde(flatten)]
     pub shape: SearchShape,
-    /// Queries answered, a second.
+    /// Queries answered per second.
     pub queries_per_second: f64,
-    /// Seconds that a batch takes of the GPU, without copies to it and from it.
+    /// Seconds of the GPU per batch, without copies to and from it.
     pub gpu_seconds: Option<f64>,
-    /// Whether rows were read in 8 bits.
+    /// True if the int8 copy of the rows was read.
     pub reads_bytes: bool,
-    /// The share of the memory rate that reading the prefilter (or the rows, where these are read) once a batch
-    /// makes up; on a GPU, in the time of its kernels.
+    /// The share of the memory rate that reading the int8 copy (or the rows, if those are read)
+    /// once per batch takes; on a GPU, in the time of its kernels.
     pub memory_share: f64,
-    /// The share of the products of bytes; on a GPU, of half-precision numbers.
+    /// The share of the int8 products; on a GPU, of the half-precision products.
     pub multiply_share: f64,
 }
 
 /// The rate of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelRate {
-    /// Tokens a text, special tokens included.
+    /// Tokens per text, special tokens included.
     pub tokens: usize,
-    /// Texts (or pairs) a second, many at once.
+    /// Texts (or pairs) per second in large batches.
     pub texts_per_second: f64,
-    /// The same from token ids to vectors (or logits), without tokenising.
+    /// The same without tokenization, from token ids to vectors (or logits).
     pub encoded_per_second: f64,
-    /// Milliseconds that one search waits: for its query of 12 tokens, or for 25 passages of `tokens`.
+    /// Milliseconds of one search: for a query of 12 tokens, or for 25 passages of `tokens`.
     pub one_search_ms: f64,
-    /// Where the time of a GPU's kernels goes, in shares of all of it.
+    /// The share of each kind of GPU kernel in the time of all.
     pub shares: Vec<(&'static str, f64)>,
 }
 
-/// Measures the machine's limits, and those of the GPU where it searches.
+/// Measures the limits of the machine, and of the GPU if `scanner` uses one.
 ///
 /// # Errors
 ///
-/// [`Error::DeviceUnavailable`] or [`Error::Usage`] where `WARPSEEK_TIER` asks for what is not there,
-/// [`Error::Compute`] where the float32 product fails.
-pub fn limits(scanner: &Scanner, tier: Tier) -> Result<Limits> {
+/// [`Error::Compute`] if the float32 product fails, [`Error::DeviceFailed`].
+pub fn limits(scanner: &Scanner, tier: Tier) -> Result<MachineLimits> {
     let kernels = tier.kernels();
-    Ok(Limits {
+    Ok(MachineLimits {
         memory_bytes: memory_rate(),
         int8_products: int8_rate(kernels),
         bf16_products: kernels.bf16().map(bf16_rate),
@@ -101,29 +101,31 @@ pub struct SearchData {
     dim: usize,
     rows: Vec<f16>,
     max_norm: f32,
-    prefilter: Prefilter,
+    sq8: Prefilter,
     queries: Vec<f32>,
 }
 
-/// What is searched for.
+/// A search to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SearchShape {
-    /// Queries of a batch; those there are are repeated where they are fewer.
+    /// Queries per batch; queries are repeated if there are fewer.
     pub queries: usize,
-    /// Rows to find for each.
+    /// Hits per query.
     pub k: usize,
-    /// Of a hundred rows, how many pass the filter; 100 is no filter.
+    /// Percentage of rows that pass the filter; 100 is no filter.
     pub percent: usize,
-    /// Whether the rows have a prefilter.
-    pub prefilter: bool,
+    /// True if the rows have an int8 copy.
+    #[serde(rename = "prefilter")]
+    pub sq8: bool,
 }
 
 impl SearchData {
-    /// Takes `rows` and `queries`, `[n, dim]` each, as an index would.
+    /// Stores `rows` and `queries`, `[n, dim]` each, as an index does.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] where either is empty or no whole number of vectors, or holds what no index takes.
+    /// [`Error::Usage`] if either is empty or not a whole number of vectors, or has components or
+    /// dimensions that no index takes.
     pub fn new(rows: &[f32], queries: Vec<f32>, dim: usize) -> Result<Self> {
         let whole = |values: &[f32]| !values.is_empty() && values.len().is_multiple_of(dim);
         if dim == 0 || !whole(rows) || !whole(&queries) {
@@ -136,16 +138,16 @@ impl SearchData {
             )));
         }
         let stride = stride_of(dim);
-        let mut halves = vec![f16::ZERO; rows.len() / dim * stride];
-        for (half, row) in halves.chunks_exact_mut(stride).zip(rows.chunks_exact(dim)) {
-            half[..dim].convert_from_f32_slice(row);
+        let mut padded = vec![f16::ZERO; rows.len() / dim * stride];
+        for (padded, row) in padded.chunks_exact_mut(stride).zip(rows.chunks_exact(dim)) {
+            padded[..dim].convert_from_f32_slice(row);
         }
-        let max_norm = halves.chunks_exact(stride).map(row_norm_upper).fold(0.0, f32::max);
-        let prefilter = Prefilter::of(&halves, dim);
-        Ok(Self { dim, rows: halves, max_norm, prefilter, queries })
+        let max_norm = padded.chunks_exact(stride).map(row_norm_upper).fold(0.0, f32::max);
+        let sq8 = Prefilter::of(&padded, dim);
+        Ok(Self { dim, rows: padded, max_norm, sq8, queries })
     }
 
-    /// Random unit vectors, the same every time.
+    /// Random unit vectors from a fixed seed.
     ///
     /// # Errors
     ///
@@ -154,8 +156,8 @@ impl SearchData {
         let vectors = |n: usize, seed: u64| -> Vec<f32> {
             let mut values = vec![0f32; n * dim];
             values.par_chunks_exact_mut(dim.max(1)).enumerate().for_each(|(i, vector)| {
-                let mut state = seed ^ (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                vector.iter_mut().for_each(|v| *v = gaussian(&mut state));
+                let mut random = Rng::with_seed(seed ^ (i as u64) << 8);
+                vector.iter_mut().for_each(|v| *v = gaussian(&mut random));
                 crate::embed::normalize(vector);
             });
             values
@@ -163,10 +165,10 @@ impl SearchData {
         Self::new(&vectors(n_rows, 1), vectors(n_queries, 2), dim)
     }
 
-    fn matrix<'a>(&'a self, prefilter: bool, owner: &'a Arc<()>) -> Result<MatrixView<'a>> {
+    fn matrix<'a>(&'a self, sq8: bool, owner: &'a Arc<()>) -> Result<MatrixView<'a>> {
         Ok(MatrixView::new(&self.rows, self.dim, self.max_norm)
             .ok_or_else(|| Error::usage("a search needs rows and dimensions"))?
-            .with_sq8(self.prefilter.view(self.dim).filter(|_| prefilter))
+            .with_sq8(self.sq8.view(self.dim).filter(|_| sq8))
             .with_owner(owner, &[]))
     }
 
@@ -174,15 +176,15 @@ impl SearchData {
     ///
     /// # Errors
     ///
-    /// As [`limits`], and [`Error::Usage`] where `k` is 0.
+    /// As [`limits`]; [`Error::Usage`] if `k` is 0.
     pub fn search(
         &self,
         scanner: &Scanner,
         shape: SearchShape,
-        limits: &Limits,
+        limits: &MachineLimits,
     ) -> Result<ScanRate> {
         let owner = Arc::new(());
-        let matrix = self.matrix(shape.prefilter, &owner)?;
+        let matrix = self.matrix(shape.sq8, &owner)?;
         let n_rows = matrix.n_rows();
         let values = self.queries.iter().copied().cycle().take(shape.queries * self.dim);
         let queries = QueryBatch::new(&values.collect::<Vec<_>>(), self.dim)?;
@@ -193,7 +195,7 @@ impl SearchData {
         let passing = mask.map_or(n_rows, RowMask::count) as f64;
         let (gpu_seconds, reads_bytes) = match scanner.last_gpu_batch()? {
             Some(batch) => (Some(batch.seconds), batch.read_int8),
-            None => (None, shape.prefilter),
+            None => (None, shape.sq8),
         };
         let row_bytes = match reads_bytes {
             true => prefilter_stride(self.dim) + size_of::<RowScale>(),
@@ -217,7 +219,7 @@ impl SearchData {
     }
 }
 
-/// Milliseconds from a query of 12 tokens, as a text, to its ten best of `n_rows` random rows.
+/// Milliseconds from the text of a query of 12 tokens to its ten best of `n_rows` random rows.
 ///
 /// # Errors
 ///
@@ -230,7 +232,7 @@ pub fn query_ms(embedder: &Embedder, scanner: &Scanner, n_rows: usize) -> Result
     Ok(median(search)? * 1e3)
 }
 
-/// Measures an embedder on texts of about `tokens` tokens, and on a query of 12.
+/// Measures an embedder on texts of about `tokens` tokens, and on a query of 12 tokens.
 ///
 /// # Errors
 ///
@@ -280,7 +282,7 @@ pub fn rerank(reranker: &Reranker, tokens: usize) -> Result<ModelRate> {
     })
 }
 
-/// The least time of a run of `work`, in seconds.
+/// The shortest time of a run of `work`, in seconds.
 fn best(work: impl FnMut()) -> f64 {
     times(work)[0]
 }
@@ -296,8 +298,8 @@ fn median<T>(mut work: impl FnMut() -> Result<T>) -> Result<f64> {
     outcome.map(|()| times[times.len() / 2])
 }
 
-/// The times of the runs that fit into [`MEASURE`], at least three, the least first. The first run counts not:
-/// it fills caches.
+/// The times of the runs that fit into [`MEASURE`], at least three, shortest first. The first run,
+/// which fills caches, does not count.
 fn times(mut work: impl FnMut()) -> Vec<f64> {
     work();
     let started = Instant::now();
@@ -313,12 +315,12 @@ fn times(mut work: impl FnMut()) -> Vec<f64> {
 
 fn memory_rate() -> f64 {
     let words = vec![1u64; MEMORY_BYTES / size_of::<u64>()];
-    let piece = words.len().div_ceil(rayon::current_num_threads());
+    let chunk = words.len().div_ceil(rayon::current_num_threads());
     let seconds = best(|| {
         let sum: u64 = words
-            .par_chunks(piece)
+            .par_chunks(chunk)
             .map(|words| {
-                // Independent sums, so that reading is all that takes time.
+                // With independent sums, only reading takes time.
                 let mut sums = [0u64; 32];
                 for chunk in words.as_chunks::<32>().0 {
                     sums.iter_mut().zip(chunk).for_each(|(s, w)| *s = s.wrapping_add(*w));
@@ -331,8 +333,7 @@ fn memory_rate() -> f64 {
     MEMORY_BYTES as f64 / seconds
 }
 
-/// Rows and columns that stay in the first cache, multiplied over and over by every thread; the products
-/// of all threads a second.
+/// Products per second of all threads, for rows and columns that stay in the first-level cache.
 fn product_rate<T: Sync>(
     rows: &[T],
     length: usize,
@@ -350,10 +351,10 @@ fn product_rate<T: Sync>(
     (threads * REPEATS * rows.len() * length * columns) as f64 / seconds
 }
 
-/// Rows of the small products.
+/// Rows of the small matrices.
 const N_ROWS: usize = 48;
 
-/// Values of a row of the small products.
+/// Values per row of the small matrices.
 const LENGTH: usize = 384;
 
 fn int8_rate(kernels: Kernels) -> f64 {
@@ -387,7 +388,7 @@ fn f32_rate() -> candle_core::Result<f64> {
     Ok((N * N * N) as f64 / seconds)
 }
 
-/// A text of `n` words that are a token each.
+/// A text of `n` words of one token each.
 fn text(seed: usize, n: usize) -> String {
     const WORDS: [&str; 16] = [
         "water", "light", "house", "music", "river", "stone", "paper", "green", "north", "story",
@@ -397,17 +398,7 @@ fn text(seed: usize, n: usize) -> String {
     words.join(" ")
 }
 
-/// The sum of twelve uniform numbers less six: near enough to a normal one (SplitMix64: Steele, Lea and
-/// Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
-fn gaussian(state: &mut u64) -> f32 {
-    let mut uniform = || {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let z = z ^ (z >> 31);
-        // Four numbers of 16 bits.
-        (0..4).map(|i| (z >> (16 * i) & 0xffff) as f32 / 65536.0).sum::<f32>()
-    };
-    uniform() + uniform() + uniform() - 6.0
+/// The sum of twelve uniform numbers less six, which is close to a standard normal number.
+fn gaussian(random: &mut Rng) -> f32 {
+    (0..12).map(|_| random.f32()).sum::<f32>() - 6.0
 }

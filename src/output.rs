@@ -1,12 +1,12 @@
-//! Files that appear whole or not at all.
+//! Output files that appear only when they are complete.
 
 use crate::error::{Error, Result};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A file that is written beside its place and moved there by [`OutputFile::finish`]; dropped
-/// before that, it leaves nothing behind and what stood there stays.
+/// A temporary file that [`OutputFile::finish`] renames to its final path. Dropping it earlier
+/// removes it and leaves the file at that path as it is.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
@@ -14,21 +14,21 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Starts a file that will stand at `path`; where that is a symbolic link, at its target.
+    /// Starts a file for `path`, or for its target if `path` is a symbolic link.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the folder cannot be written, [`Error::Usage`] where `path` is `-` or
-    /// something else than a regular file.
+    /// [`Error::Io`] if the folder cannot be written, [`Error::Usage`] if `path` is `-` or not a
+    /// regular file.
     pub fn create(path: &Path) -> Result<Self> {
         let path = &check_target(path)?;
-        let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = folder_of(path);
         let mut builder = tempfile::Builder::new();
         builder.prefix(".").suffix(".partial");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            // As any other new file what the umask leaves, or what the file had that is replaced.
+            // The mode of the file to replace, else the default mode under the umask.
             let mode = std::fs::metadata(path).map_or(0o666, |file| file.permissions().mode());
             builder.permissions(std::fs::Permissions::from_mode(mode & 0o777));
         }
@@ -59,7 +59,7 @@ impl OutputFile {
             .map_err(Error::io("write", &self.path))
     }
 
-    /// Makes the content durable and moves the file to its place.
+    /// Makes the content durable and renames the file to its final path.
     ///
     /// # Errors
     ///
@@ -74,27 +74,23 @@ impl OutputFile {
     }
 }
 
-/// The path to write to, symbolic links resolved, if a regular file stands there or nothing does.
+/// The path to write to, with symbolic links resolved.
 ///
 /// # Errors
 ///
 /// [`Error::Usage`] for `-`, a folder, a pipe or a device.
 pub(crate) fn check_target(path: &Path) -> Result<PathBuf> {
-    let refuse = |what: &str| {
-        Err(Error::usage(format!(
-            "{}: {what}; output goes to a regular file, which appears when it is complete",
-            path.display()
-        )))
+    let what = match std::fs::canonicalize(path) {
+        _ if path.as_os_str() == "-" => "standard output is not supported here",
+        Ok(target) if target.is_file() => return Ok(target),
+        Ok(target) if target.is_dir() => "this is a folder",
+        Ok(_) => "this is a pipe or a device",
+        Err(_) => return Ok(path.to_path_buf()),
     };
-    if path.as_os_str() == "-" {
-        return refuse("standard output is not taken here");
-    }
-    match std::fs::canonicalize(path) {
-        Ok(target) if target.is_file() => Ok(target),
-        Ok(target) if target.is_dir() => refuse("this is a folder"),
-        Ok(_) => refuse("this is a pipe or a device"),
-        Err(_) => Ok(path.to_path_buf()),
-    }
+    Err(Error::usage(format!(
+        "{}: {what}; output goes to a regular file, which appears when it is complete",
+        path.display()
+    )))
 }
 
 impl Write for OutputFile {
@@ -107,13 +103,16 @@ impl Write for OutputFile {
     }
 }
 
-/// Makes renames and creations in the folder of `path` durable, where the system can.
+/// Makes renames and creations in the folder of `path` durable, if the system supports it.
 pub(crate) fn sync_folder_of(path: &Path) {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let Ok(dir) = std::fs::File::open(dir) {
-        // Not every file system syncs folders; the data itself is synced already.
+    if let Ok(dir) = std::fs::File::open(folder_of(path)) {
+        // Not every file system syncs folders; the data itself is already synced.
         let _ = dir.sync_all();
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -11,34 +11,36 @@ use std::path::Path;
 /// The longest line of a query file, in bytes.
 const MAX_LINE: usize = 8 << 20;
 
-/// What a field with the id, the text and the filter of a query may be called in jsonl.
+/// Names of the id field in jsonl.
 const ID_FIELDS: [&str; 5] = ["_id", "id", "query_id", "query-id", "qid"];
+
+/// Names of the text field in jsonl.
 const TEXT_FIELDS: [&str; 3] = ["text", "query", "question"];
 
 /// One query of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// Its id; the line number where the file has no ids.
+    /// The id; the line number if the file has no ids.
     pub id: String,
-    /// Its text; empty where there is a vector instead.
+    /// The text; empty if there is only a vector.
     pub text: String,
-    /// Its title, where a jsonl line has one: for texts that are passages, not queries.
+    /// The title of a jsonl line, for texts that are passages and not queries.
     pub title: String,
-    /// Its vector, where the file gives one.
+    /// The vector, if the file has one.
     pub vector: Option<Vec<f32>>,
-    /// A filter of its own.
+    /// The query's own filter.
     pub filter: Option<String>,
-    /// Where it stands, for messages.
+    /// The position in the file, for messages.
     pub place: Place,
 }
 
-/// Reads queries one after another.
+/// Iterator over the queries of a file.
 pub struct QueryReader {
-    source: Source,
+    source: QuerySource,
     seen: HashSet<String>,
 }
 
-enum Source {
+enum QuerySource {
     Lines { lines: Lines<'static>, file: String, format: Option<TextFormat> },
     Vectors { file: VectorFile, name: String, next: usize },
 }
@@ -53,22 +55,22 @@ enum TextFormat {
 impl QueryReader {
     /// Opens a query file, plain or gzip; `-` is standard input.
     ///
-    /// Files that end in `.npy`, `.fvecs`, `.fbin` or `.faiss` hold vectors. Otherwise the first line
-    /// tells: one that begins with `{` makes it jsonl (`_id`, `id` or `query_id`; `text`, `query` or
-    /// `question`; optionally `filter` and `vector`); one with a single tab makes it `id <tab> text`;
-    /// else every line is a query and its number the id.
+    /// Files that end in `.npy`, `.fvecs`, `.fbin` or `.faiss` hold vectors. Otherwise the first
+    /// line decides. If it begins with `{`, the file is jsonl (`_id`, `id` or `query_id`; `text`,
+    /// `query` or `question`; optionally `filter` and `vector`). If it has a single tab, lines are
+    /// `id <tab> text`. Otherwise every line is a query, and its number is the id.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the file cannot be read, [`Error::Input`] for a damaged vector file.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Input`] for a damaged vector file.
     pub fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let source = if let Some(format) = VectorFormat::of_path(path) {
-            Source::Vectors { file: VectorFile::open(path, Some(format))?, name, next: 0 }
+            QuerySource::Vectors { file: VectorFile::open(path, Some(format))?, name, next: 0 }
         } else if name == "-" {
             return Self::from_reader(std::io::stdin(), "<stdin>");
         } else {
-            Source::Lines { lines: Lines::open(path, MAX_LINE)?, file: name, format: None }
+            QuerySource::Lines { lines: Lines::open(path, MAX_LINE)?, file: name, format: None }
         };
         Ok(Self { source, seen: HashSet::new() })
     }
@@ -77,48 +79,41 @@ impl QueryReader {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the first bytes cannot be read.
+    /// [`Error::Io`] if the first bytes cannot be read.
     pub fn from_reader(reader: impl Read + 'static, name: &str) -> Result<Self> {
         let lines = Lines::new(reader, name, MAX_LINE)?;
-        let source = Source::Lines { lines, file: name.to_owned(), format: None };
+        let source = QuerySource::Lines { lines, file: name.to_owned(), format: None };
         Ok(Self { source, seen: HashSet::new() })
     }
 
-    /// Blank lines that were passed over so far.
+    /// The number of blank lines skipped so far.
     pub fn blank_lines(&self) -> u64 {
         match &self.source {
-            Source::Lines { lines, .. } => lines.blank(),
-            Source::Vectors { .. } => 0,
+            QuerySource::Lines { lines, .. } => lines.blank(),
+            QuerySource::Vectors { .. } => 0,
         }
     }
 
     fn read(&mut self) -> Result<Option<Query>> {
         match &mut self.source {
-            Source::Vectors { file, name, next } => {
+            QuerySource::Vectors { file, name, next } => {
                 if *next == file.n_rows() {
                     return Ok(None);
                 }
                 let mut vector = vec![0.0; file.dim()];
                 file.read(*next, &mut vector)?;
                 let place = Place::record(name.clone(), format!("vector {next}"));
-                let id = next.to_string();
+                let query = Query::new(next.to_string(), place);
                 *next += 1;
-                Ok(Some(Query {
-                    id,
-                    text: String::new(),
-                    title: String::new(),
-                    vector: Some(vector),
-                    filter: None,
-                    place,
-                }))
+                Ok(Some(Query { vector: Some(vector), ..query }))
             }
-            Source::Lines { lines, file, format } => {
-                // The line borrows the reader, and so does a number: take a copy first.
+            QuerySource::Lines { lines, file, format } => {
+                // The line borrows the reader, which also has the number: copy the line first.
                 let Some(line) = lines.next()?.map(str::to_owned) else { return Ok(None) };
                 let number = lines.number();
                 let place = Place::record(file.clone(), format!("line {number}"));
                 let format = *format.get_or_insert_with(|| TextFormat::of(&line));
-                parse(format, &line, number, place).map(Some)
+                parse(format, &line, Query::new(number.to_string(), place)).map(Some)
             }
         }
     }
@@ -133,13 +128,9 @@ impl Iterator for QueryReader {
             Err(e) => return Some(Err(e)),
         };
         if !self.seen.insert(query.id.clone()) {
-            return Some(Err(Error::input(
-                query.place,
-                format!(
-                    "the query id '{}' comes twice: give each query an id of its own",
-                    query.id
-                ),
-            )));
+            let reason =
+                format!("the query id '{}' occurs twice: give each query a unique id", query.id);
+            return Some(Err(Error::input(query.place, reason)));
         }
         Some(Ok(query))
     }
@@ -157,15 +148,15 @@ impl TextFormat {
     }
 }
 
-fn parse(format: TextFormat, line: &str, number: u64, place: Place) -> Result<Query> {
-    let mut query = Query {
-        id: number.to_string(),
-        text: String::new(),
-        title: String::new(),
-        vector: None,
-        filter: None,
-        place,
-    };
+impl Query {
+    fn new(id: String, place: Place) -> Self {
+        let (text, title) = (String::new(), String::new());
+        Self { id, text, title, vector: None, filter: None, place }
+    }
+}
+
+/// Parses a line into `query`, which has the line number as its id.
+fn parse(format: TextFormat, line: &str, mut query: Query) -> Result<Query> {
     match format {
         TextFormat::Plain => query.text = line.to_owned(),
         TextFormat::Tabs => {
@@ -200,7 +191,8 @@ fn parse_object(line: &str, query: &mut Query) -> Result<()> {
         names.iter().find_map(|&name| object.get(name).map(|value| (name, value)))
     };
     let wrong = |field: &str, wanted: &str, got: &Value| {
-        Error::input(place.clone().field(field), format!("{wanted} is expected, not {}", kind(got)))
+        let reason = format!("expected {wanted}, not {}", kind(got));
+        Error::input(place.clone().field(field), reason)
     };
     match find(&ID_FIELDS) {
         None => {}
@@ -234,10 +226,7 @@ fn parse_object(line: &str, query: &mut Query) -> Result<()> {
             let vector: Option<Vec<f32>> =
                 values.iter().map(|v| v.as_f64().map(|v| v as f32)).collect();
             query.vector = Some(vector.ok_or_else(|| {
-                Error::input(
-                    place.clone().field("vector"),
-                    "the vector holds something that is no number",
-                )
+                Error::input(place.clone().field("vector"), "a component is not a number")
             })?);
         }
         Some(other) => return Err(wrong("vector", "an array of numbers", other)),
@@ -245,7 +234,7 @@ fn parse_object(line: &str, query: &mut Query) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with a line of JSON, by column: it has no lines of its own.
+/// A JSON error with its column only: the text has one line.
 fn not_json(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());

@@ -2,117 +2,82 @@
 
 use crate::golden::golden;
 use crate::support::cli::{
-    Workplace, finish, records, small_model, small_reranker, with_real_model,
+    Workplace, assert_holds, finish, records, small_model, small_reranker, with_real_model, words,
 };
-use serde_json::Value;
+pub(crate) use crate::support::cli::{ids, indexed, search};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use warpseek::cpu::Tier;
 use warpseek::scan::HAS_CUDA;
 
-/// A place with an index `idx` of `n` records from `corpus.jsonl`.
-pub(crate) fn indexed(n: usize) -> Workplace {
-    let place = Workplace::new();
-    place.file("corpus.jsonl", records(n));
-    place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
-    place
-}
-
-pub(crate) fn ids(result: &Value) -> Vec<String> {
-    let hits = result["hits"].as_array().unwrap();
-    hits.iter().map(|h| h["id"].as_str().unwrap().to_owned()).collect()
-}
-
-pub(crate) fn search(place: &Workplace, query: &str, more: &[&str]) -> Value {
-    let mut args = vec!["search", "idx", query, "--json"];
-    args.extend(more);
-    place.run(&args).ok().json()
-}
-
-/// Why there is no GPU.
+/// The reason why there is no GPU.
 const NO_GPU: &str = if HAS_CUDA { "there is no NVIDIA driver" } else { "built without CUDA" };
+
+fn hits(result: &Value) -> &Vec<Value> {
+    result["hits"].as_array().unwrap()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
 
 #[test]
 fn search_returns_hits_in_order_with_everything_a_hit_carries() {
     let place = indexed(60);
     let result = search(&place, "river lamp garden", &["-k", "5"]);
-    let hits = result["hits"].as_array().unwrap();
+    let hits = hits(&result);
     assert_eq!(hits.len(), 5);
     for (i, hit) in hits.iter().enumerate() {
-        assert_eq!(hit["rank"], i + 1);
-        assert_eq!(hit["retrieved_rank"], i + 1);
+        assert_eq!((&hit["rank"], &hit["retrieved_rank"]), (&json!(i + 1), &json!(i + 1)));
         assert_eq!(hit["id"], hit["doc_id"]);
         assert!(hit["title"].as_str().unwrap().starts_with("Title "));
         assert!(hit["metadata"]["year"].is_u64() && hit["metadata"]["tags"].is_array());
         assert_eq!(hit["score"], hit["final_score"]);
         assert!(hit.get("rerank_score").is_none());
     }
-    let scores: Vec<f64> = hits.iter().map(|h| h["score"].as_f64().unwrap()).collect();
+    let scores: Vec<f64> = hits.iter().map(|h| number(&h["score"])).collect();
     assert!(scores.windows(2).all(|w| w[0] >= w[1]) && scores[0] <= 1.001);
-    assert_eq!((&result["matched_rows"], &result["total_rows"]), (&60.into(), &60.into()));
-    assert!(result["took_ms"]["total"].as_f64().unwrap() > 0.0);
-    let lines =
-        place.run(&["search", "idx", "river lamp garden", "-k", "5", "--jsonl"]).ok().stdout;
+    assert_eq!((&result["matched_rows"], &result["total_rows"]), (&json!(60), &json!(60)));
+    assert!(number(&result["took_ms"]["total"]) > 0.0);
+    let lines = place.call("search idx 'river lamp garden' -k 5 --jsonl").ok().stdout;
     let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!((lines.lines().count(), &first["id"]), (5, &hits[0]["id"]));
-    let text = place.run(&["search", "idx", "river lamp garden", "-k", "5"]).ok();
-    assert!(
-        text.stdout.contains(hits[0]["title"].as_str().unwrap()) && !text.stdout.contains('\x1b')
-    );
-    assert!(text.stderr.contains("5 hits among 60 rows"), "{}", text.stderr);
+    let text = place.call("search idx 'river lamp garden' -k 5").ok();
+    assert_holds(&text.stdout, &[hits[0]["title"].as_str().unwrap()]);
+    assert!(!text.stdout.contains('\x1b'));
+    assert_holds(&text.stderr, &["5 hits among 60 rows"]);
 }
 
 #[test]
 fn search_with_filters_returns_exactly_the_rows_that_pass() {
     let place = indexed(90);
     let all = search(&place, "river lamp", &["-k", "90"]);
-    let with = |test: fn(&Value) -> bool| -> Vec<String> {
-        let hits = all["hits"].as_array().unwrap();
-        let passing = hits.iter().filter(|h| test(h));
-        passing.map(|h| h["id"].as_str().unwrap().to_owned()).collect()
-    };
     let year = |h: &Value| h["metadata"]["year"].as_i64().unwrap();
-    let topic = |h: &Value| h["metadata"]["topic"].as_str().unwrap().to_owned();
-    type Case = (&'static str, Vec<String>);
-    let cases: Vec<Case> = vec![
-        ("year >= 2015", with(|h| h["metadata"]["year"].as_i64().unwrap() >= 2015)),
-        (
-            "2015 <= year AND NOT topic = 'a'",
-            with(|h| {
-                h["metadata"]["year"].as_i64().unwrap() >= 2015 && h["metadata"]["topic"] != "a"
-            }),
-        ),
-        (
-            "topic IN ('a', 'c') OR year BETWEEN 2001 AND 2003",
-            with(|h| {
-                let year = h["metadata"]["year"].as_i64().unwrap();
-                h["metadata"]["topic"] != "b" || (2001..=2003).contains(&year)
-            }),
-        ),
-        ("'storm' IN tags", with(|h| h["metadata"]["tags"][0] == "storm")),
-        (
-            "tags CONTAINS 'storm' AND year > 2010",
-            with(|h| {
-                h["metadata"]["tags"][0] == "storm"
-                    && h["metadata"]["year"].as_i64().unwrap() > 2010
-            }),
-        ),
-        (
-            "title LIKE 'title 1_'",
-            with(|h| {
-                let title = h["title"].as_str().unwrap();
-                title.len() == 8 && title.starts_with("Title 1")
-            }),
-        ),
-        ("id = 'd7' OR doc_id = 'd8'", with(|h| h["id"] == "d7" || h["id"] == "d8")),
-        ("year IS NULL", vec![]),
-        ("year = -1", vec![]),
+    let is = |h: &Value, topic: &str| h["metadata"]["topic"] == topic;
+    let storm = |h: &Value| h["metadata"]["tags"][0] == "storm";
+    let title = |h: &Value| h["title"].as_str().unwrap().to_owned();
+    type Test<'a> = &'a dyn Fn(&Value) -> bool;
+    let cases: [(&str, Test<'_>); 9] = [
+        ("year >= 2015", &|h| year(h) >= 2015),
+        ("2015 <= year AND NOT topic = 'a'", &|h| year(h) >= 2015 && !is(h, "a")),
+        ("topic IN ('a', 'c') OR year BETWEEN 2001 AND 2003", &|h| {
+            !is(h, "b") || (2001..=2003).contains(&year(h))
+        }),
+        ("'storm' IN tags", &storm),
+        ("tags CONTAINS 'storm' AND year > 2010", &|h| storm(h) && year(h) > 2010),
+        ("title LIKE 'title 1_'", &|h| title(h).len() == 8 && title(h).starts_with("Title 1")),
+        ("id = 'd7' OR doc_id = 'd8'", &|h| h["id"] == "d7" || h["id"] == "d8"),
+        ("year IS NULL", &|_| false),
+        ("year = -1", &|_| false),
     ];
-    assert!(all["hits"].as_array().unwrap().iter().any(|h| year(h) > 2010 && topic(h) == "b"));
-    for (filter, expected) in cases {
-        let code = if expected.is_empty() { 1 } else { 0 };
-        let run =
-            place.run(&["search", "idx", "river lamp", "-k", "90", "--json", "--filter", filter]);
-        assert_eq!(run.code, code, "{filter}: {}", run.stderr);
+    assert!(hits(&all).iter().any(|h| year(h) > 2010 && is(h, "b")));
+    for (filter, test) in cases {
+        let passing = hits(&all).iter().filter(|h| test(h));
+        let expected: Vec<&str> = passing.map(|h| h["id"].as_str().unwrap()).collect();
+        let args = ["search", "idx", "river lamp", "-k", "90", "--json", "--filter", filter];
+        let run = place.run(&args);
+        assert_eq!(run.code, i32::from(expected.is_empty()), "{filter}: {}", run.stderr);
         assert_eq!(ids(&run.json()), expected, "{filter}");
         assert_eq!(run.json()["matched_rows"], expected.len(), "{filter}");
         // A few hits under a filter are the first of all that pass.
@@ -126,24 +91,18 @@ fn search_with_filters_returns_exactly_the_rows_that_pass() {
 #[test]
 fn search_hybrid_finds_a_rare_word_and_mmr_changes_the_order() {
     let place = Workplace::new();
-    let mut corpus = records(200);
-    corpus
-        .push_str("{\"_id\": \"rare\", \"title\": \"\", \"text\": \"lamp xylograph lamp lamp\"}\n");
-    place.file("corpus.jsonl", corpus);
-    place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
+    let rare = r#"{"_id": "rare", "title": "", "text": "lamp xylograph lamp lamp"}"#;
+    place.file("corpus.jsonl", records(200) + rare);
+    place.call("index corpus.jsonl --into idx").ok();
     let lexical = search(&place, "the xylograph (\"quoted\" NEAR *)", &["--hybrid", "-k", "3"]);
     assert!(ids(&lexical).contains(&"rare".to_owned()), "{lexical}");
-    assert!(lexical["hits"][0]["score"].as_f64().unwrap() <= 2.0 / 61.0 + 1e-6);
-    let plain = ids(&search(&place, "river lamp garden", &["-k", "20"]));
-    let diverse = ids(&search(&place, "river lamp garden", &["-k", "20", "--mmr-lambda", "0.3"]));
+    assert!(number(&lexical["hits"][0]["score"]) <= 2.0 / 61.0 + 1e-6);
+    let with = |more: &str| ids(&search(&place, "river lamp garden", &words(more)));
+    let (plain, diverse) = (with("-k 20"), with("-k 20 --mmr-lambda 0.3"));
     assert_eq!(plain[0], diverse[0]);
     assert_ne!(plain, diverse);
-    assert_eq!(
-        plain,
-        ids(&search(&place, "river lamp garden", &["-k", "20", "--mmr-lambda", "1"]))
-    );
-    let distinct: BTreeSet<&String> = diverse.iter().collect();
-    assert_eq!(distinct.len(), 20);
+    assert_eq!(plain, with("-k 20 --mmr-lambda 1"));
+    assert_eq!(diverse.iter().collect::<BTreeSet<_>>().len(), 20);
 }
 
 #[test]
@@ -152,8 +111,8 @@ fn thread_count_and_tier_never_change_a_result() {
     let expected = search(&place, "window paper", &["-k", "300"])["hits"].clone();
     for threads in ["1", "2", "7"] {
         for tier in Tier::ALL.map(Tier::name) {
-            let mut command =
-                place.command(&["search", "idx", "window paper", "-k", "300", "--json"]);
+            let args = words("search idx 'window paper' -k 300 --json");
+            let mut command = place.command(&args);
             command.env("WARPSEEK_THREADS", threads).env("WARPSEEK_TIER", tier);
             let run = finish(&mut command);
             if run.code == 4 {
@@ -170,24 +129,21 @@ fn rerank_depth_of_zero_keeps_the_retrieval_order() {
     let place = indexed(20);
     let reranker = small_reranker();
     let more = ["--rerank-depth", "0", "--reranker", &reranker];
-    let hits = search(&place, "river bread", &more)["hits"].clone();
-    assert_eq!(hits, search(&place, "river bread", &["--no-rerank"])["hits"]);
+    let reranked = search(&place, "river bread", &more);
+    assert_eq!(reranked["hits"], search(&place, "river bread", &["--no-rerank"])["hits"]);
 }
 
 #[test]
 fn precision_is_an_option_that_hardly_changes_scores() {
     let place = indexed(60);
     let scores = |precision: &str| -> Option<Vec<f64>> {
-        let args =
-            ["search", "idx", "window paper", "-k", "60", "--precision", precision, "--json"];
-        let run = place.run(&args);
+        let line = "search idx 'window paper' -k 60 --json --precision ";
+        let run = place.call(&format!("{line}{precision}"));
         if run.code == 4 {
-            assert!(run.stderr.contains("bfloat16"), "{}", run.stderr);
+            assert_holds(&run.stderr, &["bfloat16"]);
             return None;
         }
-        let json = run.ok().json();
-        let hits = json["hits"].as_array().unwrap();
-        Some(hits.iter().map(|hit| hit["score"].as_f64().unwrap()).collect())
+        Some(hits(&run.ok().json()).iter().map(|hit| number(&hit["score"])).collect())
     };
     let exact = scores("f32").unwrap();
     for precision in ["auto", "bf16", "int8"] {
@@ -195,59 +151,50 @@ fn precision_is_an_option_that_hardly_changes_scores() {
         let worst = got.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(worst < 0.02, "{precision}: off by {worst}");
     }
-    place.run(&["search", "idx", "river", "--precision", "f8"]).fails(2, &["'f8'", "bf16, int8"]);
+    place.refuses(&[("search idx river --precision f8", 2, &["'f8'", "bf16, int8"])]);
 }
 
 #[test]
 fn bench_measures_limits_searches_and_models() {
     let place = Workplace::new();
-    let text = place.run(&["bench", "--rows", "2000", "--batch", "1,40"]).ok();
-    for part in ["memory", "int8", "float32", "2,000 rows", "of memory"] {
-        assert!(text.stdout.contains(part), "{part}: {}", text.stdout);
-    }
-    assert!(text.stderr.contains("was not measured"), "{}", text.stderr);
-    let args =
-        ["bench", "--rows", "500", "--batch", "3", "-k", "5,10", "--pass", "10,100", "--json"];
-    let json = place.run(&[&args[..], &["--search-only"]].concat()).ok().json();
+    let text = place.call("bench --rows 2000 --batch 1,40").ok();
+    assert_holds(&text.stdout, &["memory", "int8", "float32", "2,000 rows", "of memory"]);
+    assert_holds(&text.stderr, &["was not measured"]);
+    let line = "bench --rows 500 --batch 3 -k 5,10 --pass 10,100 --json --search-only";
+    let json = place.call(line).ok().json();
     let scans = json["scan"].as_array().unwrap();
     assert_eq!(scans.len(), 4);
     for scan in scans {
-        assert!(scan["queries_per_second"].as_f64().unwrap() > 0.0);
-        assert_eq!((&scan["rows"], &scan["queries"]), (&500.into(), &3.into()));
+        assert!(number(&scan["queries_per_second"]) > 0.0);
+        assert_eq!((&scan["rows"], &scan["queries"]), (&json!(500), &json!(3)));
     }
-    assert!(json["limits"]["int8_products"].as_f64().unwrap() > 1e6);
-    place.run(&["bench", "--vectors", "a.npy"]).fails(2, &["--queries"]);
-    place.run(&["bench", "--rows", "0", "--search-only"]).fails(2, &["rows"]);
-    place.run(&["bench", "--rows", "9", "-k", "0", "--search-only"]).fails(2, &["k must be"]);
+    assert!(number(&json["limits"]["int8_products"]) > 1e6);
+    place.refuses(&[
+        ("bench --vectors a.npy", 2, &["--queries"]),
+        ("bench --rows 0 --search-only", 2, &["rows"]),
+        ("bench --rows 9 -k 0 --search-only", 2, &["k must be"]),
+    ]);
 }
 
 #[test]
 fn compare_prints_both_rankings_and_where_each_row_came_from() {
     let place = indexed(80);
-    let reranker = small_reranker();
-    let args = ["compare", "idx", "storm bread", "--reranker", reranker.as_str()];
+    let args = ["compare", "idx", "storm bread", "--reranker", &small_reranker()];
     let text = place.run(&args).ok().stdout;
     let json = place.run(&[&args[..], &["--json"]].concat()).ok().json();
     assert_eq!(json["second"], "reranked");
-    assert_eq!(json["rank_map"].as_array().unwrap().len(), 25);
     assert_eq!(json["before"].as_array().unwrap().len(), 3);
-    let first = &json["rank_map"][0];
-    assert_eq!(first["rank"], 1);
-    let line = format!("reranked #1 was retrieved #{}", first["retrieved_rank"]);
-    assert!(text.contains(&line), "{text}");
-    assert!(text.contains("Top 3 as retrieved") && text.contains("Top 3 reranked by"));
+    let map = json["rank_map"].as_array().unwrap();
+    assert_eq!((map.len(), &map[0]["rank"]), (25, &json!(1)));
+    let line = format!("reranked #1 was retrieved #{}", map[0]["retrieved_rank"]);
+    assert_holds(&text, &[&line, "Top 3 as retrieved", "Top 3 reranked by"]);
     // The rank map is a permutation of the 25 retrieved rows.
-    let before: BTreeSet<u64> = json["rank_map"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|m| m["retrieved_rank"].as_u64().unwrap())
-        .collect();
+    let before: BTreeSet<u64> = map.iter().map(|m| m["retrieved_rank"].as_u64().unwrap()).collect();
     assert_eq!(before, (1..=25).collect());
 
-    let hybrid = place.run(&["compare", "idx", "storm bread"]).ok();
-    assert!(hybrid.stdout.contains("hybrid #1 was"), "{}", hybrid.stdout);
-    assert!(hybrid.stderr.contains("comparing the dense ranking with the hybrid one"));
+    let hybrid = place.call("compare idx 'storm bread'").ok();
+    assert_holds(&hybrid.stdout, &["hybrid #1 was"]);
+    assert_holds(&hybrid.stderr, &["comparing the dense ranking with the hybrid one"]);
 }
 
 #[test]
@@ -257,22 +204,19 @@ fn batch_gives_the_same_hits_as_single_searches_in_every_format() {
         {\"_id\": \"q2\", \"text\": \"storm\", \"filter\": \"topic = 'b'\"}\n\
         {\"query_id\": 3, \"query\": \"clock paper\"}\n";
     place.file("q.jsonl", queries);
-    let batch = |out: &str| place.run(&["batch", "idx", "q.jsonl", "--out", out, "-k", "7"]).ok();
-    let report = batch("out.jsonl");
-    assert!(report.stdout.contains("3 queries, 21 hits"), "{}", report.stdout);
-    let lines = crate::golden::lines(&place.path("out.jsonl"));
+    let batch = |out: &str| place.call(&format!("batch idx q.jsonl -k 7 --out {out}")).ok();
+    assert_holds(&batch("out.jsonl").stdout, &["3 queries, 21 hits"]);
     let singles = [
         search(&place, "river lamp", &["-k", "7"]),
         search(&place, "storm", &["-k", "7", "--filter", "topic = 'b'"]),
         search(&place, "clock paper", &["-k", "7"]),
     ];
-    for ((line, single), id) in lines.iter().zip(&singles).zip(["q1", "q2", "3"]) {
+    for ((line, single), id) in place.lines("out.jsonl").iter().zip(&singles).zip(["q1", "q2", "3"])
+    {
         assert_eq!(line["query_id"], id);
         assert_eq!(ids(line), ids(single), "{id}");
-        for (a, b) in
-            line["hits"].as_array().unwrap().iter().zip(single["hits"].as_array().unwrap())
-        {
-            let difference = a["score"].as_f64().unwrap() - b["score"].as_f64().unwrap();
+        for (a, b) in hits(line).iter().zip(hits(single)) {
+            let difference = number(&a["score"]) - number(&b["score"]);
             assert!(difference.abs() < 1e-5, "{id}: batched embedding within 1e-5");
         }
         assert_eq!(line["matched_rows"], single["matched_rows"]);
@@ -287,28 +231,13 @@ fn batch_gives_the_same_hits_as_single_searches_in_every_format() {
     assert_eq!(of_q1, ids(&singles[0]));
 
     batch("out.parquet");
-    let text = place
-        .run(&[
-            "index",
-            "out.parquet",
-            "--into",
-            "again",
-            "--id-field",
-            "id",
-            "--text-field",
-            "doc_id",
-            "--on-error",
-            "skip",
-            "--on-duplicate",
-            "last",
-        ])
-        .ok();
-    assert!(text.stdout.contains("documents"), "{}", text.stdout);
+    let line = "index out.parquet --into again --id-field id --text-field doc_id --on-error skip \
+                --on-duplicate last";
+    assert_holds(&place.call(line).ok().stdout, &["documents"]);
 
-    let rich = ["batch", "idx", "q.jsonl", "--out", "rich.jsonl", "--with-text", "--reranker"];
-    let reranker = small_reranker();
-    place.run(&[&rich[..], &[reranker.as_str()]].concat()).ok();
-    let line = &crate::golden::lines(&place.path("rich.jsonl"))[0];
+    let rich = "batch idx q.jsonl --out rich.jsonl --with-text --reranker";
+    place.run(&[&words(rich)[..], &[&small_reranker()]].concat()).ok();
+    let line = &place.lines("rich.jsonl")[0];
     assert!(line["hits"][0]["text"].is_string() && line["hits"][0]["rerank_logit"].is_f64());
 }
 
@@ -317,13 +246,13 @@ fn batch_that_was_cut_off_continues_and_ends_the_same() {
     let place = indexed(50);
     let queries: String = (0..700).map(|i| format!("q{i}\triver lamp {}\n", i % 37)).collect();
     place.file("q.tsv", &queries);
-    place.run(&["batch", "idx", "q.tsv", "--out", "whole.jsonl"]).ok();
-    // A journal as a killed run leaves it: a header, some answers, half a line.
+    place.call("batch idx q.tsv --out whole.jsonl").ok();
     let whole = std::fs::read_to_string(place.path("whole.jsonl")).unwrap();
+    // A journal as a killed run leaves it: a header, some answers, half a line.
     let mut child = place
-        .command(&["batch", "idx", "q.tsv", "--out", "cut.jsonl"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .command(&words("batch idx q.tsv --out cut.jsonl"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let journal = place.path("cut.jsonl.partial");
@@ -340,14 +269,13 @@ fn batch_that_was_cut_off_continues_and_ends_the_same() {
         let mut bytes = std::fs::read(&journal).unwrap();
         bytes.truncate(bytes.len() - 7);
         std::fs::write(&journal, bytes).unwrap();
-        // Other options do not fit the unfinished run.
-        place
-            .run(&["batch", "idx", "q.tsv", "--out", "cut.jsonl", "-k", "3"])
-            .fails(2, &["cut.jsonl.partial", "--restart"]);
+        // Other options do not match the unfinished run.
+        let other = "batch idx q.tsv --out cut.jsonl -k 3";
+        place.refuses(&[(other, 2, &["cut.jsonl.partial", "--restart"])]);
     } else {
         eprintln!("the batch ended before it could be killed; only the finished file is compared");
     }
-    place.run(&["batch", "idx", "q.tsv", "--out", "cut.jsonl"]).ok();
+    place.call("batch idx q.tsv --out cut.jsonl").ok();
     assert_eq!(std::fs::read_to_string(place.path("cut.jsonl")).unwrap(), whole);
     assert!(!journal.exists());
 }
@@ -355,187 +283,142 @@ fn batch_that_was_cut_off_continues_and_ends_the_same() {
 #[test]
 fn batch_takes_vectors_as_queries() {
     let place = indexed(40);
-    place.run(&["export", "idx", "--vectors", "all.npy", "--documents", "all.jsonl"]).ok();
-    place.run(&["batch", "idx", "all.npy", "--out", "self.jsonl", "-k", "1"]).ok();
-    let documents = crate::golden::lines(&place.path("all.jsonl"));
-    for (i, line) in crate::golden::lines(&place.path("self.jsonl")).iter().enumerate() {
+    place.call("export idx --vectors all.npy --documents all.jsonl").ok();
+    place.call("batch idx all.npy --out self.jsonl -k 1").ok();
+    let documents = place.lines("all.jsonl");
+    for (i, line) in place.lines("self.jsonl").iter().enumerate() {
         assert_eq!(line["query_id"], i.to_string());
-        // Equal texts share a vector: the lowest of them wins.
+        // Equal texts share a vector: the lowest row of them wins.
         let found = &line["hits"][0];
-        assert!((found["score"].as_f64().unwrap() - 1.0).abs() < 2e-3, "{line}");
-        let text = |id: &Value| documents.iter().find(|d| d["id"] == *id).unwrap()["id"].clone();
-        assert_eq!(text(&found["id"]), found["id"]);
+        assert!((number(&found["score"]) - 1.0).abs() < 2e-3, "{line}");
+        assert!(documents.iter().any(|d| d["id"] == found["id"]));
     }
 }
 
 #[test]
 fn eval_gives_the_measures_of_the_run_it_writes() {
     let place = indexed(100);
-    let queries: String = (0..12)
-        .map(|i| format!("{{\"_id\": \"q{i}\", \"text\": \"Title {i} storm\"}}\n"))
-        .collect();
-    place.file("q.jsonl", queries);
+    let queries =
+        (0..12).map(|i| format!("{{\"_id\": \"q{i}\", \"text\": \"Title {i} storm\"}}\n"));
+    place.file("q.jsonl", queries.collect::<String>());
     let qrels: String = (0..10).map(|i| format!("q{i}\td{i}\t1\nq{i}\td{}\t2\n", i + 40)).collect();
     place.file("qrels.tsv", format!("query-id\tcorpus-id\tscore\n{qrels}missing\td1\t1\n"));
-    let reranker = small_reranker();
-    let run = place
-        .run(&[
-            "eval",
-            "idx",
-            "--queries",
-            "q.jsonl",
-            "--qrels",
-            "qrels.tsv",
-            "--json",
-            "--per-query",
-            "--measures",
-            "ndcg@10,map,recall@100",
-            "--run-out",
-            "out.run",
-            "--reranker",
-            &reranker,
-        ])
-        .ok();
-    assert!(run.stderr.contains("1 judged queries are not in the query file"), "{}", run.stderr);
+    let line = "eval idx --queries q.jsonl --qrels qrels.tsv --json --per-query --measures \
+                ndcg@10,map,recall@100 --run-out out.run --reranker";
+    let run = place.run(&[&words(line)[..], &[&small_reranker()]].concat()).ok();
+    assert_holds(&run.stderr, &["1 judged queries are not in the query file"]);
     let report = run.json();
-    assert_eq!((&report["judged_queries"], &report["unjudged_queries"]), (&11.into(), &2.into()));
+    let counts = (&report["judged_queries"], &report["unjudged_queries"]);
+    assert_eq!(counts, (&json!(11), &json!(2)));
     let systems = report["systems"].as_array().unwrap();
     assert_eq!(systems.len(), 2);
     assert!(systems[1]["against_first"]["p_randomisation"].is_f64());
     assert_eq!(systems[0]["per_query"]["missing"]["map"], 0.0);
-    // Scoring the written run by itself gives the last system's means.
-    use warpseek::eval::{judgments::Judgments, measures, run::Run};
-    let judgments = Judgments::read(place.path("qrels.tsv")).unwrap();
+    // Scoring the written run gives the last system's means.
+    use warpseek::eval::{measures, qrels::Qrels, run::Run};
+    let qrels = Qrels::read(place.path("qrels.tsv")).unwrap();
     let written = Run::read(place.path("out.run")).unwrap();
     let names = ["ndcg@10", "map", "recall@100"];
-    let wanted: Vec<measures::Measure> = names.iter().map(|n| n.parse().unwrap()).collect();
-    let options = measures::EvaluateOptions::default();
-    let again = measures::evaluate(&written, &judgments, &wanted, &options).unwrap();
+    let wanted = names.map(|n| n.parse::<measures::Measure>().unwrap());
+    let again = measures::evaluate(&written, &qrels, &wanted, &Default::default()).unwrap();
     for (name, value) in names.iter().zip(again.mean) {
-        let told = systems[1]["mean"][*name].as_f64().unwrap();
+        let told = number(&systems[1]["mean"][*name]);
         assert!((told - value).abs() < 1e-9, "{name}: {told} against {value}");
     }
-    let text = place
-        .run(&["eval", "idx", "--queries", "q.jsonl", "--qrels", "qrels.tsv", "--no-rerank"])
-        .ok();
-    assert!(text.stdout.contains("ndcg@10") && text.stdout.contains("11 judged queries"));
+    let text = place.call("eval idx --queries q.jsonl --qrels qrels.tsv --no-rerank").ok();
+    assert_holds(&text.stdout, &["ndcg@10", "11 judged queries"]);
 }
 
 #[test]
 fn index_takes_in_only_what_changed_and_prunes_what_is_gone() {
     let place = indexed(50);
-    let again = place.run(&["index", "corpus.jsonl", "--into", "idx", "--json"]).ok().json();
-    assert_eq!((&again["added"], &again["unchanged"]), (&0.into(), &50.into()));
+    let again = place.call("index corpus.jsonl --into idx --json").ok().json();
+    assert_eq!((&again["added"], &again["unchanged"]), (&json!(0), &json!(50)));
     let changed = records(40).replace("Title 3\"", "Another title\"");
     place.file("corpus.jsonl", changed + "{\"_id\": \"new\", \"text\": \"fresh bread\"}\n");
-    let report =
-        place.run(&["index", "corpus.jsonl", "--into", "idx", "--json", "--prune"]).ok().json();
-    assert_eq!(report["added"], 1);
-    assert_eq!(report["updated"], 1);
-    assert_eq!(report["unchanged"], 39);
-    assert_eq!(report["pruned"], 10);
-    let info = place.run(&["info", "idx", "--json"]).ok().json();
-    assert_eq!(info["stats"]["rows"], 41);
-    assert_eq!(info["stats"]["dead_rows"], 11);
+    let report = place.call("index corpus.jsonl --into idx --json --prune").ok().json();
+    let counts = ["added", "updated", "unchanged", "pruned"].map(|name| number(&report[name]));
+    assert_eq!(counts, [1.0, 1.0, 39.0, 10.0]);
+    let stats = place.stats("idx");
+    assert_eq!((&stats["rows"], &stats["dead_rows"]), (&json!(41), &json!(11)));
     let before = search(&place, "bread", &["-k", "100", "--hybrid"]);
     assert_eq!(before["total_rows"], 41);
     assert!(!ids(&before).contains(&"d45".to_owned()));
-    let compacted = place.run(&["compact", "idx", "--json"]).ok().json();
-    assert_eq!((&compacted["rows_before"], &compacted["rows_after"]), (&52.into(), &41.into()));
-    place.run(&["verify", "idx", "--sample", "6"]).ok();
-    let after = search(&place, "bread", &["-k", "100", "--hybrid"]);
-    assert_eq!(ids(&after), ids(&before));
-    let info = place.run(&["info", "idx", "--json"]).ok().json();
-    assert_eq!((&info["stats"]["dead_rows"], &info["stats"]["generation"]), (&0.into(), &1.into()));
+    let compacted = place.call("compact idx --json").ok().json();
+    assert_eq!((&compacted["rows_before"], &compacted["rows_after"]), (&json!(52), &json!(41)));
+    place.call("verify idx --sample 6").ok();
+    assert_eq!(ids(&search(&place, "bread", &["-k", "100", "--hybrid"])), ids(&before));
+    let stats = place.stats("idx");
+    assert_eq!((&stats["dead_rows"], &stats["generation"]), (&json!(0), &json!(1)));
     assert!(!place.path("idx/vectors-0.f16").exists());
 }
 
 #[test]
 fn delete_takes_ids_document_ids_and_filters() {
     let place = indexed(30);
-    let chunks: String = (0..4)
-        .map(|i| {
-            format!(
-                "{{\"id\": \"paper\", \"chunk-id\": \"{i}\", \"chunk\": \"river {i}\", \"title\": \"P\"}}\n"
-            )
-        })
-        .collect();
-    place.file("chunks.jsonl", chunks);
-    place.run(&["index", "chunks.jsonl", "--into", "idx"]).ok();
-    let count = || place.run(&["info", "idx", "--json"]).ok().json()["stats"]["rows"].clone();
+    let chunk = |i| {
+        let (id, chunk) = (format!("{i}"), format!("river {i}"));
+        json!({"id": "paper", "chunk-id": id, "chunk": chunk, "title": "P"}).to_string() + "\n"
+    };
+    place.file("chunks.jsonl", (0..4).map(chunk).collect::<String>());
+    place.call("index chunks.jsonl --into idx").ok();
+    let count = || place.stats("idx")["rows"].clone();
     assert_eq!(count(), 34);
-    place.run(&["delete", "idx", "d1", "paper-2"]).ok();
+    place.call("delete idx d1 paper-2").ok();
     assert_eq!(count(), 32);
-    place.run(&["delete", "idx", "paper"]).ok();
+    place.call("delete idx paper").ok();
     assert_eq!(count(), 29);
-    place.run(&["delete", "idx", "d2", "nothing"]).fails(2, &["'nothing'", "--ignore-missing"]);
+    place.refuses(&[("delete idx d2 nothing", 2, &["'nothing'", "--ignore-missing"])]);
     assert_eq!(count(), 29);
-    place.run(&["delete", "idx", "d2", "nothing", "--ignore-missing"]).ok();
+    place.call("delete idx d2 nothing --ignore-missing").ok();
     place.run(&["delete", "idx", "--filter", "topic = 'a'"]).ok();
     assert_eq!(count(), 18);
-    place.pipe(&["delete", "idx", "--ids-from", "-"], "d4\nd5\n").ok();
+    place.pipe(&words("delete idx --ids-from -"), "d4\nd5\n").ok();
     assert_eq!(count(), 16);
-    place.run(&["verify", "idx"]).ok();
+    place.call("verify idx").ok();
 }
 
 #[test]
 fn export_and_import_give_the_same_answers_in_every_format() {
     let place = indexed(70);
-    place.run(&["delete", "idx", "d3", "d33"]).ok();
+    place.call("delete idx d3 d33").ok();
     let expected = search(&place, "garden train", &["-k", "10"]);
     let model = small_model().display().to_string();
     for name in ["v.npy", "v.fvecs", "v.fbin", "v.faiss"] {
-        place.run(&["export", "idx", "--vectors", name, "--documents", "d.jsonl"]).ok();
-        assert_eq!(crate::golden::lines(&place.path("d.jsonl")).len(), 68);
-        let into = format!("from-{name}");
-        place
-            .run(&[
-                "import",
-                name,
-                "--into",
-                &into,
-                "--documents",
-                "d.jsonl",
-                "--model",
-                &model,
-                "--title-field",
-                "title",
-            ])
-            .ok();
-        let got = place.run(&["search", &into, "garden train", "-k", "10", "--json"]).ok().json();
+        place.call(&format!("export idx --vectors {name} --documents d.jsonl")).ok();
+        assert_eq!(place.lines("d.jsonl").len(), 68);
+        let line = format!("import {name} --into from-{name} --documents d.jsonl --model");
+        place.run(&[&words(&line)[..], &[&model, "--title-field", "title"]].concat()).ok();
+        let line = format!("search from-{name} 'garden train' -k 10 --json");
+        let got = place.call(&line).ok().json();
         assert_eq!(ids(&got), ids(&expected), "{name}");
-        for (a, b) in
-            got["hits"].as_array().unwrap().iter().zip(expected["hits"].as_array().unwrap())
-        {
+        for (a, b) in hits(&got).iter().zip(hits(&expected)) {
             assert_eq!((&a["score"], &a["text"]), (&b["score"], &b["text"]), "{name}");
         }
-        place.run(&["verify", &into, "--sample", "4"]).ok();
+        place.call(&format!("verify from-{name} --sample 4")).ok();
     }
 }
 
 #[test]
 fn import_of_bare_vectors_answers_vector_queries_only() {
     let place = Workplace::new();
-    let vectors = golden().join("vectors");
-    let file = |name: &str| vectors.join(name).display().to_string();
-    let report = place.run(&["import", &file("small.fbin"), "--into", "idx", "--json"]).ok().json();
-    assert_eq!((&report["rows"], &report["dim"]), (&37.into(), &8.into()));
-    place.run(&["batch", "idx", &file("small.npy"), "--out", "o.jsonl", "-k", "1"]).ok();
-    for (i, line) in crate::golden::lines(&place.path("o.jsonl")).iter().enumerate() {
+    for name in ["small.fbin", "small.npy", "small_l2.faiss", "small_hnsw.faiss"] {
+        place.file(name, std::fs::read(golden().join("vectors").join(name)).unwrap());
+    }
+    let report = place.call("import small.fbin --into idx --json").ok().json();
+    assert_eq!((&report["rows"], &report["dim"]), (&json!(37), &json!(8)));
+    place.call("batch idx small.npy --out o.jsonl -k 1").ok();
+    for (i, line) in place.lines("o.jsonl").iter().enumerate() {
         assert_eq!(line["hits"][0]["id"], i.to_string());
     }
-    place.run(&["search", "idx", "text"]).fails(2, &["imported without a model"]);
-    place
-        .run(&["import", &file("small_l2.faiss"), "--into", "l2"])
-        .fails(2, &["L2", "--normalize"]);
-    place.run(&["import", &file("small_l2.faiss"), "--into", "l2", "--normalize"]).ok();
-    place
-        .run(&["import", &file("small_hnsw.faiss"), "--into", "h"])
-        .fails(7, &["IHNf", "IndexFlat"]);
     place.file("ids.txt", "a\nb\n");
-    place
-        .run(&["import", &file("small.fbin"), "--into", "few", "--ids", "ids.txt"])
-        .fails(7, &["ids.txt", "ends after 2 entries"]);
+    place.refuses(&[
+        ("search idx text", 2, &["imported without a model"]),
+        ("import small_l2.faiss --into l2", 2, &["L2", "--normalize"]),
+        ("import small_hnsw.faiss --into h", 7, &["IHNf", "IndexFlat"]),
+        ("import small.fbin --into few --ids ids.txt", 7, &["ids.txt", "only 2 entries"]),
+    ]);
+    place.call("import small_l2.faiss --into l2 --normalize").ok();
 }
 
 #[test]
@@ -546,19 +429,16 @@ fn embed_writes_the_same_vectors_as_jsonl_and_npy() {
     let rows: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(rows.len(), 3);
     assert_eq!(rows[2]["id"], "4");
-    place.pipe(&["embed", "-", "--out", "v.npy"], texts).ok();
+    place.pipe(&words("embed - --out v.npy"), texts).ok();
     let file = warpseek::vectors::VectorFile::open(&place.path("v.npy"), None).unwrap();
     assert_eq!((file.n_rows(), file.dim()), (3, 24));
-    let mut vector = vec![0f32; 24];
-    for (i, row) in rows.iter().enumerate() {
-        file.read(i, &mut vector).unwrap();
-        let told: Vec<f32> =
-            row["vector"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
-        assert_eq!(told, vector);
+    for (row, vector) in rows.iter().zip(file.read_all().unwrap().chunks_exact(24)) {
+        let told = row["vector"].as_array().unwrap().iter().map(|v| number(v) as f32);
+        assert_eq!(told.collect::<Vec<f32>>(), vector);
         let norm: f32 = vector.iter().map(|v| v * v).sum();
         assert!((norm - 1.0).abs() < 1e-4);
     }
-    let query = place.pipe(&["embed", "--role", "query"], "storm\n").ok().stdout;
+    let query = place.pipe(&words("embed --role query"), "storm\n").ok().stdout;
     assert_ne!(query.lines().next(), lines.lines().nth(1));
 }
 
@@ -566,58 +446,57 @@ fn embed_writes_the_same_vectors_as_jsonl_and_npy() {
 fn index_reads_every_format_from_files_folders_and_stdin() {
     let place = Workplace::new();
     let sentence = "The river runs past the garden. A lamp burns in the window. ";
-    place.file("docs/a.txt", sentence.repeat(40));
-    place
-        .file("docs/b.md", format!("# Head\n\n{}\n\n## Next\n\n{}", sentence.repeat(30), sentence));
-    place.file("docs/sub/c.html", format!("<title>C page</title><p>{sentence}</p>"));
-    place.file(
-        "docs/d.csv",
-        "id,title,text,year\n1,One,river bread,2001\n2,Two,\"clock, paper\",2002\n",
-    );
-    place.file("docs/e.tsv", "id\ttext\nx\tstorm over the garden\n");
-    place.file("docs/photo.jpg", [0xff, 0xd8]);
-    place.file("docs/.hidden.txt", "not read");
-    let run = place.run(&["index", "docs", "--into", "idx", "--json"]).ok();
-    assert!(run.stderr.contains("photo.jpg"), "{}", run.stderr);
+    let (long, page) = (sentence.repeat(40), format!("<title>C page</title><p>{sentence}</p>"));
+    let markdown = format!("# Head\n\n{}\n\n## Next\n\n{}", sentence.repeat(30), sentence);
+    let csv = "id,title,text,year\n1,One,river bread,2001\n2,Two,\"clock, paper\",2002\n";
+    let files: [(&str, &[u8]); 7] = [
+        ("docs/a.txt", long.as_bytes()),
+        ("docs/b.md", markdown.as_bytes()),
+        ("docs/sub/c.html", page.as_bytes()),
+        ("docs/d.csv", csv.as_bytes()),
+        ("docs/e.tsv", b"id\ttext\nx\tstorm over the garden\n"),
+        ("docs/photo.jpg", &[0xff, 0xd8]),
+        ("docs/.hidden.txt", b"not read"),
+    ];
+    files.iter().for_each(|(name, content)| drop(place.file(name, content)));
+    let run = place.call("index docs --into idx --json").ok();
+    assert_holds(&run.stderr, &["photo.jpg"]);
     let report = run.json();
-    assert_eq!(report["added"], 6);
+    assert_eq!((&report["added"], &report["tokens_lost"]), (&json!(6), &json!(0)));
     assert!(report["rows"].as_u64().unwrap() > 10, "{report}");
-    assert_eq!(report["tokens_lost"], 0);
-    let hits = search(&place, "river garden lamp window", &["-k", "100"]);
-    let found = ids(&hits);
+    let found = search(&place, "river garden lamp window", &["-k", "100"]);
     for id in ["docs/a.txt#0", "docs/b.md#1", "docs/sub/c.html", "1", "2", "x"] {
-        assert!(found.contains(&id.to_owned()), "no {id} in {found:?}");
+        assert!(ids(&found).contains(&id.to_owned()), "no {id} in {:?}", ids(&found));
     }
-    // Chunks are pieces of the text, in order, and overlap.
-    let text = std::fs::read_to_string(place.path("docs/a.txt")).unwrap();
+    // Chunks are parts of the text, in order, and overlap.
     let mut ranges: Vec<[usize; 2]> = Vec::new();
-    for hit in hits["hits"].as_array().unwrap().iter().filter(|h| h["doc_id"] == "docs/a.txt") {
+    for hit in hits(&found).iter().filter(|h| h["doc_id"] == "docs/a.txt") {
         let [start, end] = [0, 1].map(|i| hit["document_range"][i].as_u64().unwrap() as usize);
-        assert_eq!(hit["text"], text[start..end]);
+        assert_eq!(hit["text"], long[start..end]);
         ranges.push([start, end]);
     }
     ranges.sort_unstable();
     assert!(ranges.len() > 3 && ranges.windows(2).all(|w| w[1][0] < w[0][1]), "{ranges:?}");
 
-    let piped = place.pipe(&["index", "-", "--into", "idx", "--json"], records(5)).ok().json();
+    let piped = place.pipe(&words("index - --into idx --json"), records(5)).ok().json();
     assert_eq!(piped["added"], 5);
-    let csv = place
-        .pipe(&["index", "-", "--format", "csv", "--into", "other", "--json"], "id,text\n9,nine\n");
-    assert_eq!(csv.ok().json()["added"], 1);
+    let csv = words("index - --format csv --into other --json");
+    assert_eq!(place.pipe(&csv, "id,text\n9,nine\n").ok().json()["added"], 1);
 }
 
 #[test]
 fn index_of_the_notebooks_schema_keeps_papers_together() {
     let place = Workplace::new();
     let line = |id: &str, chunk: u32| {
-        format!(
-            "{{\"doi\": \"{id}\", \"chunk-id\": \"{chunk}\", \"chunk\": \"Deep river nets {chunk}\", \
-             \"id\": \"{id}\", \"title\": \"Nets\", \"source\": \"arXiv:{id}\", \
-             \"primary_category\": \"cs.CL\", \"published\": \"2024-05-0{chunk}\"}}\n"
-        )
+        let line = json!({
+            "doi": id, "chunk-id": chunk.to_string(), "chunk": format!("Deep river nets {chunk}"),
+            "id": id, "title": "Nets", "source": format!("arXiv:{id}"),
+            "primary_category": "cs.CL", "published": format!("2024-05-0{chunk}"),
+        });
+        line.to_string() + "\n"
     };
     place.file("c.jsonl", line("2401.1", 1) + &line("2401.1", 2) + &line("2402.2", 3));
-    place.run(&["index", "c.jsonl", "--into", "idx"]).ok();
+    place.call("index c.jsonl --into idx").ok();
     let result = search(&place, "nets", &["--filter", "published >= '2024-05-02'"]);
     let mut found = ids(&result);
     found.sort_unstable();
@@ -626,31 +505,25 @@ fn index_of_the_notebooks_schema_keeps_papers_together() {
     assert!(hit["doc_id"].as_str().unwrap().starts_with("240"));
     assert_eq!(hit["title"], "Nets");
     assert!(hit["text"].as_str().unwrap().starts_with("Deep river"), "the chunk alone is the text");
-    let only =
-        search(&place, "nets", &["--filter", "doc_id = '2401.1' AND primary_category = 'cs.CL'"]);
-    assert_eq!(only["matched_rows"], 2);
+    let filter = "doc_id = '2401.1' AND primary_category = 'cs.CL'";
+    assert_eq!(search(&place, "nets", &["--filter", filter])["matched_rows"], 2);
 }
 
 #[test]
 fn records_are_split_only_when_asked_and_lost_tokens_are_told() {
     let place = Workplace::new();
     let text = "The river runs past the garden. ".repeat(60);
-    place.file(
-        "c.jsonl",
-        format!("{{\"_id\": \"long\", \"title\": \"T\", \"text\": \"{text}\"}}\n"),
-    );
-    let whole = place.run(&["index", "c.jsonl", "--into", "whole"]).ok();
-    assert!(whole.stderr.contains("lost") && whole.stderr.contains("--chunk"), "{}", whole.stderr);
-    let info = place.run(&["info", "whole", "--json"]).ok().json();
-    assert_eq!((&info["stats"]["rows"], &info["stats"]["rows_truncated"]), (&1.into(), &1.into()));
-    assert!(info["stats"]["tokens_lost"].as_u64().unwrap() > 100);
-    let split =
-        place.run(&["index", "c.jsonl", "--into", "split", "--chunk", "--json"]).ok().json();
+    place.file("c.jsonl", json!({"_id": "long", "title": "T", "text": text}).to_string());
+    let whole = place.call("index c.jsonl --into whole").ok();
+    assert_holds(&whole.stderr, &["lost", "--chunk"]);
+    let stats = place.stats("whole");
+    assert_eq!((&stats["rows"], &stats["rows_truncated"]), (&json!(1), &json!(1)));
+    assert!(stats["tokens_lost"].as_u64().unwrap() > 100);
+    let split = place.call("index c.jsonl --into split --chunk --json").ok().json();
     assert!(split["rows"].as_u64().unwrap() > 3);
     assert_eq!(split["tokens_lost"], 0);
-    place
-        .run(&["index", "c.jsonl", "--into", "whole", "--chunk"])
-        .fails(2, &["records whole", "another folder"]);
+    let other = "index c.jsonl --into whole --chunk";
+    place.refuses(&[(other, 2, &["records whole", "another folder"])]);
 }
 
 #[test]
@@ -659,20 +532,15 @@ fn index_with_duplicates_stops_or_lets_the_last_one_win() {
     let line = |text: &str| format!("{{\"_id\": \"same\", \"text\": \"{text}\"}}\n");
     let corpus = line("first") + &records(3) + &line("last");
     place.file("c.jsonl", &corpus);
-    place
-        .run(&["index", "c.jsonl", "--into", "idx"])
-        .fails(7, &["c.jsonl, line 5: ", "'same' comes twice", "--on-duplicate last"]);
-    let last = ["index", "c.jsonl", "--into", "idx", "--on-duplicate", "last"];
-    place.run(&last).ok();
+    let parts = ["c.jsonl, line 5: ", "'same' occurs twice", "--on-duplicate last"];
+    place.refuses(&[("index c.jsonl --into idx", 7, &parts)]);
+    place.call("index c.jsonl --into idx --on-duplicate last").ok();
     let hit = search(&place, "last", &["--filter", "id = 'same'"]);
     assert_eq!(hit["hits"][0]["text"], "last");
-    let again = place.run(&[&last[..], &["--json"]].concat()).ok().json();
-    assert_eq!(
-        (&again["added"], &again["updated"], &again["unchanged"]),
-        (&0.into(), &0.into(), &4.into())
-    );
-    let piped =
-        place.pipe(&["index", "-", "--into", "p", "--on-duplicate", "last", "--json"], &corpus);
+    let again = place.call("index c.jsonl --into idx --on-duplicate last --json").ok().json();
+    let counts = ["added", "updated", "unchanged"].map(|name| number(&again[name]));
+    assert_eq!(counts, [0.0, 0.0, 4.0]);
+    let piped = place.pipe(&words("index - --into p --on-duplicate last --json"), &corpus);
     assert_eq!(piped.ok().json()["added"], 4);
 }
 
@@ -680,38 +548,36 @@ fn index_with_duplicates_stops_or_lets_the_last_one_win() {
 fn settings_come_from_flags_before_environment_before_file() {
     let place = indexed(10);
     place.file(".private/config.toml", "device = \"cuda:0\"\n");
-    place.run(&["search", "idx", "river"]).fails(4, &["cuda:0", NO_GPU]);
-    let mut command = place.command(&["search", "idx", "river"]);
-    finish(command.env("WARPSEEK_DEVICE", "cpu")).ok();
-    let mut command = place.command(&["search", "idx", "river", "--device", "tpu"]);
-    finish(command.env("WARPSEEK_DEVICE", "cpu")).fails(2, &["'tpu'"]);
+    place.refuses(&[("search idx river", 4, &["cuda:0", NO_GPU])]);
+    let with = |line: &str| finish(place.command(&words(line)).env("WARPSEEK_DEVICE", "cpu"));
+    with("search idx river").ok();
+    with("search idx river --device tpu").fails(2, &["--device", "'tpu'"]);
+    // An empty variable sets nothing.
+    finish(place.command(&words("info idx")).env("WARPSEEK_DEVICE", "")).fails(4, &["cuda:0"]);
     place.file(".private/config.toml", "devise = \"cpu\"\n");
-    place.run(&["info", "idx"]).fails(2, &["config.toml", "devise"]);
+    place.refuses(&[("info idx", 2, &["config.toml", "devise"])]);
 }
 
 #[test]
 fn doctor_and_models_say_what_is_here() {
     let place = Workplace::new();
-    let doctor = place.run(&["doctor"]).ok().stdout;
-    for part in ["scan", "generic", NO_GPU, "offline", "all-MiniLM-L6-v2"] {
-        assert!(doctor.contains(part), "no {part} in {doctor}");
-    }
-    let json = place.run(&["doctor", "--json"]).ok().json();
-    assert_eq!(json["offline"], true);
-    let list = place.run(&["models", "list"]).ok().stdout;
-    assert!(list.contains("ms-marco-MiniLM-L6-v2") && list.contains("Apache-2.0"), "{list}");
-    place.run(&["models", "path", "all-MiniLM-L6-v2"]).fails(3, &["all-MiniLM-L6-v2"]);
-    place.run(&["models", "pull", "ms-marco-MiniLM-L6-v2"]).fails(3, &["offline"]);
-    let verify = place.run(&["models", "verify"]).ok().stdout;
-    assert!(verify.contains("no model is here"), "{verify}");
+    let doctor = place.call("doctor").ok().stdout;
+    assert_holds(&doctor, &["scan", "generic", NO_GPU, "offline", "all-MiniLM-L6-v2"]);
+    assert_eq!(place.call("doctor --json").ok().json()["offline"], true);
+    let list = place.call("models list").ok().stdout;
+    assert_holds(&list, &["ms-marco-MiniLM-L6-v2", "Apache-2.0"]);
+    place.refuses(&[
+        ("models path all-MiniLM-L6-v2", 3, &["all-MiniLM-L6-v2"]),
+        ("models pull ms-marco-MiniLM-L6-v2", 3, &["offline"]),
+    ]);
+    assert_holds(&place.call("models verify").ok().stdout, &["no model is present"]);
 }
 
 #[test]
 fn output_into_a_closed_pipe_is_no_failure() {
-    use std::process::Stdio;
     let place = indexed(2000);
     let mut child = place
-        .command(&["search", "idx", "river", "-k", "2000", "--jsonl"])
+        .command(&words("search idx river -k 2000 --jsonl"))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -723,23 +589,19 @@ fn output_into_a_closed_pipe_is_no_failure() {
 #[test]
 fn text_from_documents_cannot_control_the_terminal() {
     let place = Workplace::new();
-    place.file(
-        "c.jsonl",
-        "{\"_id\": \"e\", \"title\": \"T\\u001b]0;x\\u0007\", \"text\": \"a\\u001b[31mred\"}\n",
-    );
-    place.run(&["index", "c.jsonl", "--into", "idx"]).ok();
-    let out = place.run(&["search", "idx", "red", "--full"]).ok().stdout;
+    let record = json!({"_id": "e", "title": "T\u{1b}]0;x\u{7}", "text": "a\u{1b}[31mred"});
+    place.file("c.jsonl", record.to_string());
+    place.call("index c.jsonl --into idx").ok();
+    let out = place.call("search idx red --full").ok().stdout;
     assert!(!out.contains('\x1b') && !out.contains('\x07'), "{out:?}");
-    assert!(out.contains("a[31mred"));
+    assert_holds(&out, &["a[31mred"]);
 }
 
 #[test]
 fn demo_runs_the_whole_way_with_the_real_model() {
     let place = Workplace::new();
     let out = finish(with_real_model(&mut place.command(&["demo"]))).ok().stdout;
-    for part in ["[5/5]", "150 new", "false-sharing", " #1 was retrieved #", "nDCG@10"] {
-        assert!(out.contains(part), "no {part} in {out}");
-    }
+    assert_holds(&out, &["[5/5]", "150 new", "false-sharing", " #1 was retrieved #", "nDCG@10"]);
     let score = |name: &str| -> f64 {
         let line = out.lines().find(|l| l.starts_with(name)).unwrap();
         let value = line.split("nDCG@10").nth(1).unwrap().split_whitespace().next().unwrap();

@@ -1,18 +1,16 @@
-//! Evaluation: judgments, runs, measures and significance, against figures made by
+//! Evaluation: qrels, runs, measures and significance, against figures made by
 //! `golden/eval/make_eval.py` with pytrec_eval, ir_measures and scipy.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what is unwrapped is under test")]
 
 mod files;
 mod significance;
 
+use crate::support::shared_data;
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use serde_json::Value;
 use warpseek::error::{Error, Result};
-use warpseek::eval::judgments::Judgments;
 use warpseek::eval::measures::{EvaluateOptions, Evaluation, Measure, evaluate};
+use warpseek::eval::qrels::Qrels;
 use warpseek::eval::run::Run;
 
 fn golden(name: &str) -> PathBuf {
@@ -23,8 +21,8 @@ fn golden_json(name: &str) -> Value {
     serde_json::from_slice(&fs::read(golden(name)).unwrap()).unwrap()
 }
 
-fn judgments(text: &str) -> Result<Judgments> {
-    Judgments::from_reader(text.as_bytes(), "judged")
+fn qrels(text: &str) -> Result<Qrels> {
+    Qrels::from_reader(text.as_bytes(), "judged")
 }
 
 fn assert_usage_error<T: std::fmt::Debug>(result: Result<T>, part: &str) {
@@ -38,7 +36,7 @@ fn assert_case_matches(name: &str) {
     let data = golden_json("measures.json");
     let case = data["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap();
     let file = |field: &str| golden(case[field].as_str().unwrap());
-    let judged = Judgments::read(file("qrels")).unwrap();
+    let judged = Qrels::read(file("qrels")).unwrap();
     let answers = Run::read(file("run")).unwrap();
     let expected_means = case["mean"].as_object().unwrap();
     let measures: Vec<Measure> = expected_means.keys().map(|name| name.parse().unwrap()).collect();
@@ -55,8 +53,7 @@ fn assert_case_matches(name: &str) {
     assert_eq!(got.unjudged, count("unjudged"));
     assert_eq!(got.without_relevant, count("without_relevant"));
     assert_eq!(got.per_query.len(), got.judged);
-    for (measure, mean) in expected_means {
-        let found = got.mean_of(measure.parse().unwrap()).unwrap();
+    for ((measure, mean), found) in expected_means.iter().zip(&got.mean) {
         assert!((found - mean.as_f64().unwrap()).abs() < 1e-9, "{name} {measure}: {found} {mean}");
     }
     for scores in &got.per_query {
@@ -69,46 +66,29 @@ fn assert_case_matches(name: &str) {
 }
 
 #[test]
-fn measures_of_graded_judgments_equal_trec_eval() {
-    assert_case_matches("graded");
+fn measures_of_golden_runs_equal_trec_eval() {
+    // Graded and binary qrels, higher relevance levels, ranks instead of scores, gzip, and queries
+    // in their own ranking.
+    for name in [
+        "graded",
+        "graded_level_2",
+        "graded_level_3",
+        "ranks",
+        "binary",
+        "binary_zipped",
+        "self_kept",
+        "self_dropped",
+    ] {
+        assert_case_matches(name);
+    }
 }
 
-#[test]
-fn measures_at_higher_relevance_levels_equal_trec_eval() {
-    assert_case_matches("graded_level_2");
-    assert_case_matches("graded_level_3");
-}
-
-#[test]
-fn measures_of_a_run_of_ranks_equal_those_of_its_scores() {
-    assert_case_matches("ranks");
-}
-
-#[test]
-fn measures_of_binary_beir_judgments_equal_trec_eval() {
-    assert_case_matches("binary");
-    assert_case_matches("binary_zipped");
-}
-
-#[test]
-fn measures_with_the_query_in_its_own_ranking_drop_it_only_when_asked() {
-    assert_case_matches("self_kept");
-    assert_case_matches("self_dropped");
-}
-
-/// BM25 over the TREC Deep Learning passages; without the shared data, the golden judgments stand
-/// in with figures of their own.
+/// BM25 over the TREC Deep Learning passages, if the shared data is present.
 #[test]
 fn measures_of_bm25_on_trec_deep_learning_equal_the_known_figures() {
-    let shared = std::env::var_os("WARPSEEK_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let data = shared.join("data");
-    if !data.is_dir() {
-        println!("{} is absent: measured the golden run instead", data.display());
-        return assert_case_matches("ranks");
-    }
+    let Some(data) = shared_data() else { return assert_case_matches("ranks") };
     for (set, ndcg) in [("trec-dl19", 0.5058), ("trec-dl20", 0.4796)] {
-        let judged = Judgments::read(data.join(set).join("qrels/full.trec.txt")).unwrap();
+        let judged = Qrels::read(data.join(set).join("qrels/full.trec.txt")).unwrap();
         let bm25 = Run::read(data.join(set).join("runs/bm25.tsv")).unwrap();
         let got = evaluate_default(&bm25, &judged, &[Measure::Ndcg(10)]);
         assert!((got.mean[0] - ndcg).abs() < 5e-5, "{set}: {}", got.mean[0]);
@@ -116,13 +96,13 @@ fn measures_of_bm25_on_trec_deep_learning_equal_the_known_figures() {
     }
 }
 
-fn evaluate_default(run: &Run, judgments: &Judgments, measures: &[Measure]) -> Evaluation {
-    evaluate(run, judgments, measures, &EvaluateOptions::default()).unwrap()
+fn evaluate_default(run: &Run, qrels: &Qrels, measures: &[Measure]) -> Evaluation {
+    evaluate(run, qrels, measures, &EvaluateOptions::default()).unwrap()
 }
 
 #[test]
 fn measures_of_a_document_ranked_twice_count_its_first_place() {
-    let judged = judgments("q 0 a 1\nq 0 b 1\n").unwrap();
+    let judged = qrels("q 0 a 1\nq 0 b 1\n").unwrap();
     let mut answers = Run::new();
     let ranking = ["a", "a", "b"].map(|id| (id.to_owned(), 1.0)).to_vec();
     answers.insert("q", ranking).unwrap();
@@ -160,14 +140,14 @@ fn measure_name_unknown_lists_the_known_ones() {
 
 #[test]
 fn evaluate_with_senseless_options_is_a_usage_error() {
-    let judged = judgments("q 0 a 1\n").unwrap();
+    let judged = qrels("q 0 a 1\n").unwrap();
     let (answers, options) = (Run::new(), EvaluateOptions::default());
     let level_0 = EvaluateOptions { relevance_level: 0, ..options };
     let map = [Measure::AveragePrecision];
     assert_usage_error(evaluate(&answers, &judged, &map, &level_0), "relevance level 0");
-    assert_usage_error(evaluate(&answers, &judged, &[], &options), "no measure");
+    assert_usage_error(evaluate(&answers, &judged, &[], &options), "no measure is given");
     let cut = [Measure::Recall(0)];
     assert_usage_error(evaluate(&answers, &judged, &cut, &options), "cut-off must be at least 1");
-    let none = Judgments::new();
-    assert_usage_error(evaluate(&answers, &none, &map, &options), "no judgments");
+    let none = Qrels::new();
+    assert_usage_error(evaluate(&answers, &none, &map, &options), "no qrels");
 }

@@ -319,7 +319,7 @@ fn vector_files_we_write_equal_those_of_the_tools() {
         (VectorFormat::Fbin, "small.fbin"),
         (VectorFormat::Faiss, "small_ip.faiss"),
     ] {
-        let path = dir.path().join(format!("ours.{}", format.name()));
+        let path = dir.path().join(format!("ours.{format:?}"));
         let mut writer = VectorWriter::create(&path, format, 8).unwrap();
         expected.iter().for_each(|row| writer.push(row).unwrap());
         assert_eq!(writer.finish().unwrap(), 37);

@@ -1,31 +1,18 @@
-//! Retrieval quality on judged collections, with the real model.
-//!
-//! The collections lie outside the repository: in the folder that `WARPSEEK_SHARED` names, else in
-//! `../shared`. Where they are absent the same is checked on the demo corpus.
+//! Retrieval quality on judged collections, with the real model. Without the public collections the
+//! demo corpus is checked.
 
-use crate::support::cli::{Run, Workplace, finish, with_real_model};
-use std::path::{Path, PathBuf};
+use crate::support::cli::{ProgramRun, Workplace, assert_holds, finish, with_real_model};
+use crate::support::{paper_chunks, shared_data};
+use std::path::Path;
 
-pub(crate) fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("WARPSEEK_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let data = folder.join("data");
-    if data.is_dir() {
-        return Some(data);
-    }
-    eprintln!("{} is not there: using the small data of the repository instead", data.display());
-    None
-}
-
-/// Runs with the real embedder and without a reranker: what is judged here is the retrieval.
-fn run(place: &Workplace, args: &[&str]) -> Run {
+/// Runs with the real embedder and without a reranker, so that the retrieval is measured.
+fn run(place: &Workplace, args: &[&str]) -> ProgramRun {
     finish(with_real_model(&mut place.command(args)).env("WARPSEEK_RERANKER", "none"))
 }
 
-fn means(place: &Workplace, queries: &Path, qrels: &Path, more: &[&str]) -> serde_json::Value {
+fn means(place: &Workplace, queries: &Path, qrels: &Path) -> serde_json::Value {
     let (queries, qrels) = (queries.display().to_string(), qrels.display().to_string());
-    let mut args = vec!["eval", "idx", "--queries", &queries, "--qrels", &qrels, "--json"];
-    args.extend(more);
+    let args = ["eval", "idx", "--queries", &queries, "--qrels", &qrels, "--json"];
     run(place, &args).ok().json()["systems"][0]["mean"].clone()
 }
 
@@ -37,11 +24,11 @@ fn assert_near(got: &serde_json::Value, expected: f64, bound: f64, what: &str) {
 #[test]
 fn scifact_reaches_the_reference_scores() {
     let place = Workplace::new();
-    let Some(data) = shared() else {
+    let Some(data) = shared_data() else {
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo");
         let corpus = demo.join("corpus.jsonl").display().to_string();
         run(&place, &["index", &corpus, "--into", "idx"]).ok();
-        let mean = means(&place, &demo.join("queries.jsonl"), &demo.join("qrels/test.tsv"), &[]);
+        let mean = means(&place, &demo.join("queries.jsonl"), &demo.join("qrels/test.tsv"));
         // Measured with sentence-transformers and pytrec_eval.
         assert_near(&mean["ndcg@10"], 0.794, 0.003, "demo nDCG@10");
         return;
@@ -50,7 +37,7 @@ fn scifact_reaches_the_reference_scores() {
     let corpus = scifact.join("corpus.jsonl").display().to_string();
     let report = run(&place, &["index", &corpus, "--into", "idx", "--json"]).ok().json();
     assert_eq!(report["added"], 5183);
-    let mean = means(&place, &scifact.join("queries.jsonl"), &scifact.join("qrels/test.tsv"), &[]);
+    let mean = means(&place, &scifact.join("queries.jsonl"), &scifact.join("qrels/test.tsv"));
     // The reference forward pass.
     assert_near(&mean["ndcg@10"], 0.6451, 0.003, "nDCG@10");
     assert_near(&mean["recall@100"], 0.9250, 0.005, "recall@100");
@@ -59,16 +46,12 @@ fn scifact_reaches_the_reference_scores() {
 
 #[test]
 fn chunked_papers_are_searched_compared_and_answered_in_a_batch() {
-    let Some(data) = shared() else {
+    let Some(data) = shared_data() else {
         eprintln!("only the commands' own tests cover the notebook's schema here");
         return;
     };
     let place = Workplace::new();
-    let folder = data.join("arxiv-chunked");
-    let file = std::fs::File::open(folder.join("train.jsonl.gz")).unwrap();
-    let lines = std::io::BufReader::new(flate2::read::MultiGzDecoder::new(file));
-    let first: Vec<String> = std::io::BufRead::lines(lines).take(600).map(|l| l.unwrap()).collect();
-    place.file("papers.jsonl", first.join("\n"));
+    place.file("papers.jsonl", paper_chunks(&data, 600).join("\n"));
     let report = run(&place, &["index", "papers.jsonl", "--into", "idx", "--json"]).ok().json();
     assert_eq!(report["added"], 600);
     let question = "can you explain why we would want to do rlhf?";
@@ -80,11 +63,10 @@ fn chunked_papers_are_searched_compared_and_answered_in_a_batch() {
         assert_eq!(hit["metadata"]["primary_category"], "cs.CL");
         assert!(hit["metadata"]["published"].as_str().unwrap() >= "2024");
     }
-    let comparison = run(&place, &["compare", "idx", question]).ok().stdout;
-    assert!(comparison.contains("hybrid #1 was"), "{comparison}");
-    let queries = folder.join("queries.jsonl").display().to_string();
+    assert_holds(&run(&place, &["compare", "idx", question]).ok().stdout, &["hybrid #1 was"]);
+    let queries = data.join("arxiv-chunked/queries.jsonl").display().to_string();
     run(&place, &["batch", "idx", &queries, "--out", "answers.jsonl"]).ok();
-    let answers = crate::golden::lines(&place.path("answers.jsonl"));
+    let answers = place.lines("answers.jsonl");
     assert_eq!(answers.len(), 500);
     assert!(answers.iter().all(|a| a["hits"].as_array().unwrap().len() == 10));
 }

@@ -1,54 +1,53 @@
-//! Whether an answer's quotes stand in the passages it names, sentence by sentence, while it is still being
-//! written.
+//! Quote check: looks up every quote of an answer in the passage that the answer cites, sentence by
+//! sentence, while the answer is still arriving.
 
 use serde::Serialize;
 
-/// Words that a quote needs to count as one: shorter ones are names and terms.
+/// The fewest words of a quote. Shorter quoted text is a name or a term.
 const QUOTE_WORDS: usize = 3;
 
-/// Words from which on a sentence makes a statement that needs support.
+/// The fewest words of a statement, which needs support.
 const STATEMENT_WORDS: usize = 4;
 
-/// A passage that may be quoted.
+/// A passage in which quotes are looked up.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct QuoteSource {
     folded: Folded,
 }
 
-/// What became of a quote.
+/// Result of the quote check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QuoteStatus {
-    /// It stands in the passage that the answer names, or in one where it names none.
+    /// The quote is in the cited passage, or in any passage if the answer cites none.
     Found,
-    /// It stands in another passage than the answer names.
+    /// The quote is in another passage than the cited one.
     Misattributed,
-    /// It stands in none.
+    /// The quote is in no passage.
     Absent,
 }
 
 /// A quote of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Citation {
-    /// The quoted words, as the answer has them.
+    /// The quoted words, as in the answer.
     pub quote: String,
-    /// The passage that the answer names, from 1; none where it names none.
+    /// The passage that the answer cites, from 1; none if it cites none.
     pub cited: Option<usize>,
-    /// What became of it.
+    /// Result of the quote check.
     pub status: QuoteStatus,
-    /// The passage it stands in, from 1.
+    /// The passage that holds the quote, from 1.
     pub passage: Option<usize>,
-    /// The bytes of that passage's text.
+    /// The byte range in that passage's text.
     pub range: Option<[usize; 2]>,
 }
 
 /// A sentence of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sentence {
-    /// The sentence, with its quotes and marks.
+    /// The sentence, with its quotes and citation marks.
     pub text: String,
-    /// Whether it has a quote, and all its quotes were found where it says. Sentences that state nothing
-    /// are supported.
+    /// True if it has quotes and all were found in the cited passages, or if it states nothing.
     pub supported: bool,
     /// Its quotes.
     pub citations: Vec<Citation>,
@@ -57,32 +56,33 @@ pub struct Sentence {
 /// A piece of a checked answer, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// Text as it came.
+    /// Text as it arrived.
     Text(String),
-    /// The sentence before is not supported.
+    /// Mark that the sentence before is not supported.
     Unsupported,
 }
 
-/// Checks an answer as it arrives.
+/// Checks the quotes of an answer as it arrives.
 #[derive(Debug)]
-pub struct Evidence {
-    sources: Vec<Source>,
+pub struct QuoteChecker {
+    sources: Vec<QuoteSource>,
     refusal: Vec<char>,
-    /// The text of the sentence that is not over yet.
+    /// The text of the unfinished sentence.
     open: String,
-    /// Bytes of `open` that were given out.
-    given: usize,
+    /// Bytes of `open` that were already passed on.
+    shown: usize,
     sentences: Vec<Sentence>,
 }
 
-impl Source {
+impl QuoteSource {
     /// Makes a passage searchable.
     pub fn new(text: &str) -> Self {
         Self { folded: Folded::of(text) }
     }
 
-    /// The bytes where a quote stands, if it does: differences of case, white space, quotation marks, hyphens and
-    /// line-end hyphenation do not count, and `...` in it stands for any words.
+    /// The byte range of a quote, if the passage holds it. Differences of case, white space,
+    /// quotation marks, hyphens and line-end hyphenation are ignored. `...` in the quote matches
+    /// any words.
     pub fn find(&self, quote: &str) -> Option<[usize; 2]> {
         let quote = quote.replace('…', "...").replace("[...]", "...");
         let mut from = 0;
@@ -103,24 +103,24 @@ impl Source {
     }
 }
 
-impl Evidence {
-    /// Checks against `sources`, numbered from 1; an answer that is `refusal` needs no support.
-    pub fn new(sources: Vec<Source>, refusal: &str) -> Self {
+impl QuoteChecker {
+    /// Checks against `sources`, numbered from 1. An answer equal to `refusal` needs no support.
+    pub fn new(sources: Vec<QuoteSource>, refusal: &str) -> Self {
         let refusal = Folded::of(refusal.trim_end_matches('.')).chars;
-        Self { sources, refusal, open: String::new(), given: 0, sentences: Vec::new() }
+        Self { sources, refusal, open: String::new(), shown: 0, sentences: Vec::new() }
     }
 
-    /// Takes in a part of the answer, cut anywhere, and calls `piece` with what can be shown.
+    /// Adds a part of the answer, cut anywhere, and calls `piece` with the text that can be shown.
     pub fn push(&mut self, text: &str, piece: &mut dyn FnMut(Piece)) {
         self.open.push_str(text);
         while let Some(end) = sentence_end(&self.open, false) {
             self.close(end, piece);
         }
-        // White space waits: a mark may have to stand before it.
-        let shown = self.open.trim_end().len();
-        if shown > self.given {
-            piece(Piece::Text(self.open[self.given..shown].to_owned()));
-            self.given = shown;
+        // White space is held back, because a mark may have to come before it.
+        let end = self.open.trim_end().len();
+        if end > self.shown {
+            piece(Piece::Text(self.open[self.shown..end].to_owned()));
+            self.shown = end;
         }
     }
 
@@ -131,41 +131,42 @@ impl Evidence {
         }
     }
 
-    /// The sentences that are over.
+    /// The complete sentences.
     pub fn sentences(&self) -> &[Sentence] {
         &self.sentences
     }
 
-    /// Whether the answer is the refusal and nothing else.
+    /// True if the answer is the refusal and nothing else.
     pub fn is_refusal(&self) -> bool {
         let all: Vec<&str> = self.sentences.iter().map(|s| s.text.as_str()).collect();
-        self.says_no(&all.join(" "))
+        self.refuses(&all.join(" "))
     }
 
-    fn says_no(&self, text: &str) -> bool {
+    fn refuses(&self, text: &str) -> bool {
         let plain = text.trim_matches(|c: char| c.is_whitespace() || "\"'.*“”".contains(c));
         Folded::of(plain).chars == self.refusal
     }
 
-    /// Ends the sentence at byte `end` of what is open.
+    /// Ends the sentence at byte `end` of the open text.
     fn close(&mut self, end: usize, piece: &mut dyn FnMut(Piece)) {
         let rest = self.open.split_off(end);
         let text = std::mem::replace(&mut self.open, rest);
-        if text.len() > self.given {
-            piece(Piece::Text(text[self.given..].to_owned()));
+        if text.len() > self.shown {
+            piece(Piece::Text(text[self.shown..].to_owned()));
         }
-        self.given = 0;
+        self.shown = 0;
         let trimmed = text.trim();
         if trimmed.is_empty() {
             return;
         }
-        let refuses = self.says_no(trimmed);
+        let refuses = self.refuses(trimmed);
         let citations = if refuses { Vec::new() } else { citations(trimmed, &self.sources) };
         let words = trimmed.split_whitespace().filter(|w| w.chars().any(char::is_alphanumeric));
-        let states = words.count() >= STATEMENT_WORDS && !trimmed.ends_with(':') && !refuses;
-        let backed =
-            !citations.is_empty() && citations.iter().all(|c| c.status == QuoteStatus::Found);
-        let supported = backed || (!states && citations.is_empty());
+        let is_statement = words.count() >= STATEMENT_WORDS && !trimmed.ends_with(':') && !refuses;
+        let supported = match citations.is_empty() {
+            true => !is_statement,
+            false => citations.iter().all(|c| c.status == QuoteStatus::Found),
+        };
         if !supported {
             piece(Piece::Unsupported);
         }
@@ -173,14 +174,14 @@ impl Evidence {
     }
 }
 
-/// The quotes of a sentence, each with the marks that follow it.
-fn citations(sentence: &str, sources: &[Source]) -> Vec<Citation> {
+/// The quotes of a sentence, each with the citation marks that follow it.
+fn citations(sentence: &str, sources: &[QuoteSource]) -> Vec<Citation> {
     let mut found = Vec::new();
     let mut quotes: Vec<&str> = Vec::new();
     let mut opened: Option<(usize, char)> = None;
     let mut settle = |quotes: &mut Vec<&str>, numbers: &[usize]| {
         for quote in quotes.drain(..) {
-            found.push(judge(quote, numbers, sources));
+            found.push(look_up(quote, numbers, sources));
         }
     };
     let mut chars = sentence.char_indices().peekable();
@@ -210,7 +211,7 @@ fn citations(sentence: &str, sources: &[Source]) -> Vec<Citation> {
     found
 }
 
-/// What closes a quotation that `c` opens.
+/// The mark that closes a quotation which `c` opens.
 fn closing(c: char) -> Option<char> {
     match c {
         '"' => Some('"'),
@@ -220,7 +221,8 @@ fn closing(c: char) -> Option<char> {
     }
 }
 
-/// The numbers of a mark such as `[2]` or `[1, 3]` that the text begins with, and its length in bytes.
+/// The numbers of a citation mark such as `[2]` or `[1, 3]` at the start of a text, and its
+/// length in bytes.
 fn mark(text: &str) -> Option<(Vec<usize>, usize)> {
     let inside = text.strip_prefix('[')?;
     let end = inside.find(']')?;
@@ -229,41 +231,39 @@ fn mark(text: &str) -> Option<(Vec<usize>, usize)> {
     Some((numbers?, end + 2))
 }
 
-fn judge(quote: &str, numbers: &[usize], sources: &[Source]) -> Citation {
+/// Looks up a quote in the passages `numbers`, then in all passages.
+fn look_up(quote: &str, numbers: &[usize], sources: &[QuoteSource]) -> Citation {
     let source = |number: usize| sources.get(number.checked_sub(1)?);
-    let look = |number: usize| Some((number, source(number)?.find(quote)?));
-    let cited = numbers.iter().find_map(|&n| look(n));
-    let anywhere = || (1..=sources.len()).find_map(look);
-    let (status, place) = match (cited, numbers.is_empty()) {
-        (Some(place), _) => (QuoteStatus::Found, Some(place)),
-        (None, named_none) => match anywhere() {
-            Some(place) if named_none => (QuoteStatus::Found, Some(place)),
-            Some(place) => (QuoteStatus::Misattributed, Some(place)),
-            None => (QuoteStatus::Absent, None),
-        },
+    let find = |number: usize| Some((number, source(number)?.find(quote)?));
+    let cited = numbers.iter().find_map(|&n| find(n));
+    let found = cited.or_else(|| (1..=sources.len()).find_map(find));
+    let status = match found {
+        None => QuoteStatus::Absent,
+        Some(_) if cited.is_some() || numbers.is_empty() => QuoteStatus::Found,
+        Some(_) => QuoteStatus::Misattributed,
     };
     Citation {
         quote: quote.to_owned(),
         cited: cited.map(|(n, _)| n).or(numbers.first().copied()),
         status,
-        passage: place.map(|(n, _)| n),
-        range: place.map(|(_, range)| range),
+        passage: found.map(|(n, _)| n),
+        range: found.map(|(_, range)| range),
     }
 }
 
-/// Words after which a full stop ends no sentence.
+/// Words whose full stop does not end a sentence.
 const ABBREVIATIONS: [&str; 14] =
     ["e.g", "i.e", "etc", "al", "fig", "eq", "sec", "vs", "cf", "dr", "mr", "mrs", "no", "approx"];
 
-/// Where the first sentence of `text` ends, closing quotation marks and citation marks included; none where that
-/// is not certain yet. `last` says that nothing follows.
+/// The end of the first sentence of `text`, closing quotation marks and citation marks included.
+/// None if the end is not certain yet. `last` is true if no more text follows.
 fn sentence_end(text: &str, last: bool) -> Option<usize> {
     let mut opened: Option<char> = None;
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
         match opened {
             Some(close) if c == close => opened = None,
-            // A quotation that is never closed must not swallow the answer.
+            // A quotation that is never closed ends with its line.
             Some(_) if c == '\n' => opened = None,
             Some(_) => {}
             None => opened = closing(c),
@@ -288,7 +288,7 @@ fn sentence_end(text: &str, last: bool) -> Option<usize> {
                 let blank = rest.len() - rest.trim_start_matches([' ', '\t']).len();
                 match mark(&rest[blank..]) {
                     Some((_, len)) => end += blank + len,
-                    None => break may_not_become_a_mark(&rest[blank..], last),
+                    None => break cannot_become_mark(&rest[blank..], last),
                 }
             }
         };
@@ -302,7 +302,7 @@ fn sentence_end(text: &str, last: bool) -> Option<usize> {
         if follows.is_none_or(char::is_whitespace) && !is_abbreviation(&text[..at], c) {
             return Some(end);
         }
-        // What was looked at belongs to this sentence, quotation marks too.
+        // The characters up to `end` belong to this sentence, quotation marks included.
         opened = inside;
         while chars.offset() < end {
             chars.next();
@@ -311,8 +311,8 @@ fn sentence_end(text: &str, last: bool) -> Option<usize> {
     (last && !text.is_empty()).then_some(text.len())
 }
 
-/// Whether it is certain that what begins here is no citation mark.
-fn may_not_become_a_mark(rest: &str, last: bool) -> bool {
+/// True if more text cannot turn `rest` into a citation mark.
+fn cannot_become_mark(rest: &str, last: bool) -> bool {
     if last {
         return true;
     }
@@ -328,11 +328,11 @@ fn is_abbreviation(before: &str, end: char) -> bool {
     end == '.' && (initial || ABBREVIATIONS.iter().any(|a| word.eq_ignore_ascii_case(a)))
 }
 
-/// A text without what does not count, and where each character came from.
+/// A text without the differences that quotes may have, and the origin of each character.
 #[derive(Debug, Clone, Default)]
 struct Folded {
     chars: Vec<char>,
-    /// The bytes of the original that a character stands for.
+    /// The byte range of the original text that a character stands for.
     spans: Vec<[usize; 2]>,
 }
 
@@ -355,7 +355,7 @@ impl Folded {
                 continue;
             }
             if is_hyphen(c) {
-                // Within a word, at a line's end too, it may be left out.
+                // A hyphen within a word, or at a line's end within a word, is optional.
                 let mut ahead = chars.clone();
                 let mut broken = false;
                 while let Some((_, space)) = ahead.next_if(|(_, c)| c.is_whitespace()) {
@@ -369,7 +369,7 @@ impl Folded {
                     continue;
                 }
             }
-            for c in same(c).to_lowercase() {
+            for c in canonical(c).to_lowercase() {
                 folded.push(c, [at, end]);
             }
         }
@@ -385,10 +385,10 @@ impl Folded {
         self.spans.push(span);
     }
 
-    /// Where `wanted` stands from character `from` on.
+    /// The position of `wanted`, searched from character `from`.
     fn find(&self, wanted: &[char], from: usize) -> Option<usize> {
-        let places = self.chars.get(from..)?.windows(wanted.len());
-        places.into_iter().position(|window| window == wanted).map(|at| from + at)
+        let mut windows = self.chars.get(from..)?.windows(wanted.len());
+        windows.position(|window| window == wanted).map(|at| from + at)
     }
 }
 
@@ -400,8 +400,8 @@ fn is_hyphen(c: char) -> bool {
     matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}')
 }
 
-/// One character for those that mean the same.
-fn same(c: char) -> char {
+/// One character for all that mean the same.
+fn canonical(c: char) -> char {
     match c {
         '\u{2018}'..='\u{201b}' | '\u{2032}' | '`' | '\u{b4}' => '\'',
         '\u{201c}'..='\u{201f}' | '\u{2033}' | '\u{ab}' | '\u{bb}' => '"',
@@ -417,32 +417,29 @@ mod tests {
 
     const REFUSAL: &str = "The passages do not answer this question.";
 
-    fn sources() -> Vec<Source> {
-        [
-            "RLHF fine-tunes a model with human pref-\nerences, so that it\u{a0}follows “the user’s intent”.",
-            "Cross-encoders read query and passage together. They are slow [12] but accurate.",
-        ]
-        .map(Source::new)
-        .into()
-    }
+    const PASSAGE: &str = "RLHF fine-tunes a model with human pref-\nerences, so that \
+                           it\u{a0}follows “the user’s intent”.";
 
-    fn check(answer: &str) -> (String, Vec<Sentence>, bool) {
-        let mut evidence = Evidence::new(sources(), REFUSAL);
+    /// The text shown, the sentences, and true for a refusal, of an answer that arrives in parts.
+    fn check(parts: &[&str]) -> (String, Vec<Sentence>, bool) {
+        let other =
+            "Cross-encoders read query and passage together. They are slow [12] but accurate.";
+        let sources = [PASSAGE, other].map(QuoteSource::new).into();
+        let mut checker = QuoteChecker::new(sources, REFUSAL);
         let mut shown = String::new();
         let mut show = |piece| match piece {
             Piece::Text(text) => shown.push_str(&text),
             Piece::Unsupported => shown.push_str(" [unsupported]"),
         };
-        evidence.push(answer, &mut show);
-        evidence.finish(&mut show);
-        let refusal = evidence.is_refusal();
-        (shown, evidence.sentences, refusal)
+        parts.iter().for_each(|part| checker.push(part, &mut show));
+        checker.finish(&mut show);
+        let refusal = checker.is_refusal();
+        (shown, checker.sentences, refusal)
     }
 
     #[test]
     fn quote_is_found_whatever_its_case_spacing_quotes_and_hyphens() {
-        let text = "RLHF fine-tunes a model with human pref-\nerences, so that it\u{a0}follows “the user’s intent”.";
-        let source = Source::new(text);
+        let source = QuoteSource::new(PASSAGE);
         for (quote, expected) in [
             ("human preferences, so that", "human pref-\nerences, so that"),
             ("Finetunes   a MODEL", "fine-tunes a model"),
@@ -455,7 +452,7 @@ mod tests {
             ("fine-tunes […] human", "fine-tunes a model with human"),
         ] {
             let [start, end] = source.find(quote).unwrap_or_else(|| panic!("{quote}"));
-            assert_eq!(&text[start..end], expected, "{quote}");
+            assert_eq!(&PASSAGE[start..end], expected, "{quote}");
         }
         for absent in ["human intent", "so that ... RLHF", "fine tunes a model"] {
             assert_eq!(source.find(absent), None, "{absent}");
@@ -465,9 +462,10 @@ mod tests {
     #[test]
     fn answer_is_judged_quote_by_quote() {
         let answer = "It learns from people \"with human preferences\" [1]. Reading is joint \
-                      \"read query and passage together\" [1]. It is fast \"they are very fast indeed\" [2]! \
-                      Nobody knows why that is. See Fig. 3 there, \"They are slow [12] but accurate\" [1, 2].";
-        let (shown, sentences, refusal) = check(answer);
+                      \"read query and passage together\" [1]. It is fast \
+                      \"they are very fast indeed\" [2]! Nobody knows why that is. See Fig. 3 \
+                      there, \"They are slow [12] but accurate\" [1, 2].";
+        let (shown, sentences, refusal) = check(&[answer]);
         assert!(!refusal);
         let status: Vec<(bool, Vec<QuoteStatus>)> = sentences
             .iter()
@@ -501,20 +499,20 @@ mod tests {
             " the passages do not  answer this question",
             "\"The passages do not answer this question.\"",
         ] {
-            let (shown, sentences, refusal) = check(answer);
+            let (shown, sentences, refusal) = check(&[answer]);
             assert!(refusal, "{answer}");
             assert!(
                 sentences.iter().all(|s| s.supported) && !shown.contains("unsupported"),
                 "{answer}"
             );
         }
-        assert!(!check("The passages do not answer this question. But I think it is so.").2);
+        assert!(!check(&["The passages do not answer this question. But I think it is so."]).2);
     }
 
     #[test]
     fn sentences_without_a_statement_need_no_support() {
-        let (shown, ..) =
-            check("Yes.\n\nHere is what the passages say:\n- \"RLHF fine-tunes a model\" [1]\n");
+        let answer = "Yes.\n\nHere is what the passages say:\n- \"RLHF fine-tunes a model\" [1]\n";
+        let (shown, ..) = check(&[answer]);
         assert!(!shown.contains("unsupported"), "{shown}");
     }
 
@@ -522,43 +520,35 @@ mod tests {
         #[test]
         fn answer_is_judged_alike_however_it_arrives(
             words in proptest::collection::vec(
-                prop_oneof![
-                    Just("\"read query and passage together\" [2]"), Just("word"), Just("\n"), Just("."), Just(" "),
-                    Just("[1]"), Just("e.g."), Just("“human preferences, so”"), Just("!"), Just("\""), Just("3.5"),
-                    Just("é"), Just(". "), Just(" [2, 1] "), Just("A"),
-                ],
+                prop::sample::select(vec![
+                    "\"read query and passage together\" [2]", "word", "\n", ".", " ", "[1]",
+                    "e.g.", "“human preferences, so”", "!", "\"", "3.5", "é", ". ", " [2, 1] ", "A",
+                ]),
                 0..40,
             ),
             cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
         ) {
             let answer = words.concat();
-            let (whole, sentences, _) = check(&answer);
-            let mut places: Vec<usize> = cuts.iter().map(|c| c.index(answer.len() + 1)).collect();
-            places.push(answer.len());
-            places.retain(|&at| answer.is_char_boundary(at));
-            places.sort_unstable();
-            let mut evidence = Evidence::new(sources(), REFUSAL);
-            let mut shown = String::new();
-            let mut show = |piece| match piece {
-                Piece::Text(text) => shown.push_str(&text),
-                Piece::Unsupported => shown.push_str(" [unsupported]"),
-            };
-            let mut start = 0;
-            for at in places {
-                evidence.push(&answer[start..at], &mut show);
-                start = at;
-            }
-            evidence.finish(&mut show);
-            prop_assert_eq!(&evidence.sentences, &sentences);
-            prop_assert_eq!(shown, whole);
+            let mut ends: Vec<usize> = cuts.iter().map(|c| c.index(answer.len() + 1)).collect();
+            ends.push(answer.len());
+            ends.retain(|&at| answer.is_char_boundary(at));
+            ends.sort_unstable();
+            let starts = std::iter::once(&0).chain(&ends);
+            let parts: Vec<&str> = starts.zip(&ends).map(|(&a, &b)| &answer[a..b]).collect();
+            prop_assert_eq!(check(&parts), check(&[&answer]));
         }
 
         #[test]
-        fn folding_any_text_keeps_whole_characters(text in "\\PC{0,60}", from in 0usize..60, len in 1usize..30) {
-            let source = Source::new(&text);
+        fn folding_any_text_keeps_whole_characters(
+            text in "\\PC{0,60}",
+            from in 0usize..60,
+            len in 1usize..30,
+        ) {
+            let source = QuoteSource::new(&text);
             let quote: String = text.chars().skip(from).take(len).collect();
             if let Some([start, end]) = source.find(&quote) {
-                prop_assert!(text.is_char_boundary(start) && text.is_char_boundary(end) && start < end);
+                let ends = [start, end];
+                prop_assert!(start < end && ends.iter().all(|&at| text.is_char_boundary(at)));
             }
         }
     }

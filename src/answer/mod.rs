@@ -1,19 +1,19 @@
-//! An answer from retrieved passages, by a chat service, with its citations checked.
+//! Answers from retrieved passages, written by a chat service, with checked quotes.
 //!
-//! Optional: nothing else in this crate talks to a language model. Any service that speaks the protocol of OpenAI's
-//! chat completions will do, one on this machine too.
+//! Nothing else in this crate talks to a language model. Any service with the protocol of OpenAI's
+//! chat completions can be used, including a local one.
 
+mod chat;
 mod client;
 mod evidence;
 mod prompt;
 mod service;
 mod stream;
 
-pub use client::{
-    ChatClient, ChatEvent, ChatRequest, Completion, DEFAULT_BASE_URL, Message, Usage,
-};
-pub use evidence::{Citation, Evidence, Piece, QuoteStatus, Sentence, Source};
-pub use prompt::{DEFAULT_TEMPLATE, NumberedPassage, Prompt, REFUSAL, Template};
+pub use chat::{ChatMessage, ChatRequest, Completion, TokenUsage};
+pub use client::{ChatClient, ChatEvent, DEFAULT_BASE_URL};
+pub use evidence::{Citation, Piece, QuoteChecker, QuoteSource, QuoteStatus, Sentence};
+pub use prompt::{DEFAULT_TEMPLATE, NumberedPassage, Prompt, PromptTemplate, REFUSAL};
 pub use service::ChatOptions;
 
 use crate::error::Result;
@@ -25,29 +25,29 @@ use std::time::Instant;
 /// Answers questions. May be shared between threads; holds no state between questions.
 #[derive(Debug)]
 pub struct Answerer {
-    /// Who writes.
+    /// The chat service.
     pub client: ChatClient,
-    /// How passages and question are put together.
-    pub template: Template,
+    /// The prompt template.
+    pub template: PromptTemplate,
 }
 
-/// How to answer.
+/// Options of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnswerOptions {
     /// The model's name at the service.
     pub model: String,
-    /// 0 for the likeliest words.
+    /// Sampling temperature; 0 for the most likely words.
     pub temperature: f32,
-    /// The longest answer in tokens.
+    /// The longest answer, in tokens.
     pub max_tokens: u32,
-    /// Tokens that the passages may take, as the caller counts them.
+    /// The token budget of the passages, as the caller counts tokens.
     pub passage_tokens: usize,
-    /// Whether the text is wanted while it is written.
+    /// True to stream the text.
     pub stream: bool,
 }
 
 impl AnswerOptions {
-    /// The defaults for a model: temperature 0, 1,024 tokens, passages of 3,000, streamed.
+    /// The defaults for a model: temperature 0, 1,024 tokens, 3,000 tokens of passages, streamed.
     pub fn new(model: impl Into<String>) -> Self {
         Self {
             model: model.into(),
@@ -59,12 +59,12 @@ impl AnswerOptions {
     }
 }
 
-/// What happens while an answer is written.
+/// An event while an answer arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnswerEvent<'a> {
-    /// Text, or the mark behind a sentence without support.
+    /// Text, or the mark after a sentence without support.
     Piece(Piece),
-    /// The service is asked again; why.
+    /// The request is sent again, for this reason.
     Retry(&'a str),
     /// Nothing happened for a moment.
     Waiting,
@@ -75,22 +75,22 @@ pub enum AnswerEvent<'a> {
 pub struct Answer {
     /// The text as the model wrote it.
     pub text: String,
-    /// Whether it says that the passages do not hold the answer.
+    /// True if it states that the passages do not hold the answer.
     pub refused: bool,
-    /// Sentence by sentence, with the quotes.
+    /// The sentences with their quotes.
     pub sentences: Vec<Sentence>,
-    /// The model that the service says it used.
+    /// The model that the service names.
     pub model: String,
-    /// Why it ended: `stop`, or `length` where the answer is cut.
+    /// The reason why it ended: `stop`, or `length` if the answer is cut.
     pub finish_reason: Option<String>,
-    /// Tokens, where the service counts them.
-    pub usage: Option<Usage>,
-    /// Milliseconds to the first text, and to the end.
+    /// Token counts, if the service sends them.
+    pub usage: Option<TokenUsage>,
+    /// Milliseconds until the first text, and until the end.
     pub took_ms: AnswerTimings,
 }
 
 impl Answer {
-    /// All quotes, each with the id of the passage it stands in.
+    /// All quotes, each with the id of the passage that holds it.
     pub fn citations(&self, prompt: &Prompt) -> Vec<serde_json::Value> {
         let id = |number: usize| prompt.passages.get(number - 1).map(|p| p.id.as_str());
         let all = self.sentences.iter().flat_map(|sentence| &sentence.citations);
@@ -103,21 +103,21 @@ impl Answer {
     }
 }
 
-/// Milliseconds from the request on.
+/// Milliseconds since the request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct AnswerTimings {
-    /// Until text arrived.
+    /// Time until the first text.
     pub first_text: f64,
-    /// Until the end.
+    /// Time until the end.
     pub total: f64,
 }
 
 impl Answerer {
-    /// The prompt for a question and the passages that were found; `count` counts tokens.
+    /// The prompt for a question and the retrieved passages; `count` counts tokens.
     ///
     /// # Errors
     ///
-    /// [`crate::error::Error::Usage`] where the template fails.
+    /// As [`PromptTemplate::fill`].
     pub fn prompt(
         &self,
         question: &str,
@@ -128,7 +128,7 @@ impl Answerer {
         self.template.fill(question, hits, options.passage_tokens, count)
     }
 
-    /// Sends a prompt and checks the answer as it arrives. `event` may end it at any time with
+    /// Sends a prompt and checks the answer as it arrives. `event` stops it with
     /// [`ControlFlow::Break`].
     ///
     /// # Errors
@@ -140,8 +140,8 @@ impl Answerer {
         options: &AnswerOptions,
         event: &mut dyn FnMut(AnswerEvent<'_>) -> ControlFlow<()>,
     ) -> Result<Answer> {
-        let sources = prompt.passages.iter().map(|p| Source::new(&p.text)).collect();
-        let mut evidence = Evidence::new(sources, REFUSAL);
+        let sources = prompt.passages.iter().map(|p| QuoteSource::new(&p.text)).collect();
+        let mut checker = QuoteChecker::new(sources, REFUSAL);
         let request = ChatRequest {
             model: options.model.clone(),
             messages: prompt.messages.clone(),
@@ -152,7 +152,7 @@ impl Answerer {
         let started = Instant::now();
         let elapsed = || started.elapsed().as_secs_f64() * 1e3;
         let mut took_ms = AnswerTimings::default();
-        let completion = self.client.complete(&request, &mut |news| match news {
+        let completion = self.client.complete(&request, &mut |chat_event| match chat_event {
             ChatEvent::Waiting => event(AnswerEvent::Waiting),
             ChatEvent::Retry(why) => event(AnswerEvent::Retry(why)),
             ChatEvent::Text(text) => {
@@ -160,7 +160,7 @@ impl Answerer {
                     took_ms.first_text = elapsed();
                 }
                 let mut flow = ControlFlow::Continue(());
-                evidence.push(text, &mut |piece| {
+                checker.push(text, &mut |piece| {
                     if flow.is_continue() {
                         flow = event(AnswerEvent::Piece(piece));
                     }
@@ -168,14 +168,14 @@ impl Answerer {
                 flow
             }
         })?;
-        evidence.finish(&mut |piece| {
-            // Whoever stops now has the whole answer.
+        checker.finish(&mut |piece| {
+            // The answer is complete, so there is nothing to stop.
             let _ = event(AnswerEvent::Piece(piece));
         });
         took_ms.total = elapsed();
         Ok(Answer {
-            refused: evidence.is_refusal(),
-            sentences: evidence.sentences().to_vec(),
+            refused: checker.is_refusal(),
+            sentences: checker.sentences().to_vec(),
             model: completion.model.unwrap_or_else(|| options.model.clone()),
             finish_reason: completion.finish_reason,
             usage: completion.usage,

@@ -1,6 +1,6 @@
 //! Transport of the chat protocol: requests, retries, answers whole or streamed.
 
-use super::client::{ChatRequest, Completion, Usage};
+use super::chat::{ChatRequest, Completion, TokenUsage};
 use super::stream::EventReader;
 use crate::error::{Error, Result};
 use crate::hub::http::{
@@ -70,11 +70,6 @@ impl Service {
     /// The service's address for messages.
     pub(super) fn name(&self) -> &str {
         self.http.name()
-    }
-
-    /// True if a key is sent.
-    pub(super) fn has_key(&self) -> bool {
-        self.http.has_secret()
     }
 
     /// Sends a request, with retries, and reports progress to `news`.
@@ -228,7 +223,7 @@ fn take_in(
         completion.model = Some(model.to_owned());
     }
     for usage in [&value["usage"], &value["x_groq"]["usage"]] {
-        if let Ok(usage) = Usage::deserialize(usage) {
+        if let Ok(usage) = TokenUsage::deserialize(usage) {
             completion.usage = Some(usage);
         }
     }

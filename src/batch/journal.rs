@@ -1,20 +1,19 @@
-//! The unfinished output of a batch.
+//! Journal: the unfinished output of a batch.
 
-use super::Answer;
-use super::output::{OutputFormat, convert};
+use super::format::{BatchAnswer, BatchFormat, convert};
 use crate::error::{Error, Place, Result};
 use crate::output::{OutputFile, check_target};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// `OUT.partial`: a first line with the run's fingerprint, then per answered query a line of the query's
-/// hash, a blank, and the answer.
+/// The file `OUT.partial`: a first line with the run's fingerprint, then one line per answered
+/// query with the query's hash, a blank, and the answer.
 pub(super) struct Journal {
     out: PathBuf,
     path: PathBuf,
     writer: BufWriter<File>,
-    /// Bytes of complete lines that an earlier run left, its first line included.
+    /// Bytes of complete lines of an earlier run, its first line included.
     earlier_len: u64,
     header_len: u64,
 }
@@ -23,17 +22,17 @@ pub(super) struct Journal {
 pub(super) struct Entry {
     /// The hash of the query.
     pub(super) query: u64,
-    pub(super) answer: Answer,
+    pub(super) answer: BatchAnswer,
 }
 
-/// Digits of a hash and the blank behind them.
+/// Bytes of a hash in hexadecimal and the blank after it.
 const HASH_LEN: usize = 17;
 
 const HEADER_KEY: &str = "warpseek_batch";
 
 impl Journal {
-    /// Opens the journal of `out`, or starts one. What an earlier run left is kept if its
-    /// fingerprint is the same; an incomplete last line is cut off.
+    /// Opens the journal of `out`, or starts one. The answers of an earlier run are kept if its
+    /// fingerprint is the same. An incomplete last line is cut off.
     pub(super) fn open(out: &Path, fingerprint: &str, restart: bool) -> Result<Self> {
         let out = &check_target(out)?;
         let mut name = out.as_os_str().to_owned();
@@ -56,7 +55,7 @@ impl Journal {
         }
         let mut earlier_len = earlier_length(&file, &path, &header, restart)?;
         if earlier_len == header.len() as u64 {
-            // Nothing was answered: as good as no earlier run.
+            // A journal without answers counts as no earlier run.
             earlier_len = 0;
         }
         file.set_len(earlier_len)
@@ -82,7 +81,7 @@ impl Journal {
         entries(&self.path, self.header_len, left)
     }
 
-    pub(super) fn append(&mut self, query: u64, answer: &Answer) -> Result<()> {
+    pub(super) fn append(&mut self, query: u64, answer: &BatchAnswer) -> Result<()> {
         let json = serde_json::to_string(answer)
             .map_err(|e| Error::io("write", &self.path)(std::io::Error::other(e)))?;
         self.write(format!("{query:016x} {json}\n").as_bytes())
@@ -92,13 +91,13 @@ impl Journal {
         self.writer.flush().map_err(Error::io("write", &self.path))
     }
 
-    /// Writes the finished file and takes the journal away.
-    pub(super) fn finish(mut self, format: OutputFormat) -> Result<()> {
+    /// Writes the finished file and removes the journal.
+    pub(super) fn finish(mut self, format: BatchFormat) -> Result<()> {
         self.flush()?;
         let len = std::fs::metadata(&self.path).map_err(Error::io("read", &self.path))?.len();
         let body = len.saturating_sub(self.header_len);
-        if format == OutputFormat::Jsonl {
-            // The lines stand there already, behind the hashes.
+        if format == BatchFormat::Jsonl {
+            // The journal holds the lines already, after the hashes.
             let mut out = OutputFile::create(&self.out)?;
             for line in lines(&self.path, self.header_len, body)? {
                 let mut line = line.map_err(Error::io("read", &self.path))?;
@@ -113,9 +112,9 @@ impl Journal {
         std::fs::remove_file(&self.path).map_err(Error::io("remove", &self.path))
     }
 
-    /// The error for an earlier run that was about something else.
-    pub(super) fn does_not_fit(&self) -> Error {
-        does_not_fit(&self.path)
+    /// The error for an earlier run of another index, other queries or other options.
+    pub(super) fn mismatch(&self) -> Error {
+        mismatch(&self.path)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -123,7 +122,7 @@ impl Journal {
     }
 }
 
-/// Bytes of complete lines that may be kept.
+/// Bytes of complete lines to keep.
 fn earlier_length(file: &File, path: &Path, header: &str, restart: bool) -> Result<u64> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
@@ -133,7 +132,7 @@ fn earlier_length(file: &File, path: &Path, header: &str, restart: bool) -> Resu
         let n = reader.read_until(b'\n', &mut line).map_err(Error::io("read", path))?;
         if len == 0 && n > 0 && !line.starts_with(format!("{{\"{HEADER_KEY}\"").as_bytes()) {
             return Err(Error::usage(format!(
-                "{} is in the way: it is no unfinished batch; move it, or choose another output file",
+                "{} is not an unfinished batch: move it, or choose another output file",
                 path.display()
             )));
         }
@@ -141,11 +140,11 @@ fn earlier_length(file: &File, path: &Path, header: &str, restart: bool) -> Resu
             return Ok(if restart { 0 } else { len });
         }
         if len == 0 && line != header.as_bytes() {
-            // Without a complete answer behind it, it is as good as no earlier run.
+            // Without a complete answer, another first line counts as no earlier run.
             let mut next = Vec::new();
             reader.read_until(b'\n', &mut next).map_err(Error::io("read", path))?;
             if next.last() == Some(&b'\n') {
-                return Err(does_not_fit(path));
+                return Err(mismatch(path));
             }
             return Ok(0);
         }
@@ -153,10 +152,10 @@ fn earlier_length(file: &File, path: &Path, header: &str, restart: bool) -> Resu
     }
 }
 
-fn does_not_fit(path: &Path) -> Error {
+fn mismatch(path: &Path) -> Error {
     Error::usage(format!(
-        "{} is an unfinished batch over another index, other queries or other options: say --restart to \
-         throw it away, or choose another output file",
+        "{} is an unfinished batch over another index, other queries or other options: use \
+         --restart to discard it, or choose another output file",
         path.display()
     ))
 }
@@ -188,7 +187,7 @@ fn entries(
         parse().ok_or_else(|| {
             Error::input(
                 Place::record(path.display().to_string(), format!("line {}", i + 2)),
-                "the unfinished batch is damaged: say --restart to throw it away",
+                "the unfinished batch is damaged: use --restart to discard it",
             )
         })
     }))

@@ -1,126 +1,87 @@
-//! Many queries from a file into a file, resumable.
+//! Search for many queries from a file into a file, resumable.
 //!
-//! Answers go line by line into `OUT.partial`; the finished file appears under its own name, whole. A
-//! run that was cut short goes on behind the last complete line, if the index, the queries and the
-//! options are still the same.
+//! Answers go line by line into a journal, `OUT.partial`. The finished file appears under its own
+//! name when it is complete. A run that was interrupted continues after the last complete line, if
+//! the index, the queries and the options are the same.
 
+mod format;
 mod journal;
-mod output;
 
-pub use output::OutputFormat;
+pub use format::{BatchAnswer, BatchFormat, BatchHit};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::queries::{Query, QueryReader};
 use crate::scan::QueryBatch;
-use crate::search::{Candidate, QueryInput, Retrieved, SearchOptions, Searcher, Timings};
+use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings};
 use crate::store::RowNames;
 use crate::store::filter::Filter;
 use journal::Journal;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
-/// Queries that are answered together at most.
+/// Maximum number of queries that are answered together.
 const WINDOW: usize = 256;
 
-/// The same where a GPU searches.
+/// The same if a GPU searches.
 const GPU_WINDOW: usize = 4096;
 
-/// Passages that are reranked together at most, so that a run can be stopped every few seconds.
+/// Maximum number of passages that are reranked together, so that a run can be stopped every few
+/// seconds.
 const WINDOW_PASSAGES: usize = 400;
 
-/// The same where a GPU reranks.
+/// The same if a GPU reranks.
 const GPU_WINDOW_PASSAGES: usize = 16 << 10;
 
-/// Bytes of the sets of rows that different filters let pass, at a time.
+/// Maximum size of the row masks in use at a time, in bytes.
 const MASK_BYTES: usize = 128 << 20;
 
-/// Hits that are held at a time at most.
+/// Maximum number of hits in memory.
 const WINDOW_HITS: usize = 1 << 20;
 
-/// How to answer a batch.
+/// Maximum number of parsed filters in memory.
+const MAX_FILTERS: usize = 4096;
+
+/// Options of a batch.
 #[derive(Debug, Clone)]
 pub struct BatchOptions {
-    /// How to search; a query's own filter is joined to this one's by AND.
+    /// Options of the searches. A query's own filter is joined to this filter by AND.
     pub search: SearchOptions,
     /// The format of the finished file.
-    pub format: OutputFormat,
-    /// Whether hits carry title and text (jsonl only).
+    pub format: BatchFormat,
+    /// True to write title and text of the hits (jsonl only).
     pub with_text: bool,
-    /// Whether an unfinished earlier run is thrown away instead of continued.
+    /// True to discard an unfinished earlier run instead of continuing it.
     pub restart: bool,
 }
 
-/// How far a batch is.
+/// Progress of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct BatchReport {
     /// Queries answered, those of an earlier run included.
     pub queries: u64,
-    /// Of them, answered by the earlier run.
+    /// Queries answered by the earlier run.
     pub resumed: u64,
     /// Hits written.
     pub hits: u64,
     /// Queries without a hit.
     pub without_hits: u64,
-    /// Whether the run was told to stop before the end.
+    /// True if the run was stopped before the end.
     pub interrupted: bool,
-    /// Milliseconds a step, summed.
+    /// Milliseconds per step, summed over all queries.
     pub took_ms: Timings,
-}
-
-/// A line of the output.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The query's id.
-    pub query_id: String,
-    /// The hits, best first.
-    pub hits: Vec<AnswerHit>,
-    /// Rows that passed the filter.
-    pub matched_rows: usize,
-    /// What the user should know.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-}
-
-/// A hit of an [`Answer`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AnswerHit {
-    /// The place, from 1.
-    pub rank: usize,
-    /// The row's id.
-    pub id: String,
-    /// The document's id.
-    pub doc_id: String,
-    /// The inner product, or the fused value when hybrid.
-    pub score: f32,
-    /// What the hits are ordered by: the rerank score, or `score` where nothing was reranked; none for
-    /// hits that lie deeper than the reranker looked.
-    pub final_score: Option<f32>,
-    /// The place in the retrieval order, from 1.
-    pub retrieved_rank: usize,
-    /// The sigmoid of the logit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rerank_score: Option<f32>,
-    /// The cross-encoder's output.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rerank_logit: Option<f32>,
-    /// The title, where asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-    /// The text, where asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
 }
 
 /// Answers the queries of a file into `out`.
 ///
-/// `progress` is told how far the run is after every window; where it answers no, the run stops and
-/// can be continued.
+/// `progress` is called after every window of queries; it returns false to stop the run, which can
+/// be continued later.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] for a bad query, naming its line, after the ones before it were answered;
-/// [`Error::Usage`] where an earlier unfinished run does not fit; [`Error::Io`]; and the errors of
+/// [`Error::Input`] for an invalid query, with its line, after the queries before it were answered;
+/// [`Error::Usage`] if an earlier unfinished run does not match; [`Error::Io`]; and the errors of
 /// [`Searcher::retrieve`].
 pub fn run(
     searcher: &Searcher,
@@ -129,66 +90,62 @@ pub fn run(
     options: &BatchOptions,
     progress: &mut dyn FnMut(&BatchReport) -> bool,
 ) -> Result<BatchReport> {
-    let names = searcher.index.row_names()?;
+    let mut batch = BatchRun {
+        searcher,
+        options,
+        names: searcher.index.row_names()?,
+        filters: HashMap::new(),
+        report: BatchReport::default(),
+    };
     let mut reader = QueryReader::open(queries)?;
     let mut journal = Journal::open(out, &fingerprint(searcher, options), options.restart)?;
-    let mut report = BatchReport::default();
     for entry in journal.earlier()? {
         let entry = entry?;
         let query = reader.next().transpose()?;
         if query.map(|q| hash_query(&q)) != Some(entry.query) {
-            return Err(journal.does_not_fit());
+            return Err(journal.mismatch());
         }
-        report.resumed += 1;
-        count(&mut report, &entry.answer);
+        batch.report.resumed += 1;
+        batch.count(&entry.answer);
     }
     let size = window_size(searcher, &options.search);
-    let mut window: Vec<Query> = Vec::with_capacity(size);
+    let mut window: Vec<FilteredQuery> = Vec::with_capacity(size);
     loop {
-        // A query that cannot be answered ends the run behind those before it.
-        let next = reader.next().transpose().and_then(|query| {
-            query.as_ref().map_or(Ok(()), |q| check_query(searcher, q, &options.search))?;
-            Ok(query)
-        });
-        let ended = !matches!(next, Ok(Some(_)));
-        let failed = match next {
-            Ok(query) => {
-                window.extend(query);
-                None
-            }
-            Err(e) => Some(e),
+        // The queries before an invalid one are answered first.
+        let next = reader.next().map(|query| batch.prepare(query?)).transpose();
+        let (query, ended) = match next {
+            Ok(Some(query)) => (Some(query), Ok(false)),
+            Ok(None) => (None, Ok(true)),
+            Err(e) => (None, Err(e)),
         };
-        if window.len() >= size || (ended && !window.is_empty()) {
-            let answers = answer_window(searcher, &window, options, &names, &mut report.took_ms)?;
-            for (query, answer) in window.iter().zip(answers) {
-                count(&mut report, &answer);
-                journal.append(hash_query(query), &answer)?;
+        let is_last = query.is_none();
+        window.extend(query);
+        if window.len() >= size || (is_last && !window.is_empty()) {
+            let answers = batch.answer(&window)?;
+            for (query, answer) in window.drain(..).zip(answers) {
+                batch.count(&answer);
+                journal.append(hash_query(&query.query), &answer)?;
             }
             journal.flush()?;
-            window.clear();
-            if !progress(&report) {
-                report.interrupted = true;
-                return Ok(report);
+            if !progress(&batch.report) {
+                batch.report.interrupted = true;
+                return Ok(batch.report);
             }
         }
-        if let Some(e) = failed {
-            return Err(e);
-        }
-        if ended {
+        if ended? {
             break;
         }
     }
-    if report.queries == 0 {
-        return Err(Error::input(
-            crate::error::Place::file(queries.display().to_string()),
-            "the file holds no queries",
-        ));
+    if batch.report.queries == 0 {
+        let place = Place::file(queries.display().to_string());
+        return Err(Error::input(place, "the file holds no queries"));
     }
     journal.finish(options.format)?;
-    Ok(report)
+    Ok(batch.report)
 }
 
-/// How many queries are answered together: as many as keep the work and the memory of a window small.
+/// The number of queries that are answered together. It keeps the time and the memory of a window
+/// small.
 fn window_size(searcher: &Searcher, search: &SearchOptions) -> usize {
     let by_hits = WINDOW_HITS / search.k.max(1);
     let on_gpu = searcher.scanner.is_gpu();
@@ -199,90 +156,112 @@ fn window_size(searcher: &Searcher, search: &SearchOptions) -> usize {
     most.min(by_hits).min(by_passages).max(1)
 }
 
-fn count(report: &mut BatchReport, answer: &Answer) {
-    report.queries += 1;
-    report.hits += answer.hits.len() as u64;
-    report.without_hits += u64::from(answer.hits.is_empty());
+/// A checked query with its own filter, joined to that of the options. Queries with the same filter
+/// share it.
+struct FilteredQuery {
+    query: Query,
+    filter: Option<Arc<Filter>>,
 }
 
-/// Answers a window of queries, in the order of the file.
-fn answer_window(
-    searcher: &Searcher,
-    mut window: &[Query],
-    options: &BatchOptions,
-    names: &RowNames,
-    timings: &mut Timings,
-) -> Result<Vec<Answer>> {
-    let mut answers = Vec::with_capacity(window.len());
-    while !window.is_empty() {
-        let (now, later) = window.split_at(few_filters(window, searcher.index.n_rows()));
-        answers.extend(answer_together(searcher, now, options, names, timings)?);
-        window = later;
+impl FilteredQuery {
+    fn input(&self) -> QueryInput<'_> {
+        let (text, vector) = (&self.query.text, self.query.vector.as_deref());
+        QueryInput { text, vector, filter: self.filter.as_deref() }
     }
-    Ok(answers)
 }
 
-/// The first queries of a window: as many as bring so few different filters that their rows can be held.
-fn few_filters(window: &[Query], n_rows: usize) -> usize {
-    let most = MASK_BYTES / (n_rows / 8 + 1);
-    let mut filters = HashSet::new();
-    let fits = |query: &Query| {
-        filters.insert(query.filter.clone());
-        filters.len() <= most.max(1)
-    };
-    window.iter().map(fits).take_while(|fits| *fits).count()
+/// State of a run.
+struct BatchRun<'a> {
+    searcher: &'a Searcher,
+    options: &'a BatchOptions,
+    names: RowNames,
+    /// Parsed filters by the query's own text. Each fits the index.
+    filters: HashMap<String, Arc<Filter>>,
+    report: BatchReport,
 }
 
-/// Answers queries, each with its own filter, in the order of the file.
-fn answer_together(
-    searcher: &Searcher,
-    window: &[Query],
-    options: &BatchOptions,
-    names: &RowNames,
-    timings: &mut Timings,
-) -> Result<Vec<Answer>> {
-    let mut filters: HashMap<&str, Option<Filter>> = HashMap::new();
-    for own in window.iter().filter_map(|query| query.filter.as_deref()) {
-        if !filters.contains_key(own) {
-            filters.insert(own, join_filters(options.search.filter.as_ref(), Some(own))?);
+impl BatchRun<'_> {
+    fn count(&mut self, answer: &BatchAnswer) {
+        self.report.queries += 1;
+        self.report.hits += answer.hits.len() as u64;
+        self.report.without_hits += u64::from(answer.hits.is_empty());
+    }
+
+    /// Checks the filter and the vector of a query, so that an error names its line.
+    fn prepare(&mut self, query: Query) -> Result<FilteredQuery> {
+        let at = |field: &'static str| {
+            let place = query.place.clone().field(field);
+            move |error| match error {
+                Error::Usage(reason) => Error::input(place, reason),
+                other => other,
+            }
+        };
+        let filter = query.filter.as_deref().map(|own| self.filter(own)).transpose();
+        let filter = filter.map_err(at("filter"))?;
+        if let Some(vector) = &query.vector {
+            let dim = self.searcher.index.manifest().dim;
+            if vector.len() != dim {
+                let reason = format!("it has {} dimensions, the index {dim}", vector.len());
+                return Err(Error::input(query.place.field("vector"), reason));
+            }
+            QueryBatch::new(vector, dim).map_err(at("vector"))?;
         }
+        Ok(FilteredQuery { query, filter })
     }
-    let mut inputs: Vec<QueryInput<'_>> = Vec::with_capacity(window.len());
-    for query in window {
-        inputs.push(QueryInput {
-            text: &query.text,
-            vector: query.vector.as_deref(),
-            filter: query.filter.as_deref().and_then(|own| filters.get(own)?.as_ref()),
-        });
-    }
-    let found = searcher.retrieve(&inputs, &options.search, timings)?;
-    let answer = |(query, found): (&Query, Retrieved)| -> Result<Answer> {
-        Ok(Answer {
-            query_id: query.id.clone(),
-            hits: answer_hits(searcher, &found.candidates, options.with_text, names)?,
-            matched_rows: found.matched_rows,
-            warnings: found.warnings,
-        })
-    };
-    window.iter().zip(found).map(answer).collect()
-}
 
-fn answer_hits(
-    searcher: &Searcher,
-    candidates: &[Candidate],
-    with_text: bool,
-    names: &RowNames,
-) -> Result<Vec<AnswerHit>> {
-    let texts = if with_text { searcher.hits(candidates)? } else { Vec::new() };
-    let mut texts = texts.into_iter();
-    Ok(candidates
-        .iter()
-        .enumerate()
-        .map(|(i, candidate)| {
-            let (id, doc_id) = names.get(candidate.row);
-            let text = texts.next();
+    /// The filter of a query, joined to that of the options. Each text is parsed and checked
+    /// against the index once.
+    fn filter(&mut self, own: &str) -> Result<Arc<Filter>> {
+        if let Some(known) = self.filters.get(own) {
+            return Ok(Arc::clone(known));
+        }
+        let mut filter = Filter::parse(own)?;
+        if let Some(all) = &self.options.search.filter {
+            filter = Filter::parse(&format!("({}) AND ({own})", all.source()))?;
+        }
+        self.searcher.index.rows_where(&filter)?;
+        if self.filters.len() >= MAX_FILTERS {
+            self.filters.clear();
+        }
+        let filter = Arc::new(filter);
+        self.filters.insert(own.to_owned(), Arc::clone(&filter));
+        Ok(filter)
+    }
+
+    /// Answers a window of queries, in the order of the file.
+    fn answer(&mut self, mut window: &[FilteredQuery]) -> Result<Vec<BatchAnswer>> {
+        let mut answers = Vec::with_capacity(window.len());
+        while !window.is_empty() {
+            let filters = window.iter().map(|query| query.filter.as_deref().map(Filter::source));
+            let n = few_filters(filters, self.searcher.index.n_rows());
+            let (now, later) = window.split_at(n);
+            let inputs: Vec<QueryInput<'_>> = now.iter().map(FilteredQuery::input).collect();
+            let timings = &mut self.report.took_ms;
+            let found = self.searcher.retrieve(&inputs, &self.options.search, timings)?;
+            for (query, found) in now.iter().zip(found) {
+                answers.push(BatchAnswer {
+                    query_id: query.query.id.clone(),
+                    hits: self.hits(&found.candidates)?,
+                    matched_rows: found.matched_rows,
+                    warnings: found.warnings,
+                });
+            }
+            window = later;
+        }
+        Ok(answers)
+    }
+
+    fn hits(&self, candidates: &[Candidate]) -> Result<Vec<BatchHit>> {
+        let texts = match self.options.with_text {
+            true => self.searcher.hits(candidates)?,
+            false => Vec::new(),
+        };
+        let mut texts = texts.into_iter();
+        let hit = |(i, candidate): (usize, &Candidate)| {
+            let (id, doc_id) = self.names.get(candidate.row);
+            let (title, text) = texts.next().map(|hit| (hit.title, hit.text)).unzip();
             let rerank = candidate.rerank.as_ref();
-            AnswerHit {
+            BatchHit {
                 rank: i + 1,
                 id: id.to_owned(),
                 doc_id: doc_id.to_owned(),
@@ -291,51 +270,28 @@ fn answer_hits(
                 retrieved_rank: candidate.retrieved_rank,
                 rerank_score: rerank.map(|r| r.score),
                 rerank_logit: rerank.map(|r| r.logit),
-                title: text.as_ref().map(|t| t.title.clone()),
-                text: text.map(|t| t.text),
+                title,
+                text,
             }
+        };
+        Ok(candidates.iter().enumerate().map(hit).collect())
+    }
+}
+
+/// The number of leading queries whose distinct filters have row masks that fit into memory; at
+/// least 1. `filters` are the texts of the queries' filters.
+fn few_filters<'a>(filters: impl Iterator<Item = Option<&'a str>>, n_rows: usize) -> usize {
+    let most = (MASK_BYTES / (n_rows / 8 + 1)).max(1);
+    let mut different = HashSet::new();
+    filters
+        .take_while(|filter| {
+            different.insert(*filter);
+            different.len() <= most
         })
-        .collect())
+        .count()
 }
 
-/// Both conditions, where there are two.
-fn join_filters(all: Option<&Filter>, own: Option<&str>) -> Result<Option<Filter>> {
-    match (all, own) {
-        (all, None) => Ok(all.cloned()),
-        (None, Some(own)) => Filter::parse(own).map(Some),
-        (Some(all), Some(own)) => {
-            Filter::parse(own)?;
-            Filter::parse(&format!("({}) AND ({own})", all.source())).map(Some)
-        }
-    }
-}
-
-/// Checks what a query brings along, so that an error names its line.
-fn check_query(searcher: &Searcher, query: &Query, search: &SearchOptions) -> Result<()> {
-    let at = |field: &'static str| {
-        move |error| match error {
-            Error::Usage(reason) => Error::input(query.place.clone().field(field), reason),
-            other => other,
-        }
-    };
-    if let Some(own) = &query.filter {
-        let joined = join_filters(search.filter.as_ref(), Some(own)).map_err(at("filter"))?;
-        if let Some(filter) = joined {
-            searcher.index.rows_where(&filter).map_err(at("filter"))?;
-        }
-    }
-    if let Some(vector) = &query.vector {
-        let dim = searcher.index.manifest().dim;
-        if vector.len() != dim {
-            let reason = format!("it has {} dimensions, the index {dim}", vector.len());
-            return Err(Error::input(query.place.clone().field("vector"), reason));
-        }
-        QueryBatch::new(vector, dim).map_err(at("vector"))?;
-    }
-    Ok(())
-}
-
-/// What tells one query from another.
+/// Hash of a query's content.
 fn hash_query(query: &Query) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     for text in [&query.id, &query.text, query.filter.as_ref().unwrap_or(&String::new())] {
@@ -346,7 +302,7 @@ fn hash_query(query: &Query) -> u64 {
     hasher.digest()
 }
 
-/// What must be the same for a run to be continued, beside the queries.
+/// Everything besides the queries that must be the same for a run to be continued.
 fn fingerprint(searcher: &Searcher, options: &BatchOptions) -> String {
     let search = &options.search;
     format!(
@@ -367,24 +323,18 @@ fn fingerprint(searcher: &Searcher, options: &BatchOptions) -> String {
 #[cfg(test)]
 mod tests {
     use super::{MASK_BYTES, few_filters};
-    use crate::error::Place;
-    use crate::queries::Query;
 
     #[test]
-    fn different_filters_are_held_as_far_as_there_is_room() {
-        let query = |filter: Option<&str>| Query {
-            id: String::new(),
-            title: String::new(),
-            text: String::new(),
-            filter: filter.map(str::to_owned),
-            vector: None,
-            place: Place::file("queries"),
-        };
-        let window = [Some("a"), Some("a"), None, Some("b"), Some("a"), Some("c")].map(query);
-        assert_eq!(few_filters(&window, 1000), 6);
-        // Room for two sets of rows, for three, and for less than one.
-        assert_eq!(few_filters(&window, 8 * MASK_BYTES / 2 - 8), 3);
-        assert_eq!(few_filters(&window, 8 * MASK_BYTES / 3 - 8), 5);
-        assert_eq!(few_filters(&window, 16 * MASK_BYTES), 2);
+    fn masks_of_different_filters_are_limited_by_memory() {
+        let window = [Some("a"), Some("a"), None, Some("b"), Some("a"), Some("c")];
+        // Room for all, for two, for three, and for less than one row mask.
+        for (n_rows, expected) in [
+            (1000, 6),
+            (8 * MASK_BYTES / 2 - 8, 3),
+            (8 * MASK_BYTES / 3 - 8, 5),
+            (16 * MASK_BYTES, 2),
+        ] {
+            assert_eq!(few_filters(window.into_iter(), n_rows), expected, "{n_rows} rows");
+        }
     }
 }

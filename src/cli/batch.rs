@@ -1,33 +1,33 @@
 //! `warpseek batch`.
 
-use super::context::{Context, OpenOptions};
-use super::search::{EmbedderArg, RerankArgs, RetrieveArgs};
-use super::term::{self, say, thousands};
-use super::{Outcome, interrupt};
+use super::args::{EmbedderArg, RerankingArgs, RetrieveArgs};
+use super::context::{Context, OpenOptions, Status};
+use super::interrupt;
+use super::term::{self, HumanCount, say};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Instant;
-use warpseek::batch::{self, BatchOptions, OutputFormat};
+use warpseek::batch::{self, BatchFormat, BatchOptions};
 use warpseek::error::{Error, Result};
 
 /// Answer the queries of a file into a file; an interrupted run continues where it stopped.
 ///
-/// Reranks only where it is told to, by --rerank-depth, --reranker or --retriever-weight: it takes some
-/// hundred times as long as the search.
+/// Reranks only with --rerank-depth, --reranker or --retriever-weight: reranking takes some hundred
+/// times as long as the search.
 #[derive(Debug, Args)]
 pub(super) struct BatchArgs {
-    /// The index folder
+    /// Index folder
     dir: PathBuf,
-    /// The queries: jsonl (_id, text, optionally filter and vector), id <tab> text, one a line, or
+    /// Queries: jsonl (_id, text, optionally filter and vector), id <tab> text, one per line, or
     /// vectors (npy, fvecs, fbin); - reads stdin
     queries: PathBuf,
-    /// The file to write
+    /// Output file
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// jsonl, trec or parquet [default: by file name, else jsonl]
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
-    /// How many hits a query
+    /// Output format [default: by file name, else jsonl]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    format: Option<BatchFormat>,
+    /// Number of hits per query
     #[arg(short, long = "top-k", default_value_t = 10, value_name = "N")]
     k: usize,
     #[command(flatten)]
@@ -35,68 +35,65 @@ pub(super) struct BatchArgs {
     #[command(flatten)]
     embedder: EmbedderArg,
     #[command(flatten)]
-    rerank: RerankArgs,
+    rerank: RerankingArgs,
     /// Write titles and texts of the hits too (jsonl)
     #[arg(long)]
     with_text: bool,
-    /// Throw away an unfinished earlier run
+    /// Discard an unfinished earlier run
     #[arg(long)]
     restart: bool,
 }
 
-pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Outcome> {
+pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Status> {
     let mut search = args.retrieve.options(args.k)?;
-    let format = OutputFormat::choose(args.format.as_deref(), &args.out)?;
-    if args.with_text && format != OutputFormat::Jsonl {
-        return Err(Error::usage("--with-text goes with --format jsonl"));
+    let format = args.format.unwrap_or_else(|| BatchFormat::of_path(&args.out));
+    if args.with_text && format != BatchFormat::Jsonl {
+        return Err(Error::usage("--with-text needs --format jsonl"));
     }
     term::check_outputs(&[&args.out], &[&args.queries], Some(&args.dir))?;
-    let rerank = args.rerank.is_asked_for();
+    let rerank = args.rerank.is_requested();
     let open = OpenOptions { rerank, ..args.rerank.open(args.embedder.model.as_deref()) };
     let searcher = context.searcher(&args.dir, &open)?;
     if rerank {
-        search.rerank_depth = args.rerank.depth(args.k, &searcher, context)?;
+        args.rerank.apply(&mut search, &searcher, context)?;
     }
-    search.retriever_weight = args.rerank.retriever_weight;
     let options = BatchOptions { search, format, with_text: args.with_text, restart: args.restart };
     interrupt::install();
-    let bar = term::bar(None, "{spinner} {msg}", context.quiet);
+    let bar = context.bar(None, "{spinner} {msg}");
     let started = Instant::now();
     let report = batch::run(&searcher, &args.queries, &args.out, &options, &mut |report| {
-        let fresh = report.queries - report.resumed;
-        let rate = fresh as f64 / started.elapsed().as_secs_f64().max(1e-9);
-        bar.set_message(format!("{} queries, {rate:.0} queries/s", thousands(report.queries)));
+        let answered = report.queries - report.resumed;
+        let rate = answered as f64 / started.elapsed().as_secs_f64().max(1e-9);
+        bar.set_message(format!("{} queries, {rate:.0} queries/s", HumanCount(report.queries)));
         bar.tick();
-        !interrupt::asked()
+        !interrupt::requested()
     });
     bar.finish_and_clear();
     let report = report?;
     let seconds = started.elapsed().as_secs_f64();
     if report.interrupted {
         return Err(Error::Interrupted(format!(
-            "{} queries are answered; run the same command again to go on",
+            "{} queries are answered; run the same command again to continue",
             report.queries
         )));
     }
     if report.resumed > 0 {
-        context.note(&format!("continued after {} queries", thousands(report.resumed)));
+        context.note(&format!("continued after {} queries", HumanCount(report.resumed)));
     }
     let rate = (report.queries - report.resumed) as f64 / seconds.max(1e-9);
-    if context.json {
-        let mut value = serde_json::json!(report);
-        value["seconds"] = seconds.into();
-        value["queries_per_second"] = rate.into();
-        term::print_json(&value)?;
-    } else {
+    let mut value = serde_json::json!(report);
+    value["seconds"] = seconds.into();
+    value["queries_per_second"] = rate.into();
+    context.report(&value, || {
         say!(
             "{}: {} queries, {} hits in {seconds:.2} s ({rate:.0} queries/s)",
             args.out.display(),
-            thousands(report.queries),
-            thousands(report.hits)
-        )?;
-    }
+            HumanCount(report.queries),
+            HumanCount(report.hits)
+        )
+    })?;
     if report.without_hits > 0 {
-        context.note(&format!("{} queries have no hits", thousands(report.without_hits)));
+        context.note(&format!("{} queries have no hits", HumanCount(report.without_hits)));
     }
-    Ok(Outcome::Success)
+    Ok(Status::Success)
 }

@@ -1,22 +1,22 @@
 //! `warpseek bench`.
 
-use super::Outcome;
-use super::context::{Context, DEFAULT_MODEL};
-use super::term::{self, bold, say, thousands};
+use super::args::number;
+use super::context::{Context, DEFAULT_MODEL, Status};
+use super::term::{self, HumanCount, bold, say};
 use clap::Args;
 use serde_json::json;
-use std::path::{Path, PathBuf};
-use warpseek::bench::{self, Limits, ModelRate, ScanRate, SearchData, SearchShape};
+use std::path::PathBuf;
+use warpseek::bench::{self, MachineLimits, ModelRate, ScanRate, SearchData, SearchShape};
 use warpseek::cpu::Tier;
 use warpseek::embed::Normalize;
 use warpseek::error::{Error, Result};
 use warpseek::scan::{GpuOptions, Scanner};
 use warpseek::vectors::VectorFile;
 
-/// Measure this machine, and how near search, embedding and reranking come to its limits.
+/// Measure this machine, and the share of its limits that search, embedding and reranking reach.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
-    /// Rows of the random matrix that is searched
+    /// Rows of the random matrix to search
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     rows: usize,
     /// Dimensions of its vectors
@@ -25,61 +25,59 @@ pub(super) struct BenchArgs {
     /// Search these vectors instead (npy, fvecs, fbin, faiss)
     #[arg(long, value_name = "FILE", requires = "queries", conflicts_with_all = ["rows", "dim"])]
     vectors: Option<PathBuf>,
-    /// For these
+    /// Query vectors for --vectors
     #[arg(long, value_name = "FILE", requires = "vectors")]
     queries: Option<PathBuf>,
-    /// Queries of a batch, several sizes with commas
+    /// Queries per batch; several sizes with commas
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 32, 256, 1024])]
     batch: Vec<usize>,
-    /// Hits a query, several numbers with commas
+    /// Hits per query; several numbers with commas
     #[arg(short, long = "top-k", value_name = "N", value_delimiter = ',', default_values_t = [25])]
     k: Vec<usize>,
-    /// Of a hundred rows, how many pass a filter; several numbers with commas, 100 is no filter
+    /// Percentage of rows that pass a filter; several numbers with commas; 100 is no filter
     #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_values_t = [100])]
     pass: Vec<usize>,
-    /// Search the rows themselves, as where an index has no prefilter
-    #[arg(long)]
-    no_prefilter: bool,
-    /// On a GPU, read the prefilter for batches of more than 64 queries however few the rows are, to see where that pays
-    #[arg(long, conflicts_with = "no_prefilter")]
-    force_prefilter: bool,
-    /// Measure the search alone, not the models
+    /// Search the rows themselves, as in an index without an int8 copy
+    #[arg(long, alias = "no-prefilter")]
+    no_sq8: bool,
+    /// On a GPU, read the int8 copy for batches of more than 64 queries even if the rows are few
+    #[arg(long, alias = "force-prefilter", conflicts_with = "no_sq8")]
+    force_sq8: bool,
+    /// Measure only the search, not the models
     #[arg(long)]
     search_only: bool,
-    /// Measure the models alone, not the search
+    /// Measure only the models, not the search
     #[arg(long, conflicts_with = "search_only")]
     models_only: bool,
-    /// The embedder to measure [default: all-MiniLM-L6-v2, where it is present]
+    /// Embedding model to measure [default: all-MiniLM-L6-v2, if present]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
-    /// The reranker to measure [default: the best one that is present]
+    /// Reranker to measure [default: the best one present]
     #[arg(long, value_name = "MODEL")]
     reranker: Option<String>,
-    /// Tokens of a text that is embedded, special tokens included
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    /// Tokens of a text to embed, special tokens included
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = number(3..))]
     tokens: usize,
-    /// Tokens of a query and a passage that are scored
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    /// Tokens of a query and a passage to score
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = number(15..))]
     pair_tokens: usize,
 }
 
-/// Rows among which a query's hits are looked for: those of the corpus of papers that records speak of.
+/// Rows to search for the time of one query: those of the corpus of papers in benchmark records.
 const QUERY_ROWS: usize = 41_584;
 
-pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
-    if args.tokens < 3 || args.pair_tokens < 15 {
-        return Err(Error::usage("--tokens must be at least 3, and --pair-tokens 15"));
-    }
-    // What is named and not there is told before anything is measured.
+pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Status> {
+    // A named model that is missing is refused before anything is measured.
     for name in args.model.iter().chain(args.reranker.iter().filter(|name| *name != "none")) {
         context.models.find(name)?;
     }
     let scanner = match context.scanner()? {
-        scanner if args.force_prefilter => match scanner.gpu_info() {
+        scanner if args.force_sq8 => match scanner.gpu_info() {
             Some(info) => {
                 let (row_bytes, int8_from) = (Some(info.row_bytes), Some(0));
                 let kernels = context.compute().gpu_kernels;
-                let options = GpuOptions { row_bytes, int8_from, kernels, ..GpuOptions::default() };
+                let options =
+                    GpuOptions { row_bytes, int8_from, kernels, ..GpuOptions::default() };
                 Scanner::cuda(info.ordinal, options)?
             }
             None => scanner,
@@ -92,7 +90,7 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
         print_limits(&limits, tier)?;
     }
     let scans = if args.models_only { Vec::new() } else { search(&args, &scanner, &limits)? };
-    if !context.json && !args.models_only {
+    if !context.json {
         print_scans(&scans, &scanner)?;
     }
     let models = !args.search_only;
@@ -118,43 +116,41 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Outcome> {
             "query_ms": query_ms,
             "rerank": reranking,
         }))?;
-        return Ok(Outcome::Success);
+        return Ok(Status::Success);
     }
     if !models {
-        return Ok(Outcome::Success);
+        return Ok(Status::Success);
     }
     match (&embedder, &embedding) {
         (Some(embedder), Some(rate)) => {
             print_model("embedding", &embedder.precision(), rate, "a query of 12 tokens")?;
-            let rows = thousands(QUERY_ROWS as u64);
-            say!(
-                "  hits       {:8.2} ms from its text to the best of {rows} rows",
-                query_ms.unwrap_or_default()
-            )?;
+            let (ms, rows) = (query_ms.unwrap_or_default(), HumanCount(QUERY_ROWS as u64));
+            say!("  hits       {ms:8.2} ms from its text to the best of {rows} rows")?;
         }
         _ => context.note(&format!(
-            "embedding was not measured: `warpseek models pull {DEFAULT_MODEL}` fetches the model"
+            "embedding was not measured: `warpseek models pull {DEFAULT_MODEL}` downloads the model"
         )),
     }
     match (&reranker, &reranking) {
         (Some((name, _)), Some(rate)) => print_model("reranking", name, rate, "25 passages")?,
         _ => context.note("reranking was not measured: no reranker is present"),
     }
-    Ok(Outcome::Success)
+    Ok(Status::Success)
 }
 
-/// Searches of every shape that is asked for.
-fn search(args: &BenchArgs, scanner: &Scanner, limits: &Limits) -> Result<Vec<ScanRate>> {
+/// Measures the requested searches.
+fn search(args: &BenchArgs, scanner: &Scanner, limits: &MachineLimits) -> Result<Vec<ScanRate>> {
     let data = match (&args.vectors, &args.queries) {
         (Some(vectors), Some(queries)) => {
-            let (rows, dim) = read_vectors(vectors)?;
-            let (queries, query_dim) = read_vectors(queries)?;
+            let (vectors, queries) =
+                (VectorFile::open(vectors, None)?, VectorFile::open(queries, None)?);
+            let (dim, query_dim) = (vectors.dim(), queries.dim());
             if dim != query_dim {
                 return Err(Error::usage(format!(
                     "the vectors have {dim} dimensions, the queries {query_dim}"
                 )));
             }
-            SearchData::new(&rows, queries, dim)?
+            SearchData::new(&vectors.read_all()?, queries.read_all()?, dim)?
         }
         _ => SearchData::random(args.rows, 1024, args.dim)?,
     };
@@ -162,7 +158,7 @@ fn search(args: &BenchArgs, scanner: &Scanner, limits: &Limits) -> Result<Vec<Sc
     for &k in &args.k {
         for &percent in &args.pass {
             for &queries in &args.batch {
-                let shape = SearchShape { queries, k, percent, prefilter: !args.no_prefilter };
+                let shape = SearchShape { queries, k, percent, sq8: !args.no_sq8 };
                 scans.push(data.search(scanner, shape, limits)?);
             }
         }
@@ -170,17 +166,7 @@ fn search(args: &BenchArgs, scanner: &Scanner, limits: &Limits) -> Result<Vec<Sc
     Ok(scans)
 }
 
-fn read_vectors(path: &Path) -> Result<(Vec<f32>, usize)> {
-    let file = VectorFile::open(path, None)?;
-    let dim = file.dim();
-    let mut values = vec![0f32; file.n_rows() * dim];
-    for (i, row) in values.chunks_exact_mut(dim.max(1)).enumerate() {
-        file.read(i, row)?;
-    }
-    Ok((values, dim))
-}
-
-fn print_limits(limits: &Limits, tier: Tier) -> Result<()> {
+fn print_limits(limits: &MachineLimits, tier: Tier) -> Result<()> {
     let tier = tier.name();
     say!("{}", bold(&format!("limits, {} threads", rayon::current_num_threads())))?;
     say!("  memory     {:8.1} GB/s read", limits.memory_bytes / 1e9)?;
@@ -191,17 +177,17 @@ fn print_limits(limits: &Limits, tier: Tier) -> Result<()> {
     say!("  float32    {:8.1} billion products/s", limits.f32_products / 1e9)?;
     if let Some(gpu) = &limits.gpu {
         say!("  GPU copy   {:8.1} GB/s read and written", gpu.copy_bytes / 1e9)?;
-        say!("  GPU halves {:8.1} billion products/s (mma.sync)", gpu.half_products / 1e9)?;
+        say!("  GPU f16    {:8.1} billion products/s (mma.sync)", gpu.half_products / 1e9)?;
     }
     Ok(())
 }
 
 fn print_scans(scans: &[ScanRate], scanner: &Scanner) -> Result<()> {
     let Some(first) = scans.first() else { return Ok(()) };
-    let (rows, device) = (thousands(first.rows as u64), scanner.device());
+    let (rows, device) = (HumanCount(first.rows as u64), scanner.device());
     say!("{}", bold(&format!("search, {rows} rows, {device}")))?;
-    let kind = if first.gpu_seconds.is_some() { "halves" } else { "int8" };
-    say!("  batch     k  pass %    queries/s   of memory   of {kind}    GPU us  rows in")?;
+    let kind = if first.gpu_seconds.is_some() { "f16" } else { "int8" };
+    say!("  batch     k  pass %    queries/s   of memory   of {kind:4}    GPU us  rows in")?;
     for scan in scans {
         say!(
             "  {:5} {:5} {:7} {:12.0} {:9.0} % {:7.0} % {:>9}  {}",
@@ -212,24 +198,18 @@ fn print_scans(scans: &[ScanRate], scanner: &Scanner) -> Result<()> {
             scan.memory_share * 100.0,
             scan.multiply_share * 100.0,
             scan.gpu_seconds.map_or("-".to_owned(), |s| format!("{:.1}", s * 1e6)),
-            if scan.reads_bytes { "8 bits" } else { "halves" }
+            if scan.reads_bytes { "int8" } else { "f16" }
         )?;
     }
     Ok(())
 }
 
 fn print_model(what: &str, how: &str, rate: &ModelRate, one: &str) -> Result<()> {
+    let tokens = |texts: f64| HumanCount((texts * rate.tokens as f64) as u64);
+    let (many, encoded) = (rate.texts_per_second, rate.encoded_per_second);
     say!("{}", bold(&format!("{what}, {how}, texts of {} tokens", rate.tokens)))?;
-    say!(
-        "  many       {:8.0} texts/s, {} tokens/s",
-        rate.texts_per_second,
-        thousands((rate.texts_per_second * rate.tokens as f64) as u64)
-    )?;
-    say!(
-        "  encoding   {:8.0} texts/s, {} tokens/s, from ids to numbers",
-        rate.encoded_per_second,
-        thousands((rate.encoded_per_second * rate.tokens as f64) as u64)
-    )?;
+    say!("  many       {many:8.0} texts/s, {} tokens/s", tokens(many))?;
+    say!("  encoding   {encoded:8.0} texts/s, {} tokens/s, without tokenization", tokens(encoded))?;
     say!("  one search {:8.2} ms for {one}", rate.one_search_ms)?;
     for (what, share) in &rate.shares {
         say!("  {:4.1} %     {what}", share * 100.0)?;

@@ -1,27 +1,28 @@
 //! `warpseek compare`.
 
-use super::context::{Context, OpenOptions};
-use super::search::{EmbedderArg, RetrieveArgs, milliseconds, read_query};
-use super::term::{self, bold, dim, plain, say};
-use super::{Outcome, eval};
+use super::args::{EmbedderArg, RetrieveArgs, number, read_query};
+use super::context::{Context, OpenOptions, Status};
+use super::report::print_comparison;
+use super::{judged, term};
 use clap::Args;
-use std::path::PathBuf;
-use warpseek::compare::{Comparison, Second, compare};
-use warpseek::error::{Error, Result};
-use warpseek::search::Hit;
+use std::path::{Path, PathBuf};
+use warpseek::compare::{Second, compare};
+use warpseek::error::Result;
+use warpseek::eval::{EvalOptions, JudgedQueries};
+use warpseek::search::{SearchOptions, Searcher};
 
-/// Set two rankings side by side: the retrieval order and what the reranker makes of it.
+/// Set two rankings side by side: the retrieval order and the reranked order.
 ///
-/// Without a reranker, the dense order and the hybrid one. With --queries and --qrels: what
-/// reranking is worth over many queries, at several depths.
+/// Without a reranker: the dense ranking and the hybrid one. With --queries and --qrels: the gain
+/// of reranking over many queries, at several depths.
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
-    /// The index folder
+    /// Index folder
     dir: PathBuf,
-    /// The query; - reads it from stdin
+    /// Query; - reads it from stdin
     #[arg(required_unless_present = "queries", conflicts_with = "queries")]
     query: Option<String>,
-    /// How many rows to retrieve and order again
+    /// Number of rows to retrieve and rerank
     #[arg(
         short,
         long = "top-k",
@@ -30,30 +31,35 @@ pub(super) struct CompareArgs {
         conflicts_with = "queries"
     )]
     k: usize,
-    /// How many of each ranking to show
-    #[arg(long, default_value_t = 3, value_name = "N", conflicts_with = "queries")]
+    /// Number of rows of each ranking to show
+    #[arg(
+        long,
+        default_value_t = 3,
+        value_name = "N",
+        conflicts_with = "queries",
+        value_parser = number(1..)
+    )]
     show: usize,
     #[command(flatten)]
     retrieve: RetrieveArgs,
     #[command(flatten)]
     embedder: EmbedderArg,
-    /// The reranker: a name, a hub id, a folder, or none for dense against hybrid [default: the best
-    /// one that is present]
+    /// Reranker: a listed name, a hub id, a folder, or none for dense against hybrid [default: the
+    /// best one present]
     #[arg(long, value_name = "MODEL")]
     reranker: Option<String>,
-    /// How much the retrieval score counts beside the reranker's, 0 (not at all) to 1 [default: what
-    /// suits the reranker]
+    /// Share of the retrieval score in the final score, 0 to 1 [default: the reranker's own]
     #[arg(long, value_name = "W")]
     retriever_weight: Option<f32>,
     /// Judged queries, instead of one query
     #[arg(long, requires = "qrels", value_name = "FILE")]
     queries: Option<PathBuf>,
-    /// Their relevance judgments
+    /// Qrels (relevance judgments) of the queries
     #[arg(long, requires = "queries", value_name = "FILE")]
     qrels: Option<PathBuf>,
 }
 
-/// Depths whose worth is shown for a set of queries.
+/// Rerank depths to evaluate for a set of queries.
 const DEPTHS: [usize; 4] = [10, 25, 50, 100];
 
 impl CompareArgs {
@@ -62,10 +68,7 @@ impl CompareArgs {
     }
 }
 
-pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Outcome> {
-    if args.show == 0 {
-        return Err(Error::usage("--show must be at least 1"));
-    }
+pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Status> {
     let mut options = args.retrieve.options(args.k)?;
     options.retriever_weight = args.retriever_weight;
     let query = args.query.as_deref().map(read_query).transpose()?;
@@ -76,9 +79,7 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Outcome> {
     };
     let searcher = context.searcher(&args.dir, &open)?;
     if let (Some(queries), Some(qrels)) = (&args.queries, &args.qrels) {
-        searcher.require_reranker()?;
-        let files = eval::JudgedFiles { queries, qrels };
-        return eval::run_depths(&searcher, &files, options, &DEPTHS, context);
+        return compare_depths(&searcher, queries, qrels, options, context);
     }
     let query = query.unwrap_or_default();
     let comparison = compare(&searcher, &query, args.k, args.show, &options)?;
@@ -89,60 +90,25 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Outcome> {
             "comparing the dense ranking with the hybrid one (dense and BM25 fused)",
         );
     }
-    if context.json {
-        term::print_json(&comparison)?;
-    } else {
-        print(&comparison)?;
-    }
-    let empty = comparison.before.is_empty() && comparison.after.is_empty();
-    Ok(if empty { Outcome::NoHits } else { Outcome::Success })
+    context.report(&comparison, || print_comparison(&comparison))?;
+    let is_empty = comparison.before.is_empty() && comparison.after.is_empty();
+    Ok(if is_empty { Status::NoHits } else { Status::Success })
 }
 
-/// Prints a comparison for people.
-pub(super) fn print(comparison: &Comparison) -> Result<()> {
-    let word = comparison.second.word();
-    say!("{}", bold(&format!("Query: {}", plain(&comparison.query))))?;
-    say!("")?;
-    say!("{}", bold(&format!("Top {} as retrieved", comparison.before.len())))?;
-    for hit in &comparison.before {
-        print_hit(hit, hit.rank, None)?;
-    }
-    say!("")?;
-    let by = match &comparison.reranker {
-        Some(name) => format!("Top {} {word} by {}", comparison.after.len(), plain(name)),
-        None => format!("Top {} {word}", comparison.after.len()),
-    };
-    say!("{}", bold(&by))?;
-    for (hit, moved) in comparison.after.iter().zip(&comparison.rank_map) {
-        print_hit(hit, hit.rank, Some((word, moved.retrieved_rank)))?;
-    }
-    let churn = &comparison.churn;
-    say!("")?;
-    say!(
-        "{} of the top {} stay; {}; rows move {:.1} places on average, Kendall's tau {:.2}",
-        churn.kept,
-        comparison.after.len(),
-        if churn.first_changed { "another row is first" } else { "the first row stays first" },
-        churn.mean_move,
-        churn.kendall_tau
-    )?;
-    say!("{}", milliseconds(&comparison.took_ms))
-}
-
-fn print_hit(hit: &Hit, rank: usize, moved: Option<(&str, Option<usize>)>) -> Result<()> {
-    let title = if hit.title.is_empty() { &hit.id } else { &hit.title };
-    say!("{rank:>3}  {}", bold(plain(title).trim()))?;
-    let score = match hit.rerank_score {
-        Some(rerank) if moved.is_some() => format!("rerank {rerank:.4}, score {:.4}", hit.score),
-        _ => format!("score {:.4}", hit.score),
-    };
-    let place = match moved {
-        Some((word, Some(before))) => format!("  {word} #{rank} was retrieved #{before}"),
-        Some((word, None)) => format!("  {word} #{rank} was not among the retrieved"),
-        None => String::new(),
-    };
-    say!("     {}", dim(&format!("{}  {score}{place}", plain(&hit.id))))?;
-    let text: String = hit.text.chars().take(200).collect();
-    let more = if text.len() < hit.text.len() { " ..." } else { "" };
-    say!("{}", term::wrap(&format!("{}{more}", plain(&text)), "     ", term::width()))
+/// Evaluates the reranker at several depths.
+fn compare_depths(
+    searcher: &Searcher,
+    queries: &Path,
+    qrels: &Path,
+    search: SearchOptions,
+    context: &Context,
+) -> Result<Status> {
+    searcher.require_reranker()?;
+    let judged_queries = JudgedQueries::read(queries, qrels)?;
+    let weight = search.retriever_weight;
+    let options = EvalOptions { search, ..EvalOptions::default() };
+    let reranked = judged::systems(searcher.reranker.as_slice(), &DEPTHS, weight);
+    let report = judged::measure(searcher, &reranked, &judged_queries, &options, context)?;
+    judged::print(&report, &options, false, searcher, context)?;
+    Ok(Status::Success)
 }

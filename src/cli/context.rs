@@ -1,15 +1,15 @@
-//! What commands share: settings, models, and how to open an index with them.
+//! Shared state of a command: settings, compute device, models, and how to open an index.
 
-use super::{GlobalArgs, interrupt, term};
+use super::settings::GlobalArgs;
+use super::{interrupt, term};
 use indicatif::ProgressBar;
+use serde::Serialize;
 use std::cell::{OnceCell, RefCell};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use warpseek::answer::{ChatClient, ChatOptions, DEFAULT_BASE_URL};
 use warpseek::config::Settings;
-use warpseek::cpu::Tier;
-use warpseek::device::{ComputeOptions, Device, EncoderKind, GpuKernels, Precision};
+use warpseek::device::{ComputeOptions, Device, Precision};
 use warpseek::embed::{Embedder, Normalize};
 use warpseek::error::{Error, Result};
 use warpseek::hub::http::Secret;
@@ -20,50 +20,43 @@ use warpseek::scan::{GpuOptions, HAS_CUDA, Scanner};
 use warpseek::search::Searcher;
 use warpseek::store::{Index, ModelStamp};
 
-/// The embedding model of new indexes.
+/// The default embedding model of new indexes.
 pub(super) const DEFAULT_MODEL: &str = "all-MiniLM-L6-v2";
 
-/// Everything a command needs beside its own arguments.
+/// The end of a command that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Success,
+    NoHits,
+}
+
+/// Everything a command needs besides its own arguments.
 pub(super) struct Context {
     pub(super) settings: Settings,
     pub(super) models: Models,
-    /// What was asked for.
-    compute: ComputeOptions,
-    /// Whether the command has so much to do that a GPU is worth its start.
-    much: bool,
-    /// The GPU, once it was tried to open it, or why there is none.
+    /// Device and precision that the settings ask for.
+    requested: ComputeOptions,
+    /// True if the command runs long enough to be worth the start of a GPU.
+    is_long: bool,
+    /// The GPU, or the reason why there is none. Empty until a GPU is first tried.
     gpu: OnceCell<std::result::Result<Scanner, String>>,
     pub(super) json: bool,
     pub(super) quiet: bool,
 }
 
 impl Context {
-    /// Resolves settings (command line, then environment, then file) and starts the thread pool.
-    pub(super) fn new(args: &GlobalArgs, much: bool) -> Result<Self> {
-        let flags = Settings {
-            device: args.device.clone(),
-            precision: args.precision.clone(),
-            threads: args.threads,
-            offline: args.offline.then_some(true),
-            models_dir: args.models_dir.clone(),
-            ..Settings::default()
-        };
-        let file = Settings::from_file()?;
-        let settings = flags.or(Settings::from_vars(|name| std::env::var(name).ok())?).or(file);
-        let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let named = |name| var(name).unwrap_or_else(|| "auto".to_owned());
-        let compute = ComputeOptions {
-            device: Device::named(settings.device.as_deref().unwrap_or("auto"))?,
-            precision: Precision::named(settings.precision.as_deref().unwrap_or("auto"))?,
-            tier: Tier::named(&named("WARPSEEK_TIER"))?,
-            encoder: EncoderKind::named(&named("WARPSEEK_ENCODER"))?,
-            gpu_kernels: GpuKernels::named(&named("WARPSEEK_GPU_KERNELS"))?,
+    /// Resolves the settings and starts the thread pool.
+    pub(super) fn new(args: &GlobalArgs, is_long: bool) -> Result<Self> {
+        let settings = args.settings()?;
+        let requested = ComputeOptions {
+            device: settings.device.unwrap_or_default(),
+            precision: settings.precision.unwrap_or_default(),
+            tier: settings.tier.unwrap_or_default(),
+            encoder: settings.encoder.unwrap_or_default(),
+            gpu_kernels: settings.gpu_kernels.unwrap_or_default(),
         };
         if let Some(threads) = settings.threads {
-            if threads == 0 || threads > 1024 {
-                return Err(Error::usage(format!("{threads} threads: use 1 to 1024")));
-            }
-            // The pool can only be started once, and nothing has started it yet.
+            // Fails only if the pool is already running, and nothing has started it yet.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
         let mut models = Models::from_env()?;
@@ -74,8 +67,8 @@ impl Context {
         models.sources.offline = settings.offline.unwrap_or(false);
         let gpu = OnceCell::new();
         let (json, quiet) = (args.json, args.quiet);
-        let context = Self { settings, models, compute, much, gpu, json, quiet };
-        if let Device::Cuda(ordinal) = compute.device {
+        let context = Self { settings, models, requested, is_long, gpu, json, quiet };
+        if let Device::Cuda(ordinal) = requested.device {
             let _ = context.gpu.set(Ok(context.open_gpu(ordinal)?));
         }
         Ok(context)
@@ -83,62 +76,62 @@ impl Context {
 
     fn open_gpu(&self, ordinal: u32) -> Result<Scanner> {
         let row_bytes = self.settings.gpu_memory.map(|mib| mib.saturating_mul(1 << 20));
-        let kernels = self.compute.gpu_kernels;
+        let kernels = self.requested.gpu_kernels;
         Scanner::cuda(ordinal, GpuOptions { row_bytes, kernels, ..GpuOptions::default() })
     }
 
-    /// The GPU that would be used, or why there is none.
+    /// The GPU that would be used, or the reason why none is.
     pub(super) fn gpu(&self) -> std::result::Result<&Scanner, &str> {
         let open = || self.open_gpu(0).map_err(|e| e.to_string());
-        match self.compute.device {
-            Device::Cpu => Err("told to use the CPU"),
+        match self.requested.device {
+            Device::Cpu => Err("the CPU was requested"),
             _ => self.gpu.get_or_init(open).as_ref().map_err(String::as_str),
         }
     }
 
-    /// The GPU, where one is asked for or worth its start; what cannot be opened then is noted once.
+    /// The GPU, if one was requested or is worth its start. Notes once if it cannot be opened.
     fn wanted_gpu(&self) -> Option<&Scanner> {
-        let is_wanted = match self.compute.device {
+        let is_wanted = match self.requested.device {
             Device::Cuda(_) => true,
-            Device::Auto => (self.much || self.compute.precision == Precision::F16) && HAS_CUDA,
+            Device::Auto => {
+                (self.is_long || self.requested.precision == Precision::F16) && HAS_CUDA
+            }
             Device::Cpu => false,
         };
         if !is_wanted {
             return None;
         }
-        let is_news = self.gpu.get().is_none();
-        match self.gpu() {
-            Ok(gpu) => Some(gpu),
-            Err(reason) => {
-                if is_news {
+        let is_first_try = self.gpu.get().is_none();
+        self.gpu()
+            .inspect_err(|reason| {
+                if is_first_try {
                     self.note(&format!("using the CPU: {reason}"));
                 }
-                None
-            }
-        }
+            })
+            .ok()
     }
 
-    /// The scanner that is asked for, or that is best for the command.
+    /// The requested scanner, or the best one for the command.
     pub(super) fn scanner(&self) -> Result<Scanner> {
-        Ok(self.wanted_gpu().cloned().unwrap_or(Scanner::Cpu(self.compute.tier)))
+        Ok(self.wanted_gpu().cloned().unwrap_or(Scanner::Cpu(self.requested.tier)))
     }
 
-    /// How models compute.
+    /// Device and precision of the models.
     pub(super) fn compute(&self) -> ComputeOptions {
-        match (self.compute.device, self.compute.precision) {
+        match (self.requested.device, self.requested.precision) {
             (Device::Auto, Precision::Auto | Precision::F16) if self.wanted_gpu().is_some() => {
-                ComputeOptions { device: Device::Cuda(0), ..self.compute }
+                ComputeOptions { device: Device::Cuda(0), ..self.requested }
             }
-            _ => self.compute,
+            _ => self.requested,
         }
     }
 
-    /// Opens a model; on the CPU where a GPU was not asked for and turns out to be of no use.
+    /// Opens a model. Falls back to the CPU if the GPU fails and was not requested.
     fn model<T>(&self, open: impl Fn(ComputeOptions) -> Result<T>) -> Result<T> {
         let compute = self.compute();
         match open(compute) {
             Err(e @ (Error::DeviceUnavailable { .. } | Error::DeviceFailed { .. }))
-                if compute.device != self.compute.device =>
+                if compute.device != self.requested.device =>
             {
                 self.note(&format!("using the CPU for a model: {e}"));
                 open(ComputeOptions { device: Device::Cpu, precision: Precision::Auto, ..compute })
@@ -147,9 +140,9 @@ impl Context {
         }
     }
 
-    /// Notes what is done instead where no reranker is present and none was declined.
-    pub(super) fn note_missing_reranker(&self, asked: Option<&str>, instead: &str) {
-        if asked.or(self.settings.reranker.as_deref()) != Some("none") {
+    /// Notes that no reranker is present and what happens instead, unless reranking was declined.
+    pub(super) fn note_missing_reranker(&self, requested: Option<&str>, instead: &str) {
+        if requested.or(self.settings.reranker.as_deref()) != Some("none") {
             self.note(&format!(
                 "{instead}: no reranker is present; get one with `warpseek models pull \
                  ms-marco-MiniLM-L6-v2`, or name a folder with --reranker"
@@ -157,15 +150,29 @@ impl Context {
         }
     }
 
-    /// Writes a note to stderr, unless told to be quiet.
+    /// Writes a note to stderr, unless `--quiet` is set.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
             term::note(text);
         }
     }
 
-    /// A client of the chat service that is asked for or set, with the key from `key_file` or GROQ_API_KEY;
-    /// none where the service would be Groq and there is no key for it.
+    /// A progress bar over `total` units, hidden with `--quiet`.
+    pub(super) fn bar(&self, total: Option<u64>, template: &str) -> ProgressBar {
+        term::bar(total, template, self.quiet)
+    }
+
+    /// Prints `value` as JSON with `--json`, else the text that `print` writes.
+    pub(super) fn report(
+        &self,
+        value: &impl Serialize,
+        print: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        if self.json { term::print_json(value) } else { print() }
+    }
+
+    /// Client of the chat service, with the key from `key_file` or the settings. None if the
+    /// service would be Groq and there is no key for it.
     pub(super) fn chat_client(
         &self,
         base_url: Option<&str>,
@@ -173,59 +180,60 @@ impl Context {
     ) -> Result<Option<ChatClient>> {
         let base = base_url.or(self.settings.base_url.as_deref());
         let key = match key_file {
-            Some(path) => Some(term::read_text(path)?),
-            None => std::env::var("GROQ_API_KEY").ok(),
+            Some(path) => Some(Secret::new(term::read_text(path)?.trim())),
+            None => self.settings.chat_key.clone(),
         };
-        let key = key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
+        let key = key.filter(|key| !key.reveal().is_empty());
         if base.is_none() && key.is_none() {
             return Ok(None);
         }
         let offline = self.settings.offline.unwrap_or(false);
         let base = base.unwrap_or(DEFAULT_BASE_URL);
         let options = ChatOptions { offline, ..ChatOptions::default() };
-        ChatClient::new(base, key.map(Secret::new), options).map(Some)
+        ChatClient::new(base, key, options).map(Some)
     }
 
-    /// The model's folder; fetched where it is not here yet.
-    pub(super) fn obtain(&self, name: &str) -> Result<ModelFolder> {
+    /// The embedding model of new indexes: the requested one, else that of the settings.
+    pub(super) fn model_name<'a>(&'a self, requested: Option<&'a str>) -> &'a str {
+        requested.or(self.settings.model.as_deref()).unwrap_or(DEFAULT_MODEL)
+    }
+
+    /// The model's folder, downloaded if it is not present.
+    pub(super) fn get_or_download(&self, name: &str) -> Result<ModelFolder> {
         let bar: RefCell<Option<ProgressBar>> = RefCell::new(None);
         let folder = self.models.get_or_download(name, &|event| {
             match event {
                 FetchEvent::Started { file, size, resumed } => {
                     interrupt::install();
-                    self.note(&format!("fetching {file} of {name}"));
-                    let new = term::bar(size, "{bytes}/{total_bytes} [{bar:40}] {eta}", self.quiet);
+                    self.note(&format!("downloading {file} of {name}"));
+                    let new = self.bar(size, "{bytes}/{total_bytes} [{bar:40}] {eta}");
                     new.set_position(resumed);
                     if let Some(old) = bar.replace(Some(new)) {
                         old.finish_and_clear();
                     }
                 }
                 FetchEvent::Advanced { bytes } => {
-                    if let Some(bar) = bar.borrow().as_ref() {
-                        bar.inc(bytes);
-                    }
+                    bar.borrow().iter().for_each(|bar| bar.inc(bytes));
                 }
                 FetchEvent::Finished { .. } => {
-                    if let Some(bar) = bar.take() {
-                        bar.finish_and_clear();
-                    }
+                    bar.take().iter().for_each(ProgressBar::finish_and_clear);
                 }
                 FetchEvent::Note(text) => self.note(&text),
                 FetchEvent::Waiting => {}
             }
-            if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            interrupt::flow()
         })?;
         folder.warnings.iter().for_each(|w| term::warn(w));
         Ok(folder)
     }
 
-    /// The embedder of this name, with the stamp that an index made with it carries.
+    /// The embedder of this name, and the stamp of indexes made with it.
     pub(super) fn embedder(
         &self,
         name: &str,
         normalize: Normalize,
     ) -> Result<(Embedder, ModelStamp)> {
-        let folder = self.obtain(name)?;
+        let folder = self.get_or_download(name)?;
         let embedder = self.model(|compute| open_embedder(&folder, normalize, compute))?;
         let stamp = ModelStamp {
             name: folder.name.clone(),
@@ -236,8 +244,8 @@ impl Context {
         Ok((embedder, stamp))
     }
 
-    /// The embedder that an index was made with; `other` names another place to take it from.
-    pub(super) fn embedder_of(&self, stamp: &ModelStamp, other: Option<&str>) -> Result<Embedder> {
+    /// The embedder that an index was made with; `other` names another copy of it.
+    fn embedder_of(&self, stamp: &ModelStamp, other: Option<&str>) -> Result<Embedder> {
         let name = other.unwrap_or(&stamp.name);
         let (embedder, here) = self.embedder(name, Normalize::Always)?;
         if here.sha256 == stamp.sha256 {
@@ -246,29 +254,28 @@ impl Context {
         Err(Error::ModelUnavailable {
             model: name.to_owned(),
             reason: format!(
-                "the index was made with a model whose weights have the sha256 {}, and the ones here have \
-                 {}; name the right folder with --model",
+                "the index was made with weights of sha256 {}, and this model has {}: name the \
+                 right folder with --model",
                 stamp.sha256, here.sha256
             ),
         })
     }
 
-    /// The reranker to use: the one that is asked for, else the best that is present; none for
-    /// `none`, or where none is present.
-    pub(super) fn reranker(&self, asked: Option<&str>) -> Result<Option<(String, Arc<Reranker>)>> {
-        let asked = asked.or(self.settings.reranker.as_deref());
-        let folder = match asked {
-            Some("none") => return Ok(None),
-            Some(name) => self.models.find(name)?,
-            None => match self.present_rerankers().into_iter().next() {
-                Some(folder) => folder,
-                None => return Ok(None),
-            },
+    /// The requested reranker, else that of the settings, else the best one present. None for
+    /// `none`, or if none is present.
+    pub(super) fn reranker(
+        &self,
+        requested: Option<&str>,
+    ) -> Result<Option<(String, Arc<Reranker>)>> {
+        let folder = match requested.or(self.settings.reranker.as_deref()) {
+            Some("none") => None,
+            Some(name) => Some(self.models.find(name)?),
+            None => self.present_rerankers().into_iter().next(),
         };
-        self.open_reranker(folder).map(Some)
+        folder.map(|folder| self.open_reranker(folder)).transpose()
     }
 
-    /// The reranker that the settings name, else all listed ones that are present, best first.
+    /// The reranker of the settings, else all listed ones that are present, best first.
     pub(super) fn rerankers(&self) -> Result<Vec<(String, Arc<Reranker>)>> {
         if self.settings.reranker.is_some() {
             return Ok(self.reranker(None)?.into_iter().collect());
@@ -293,12 +300,12 @@ impl Context {
         Ok((folder.name, Arc::new(reranker)))
     }
 
-    /// Opens an index with its embedder and, where wanted, a reranker.
+    /// Opens an index with its embedder and, if `options` ask for it, a reranker.
     pub(super) fn searcher(&self, dir: &Path, options: &OpenOptions<'_>) -> Result<Searcher> {
         let index = Index::open(dir)?;
         let embedder = match (&index.manifest().model, options.model) {
             (Some(stamp), other) => Some(Arc::new(self.embedder_of(stamp, other)?)),
-            // Imported vectors without a model: the user's word that they come from this one.
+            // The index has imported vectors; the user states that they come from this model.
             (None, Some(name)) => Some(Arc::new(self.embedder(name, Normalize::Always)?.0)),
             (None, None) => None,
         };
@@ -316,13 +323,13 @@ impl Context {
     }
 }
 
-/// How to open an index.
+/// Models to open an index with.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct OpenOptions<'a> {
-    /// Where to take the embedder from, other than by the index's own word.
+    /// Embedding model to use instead of the one that the index names.
     pub(super) model: Option<&'a str>,
-    /// Whether a reranker is wanted.
+    /// True if a reranker is wanted.
     pub(super) rerank: bool,
-    /// Which one.
+    /// Reranker to use instead of the default one.
     pub(super) reranker: Option<&'a str>,
 }

@@ -1,39 +1,43 @@
 //! `warpseek doctor`.
 
-use super::Outcome;
-use super::context::{Context, DEFAULT_MODEL};
-use super::term::{self, bold, bytes, say};
+use super::context::{Context, DEFAULT_MODEL, Status};
+use super::settings::variable;
+use super::term::{self, DecimalBytes, bold, say};
 use clap::Args;
 use serde_json::json;
+use std::env::consts::{ARCH, OS};
 use warpseek::config::Settings;
 use warpseek::cpu::{Tier, features};
 use warpseek::error::Result;
 use warpseek::model::encoder::describe;
 
-/// Show what would run where, and why.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Show the CPU, GPU, network and models that would be used, and the reasons.
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {}
 
-pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
+pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Status> {
     let tier = context.compute().tier;
     let gpu = match context.gpu() {
-        Ok(scanner) => scanner.gpu_info().ok_or("the CPU was asked for"),
+        Ok(scanner) => scanner.gpu_info().ok_or("the CPU was requested"),
         Err(reason) => Err(reason),
     };
     let available: Vec<&str> =
         Tier::ALL.iter().filter(|t| t.is_available()).map(|t| t.name()).collect();
     let sources = &context.models.sources;
     let models = context.models.status();
-    let config = Settings::file().filter(|f| f.exists());
+    let config = Settings::file(variable).filter(|f| f.exists());
     let encoder = describe(context.compute())?;
+    let (threads, device) = (rayon::current_num_threads(), context.scanner()?.device());
     if context.json {
         term::print_json(&json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "os": std::env::consts::OS,
-            "arch": std::env::consts::ARCH,
-            "threads": rayon::current_num_threads(),
+            "version": VERSION,
+            "os": OS,
+            "arch": ARCH,
+            "threads": threads,
             "cpu_features": features(),
-            "device": context.scanner()?.device(),
+            "device": device,
             "gpu": gpu.as_ref().ok(),
             "gpu_missing": gpu.as_ref().err(),
             "scan_tier": tier.name(),
@@ -49,34 +53,32 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
             "config": config,
             "models": models,
         }))?;
-        return Ok(Outcome::Success);
+        return Ok(Status::Success);
     }
-    say!("{}", bold(&format!("warpseek {}", env!("CARGO_PKG_VERSION"))))?;
-    say!("  system     {} {}", std::env::consts::OS, std::env::consts::ARCH)?;
-    say!("  threads    {}", rayon::current_num_threads())?;
+    say!("{}", bold(&format!("warpseek {VERSION}")))?;
+    say!("  system     {OS} {ARCH}")?;
+    say!("  threads    {threads}")?;
     say!("  CPU        {}", features().join(" "))?;
     match &gpu {
         Ok(gpu) => say!(
-            "  GPU        {}: compute capability {} ({}), {} of memory ({} for rows), driver of CUDA {}",
+            "  GPU        {}: compute capability {} ({}), {} of memory ({} for rows), CUDA \
+             driver {}",
             gpu.name,
             gpu.capability,
             gpu.products,
-            bytes(gpu.memory as u64),
-            bytes(gpu.row_bytes as u64),
+            DecimalBytes(gpu.memory as u64),
+            DecimalBytes(gpu.row_bytes as u64),
             gpu.driver
         )?,
         Err(e) => say!("  GPU        not used: {e}")?,
     }
-    say!("  device     {}", context.scanner()?.device())?;
-    let why = if std::env::var_os("WARPSEEK_TIER").is_some_and(|t| !t.is_empty()) {
-        "set by WARPSEEK_TIER"
-    } else {
-        "the fastest this CPU has"
-    };
+    say!("  device     {device}")?;
+    let is_best = tier == Tier::best();
+    let why = if is_best { "the fastest on this CPU" } else { "set by WARPSEEK_TIER" };
     say!("  scan       {} ({why}; available: {})", tier.name(), available.join(", "))?;
     say!("  encoder    {encoder}")?;
-    let settings = config.map_or("none".to_owned(), |f| f.display().to_string());
-    say!("  settings   {settings}")?;
+    let file = config.map_or("none".to_owned(), |f| f.display().to_string());
+    say!("  settings   {file}")?;
     say!("{}", bold("network"))?;
     if sources.offline {
         say!("  offline: only loopback addresses are connected to")?;
@@ -84,28 +86,26 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Outcome> {
         let hub =
             if sources.hub_offline { "not asked (HF_HUB_OFFLINE)" } else { &sources.endpoint };
         say!("  hub        {hub}")?;
-        let token = if sources.token.is_some() { "present" } else { "none" };
-        say!("  token      {token}")?;
+        say!("  token      {}", if sources.token.is_some() { "present" } else { "none" })?;
     }
     say!("{}", bold("models"))?;
     for dir in sources.model_dirs.iter().chain(&sources.cache_dir) {
-        let here = if dir.exists() { "" } else { " (not there)" };
-        say!("  looked for in {}{here}", dir.display())?;
+        let missing = if dir.exists() { "" } else { " (does not exist)" };
+        say!("  searched: {}{missing}", dir.display())?;
     }
     for status in models {
-        match &status.folder {
-            Some(folder) => say!("  {:24} {}", status.spec.name, folder.path.display())?,
-            None => say!("  {:24} not here", status.spec.name)?,
-        }
+        let place =
+            status.folder.map_or("not present".to_owned(), |f| f.path.display().to_string());
+        say!("  {:24} {place}", status.spec.name)?;
         status.problems.iter().for_each(|p| term::warn(p));
     }
     match context.reranker(None) {
         Ok(Some((name, _))) => say!("  search reranks with {name}")?,
-        Ok(None) => say!("  search shows the retrieval order: no reranker is here")?,
+        Ok(None) => say!("  search shows the retrieval order: no reranker is present")?,
         Err(e) => term::warn(&e.to_string()),
     }
     if context.models.find(DEFAULT_MODEL).is_err() {
-        say!("  `warpseek models pull {DEFAULT_MODEL}` fetches the default embedder")?;
+        say!("  `warpseek models pull {DEFAULT_MODEL}` downloads the default embedder")?;
     }
-    Ok(Outcome::Success)
+    Ok(Status::Success)
 }

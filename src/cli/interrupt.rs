@@ -1,16 +1,18 @@
-//! Ctrl+C: the first asks a long command to stop at the next safe place, the second ends the process.
+//! Ctrl+C: the first one asks a long command to stop at the next safe point, the second one ends
+//! the process.
 
+use std::ops::ControlFlow;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on the first interrupt is only noted.
+/// From now on, the first interrupt only sets a flag.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let handler = || {
-            if ASKED.swap(true, Ordering::SeqCst) {
+            if REQUESTED.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
         };
@@ -21,7 +23,12 @@ pub(super) fn install() {
     });
 }
 
-/// Whether the user asked to stop.
-pub(super) fn asked() -> bool {
-    ASKED.load(Ordering::SeqCst)
+/// True if the user asked to stop.
+pub(super) fn requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
+}
+
+/// [`requested`] as a control flow.
+pub(super) fn flow() -> ControlFlow<()> {
+    if requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

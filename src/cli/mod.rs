@@ -1,6 +1,8 @@
-//! The command line: one thin file a command over the library.
+//! The command line: one file per command, each a thin layer over the library.
 
+mod admin;
 mod answer;
+mod args;
 mod batch;
 mod bench;
 mod compare;
@@ -11,25 +13,28 @@ mod embed;
 mod eval;
 mod index;
 mod interrupt;
-mod maintain;
+mod judged;
 mod models;
+mod report;
 mod rerank;
 mod search;
 mod serve;
+mod settings;
 mod term;
 mod transfer;
 
-use clap::{Args, Parser, Subcommand};
-use context::Context;
+use clap::{Parser, Subcommand};
+use context::{Context, Status};
+use settings::GlobalArgs;
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::Level;
+use tracing_subscriber::EnvFilter;
 use warpseek::error::{Error, Result};
 
 /// Fully local semantic search: embed, store, search exactly, rerank, compare.
 #[derive(Debug, Parser)]
-#[command(name = "warpseek", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "warpseek", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
@@ -37,38 +42,11 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Options may also stand in the environment (WARPSEEK_MODEL, WARPSEEK_RERANKER, \
-WARPSEEK_DEVICE, WARPSEEK_GPU_MEMORY, WARPSEEK_PRECISION, WARPSEEK_THREADS, WARPSEEK_OFFLINE, WARPSEEK_MODELS_DIR) or in a \
-settings file (WARPSEEK_CONFIG); the command line wins.\n\nExit status: 0 success, 1 no hits, 2 usage, 3 model unavailable, \
-4 device unavailable, 5 index corrupt, 6 remote service failed, 7 bad input data, 8 I/O or lock, \
-130 interrupted.";
-
-/// Options that every command takes.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Options of every command")]
-struct GlobalArgs {
-    /// Print one JSON document instead of text
-    #[arg(long, global = true)]
-    json: bool,
-    /// Where to search and to run models: auto, cpu, cuda or cuda:N [default: auto]
-    #[arg(long, global = true, value_name = "DEVICE")]
-    device: Option<String>,
-    /// How models compute: auto; f16 on a GPU; f32, bf16 or int8 on the CPU [default: auto]
-    #[arg(long, global = true, value_name = "PRECISION")]
-    precision: Option<String>,
-    /// Threads for computing [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
-    threads: Option<usize>,
-    /// Connect to loopback addresses only
-    #[arg(long, global = true)]
-    offline: bool,
-    /// The folder of downloaded models
-    #[arg(long, global = true, value_name = "DIR")]
-    models_dir: Option<PathBuf>,
-    /// No progress bars and notes
-    #[arg(long, short, global = true)]
-    quiet: bool,
-}
+const AFTER_HELP: &str = "The README lists all settings with their environment variables and keys \
+in the settings file (WARPSEEK_CONFIG). The command line overrides the environment, the \
+environment overrides the file.\n\nExit status: 0 success, 1 no hits, 2 usage, 3 model \
+unavailable, 4 device unavailable, 5 index corrupt, 6 remote service failed, 7 bad input data, \
+8 I/O or lock, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -82,11 +60,11 @@ enum Command {
     Embed(embed::EmbedArgs),
     Rerank(rerank::RerankArgs),
     Serve(serve::ServeArgs),
-    Info(maintain::InfoArgs),
-    Verify(maintain::VerifyArgs),
+    Info(admin::InfoArgs),
+    Verify(admin::VerifyArgs),
     #[command(visible_alias = "upgrade")]
-    Compact(maintain::CompactArgs),
-    Delete(maintain::DeleteArgs),
+    Compact(admin::CompactArgs),
+    Delete(admin::DeleteArgs),
     Export(transfer::ExportArgs),
     Import(transfer::ImportArgs),
     Models(models::ModelsArgs),
@@ -95,8 +73,8 @@ enum Command {
 }
 
 impl Command {
-    /// Whether it takes so long that opening a GPU first, which takes most of a second, is worth while.
-    fn has_much_to_do(&self) -> bool {
+    /// True if the command runs long enough to be worth the start of a GPU, most of a second.
+    fn is_long(&self) -> bool {
         match self {
             Self::Compare(args) => args.has_many_queries(),
             Self::Index(_)
@@ -121,23 +99,16 @@ impl Command {
     }
 }
 
-/// How a command ended that did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Success,
-    NoHits,
-}
-
 /// Runs the command line and returns the process's exit status.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli.command);
-    let outcome = Context::new(&cli.global, cli.command.has_much_to_do())
+    let status = Context::new(&cli.global, cli.command.is_long())
         .and_then(|context| run(cli.command, &context));
-    match outcome {
-        Ok(Outcome::Success) => ExitCode::SUCCESS,
-        Ok(Outcome::NoHits) => ExitCode::from(1),
-        // The reader of a pipe went away: it has seen what it wanted.
+    match status {
+        Ok(Status::Success) => ExitCode::SUCCESS,
+        Ok(Status::NoHits) => ExitCode::from(1),
+        // The reader of the pipe has seen what it wanted and closed it.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -148,7 +119,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, context: &Context) -> Result<Outcome> {
+fn run(command: Command, context: &Context) -> Result<Status> {
     match command {
         Command::Demo(args) => demo::run(args, context),
         Command::Index(args) => index::run(args, context),
@@ -160,10 +131,10 @@ fn run(command: Command, context: &Context) -> Result<Outcome> {
         Command::Embed(args) => embed::run(args, context),
         Command::Rerank(args) => rerank::run(args, context),
         Command::Serve(args) => serve::run(args, context),
-        Command::Info(args) => maintain::info(args, context),
-        Command::Verify(args) => maintain::verify(args, context),
-        Command::Compact(args) => maintain::compact(args, context),
-        Command::Delete(args) => maintain::delete(args, context),
+        Command::Info(args) => admin::info(args, context),
+        Command::Verify(args) => admin::verify(args, context),
+        Command::Compact(args) => admin::compact(args, context),
+        Command::Delete(args) => admin::delete(args, context),
         Command::Export(args) => transfer::export(args, context),
         Command::Import(args) => transfer::import(args, context),
         Command::Models(args) => models::run(args, context),
@@ -176,12 +147,10 @@ fn start_logging(command: &Command) {
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    let asked = tracing_subscriber::EnvFilter::try_from_default_env();
-    match (command, asked) {
-        // A server tells of every request.
-        (Command::Serve(args), asked) => {
-            let filter =
-                asked.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,warpseek=info"));
+    match (command, EnvFilter::try_from_default_env()) {
+        // A server logs every request.
+        (Command::Serve(args), filter) => {
+            let filter = filter.unwrap_or_else(|_| EnvFilter::new("warn,warpseek=info"));
             match args.log_format {
                 serve::LogFormat::Text => log.with_env_filter(filter).init(),
                 serve::LogFormat::Json => {
@@ -190,7 +159,74 @@ fn start_logging(command: &Command) {
             }
         }
         (_, Ok(filter)) => log.with_env_filter(filter).init(),
-        // Warnings alone, without what only somebody who looks for an error needs.
+        // Only warnings, without the time and target that a developer needs.
         (_, Err(_)) => log.with_max_level(Level::WARN).without_time().with_target(false).init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+    use warpseek::config::{OTHER_VARIABLES, SETTINGS};
+
+    fn row(cells: [&str; 5]) -> String {
+        format!("| {} |\n", cells.join(" | ")).replace("|  |", "| |").replace("|  |", "| |")
+    }
+
+    /// The table of all settings, variables of `serve` and further variables, as README shows it.
+    fn table() -> String {
+        let code = |name: &str| format!("`{name}`");
+        let mut table = row(["file", "environment", "option", "default", "meaning"]);
+        table += &row(["---"; 5]);
+        for setting in SETTINGS {
+            let key = if setting.in_file { code(setting.key) } else { String::new() };
+            let variable = code(setting.variable);
+            table += &row([&key, &variable, setting.option, setting.default, setting.meaning]);
+        }
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        for arg in serve.get_arguments() {
+            let Some(variable) = arg.get_env() else { continue };
+            let option = code(&format!("serve --{}", arg.get_long().unwrap()));
+            let default: Vec<_> = arg.get_default_values().iter().map(|v| v.display()).collect();
+            let default: String = default.iter().map(ToString::to_string).collect();
+            let meaning = arg.get_help().unwrap().to_string();
+            table +=
+                &row(["", &code(&variable.display().to_string()), &option, &default, &meaning]);
+        }
+        for (variable, meaning) in OTHER_VARIABLES {
+            table += &row(["", &code(variable), "", "", meaning]);
+        }
+        table
+    }
+
+    #[test]
+    fn readme_lists_every_setting() {
+        let table = table();
+        let is_listed = include_str!("../../README.md").contains(&table);
+        assert!(is_listed, "the table in README's section Settings must be:\n\n{table}");
+    }
+
+    #[test]
+    fn options_in_the_table_exist_and_their_variables_are_in_it() {
+        let mut command = Cli::command();
+        command.build();
+        let has = |name: &str, option: &str| {
+            let found = command.find_subcommand(name);
+            found.is_some_and(|c| c.get_arguments().any(|arg| arg.get_long() == Some(option)))
+        };
+        for setting in SETTINGS {
+            let words = setting.option.split([' ', ',', '`']).filter(|w| !w.is_empty());
+            let words: Vec<&str> = words.collect();
+            for option in words.iter().filter_map(|word| word.strip_prefix("--")) {
+                let mut names = words.iter().copied().chain(["search"]);
+                assert!(names.any(|name| has(name, option)), "{}", setting.key);
+            }
+        }
+        for arg in command.get_subcommands().flat_map(|sub| sub.get_arguments()) {
+            let variable = arg.get_env().map_or("", |name| name.to_str().unwrap());
+            assert!(table().contains(variable), "{variable}");
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! `warpseek models`.
 
-use super::Outcome;
-use super::context::Context;
-use super::term::{self, bold, bytes, say};
+use super::context::{Context, Status};
+use super::term::{self, DecimalBytes, bold, say};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use warpseek::error::{Error, Result};
 use warpseek::hub::ModelOrigin;
 
-/// List, fetch and check models.
+/// List, download and verify models.
 #[derive(Debug, Args)]
 pub(super) struct ModelsArgs {
     #[command(subcommand)]
@@ -17,48 +16,40 @@ pub(super) struct ModelsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// The models that warpseek knows, and whether they are here
+    /// List the known models and their local copies
     List,
-    /// Fetch a model: a listed name, or a hub id (organisation/name)
+    /// Download a model: a listed name, or a hub id (organisation/name)
     Pull {
-        /// The model
+        /// Model
         name: String,
     },
-    /// Print the folder of a model that is here
+    /// Print the folder of a local model
     Path {
-        /// The model
+        /// Model
         name: String,
     },
-    /// Read every local copy anew and compare checksums
+    /// Read every local copy again and compare checksums
     Verify {
-        /// The model [default: every listed one that is here]
+        /// Model [default: every listed one that is present]
         name: Option<String>,
     },
 }
 
-pub(super) fn run(args: ModelsArgs, context: &Context) -> Result<Outcome> {
+pub(super) fn run(args: ModelsArgs, context: &Context) -> Result<Status> {
     match args.action {
         Action::List => list(context)?,
         Action::Pull { name } => {
-            let folder = context.obtain(&name)?;
-            if context.json {
-                term::print_json(&folder)?;
-            } else {
-                say!("{}: {}", folder.name, folder.path.display())?;
-            }
+            let folder = context.get_or_download(&name)?;
+            context.report(&folder, || say!("{}: {}", folder.name, folder.path.display()))?;
         }
         Action::Path { name } => {
             let folder = context.models.find(&name)?;
             folder.warnings.iter().for_each(|w| term::warn(w));
-            if context.json {
-                term::print_json(&folder)?;
-            } else {
-                say!("{}", folder.path.display())?;
-            }
+            context.report(&folder, || say!("{}", folder.path.display()))?;
         }
-        Action::Verify { name } => verify(name.as_deref(), context)?,
+        Action::Verify { name } => verify(name, context)?,
     }
-    Ok(Outcome::Success)
+    Ok(Status::Success)
 }
 
 fn list(context: &Context) -> Result<()> {
@@ -68,23 +59,21 @@ fn list(context: &Context) -> Result<()> {
     }
     for status in all {
         let spec = &status.spec;
-        let kind = serde_json::to_value(spec.kind).ok();
-        let kind = kind.as_ref().and_then(|k| k.as_str()).unwrap_or_default().to_owned();
+        let kind = json!(spec.kind);
+        let kind = kind.as_str().unwrap_or_default();
         let dim = spec.dimension.map_or(String::new(), |d| format!(", {d} dimensions"));
+        let (tokens, size) = (spec.max_tokens, DecimalBytes(status.bytes));
         say!("{}", bold(&spec.name))?;
-        say!(
-            "  {kind}{dim}, {} tokens, {}, {}",
-            spec.max_tokens,
-            bytes(status.bytes),
-            spec.license
-        )?;
+        say!("  {kind}{dim}, {tokens} tokens, {size}, {}", spec.license)?;
         if let (Some(repo), Some(revision)) = (&spec.repo, &spec.revision) {
             say!("  {repo} at {revision}")?;
         }
         match &status.folder {
             Some(folder) if folder.origin == ModelOrigin::Embedded => say!("  built in")?,
             Some(folder) => say!("  present in {}", folder.path.display())?,
-            None => say!("  not here; `warpseek models pull {}` fetches it", spec.name)?,
+            None => {
+                say!("  not present; `warpseek models pull {}` downloads it", spec.name)?;
+            }
         }
         for problem in &status.problems {
             term::warn(problem);
@@ -93,31 +82,24 @@ fn list(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn verify(name: Option<&str>, context: &Context) -> Result<()> {
-    let names: Vec<String> = match name {
-        Some(name) => vec![name.to_owned()],
-        None => {
-            let here = context.models.status().into_iter();
-            here.filter(|s| s.folder.is_some() || !s.problems.is_empty())
-                .map(|s| s.spec.name)
-                .collect()
-        }
+fn verify(name: Option<String>, context: &Context) -> Result<()> {
+    let present = || {
+        let all = context.models.status().into_iter();
+        all.filter(|s| s.folder.is_some() || !s.problems.is_empty()).map(|s| s.spec.name).collect()
     };
+    let names: Vec<String> = name.map_or_else(present, |name| vec![name]);
     let mut reports = Vec::new();
     for name in &names {
-        for copy in context.models.verify(name)? {
-            reports.push((name.clone(), copy));
-        }
+        reports.extend(context.models.verify(name)?.into_iter().map(|copy| (name, copy)));
     }
-    if context.json {
-        let all: Vec<_> = reports
-            .iter()
-            .map(|(name, copy)| json!({ "name": name, "sound": copy.is_sound(), "copy": copy }))
-            .collect();
-        term::print_json(&all)?;
-    } else if reports.is_empty() {
-        say!("no model is here")?;
-    } else {
+    let all: Vec<_> = reports
+        .iter()
+        .map(|(name, copy)| json!({ "name": name, "sound": copy.is_sound(), "copy": copy }))
+        .collect();
+    context.report(&all, || {
+        if reports.is_empty() {
+            return say!("no model is present");
+        }
         for (name, copy) in &reports {
             let word = if copy.is_sound() { "ok     " } else { "DAMAGED" };
             say!("{word}  {name}  {}", copy.path.display())?;
@@ -125,13 +107,15 @@ fn verify(name: Option<&str>, context: &Context) -> Result<()> {
                 say!("         {flaw}")?;
             }
         }
-    }
+        Ok(())
+    })?;
     match reports.iter().find(|(_, copy)| !copy.is_sound()) {
         None => Ok(()),
         Some((name, copy)) => Err(Error::ModelUnavailable {
-            model: name.clone(),
+            model: name.to_string(),
             reason: format!(
-                "the copy in {} is damaged: delete the folder and run `warpseek models pull {name}`",
+                "the copy in {} is damaged: delete the folder and run `warpseek models pull \
+                 {name}`",
                 copy.path.display()
             ),
         }),

@@ -1,8 +1,7 @@
 //! `warpseek rerank`.
 
-use super::Outcome;
-use super::context::Context;
-use super::search::read_query;
+use super::args::{passage_of, read_query};
+use super::context::{Context, Status};
 use super::term::{self, plain, say};
 use clap::Args;
 use serde::Serialize;
@@ -10,38 +9,41 @@ use std::path::PathBuf;
 use warpseek::error::{Error, Result};
 use warpseek::queries::QueryReader;
 use warpseek::search::no_reranker;
-use warpseek::store::passage;
 
 /// Score passages against a query with a cross-encoder; best first.
 #[derive(Debug, Args)]
 pub(super) struct RerankArgs {
-    /// The query
+    /// Query
     query: String,
-    /// The passages; without any they come from --passages
+    /// Passages; without any they come from --passages
     passages: Vec<String>,
-    /// A file of passages: one a line, id <tab> text, or jsonl (_id, text); - reads stdin
-    #[arg(long = "passages", value_name = "FILE", conflicts_with = "passages")]
-    file: Option<PathBuf>,
-    /// The reranker: a name, a hub id, or a folder [default: the best one that is present]
+    /// File of passages: one per line, id <tab> text, or jsonl (_id, text); - reads stdin
+    #[arg(
+        long = "passages",
+        value_name = "FILE",
+        conflicts_with = "passages",
+        default_value = "-"
+    )]
+    file: PathBuf,
+    /// Reranker: a listed name, a hub id, or a folder [default: the best one present]
     #[arg(long, value_name = "MODEL")]
     reranker: Option<String>,
-    /// How many to print [default: all]
+    /// Number of passages to print [default: all]
     #[arg(long, value_name = "N")]
     top_n: Option<usize>,
 }
 
-/// The output with --json.
+/// Output with `--json`.
 #[derive(Serialize)]
-struct Reranked<'a> {
+struct RerankResult<'a> {
     reranker: &'a str,
     query: &'a str,
-    results: Vec<Scored<'a>>,
+    results: Vec<PassageResult<'a>>,
 }
 
-/// A passage in it.
 #[derive(Serialize)]
-struct Scored<'a> {
-    /// The passage's place in the input, from 0.
+struct PassageResult<'a> {
+    /// Position of the passage in the input, from 0.
     index: usize,
     id: &'a str,
     rerank_score: f32,
@@ -50,15 +52,13 @@ struct Scored<'a> {
     n_windows: usize,
 }
 
-pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Outcome> {
+pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Status> {
     let query = read_query(&args.query)?;
     let passages: Vec<(String, String)> = if args.passages.is_empty() {
-        let file = args.file.unwrap_or_else(|| PathBuf::from("-"));
-        let texts = QueryReader::open(&file)?
-            .map(|q| q.map(|q| (q.id, passage(&q.title, &q.text, !q.title.is_empty()))));
-        texts.collect::<Result<_>>()?
+        let texts = QueryReader::open(&args.file)?;
+        texts.map(|q| q.map(|q| (q.id.clone(), passage_of(&q)))).collect::<Result<_>>()?
     } else {
-        args.passages.iter().enumerate().map(|(i, p)| ((i + 1).to_string(), p.clone())).collect()
+        (1..).map(|i: usize| i.to_string()).zip(args.passages).collect()
     };
     if let Some((id, _)) = passages.iter().find(|p| p.1.trim().is_empty()) {
         return Err(Error::usage(format!("passage {id} is empty")));
@@ -76,33 +76,25 @@ pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Outcome> {
             scores.query_tokens_lost
         ));
     }
+    let scores = scores.scores;
     let mut order: Vec<usize> = (0..passages.len()).collect();
-    order.sort_by(|&a, &b| {
-        scores.scores[b].logit.total_cmp(&scores.scores[a].logit).then(a.cmp(&b))
-    });
+    order.sort_by(|&a, &b| scores[b].logit.total_cmp(&scores[a].logit).then(a.cmp(&b)));
     order.truncate(args.top_n.unwrap_or(usize::MAX));
-    if context.json {
-        let results = order
-            .iter()
-            .map(|&i| {
-                let score = &scores.scores[i];
-                Scored {
-                    index: i,
-                    id: &passages[i].0,
-                    rerank_score: score.score,
-                    rerank_logit: score.logit,
-                    window: [score.window.start, score.window.end],
-                    n_windows: score.n_windows,
-                }
-            })
-            .collect();
-        term::print_json(&Reranked { reranker: &name, query: &query, results })?;
-    } else {
-        for &i in &order {
-            let text: String = plain(&passages[i].1).chars().take(100).collect();
-            let score = &scores.scores[i];
-            say!("{:.4}  {:+8.3}  {}  {}", score.score, score.logit, plain(&passages[i].0), text)?;
-        }
-    }
-    Ok(Outcome::Success)
+    let result = |&i: &usize| PassageResult {
+        index: i,
+        id: &passages[i].0,
+        rerank_score: scores[i].score,
+        rerank_logit: scores[i].logit,
+        window: [scores[i].window.start, scores[i].window.end],
+        n_windows: scores[i].n_windows,
+    };
+    let results = order.iter().map(result).collect();
+    context.report(&RerankResult { reranker: &name, query: &query, results }, || {
+        order.iter().try_for_each(|&i| {
+            let (id, text) = &passages[i];
+            let (id, text): (_, String) = (plain(id), plain(text).chars().take(100).collect());
+            say!("{:.4}  {:+8.3}  {id}  {text}", scores[i].score, scores[i].logit)
+        })
+    })?;
+    Ok(Status::Success)
 }

@@ -1,9 +1,12 @@
-//! What goes to the terminal: data to stdout, everything else to stderr.
+//! Terminal input and output: data goes to stdout, everything else to stderr.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use warpseek::error::{Error, Place, Result};
+
+pub(super) use indicatif::{DecimalBytes, HumanCount};
 
 /// Prints a line of data.
 macro_rules! say {
@@ -16,44 +19,44 @@ pub(super) fn print_line(line: &str) -> Result<()> {
     writeln!(std::io::stdout().lock(), "{line}").map_err(Error::io("write to", "stdout"))
 }
 
-/// Writes a value as JSON to stdout, readable on a terminal, on one line elsewhere.
-pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = if std::io::stdout().is_terminal() {
-        serde_json::to_string_pretty(value)
-    } else {
-        serde_json::to_string(value)
-    };
-    print_line(&text.map_err(|e| Error::usage(format!("this cannot be written as JSON: {e}")))?)
+/// Writes a value as JSON to stdout: indented on a terminal, else on one line.
+pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
+    if !std::io::stdout().is_terminal() {
+        return print_json_line(value);
+    }
+    print_line(&serde_json::to_string_pretty(value).map_err(not_json)?)
 }
 
-/// All of stdin as text.
-pub(super) fn read_stdin() -> Result<String> {
-    let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::io("read", "<stdin>"))?;
-    as_text(bytes, "<stdin>")
+/// Writes a value as one line of JSON to stdout.
+pub(super) fn print_json_line(value: &impl Serialize) -> Result<()> {
+    print_line(&serde_json::to_string(value).map_err(not_json)?)
+}
+
+fn not_json(error: serde_json::Error) -> Error {
+    Error::usage(format!("the result cannot be written as JSON: {error}"))
 }
 
 /// A file as text; `-` is stdin.
 pub(super) fn read_text(path: &Path) -> Result<String> {
-    if path.as_os_str() == "-" {
-        return read_stdin();
+    if path.as_os_str() != "-" {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        return as_text(bytes, &path.display().to_string());
     }
-    as_text(std::fs::read(path).map_err(Error::io("read", path))?, &path.display().to_string())
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::io("read", "<stdin>"))?;
+    as_text(bytes, "<stdin>")
 }
 
 fn as_text(bytes: Vec<u8>, name: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|e| {
         let valid = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|&&b| b == b'\n').count() + 1;
-        Error::input(
-            Place::record(name, format!("line {line}")),
-            "not valid UTF-8: convert the text to UTF-8",
-        )
+        let reason = "not valid UTF-8: convert the text to UTF-8";
+        Error::input(Place::record(name, format!("line {line}")), reason)
     })
 }
 
-/// Refuses an output that would take the place of an input, of another output, or of a file of the
-/// index.
+/// Refuses an output file that is also an input, another output, or inside the index folder.
 pub(super) fn check_outputs(
     outputs: &[&Path],
     inputs: &[&Path],
@@ -71,32 +74,30 @@ pub(super) fn check_outputs(
     for (i, output) in outputs.iter().enumerate() {
         let here = real(output);
         let taken = inputs.iter().chain(&outputs[..i]).find(|other| real(other) == here);
-        let what = match (taken, &index) {
+        let reason = match (taken, &index) {
             (Some(other), _) => {
-                format!("{} is read or written by this command too", other.display())
+                format!("the command also reads or writes {}", other.display())
             }
             (None, Some(index)) if here.starts_with(index) => {
-                "it lies in the index folder".to_owned()
+                "the path is inside the index folder".to_owned()
             }
             _ => continue,
         };
-        return Err(Error::usage(format!(
-            "{}: {what}; choose another output file",
-            output.display()
-        )));
+        let output = output.display();
+        return Err(Error::usage(format!("{output}: {reason}; choose another output file")));
     }
     Ok(())
 }
 
 /// Writes an error to stderr.
 pub(super) fn error(error: &Error) {
-    let word = paint("error:", "1;31", std::io::stderr().is_terminal());
+    let word = console::style("error:").for_stderr().red().bold();
     write_stderr(&format!("{word} {}", plain(&error.to_string())));
 }
 
 /// Writes a warning to stderr.
 pub(super) fn warn(text: &str) {
-    let word = paint("warning:", "1;33", std::io::stderr().is_terminal());
+    let word = console::style("warning:").for_stderr().yellow().bold();
     write_stderr(&format!("{word} {}", plain(text)));
 }
 
@@ -106,27 +107,22 @@ pub(super) fn note(text: &str) {
 }
 
 fn write_stderr(line: &str) {
-    // Nothing is left to do where stderr itself is gone.
+    // If stderr is closed there is nowhere left to report to.
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Bold text, if stdout is a terminal that wants colours.
+/// Bold text, if stdout is a terminal with colours.
 pub(super) fn bold(text: &str) -> String {
-    paint(text, "1", std::io::stdout().is_terminal())
+    console::style(text).bold().to_string()
 }
 
-/// Dimmed text, if stdout is a terminal that wants colours.
+/// Dimmed text, if stdout is a terminal with colours.
 pub(super) fn dim(text: &str) -> String {
-    paint(text, "2", std::io::stdout().is_terminal())
+    console::style(text).dim().to_string()
 }
 
-fn paint(text: &str, code: &str, terminal: bool) -> String {
-    let wanted = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    if wanted { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-}
-
-/// Text from documents, without what a terminal would act on: control characters and marks that
-/// change the direction of writing go, line ends and tabs stay.
+/// Text from documents without control characters and bidirectional marks, which a terminal would
+/// act on. Line ends and tabs stay.
 pub(super) fn plain(text: &str) -> String {
     text.chars()
         .filter(|&c| !c.is_control() || matches!(c, '\n' | '\t'))
@@ -134,35 +130,17 @@ pub(super) fn plain(text: &str) -> String {
         .collect()
 }
 
-/// Columns of the terminal, within reason.
-pub(super) fn width() -> usize {
+/// Reflows text into indented lines that fit the terminal (40 to 120 columns).
+pub(super) fn wrap(text: &str, indent: &str) -> String {
     let columns = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
-    columns.unwrap_or(100).clamp(40, 120)
+    let width = columns.unwrap_or(100).clamp(40, 120);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let options = textwrap::Options::new(width).initial_indent(indent).subsequent_indent(indent);
+    textwrap::fill(&words.join(" "), options.break_words(false))
 }
 
-/// Breaks text into lines of at most `width` characters, each behind `indent`.
-pub(super) fn wrap(text: &str, indent: &str, width: usize) -> String {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for word in text.split_whitespace() {
-        let n = word.chars().count();
-        if used > 0 && used + 1 + n > width.saturating_sub(indent.len()) {
-            lines.push(String::new());
-            used = 0;
-        }
-        if let Some(line) = lines.last_mut() {
-            if used > 0 {
-                line.push(' ');
-                used += 1;
-            }
-            line.push_str(word);
-            used += n;
-        }
-    }
-    lines.iter().map(|l| format!("{indent}{l}")).collect::<Vec<_>>().join("\n")
-}
-
-/// A progress bar on stderr over `total` units (a spinner without), hidden where nobody looks.
+/// A progress bar on stderr over `total` units; a spinner without a total. Hidden if `quiet`, or if
+/// stderr is not a terminal.
 pub(super) fn bar(total: Option<u64>, template: &str, quiet: bool) -> ProgressBar {
     let hidden = quiet || !std::io::stderr().is_terminal();
     let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
@@ -171,30 +149,6 @@ pub(super) fn bar(total: Option<u64>, template: &str, quiet: bool) -> ProgressBa
         bar.set_style(style.progress_chars("=> "));
     }
     bar
-}
-
-/// An integer with thousands apart: `41,584`.
-pub(super) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// A size in bytes: `31.9 MB`.
-pub(super) fn bytes(n: u64) -> String {
-    let n = n as f64;
-    for (unit, name) in [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")] {
-        if n >= unit {
-            return format!("{:.1} {name}", n / unit);
-        }
-    }
-    format!("{n} bytes")
 }
 
 #[cfg(test)]
@@ -207,18 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn wrapped_lines_keep_to_the_width() {
-        let text = wrap("one two three four fiiiiiiiiive six", "  ", 12);
-        assert_eq!(text, "  one two\n  three four\n  fiiiiiiiiive\n  six");
-        assert_eq!(wrap("", "> ", 10), "> ");
-    }
-
-    #[test]
-    fn numbers_read_well() {
-        assert_eq!(
-            (thousands(7), thousands(41584), thousands(1234567)),
-            ("7".to_owned(), "41,584".to_owned(), "1,234,567".to_owned())
-        );
-        assert_eq!((bytes(12), bytes(31_900_000)), ("12 bytes".to_owned(), "31.9 MB".to_owned()));
+    fn wrapped_lines_are_indented_and_keep_to_the_width() {
+        let text = wrap(&"one\ntwo ".repeat(30), "  ");
+        assert!(text.lines().count() > 1);
+        assert!(text.lines().all(|line| line.starts_with("  ") && line.len() <= 120), "{text}");
     }
 }

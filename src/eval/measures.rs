@@ -1,30 +1,29 @@
-//! Measures of a ranking against judgments, defined as in trec_eval.
+//! Measures of a ranking against qrels, defined as in trec_eval.
 
+use super::qrels::{DocumentLevels, Qrels};
+use super::run::Run;
+use crate::error::{Error, Result};
 use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
-use super::judgments::{Judgments, QueryJudgments};
-use super::run::Run;
-use crate::error::{Error, Result};
-
 /// One measure of one ranking, from 0 to 1, higher is better.
 ///
-/// A document is relevant from [`EvaluateOptions::relevance_level`] on; a document without a
-/// judgment, or with a negative level, is not relevant. A query without a relevant document
-/// scores 0. A ranking shorter than `k` is as good as one filled up with irrelevant documents.
-/// `k` is at least 1.
+/// A document is relevant if its level is at least [`EvaluateOptions::relevance_level`]. A
+/// document without a judgment, or with a negative level, is not relevant. A query without a
+/// relevant document scores 0. A ranking shorter than `k` scores like one filled up with
+/// irrelevant documents. `k` is at least 1.
 ///
-/// Written and read as `ndcg@10`, `mrr@10`, `recall@100`, `p@5`, `map`, in any case; also read
-/// under the names of ir_measures: `RR@10`, `R@100`, `AP`.
+/// Written as `ndcg@10`, `mrr@10`, `recall@100`, `p@5` and `map`. Parsed in any case, and also by
+/// the names of ir_measures: `RR@10`, `R@100`, `AP`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Measure {
     /// Normalised discounted cumulative gain of the first `k` (Järvelin and Kekäläinen, ACM TOIS
     /// 20(4), 2002, in trec_eval's form `ndcg_cut`): the sum of `level / log2(rank + 1)`, divided
     /// by the same sum over the ideal ranking of all judged documents of the query, cut at `k`.
-    /// Negative levels count 0; the relevance level has no say.
+    /// Negative levels count 0; the relevance level has no effect.
     Ndcg(usize),
-    /// 1 / rank of the first relevant document, 0 if it is not among the first `k`
+    /// The inverse rank of the first relevant document, 0 if it is not among the first `k`
     /// (`recip_rank` with a cut-off; ir_measures `RR@k`).
     ReciprocalRank(usize),
     /// The share of the query's relevant documents that are among the first `k` (`recall`).
@@ -36,13 +35,13 @@ pub enum Measure {
     AveragePrecision,
 }
 
-/// What counts as relevant, and what is left out.
+/// Definition of relevance, and documents to leave out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvaluateOptions {
-    /// The lowest level that is relevant for the binary measures, all but nDCG; at least 1.
+    /// The lowest level that is relevant for the binary measures (all but nDCG); at least 1.
     pub relevance_level: i32,
-    /// Take a document out of the ranking where its id is the query's id, as BEIR does for
-    /// collections whose queries are documents themselves. The judgments stay as they are.
+    /// True to remove a document from the ranking if its id is the query's id, as BEIR does for
+    /// collections whose queries are documents themselves. The qrels stay as they are.
     pub drop_self: bool,
 }
 
@@ -52,23 +51,21 @@ impl Default for EvaluateOptions {
     }
 }
 
-/// The measures of a run, by query and in the mean.
+/// The measures of a run, for each query and on average.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// The measures, as asked for.
-    pub measures: Vec<Measure>,
-    /// Every judged query, in the order of the judgments.
+    /// Every judged query, in the order of the qrels.
     pub per_query: Vec<QueryScores>,
     /// The mean of each measure over all judged queries.
     pub mean: Vec<f64>,
-    /// How many queries are judged: what the means are taken over.
+    /// The number of judged queries, over which the means are taken.
     pub judged: usize,
-    /// How many of the judged queries the run has at least one document for.
+    /// The number of judged queries for which the run has at least one document.
     pub answered: usize,
-    /// How many of the judged queries have no relevant document; each counts 0 in the means of the
-    /// binary measures.
+    /// The number of judged queries without a relevant document; each counts 0 in the means of
+    /// the binary measures.
     pub without_relevant: usize,
-    /// How many queries of the run are not judged; they are left out.
+    /// The number of queries of the run that are not judged; they are left out.
     pub unjudged: usize,
 }
 
@@ -77,104 +74,82 @@ pub struct Evaluation {
 pub struct QueryScores {
     /// The query's id.
     pub query: String,
-    /// Whether the run has at least one document for it.
-    pub answered: bool,
-    /// One value a measure, in the order of [`Evaluation::measures`].
+    /// One value per measure, in the requested order.
     pub values: Vec<f64>,
 }
 
-impl Evaluation {
-    /// The mean of one measure; `None` if it was not asked for.
-    pub fn mean_of(&self, measure: Measure) -> Option<f64> {
-        self.mean.get(self.position(measure)?).copied()
-    }
-
-    /// One measure of every judged query, in the order of the judgments, which is the same for
-    /// every run: what a paired test wants. `None` if the measure was not asked for.
-    pub fn values_of(&self, measure: Measure) -> Option<Vec<f64>> {
-        let at = self.position(measure)?;
-        self.per_query.iter().map(|scores| scores.values.get(at).copied()).collect()
-    }
-
-    fn position(&self, measure: Measure) -> Option<usize> {
-        self.measures.iter().position(|&known| known == measure)
-    }
-}
-
-/// Measures a run against judgments.
+/// Measures a run against qrels.
 ///
-/// As `trec_eval -c`, the means run over every judged query: a query that the run does not
-/// answer counts 0, and so does one without a relevant document. Queries of the run that are not
-/// judged are left out and counted. Of a document that comes twice in a ranking only the first
-/// place counts, and the documents behind the second move up.
+/// As in `trec_eval -c`, the means are over every judged query: a query without an answer in the
+/// run counts 0, and so does one without a relevant document. Queries of the run that are not
+/// judged are left out and counted. Of a document that occurs twice in a ranking only the first
+/// rank counts; the documents below the second one move up.
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] if there are no judgments, no measure is asked for, a cut-off is 0, or the
+/// [`Error::Usage`] if there are no qrels, no measure is requested, a cut-off is 0, or the
 /// relevance level is below 1.
 pub fn evaluate(
     run: &Run,
-    judgments: &Judgments,
+    qrels: &Qrels,
     measures: &[Measure],
     options: &EvaluateOptions,
 ) -> Result<Evaluation> {
-    check(judgments, measures, options)?;
+    check(qrels, measures, options)?;
     let mut evaluation = Evaluation {
-        measures: measures.to_vec(),
-        per_query: Vec::with_capacity(judgments.len()),
+        per_query: Vec::with_capacity(qrels.len()),
         mean: vec![0.0; measures.len()],
-        judged: judgments.len(),
+        judged: qrels.len(),
         answered: 0,
         without_relevant: 0,
-        unjudged: run.iter().filter(|(query, _)| judgments.get(query).is_none()).count(),
+        unjudged: run.iter().filter(|(query, _)| qrels.get(query).is_none()).count(),
     };
-    for judged in judgments.iter() {
-        let ranking = run.get(judged.query()).unwrap_or_default();
-        let answer = Answer::new(ranking, judged, options);
-        let values: Vec<f64> = measures.iter().map(|&measure| answer.measure(measure)).collect();
+    for (query, judged) in qrels.iter() {
+        let ranking = run.get(query).unwrap_or_default();
+        let own = options.drop_self.then_some(query);
+        let judged = JudgedRanking::new(ranking, judged, own, options.relevance_level);
+        let values: Vec<f64> = measures.iter().map(|&measure| judged.measure(measure)).collect();
         for (sum, value) in evaluation.mean.iter_mut().zip(&values) {
             *sum += value;
         }
-        let answered = !ranking.is_empty();
-        evaluation.answered += usize::from(answered);
-        evaluation.without_relevant += usize::from(answer.relevant == 0);
-        evaluation.per_query.push(QueryScores {
-            query: judged.query().to_owned(),
-            answered,
-            values,
-        });
+        evaluation.answered += usize::from(!ranking.is_empty());
+        evaluation.without_relevant += usize::from(judged.relevant == 0);
+        evaluation.per_query.push(QueryScores { query: query.to_owned(), values });
     }
     for sum in &mut evaluation.mean {
-        *sum /= judgments.len() as f64;
+        *sum /= qrels.len() as f64;
     }
     Ok(evaluation)
 }
 
-/// A ranking seen through the judgments of its query.
-struct Answer {
-    /// The level of each ranked document, 0 where it has none or a negative one.
+/// The levels of a ranking's documents.
+struct JudgedRanking {
+    /// The level of each ranked document, 0 if it has none or a negative one.
     levels: Vec<i32>,
     /// The levels above 0 of all judged documents, highest first.
     ideal: Vec<i32>,
-    /// How many judged documents are relevant.
+    /// The number of judged documents that are relevant.
     relevant: usize,
     relevance_level: i32,
 }
 
-impl Answer {
-    fn new(ranking: &[(String, f64)], judged: &QueryJudgments, options: &EvaluateOptions) -> Self {
+impl JudgedRanking {
+    /// Looks up the levels of a ranking without the document `own`.
+    fn new(
+        ranking: &[(String, f64)],
+        judged: &DocumentLevels,
+        own: Option<&str>,
+        relevance_level: i32,
+    ) -> Self {
         let mut seen = HashSet::with_capacity(ranking.len());
         let levels = ranking
             .iter()
             .map(|(document, _)| document.as_str())
-            .filter(|document| !(options.drop_self && *document == judged.query()))
-            .filter(|document| seen.insert(*document))
-            .map(|document| judged.level(document).unwrap_or(0).max(0))
+            .filter(|document| Some(*document) != own && seen.insert(*document))
+            .map(|document| judged.get(document).map_or(0, |&level| level.max(0)))
             .collect();
-        let mut ideal: Vec<i32> =
-            judged.iter().map(|(_, level)| level).filter(|&level| level > 0).collect();
+        let mut ideal: Vec<i32> = judged.values().copied().filter(|&level| level > 0).collect();
         ideal.sort_unstable_by(|left, right| right.cmp(left));
-        let relevance_level = options.relevance_level;
         let relevant = ideal.iter().filter(|&&level| level >= relevance_level).count();
         Self { levels, ideal, relevant, relevance_level }
     }
@@ -216,16 +191,12 @@ fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-pub(super) fn check(
-    judgments: &Judgments,
-    measures: &[Measure],
-    options: &EvaluateOptions,
-) -> Result<()> {
-    if judgments.is_empty() {
-        return Err(Error::usage("there are no judgments to measure against"));
+pub(super) fn check(qrels: &Qrels, measures: &[Measure], options: &EvaluateOptions) -> Result<()> {
+    if qrels.is_empty() {
+        return Err(Error::usage("there are no qrels to measure against"));
     }
     if measures.is_empty() {
-        return Err(Error::usage(format!("no measure was asked for: choose from {KNOWN}")));
+        return Err(Error::usage(format!("no measure is given: choose from {KNOWN}")));
     }
     if measures.iter().any(|measure| measure.cutoff() == Some(0)) {
         return Err(Error::usage("a measure's cut-off must be at least 1"));
@@ -239,11 +210,12 @@ pub(super) fn check(
     Ok(())
 }
 
-/// The measures there are, for messages.
+/// The known measures, for messages.
 const KNOWN: &str = "ndcg@K, mrr@K, recall@K, p@K (K from 1) and map";
 
 impl Measure {
-    fn cutoff(self) -> Option<usize> {
+    /// The number of documents that the measure reads; `None` for the whole ranking.
+    pub fn cutoff(self) -> Option<usize> {
         match self {
             Self::Ndcg(k) | Self::ReciprocalRank(k) | Self::Recall(k) | Self::Precision(k) => {
                 Some(k)
@@ -270,8 +242,8 @@ impl FromStr for Measure {
 
     /// # Errors
     ///
-    /// [`Error::Usage`], which lists the measures there are, for any other name, a cut-off that is
-    /// missing, 0 or no number, or a cut-off after `map`.
+    /// [`Error::Usage`] with the list of measures, for any other name, a cut-off that is missing, 0
+    /// or not a number, or a cut-off after `map`.
     fn from_str(name: &str) -> Result<Self> {
         let lower = name.trim().to_ascii_lowercase();
         let unknown = || Error::usage(format!("unknown measure '{name}': choose from {KNOWN}"));

@@ -1,122 +1,174 @@
-//! Evaluation: how well an index answers judged queries, with and without reranking.
+//! Evaluation of an index on judged queries, with and without reranking.
 
-pub mod judgments;
 pub mod measures;
+pub mod qrels;
 pub mod run;
 pub mod significance;
+mod table;
 pub mod trec;
 
-use crate::error::{Error, Result};
-use crate::queries::Query;
+use crate::error::{Error, Place, Result};
+use crate::queries::{Query, QueryReader};
 use crate::rerank::Reranker;
 use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings, order_reranked};
 use crate::store::RowNames;
-use judgments::Judgments;
 use measures::{EvaluateOptions, Evaluation, Measure};
-use run::{Run, rank_documents};
+use qrels::Qrels;
+use run::{Ranking, Run, rank_documents};
 use serde::Serialize;
 use significance::{PairedComparison, SignificanceOptions, compare_paired};
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::time::Instant;
 
-/// What to evaluate, and how.
+/// Queries with their relevance judgments.
+#[derive(Debug, Clone)]
+pub struct JudgedQueries {
+    /// All queries of the file, judged or not.
+    pub queries: Vec<Query>,
+    /// Their judgments.
+    pub qrels: Qrels,
+    /// The name of the qrels file, for messages.
+    pub qrels_file: String,
+}
+
+impl JudgedQueries {
+    /// Reads a query file and a qrels file.
+    ///
+    /// # Errors
+    ///
+    /// As [`QueryReader::open`] and [`Qrels::read`]; [`Error::Input`] if there is no query, or
+    /// none has judgments.
+    pub fn read(queries: &Path, qrels: &Path) -> Result<Self> {
+        let (judged, qrels_file) = (Qrels::read(qrels)?, qrels.display().to_string());
+        let all = QueryReader::open(queries)?.collect::<Result<Vec<_>>>()?;
+        let reason = if all.is_empty() {
+            "the file holds no queries".to_owned()
+        } else if all.iter().all(|q| judged.get(&q.id).is_none()) {
+            format!(
+                "none of its {} queries has judgments in {qrels_file}: do the two files belong \
+                 together?",
+                all.len()
+            )
+        } else {
+            return Ok(Self { queries: all, qrels: judged, qrels_file });
+        };
+        Err(Error::input(Place::file(queries.display().to_string()), reason))
+    }
+}
+
+/// Options of an evaluation.
 #[derive(Debug, Clone)]
 pub struct EvalOptions {
-    /// The measures, the first of which is tested for significance.
+    /// The measures; the first one is tested for significance.
     pub measures: Vec<Measure>,
-    /// Relevance level and the treatment of documents that are queries themselves.
+    /// Definition of relevance, and documents to leave out.
     pub judging: EvaluateOptions,
-    /// Documents a query in the run.
+    /// Documents per query in the run.
     pub depth: usize,
-    /// Filter, hybrid and MMR of the retrieval; `k` and the rerank depth are set per system.
+    /// Filter, hybrid search and MMR of the retrieval. `k` and the rerank depth are set per system.
     pub search: SearchOptions,
-    /// A ranking made elsewhere, in whose place of the retrieval's the systems start from; by `doc_id`.
+    /// An external ranking by `doc_id` that replaces the retrieval.
     pub candidates: Option<Run>,
 }
 
-/// A way of reranking to evaluate beside the bare retrieval.
+impl Default for EvalOptions {
+    /// nDCG, MRR and recall at 10 over the retrieval's first 100 documents.
+    fn default() -> Self {
+        Self {
+            measures: vec![Measure::Ndcg(10), Measure::ReciprocalRank(10), Measure::Recall(10)],
+            judging: EvaluateOptions::default(),
+            depth: 100,
+            search: SearchOptions::default(),
+            candidates: None,
+        }
+    }
+}
+
+/// A reranked system to evaluate besides the retrieval.
 #[derive(Debug, Clone)]
 pub struct RerankedSystem<'a> {
-    /// What it is called in the report.
+    /// Its name in the report.
     pub name: String,
     /// The cross-encoder.
     pub reranker: &'a Reranker,
-    /// How many candidates it sees; deeper ones keep their place behind.
+    /// The number of candidates that it reranks; the others keep their order below them.
     pub depth: usize,
     /// See [`SearchOptions::retriever_weight`].
     pub retriever_weight: f32,
 }
 
-/// One system's answers and scores.
+/// Rankings and scores of one system.
 #[derive(Debug, Clone)]
 pub struct SystemEval {
-    /// `retrieval`, `given ranking`, or what [`RerankedSystem::name`] says.
+    /// `retrieval`, `given ranking`, or [`RerankedSystem::name`].
     pub name: String,
-    /// Scores a query and their means.
+    /// Scores per query and their means.
     pub evaluation: Evaluation,
     /// The ranked documents.
     pub run: Run,
-    /// How long a query took. A reranker is run once, at its deepest; a shallower depth's share of that
-    /// time is estimated by the number of passages.
+    /// The time per query. A reranker runs once, at its greatest depth; the share of a smaller
+    /// depth in that time is estimated from the number of passages.
     pub latency: Latency,
-    /// Whether `latency` is estimated.
+    /// True if `latency` is an estimate.
     pub latency_estimated: bool,
     /// The paired test against the first system, for the first measure.
     pub against_first: Option<PairedComparison>,
 }
 
-/// Milliseconds a query, embedding included, queries one after another.
+/// Milliseconds per query, embedding included, for queries one after another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Latency {
     /// The mean.
     pub mean: f64,
-    /// Half of the queries took at most this.
+    /// The median.
     pub p50: f64,
-    /// 95 in 100 took at most this.
+    /// The 95th percentile.
     pub p95: f64,
-    /// 99 in 100 took at most this.
+    /// The 99th percentile.
     pub p99: f64,
 }
 
-/// The outcome of an evaluation.
+/// The result of an evaluation.
 #[derive(Debug, Clone)]
 pub struct EvalReport {
-    /// The bare retrieval first, then the reranked systems.
+    /// The retrieval first, then the reranked systems.
     pub systems: Vec<SystemEval>,
-    /// Queries of the file that have no judgments and were left out.
+    /// Queries of the file without judgments, which were left out.
     pub unjudged_queries: usize,
     /// Judged queries that the file lacks; they count 0.
     pub missing_queries: usize,
-    /// Different documents judged relevant to any query.
+    /// Distinct documents judged relevant to any query.
     pub relevant_documents: usize,
-    /// Of them, documents that the index does not hold.
+    /// The number of them that the index does not hold.
     pub absent_documents: usize,
-    /// Documents of the given ranking that the index does not hold; they were left out.
+    /// Documents of the external ranking that the index does not hold; they were left out.
     pub absent_candidates: usize,
 }
 
-/// Answers all judged queries and scores the answers.
+/// Searches for all judged queries and scores the rankings. `progress` gets the number of finished
+/// queries and the number of all; it returns false to stop.
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] where no query is judged or the options make no sense, and the errors of
-/// [`Searcher::retrieve`]. `progress` is told how many queries are done, of how many; where it answers
-/// no, the run ends with [`Error::Interrupted`].
+/// [`Error::Usage`] if no query is judged or an option is invalid, [`Error::Interrupted`] if
+/// `progress` stops the evaluation, and the errors of [`Searcher::retrieve`].
 pub fn evaluate(
     searcher: &Searcher,
     reranked: &[RerankedSystem<'_>],
-    (queries, judgments): (&[Query], &Judgments),
+    judged: &JudgedQueries,
     options: &EvalOptions,
     progress: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<EvalReport> {
-    let judged: Vec<&Query> = queries.iter().filter(|q| judgments.get(&q.id).is_some()).collect();
-    if judged.is_empty() {
+    let JudgedQueries { queries: all, qrels, .. } = judged;
+    let queries: Vec<&Query> = all.iter().filter(|q| qrels.get(&q.id).is_some()).collect();
+    let Some(first) = queries.first() else {
         return Err(Error::usage(format!(
             "none of the {} queries has judgments: do the two files belong together?",
-            queries.len()
+            all.len()
         )));
-    }
-    measures::check(judgments, &options.measures, &options.judging)?;
+    };
+    measures::check(qrels, &options.measures, &options.judging)?;
     if let Some(system) = reranked.iter().find(|s| !(0.0..=1.0).contains(&s.retriever_weight)) {
         return Err(Error::usage(format!(
             "the weight of the retrieval score is {}; it must lie in 0..1",
@@ -124,91 +176,73 @@ pub fn evaluate(
         )));
     }
     let names = searcher.index.row_names()?;
-    let mut start = Start::new(searcher, options, &names, reranked)?;
+    let mut source = CandidateSource::new(searcher, options, &names, reranked);
     let mut runs = vec![Run::new(); 1 + reranked.len()];
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
-    if let Some(query) = judged.first() {
-        // The first query pays for reading the index into memory; its time is not the others'.
-        start.candidates(query)?;
-        start.absent = 0;
-    }
-    for (done, query) in judged.iter().enumerate() {
-        if !progress(done, judged.len()) {
+    // The first query reads the index into memory. It is run twice, so that its time is typical.
+    source.candidates(first)?;
+    source.absent = 0;
+    for (done, query) in queries.iter().enumerate() {
+        if !progress(done, queries.len()) {
             return Err(Error::Interrupted("the evaluation was stopped".to_owned()));
         }
-        let (retrieved, retrieve_ms) = start.candidates(query)?;
-        let own = options.judging.drop_self.then_some(query.id.as_str());
-        runs[0].insert(&query.id, ranking(&names, &retrieved, options.depth, own))?;
+        let (retrieved, retrieve_ms) = source.candidates(query)?;
+        runs[0].insert(&query.id, source.ranking(&retrieved, query))?;
         times[0].push(retrieve_ms);
-        let mut scored: Vec<Scored<'_>> = Vec::new();
+        let mut scored: Vec<ScoredCandidates<'_>> = Vec::new();
         for (i, system) in reranked.iter().enumerate() {
+            let deepest = deepest(reranked, system.reranker);
             let known = scored.iter().position(|s| std::ptr::eq(s.reranker, system.reranker));
-            let at = match known {
-                Some(at) => at,
-                None => {
-                    let deepest = deepest(reranked, system.reranker);
-                    scored.push(Scored::new(
-                        searcher,
-                        system.reranker,
-                        query,
-                        &retrieved,
-                        deepest,
-                    )?);
-                    scored.len() - 1
-                }
-            };
+            let at = known.unwrap_or(scored.len());
+            if known.is_none() {
+                scored.push(source.score(system.reranker, query, &retrieved, deepest)?);
+            }
             let mut candidates = scored[at].candidates.clone();
-            // Deeper candidates are as if the reranker had not seen them.
+            // The reranker's scores of deeper candidates do not count.
             candidates.iter_mut().skip(system.depth).for_each(|c| c.rerank = None);
             order_reranked(&mut candidates, system.retriever_weight);
-            runs[i + 1].insert(&query.id, ranking(&names, &candidates, options.depth, own))?;
-            let seen = |depth: usize| depth.min(retrieved.len()).max(1) as f64;
-            let share = seen(system.depth) / seen(deepest(reranked, system.reranker));
+            runs[i + 1].insert(&query.id, source.ranking(&candidates, query))?;
+            let passages = |depth: usize| depth.min(retrieved.len()).max(1) as f64;
+            let share = passages(system.depth) / passages(deepest);
             times[i + 1].push(retrieve_ms + scored[at].ms * share);
         }
     }
     let first = if options.candidates.is_some() { "given ranking" } else { "retrieval" };
     let labels = std::iter::once(first).chain(reranked.iter().map(|s| s.name.as_str()));
-    let mut systems = Vec::new();
+    let mut systems: Vec<SystemEval> = Vec::new();
     for (i, ((name, run), times)) in labels.zip(runs).zip(times).enumerate() {
-        let evaluation = measures::evaluate(&run, judgments, &options.measures, &options.judging)?;
+        let evaluation = measures::evaluate(&run, qrels, &options.measures, &options.judging)?;
         let system = i.checked_sub(1).map(|i| &reranked[i]);
+        let first_measure = |evaluation: &Evaluation| -> Vec<f64> {
+            evaluation.per_query.iter().map(|scores| scores.values[0]).collect()
+        };
+        let against_first = systems.first().map(|first| {
+            let (baseline, own) = (first_measure(&first.evaluation), first_measure(&evaluation));
+            compare_paired(&baseline, &own, &SignificanceOptions::default())
+        });
         systems.push(SystemEval {
             name: name.to_owned(),
             evaluation,
             run,
             latency: latency(times),
             latency_estimated: system.is_some_and(|s| s.depth != deepest(reranked, s.reranker)),
-            against_first: None,
+            against_first: against_first.transpose()?,
         });
     }
-    if let Some((first, rest)) = systems.split_first_mut()
-        && let Some(&measure) = options.measures.first()
-    {
-        for system in rest {
-            let values =
-                first.evaluation.values_of(measure).zip(system.evaluation.values_of(measure));
-            if let Some((baseline, values)) = values {
-                let options = SignificanceOptions::default();
-                system.against_first = Some(compare_paired(&baseline, &values, &options)?);
-            }
-        }
-    }
-    let here: HashSet<&str> =
-        (0..searcher.index.n_rows() as u32).map(|row| names.get(row).1).collect();
+    let n_rows = searcher.index.n_rows() as u32;
+    let present: HashSet<&str> = (0..n_rows).map(|row| names.get(row).1).collect();
+    let judgments = qrels.iter().flat_map(|(_, levels)| levels);
     let relevant: HashSet<&str> = judgments
-        .iter()
-        .flat_map(|q| q.iter())
-        .filter(|&(_, level)| level >= options.judging.relevance_level)
-        .map(|(document, _)| document)
+        .filter(|&(_, &level)| level >= options.judging.relevance_level)
+        .map(|(document, _)| document.as_str())
         .collect();
     Ok(EvalReport {
         systems,
         relevant_documents: relevant.len(),
-        absent_documents: relevant.iter().filter(|d| !here.contains(*d)).count(),
-        unjudged_queries: queries.len() - judged.len(),
-        missing_queries: judgments.len() - judged.len(),
-        absent_candidates: start.absent,
+        absent_documents: relevant.difference(&present).count(),
+        unjudged_queries: all.len() - queries.len(),
+        missing_queries: qrels.len() - queries.len(),
+        absent_candidates: source.absent,
     })
 }
 
@@ -218,70 +252,56 @@ fn deepest(systems: &[RerankedSystem<'_>], reranker: &Reranker) -> usize {
     same.map(|s| s.depth).max().unwrap_or(0)
 }
 
-/// One query's candidates with what one reranker said of them.
-struct Scored<'a> {
+/// One query's candidates with the scores of one reranker.
+struct ScoredCandidates<'a> {
     reranker: &'a Reranker,
     candidates: Vec<Candidate>,
     ms: f64,
 }
 
-impl<'a> Scored<'a> {
-    fn new(
-        searcher: &Searcher,
-        reranker: &'a Reranker,
-        query: &Query,
-        retrieved: &[Candidate],
-        depth: usize,
-    ) -> Result<Self> {
-        let mut candidates = retrieved.to_vec();
-        let mut ms = 0.0;
-        searcher.score_candidates(reranker, input(query), &mut candidates, depth, &mut ms)?;
-        Ok(Self { reranker, candidates, ms })
-    }
-}
-
-/// Where the candidates of a query come from.
-struct Start<'a> {
+/// Source of the candidates of a query: the retrieval or an external ranking.
+struct CandidateSource<'a> {
     searcher: &'a Searcher,
     options: &'a EvalOptions,
     names: &'a RowNames,
-    /// Candidates that the deepest system needs.
+    /// The number of candidates that the deepest system needs.
     depth: usize,
-    /// The rows of each document, where a ranking is given.
+    /// The rows of each document, if there is an external ranking.
     rows: HashMap<&'a str, Vec<u32>>,
-    /// Documents of the given ranking that the index does not hold.
+    /// Documents of the external ranking that the index does not hold.
     absent: usize,
 }
 
-impl<'a> Start<'a> {
+impl<'a> CandidateSource<'a> {
     fn new(
         searcher: &'a Searcher,
         options: &'a EvalOptions,
         names: &'a RowNames,
         reranked: &[RerankedSystem<'_>],
-    ) -> Result<Self> {
+    ) -> Self {
         let mut rows: HashMap<&str, Vec<u32>> = HashMap::new();
         if options.candidates.is_some() {
-            for row in (0..searcher.index.n_rows() as u32)
-                .filter(|&r| searcher.index.live().contains(r as usize))
-            {
+            let live = searcher.index.live();
+            let all = 0..searcher.index.n_rows() as u32;
+            for row in all.filter(|&row| live.contains(row as usize)) {
                 rows.entry(names.get(row).1).or_default().push(row);
             }
         }
         let depth = reranked.iter().map(|s| s.depth).max().unwrap_or(0);
-        Ok(Self { searcher, options, names, depth, rows, absent: 0 })
+        Self { searcher, options, names, depth, rows, absent: 0 }
     }
 
-    /// Enough rows for the documents that are asked for, and the milliseconds they took.
+    /// Enough rows for the requested number of documents, and the milliseconds they took.
     fn candidates(&mut self, query: &Query) -> Result<(Vec<Candidate>, f64)> {
-        // One more than needed where the query's own document is taken out.
+        // One more document, because the query's own document may be left out.
         let own = usize::from(self.options.judging.drop_self);
         let wanted = self.options.depth.saturating_add(own);
+        let mut k = wanted.max(self.depth);
         if let Some(given) = &self.options.candidates {
             let started = Instant::now();
             let documents = given.get(&query.id).unwrap_or_default();
             let mut rows = Vec::new();
-            for (document, _) in documents.iter().take(wanted.max(self.depth)) {
+            for (document, _) in documents.iter().take(k) {
                 match self.rows.get(document.as_str()) {
                     Some(found) => rows.extend(found),
                     None => self.absent += 1,
@@ -290,23 +310,45 @@ impl<'a> Start<'a> {
             let candidates = self.searcher.candidates(input(query), &rows)?;
             return Ok((candidates, started.elapsed().as_secs_f64() * 1e3));
         }
-        let mut k = wanted.max(self.depth);
         loop {
             let search = SearchOptions { k, rerank_depth: None, ..self.options.search.clone() };
             let mut timings = Timings::default();
-            let found = self
-                .searcher
-                .retrieve(&[input(query)], &search, &mut timings)?
-                .pop()
-                .unwrap_or_default();
+            let found = self.searcher.retrieve(&[input(query)], &search, &mut timings)?;
+            let candidates = found.into_iter().next().unwrap_or_default().candidates;
             let documents: HashSet<&str> =
-                found.candidates.iter().map(|c| self.names.get(c.row).1).collect();
-            if documents.len() >= wanted || found.candidates.len() < k {
-                return Ok((found.candidates, timings.total));
+                candidates.iter().map(|c| self.names.get(c.row).1).collect();
+            if documents.len() >= wanted || candidates.len() < k {
+                return Ok((candidates, timings.total));
             }
-            // Several rows of one document took the places: look deeper.
+            // Several rows belong to one document: retrieve more.
             k = k.saturating_mul(2);
         }
+    }
+
+    /// Scores the first `depth` candidates of a query.
+    fn score<'r>(
+        &self,
+        reranker: &'r Reranker,
+        query: &Query,
+        retrieved: &[Candidate],
+        depth: usize,
+    ) -> Result<ScoredCandidates<'r>> {
+        let (mut candidates, mut ms) = (retrieved.to_vec(), 0.0);
+        self.searcher.score_candidates(reranker, input(query), &mut candidates, depth, &mut ms)?;
+        Ok(ScoredCandidates { reranker, candidates, ms })
+    }
+
+    /// Documents by their first row, without the query's own document if it is to be left out.
+    fn ranking(&self, candidates: &[Candidate], query: &Query) -> Ranking {
+        let own = self.options.judging.drop_self.then_some(query.id.as_str());
+        let scores: Vec<Option<f32>> = candidates.iter().map(|c| c.final_score).collect();
+        let rows = candidates.iter().zip(run_scores(&scores)).filter_map(|(c, score)| {
+            let document = self.names.get(c.row).1;
+            (Some(document) != own).then_some((document, score))
+        });
+        let mut ranking = rank_documents(rows);
+        ranking.truncate(self.options.depth);
+        ranking
     }
 }
 
@@ -314,33 +356,16 @@ fn input(query: &Query) -> QueryInput<'_> {
     QueryInput { text: &query.text, vector: query.vector.as_deref(), filter: None }
 }
 
-/// Documents by their first row, without `own`, the query's own document.
-fn ranking(
-    names: &RowNames,
-    candidates: &[Candidate],
-    depth: usize,
-    own: Option<&str>,
-) -> run::Ranking {
-    let scores: Vec<Option<f32>> = candidates.iter().map(|c| c.final_score).collect();
-    let rows = candidates.iter().zip(run_scores(&scores)).filter_map(|(c, score)| {
-        let document = names.get(c.row).1;
-        (Some(document) != own).then_some((document, score))
-    });
-    let mut ranking = rank_documents(rows);
-    ranking.truncate(depth);
-    ranking
-}
-
-/// The scores of hits in a TREC run: their final scores. Where some have none (only the first are
-/// reranked), or the order is none of scores (MMR, a given ranking), the places stand in, from the
-/// number of hits down to 1.
+/// The scores of hits in a TREC run: their final scores. If some hits have none (only the first
+/// are reranked), or the order is not by score (MMR, an external ranking), ranks replace them: from
+/// the number of hits down to 1.
 pub fn run_scores(final_scores: &[Option<f32>]) -> Vec<f64> {
     let scores: Vec<f64> = final_scores.iter().flatten().map(|&s| f64::from(s)).collect();
     let n = final_scores.len();
     if scores.len() == n && scores.is_sorted_by(|a, b| a >= b) {
         return scores;
     }
-    (0..n).map(|i| (n - i) as f64).collect()
+    (1..=n).rev().map(|rank| rank as f64).collect()
 }
 
 fn latency(mut times: Vec<f64>) -> Latency {

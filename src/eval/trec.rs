@@ -1,19 +1,18 @@
-//! The TREC run file, written so that every reader sees the order that was meant.
+//! Writer of TREC run files in which every reader sees the intended order.
 
+use crate::error::{Error, Place, Result};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::error::{Error, Place, Result};
-
 /// Writes a TREC run, one query at a time.
 ///
 /// trec_eval ignores the rank column, sorts by score (older releases and pytrec_eval keep it as a
-/// 32-bit float) and breaks ties by document id descending. So that it sees the order written
-/// here, each score is rounded to a 32-bit float and, where it would not be smaller than the one
-/// before, replaced by the next smaller float. The digits written parse to exactly that float,
-/// directly or through a 64-bit float, so tools that read 64-bit scores see the same order.
+/// 32-bit float) and breaks ties by document id descending. To keep the order, each score is
+/// rounded to a 32-bit float. A score that would not be smaller than the one before is replaced by
+/// the next smaller float. The digits written parse to exactly that float, directly or through a
+/// 64-bit float.
 #[derive(Debug)]
 pub struct RunWriter<W> {
     writer: W,
@@ -23,8 +22,8 @@ pub struct RunWriter<W> {
 }
 
 impl<W: Write> RunWriter<W> {
-    /// Writes to `writer`, which `path` names in messages, with `tag` as the system's name in the
-    /// last column. Lines are collected query by query, so no buffering is needed around `writer`.
+    /// Writes to `writer`. `path` is its name in messages, `tag` the system's name in the last
+    /// column. The lines of a query are written at once, so `writer` needs no buffer.
     ///
     /// # Errors
     ///
@@ -36,15 +35,15 @@ impl<W: Write> RunWriter<W> {
         Ok(Self { writer, path: path.into(), tag: tag.to_owned(), block: String::new() })
     }
 
-    /// Writes the ranked documents of one query, best first. Of a document that comes twice only
-    /// the first place is written; trec_eval refuses a run with both. Each query is to be written
-    /// once, which is the caller's care.
+    /// Writes the ranked documents of one query, best first. Of a document that occurs twice only
+    /// the first rank is written; trec_eval refuses a run with both. The caller must write each
+    /// query only once.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if an id is empty or has white space or control characters, which the
-    /// format cannot carry, or a score is not finite as a 32-bit float; nothing of the query is
-    /// written then. [`Error::Io`] if writing fails.
+    /// [`Error::Input`] if an id is empty or has white space or control characters, or a score is
+    /// not finite as a 32-bit float; nothing of the query is written then. [`Error::Io`] if
+    /// writing fails.
     pub fn write_query<D: AsRef<str>>(&mut self, query: &str, ranking: &[(D, f64)]) -> Result<()> {
         self.check_id("query", query, query)?;
         self.block.clear();
@@ -59,7 +58,9 @@ impl<W: Write> RunWriter<W> {
             let Some(written) = below(last, *score) else {
                 return Err(self.error(
                     query,
-                    format!("the score {score} of document '{document}' is no finite 32-bit float"),
+                    format!(
+                        "the score {score} of document '{document}' is not a finite 32-bit float"
+                    ),
                 ));
             };
             last = written;
@@ -87,7 +88,7 @@ impl<W: Write> RunWriter<W> {
             Some(problem) => Err(self.error(
                 query,
                 format!(
-                    "{kind} id '{}' {problem}, which a TREC run cannot carry: change the id or \
+                    "{kind} id '{}' {problem}, which a TREC run cannot hold: change the id or \
                      choose another output format",
                     id.escape_debug()
                 ),
@@ -101,8 +102,8 @@ impl<W: Write> RunWriter<W> {
     }
 }
 
-/// The float to write after `last`: the score itself, or the next float below `last`. `None` where
-/// that is not finite.
+/// The float to write after `last`: the score itself, or the next float below `last`. `None` if it
+/// is not finite.
 fn below(last: f32, score: f64) -> Option<f32> {
     let rounded = score as f32;
     if !rounded.is_finite() {
@@ -112,9 +113,9 @@ fn below(last: f32, score: f64) -> Option<f32> {
     written.is_finite().then_some(written)
 }
 
-/// Digits that parse to exactly `score`, both as a 32-bit float and as a 64-bit float that is then
-/// rounded. The shortest digits do for every float but one, 7.038531e-26 of either sign, which
-/// rounding twice moves to its neighbour; the digits of its exact 64-bit value do not let it.
+/// Digits that parse to exactly `score`, as a 32-bit float and as a 64-bit float that is then
+/// rounded. The shortest digits suffice for every float but 7.038531e-26 of either sign: double
+/// rounding moves it to its neighbour, so all digits of its 64-bit value are written.
 fn digits(score: f32) -> String {
     let short = format!("{score:?}");
     match short.parse::<f64>() {
@@ -123,7 +124,7 @@ fn digits(score: f32) -> String {
     }
 }
 
-/// Why a TREC file cannot carry this id or tag, if it cannot.
+/// The reason why a TREC file cannot hold this id or tag, if there is one.
 fn unwritable(id: &str) -> Option<&'static str> {
     if id.is_empty() {
         Some("is empty")

@@ -1,17 +1,18 @@
 //! FAISS IndexFlat files.
 //!
 //! Little-endian: four letters (`IxFI` inner product, `IxF2` L2, `IxFl` another metric), int32 d,
-//! int64 ntotal, two int64 that are not used, a byte "is trained", int32 metric (and a float32
-//! argument where the metric is above 1), uint64 count of floats, then the rows. The header's length
-//! makes the rows unaligned.
+//! int64 ntotal, two unused int64, a byte "is trained", int32 metric (and a float32 argument if the
+//! metric is above 1), uint64 count of floats, then the rows. The header has 45 bytes, so the rows
+//! are unaligned.
 
-use super::{Element, Layout, Metric, u32_at, u64_at};
+use super::layout::{Component, Metric, VectorLayout, u32_at, u64_at};
 
 const METRIC_INNER_PRODUCT: u32 = 0;
 const METRIC_L2: u32 = 1;
 const HEADER_LEN: usize = 45;
 
-pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
+/// Reads the header of an IndexFlat.
+pub(super) fn layout(bytes: &[u8]) -> Result<VectorLayout, String> {
     let letters = bytes.get(..4).ok_or("the file is too short for a FAISS index")?;
     if !matches!(letters, b"IxFI" | b"IxF2" | b"IxFl") {
         let name: String =
@@ -37,8 +38,8 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
     if Some(count) != (n_rows as u64).checked_mul(dim as u64) {
         return Err(format!("{count} numbers are not {n_rows} vectors of {dim} dimensions"));
     }
-    let rows = Layout::rows(n_rows, dim, Element::F32);
-    Ok(Layout { start: HEADER_LEN, metric: Some(metric), ..rows })
+    let rows = VectorLayout::rows(n_rows, dim, Component::F32);
+    Ok(VectorLayout { start: HEADER_LEN, metric: Some(metric), ..rows })
 }
 
 /// The header of an IndexFlatIP.

@@ -1,11 +1,12 @@
-//! NumPy's npy format, versions 1 to 3: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
+//! NumPy's npy format, versions 1 to 3:
+//! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
-use super::{Element, Layout};
+use super::layout::{Component, VectorLayout, u32_at};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Reads the header of a two-dimensional array of floats (one dimension counts as one vector).
-pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
+/// Reads the header of a two-dimensional array of floats. A one-dimensional array is one vector.
+pub(super) fn layout(bytes: &[u8]) -> Result<VectorLayout, String> {
     if bytes.get(..6) != Some(MAGIC) {
         return Err("this is not a npy file (no magic number)".to_owned());
     }
@@ -15,19 +16,19 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
             bytes.get(8..10).ok_or(short).map(|b| usize::from(b[0]) | usize::from(b[1]) << 8)?,
             10,
         ),
-        2 | 3 => (super::u32_at(bytes, 8).ok_or(short)? as usize, 12),
-        other => return Err(format!("npy version {other} is not known")),
+        2 | 3 => (u32_at(bytes, 8).ok_or(short)? as usize, 12),
+        other => return Err(format!("npy version {other} is not supported")),
     };
     let header = bytes.get(start..start.saturating_add(length)).ok_or(short)?;
     let header = std::str::from_utf8(header).map_err(|_| "the header is not text".to_owned())?;
-    let element = match quoted(header, "descr")? {
-        "<f2" | "=f2" | "f2" => Element::F16,
-        "<f4" | "=f4" | "f4" => Element::F32,
-        "<f8" | "=f8" | "f8" => Element::F64,
+    let component = match quoted(header, "descr")? {
+        "<f2" | "=f2" | "f2" => Component::F16,
+        "<f4" | "=f4" | "f4" => Component::F32,
+        "<f8" | "=f8" | "f8" => Component::F64,
         other => {
             return Err(format!(
-                "the array's type is '{other}'; float16, float32 and float64 (little-endian) are \
-                 taken: save it with `array.astype('float32')`"
+                "the array's type is '{other}'; supported are float16, float32 and float64 \
+                 (little-endian): save it with `array.astype('float32')`"
             ));
         }
     };
@@ -37,28 +38,29 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
         .trim_start()
         .strip_prefix('(')
         .and_then(|s| s.split_once(')'))
-        .ok_or("the header states no shape")?
+        .ok_or("the header has no shape")?
         .0;
     let sizes: Vec<usize> = inner
         .split(',')
         .map(str::trim)
         .filter(|s| !s.is_empty())
-        .map(|s| s.parse().map_err(|_| format!("'{s}' is no size of an array")))
+        .map(|s| s.parse().map_err(|_| format!("invalid array size '{s}'")))
         .collect::<Result<_, _>>()?;
     let (n_rows, dim) = match sizes[..] {
         [dim] => (1, dim),
         [n_rows, dim] => (n_rows, dim),
         _ => return Err(format!("the array has {} axes; vectors need 2", sizes.len())),
     };
-    let mut layout = Layout { start: start + length, ..Layout::rows(n_rows, dim, element) };
+    let rows = VectorLayout::rows(n_rows, dim, component);
+    let mut layout = VectorLayout { start: start + length, ..rows };
     if fortran && sizes.len() == 2 {
-        layout.row_step = element.len();
-        layout.column_step = n_rows.saturating_mul(element.len());
+        layout.row_step = component.len();
+        layout.column_step = n_rows.saturating_mul(component.len());
     }
     Ok(layout)
 }
 
-/// The length of the headers we write: enough for any shape, and a multiple of 64.
+/// The length of written headers: enough for any shape, and a multiple of 64.
 const WRITTEN_LEN: usize = 128;
 
 /// The header of version 1 for a C-ordered float32 array, always [`WRITTEN_LEN`] bytes long.
@@ -74,7 +76,7 @@ pub(super) fn header(n_rows: usize, dim: usize) -> Vec<u8> {
     bytes
 }
 
-/// What stands behind a key of the header's dictionary.
+/// The text after a key of the header's dictionary.
 fn value<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
     let quoted = [format!("'{key}'"), format!("\"{key}\"")];
     quoted
@@ -84,11 +86,12 @@ fn value<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
         .ok_or_else(|| format!("the header lacks '{key}'"))
 }
 
+/// The quoted text of a key of the header's dictionary.
 fn quoted<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
     let rest = value(header, key)?.trim_start();
     let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '"'));
     quote
         .and_then(|q| rest[1..].split_once(q))
         .map(|(text, _)| text)
-        .ok_or_else(|| "the array has fields; a plain array of floats is taken".to_owned())
+        .ok_or_else(|| "the array has fields; only plain arrays of floats are supported".to_owned())
 }

@@ -1,11 +1,12 @@
-//! Writing vector files.
+//! Writer of vector files.
 
-use super::{VectorFormat, faiss, npy};
+use super::format::VectorFormat;
+use super::{faiss, npy};
 use crate::error::{Error, Result};
 use crate::output::OutputFile;
 use std::path::Path;
 
-/// Writes float32 vectors to a file that appears, whole, with [`VectorWriter::finish`].
+/// Writes float32 vectors to a file, which appears with [`VectorWriter::finish`].
 #[derive(Debug)]
 pub struct VectorWriter {
     out: OutputFile,
@@ -19,14 +20,14 @@ impl VectorWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the folder cannot be written, [`Error::Usage`] for a dimension that the
-    /// formats cannot state.
+    /// [`Error::Io`] if the folder cannot be written, [`Error::Usage`] for more dimensions than the
+    /// formats can hold.
     pub fn create(path: &Path, format: VectorFormat, dim: usize) -> Result<Self> {
         if i32::try_from(dim).is_err() {
             return Err(Error::usage(format!("{dim} dimensions are too many for a vector file")));
         }
         let mut this = Self { out: OutputFile::create(path)?, format, dim, n_rows: 0 };
-        // Holds the place of the final one, which is as long.
+        // A placeholder: `finish` writes the final header, which has the same length.
         let header = this.header();
         this.out.put(&header)?;
         Ok(this)
@@ -36,7 +37,7 @@ impl VectorWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], or [`Error::Usage`] where the length differs or the format is full.
+    /// [`Error::Io`]; [`Error::Usage`] if the length differs or the format holds no more vectors.
     pub fn push(&mut self, vector: &[f32]) -> Result<()> {
         let full = self.format == VectorFormat::Fbin && self.n_rows == u32::MAX as usize;
         if vector.len() != self.dim || full {
@@ -56,7 +57,7 @@ impl VectorWriter {
         self.out.put(&bytes)
     }
 
-    /// Writes the count into the header and puts the file in its place. Returns the count.
+    /// Writes the number of vectors into the header, makes the file appear, and returns the number.
     ///
     /// # Errors
     ///

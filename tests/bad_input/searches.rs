@@ -1,40 +1,31 @@
 //! Queries, numbers and filters that cannot be answered, or look as if they could not.
 
-use super::{indexed, refused, sound, unbroken};
-use crate::support::cli::small_reranker;
+use crate::support::cli::{indexed, small_reranker};
 
 #[test]
 fn search_with_a_number_out_of_range_is_refused() {
     let place = indexed(12);
     let reranker = small_reranker();
-    let cases: &[(&[&str], &[&str])] = &[
-        (&["-k", "0"], &["k must be at least 1"]),
-        (&["-k", "-1"], &["-1"]),
-        (&["-k", "1.5"], &["1.5", "-k"]),
-        (&["-k", "99999999999999999999"], &["99999999999999999999", "-k"]),
-        (&["--rerank-depth=-1"], &["-1", "--rerank-depth"]),
-        (&["--rerank-depth", "3", "--no-rerank"], &["--rerank-depth", "--no-rerank"]),
-        (&["--retriever-weight", "1.5", "--reranker", &reranker], &["weight", "1.5", "0..1"]),
-        (&["--retriever-weight", "0.5", "--no-rerank"], &["--retriever-weight", "--no-rerank"]),
-        (&["--mmr-lambda", "2"], &["MMR lambda is 2", "0..1"]),
-        (&["--mmr-lambda=-1"], &["MMR lambda is -1", "0..1"]),
-        (&["--mmr-lambda", "nan"], &["MMR lambda", "0..1"]),
-        (&["--mmr-lambda", "much"], &["much", "--mmr-lambda"]),
-        (&["--json", "--jsonl"], &["--json", "--jsonl"]),
-    ];
-    for (more, parts) in cases {
-        let run = place.run(&[&["search", "idx", "river"][..], more].concat());
-        refused(&run, &more.join(" "), 2, parts);
-    }
-    for command in ["compare", "batch", "eval"] {
-        let args: &[&str] = match command {
-            "compare" => &["idx", "river", "--show", "0"],
-            "batch" => &["idx", "corpus.jsonl", "--out", "out.jsonl", "-k", "0"],
-            _ => &["idx", "--queries", "q", "--qrels", "q", "--depth", "0"],
-        };
-        refused(&place.run(&[&[command][..], args].concat()), command, 2, &["at least 1"]);
-    }
-    sound(&place, 12);
+    let weight = format!("search idx river --retriever-weight 1.5 --reranker '{reranker}'");
+    place.refuses(&[
+        (&weight, 2, &["weight", "1.5", "0..1"]),
+        ("search idx river -k 0", 2, &["k must be at least 1"]),
+        ("search idx river -k -1", 2, &["-1"]),
+        ("search idx river -k 1.5", 2, &["1.5", "-k"]),
+        ("search idx river -k 99999999999999999999", 2, &["99999999999999999999", "-k"]),
+        ("search idx river --rerank-depth=-1", 2, &["-1", "--rerank-depth"]),
+        ("search idx river --rerank-depth 3 --no-rerank", 2, &["--rerank-depth", "--no-rerank"]),
+        ("search idx river --retriever-weight 0.5 --no-rerank", 2, &["--retriever-weight"]),
+        ("search idx river --mmr-lambda 2", 2, &["MMR lambda is 2", "0..1"]),
+        ("search idx river --mmr-lambda=-1", 2, &["MMR lambda is -1", "0..1"]),
+        ("search idx river --mmr-lambda nan", 2, &["MMR lambda", "0..1"]),
+        ("search idx river --mmr-lambda much", 2, &["much", "--mmr-lambda"]),
+        ("search idx river --json --jsonl", 2, &["--json", "--jsonl"]),
+        ("compare idx river --show 0", 2, &["'0'", "--show"]),
+        ("batch idx corpus.jsonl --out out.jsonl -k 0", 2, &["at least 1"]),
+        ("eval idx --queries q --qrels q --depth 0", 2, &["'0'", "--depth"]),
+    ]);
+    place.is_sound(12);
 }
 
 #[test]
@@ -42,18 +33,16 @@ fn search_for_more_hits_than_there_are_rows_returns_them_all() {
     let place = indexed(12);
     let most = usize::MAX.to_string();
     let reranker = small_reranker();
-    let cases: &[&[&str]] = &[
-        &["-k", &most],
-        &["-k", &most, "--mmr-lambda", "0.3"],
-        &["-k", &most, "--hybrid"],
-        &["-k", "4000000000", "--hybrid"],
-        &["-k", "12", "--reranker", &reranker, "--rerank-depth", &most],
-        &["-k", &most, "--hybrid", "--mmr", "--reranker", &reranker, "--rerank-depth", &most],
-    ];
-    for more in cases {
-        let run = place.run(&[&["search", "idx", "river", "--json"][..], more].concat());
-        unbroken(&run, &more.join(" "));
-        assert_eq!(run.ok().json()["hits"].as_array().unwrap().len(), 12, "{more:?}");
+    for more in [
+        format!("-k {most}"),
+        format!("-k {most} --mmr-lambda 0.3"),
+        format!("-k {most} --hybrid"),
+        "-k 4000000000 --hybrid".to_owned(),
+        format!("-k 12 --reranker '{reranker}' --rerank-depth {most}"),
+        format!("-k {most} --hybrid --mmr --reranker '{reranker}' --rerank-depth {most}"),
+    ] {
+        let run = place.call(&format!("search idx river --json {more}")).unbroken();
+        assert_eq!(run.ok().json()["hits"].as_array().unwrap().len(), 12, "{more}");
     }
 }
 
@@ -61,17 +50,11 @@ fn search_for_more_hits_than_there_are_rows_returns_them_all() {
 fn search_for_nothing_is_refused() {
     let place = indexed(12);
     for query in ["", "   ", "\t\n"] {
-        refused(&place.run(&["search", "idx", query]), query, 2, &["the query is empty"]);
-        refused(&place.run(&["compare", "idx", query]), query, 2, &["the query is empty"]);
-        refused(&place.pipe(&["search", "idx", "-"], query), "-", 2, &["the query is empty"]);
+        place.run(&["search", "idx", query]).fails(2, &["the query is empty"]);
+        place.run(&["compare", "idx", query]).fails(2, &["the query is empty"]);
+        place.pipe(&["search", "idx", "-"], query).fails(2, &["the query is empty"]);
     }
-}
-
-#[test]
-fn search_for_a_query_that_is_no_text_names_stdin() {
-    let place = indexed(12);
-    let run = place.pipe(&["search", "idx", "-"], b"caf\xe9");
-    refused(&run, "Latin-1", 7, &["<stdin>", "UTF-8"]);
+    place.pipe(&["search", "idx", "-"], b"caf\xe9").fails(7, &["<stdin>", "UTF-8"]);
 }
 
 #[test]
@@ -100,15 +83,14 @@ fn search_for_signs_without_words_still_answers() {
         "\u{202e}\u{200b}",
     ];
     for query in signs {
-        let run = place.run(&["search", "idx", "--hybrid", "--json", "--", query]);
-        unbroken(&run, query);
+        let run = place.run(&["search", "idx", "--hybrid", "--json", "--", query]).unbroken();
         assert_eq!(run.ok().json()["hits"].as_array().unwrap().len(), 10, "{query:?}");
         let text = place.run(&["compare", "idx", "--", query]).ok().stdout;
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text:?}");
     }
     let run = place.pipe(&["search", "idx", "-", "--hybrid", "--json"], "a\0b").ok();
     assert_eq!(run.json()["hits"].as_array().unwrap().len(), 10);
-    sound(&place, 12);
+    place.is_sound(12);
 }
 
 #[test]
@@ -142,7 +124,7 @@ fn filter_that_cannot_hold_is_refused_with_the_cure() {
     ];
     for (filter, parts) in cases {
         let run = place.run(&["search", "idx", "river", "--filter", filter]);
-        refused(&run, filter, 2, &[&["filter `"][..], parts].concat());
+        run.fails(2, &[&["filter `"][..], parts].concat());
     }
 }
 
@@ -178,13 +160,8 @@ fn filter_that_tries_to_be_sql_is_refused_or_harmless() {
         "((((year = 1",
     ];
     for filter in refusals {
-        refused(
-            &place.run(&["search", "idx", "river", "--filter", filter]),
-            filter,
-            2,
-            &["filter"],
-        );
-        refused(&place.run(&["delete", "idx", "--filter", filter]), filter, 2, &["filter"]);
+        place.run(&["search", "idx", "river", "--filter", filter]).fails(2, &["filter"]);
+        place.run(&["delete", "idx", "--filter", filter]).fails(2, &["filter"]);
     }
     let harmless = [
         "id = '''; DROP TABLE document; --'",
@@ -193,12 +170,11 @@ fn filter_that_tries_to_be_sql_is_refused_or_harmless() {
         "topic IN ('a'') OR (1=1', 'json_each')",
     ];
     for filter in harmless {
-        let run = place.run(&["search", "idx", "river", "--json", "--filter", filter]);
-        unbroken(&run, filter);
+        let run = place.run(&["search", "idx", "river", "--json", "--filter", filter]).unbroken();
         assert_eq!((run.code, &run.json()["matched_rows"]), (1, &0.into()), "{filter}");
         place.run(&["delete", "idx", "--filter", filter]).ok();
     }
-    sound(&place, 12);
+    place.is_sound(12);
 }
 
 #[test]
@@ -218,7 +194,7 @@ fn filter_of_thousands_of_links_is_refused_in_a_short_message() {
     ];
     for filter in cases {
         let run = place.run(&["search", "idx", "river", "--quiet", "--filter", &filter]);
-        refused(&run, &filter[..30], 2, &["filter"]);
+        let run = run.fails(2, &["filter"]);
         assert!(run.stderr.len() < 1000, "{} bytes: {}", run.stderr.len(), &filter[..30]);
     }
 }
@@ -230,16 +206,16 @@ fn command_where_no_index_is_says_what_is_there_instead() {
     place.file("qrels.txt", "q1 0 d1 1\n");
     place.file("others/photo.jpg", [0xff, 0xd8]);
     std::fs::create_dir(place.path("empty")).unwrap();
-    let commands: &[&[&str]] = &[
-        &["search", "DIR", "river"],
-        &["compare", "DIR", "river"],
-        &["batch", "DIR", "q.tsv", "--out", "out.jsonl"],
-        &["eval", "DIR", "--queries", "q.tsv", "--qrels", "qrels.txt"],
-        &["info", "DIR"],
-        &["verify", "DIR"],
-        &["compact", "DIR"],
-        &["delete", "DIR", "d1"],
-        &["export", "DIR", "--documents", "out.jsonl"],
+    let commands = [
+        "search DIR river",
+        "compare DIR river",
+        "batch DIR q.tsv --out out.jsonl",
+        "eval DIR --queries q.tsv --qrels qrels.txt",
+        "info DIR",
+        "verify DIR",
+        "compact DIR",
+        "delete DIR d1",
+        "export DIR --documents out.jsonl",
     ];
     let folders = [
         ("missing", "the folder does not exist"),
@@ -250,14 +226,12 @@ fn command_where_no_index_is_says_what_is_there_instead() {
     ];
     for (folder, found) in folders {
         for command in commands {
-            let args: Vec<&str> =
-                command.iter().map(|&arg| if arg == "DIR" { folder } else { arg }).collect();
             let named = format!("{folder}: no index here");
-            refused(&place.run(&args), &args.join(" "), 8, &[&named, found]);
+            place.refuses(&[(&command.replace("DIR", folder), 8, &[&named, found])]);
         }
     }
     assert!(!place.path("missing").exists() && !place.path("out.jsonl").exists());
     assert_eq!(std::fs::read_dir(place.path("empty")).unwrap().count(), 0);
     assert_eq!(std::fs::read_dir(place.path("others")).unwrap().count(), 1);
-    sound(&place, 12);
+    place.is_sound(12);
 }

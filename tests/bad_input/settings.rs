@@ -1,8 +1,9 @@
 //! Models, rerankers, devices and flags that cannot be used.
 
-use super::{indexed, refused, sound};
 use crate::golden::golden;
-use crate::support::cli::{Workplace, finish, records, small_model, small_reranker};
+use crate::support::cli::{
+    Workplace, finish, indexed, records, small_model, small_reranker, words,
+};
 use std::path::Path;
 
 /// A copy of the model folder `from` as `name`, in which `file` is changed.
@@ -52,6 +53,7 @@ fn model_that_cannot_be_used_is_named_with_the_cure() {
         ("./hollow".into(), &["./hollow: contains no model", "no config.json"]),
         ("./pickle".into(), &["pytorch_model.bin, a pickle", "safetensors.torch", "./pickle"]),
         ("./c.jsonl".into(), &["./c.jsonl: is a file"]),
+        (small_reranker(), &["cross-encoder", "--reranker"]),
         (
             copy("halved", "model.safetensors", |b| b[..b.len() / 2].to_vec()),
             &["halved/model.safetensors", "no valid safetensors", "fetch it again"],
@@ -86,35 +88,24 @@ fn model_that_cannot_be_used_is_named_with_the_cure() {
         (copy("speechless", "tokenizer.json", |_| b"{}".to_vec()), &["speechless/tokenizer.json"]),
     ];
     for (name, parts) in cases {
-        let run = place.run(&["index", "c.jsonl", "--into", "new", "--model", name]);
-        refused(&run, name, 3, parts);
+        place.refuses(&[(&format!("index c.jsonl --into new --model '{name}'"), 3, parts)]);
         assert!(!place.path("new").exists(), "{name}");
-        refused(&place.pipe(&["embed", "--model", name], "river\n"), name, 3, parts);
+        place.pipe(&["embed", "--model", name], "river\n").fails(3, parts);
     }
-    for command in [&["models", "path", "all-MiniLM-L6"], &["models", "pull", "all-MiniLM-L6"]] {
-        let parts = ["did you mean 'all-MiniLM-L6-v2'"];
-        refused(&place.run(command), &command.join(" "), 3, &parts);
-    }
+    place.refuses(&[
+        ("models path all-MiniLM-L6", 3, &["did you mean 'all-MiniLM-L6-v2'"]),
+        ("models pull all-MiniLM-L6", 3, &["did you mean 'all-MiniLM-L6-v2'"]),
+    ]);
 }
 
 #[test]
 fn model_of_another_index_is_refused_by_its_checksum() {
     let place = indexed(12);
     let other = golden().join("models/bge-like").display().to_string();
-    let run = place.run(&["search", "idx", "river", "--model", &other]);
-    refused(&run, "search", 3, &["sha256", "--model"]);
-    let run = place.run(&["index", "corpus.jsonl", "--into", "idx", "--model", &other]);
-    refused(&run, "index", 2, &["idx", "another folder"]);
-    sound(&place, 12);
-}
-
-#[test]
-fn reranker_as_embedding_model_is_refused() {
-    let place = Workplace::new();
-    place.file("c.jsonl", records(3));
-    let reranker = small_reranker();
-    let run = place.run(&["index", "c.jsonl", "--into", "new", "--model", &reranker]);
-    refused(&run, "index", 3, &["cross-encoder", "--reranker"]);
+    place.run(&["search", "idx", "river", "--model", &other]).fails(3, &["sha256", "--model"]);
+    let index = ["index", "corpus.jsonl", "--into", "idx", "--model", &other];
+    place.run(&index).fails(2, &["idx", "another folder"]);
+    place.is_sound(12);
 }
 
 #[test]
@@ -140,65 +131,78 @@ fn reranker_that_is_none_is_named_with_the_reason() {
         ),
     ];
     for (name, parts) in cases {
-        refused(&place.run(&["search", "idx", "river", "--reranker", name]), name, 3, parts);
-        refused(&place.run(&["rerank", "river", "lamp", "--reranker", name]), name, 3, parts);
+        place.run(&["search", "idx", "river", "--reranker", name]).fails(3, parts);
+        place.run(&["rerank", "river", "lamp", "--reranker", name]).fails(3, parts);
     }
-    sound(&place, 12);
+    place.is_sound(12);
 }
 
 #[test]
 fn flag_that_makes_no_sense_is_refused_by_name() {
     let place = indexed(12);
-    let search = ["search", "idx", "river"];
-    let cases: &[(&[&str], i32, &[&str])] = &[
-        (&["--threads", "0"], 2, &["0 threads", "1 to 1024"]),
-        (&["--threads", "99999"], 2, &["99999 threads", "1 to 1024"]),
-        (&["--threads", "many"], 2, &["'many'", "--threads"]),
-        (&["--device", "cuda:99"], 4, &["cuda:99"]),
-        (&["--device", "tpu"], 2, &["'tpu'", "auto, cpu or cuda:N"]),
-        (&["--device", "cuda:x"], 2, &["'cuda:x'"]),
-        (&["--rernak"], 2, &["--rernak"]),
-        (&["and more"], 2, &["and more"]),
-    ];
-    for (more, code, parts) in cases {
-        refused(&place.run(&[&search[..], more].concat()), &more.join(" "), *code, parts);
-    }
-    let commands: &[(&[&str], &[&str])] = &[
-        (&["serach", "idx", "river"], &["'serach'", "'search'"]),
-        (&["frobnicate"], &["'frobnicate'"]),
-        (&["search", "idx"], &["<QUERY>"]),
-        (&["index", "corpus.jsonl"], &["--into"]),
-        (&["index", "--into", "idx"], &["<INPUT>"]),
-        (&["index", "corpus.jsonl", "--into", "idx", "--on-error", "weep"], &["stop, skip"]),
-        (&["compare", "idx", "river", "--queries", "q"], &["--queries"]),
-        (&["compare", "idx", "--queries", "q"], &["--qrels"]),
-        (&["eval", "idx", "--queries", "q"], &["--qrels"]),
-        (&["verify", "idx", "--sample", "some"], &["'some'", "--sample"]),
-        (&["models", "list", "more"], &["'more'"]),
-        (&[], &["search"]),
-    ];
-    for (args, parts) in commands {
-        refused(&place.run(args), &args.join(" "), 2, parts);
-    }
-    sound(&place, 12);
+    place.refuses(&[
+        ("search idx river --threads 0", 2, &["--threads", "threads 0", "1 to 1024"]),
+        ("search idx river --threads 99999", 2, &["--threads", "99999", "1 to 1024"]),
+        ("search idx river --threads many", 2, &["'many'", "--threads"]),
+        ("search idx river --device cuda:99", 4, &["cuda:99"]),
+        ("search idx river --device tpu", 2, &["--device", "'tpu'", "auto, cpu or cuda:N"]),
+        ("search idx river --device cuda:x", 2, &["'cuda:x'"]),
+        ("search idx river --precision f64", 2, &["--precision", "'f64'"]),
+        ("search idx river --gpu-memory much", 2, &["--gpu-memory", "'much'"]),
+        ("search idx river --offline=maybe", 2, &["--offline", "'maybe'", "1 or 0"]),
+        ("search idx river --rernak", 2, &["--rernak"]),
+        ("search idx river 'and more'", 2, &["and more"]),
+        ("serach idx river", 2, &["'serach'", "'search'"]),
+        ("frobnicate", 2, &["'frobnicate'"]),
+        ("search idx", 2, &["<QUERY>"]),
+        ("index corpus.jsonl", 2, &["--into"]),
+        ("index --into idx", 2, &["<INPUT>"]),
+        ("index corpus.jsonl --into idx --on-error weep", 2, &["stop, skip"]),
+        ("compare idx river --queries q", 2, &["--queries"]),
+        ("compare idx --queries q", 2, &["--qrels"]),
+        ("eval idx --queries q", 2, &["--qrels"]),
+        ("verify idx --sample some", 2, &["'some'", "--sample"]),
+        ("serve --max-inputs 0", 2, &["'0'", "--max-inputs"]),
+        ("serve --timeout 0", 2, &["'0'", "--timeout", "0.001 to 86400"]),
+        ("models list more", 2, &["'more'"]),
+        ("", 2, &["search"]),
+    ]);
+    place.is_sound(12);
 }
 
 #[test]
 fn environment_that_makes_no_sense_is_refused_by_name() {
     let place = indexed(12);
-    let cases: &[(&str, &str, i32, &[&str])] = &[
-        ("WARPSEEK_TIER", "nonsense", 2, &["'nonsense'", "avx2", "WARPSEEK_TIER"]),
-        ("WARPSEEK_THREADS", "0", 2, &["0 threads"]),
+    let cases: [(&str, &str, i32, &[&str]); 11] = [
+        ("WARPSEEK_TIER", "nonsense", 2, &["'nonsense'", "avx2"]),
+        ("WARPSEEK_ENCODER", "nonsense", 2, &["'nonsense'", "packed, reference"]),
+        ("WARPSEEK_GPU_KERNELS", "fast", 2, &["'fast'", "portable"]),
+        ("WARPSEEK_THREADS", "0", 2, &["threads 0", "1 to 1024"]),
+        ("WARPSEEK_GPU_MEMORY", "-1", 2, &["'-1'"]),
+        ("WARPSEEK_OFFLINE", "maybe", 2, &["'maybe'", "1 or 0"]),
         ("WARPSEEK_DEVICE", "tpu", 2, &["'tpu'", "cuda:N"]),
         ("WARPSEEK_PRECISION", "f64", 2, &["'f64'", "auto, f32, f16, bf16, int8"]),
+        ("WARPSEEK_SERVE_PORT", "99999", 2, &["'99999'", "--port"]),
         ("WARPSEEK_RERANKER", "nix", 3, &["'nix'"]),
+        ("WARPSEEK_CONFIG", "gone.toml", 8, &["gone.toml"]),
     ];
     for (name, value, code, parts) in cases {
-        let mut command = place.command(&["search", "idx", "river"]);
-        refused(&finish(command.env(name, value)), name, *code, parts);
+        eprintln!("case: {name}={value}");
+        let is_serve = name.contains("SERVE");
+        let line = if is_serve { "serve idx" } else { "search idx river" };
+        let run = finish(place.command(&words(line)).env(name, value)).fails(code, parts);
+        assert!(code > 2 || is_serve || run.stderr.contains(name), "{}", run.stderr);
     }
-    place.file(".private/config.toml", "threads = \"many\"\n");
-    refused(&place.run(&["info", "idx"]), "config", 2, &["config.toml", "line 1", "many"]);
-    place.file(".private/config.toml", b"# caf\xe9\n");
-    refused(&place.run(&["info", "idx"]), "Latin-1", 2, &["config.toml", "UTF-8"]);
+    let files: [(&[u8], &[&str]); 6] = [
+        (b"threads = \"many\"\n", &["line 1", "threads", "many"]),
+        (b"\nthreads = 0\n", &["line 2", "threads 0", "1 to 1024"]),
+        (b"offline = true\ndevice = [1]\n", &["line 2", "device", "array"]),
+        (b"tier = \"generic\"\n", &["line 1", "tier", "unknown setting"]),
+        (b"threads = \n", &["line 1"]),
+        (b"# caf\xe9\n", &["UTF-8"]),
+    ];
+    for (content, parts) in files {
+        place.file(".private/config.toml", content);
+        place.refuses(&[("info idx", 2, &[&["config.toml"][..], parts].concat())]);
+    }
 }

@@ -1,8 +1,7 @@
 //! Vectors, ids and documents that cannot be imported.
 
-use super::{indexed, refused};
 use crate::golden::golden;
-use crate::support::cli::Workplace;
+use crate::support::cli::{Workplace, indexed, small_model};
 
 fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
@@ -34,18 +33,18 @@ fn units(change: impl FnOnce(&mut [f32])) -> Vec<u8> {
 fn imported() -> Workplace {
     let place = Workplace::new();
     place.file("units.npy", units(|_| {}));
-    place.run(&["import", "units.npy", "--into", "idx"]).ok();
+    place.call("import units.npy --into idx").ok();
     place
 }
 
 /// Checks that `idx` still holds the unit vectors and nothing else.
 #[track_caller]
 fn kept(place: &Workplace) {
-    place.run(&["verify", "idx"]).ok();
-    let stats = place.run(&["info", "idx", "--json"]).ok().json()["stats"].clone();
+    place.call("verify idx").ok();
+    let stats = place.stats("idx");
     assert_eq!((&stats["rows"], &stats["dead_rows"]), (&4.into(), &0.into()));
-    place.run(&["batch", "idx", "units.npy", "--out", "self.jsonl", "-k", "1"]).ok();
-    for (i, line) in crate::golden::lines(&place.path("self.jsonl")).iter().enumerate() {
+    place.call("batch idx units.npy --out self.jsonl -k 1").ok();
+    for (i, line) in place.lines("self.jsonl").iter().enumerate() {
         assert_eq!(line["hits"][0]["id"], i.to_string());
         assert_eq!(line["hits"][0]["score"], 1.0);
     }
@@ -63,6 +62,7 @@ fn import_of_vectors_that_cannot_be_stored_names_file_vector_and_cure() {
         rows.concat()
     };
     let fbin = |rows: u32| [&rows.to_le_bytes()[..], &8u32.to_le_bytes(), &data].concat();
+    let wide = npy("<f4", "(1, 20000)", &bytes_of(&[0.0; 20_000]));
     let huge = [0.5f64, 1e300].map(f64::to_le_bytes).concat();
     let cases: &[(&str, Vec<u8>, &[&str])] = &[
         ("nan.npy", with(f32::NAN), &["nan.npy, vector 2", "component 5", "NaN", "finite"]),
@@ -76,11 +76,7 @@ fn import_of_vectors_that_cannot_be_stored_names_file_vector_and_cure() {
         ("int.npy", npy("<i4", "(4, 8)", &data), &["int.npy", "'<i4'", "astype('float32')"]),
         ("turned.npy", npy(">f4", "(4, 8)", &data), &["turned.npy", "'>f4'", "little-endian"]),
         ("cube.npy", npy("<f4", "(2, 2, 8)", &data), &["cube.npy", "3 axes", "need 2"]),
-        (
-            "wide.npy",
-            npy("<f4", "(1, 20000)", &bytes_of(&[0.0; 20_000])),
-            &["wide.npy", "20000 dimensions", "at most 16384"],
-        ),
+        ("wide.npy", wide, &["wide.npy", "20000 dimensions", "at most 16384"]),
         ("cut.npy", whole[..whole.len() - 10].to_vec(), &["cut.npy", "cut off", "4 vectors of 8"]),
         ("head.npy", whole[..50].to_vec(), &["head.npy", "the header is cut off"]),
         ("lies.npy", npy("<f4", "(9999999999999999, 8)", &data), &["lies.npy", "cut off"]),
@@ -95,89 +91,48 @@ fn import_of_vectors_that_cannot_be_stored_names_file_vector_and_cure() {
     ];
     for (name, content, parts) in cases {
         place.file(name, content);
-        // One with other dimensions than `idx` goes to an index of its own.
+        // Vectors of other dimensions than `idx` go to another index.
         let into = if name.starts_with("huge64") { "other" } else { "idx" };
-        refused(&place.run(&["import", *name, "--into", into]), name, 7, parts);
+        place.refuses(&[(&format!("import {name} --into {into}"), 7, parts)]);
     }
     place.file("five.npy", npy("<f4", "(4, 5)", &bytes_of(&[0.5; 20])));
-    let run = place.run(&["import", "five.npy", "--into", "idx"]);
-    refused(&run, "five.npy", 2, &["idx", "8 dimensions, not 5", "another folder"]);
-    refused(&place.run(&["import", "gone.npy", "--into", "idx"]), "gone", 8, &["gone.npy"]);
     place.file("units.dat", &whole);
-    let run = place.run(&["import", "units.dat", "--into", "idx"]);
-    refused(&run, "units.dat", 2, &["units.dat", ".npy, .fvecs, .fbin or .faiss"]);
-    let run = place.run(&["import", "units.npy", "--into", "idx", "--vector-format", "csv"]);
-    refused(&run, "format", 2, &["'csv'", "npy, fvecs, fbin or faiss"]);
-    kept(&place);
-}
-
-#[test]
-fn import_with_normalize_of_a_vector_without_direction_names_it() {
-    let place = imported();
     place.file("zero.npy", units(|v| v[8..16].fill(0.0)));
-    let run = place.run(&["import", "zero.npy", "--into", "idx", "--normalize"]);
-    refused(&run, "zeros", 7, &["zero.npy, vector 1", "length"]);
+    let formats = ["'csv'", "npy, fvecs, fbin, faiss"];
+    place.refuses(&[
+        ("import five.npy --into idx", 2, &["idx", "8 dimensions, not 5", "another folder"]),
+        ("import gone.npy --into idx", 8, &["gone.npy"]),
+        ("import units.dat --into idx", 2, &["units.dat", ".npy, .fvecs, .fbin or .faiss"]),
+        ("import units.npy --into idx --vector-format csv", 2, &formats),
+        ("import zero.npy --into idx --normalize", 7, &["zero.npy, vector 1", "length"]),
+    ]);
     kept(&place);
 }
 
 #[test]
-fn import_of_fewer_or_more_entries_than_vectors_names_the_file_and_stores_none() {
+fn import_of_documents_that_do_not_match_names_file_and_line_and_stores_none() {
     let place = imported();
     let document = |id: &str| format!("{{\"_id\": \"{id}\", \"text\": \"x\"}}\n");
-    let cases: &[(&str, &str, String, &[&str])] = &[
-        ("--ids", "few.txt", "a\nb\n".into(), &["few.txt", "ends after 2 entries", "must match"]),
-        ("--ids", "none.txt", String::new(), &["none.txt", "ends after 0 entries"]),
-        ("--ids", "many.txt", "a\nb\nc\nd\ne\n".into(), &["many.txt", "more entries", "(4)"]),
-        ("--ids", "gap.txt", "a\n\nc\nd\n".into(), &["gap.txt, line 2", "empty"]),
-        (
-            "--documents",
-            "few.jsonl",
-            ["a", "b"].map(document).concat(),
-            &["few.jsonl", "ends after 2 entries"],
-        ),
-        (
-            "--documents",
-            "many.jsonl",
-            ["a", "b", "c", "d", "e"].map(document).concat(),
-            &["many.jsonl", "more entries", "(4)"],
-        ),
-        (
-            "--documents",
-            "twice.jsonl",
-            ["a", "b", "a", "d"].map(document).concat(),
-            &["twice.jsonl, line 3: ", "'a' comes twice"],
-        ),
-        (
-            "--documents",
-            "bad.jsonl",
-            document("a") + "{\"_id\": \"b\", \"text\": 7}\n",
-            &["bad.jsonl, line 2, field 'text'", "found a number"],
-        ),
+    let documents = |ids: &[&str]| ids.iter().map(|id| document(id)).collect::<String>();
+    let bad = document("a") + "{\"_id\": \"b\", \"text\": 7}\n";
+    let cases: [(&str, Vec<u8>, &[&str]); 11] = [
+        ("few.txt", b"a\nb\n".into(), &["few.txt", "only 2 entries", "must match"]),
+        ("none.txt", b"".into(), &["none.txt", "only 0 entries"]),
+        ("many.txt", b"a\nb\nc\nd\ne\n".into(), &["many.txt", "more entries", "(4)"]),
+        ("gap.txt", b"a\n\nc\nd\n".into(), &["gap.txt, line 2", "empty"]),
+        ("twice.txt", b"a\nb\na\nd\n".into(), &["twice.txt, line 3", "'a' occurs twice"]),
+        ("control.txt", b"a\nb\x01\nc\nd\n".into(), &["line 2", "control characters"]),
+        ("latin.txt", b"a\ncaf\xe9\nc\nd\n".into(), &["latin.txt, line 2", "UTF-8"]),
+        ("few.jsonl", documents(&["a", "b"]).into(), &["few.jsonl", "only 2 entries"]),
+        ("many.jsonl", documents(&["a", "b", "c", "d", "e"]).into(), &["more entries", "(4)"]),
+        ("twice.jsonl", documents(&["a", "b", "a", "d"]).into(), &["line 3: ", "'a' occurs twice"]),
+        ("bad.jsonl", bad.into(), &["bad.jsonl, line 2, field 'text'", "found a number"]),
     ];
-    for (flag, name, content, parts) in cases {
+    for (name, content, parts) in cases {
         place.file(name, content);
-        refused(
-            &place.run(&["import", "units.npy", "--into", "idx", *flag, *name]),
-            name,
-            7,
-            parts,
-        );
-    }
-    kept(&place);
-}
-
-#[test]
-fn import_of_an_id_that_is_none_names_file_and_line() {
-    let place = imported();
-    let cases: &[(&[u8], &[&str])] = &[
-        (b"a\nb\na\nd\n", &["ids.txt, line 3", "'a' comes twice"]),
-        (b"a\nb\x01\nc\nd\n", &["ids.txt, line 2", "control characters"]),
-        (b"a\ncaf\xe9\nc\nd\n", &["ids.txt, line 2", "UTF-8"]),
-    ];
-    for (content, parts) in cases {
-        place.file("ids.txt", content);
-        let run = place.run(&["import", "units.npy", "--into", "idx", "--ids", "ids.txt"]);
-        refused(&run, &String::from_utf8_lossy(content), 7, parts);
+        let flag = if name.ends_with(".txt") { "--ids" } else { "--documents" };
+        let parts = [&[name][..], parts].concat();
+        place.refuses(&[(&format!("import units.npy --into idx {flag} {name}"), 7, &parts)]);
     }
     kept(&place);
 }
@@ -186,9 +141,9 @@ fn import_of_an_id_that_is_none_names_file_and_line() {
 fn import_that_replaces_rows_of_the_same_numbers_says_so() {
     let place = imported();
     place.file("others.npy", units(|v| v.reverse()));
-    let report = place.run(&["import", "others.npy", "--into", "idx", "--json"]).ok().json();
+    let report = place.call("import others.npy --into idx --json").ok().json();
     assert_eq!(report["updated"], 4, "{report}");
-    let text = place.run(&["import", "units.npy", "--into", "idx"]).ok();
+    let text = place.call("import units.npy --into idx").ok();
     assert!(text.stdout.contains("4 updated"), "{}", text.stdout);
 }
 
@@ -196,13 +151,12 @@ fn import_that_replaces_rows_of_the_same_numbers_says_so() {
 fn import_with_a_model_of_another_dimension_names_both() {
     let place = indexed(12);
     place.file("units.npy", units(|_| {}));
-    let model = crate::support::cli::small_model().display().to_string();
-    let run = place.run(&["import", "units.npy", "--into", "new", "--model", &model]);
-    refused(&run, "dimension", 2, &["8 dimensions", "makes 24"]);
+    let model = small_model().display().to_string();
+    let args = ["import", "units.npy", "--into", "new", "--model", &model];
+    place.run(&args).fails(2, &["8 dimensions", "makes 24"]);
     assert!(!place.path("new").exists());
     place.file("ids.txt", "a\nb\nc\nd\n");
-    let both = ["--ids", "ids.txt", "--documents", "corpus.jsonl"];
-    let run = place.run(&[&["import", "units.npy", "--into", "new"][..], &both].concat());
-    refused(&run, "both", 2, &["--ids", "--documents"]);
-    super::sound(&place, 12);
+    let both = "import units.npy --into new --ids ids.txt --documents corpus.jsonl";
+    place.refuses(&[(both, 2, &["--ids", "--documents"])]);
+    place.is_sound(12);
 }

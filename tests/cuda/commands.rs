@@ -1,13 +1,13 @@
 //! The command line on a GPU, with the stand-in for its driver: the same answers, and what happens when the driver says no.
 
-use crate::support::cli::{Run, Workplace, finish, records, small_reranker};
+use crate::support::cli::{ProgramRun, Workplace, finish, records, small_reranker};
 use crate::support::cuda::stand_in;
 use crate::support::server::Server;
 use serde_json::Value;
 
 const PORTABLE: (&str, &str) = ("WARPSEEK_GPU_KERNELS", "portable");
 
-fn with_driver(place: &Workplace, faults: &[(&str, &str)], args: &[&str]) -> Run {
+fn with_driver(place: &Workplace, faults: &[(&str, &str)], args: &[&str]) -> ProgramRun {
     let mut command = place.command(args);
     command.env("LD_LIBRARY_PATH", stand_in()).envs(faults.iter().copied());
     finish(&mut command)
@@ -31,7 +31,7 @@ fn searches_find_the_same_on_a_gpu() {
     let place = Workplace::new();
     place.file("corpus.jsonl", records(300));
     place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
-    let hits = |run: Run| run.ok().json()["hits"].clone();
+    let hits = |run: ProgramRun| run.ok().json()["hits"].clone();
     for more in [&[][..], &["--filter", "year >= 2015"], &["--hybrid"], &["--mmr"]] {
         let args =
             [&["search", "idx", "river lamp", "--json", "--precision", "f32"], more].concat();
@@ -130,7 +130,7 @@ fn a_gpu_that_cannot_be_used_is_named_with_the_reason() {
 }
 
 /// The vectors that `embed` prints.
-fn vectors(run: Run) -> Vec<Vec<f64>> {
+fn vectors(run: ProgramRun) -> Vec<Vec<f64>> {
     let run = run.ok();
     let numbers =
         |line: &Value| line.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
@@ -176,7 +176,7 @@ fn models_compute_nearly_the_same_on_a_gpu() {
     let reranker = small_reranker();
     let (got, expected) =
         both(&["rerank", "river", "--passages", "corpus.jsonl", "--reranker", &reranker]);
-    let logits = |run: Run| -> Vec<f64> {
+    let logits = |run: ProgramRun| -> Vec<f64> {
         let mut found = run.ok().json()["results"].as_array().unwrap().clone();
         found.sort_by_key(|result| result["index"].as_u64());
         found.iter().map(|result| result["rerank_logit"].as_f64().unwrap()).collect()

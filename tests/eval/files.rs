@@ -1,15 +1,13 @@
-//! Judgments and runs: what is read, what is refused, and what is written.
+//! Reading and writing of qrels and runs, and the messages about bad files.
 
+use super::{assert_usage_error, golden, qrels};
+use proptest::prelude::*;
 use std::collections::HashSet;
 use std::fs;
-
-use proptest::prelude::*;
 use warpseek::error::{Error, Result};
-use warpseek::eval::judgments::Judgments;
+use warpseek::eval::qrels::{DocumentLevels, Qrels};
 use warpseek::eval::run::{Run, rank_documents};
 use warpseek::eval::trec::RunWriter;
-
-use super::{assert_usage_error, golden, judgments};
 
 fn run(text: &str) -> Result<Run> {
     Run::from_reader(text.as_bytes(), "ran")
@@ -27,24 +25,26 @@ fn ids<'a>(run: &'a Run, query: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn judgments_in_both_formats_read_the_same_in_order_of_appearance() {
+fn qrels_in_both_formats_read_the_same_in_order_of_appearance() {
+    fn pairs(levels: &DocumentLevels) -> Vec<(&str, i32)> {
+        levels.iter().map(|(document, level)| (document.as_str(), *level)).collect()
+    }
+
     let beir = "\u{feff}query-id\tcorpus-id\tscore\r\nq2\td 1\t2\r\n\r\nq1\té\t-1\r\nq2\ta\t0\r\n";
     let plain = beir.split_once('\n').unwrap().1;
     for text in [beir, plain] {
-        let judged = judgments(text).unwrap();
-        let order: Vec<_> =
-            judged.iter().map(|q| (q.query(), q.iter().collect::<Vec<_>>())).collect();
+        let judged = qrels(text).unwrap();
+        let order: Vec<_> = judged.iter().map(|(query, levels)| (query, pairs(levels))).collect();
         assert_eq!(order, [("q2", vec![("d 1", 2), ("a", 0)]), ("q1", vec![("é", -1)])]);
     }
-    let trec = judgments("q2 0 d1 2\nq1\tQ0  d1\t1 \n  q2 0 a 0\nq2 0 d1 2\n").unwrap();
-    assert_eq!(trec.get("q2").unwrap().iter().collect::<Vec<_>>(), [("d1", 2), ("a", 0)]);
-    assert_eq!(trec.get("q1").unwrap().level("d1"), Some(1));
-    assert_eq!(trec.get("q1").unwrap().level("a"), None);
+    let trec = qrels("q2 0 d1 2\nq1\tQ0  d1\t1 \n  q2 0 a 0\nq2 0 d1 2\n").unwrap();
+    assert_eq!(pairs(trec.get("q2").unwrap()), [("d1", 2), ("a", 0)]);
+    assert_eq!(pairs(trec.get("q1").unwrap()), [("d1", 1)]);
     assert!(trec.get("q3").is_none());
 }
 
 #[test]
-fn judgments_with_a_bad_line_name_file_line_and_field() {
+fn qrels_with_a_bad_line_name_file_line_and_field() {
     for (text, message) in [
         (
             "q\td\t1\nq\td2\n",
@@ -58,17 +58,17 @@ fn judgments_with_a_bad_line_name_file_line_and_field() {
         ),
         (
             "q d 1\n",
-            "judged, line 1: no relevance judgments: expected 3 tab-separated columns (query-id, \
-             corpus-id, score) or 4 columns (query, iteration, document, level), found 1 by tab \
-             and 3 by white space",
+            "judged, line 1: not a file of relevance judgments: expected 3 tab-separated columns \
+             (query-id, corpus-id, score) or 4 columns (query, iteration, document, level), found \
+             1 by tab and 3 by white space",
         ),
         (
             "q\td\t0.5\n",
-            "judged, line 1, field 'score': '0.5' is no relevance level: write an integer",
+            "judged, line 1, field 'score': invalid relevance level '0.5': write an integer",
         ),
         (
             "q 0 d 1\nq 0 e 3000000000\n",
-            "judged, line 2, field 'level': '3000000000' is no relevance level: write an integer",
+            "judged, line 2, field 'level': invalid relevance level '3000000000': write an integer",
         ),
         ("q\t\t1\n", "judged, line 1, field 'corpus-id': the id is empty"),
         (
@@ -76,17 +76,17 @@ fn judgments_with_a_bad_line_name_file_line_and_field() {
             "judged, line 3: document 'd' of query 'q' has level 2 here and level 1 before: keep \
              one of them",
         ),
-        ("", "judged: the file holds no judgment"),
-        ("query-id\tcorpus-id\tscore\n\n", "judged: the file holds no judgment"),
+        ("", "judged: the file holds no relevance judgment"),
+        ("query-id\tcorpus-id\tscore\n\n", "judged: the file holds no relevance judgment"),
     ] {
-        assert_input_error(judgments(text), message);
+        assert_input_error(qrels(text), message);
     }
-    assert_usage_error(judgments("q 0 d 1\n").unwrap().insert("q", "d", 2), "level 1 before");
+    assert_usage_error(qrels("q 0 d 1\n").unwrap().insert("q", "d", 2), "level 1 before");
 }
 
 #[test]
-fn judgments_of_damaged_bytes_are_refused_with_their_line() {
-    let read = |bytes: &[u8]| Judgments::from_reader(bytes, "judged");
+fn qrels_of_damaged_bytes_are_refused_with_their_line() {
+    let read = |bytes: &[u8]| Qrels::from_reader(bytes, "judged");
     assert_input_error(
         read(b"q 0 d 1\nq 0 \xff 1\n"),
         "judged, line 2: not valid UTF-8: convert the file to UTF-8",
@@ -102,7 +102,7 @@ fn judgments_of_damaged_bytes_are_refused_with_their_line() {
     let cut = read(&zipped[..zipped.len() / 2]).unwrap_err();
     assert!(cut.to_string().contains("the gzip stream is damaged or cut short"), "{cut}");
     assert_eq!(cut.exit_code(), 7);
-    let absent = Judgments::read(golden("absent.tsv")).unwrap_err();
+    let absent = Qrels::read(golden("absent.tsv")).unwrap_err();
     assert!(matches!(absent, Error::Io { .. }), "{absent:?}");
 }
 
@@ -140,24 +140,28 @@ fn run_with_a_bad_line_names_file_line_and_field() {
         ),
         (
             "q Q0 d 1 NaN t\n",
-            "ran, line 1, field 'score': 'NaN' is no score: write a finite decimal number".into(),
+            "ran, line 1, field 'score': invalid score 'NaN': write a finite decimal number".into(),
         ),
         (
             "q Q0 d 1 inf t\n",
-            "ran, line 1, field 'score': 'inf' is no score: write a finite decimal number".into(),
+            "ran, line 1, field 'score': invalid score 'inf': write a finite decimal number".into(),
         ),
         (
             "q\td\t0.5\n",
-            format!("ran, line 1, field 'rank': '0.5' is no rank from 1 to 16777216: {cure}"),
+            format!(
+                "ran, line 1, field 'rank': invalid rank '0.5': write an integer from 1 to \
+                 16777216; {cure}"
+            ),
         ),
-        ("q\td\t3\nq\te\t3\n", format!("ran: rank 3 comes twice for query 'q': {cure}")),
+        ("q\td\t3\nq\te\t3\n", format!("ran: rank 3 occurs twice for query 'q': {cure}")),
         (
             "q d\n",
-            "ran, line 1: no run: expected 6 columns (query, Q0, document, rank, score, tag) or 3 \
-             tab-separated columns (query, document, rank), found 2 by white space and 1 by tab"
+            "ran, line 1: not a file of ranked documents: expected 3 tab-separated columns (query, \
+             document, score) or 3 tab-separated columns (query, document, rank) or 6 columns \
+             (query, Q0, document, rank, score, tag), found 1 by tab and 2 by white space"
                 .into(),
         ),
-        ("\n", "ran: the file holds no answer".into()),
+        ("\n", "ran: the file holds no ranked document".into()),
     ] {
         assert_input_error(run(text), &message);
     }
@@ -201,8 +205,8 @@ fn run_writer_of_the_float_that_double_rounding_moves_writes_more_digits() {
 }
 
 #[test]
-fn run_writer_given_what_the_format_cannot_carry_names_it_and_writes_nothing() {
-    let cure = "which a TREC run cannot carry: change the id or choose another output format";
+fn run_writer_of_what_the_format_cannot_hold_names_it_and_writes_nothing() {
+    let cure = "which a TREC run cannot hold: change the id or choose another output format";
     let mut writer = RunWriter::new(Vec::new(), "out.trec", "tag").unwrap();
     for (query, document, score, message) in [
         (
@@ -218,8 +222,13 @@ fn run_writer_given_what_the_format_cannot_carry_names_it_and_writes_nothing() {
             1.0,
             format!("query id 'q\\t1' has white space or a control character, {cure}"),
         ),
-        ("q", "a", f64::NAN, "the score NaN of document 'a' is no finite 32-bit float".into()),
-        ("q", "a", -1e39, format!("the score {} of document 'a' is no finite 32-bit float", -1e39)),
+        ("q", "a", f64::NAN, "the score NaN of document 'a' is not a finite 32-bit float".into()),
+        (
+            "q",
+            "a",
+            -1e39,
+            format!("the score {} of document 'a' is not a finite 32-bit float", -1e39),
+        ),
     ] {
         let result = writer.write_query(query, &[("fine", 2.0), (document, score)]);
         let query = query.escape_debug();

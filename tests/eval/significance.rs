@@ -1,9 +1,8 @@
 //! Paired tests against scipy and full enumeration.
 
+use super::{assert_usage_error, golden_json};
 use serde_json::Value;
 use warpseek::eval::significance::{SignificanceOptions, compare_paired, student_t_two_sided};
-
-use super::{assert_usage_error, golden_json};
 
 #[test]
 fn paired_tests_of_golden_values_equal_scipy_and_full_enumeration() {

@@ -2,7 +2,7 @@
 //! and never in the way of readers.
 
 use crate::cli::{ids, indexed};
-use crate::support::cli::{Run, Workplace};
+use crate::support::cli::{ProgramRun, Workplace};
 use crate::support::server::{Answered, JSON, Server, exchange};
 use serde_json::{Value, json};
 #[cfg(target_os = "linux")]
@@ -25,7 +25,7 @@ fn find(server: &Server, query: &str, filter: &str) -> Vec<String> {
 }
 
 /// Runs a command that writes, once the server has released the index.
-fn index_when_free(place: &Workplace, args: &[&str]) -> Run {
+fn index_when_free(place: &Workplace, args: &[&str]) -> ProgramRun {
     let started = Instant::now();
     loop {
         let run = place.run(args);

@@ -1,4 +1,4 @@
-//! Running the built program as a user would, cut off from the user's own settings and models.
+//! Runs of the built program, without the user's own settings and models.
 
 use crate::golden::golden;
 use serde_json::Value;
@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-/// What a run of the program gave.
+/// The result of a run of the program.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct ProgramRun {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Run {
+impl ProgramRun {
     /// The run, after checking that it succeeded.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
@@ -23,14 +23,31 @@ impl Run {
         self
     }
 
-    /// The run, after checking its exit status and that stderr holds each of `parts`.
+    /// The run, after checking its exit status and that stderr holds each of `parts`, and speaks to
+    /// a user: no crash, and no message of a library below the program.
     #[track_caller]
     pub(crate) fn fails(self, code: i32, parts: &[&str]) -> Self {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        for part in parts {
-            assert!(self.stderr.contains(part), "no '{part}' in: {}", self.stderr);
+        let Self { stdout, stderr, .. } = &self;
+        assert_eq!(self.code, code, "stdout: {stdout}\nstderr: {stderr}");
+        assert_holds(stderr, parts);
+        self.unbroken()
+    }
+
+    /// The run, after checking that stderr speaks to a user and that the exit status is documented.
+    #[track_caller]
+    pub(crate) fn unbroken(self) -> Self {
+        let machinery = [
+            "panicked",
+            "overflowed its stack",
+            "immutable=1",
+            "malformed JSON",
+            "no such column",
+            "UNIQUE constraint",
+        ];
+        for words in machinery {
+            assert!(!self.stderr.contains(words), "{words}: {}", self.stderr);
         }
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        assert!((0..=8).contains(&self.code), "exit status {}: {}", self.code, self.stderr);
         self
     }
 
@@ -68,7 +85,7 @@ impl Workplace {
 
     /// The program with these arguments: run in the folder, no network, no models but those named.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        // Elsewhere than where it was built the environment says where it is.
+        // On another machine than the one that built it, the environment names the program.
         let program = std::env::var_os("WARPSEEK_TEST_BINARY");
         let mut command = Command::new(program.unwrap_or(env!("CARGO_BIN_EXE_warpseek").into()));
         let private = self.dir.path().join(".private");
@@ -98,12 +115,46 @@ impl Workplace {
         command
     }
 
-    pub(crate) fn run(&self, args: &[&str]) -> Run {
+    pub(crate) fn run(&self, args: &[&str]) -> ProgramRun {
         finish(&mut self.command(args))
     }
 
+    /// Runs a command line.
+    pub(crate) fn call(&self, line: &str) -> ProgramRun {
+        self.run(&words(line))
+    }
+
+    /// Checks that each command line is refused with its exit status and parts of stderr.
+    #[track_caller]
+    pub(crate) fn refuses(&self, cases: &[(&str, i32, &[&str])]) {
+        for (line, code, parts) in cases {
+            eprintln!("case: {line}");
+            self.call(line).fails(*code, parts);
+        }
+    }
+
+    /// Checks that the index `idx` is sound, holds `rows` rows, and still answers.
+    #[track_caller]
+    pub(crate) fn is_sound(&self, rows: usize) {
+        self.call("verify idx").ok();
+        let result = self.call("search idx river -k 3 --json").ok().json();
+        assert_eq!(result["total_rows"], rows);
+        assert_eq!(result["hits"].as_array().unwrap().len(), rows.min(3));
+    }
+
+    /// The `stats` of an index.
+    #[track_caller]
+    pub(crate) fn stats(&self, index: &str) -> Value {
+        self.run(&["info", index, "--json"]).ok().json()["stats"].clone()
+    }
+
+    /// The lines of a JSON lines file.
+    pub(crate) fn lines(&self, name: &str) -> Vec<Value> {
+        crate::golden::lines(&self.path(name))
+    }
+
     /// Runs with `input` on stdin.
-    pub(crate) fn pipe(&self, args: &[&str], input: impl AsRef<[u8]>) -> Run {
+    pub(crate) fn pipe(&self, args: &[&str], input: impl AsRef<[u8]>) -> ProgramRun {
         let mut child = self
             .command(args)
             .stdin(Stdio::piped())
@@ -113,7 +164,7 @@ impl Workplace {
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.as_ref().to_vec();
-        // A program that stops reading early closes the pipe, which is no failure of the test.
+        // A program that stops reading early closes the pipe, which is not a failure.
         let feed = std::thread::spawn(move || drop(stdin.write_all(&input)));
         let output = child.wait_with_output().unwrap();
         feed.join().unwrap();
@@ -121,7 +172,44 @@ impl Workplace {
     }
 }
 
-/// Lets a command use the real embedding model, which is fetched first where it is not here yet.
+/// The words of a command line. A word in single quotes may be empty or hold blanks.
+pub(crate) fn words(line: &str) -> Vec<&str> {
+    let parts = line.split('\'').enumerate();
+    let words = parts.flat_map(|(i, part)| match i % 2 {
+        0 => part.split_whitespace().collect(),
+        _ => vec![part],
+    });
+    words.collect()
+}
+
+/// Checks that a text holds all parts.
+#[track_caller]
+pub(crate) fn assert_holds(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no '{part}' in: {text}");
+    }
+}
+
+/// A place with an index `idx` of `n` records from `corpus.jsonl`.
+pub(crate) fn indexed(n: usize) -> Workplace {
+    let place = Workplace::new();
+    place.file("corpus.jsonl", records(n));
+    place.call("index corpus.jsonl --into idx").ok();
+    place
+}
+
+/// The output of a search in `idx` as JSON.
+pub(crate) fn search(place: &Workplace, query: &str, more: &[&str]) -> Value {
+    place.run(&[&["search", "idx", query, "--json"][..], more].concat()).ok().json()
+}
+
+/// The ids of the hits of a search.
+pub(crate) fn ids(result: &Value) -> Vec<String> {
+    let hits = result["hits"].as_array().unwrap();
+    hits.iter().map(|h| h["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Lets a command use the real embedding model, which is downloaded first if it is not present.
 pub(crate) fn with_real_model(command: &mut Command) -> &mut Command {
     let folder = &crate::support::minilm().path;
     command.env("WARPSEEK_MODEL", "all-MiniLM-L6-v2");
@@ -129,24 +217,24 @@ pub(crate) fn with_real_model(command: &mut Command) -> &mut Command {
         let folder = std::fs::canonicalize(folder).unwrap();
         command.env("WARPSEEK_MODELS_DIR", folder.parent().unwrap())
     } else {
-        // The hub's cache is laid out otherwise than a folder of models.
+        // The hub's cache has another layout than a folder of models.
         command.env_remove("WARPSEEK_MODELS_DIR").env_remove("HF_HOME")
     }
 }
 
-pub(crate) fn finish(command: &mut Command) -> Run {
+pub(crate) fn finish(command: &mut Command) -> ProgramRun {
     to_run(command.output().unwrap())
 }
 
-fn to_run(output: std::process::Output) -> Run {
-    Run {
+fn to_run(output: std::process::Output) -> ProgramRun {
+    ProgramRun {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
-/// A tiny embedding model with random weights: quick, and enough wherever meaning does not matter.
+/// A tiny embedding model with random weights, for tests where meaning does not matter.
 pub(crate) fn small_model() -> PathBuf {
     golden().join("models/e5-like")
 }

@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Shared helpers of the tests.
 
 pub(crate) mod chat;
 pub(crate) mod cli;
@@ -6,14 +6,36 @@ pub(crate) mod cli;
 pub(crate) mod cuda;
 pub(crate) mod server;
 
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use warpseek::hub::{ModelFolder, Models, no_progress};
 
-/// all-MiniLM-L6-v2, fetched once where it is not there yet.
+/// all-MiniLM-L6-v2, downloaded once if it is not present.
 pub(crate) fn minilm() -> &'static ModelFolder {
     static FOLDER: OnceLock<ModelFolder> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let models = Models::from_env().unwrap();
         models.get_or_download("all-MiniLM-L6-v2", &no_progress).unwrap_or_else(|e| panic!("{e}"))
     })
+}
+
+/// The folder of public collections: `data` in the folder that `WARPSEEK_SHARED` names, else in
+/// `../shared`. None if it does not exist; tests then use the small data of the repository.
+pub(crate) fn shared_data() -> Option<PathBuf> {
+    let folder = std::env::var_os("WARPSEEK_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let data = folder.join("data");
+    if data.is_dir() {
+        return Some(data);
+    }
+    eprintln!("{} is missing: using the small data of the repository instead", data.display());
+    None
+}
+
+/// The first `n` chunks of papers in a folder of public collections.
+pub(crate) fn paper_chunks(data: &Path, n: usize) -> Vec<String> {
+    let file = std::fs::File::open(data.join("arxiv-chunked/train.jsonl.gz")).unwrap();
+    let lines = std::io::BufReader::new(flate2::read::MultiGzDecoder::new(file)).lines();
+    lines.take(n).map(|line| line.unwrap()).collect()
 }

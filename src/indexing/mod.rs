@@ -1,67 +1,77 @@
-//! Documents into an index: read, chunk, embed, store, in batches that are committed on the way.
+//! Indexing: reads, chunks, embeds and stores documents, in batches that are committed on the way.
+//! Import and export of vectors.
+
+mod export;
+mod import;
+
+pub use export::{export_documents, export_vectors};
+pub use import::{Import, ImportReport, ImportedDocuments, bare_documents};
 
 use crate::chunk::{self, Chunk};
 use crate::embed::{Embedder, Embeddings, Role};
 use crate::error::{Error, Result};
 use crate::ingest::Document;
 use crate::store::{IndexWriter, content_hash, passage};
+use clap::ValueEnum;
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Bytes of text for each row of a batch after which it is full.
+/// Bytes of text per row at which a batch is full.
 const ROW_BYTES: usize = 8 << 10;
 
-/// Rows after which a commit is due where nothing else is asked for.
+/// The default number of rows per commit.
 pub const DEFAULT_COMMIT_ROWS: usize = 4096;
 
-/// Time after which a commit is due.
+/// Maximum time between commits.
 const COMMIT_AFTER: Duration = Duration::from_secs(5);
 
-/// Bytes of text after which a commit is due.
+/// Maximum size of the text per commit, in bytes.
 const COMMIT_BYTES: usize = 64 << 20;
 
-/// Messages of skipped records that are kept.
+/// Maximum number of messages about skipped records in a report.
 const MAX_MESSAGES: usize = 100;
 
-/// What to do with a record that cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Action for a record that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnError {
-    /// Stop; what was read before it is committed.
+    /// Stop; the records before it are committed
     Stop,
-    /// Go on, count it and keep its message.
+    /// Skip the record, count it and keep its message
     Skip,
 }
 
-/// How to index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IndexOptions {
-    /// What to do with a bad record.
+/// Options of an indexing run.
+#[derive(Debug, Clone, Copy)]
+pub struct IndexOptions<'a> {
+    /// Action for a record that cannot be used.
     pub on_error: OnError,
-    /// Whether documents of the index that the input does not hold are deleted at the end.
+    /// True to delete documents of the index that are not in the input, at the end.
     pub prune: bool,
-    /// Rows after which a batch is committed; one is committed every five seconds anyway.
+    /// Rows per commit; a commit is made at least every five seconds.
     pub commit_rows: usize,
+    /// The last record of each id. Without it, an id that occurs twice is an error.
+    pub last: Option<&'a LastRecords>,
 }
 
-impl Default for IndexOptions {
+impl Default for IndexOptions<'_> {
     fn default() -> Self {
-        Self { on_error: OnError::Stop, prune: false, commit_rows: DEFAULT_COMMIT_ROWS }
+        Self { on_error: OnError::Stop, prune: false, commit_rows: DEFAULT_COMMIT_ROWS, last: None }
     }
 }
 
-/// What an indexing run did.
+/// The result of an indexing run.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct IndexReport {
-    /// Documents that are new.
+    /// New documents.
     pub added: u64,
     /// Documents that replaced an older version.
     pub updated: u64,
-    /// Documents that were there already with the same content.
+    /// Documents that the index already had with the same content.
     pub unchanged: u64,
-    /// Documents that were deleted because the input does not hold them.
+    /// Documents that were deleted because they are not in the input.
     pub pruned: u64,
     /// Records that could not be used.
     pub skipped: u64,
@@ -71,24 +81,24 @@ pub struct IndexReport {
     pub rows: u64,
     /// Tokens embedded, special tokens included.
     pub tokens: u64,
-    /// Tokens that the model's limit cut off.
+    /// Truncated tokens, beyond the model's limit.
     pub tokens_lost: u64,
-    /// Rows that lost tokens.
+    /// Rows with truncated tokens.
     pub rows_truncated: u64,
-    /// Whether the run was told to stop before the end.
+    /// True if the run was stopped before the end.
     pub interrupted: bool,
 }
 
-/// For each id its last record in the input, for inputs where a later record replaces an earlier one.
+/// The last record of each id, for inputs where a later record replaces an earlier one.
 #[derive(Debug, Default)]
 pub struct LastRecords(HashMap<u128, u64>);
 
 impl LastRecords {
-    /// Goes through the input once.
+    /// Reads the input once.
     ///
     /// # Errors
     ///
-    /// The input's own errors; with [`OnError::Skip`] only those that are not about a record.
+    /// The errors of the input; with [`OnError::Skip`] only those that are not about a record.
     pub fn collect(
         documents: impl Iterator<Item = Result<Document>>,
         on_error: OnError,
@@ -111,30 +121,27 @@ impl LastRecords {
     }
 }
 
-/// Puts documents into an index. Documents that are there already with the same content are left
-/// alone, so that a run that was cut short goes on where it stopped. After every committed batch, and
-/// while one is embedded, `progress` is told how far the run is; it answers whether to go on.
-///
-/// Without `last`, an id that comes twice in the input is an error.
+/// Writes documents into an index. Documents that the index already has with the same content are
+/// skipped, so that an interrupted run continues where it stopped. `progress` is called after every
+/// stored batch and while one is embedded; it returns false to stop.
 ///
 /// # Errors
 ///
-/// The input's errors with [`OnError::Stop`], after what was read before was committed;
-/// [`Error::Input`] for a duplicate id; the store's and the encoder's errors.
+/// The errors of the input with [`OnError::Stop`], after the documents before were committed;
+/// [`Error::Input`] for a duplicate id; the errors of the store and of the encoder.
 pub fn index(
     writer: &mut IndexWriter,
     embedder: &Embedder,
     documents: &mut dyn Iterator<Item = Result<Document>>,
-    last: Option<&LastRecords>,
-    options: IndexOptions,
+    options: IndexOptions<'_>,
     progress: &mut dyn FnMut(&IndexReport) -> bool,
 ) -> Result<IndexReport> {
-    let mut run = Run {
+    let mut run = IndexRun {
         writer,
         embedder,
         batch_rows: embedder.batch_texts(),
         report: IndexReport::default(),
-        seen: Seen::default(),
+        seen: SeqSet::default(),
         batch: Vec::new(),
         batch_ids: HashSet::new(),
         batch_bytes: 0,
@@ -144,16 +151,18 @@ pub fn index(
     };
     for (number, document) in documents.enumerate() {
         let taken = match document {
-            Ok(document) if last.is_some_and(|l| !l.holds(&document, number as u64)) => Ok(()),
-            Ok(document) => run.take(document),
+            Ok(document) => match options.last {
+                Some(last) if !last.holds(&document, number as u64) => Ok(()),
+                _ => run.take(document),
+            },
             Err(e) => Err(e),
         };
-        let outcome = match taken {
+        let result = match taken {
             Ok(()) if run.is_full() => run.flush(),
             Ok(()) => Ok(()),
             Err(e) => run.skip_or(e),
         };
-        if let Err(e) = outcome {
+        if let Err(e) = result {
             return Err(run.give_up(e));
         }
         if run.report.interrupted {
@@ -170,64 +179,60 @@ pub fn index(
     Ok(run.report)
 }
 
-struct Run<'a> {
+/// State of an indexing run.
+struct IndexRun<'a> {
     writer: &'a mut IndexWriter,
     embedder: &'a Embedder,
-    /// Documents that are read before they are embedded together, and rows that are embedded between two looks at
-    /// whether to stop.
+    /// Documents per batch, and rows that are embedded between two calls of `progress`.
     batch_rows: usize,
     report: IndexReport,
-    seen: Seen,
+    /// Documents of the index that the input holds.
+    seen: SeqSet,
+    /// Documents to embed, each with whether it replaces an older version.
     batch: Vec<(Document, bool)>,
     batch_ids: HashSet<u128>,
     batch_bytes: usize,
     committed_at: Instant,
-    options: IndexOptions,
+    options: IndexOptions<'a>,
     progress: &'a mut dyn FnMut(&IndexReport) -> bool,
 }
 
-impl Run<'_> {
+impl IndexRun<'_> {
     fn is_full(&self) -> bool {
         self.batch.len() >= self.batch_rows || self.batch_bytes >= self.batch_rows * ROW_BYTES
     }
 
-    /// Takes a document into the batch, unless the index has it already.
+    /// Adds a document to the batch, unless the index already has it.
     fn take(&mut self, document: Document) -> Result<()> {
-        let twice = |document: &Document| {
-            Error::input(
-                document.place.clone(),
-                format!(
-                    "the id '{}' comes twice in this input: make ids unique, or let the later record \
-                     win with --on-duplicate last",
-                    document.id
-                ),
-            )
-        };
-        if self.batch_ids.contains(&xxh3_128(document.id.as_bytes())) {
-            return Err(twice(&document));
+        let id = xxh3_128(document.id.as_bytes());
+        let in_batch = self.batch_ids.contains(&id);
+        let existing = if in_batch { None } else { self.writer.find(&document.id)? };
+        if in_batch || existing.is_some_and(|existing| self.seen.contains(existing.seq)) {
+            let reason = format!(
+                "the id '{}' occurs twice in this input: make ids unique, or keep the last record \
+                 with --on-duplicate last",
+                document.id
+            );
+            return Err(Error::input(document.place, reason));
         }
-        let existing = self.writer.find(&document.id)?;
-        if let Some(existing) = existing {
-            if self.seen.contains(existing.seq) {
-                return Err(twice(&document));
+        if let Some(existing) = existing
+            && existing.hash == content_hash(&document)
+        {
+            self.seen.insert(existing.seq);
+            self.report.unchanged += 1;
+            if self.report.unchanged.is_multiple_of(512) {
+                self.report_progress();
             }
-            if existing.hash == content_hash(&document) {
-                self.seen.insert(existing.seq);
-                self.report.unchanged += 1;
-                if self.report.unchanged.is_multiple_of(512) {
-                    self.report_progress();
-                }
-                return Ok(());
-            }
+            return Ok(());
         }
         self.batch_bytes += document.text.len();
-        self.batch_ids.insert(xxh3_128(document.id.as_bytes()));
+        self.batch_ids.insert(id);
         self.batch.push((document, existing.is_some()));
         Ok(())
     }
 
-    /// Notes a bad record where they are skipped; gives the error back where they are not, or where it
-    /// is not about a record.
+    /// Counts a bad record if they are skipped. Returns the error if they are not, or if it is not
+    /// about a record.
     fn skip_or(&mut self, error: Error) -> Result<()> {
         if self.options.on_error == OnError::Stop || !matches!(error, Error::Input { .. }) {
             return Err(error);
@@ -239,9 +244,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Commits what is whole before an error ends the run; returns that error.
+    /// Commits the complete documents before an error ends the run. Returns that error.
     fn give_up(&mut self, error: Error) -> Error {
-        // What cannot be saved now will be read again; the first error is the one that matters.
+        // Documents that cannot be saved now are read again by the next run.
         let saved = self.flush().and_then(|()| self.writer.commit());
         if let Err(e) = saved {
             tracing::warn!("{e}");
@@ -249,21 +254,21 @@ impl Run<'_> {
         error
     }
 
-    /// Chunks, embeds and stores the batch; commits where it is time.
+    /// Chunks, embeds and stores the batch, and commits if a commit is due.
     fn flush(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         self.batch_ids.clear();
         self.batch_bytes = 0;
         let chunking = self.writer.manifest().chunking;
         let tokenizer = self.embedder.tokenizer();
-        let pieces: Vec<Result<Vec<Range<usize>>>> = batch
+        let chunks: Vec<Result<Vec<Range<usize>>>> = batch
             .par_iter()
             .map(|(document, _)| chunk::split(document, &chunking, |text| tokenizer.count(text)))
             .collect();
-        // Documents go in as soon as all their rows are embedded, so that a stop loses little.
+        // Documents are stored as soon as all their rows are embedded, so that a stop loses little.
         let mut waiting: Vec<(Document, bool, Vec<Range<usize>>)> = Vec::new();
         let mut n_waiting = 0;
-        for ((document, replaces), ranges) in batch.into_iter().zip(pieces) {
+        for ((document, replaces), ranges) in batch.into_iter().zip(chunks) {
             let ranges = match ranges {
                 Ok(ranges) => ranges,
                 Err(e) => match self.skip_or(e) {
@@ -287,6 +292,7 @@ impl Run<'_> {
         self.store(waiting)
     }
 
+    /// Embeds and stores documents with their chunks' ranges.
     fn store(&mut self, documents: Vec<(Document, bool, Vec<Range<usize>>)>) -> Result<()> {
         let texts: Vec<String> = documents
             .iter()
@@ -307,28 +313,20 @@ impl Run<'_> {
                 return Ok(());
             }
         }
-        let dim = self.embedder.dim();
-        let mut row = 0;
+        let mut counts = all.tokens.into_iter().zip(all.lost);
+        let mut vectors = &all.vectors[..];
         for (document, replaces, ranges) in documents {
-            let rows = row..row + ranges.len();
-            row = rows.end;
-            let chunks: Vec<Chunk> = ranges
-                .into_iter()
-                .zip(rows.clone())
-                .map(|(range, row)| Chunk {
-                    range,
-                    tokens: all.tokens[row],
-                    tokens_lost: all.lost[row],
-                })
-                .collect();
-            for chunk in &chunks {
+            let own;
+            (own, vectors) = vectors.split_at(ranges.len() * self.embedder.dim());
+            let chunks = ranges.into_iter().zip(counts.by_ref());
+            let chunks = chunks.map(|(range, (tokens, tokens_lost))| {
                 self.report.rows += 1;
-                self.report.tokens += u64::from(chunk.tokens);
-                self.report.tokens_lost += u64::from(chunk.tokens_lost);
-                self.report.rows_truncated += u64::from(chunk.tokens_lost > 0);
-            }
-            let vectors = &all.vectors[rows.start * dim..rows.end * dim];
-            let seq = self.writer.put(document, chunks, vectors)?;
+                self.report.tokens += u64::from(tokens);
+                self.report.tokens_lost += u64::from(tokens_lost);
+                self.report.rows_truncated += u64::from(tokens_lost > 0);
+                Chunk { range, tokens, tokens_lost }
+            });
+            let seq = self.writer.put(document, chunks.collect(), own)?;
             self.seen.insert(seq);
             *if replaces { &mut self.report.updated } else { &mut self.report.added } += 1;
         }
@@ -357,11 +355,11 @@ impl Run<'_> {
     }
 }
 
-/// A set of document numbers.
+/// A set of document numbers, as a bitmap.
 #[derive(Debug, Default)]
-struct Seen(Vec<u64>);
+struct SeqSet(Vec<u64>);
 
-impl Seen {
+impl SeqSet {
     fn insert(&mut self, seq: i64) {
         let seq = seq.max(0) as usize;
         if self.0.len() <= seq / 64 {

@@ -1,56 +1,91 @@
-//! The formats of a finished batch: jsonl, TREC run, parquet.
+//! Answers of a batch, and the formats of its finished file: jsonl, TREC run, parquet.
 
-use super::{Answer, AnswerHit};
 use crate::error::{Error, Result};
 use crate::eval::run::rank_documents;
 use crate::eval::run_scores;
 use crate::eval::trec::RunWriter;
 use crate::output::OutputFile;
+use clap::ValueEnum;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
+use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What the finished file of a batch looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputFormat {
-    /// One [`Answer`] a line.
+/// The answer to one query; a line of the jsonl output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BatchAnswer {
+    /// The query's id.
+    pub query_id: String,
+    /// The hits, best first.
+    pub hits: Vec<BatchHit>,
+    /// Rows that passed the filter.
+    pub matched_rows: usize,
+    /// Warnings for the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// A hit of a [`BatchAnswer`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BatchHit {
+    /// The rank, from 1.
+    pub rank: usize,
+    /// The row's id.
+    pub id: String,
+    /// The document's id.
+    pub doc_id: String,
+    /// The inner product, or the fused score of a hybrid search.
+    pub score: f32,
+    /// The score that orders the hits: the rerank score, or `score` without reranking. None for
+    /// hits below the rerank depth.
+    pub final_score: Option<f32>,
+    /// The rank in the retrieval order, from 1.
+    pub retrieved_rank: usize,
+    /// The sigmoid of the logit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank_score: Option<f32>,
+    /// The cross-encoder's output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank_logit: Option<f32>,
+    /// The title, if requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The text, if requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// The format of the finished file of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BatchFormat {
+    /// One JSON document per query and line
+    #[value(alias = "ndjson")]
     Jsonl,
-    /// A TREC run of documents; scores keep our order under trec_eval's own sorting.
+    /// A TREC run of documents, with scores that keep the order under trec_eval's own sorting
+    #[value(alias = "run")]
     Trec,
-    /// One row a hit.
+    /// One row per hit
     Parquet,
 }
 
-impl OutputFormat {
-    /// The format of this name, or that a file's extension names; jsonl where it names none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Usage`] for an unknown name.
-    pub fn choose(name: Option<&str>, path: &Path) -> Result<Self> {
+impl BatchFormat {
+    /// The format of a file's extension; jsonl if it names none.
+    pub fn of_path(path: &Path) -> Self {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        match name.unwrap_or(extension) {
-            "trec" | "run" => Ok(Self::Trec),
-            "parquet" => Ok(Self::Parquet),
-            "jsonl" | "ndjson" => Ok(Self::Jsonl),
-            other if name.is_some() => Err(Error::usage(format!(
-                "no batch format is called '{other}': use jsonl, trec or parquet"
-            ))),
-            _ => Ok(Self::Jsonl),
-        }
+        Self::from_str(extension, false).unwrap_or(Self::Jsonl)
     }
 }
 
 /// The name of the system in a TREC run.
-pub(crate) const RUN_TAG: &str = "warpseek";
+const RUN_TAG: &str = "warpseek";
 
-/// Hits of a parquet row group.
+/// Hits per parquet row group.
 const ROW_GROUP: usize = 1 << 20;
 
 const PARQUET_SCHEMA: &str = "message batch {
@@ -65,22 +100,22 @@ const PARQUET_SCHEMA: &str = "message batch {
     optional float rerank_logit;
 }";
 
-/// Writes answers to a file that appears whole, in a format other than the journal's own.
+/// Writes answers to a TREC run or a parquet file, which appears when it is complete.
 pub(super) fn convert(
-    answers: impl Iterator<Item = Result<Answer>>,
+    answers: impl Iterator<Item = Result<BatchAnswer>>,
     out: &Path,
-    format: OutputFormat,
+    format: BatchFormat,
 ) -> Result<()> {
     let file = OutputFile::create(out)?;
     match format {
-        OutputFormat::Parquet => write_parquet(answers, file, out)?,
+        BatchFormat::Parquet => write_parquet(answers, file, out)?,
         _ => write_trec(answers, file, out)?,
     }
     .finish()
 }
 
 fn write_trec<W: Write>(
-    answers: impl Iterator<Item = Result<Answer>>,
+    answers: impl Iterator<Item = Result<BatchAnswer>>,
     writer: W,
     out: &Path,
 ) -> Result<W> {
@@ -92,14 +127,14 @@ fn write_trec<W: Write>(
     writer.finish()
 }
 
-/// Documents with the scores that the hits are ordered by.
-fn documents(hits: &[AnswerHit]) -> Vec<(String, f64)> {
+/// Documents with the final scores of their hits.
+fn documents(hits: &[BatchHit]) -> Vec<(String, f64)> {
     let scores: Vec<Option<f32>> = hits.iter().map(|h| h.final_score).collect();
     rank_documents(hits.iter().map(|h| h.doc_id.clone()).zip(run_scores(&scores)))
 }
 
 fn write_parquet<W: Write + Send>(
-    answers: impl Iterator<Item = Result<Answer>>,
+    answers: impl Iterator<Item = Result<BatchAnswer>>,
     writer: W,
     out: &Path,
 ) -> Result<W> {
@@ -111,7 +146,7 @@ fn write_parquet<W: Write + Send>(
         .build();
     let mut writer =
         SerializedFileWriter::new(writer, schema, Arc::new(properties)).map_err(failed)?;
-    let mut rows: Vec<(String, AnswerHit)> = Vec::new();
+    let mut rows: Vec<(String, BatchHit)> = Vec::new();
     for answer in answers {
         let answer = answer?;
         rows.extend(answer.hits.into_iter().map(|hit| (answer.query_id.clone(), hit)));
@@ -128,13 +163,13 @@ fn write_parquet<W: Write + Send>(
 
 fn write_row_group<W: Write + Send>(
     writer: &mut SerializedFileWriter<W>,
-    rows: &[(String, AnswerHit)],
+    rows: &[(String, BatchHit)],
 ) -> Result<(), ParquetError> {
     let mut group = writer.next_row_group()?;
-    let text = |f: fn(&(String, AnswerHit)) -> &str| -> Vec<ByteArray> {
+    let text = |f: fn(&(String, BatchHit)) -> &str| -> Vec<ByteArray> {
         rows.iter().map(|r| ByteArray::from(f(r))).collect()
     };
-    let number = |f: fn(&AnswerHit) -> usize| -> Vec<i32> {
+    let number = |f: fn(&BatchHit) -> usize| -> Vec<i32> {
         rows.iter().map(|(_, hit)| i32::try_from(f(hit)).unwrap_or(i32::MAX)).collect()
     };
     let scores: Vec<f32> = rows.iter().map(|(_, hit)| hit.score).collect();
@@ -144,11 +179,9 @@ fn write_row_group<W: Write + Send>(
     write_column::<ByteArrayType, _>(&mut group, &text(|r| &r.1.doc_id), None)?;
     write_column::<FloatType, _>(&mut group, &scores, None)?;
     write_column::<Int32Type, _>(&mut group, &number(|h| h.retrieved_rank), None)?;
-    for value in [
-        |h: &AnswerHit| h.final_score,
-        |h: &AnswerHit| h.rerank_score,
-        |h: &AnswerHit| h.rerank_logit,
-    ] {
+    for value in
+        [|h: &BatchHit| h.final_score, |h: &BatchHit| h.rerank_score, |h: &BatchHit| h.rerank_logit]
+    {
         let values: Vec<Option<f32>> = rows.iter().map(|(_, hit)| value(hit)).collect();
         let levels: Vec<i16> = values.iter().map(|v| i16::from(v.is_some())).collect();
         let present: Vec<f32> = values.into_iter().flatten().collect();

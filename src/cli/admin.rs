@@ -1,0 +1,214 @@
+//! `warpseek info`, `verify`, `compact`, `delete`.
+
+use super::context::{Context, Status};
+use super::interrupt;
+use super::term::{self, DecimalBytes, HumanCount, bold, plain, say};
+use clap::Args;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use warpseek::error::{Error, Result};
+use warpseek::scan::audit;
+use warpseek::store::filter::Filter;
+use warpseek::store::{Finding, Index, IndexWriter};
+
+/// Show the contents of an index.
+#[derive(Debug, Args)]
+pub(super) struct InfoArgs {
+    /// Index folder
+    dir: PathBuf,
+}
+
+pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
+    let index = Index::open(&args.dir)?;
+    let stats = index.stats()?;
+    let manifest = index.manifest();
+    if context.json {
+        let fields: serde_json::Map<_, _> =
+            index.fields().iter().map(|(n, t)| (n.to_owned(), json!(t))).collect();
+        term::print_json(&json!({ "manifest": manifest, "stats": stats, "fields": fields }))?;
+        return Ok(Status::Success);
+    }
+    say!("{}", bold(&args.dir.display().to_string()))?;
+    say!(
+        "  documents  {} in {} rows of {} dimensions",
+        HumanCount(stats.documents),
+        HumanCount(stats.rows),
+        manifest.dim
+    )?;
+    if stats.deleted_rows > 0 {
+        let deleted = HumanCount(stats.deleted_rows);
+        say!("  deleted    {deleted} rows; `warpseek compact` removes them")?;
+    }
+    match &manifest.model {
+        Some(m) => say!("  model      {} (sha256 {})", plain(&m.name), &m.sha256)?,
+        None => say!("  model      none: the vectors were imported")?,
+    }
+    say!(
+        "  chunking   {} tokens, {} overlap; records {}",
+        manifest.chunking.max_tokens,
+        manifest.chunking.overlap,
+        if manifest.chunking.split_records { "split" } else { "one row each" }
+    )?;
+    say!("  tokens     {} embedded", HumanCount(stats.tokens))?;
+    if stats.tokens_lost > 0 {
+        say!(
+            "  truncated  {} rows lost {} tokens to the model's limit",
+            HumanCount(stats.rows_truncated),
+            HumanCount(stats.tokens_lost)
+        )?;
+    }
+    say!(
+        "  size       {} vectors, {} int8 copy, {} texts; generation {}",
+        DecimalBytes(stats.vector_bytes),
+        DecimalBytes(stats.int8_bytes),
+        DecimalBytes(stats.document_bytes),
+        stats.generation
+    )?;
+    if stats.int8_bytes == 0 {
+        say!("  int8 copy  none; `warpseek compact` makes one, for faster searches")?;
+    }
+    let (format, tool) = (manifest.format_version, &manifest.tool_version);
+    say!("  format     {format}, created by warpseek {tool}")?;
+    if index.fields().names().next().is_some() {
+        say!("  metadata")?;
+        for (name, types) in index.fields().iter() {
+            say!("    {:24} {}", plain(name), types.describe())?;
+        }
+    }
+    Ok(Status::Success)
+}
+
+/// Check an index for damage; with --sample, also check that searches are exact.
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// Index folder
+    dir: PathBuf,
+    /// Number of searches to compare with an exhaustive one in float64
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    sample: usize,
+}
+
+pub(super) fn verify(args: VerifyArgs, context: &Context) -> Result<Status> {
+    let mut findings = warpseek::store::verify(&args.dir)?;
+    let damaged = |findings: &[Finding]| findings.iter().filter(|f| f.problem.is_some()).count();
+    if args.sample > 0 && damaged(&findings) == 0 {
+        findings.push(audit(&args, context)?);
+    }
+    let n = damaged(&findings);
+    context.report(&json!({ "sound": n == 0, "checks": findings }), || {
+        findings.iter().try_for_each(|finding| match &finding.problem {
+            None => say!("ok       {}", finding.check),
+            Some(problem) => say!("DAMAGED  {}: {}", finding.check, plain(problem)),
+        })
+    })?;
+    if n == 0 {
+        return Ok(Status::Success);
+    }
+    Err(Error::corrupt(args.dir, format!("{n} of {} checks failed", findings.len())))
+}
+
+/// Compares sampled searches with the exhaustive one.
+fn audit(args: &VerifyArgs, context: &Context) -> Result<Finding> {
+    interrupt::install();
+    let index = Index::open(&args.dir)?;
+    let bar = context.bar(Some(args.sample as u64), "[{bar:40}] {pos}/{len} searches");
+    let scanner = context.scanner()?;
+    let gpu = scanner.is_gpu().then_some(&scanner);
+    let mut progress = |done| {
+        bar.set_position(done as u64);
+        !interrupt::requested()
+    };
+    let outcome = audit::audit(&index.matrix()?, index.live(), gpu, args.sample, &mut progress)?;
+    bar.finish_and_clear();
+    if interrupt::requested() {
+        return Err(Error::Interrupted("the audit was stopped".to_owned()));
+    }
+    Ok(Finding {
+        check: format!(
+            "{} searches equal to an exhaustive one in float64, bit for bit, by {}",
+            outcome.searches,
+            outcome.backends.join(", ")
+        ),
+        problem: outcome.difference,
+    })
+}
+
+/// Reclaim the space of deleted and replaced documents, and upgrade an older index.
+#[derive(Debug, Args)]
+pub(super) struct CompactArgs {
+    /// Index folder
+    dir: PathBuf,
+}
+
+pub(super) fn compact(args: CompactArgs, context: &Context) -> Result<Status> {
+    let compaction = IndexWriter::open(&args.dir)?.compact()?;
+    context.report(&compaction, || {
+        say!(
+            "{}: {} rows, {} deleted ones removed; generation {}",
+            args.dir.display(),
+            HumanCount(compaction.rows_after),
+            HumanCount(compaction.rows_before - compaction.rows_after),
+            compaction.generation
+        )
+    })?;
+    Ok(Status::Success)
+}
+
+/// Delete documents by id, by document id, or by a filter.
+#[derive(Debug, Args)]
+pub(super) struct DeleteArgs {
+    /// Index folder
+    dir: PathBuf,
+    /// Ids of rows; an id of no row is a doc_id, and deletes all rows of that document
+    #[arg(required_unless_present_any = ["filter", "ids_from"])]
+    ids: Vec<String>,
+    /// Delete the documents that pass this condition
+    #[arg(long, value_name = "CONDITION")]
+    filter: Option<String>,
+    /// Read ids from a file, one per line; - reads stdin
+    #[arg(long, value_name = "FILE")]
+    ids_from: Option<PathBuf>,
+    /// Ignore ids that are not in the index
+    #[arg(long)]
+    ignore_missing: bool,
+}
+
+pub(super) fn delete(args: DeleteArgs, context: &Context) -> Result<Status> {
+    let filter = args.filter.as_deref().map(Filter::parse).transpose()?;
+    let mut ids = args.ids;
+    if let Some(file) = &args.ids_from {
+        let text = term::read_text(file)?;
+        ids.extend(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned));
+    }
+    let mut writer = IndexWriter::open(&args.dir)?;
+    let mut deleted = BTreeSet::new();
+    let mut missing = Vec::new();
+    for id in &ids {
+        let found = writer.find_all(id)?;
+        if found.is_empty() {
+            missing.push(id.as_str());
+        }
+        deleted.extend(found);
+    }
+    if !missing.is_empty() && !args.ignore_missing {
+        return Err(Error::usage(format!(
+            "{} of {} ids are not in the index ('{}'), and nothing was deleted; --ignore-missing \
+             skips them",
+            missing.len(),
+            ids.len(),
+            missing[..missing.len().min(5)].join("', '")
+        )));
+    }
+    if let Some(filter) = &filter {
+        deleted.extend(writer.find_where(filter)?);
+    }
+    let n = deleted.len() as u64;
+    deleted.into_iter().for_each(|seq| writer.delete(seq));
+    writer.commit()?;
+    context.report(&json!({ "deleted": n, "missing": missing.len() }), || {
+        let (dir, n) = (args.dir.display(), HumanCount(n));
+        say!("{dir}: {n} documents deleted; `warpseek compact` reclaims their space")
+    })?;
+    Ok(Status::Success)
+}

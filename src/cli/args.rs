@@ -1,0 +1,183 @@
+//! Groups of arguments that several commands share.
+
+use super::context::{Context, OpenOptions};
+use super::term;
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use std::ops::RangeBounds;
+use std::path::Path;
+use warpseek::error::{Error, Result};
+use warpseek::ingest::{self, FieldMap, FileFormat, ReadOptions};
+use warpseek::queries::Query;
+use warpseek::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
+use warpseek::store::filter::Filter;
+use warpseek::store::passage;
+
+/// Options of the retrieval.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RetrieveArgs {
+    /// Metadata filter in SQL: "published >= '2023' AND primary_category IN ('cs.CL')"
+    #[arg(long, value_name = "CONDITION")]
+    filter: Option<String>,
+    /// Fuse the dense and the lexical (BM25) ranking by reciprocal rank fusion
+    #[arg(long)]
+    pub(super) hybrid: bool,
+    /// Diversify by maximal marginal relevance (MMR)
+    #[arg(long)]
+    mmr: bool,
+    /// Weight of relevance against diversity in MMR, 0 to 1; implies --mmr [default: 0.5]
+    #[arg(long, value_name = "LAMBDA")]
+    mmr_lambda: Option<f32>,
+    /// Maximum number of rows per document
+    #[arg(long, value_name = "N")]
+    max_per_doc: Option<usize>,
+}
+
+/// The embedding model of queries.
+#[derive(Debug, Clone, Args)]
+pub(super) struct EmbedderArg {
+    /// Embedding model to use instead of the one that the index names
+    #[arg(long, value_name = "MODEL")]
+    pub(super) model: Option<String>,
+}
+
+/// Options of the reranking.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RerankingArgs {
+    /// Retrieved rows to rerank; 0 keeps the retrieval order [default: 50, or k if larger]
+    #[arg(long, value_name = "N")]
+    pub(super) rerank_depth: Option<usize>,
+    /// Share of the retrieval score in the final score, 0 to 1 [default: the reranker's own]
+    #[arg(long, value_name = "W")]
+    pub(super) retriever_weight: Option<f32>,
+    /// Keep the retrieval order
+    #[arg(long, conflicts_with_all = ["rerank_depth", "retriever_weight"])]
+    no_rerank: bool,
+    /// Reranker: a listed name, a hub id, a folder, or none [default: the best one present]
+    #[arg(long, value_name = "MODEL")]
+    pub(super) reranker: Option<String>,
+}
+
+/// Options of reading documents.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ReadArgs {
+    /// Format of every input [default: by file name; stdin: jsonl]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Field with the id
+    #[arg(long, value_name = "NAME")]
+    id_field: Option<String>,
+    /// Field with the text
+    #[arg(long, value_name = "NAME")]
+    text_field: Option<String>,
+    /// Field with the title
+    #[arg(long, value_name = "NAME")]
+    title_field: Option<String>,
+    /// Fields to keep as metadata [default: all others]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    metadata_fields: Option<Vec<String>>,
+    /// Maximum size of a record, in bytes after decompression
+    #[arg(long, value_name = "BYTES", default_value_t = ingest::DEFAULT_MAX_RECORD_BYTES)]
+    max_record_bytes: u64,
+}
+
+impl RetrieveArgs {
+    /// The options of a search for `k` hits without reranking.
+    pub(super) fn options(&self, k: usize) -> Result<SearchOptions> {
+        if k == 0 {
+            return Err(Error::usage("k must be at least 1"));
+        }
+        Ok(SearchOptions {
+            k,
+            rerank_depth: None,
+            retriever_weight: None,
+            filter: self.filter.as_deref().map(Filter::parse).transpose()?,
+            hybrid: self.hybrid,
+            mmr: self.mmr_lambda.or(self.mmr.then_some(DEFAULT_MMR_LAMBDA)),
+            max_per_doc: self.max_per_doc,
+        })
+    }
+}
+
+impl RerankingArgs {
+    /// The models to open an index with; `model` is the embedding model.
+    pub(super) fn open<'a>(&'a self, model: Option<&'a str>) -> OpenOptions<'a> {
+        let reranker = self.reranker.as_deref();
+        OpenOptions { model, rerank: !self.is_declined(), reranker }
+    }
+
+    /// Sets how `searcher` reranks `k` hits. Notes if there is no reranker and none was requested.
+    pub(super) fn apply(
+        &self,
+        options: &mut SearchOptions,
+        searcher: &Searcher,
+        context: &Context,
+    ) -> Result<()> {
+        options.retriever_weight = self.retriever_weight;
+        if self.is_declined() {
+            return Ok(());
+        }
+        if searcher.reranker.is_some() {
+            options.rerank_depth = Some(self.depth(options.k));
+            return Ok(());
+        }
+        if self.rerank_depth.is_some() {
+            searcher.require_reranker()?;
+        }
+        context.note_missing_reranker(self.reranker.as_deref(), "showing the retrieval order");
+        Ok(())
+    }
+
+    /// True if an option requests reranking.
+    pub(super) fn is_requested(&self) -> bool {
+        let any = self.rerank_depth.is_some() || self.retriever_weight.is_some();
+        (any || self.reranker.is_some()) && !self.is_declined()
+    }
+
+    /// The requested rerank depth, else the default for `k` hits.
+    pub(super) fn depth(&self, k: usize) -> usize {
+        self.rerank_depth.unwrap_or(DEFAULT_RERANK_DEPTH.max(k))
+    }
+
+    /// True if an option declines reranking.
+    pub(super) fn is_declined(&self) -> bool {
+        self.no_rerank || self.rerank_depth == Some(0)
+    }
+}
+
+impl ReadArgs {
+    pub(super) fn options(&self) -> Result<ReadOptions> {
+        Ok(ReadOptions {
+            format: self.format.as_deref().map(str::parse::<FileFormat>).transpose()?,
+            fields: FieldMap {
+                id: self.id_field.clone(),
+                text: self.text_field.clone(),
+                title: self.title_field.clone(),
+                metadata: self.metadata_fields.clone(),
+            },
+            max_record_bytes: self.max_record_bytes,
+        })
+    }
+}
+
+/// Parser of a number in a range.
+pub(super) fn number(range: impl RangeBounds<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
+}
+
+/// A query from the command line; `-` reads it from stdin.
+pub(super) fn read_query(query: &str) -> Result<String> {
+    let text = match query {
+        "-" => term::read_text(Path::new("-"))?,
+        _ => query.to_owned(),
+    };
+    match text.trim() {
+        "" => Err(Error::usage("the query is empty: write what to search for")),
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// A line of a query file as a passage to embed or rerank: with its title in front if it has one.
+pub(super) fn passage_of(query: &Query) -> String {
+    passage(&query.title, &query.text, !query.title.is_empty())
+}

@@ -1,0 +1,194 @@
+//! Text output that several commands share: hits, comparisons and evaluations.
+
+use super::term::{self, bold, dim, plain, say};
+use warpseek::compare::Comparison;
+use warpseek::error::Result;
+use warpseek::eval::measures::Measure;
+use warpseek::eval::{EvalReport, SystemEval};
+use warpseek::search::{Hit, Timings};
+
+/// Prints a hit: rank, title, scores, and an excerpt, or with `full` the whole passage.
+pub(super) fn print_hit(hit: &Hit, query: &str, full: bool) -> Result<()> {
+    say!("{:>2}  {}", hit.rank, bold(plain(title(hit)).trim()))?;
+    let mut facts = format!("{}  score {:.4}", plain(&hit.id), hit.score);
+    if let Some(rerank) = hit.rerank_score {
+        let retrieved = hit.retrieved_rank.unwrap_or_default();
+        facts.push_str(&format!("  rerank {rerank:.4}  retrieved #{retrieved}"));
+    }
+    if hit.tokens_lost > 0 {
+        facts.push_str(&format!("  ({} tokens beyond the embedder's limit)", hit.tokens_lost));
+    }
+    say!("    {}", dim(&facts))?;
+    if full {
+        return plain(&hit.text).lines().try_for_each(|line| say!("    {line}"));
+    }
+    let text = excerpt(hit, query);
+    if text.trim().is_empty() { Ok(()) } else { say!("{}", term::wrap(&plain(&text), "    ")) }
+}
+
+/// Prints the title and scores of a passage that an answer may cite by `number`.
+pub(super) fn print_passage(number: usize, hit: &Hit) -> Result<()> {
+    let title: Vec<&str> = title(hit).split_whitespace().collect();
+    say!("[{number}] {}", plain(&title.join(" ")))?;
+    let rerank = hit.rerank_score.map_or(String::new(), |score| format!("  rerank {score:.4}"));
+    say!("    {}", dim(&format!("{}  score {:.4}{rerank}", plain(&hit.id), hit.score)))
+}
+
+/// Title of a hit; its id if it has none.
+fn title(hit: &Hit) -> &str {
+    if hit.title.is_empty() { &hit.id } else { &hit.title }
+}
+
+/// Characters of an excerpt.
+const EXCERPT: usize = 320;
+
+/// The part of a passage to show. It comes from the reranker's best window if there is one, and
+/// starts at the word from which an excerpt holds the most words of the query.
+fn excerpt(hit: &Hit, query: &str) -> String {
+    let text = hit.text.as_str();
+    let [start, end] = hit.window.unwrap_or([0, text.len()]);
+    let shown = text.get(start..end).unwrap_or(text);
+    let wanted: Vec<String> = query
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|w| w.chars().count() > 3)
+        .map(str::to_lowercase)
+        .collect();
+    // Words of the passage, the number of characters before each, and whether the query has it.
+    let mut words = Vec::new();
+    let mut position = 0;
+    for word in shown.split_whitespace() {
+        let lower = word.to_lowercase();
+        words.push((word, position, wanted.iter().any(|w| lower.contains(w.as_str()))));
+        position += word.chars().count() + 1;
+    }
+    let excerpt_from = |first: usize| {
+        let limit = words.get(first).map_or(0, |w| w.1) + EXCERPT;
+        words[first..].iter().take_while(move |w| w.1 < limit)
+    };
+    // The passage's beginning wins ties.
+    let mut best = 0;
+    if position > EXCERPT {
+        let matches_from = |i: usize| excerpt_from(i).filter(|w| w.2).count();
+        let mut most = matches_from(0);
+        for i in (0..words.len()).filter(|&i| words[i].2) {
+            let n = matches_from(i);
+            if n > most {
+                (best, most) = (i, n);
+            }
+        }
+    }
+    let chosen: Vec<&str> = excerpt_from(best).map(|w| w.0).collect();
+    // Text without blanks is one word, which may be longer than an excerpt.
+    let joined = chosen.join(" ");
+    let cut = joined.char_indices().nth(EXCERPT + 40).map_or(joined.len(), |(at, _)| at);
+    let is_first = best == 0 && start == 0;
+    let is_last = best + chosen.len() == words.len() && end >= text.len() && cut == joined.len();
+    let dots = |hide: bool| if hide { "" } else { "..." };
+    format!("{} {} {}", dots(is_first), &joined[..cut], dots(is_last)).trim().to_owned()
+}
+
+/// The time of a search, and of its steps.
+pub(super) fn milliseconds(t: &Timings) -> String {
+    let mut steps = vec![format!("embed {:.1}", t.embed)];
+    let others = [(t.filter, "filter"), (t.scan, "scan"), (t.fuse, "fuse"), (t.rerank, "rerank")];
+    for (ms, name) in others.into_iter().filter(|(ms, _)| *ms >= 0.05) {
+        steps.push(format!("{name} {ms:.1}"));
+    }
+    format!("{:.1} ms ({})", t.total, steps.join(", "))
+}
+
+/// Prints two rankings of a query and how they differ.
+pub(super) fn print_comparison(comparison: &Comparison) -> Result<()> {
+    let word = comparison.second.word();
+    say!("{}\n", bold(&format!("Query: {}", plain(&comparison.query))))?;
+    say!("{}", bold(&format!("Top {} as retrieved", comparison.before.len())))?;
+    for hit in &comparison.before {
+        print_ranked(hit, "")?;
+    }
+    let by = comparison.reranker.as_ref().map_or(String::new(), |n| format!(" by {}", plain(n)));
+    say!("\n{}", bold(&format!("Top {} {word}{by}", comparison.after.len())))?;
+    for (hit, moved) in comparison.after.iter().zip(&comparison.rank_map) {
+        let before = match moved.retrieved_rank {
+            Some(rank) => format!("was retrieved #{rank}"),
+            None => "was not among the retrieved".to_owned(),
+        };
+        print_ranked(hit, &format!("  {word} #{} {before}", hit.rank))?;
+    }
+    let churn = &comparison.churn;
+    say!(
+        "\n{} of the top {} stay; {}; rows move {:.1} ranks on average, Kendall's tau {:.2}",
+        churn.kept,
+        comparison.after.len(),
+        if churn.first_changed { "another row is first" } else { "the first row stays first" },
+        churn.mean_move,
+        churn.kendall_tau
+    )?;
+    say!("{}", milliseconds(&comparison.took_ms))
+}
+
+/// Prints a hit of a comparison; `change` is empty in the ranking before.
+fn print_ranked(hit: &Hit, change: &str) -> Result<()> {
+    say!("{:>3}  {}", hit.rank, bold(plain(title(hit)).trim()))?;
+    let rerank = hit.rerank_score.filter(|_| !change.is_empty());
+    let rerank = rerank.map_or(String::new(), |score| format!("rerank {score:.4}, "));
+    let facts = format!("{}  {rerank}score {:.4}{change}", plain(&hit.id), hit.score);
+    say!("     {}", dim(&facts))?;
+    let text: String = hit.text.chars().take(200).collect();
+    let more = if text.len() < hit.text.len() { " ..." } else { "" };
+    say!("{}", term::wrap(&format!("{}{more}", plain(&text)), "     "))
+}
+
+/// Prints the measures of all systems, their latencies, the tests against the first system, and
+/// with `per_query` the scores of every query.
+pub(super) fn print_evaluation(
+    report: &EvalReport,
+    measures: &[Measure],
+    per_query: bool,
+) -> Result<()> {
+    let columns =
+        |values: &[f64]| -> String { values.iter().map(|v| format!("{v:>11.4}")).collect() };
+    let width = report.systems.iter().map(|s| s.name.len()).max().unwrap_or(0).max(10);
+    let head: String = measures.iter().map(|m| format!("{:>11}", m.to_string())).collect();
+    say!("{}", bold(&format!("{:width$} {head}     p50 ms   p95 ms", "")))?;
+    for system in &report.systems {
+        let SystemEval { name, latency, evaluation, .. } = system;
+        let estimated = if system.latency_estimated { "  (estimated)" } else { "" };
+        say!(
+            "{name:width$} {}  {:>9.1}{:>9.1}{estimated}",
+            columns(&evaluation.mean),
+            latency.p50,
+            latency.p95
+        )?;
+    }
+    if let Some(first) = report.systems.first() {
+        say!(
+            "{} judged queries, {} answered, {} without a relevant document",
+            first.evaluation.judged,
+            first.evaluation.answered,
+            first.evaluation.without_relevant
+        )?;
+    }
+    for system in &report.systems {
+        if let Some((test, measure)) = system.against_first.as_ref().zip(measures.first()) {
+            say!(
+                "{}: {measure} {:+.4} [95% interval {:+.4} .. {:+.4}], better on {}, worse on {}, \
+                 equal on {}; paired randomisation p = {:.4}",
+                system.name,
+                test.difference,
+                test.interval.0,
+                test.interval.1,
+                test.wins,
+                test.losses,
+                test.ties,
+                test.randomisation.p_value
+            )?;
+        }
+    }
+    for system in report.systems.iter().filter(|_| per_query) {
+        say!("\n{}", bold(&format!("{}, query by query", system.name)))?;
+        for query in &system.evaluation.per_query {
+            say!("{}  {}", columns(&query.values), plain(&query.query))?;
+        }
+    }
+    Ok(())
+}

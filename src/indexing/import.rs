@@ -1,0 +1,174 @@
+//! Import of existing vectors into an index.
+
+use crate::chunk::Chunk;
+use crate::embed::normalize;
+use crate::error::{Error, Place, Result};
+use crate::ingest::{self, Document, TextKind};
+use crate::store::{IndexWriter, MAX_DIM};
+use crate::vectors::{Metric, VectorFile};
+use std::collections::HashSet;
+
+/// Rows that are committed together.
+const COMMIT_ROWS: usize = 65_536;
+
+/// Vectors to import, with their documents.
+pub struct Import {
+    /// The vectors.
+    pub vectors: VectorFile,
+    /// Their documents, in the same order, and the name of their file. Without any, documents have
+    /// no text, and the row numbers as ids.
+    pub documents: Option<(String, ImportedDocuments)>,
+    /// True to scale the vectors to unit length.
+    pub normalize: bool,
+}
+
+/// The documents of imported vectors.
+pub type ImportedDocuments = Box<dyn Iterator<Item = Result<Document>>>;
+
+/// The result of an import.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ImportReport {
+    /// Rows imported.
+    pub rows: u64,
+    /// Rows with new ids.
+    pub added: u64,
+    /// Rows that replaced one of the same id.
+    pub updated: u64,
+    /// Dimensions of the vectors.
+    pub dim: usize,
+    /// Rows that are not of unit length.
+    #[serde(skip)]
+    pub not_unit: u64,
+}
+
+impl Import {
+    /// Checks that the vectors fit an index.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if the file asks for L2 distances and the vectors are not scaled,
+    /// [`Error::Input`] for too many dimensions.
+    pub fn check(&self) -> Result<()> {
+        let (dim, name) = (self.vectors.dim(), self.vectors.path().display().to_string());
+        if self.vectors.metric() == Some(Metric::L2) && !self.normalize {
+            return Err(Error::usage(format!(
+                "{name}: the index compares by L2 distance, warpseek by inner product: use \
+                 --normalize to scale the vectors to unit length, which makes the two orders equal \
+                 for unit queries"
+            )));
+        }
+        if dim > MAX_DIM {
+            let reason = format!("{dim} dimensions; at most {MAX_DIM} are supported");
+            return Err(Error::input(Place::file(name), reason));
+        }
+        Ok(())
+    }
+
+    /// Writes all rows. `progress` gets the number of rows written; it returns false to stop.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] for vectors that are not finite or cannot be scaled, an id that occurs
+    /// twice, and more or fewer documents than vectors; [`Error::Interrupted`] if `progress` stops
+    /// the import; the errors of the store and of the documents' reader.
+    pub fn run(
+        mut self,
+        writer: &mut IndexWriter,
+        progress: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<ImportReport> {
+        let (n_rows, dim) = (self.vectors.n_rows(), self.vectors.dim());
+        let mut report = ImportReport { rows: n_rows as u64, dim, ..Default::default() };
+        let (mut seen, mut vector) = (HashSet::new(), vec![0f32; dim]);
+        for row in 0..n_rows {
+            let document = self.document(row)?;
+            if !seen.insert(document.id.clone()) {
+                let reason = format!("the id '{}' occurs twice: make ids unique", document.id);
+                return Err(Error::input(document.place, reason));
+            }
+            let norm = self.read(row, &mut vector)?;
+            report.not_unit += u64::from((norm - 1.0).abs() > 0.01);
+            report.updated += u64::from(writer.find(&document.id)?.is_some());
+            let chunk = Chunk { range: 0..document.text.len(), tokens: 0, tokens_lost: 0 };
+            let document = Document { place: self.place(row), ..document };
+            writer.put(document, vec![chunk], &vector)?;
+            if writer.n_pending_rows() >= COMMIT_ROWS {
+                writer.commit()?;
+            }
+            if !progress(row + 1) {
+                return Err(Error::Interrupted(
+                    "committed rows stay; run the same command again to import all".to_owned(),
+                ));
+            }
+        }
+        if let Some((file, documents)) = &mut self.documents
+            && documents.next().is_some()
+        {
+            let reason = format!("more entries than vectors ({n_rows}): they must match");
+            return Err(Error::input(Place::file(file.as_str()), reason));
+        }
+        writer.commit()?;
+        report.added = report.rows - report.updated;
+        Ok(report)
+    }
+
+    fn document(&mut self, row: usize) -> Result<Document> {
+        let Some((file, documents)) = &mut self.documents else {
+            return Ok(bare_document(row.to_string(), Place::default()));
+        };
+        documents.next().unwrap_or_else(|| {
+            let reason = format!("only {row} entries, and there are more vectors: they must match");
+            Err(Error::input(Place::file(file.as_str()), reason))
+        })
+    }
+
+    /// Reads a vector, scaled if it is to be; returns its norm.
+    fn read(&self, row: usize, vector: &mut [f32]) -> Result<f64> {
+        self.vectors.read(row, vector)?;
+        // Checked before scaling, which would turn an infinity into something else.
+        if let Some(at) = vector.iter().position(|v| !v.is_finite()) {
+            let reason = format!("component {at} is {}; vectors must be finite", vector[at]);
+            return Err(Error::input(self.place(row), reason));
+        }
+        let norm = vector.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        if !self.normalize {
+            return Ok(norm);
+        }
+        if norm == 0.0 {
+            let reason = "the vector is zero and cannot be scaled to unit length: leave it out";
+            return Err(Error::input(self.place(row), reason));
+        }
+        normalize(vector);
+        Ok(1.0)
+    }
+
+    fn place(&self, row: usize) -> Place {
+        Place::record(self.vectors.path().display().to_string(), format!("vector {row}"))
+    }
+}
+
+/// Documents without text, with ids from the lines of a text; `file` is its name in messages.
+///
+/// # Errors
+///
+/// [`Error::Input`] with the line of an invalid id.
+pub fn bare_documents(file: &str, text: &str) -> Result<Vec<Document>> {
+    let document = |(i, line): (usize, &str)| {
+        let place = Place::record(file, format!("line {}", i + 1));
+        ingest::check_id(line.trim(), &place)?;
+        Ok(bare_document(line.trim().to_owned(), place))
+    };
+    text.lines().enumerate().map(document).collect()
+}
+
+fn bare_document(id: String, place: Place) -> Document {
+    Document {
+        doc_id: id.clone(),
+        id,
+        title: String::new(),
+        text: String::new(),
+        embed_title: false,
+        metadata: Default::default(),
+        kind: TextKind::Record,
+        place,
+    }
+}
