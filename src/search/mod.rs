@@ -8,7 +8,7 @@
 //! 4. read the texts of the hits.
 //!
 //! There is one pipeline. Commands compute its steps directly; the server passes the steps that
-//! need a model or a scan to its scheduler ([`SearchSteps`]).
+//! need a model or a scan to its scheduler (`SearchSteps`).
 
 mod fusion;
 mod options;

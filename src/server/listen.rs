@@ -154,11 +154,12 @@ async fn accept_connections<S: AsyncRead + AsyncWrite + Send + 'static>(
     let graceful = GracefulShutdown::new();
     let mut stop = pin!(stop);
     loop {
-        let Ok(permit) = Arc::clone(&free).acquire_owned().await else { break };
-        let accepted = tokio::select! {
-            accepted = accept() => accepted,
+        let next = async { (Arc::clone(&free).acquire_owned().await, accept().await) };
+        let (permit, accepted) = tokio::select! {
+            next = next => next,
             () = &mut stop => break,
         };
+        let Ok(permit) = permit else { break };
         match accepted {
             Ok(stream) => serve_connection(stream, &router, &state, permit, &graceful),
             Err(e) => {

@@ -8,6 +8,7 @@ use super::format::{FORMAT_VERSION, INT8_VERSION, REBUILD, newer_version};
 use crate::error::{Error, Result};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, FileControl, OpenFlags, Params};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// The tables of the database.
@@ -84,7 +85,7 @@ impl Database {
         if refused(&result) && is_read_only_media(&dir.join(DATABASE_FILE)) {
             let wal = dir.join(format!("{DATABASE_FILE}-wal"));
             if std::fs::metadata(&wal).is_ok_and(|file| file.len() > 0) {
-                return Err(Error::io("read", wal)(std::io::Error::other(
+                return Err(Error::io("read", wal)(io::Error::other(
                     "it holds commits that are not in the database yet: open the index once where \
                      it can be written, then copy it again",
                 )));
@@ -269,7 +270,7 @@ fn sqlite_error(path: &Path) -> impl Fn(rusqlite::Error) -> Error + '_ {
             damaged("a table or a value is not as written")
         }
         (Some(ErrorCode::DiskFull), _) => {
-            Error::io("write", path)(std::io::ErrorKind::StorageFull.into())
+            Error::io("write", path)(io::Error::new(ErrorKind::StorageFull, "the disk is full"))
         }
         _ => Error::Database { path: path.to_path_buf(), reason: source.to_string() },
     }

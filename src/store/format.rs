@@ -1,8 +1,8 @@
 //! The format version, and the names and bytes of the vector files.
 //!
 //! A vector file is a 4,096-byte header followed by rows. A generation `G` has three of them: the
-//! rows in half precision (`vectors-G.f16`), the same rows quantized to 8 bits (`vectors-G.i8`), and
-//! the scales of those (`vectors-G.scale`).
+//! rows in half precision (`vectors-G.f16`), the same rows quantized to 8 bits (`vectors-G.i8`),
+//! and the scales of those (`vectors-G.scale`).
 //!
 //! | bytes | content |
 //! | --- | --- |

@@ -66,8 +66,8 @@
 //! # Source files
 //!
 //! `format` (bytes of the vector files), `folder` (file names, lock), `manifest`, `database` and
-//! `vector_files` know one kind of file each; `index_files` opens them together. On top of these are
-//! [`Index`] (`reader`), [`IndexWriter`] (`writer`, `pending`, `compact`) and [`verify`].
+//! `vector_files` know one kind of file each; `index_files` opens them together. On top of these
+//! are [`Index`] (`reader`), [`IndexWriter`] (`writer`, `pending`, `compact`) and [`verify`].
 
 mod commit_record;
 mod compact;

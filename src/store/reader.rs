@@ -72,7 +72,7 @@ pub struct IndexStats {
 }
 
 impl Index {
-    /// Opens the index in `dir`. Checks manifest, headers and lengths; [`super::verify`] checks the
+    /// Opens the index in `dir`. Checks manifest, headers and lengths; `verify` checks the
     /// rest.
     ///
     /// # Errors

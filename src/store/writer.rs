@@ -47,8 +47,8 @@ impl IndexWriter {
     /// model, dimension or chunking, or the folder holds other files; [`Error::Corrupt`] if the
     /// index is damaged.
     pub fn open_or_create(dir: &Path, manifest: &IndexManifest) -> Result<Self> {
-        // The first check avoids a lock file in a foreign folder. The second one, under the lock, is
-        // final.
+        // The first check avoids a lock file in a foreign folder. The second one, under the lock,
+        // is final.
         if FolderState::of(dir)? != FolderState::Index {
             let lock = WriteLock::take_in_new_folder(dir)?;
             match FolderState::of(dir)? {

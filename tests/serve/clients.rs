@@ -46,9 +46,7 @@ fn run(place: &Workplace, python: &Path, script: &str, args: &[&str]) {
 
 #[test]
 fn python_clients_get_what_the_command_line_gives() {
-    let Some((python, place, server)) = demo("clients of OpenAI, Cohere, LangChain", &[]) else {
-        return;
-    };
+    let Some((python, place, server)) = demo("clients in Python", &[]) else { return };
     run(&place, &python, "clients.py", &[&server.url()]);
 }
 

@@ -170,11 +170,11 @@ fn embeddings_in_all_three_dialects_are_the_same() {
     let by_ids = post("/v1/embeddings", json!({"input": own}));
     // A model with a prompt embeds it in front of the text; ids carry no prompt.
     assert_eq!(by_ids.ok()["usage"]["prompt_tokens"], own.len());
-    for foreign in [json!([9906, 1917]), json!([[9906, 1917]]), json!([own[0]]), json!([])] {
-        post("/v1/embeddings", json!({"input": foreign})).fails(400, &[]);
+    for foreign in [json!([9906, 1917]), json!([[9906, 1917]]), json!([own[0]])] {
+        let reply = post("/v1/embeddings", json!({"input": foreign}));
+        reply.fails(400, &["check_embedding_ctx_length=False"]);
     }
-    let part = "check_embedding_ctx_length=False";
-    post("/v1/embeddings", json!({"input": [9906, 1917]})).fails(400, &[part]);
+    post("/v1/embeddings", json!({"input": []})).fails(400, &["`input` is empty"]);
     post("/v1/embeddings", json!({"input": "a", "dimensions": 7})).fails(400, &["`dimensions`"]);
     let other = post("/v1/embeddings", json!({"input": "a", "model": "text-embedding-3-small"}));
     assert!(other.header("warning").unwrap().contains("text-embedding-3-small"));
@@ -250,8 +250,8 @@ fn answers_come_whole_and_as_events_with_their_quotes_checked() {
     let refusal = || Reply::error(401, "who are you", "invalid_api_key");
     let events = Reply::stream(vec![Reply::events(&written, 4)]);
     let chat = Chat::start([Reply::text(&written), events, refusal(), refusal()]);
-    let url = chat.url();
-    let server = Server::start(&place, &["idx", "--base-url", &url, "--chat-model", "stand-in-8b"]);
+    let service = ["idx", "--base-url", &chat.url(), "--chat-model", "stand-in-8b"];
+    let server = Server::start(&place, &service);
     let whole = server.post("/v1/answer", &json!({"query": "river", "k": 1})).ok();
     assert_eq!(whole["answer"], written);
     assert_eq!(whole["citations"][0]["status"], "found");
@@ -321,9 +321,8 @@ fn server_describes_itself_and_counts() {
     assert_eq!(info["indexes"][0]["rows"], 12);
     assert_eq!(info["limits"]["max_inputs"], 2048);
     assert_eq!(info["answers"], false);
-    let models = server.get("/v1/models").ok();
-    assert_eq!(models["data"].as_array().unwrap().len(), 2);
-    assert!(!models["data"][0]["id"].as_str().unwrap().is_empty());
+    let models = server.get("/v1/models").ok()["data"].clone();
+    assert!(models.as_array().unwrap().len() == 2 && models[0]["id"].as_str() > Some(""));
     assert_eq!(server.get("/v1/models/nope").status, 404);
     server.post("/v1/search", &json!({"query": "river"})).ok();
     let search = "warpseek_requests_total{route=\"/v1/search\",status=\"200\"} 1";
@@ -366,12 +365,11 @@ fn models_alone_are_served_too() {
 #[cfg(unix)]
 #[test]
 fn a_unix_socket_serves_and_is_removed_with_the_server() {
-    use std::os::unix::net::UnixStream;
     let place = indexed(4);
     let path = place.path("s.sock");
     let server = Server::from_command(place.command(&["serve", "idx", "--unix", "s.sock"]));
     assert_eq!(server.address(), "s.sock");
-    let mut stream = UnixStream::connect(&path).unwrap();
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let body = br#"{"query": "river"}"#;
     exchange(&mut stream, "whatever", "POST", "/v1/search", &JSON, body).unwrap().ok();
     place.run(&["serve", "idx", "--unix", "s.sock"]).fails(2, &["another server listens here"]);

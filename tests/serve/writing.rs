@@ -5,8 +5,6 @@ use crate::cli::{ids, indexed};
 use crate::support::cli::{ProgramRun, Workplace};
 use crate::support::server::{Answered, JSON, Server, exchange};
 use serde_json::{Value, json};
-#[cfg(target_os = "linux")]
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -110,8 +108,8 @@ fn readers_see_whole_requests_beside_writers() {
             while !stop.load(Ordering::Relaxed) {
                 let body = json!({"query": "twin", "filter": "id LIKE 'twin%'"});
                 let found = server.post("/v1/search", &body).ok();
-                let hits = found["hits"].as_array().unwrap();
-                let numbers: Vec<&Value> = hits.iter().map(|h| &h["metadata"]["n"]).collect();
+                let hits = found["hits"].as_array().unwrap().iter();
+                let numbers: Vec<&Value> = hits.map(|h| &h["metadata"]["n"]).collect();
                 let is_whole = matches!(numbers[..], [a, b] if a == b);
                 assert!(numbers.is_empty() || is_whole, "{found}");
                 seen += 1;
@@ -125,9 +123,7 @@ fn readers_see_whole_requests_beside_writers() {
             put(&server, &json!(pair)).ok();
         }
         stop.store(true, Ordering::Relaxed);
-        for reader in readers {
-            assert!(reader.join().unwrap() > 5);
-        }
+        assert!(readers.into_iter().all(|reader| reader.join().unwrap() > 5));
     });
 }
 
@@ -169,9 +165,9 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     place.run(&["verify", "idx"]).ok();
     place.run(&["export", "idx", "--vectors", "v.npy", "--documents", "d.jsonl"]).ok();
     let text = std::fs::read_to_string(place.path("d.jsonl")).unwrap();
-    for id in &acknowledged {
-        assert!(text.contains(&format!("\"{id}\"")), "{id} was acknowledged and is gone");
-    }
+    let lost: Vec<_> =
+        acknowledged.iter().filter(|id| !text.contains(&format!("\"{id}\""))).collect();
+    assert!(lost.is_empty(), "{lost:?} were acknowledged and are lost");
 }
 
 /// A disk that is really full: a file system of 3 MiB in the server's own mount namespace.
@@ -181,7 +177,7 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     let place = indexed(5);
     std::fs::create_dir(place.path("disk")).unwrap();
     let mounted = |script: &str| {
-        let mut command = Command::new("unshare");
+        let mut command = std::process::Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
         let script = format!("mount -t tmpfs -o size=3m none disk && {script}");
         command.args([&script, env!("CARGO_BIN_EXE_warpseek")]).current_dir(place.path("."));
@@ -229,6 +225,6 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     acknowledged.push("full500".to_owned());
     assert_eq!(find(), acknowledged);
     let paths = [server.sees(&place.path("disk/idx")), place.path("copy")];
-    assert!(Command::new("cp").arg("-r").args(paths).status().unwrap().success());
+    assert!(std::process::Command::new("cp").arg("-r").args(paths).status().unwrap().success());
     place.run(&["verify", "copy"]).ok();
 }

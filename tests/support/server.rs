@@ -135,16 +135,15 @@ impl Server {
     /// A path as the server sees it, which may have mounts of its own.
     #[cfg(target_os = "linux")]
     pub(crate) fn sees(&self, path: &Path) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.child.id()));
-        root.join(path.strip_prefix("/").unwrap())
+        PathBuf::from(format!("/proc/{}/root{}", self.child.id(), path.display()))
     }
 
     /// Resident memory in KiB.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        rss.trim_end_matches("kB").trim().parse().unwrap()
     }
 }
 

@@ -1,6 +1,5 @@
 //! The compiler: a parsed condition to SQLite's SQL, with every value bound as a parameter.
 
-use super::{SqlCondition, shorten};
 use crate::store::fields::{FieldCatalog, FieldTypes};
 use rusqlite::types::Value as Bound;
 use sqlparser::ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value};
@@ -11,8 +10,16 @@ const MAX_COMPARISONS: usize = 400;
 /// Names and columns of the built-in fields.
 const BUILT_IN: [(&str, &str); 3] = [("id", "d.id"), ("doc_id", "d.doc_id"), ("title", "d.title")];
 
-/// Result with a plain reason. [`super::Filter::compile`] puts the filter in front of it.
+/// Result with a plain reason. `Filter::compile` puts the filter in front of it.
 pub(super) type Compiled<T = String> = std::result::Result<T, String>;
+
+/// A condition for `WHERE` over the table `document`, which the query names `d`.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::store) struct SqlCondition {
+    pub(in crate::store) sql: String,
+    /// Values of the parameters `?1`, `?2`, ...
+    pub(in crate::store) values: Vec<Bound>,
+}
 
 /// JSON type of a literal.
 #[derive(Clone, Copy, PartialEq)]
@@ -349,5 +356,13 @@ fn to_json(value: Bound) -> serde_json::Value {
         Bound::Real(r) => r.into(),
         Bound::Text(t) => t.into(),
         _ => serde_json::Value::Null,
+    }
+}
+
+/// The first `limit` characters of a text, for messages.
+pub(super) fn shorten(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }

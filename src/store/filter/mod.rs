@@ -24,9 +24,8 @@ mod dialect;
 
 use super::fields::FieldCatalog;
 use crate::error::{Error, Result};
-use compile::Compiler;
+use compile::{Compiler, SqlCondition, shorten};
 use dialect::FilterDialect;
-use rusqlite::types::Value as Bound;
 use sqlparser::ast::Expr;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
@@ -41,14 +40,6 @@ pub struct Filter {
     expr: Expr,
 }
 
-/// A condition for `WHERE` over the table `document`, which the query names `d`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct SqlCondition {
-    pub(super) sql: String,
-    /// Values of the parameters `?1`, `?2`, ...
-    pub(super) values: Vec<Bound>,
-}
-
 impl Filter {
     /// Parses a filter.
     ///
@@ -58,7 +49,7 @@ impl Filter {
     pub fn parse(source: &str) -> Result<Self> {
         let fail = |reason: &str| Err(refused(source, reason));
         if source.trim().is_empty() {
-            return fail("it is empty; omit the filter to pass every row");
+            return fail("it is empty; leave the filter out to pass every row");
         }
         if source.len() > MAX_LEN {
             return fail(&format!("{} bytes, and at most {MAX_LEN} are allowed", source.len()));
@@ -88,12 +79,4 @@ impl Filter {
 
 fn refused(source: &str, reason: &str) -> Error {
     Error::usage(format!("filter `{}`: {}", shorten(source, 120), shorten(reason, 400)))
-}
-
-/// The first `limit` characters of a text, for messages.
-fn shorten(text: &str, limit: usize) -> String {
-    match text.char_indices().nth(limit) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
 }
