@@ -41,10 +41,10 @@ pub mod vectors;
 pub use warpseek_bert as bert;
 pub use warpseek_compute as compute;
 pub use warpseek_error as error;
+pub use warpseek_hub as hub;
 pub use warpseek_ingest as ingest;
 pub use warpseek_ingest::chunk;
 use warpseek_ingest::lines;
-pub use warpseek_hub as hub;
 pub use warpseek_topk as topk;
 
 // transitional

@@ -247,7 +247,7 @@ fn interrupt_ends_an_indexing_run_with_what_it_did_committed() {
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{stderr}");
-    assert!(stderr.contains("run the same command again to go on"), "{stderr}");
+    assert!(stderr.contains("run the same command again to continue"), "{stderr}");
     place.run(&["verify", "idx"]).ok();
     let rows = n_rows(&place, "idx");
     assert!(rows > 0 && rows < 20_000);

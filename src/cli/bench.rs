@@ -76,8 +76,7 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Status> {
             Some(info) => {
                 let (row_bytes, int8_from) = (Some(info.row_bytes), Some(0));
                 let kernels = context.compute().gpu_kernels;
-                let options =
-                    GpuOptions { row_bytes, int8_from, kernels, ..GpuOptions::default() };
+                let options = GpuOptions { row_bytes, int8_from, kernels, ..GpuOptions::default() };
                 Scanner::cuda(info.ordinal, options)?
             }
             None => scanner,

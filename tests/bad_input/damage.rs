@@ -76,7 +76,7 @@ fn damaged_file_is_named_with_the_cure_by_every_command() {
                 let at = find(b, b"\"dim\": 24");
                 b[at + 8] = b'5';
             },
-            &["changed after the index was made", "backup"],
+            &["changed after the index was created", "backup"],
         ),
         ("database empty", "documents.db", Vec::clear, &["empty or not warpseek's", "backup"]),
         ("database halved", "documents.db", |b| b.truncate(b.len() / 2), &["damaged", "backup"]),

@@ -111,7 +111,7 @@ fn filter_that_cannot_hold_is_refused_with_the_cure() {
         ("topic = \"a\"", &["compares two fields", "single quotes"]),
         ("topic = a", &["compares two fields", "single quotes"]),
         ("topic LIKE 5", &["pattern of LIKE", "single quotes"]),
-        ("id = 5", &["`id` is text", "single quotes"]),
+        ("id = 5", &["field 'id' holds text", "single quotes"]),
         ("tags = 'all'", &["field 'tags'", "tags CONTAINS"]),
         ("'a' IN topic", &["field 'topic' holds text", "use ="]),
         ("year", &["field 'year'", "never a boolean"]),

@@ -56,7 +56,7 @@ fn model_that_cannot_be_used_is_named_with_the_cure() {
         (small_reranker(), &["cross-encoder", "--reranker"]),
         (
             copy("halved", "model.safetensors", |b| b[..b.len() / 2].to_vec()),
-            &["halved/model.safetensors", "no valid safetensors", "fetch it again"],
+            &["halved/model.safetensors", "not a valid safetensors", "download it again"],
         ),
         (
             copy("emptied", "model.safetensors", |_| Vec::new()),
@@ -117,7 +117,7 @@ fn reranker_that_is_none_is_named_with_the_reason() {
     let labels =
         |b| replaced(labels(b), "\"0\": \"LABEL_0\"", "\"0\": \"LABEL_0\", \"1\": \"LABEL_1\"");
     let cases: &[(String, &[&str])] = &[
-        (embedder, &["no classifier", "no cross-encoder"]),
+        (embedder, &["no classifier", "not a cross-encoder"]),
         ("nix".into(), &["'nix'", "ms-marco-MiniLM-L6-v2"]),
         ("ms-marco-MiniLM".into(), &["did you mean 'ms-marco-MiniLM-L6-v2'"]),
         ("./hollow".into(), &["./hollow: contains no model"]),
@@ -175,7 +175,7 @@ fn environment_that_makes_no_sense_is_refused_by_name() {
     let place = indexed(12);
     let cases: [(&str, &str, i32, &[&str]); 11] = [
         ("WARPSEEK_TIER", "nonsense", 2, &["'nonsense'", "avx2"]),
-        ("WARPSEEK_ENCODER", "nonsense", 2, &["'nonsense'", "packed, reference"]),
+        ("WARPSEEK_ENCODER", "nonsense", 2, &["'nonsense'", "packed or reference"]),
         ("WARPSEEK_GPU_KERNELS", "fast", 2, &["'fast'", "portable"]),
         ("WARPSEEK_THREADS", "0", 2, &["threads 0", "1 to 1024"]),
         ("WARPSEEK_GPU_MEMORY", "-1", 2, &["'-1'"]),

@@ -344,7 +344,9 @@ fn several_indexes_are_addressed_by_name() {
     assert_eq!(ids(&found), ["only"]);
     let both = ["other", "idx"].map(|index| json!({"query": "river", "index": index, "k": 1}));
     assert_eq!(server.post("/v1/search/batch", &json!(both)).ok().as_array().unwrap().len(), 2);
-    place.run(&["serve", "idx", "idx", "--port", "0"]).fails(2, &["two indexes are called 'idx'"]);
+    place
+        .run(&["serve", "idx", "idx", "--port", "0"])
+        .fails(2, &["two indexes have the name 'idx'"]);
     place.run(&["serve", "nowhere", "--port", "0"]).fails(8, &["nowhere"]);
 }
 

@@ -215,9 +215,9 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
         acknowledged.push(id);
         assert!(acknowledged.len() < 100, "3 MiB hold it all");
     };
-    full.fails(507, &["space"]);
+    full.fails(507, &["documents.db", "disk is full"]);
     assert!(acknowledged.len() > 3, "{acknowledged:?}");
-    put("full999").fails(507, &["space"]);
+    put("full999").fails(507, &["disk is full"]);
     assert_eq!(find(), acknowledged);
     // Writing goes on once there is room.
     std::fs::remove_file(server.sees(&place.path("disk/ballast"))).unwrap();

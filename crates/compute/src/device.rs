@@ -95,7 +95,7 @@ impl EncoderKind {
             "auto" | "packed" => Ok(Self::Packed),
             "reference" => Ok(Self::Reference),
             _ => Err(Error::usage(format!(
-                "WARPSEEK_ENCODER is '{name}': use auto, packed or reference"
+                "unknown encoder '{name}': use auto, packed or reference"
             ))),
         }
     }
@@ -121,9 +121,7 @@ impl GpuKernels {
         match name {
             "auto" => Ok(Self::Auto),
             "portable" => Ok(Self::Portable),
-            _ => {
-                Err(Error::usage(format!("WARPSEEK_GPU_KERNELS is '{name}': use auto or portable")))
-            }
+            _ => Err(Error::usage(format!("unknown kernels '{name}': use auto or portable"))),
         }
     }
 }

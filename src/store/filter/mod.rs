@@ -29,15 +29,25 @@ use dialect::FilterDialect;
 use sqlparser::ast::Expr;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
+use std::sync::Arc;
 
 /// The length limit of a filter in bytes.
 const MAX_LEN: usize = 32 << 10;
 
 /// A parsed metadata filter, not yet checked against an index's fields.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Clones share the syntax tree, and filters are equal if their texts are: a copy or comparison of
+/// the tree itself recurses as deep as the tree, which a long filter makes thousands of levels.
+#[derive(Debug, Clone)]
 pub struct Filter {
     source: String,
-    expr: Expr,
+    expr: Arc<Expr>,
+}
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
 }
 
 impl Filter {
@@ -60,7 +70,7 @@ impl Filter {
             Ok(expr)
         });
         match parsed {
-            Ok(expr) => Ok(Self { source: source.to_owned(), expr }),
+            Ok(expr) => Ok(Self { source: source.to_owned(), expr: Arc::new(expr) }),
             Err(ParserError::TokenizerError(e) | ParserError::ParserError(e)) => fail(&e),
             Err(ParserError::RecursionLimitExceeded) => fail("it is nested too deeply"),
         }

@@ -44,10 +44,7 @@ impl Tier {
         }
         let tier = Self::ALL.into_iter().find(|t| t.name() == name).ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|t| t.name()).collect();
-            Error::usage(format!(
-                "WARPSEEK_TIER: unknown tier '{name}': use auto, {}",
-                names.join(", ")
-            ))
+            Error::usage(format!("unknown tier '{name}': use auto, {}", names.join(", ")))
         })?;
         if tier.is_available() {
             return Ok(tier);
