@@ -3,10 +3,10 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
-use warpseek::cpu::Tier;
-use warpseek::scan::{QueryBatch, Scanner};
-use warpseek::store::matrix::{MatrixView, RowMask};
-use warpseek::store::prefilter::Prefilter;
+use warpseek::compute::cpu::Tier;
+use warpseek::topk::Sq8Matrix;
+use warpseek::topk::scanner::{QueryBatch, Scanner};
+use warpseek::topk::{MatrixView, RowMask};
 
 const ROWS: usize = 41_584;
 const DIM: usize = 384;
@@ -23,14 +23,14 @@ fn random(state: &mut u64) -> f32 {
 fn unit_vectors(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let mut values: Vec<f32> = (0..n * DIM).map(|_| random(&mut state)).collect();
-    values.chunks_exact_mut(DIM).for_each(warpseek::embed::normalize);
+    values.chunks_exact_mut(DIM).for_each(warpseek::bert::embedder::normalize);
     values
 }
 
 fn scan(c: &mut Criterion) {
     let rows: Vec<f16> = unit_vectors(ROWS, 1).into_iter().map(f16::from_f32).collect();
     let Some(matrix) = MatrixView::new(&rows, DIM, 1.001) else { return };
-    let prefilter = Prefilter::of(&rows, DIM);
+    let prefilter = Sq8Matrix::of(&rows, DIM);
     let ways = [("half", matrix), ("int8", matrix.with_sq8(prefilter.view(DIM)))];
     let filters = [1, 10, 50].map(|percent| {
         let mut mask = RowMask::empty(ROWS);

@@ -1,106 +1,123 @@
-// What the host hands to the encoder's kernels, by value. src/model/encoder/cuda/params.rs mirrors it, field for field.
+// Parameters of the encoder's kernels, passed by value, and the constants that the host needs.
+// kernels/build.rs generates the Rust side, params.rs of the CUDA encoder.
 //
-// Matrices are halves, row-major. Widths are padded to a multiple of 32 with values that stay zero, and a head's width to 32, 64 or 128.
+// Matrices are in half precision, row-major. Widths are padded to a multiple of 32 with values that
+// stay zero, the width of a head to 32, 64 or 128.
 #pragma once
 
 #include "platform.cuh"
 
-// Threads of a block of every kernel but `linear` and attention.
+// Threads per block of every kernel except linear and attention.
 constexpr int ROW_THREADS = 256;
-// The widest row whose norm is taken.
-constexpr int MOST_WIDTH = 1024;
+// Rows per block of the kernels in which a warp takes a row.
+constexpr int ROWS_PER_BLOCK = ROW_THREADS / 32;
+// The widest row that layer norm supports.
+constexpr int MAX_WIDTH = 1024;
+// Threads per block of attention.
+constexpr int ATTENTION_THREADS = 128;
+// Queries per attention tile.
+constexpr int ATTENTION_QUERIES = 64;
+// Keys that attention loads at a time.
+constexpr int ATTENTION_KEYS = 64;
+// Shared memory of attention per 32 values of a head, in bytes: keys and values, double buffered.
+constexpr int ATTENTION_CHUNK_BYTES = 2 * 2 * ATTENTION_KEYS * 64;
 
+// Weights of a layer norm.
 struct NormWeights {
     const float* weight;  // [width]
     const float* bias;    // [width]
-    uint32_t width;       // without the padding
-    uint32_t stride;      // with it
-    float epsilon;
+    uint32_t width;       // values of a row without padding
+    uint32_t stride;      // values of a row with padding
+    float epsilon;        // added to the variance
 };
 
-// x = norm(words[id] + positions[position] + types[type])
+// Parameters of embed: x = norm(words[id] + positions[position] + types[type]).
 struct EmbedParams {
     NormWeights norm;
-    const uint32_t* ids;     // [n_rows]
-    const uint32_t* places;  // [n_rows], the position in the low 16 bits, the token type above
-    const uint16_t* words;   // [vocabulary, stride]
-    const float* positions;  // [positions, stride]
-    const float* types;      // [types, stride]
-    uint16_t* x;             // [n_rows, stride]
-    uint32_t n_rows;
+    const uint32_t* ids;           // token ids, [n_rows]
+    const uint32_t* position_ids;  // position in the low 16 bits, token type above, [n_rows]
+    const uint16_t* words;         // [vocabulary, stride]
+    const float* positions;        // [positions, stride]
+    const float* types;            // [types, stride]
+    uint16_t* x;                   // [n_rows, stride]
+    uint32_t n_rows;               // tokens
 };
 
-// x = norm(x)
-struct NormParams {
+// Parameters of layer_norm: x = norm(x).
+struct LayerNormParams {
     NormWeights norm;
-    uint16_t* x;  // [n_rows, stride]
-    uint32_t n_rows;
+    uint16_t* x;      // [n_rows, stride]
+    uint32_t n_rows;  // rows
 };
 
+// Activations of linear.
 enum Activation : uint32_t { NO_ACTIVATION, GELU, GELU_TANH, RELU, TANH };
 
-// y = activation(x weight^T + bias) + residual
+// Parameters of linear: y = activation(x weight^T + bias) + residual.
 struct LinearParams {
     const uint16_t* x;         // [n_rows, n_in]
     const uint16_t* weight;    // [n_out, n_in]
     const float* bias;         // [n_out]
-    const uint16_t* residual;  // [n_rows, n_out], y itself if wanted; null without one
+    const uint16_t* residual;  // [n_rows, n_out]; may be y; null for none
     uint16_t* y;               // [n_rows, n_out]
-    uint32_t n_rows;
-    uint32_t n_in;   // a multiple of 32
-    uint32_t n_out;  // a multiple of 32
-    uint32_t activation;
+    uint32_t n_rows;           // rows
+    uint32_t n_in;             // a multiple of 32
+    uint32_t n_out;            // a multiple of 32
+    uint32_t activation;       // an Activation
 };
 
-// Some queries of a sequence, at most ATTENTION_QUERIES, and all of its keys; numbers of rows.
-struct Span {
-    uint32_t first_key;
-    uint32_t n_keys;
-    uint32_t first_query;
-    uint32_t n_queries;
-    uint32_t to;  // the first query's row of the context
+// Some queries of a sequence, at most ATTENTION_QUERIES, with all of its keys, as row numbers.
+struct AttentionTile {
+    uint32_t first_key;    // first row of the sequence
+    uint32_t n_keys;       // rows of the sequence
+    uint32_t first_query;  // first row of the queries
+    uint32_t n_queries;    // rows of the queries
+    uint32_t first_out;    // row of the context that the first query writes
 };
 
+// Parameters of flash_attention_*.
 struct AttentionParams {
-    const uint16_t* qkv;  // [n_tokens, 3, heads, padded head]
-    uint16_t* context;    // [rows, heads, padded head]
-    const Span* spans;
-    uint32_t n_heads;
-    float scale;  // log2(e) / sqrt(head width)
+    const uint16_t* qkv;         // [tokens, 3, heads, padded head]
+    uint16_t* context;           // [rows, heads, padded head]
+    const AttentionTile* tiles;  // [tiles]
+    uint32_t n_heads;            // heads
+    float scale;                 // log2(e) / sqrt(head width)
 };
 
-// y[i] = x[rows[i]]
+// Parameters of gather_rows: y[i] = x[rows[i]].
 struct GatherParams {
-    const uint16_t* x;
+    const uint16_t* x;     // [.., stride]
     const uint32_t* rows;  // [n_rows]
     uint16_t* y;           // [n_rows, stride]
-    uint32_t n_rows;
-    uint32_t stride;
+    uint32_t n_rows;       // rows to copy
+    uint32_t stride;       // values of a row with padding
 };
 
-// What leaves the device: rows as they are, means over sequences, or one number a row.
+// Parameters of mean_pool, to_f32 and classify.
 struct OutParams {
-    const uint16_t* x;
-    const uint32_t* starts;  // [n + 1], the first row of each sequence, for means
-    const float* weight;     // [stride], for numbers
-    float* out;              // [n, width], or [n]
-    uint32_t n;
-    uint32_t width;
-    uint32_t stride;
-    float bias;
+    const uint16_t* x;           // [rows, stride]
+    const uint32_t* cu_seqlens;  // mean_pool: first row of each sequence, and the end, [n + 1]
+    const float* weight;         // classify: [stride]
+    float* out;                  // [n, width]; classify: [n]
+    uint32_t n;                  // sequences or rows
+    uint32_t width;              // values of a row without padding
+    uint32_t stride;             // values of a row with padding
+    float bias;                  // classify: added to the sum
 };
 
-// Vectors for a scan, to[order[i]] = from[i], scaled to unit length if wanted.
-struct HandOverParams {
+// Parameters of normalize_scatter: to[order[i]] = from[i], of unit length if `unit`.
+struct NormalizeScatterParams {
     const float* from;      // [n, width]
     const uint32_t* order;  // [n]
     float* to;              // [.., stride]
-    uint32_t n;
-    uint32_t width;
-    uint32_t stride;
-    uint32_t unit;
+    uint32_t n;             // vectors
+    uint32_t width;         // values of a vector without padding
+    uint32_t stride;        // values of a vector with padding
+    uint32_t unit;          // 1: scale to unit length
 };
 
-static_assert(sizeof(NormWeights) == 32 && sizeof(EmbedParams) == 88 && sizeof(NormParams) == 48, "src/model/encoder/cuda/params.rs");
-static_assert(sizeof(LinearParams) == 56 && sizeof(Span) == 20 && sizeof(AttentionParams) == 32, "src/model/encoder/cuda/params.rs");
-static_assert(sizeof(GatherParams) == 32 && sizeof(OutParams) == 48 && sizeof(HandOverParams) == 40, "src/model/encoder/cuda/params.rs");
+static_assert(sizeof(NormWeights) == 32 && sizeof(EmbedParams) == 88, "layout of the Rust side");
+static_assert(sizeof(LayerNormParams) == 48 && sizeof(LinearParams) == 56, "as above");
+static_assert(sizeof(AttentionTile) == 20 && sizeof(AttentionParams) == 32, "as above");
+static_assert(sizeof(GatherParams) == 32 && sizeof(OutParams) == 48, "as above");
+static_assert(sizeof(NormalizeScatterParams) == 40, "as above");

@@ -1,16 +1,17 @@
-// Selection within a block: the k-th largest of many values, and sorting few of them.
+// Selection within a block of SELECT_THREADS: sums, the k-th largest of many values by radix
+// selection, and a bitonic sort of few keys. All threads of the block call these functions.
 #pragma once
 
 #include "keys.cuh"
+#include "params.cuh"
 
-constexpr int SELECT_THREADS = 256;
 constexpr int SELECT_WARPS = SELECT_THREADS / 32;
 
-// The sum over this and all threads before it; `total` becomes the sum over the block.
-DEVICE uint32_t inclusive_sum(uint32_t value, uint32_t& total) {
+// The sum over this and all lower threads; `total` becomes the sum over the block.
+DEVICE uint32_t block_inclusive_sum(uint32_t value, uint32_t& total) {
     SHARED uint32_t sums[SELECT_WARPS];
     const int thread = threadIdx.x, lane = thread % 32;
-    value = warp_sum_upto(value);
+    value = warp_inclusive_sum(value);
     if (lane == 31) sums[thread / 32] = value;
     block_barrier();
     uint32_t before = 0;
@@ -38,7 +39,7 @@ struct Range {
     uint32_t least, most, count;
 };
 
-// Of the values that `each` shows to what it is given: every thread shows its own.
+// Range and count of the values that all threads pass to the argument of `each`.
 template <class Each>
 DEVICE Range range_of(const Each& each) {
     SHARED uint32_t least, most;
@@ -59,7 +60,7 @@ DEVICE Range range_of(const Each& each) {
         atomicMin(&least, low);
         atomicMax(&most, high);
     }
-    inclusive_sum(mine, count);
+    block_inclusive_sum(mine, count);
     const Range range = {least, most, count};
     block_barrier();
     return range;
@@ -67,10 +68,11 @@ DEVICE Range range_of(const Each& each) {
 
 struct Kth {
     uint32_t value;
-    uint32_t above;  // how many are greater
+    uint32_t above;  // the number of greater values
 };
 
-// The k-th largest of the values within `range`, which has at least k >= 1. Looks at them once for every 8 bits of most - least.
+// The k-th largest of the values within `range`, of which there are at least k >= 1. Radix
+// selection: one pass over the values for each 8 bits of most - least.
 template <class Each>
 DEVICE Kth kth_largest(uint32_t k, const Range& range, const Each& each) {
     SHARED uint32_t histogram[256];
@@ -84,16 +86,17 @@ DEVICE Kth kth_largest(uint32_t k, const Range& range, const Each& each) {
         block_barrier();
         each([&](uint32_t value) {
             value -= range.least;
-            if (static_cast<uint64_t>(value) >> high == prefix) atomicAdd(histogram + (value >> shift & ((1u << width) - 1)), 1u);
+            if (static_cast<uint64_t>(value) >> high == prefix)
+                atomicAdd(histogram + (value >> shift & ((1u << width) - 1)), 1u);
         });
         block_barrier();
-        // From the greatest digit down.
+        // Sums from the greatest digit down.
         const uint32_t digit = 255 - thread, mine = histogram[digit];
         uint32_t total;
-        const uint32_t upto = above + inclusive_sum(mine, total);
-        if (upto >= k && upto - mine < k) {
+        const uint32_t inclusive = above + block_inclusive_sum(mine, total);
+        if (inclusive >= k && inclusive - mine < k) {
             found = digit;
-            found_above = upto - mine;
+            found_above = inclusive - mine;
         }
         block_barrier();
         prefix = prefix << width | found;
@@ -104,7 +107,7 @@ DEVICE Kth kth_largest(uint32_t k, const Range& range, const Each& each) {
     return {range.least + prefix, above};
 }
 
-// Sorts [size] keys in shared memory, the greatest first; size is a power of two.
+// Bitonic sort of [size] keys in shared memory, greatest first; size is a power of two.
 DEVICE void sort_descending(uint64_t* keys, uint32_t size) {
     for (uint32_t block = 2; block <= size; block *= 2) {
         for (uint32_t step = block / 2; step > 0; step /= 2) {

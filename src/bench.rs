@@ -3,15 +3,8 @@
 //! Everything is measured over the threads of the current rayon pool. A limit is the best of
 //! several repeats, any other rate their median. Other programs on the machine lower all rates.
 
-use crate::cpu::{Bf16, Kernels, MAX_PANELS, PANEL, Tier};
-use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
-use crate::rerank::{RerankJob, Reranker};
-use crate::scan::{GpuLimits, MAX_COMPONENT, QueryBatch, Scanner};
 use crate::search::embed_queries;
-use crate::store::MAX_DIM;
-use crate::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
-use crate::store::prefilter::{Prefilter, RowScale, prefilter_stride};
 use candle_core::{DType, Device, Tensor};
 use fastrand::Rng;
 use half::f16;
@@ -21,6 +14,15 @@ use serde::Serialize;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use warpseek_bert::embedder::{Embedder, Role};
+use warpseek_bert::reranker::{RerankJob, Reranker};
+use warpseek_compute::cpu::{Bf16, Kernels, MAX_PANELS, PANEL, Tier};
+use warpseek_topk::Sq8Matrix;
+use warpseek_topk::layout::MAX_DIM;
+use warpseek_topk::layout::sq8_stride;
+use warpseek_topk::scanner::{GpuLimits, MAX_COMPONENT, QueryBatch, Scanner};
+use warpseek_topk::sq8::RowScale;
+use warpseek_topk::{MatrixView, RowMask, row_norm_upper, stride_of};
 
 /// The least time to measure a rate.
 const MEASURE: Duration = Duration::from_millis(400);
@@ -101,7 +103,7 @@ pub struct SearchData {
     dim: usize,
     rows: Vec<f16>,
     max_norm: f32,
-    sq8: Prefilter,
+    sq8: Sq8Matrix,
     queries: Vec<f32>,
 }
 
@@ -143,7 +145,7 @@ impl SearchData {
             padded[..dim].convert_from_f32_slice(row);
         }
         let max_norm = padded.chunks_exact(stride).map(row_norm_upper).fold(0.0, f32::max);
-        let sq8 = Prefilter::of(&padded, dim);
+        let sq8 = Sq8Matrix::of(&padded, dim);
         Ok(Self { dim, rows: padded, max_norm, sq8, queries })
     }
 
@@ -158,7 +160,7 @@ impl SearchData {
             values.par_chunks_exact_mut(dim.max(1)).enumerate().for_each(|(i, vector)| {
                 let mut random = Rng::with_seed(seed ^ (i as u64) << 8);
                 vector.iter_mut().for_each(|v| *v = gaussian(&mut random));
-                crate::embed::normalize(vector);
+                warpseek_bert::embedder::normalize(vector);
             });
             values
         };
@@ -198,7 +200,7 @@ impl SearchData {
             None => (None, shape.sq8),
         };
         let row_bytes = match reads_bytes {
-            true => prefilter_stride(self.dim) + size_of::<RowScale>(),
+            true => sq8_stride(self.dim) + size_of::<RowScale>(),
             false => matrix.stride() * size_of::<f16>(),
         };
         let (memory_bytes, multiply) = match limits.gpu {

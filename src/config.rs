@@ -4,12 +4,12 @@
 //! is the same for all three sources. The command line overrides the environment, and the
 //! environment overrides the file. An empty variable sets nothing.
 
-use crate::cpu::Tier;
-use crate::device::{Device, EncoderKind, GpuKernels, Precision};
 use crate::error::{Error, Result};
-use crate::hub::http::Secret;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
+use warpseek_compute::cpu::Tier;
+use warpseek_compute::device::{Device, EncoderKind, GpuKernels, Precision};
+use warpseek_hub::http::Secret;
 
 /// One setting: its names, its documentation and its parser.
 #[derive(Debug, Clone, Copy)]

@@ -43,32 +43,7 @@ pub use warpseek_compute as compute;
 pub use warpseek_error as error;
 pub use warpseek_hub as hub;
 pub use warpseek_ingest as ingest;
-pub use warpseek_ingest::chunk;
-use warpseek_ingest::lines;
 pub use warpseek_topk as topk;
-
-// transitional
-pub use warpseek_bert::{embedder as embed, reranker as rerank};
-// transitional
-#[allow(missing_docs)]
-pub mod model {
-    pub use warpseek_bert::tokenizer as tokenize;
-    pub mod encoder {
-        pub use warpseek_bert::config;
-        pub use warpseek_bert::encoder::*;
-        pub use warpseek_bert::model_files as files;
-        pub use warpseek_bert::{Encoder, Encoders, Output};
-    }
-}
-// transitional
-pub use warpseek_compute::{cpu, device, gpu};
-// transitional
-#[allow(missing_docs)]
-pub mod scan {
-    pub use warpseek_topk::oracle as order;
-    pub use warpseek_topk::scanner::*;
-    pub use warpseek_topk::{audit, scanner};
-}
 
 /// The README's example, compiled with the tests.
 #[cfg(doctest)]

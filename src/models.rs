@@ -1,12 +1,12 @@
 //! Opens the models that the hub found: the border between its folders and the encoder.
 
-use crate::device::ComputeOptions;
-use crate::embed::{Embedder, Normalize};
 use crate::error::Result;
-use crate::hub::{ModelFolder, ModelSpec, PoolingSpec};
-use crate::model::encoder::config::{EmbedConfig, Pooling};
-use crate::model::encoder::files::ModelFiles;
-use crate::rerank::{DEFAULT_MAX_TOKENS, Reranker};
+use warpseek_bert::config::{EmbedConfig, Pooling};
+use warpseek_bert::embedder::{Embedder, Normalize};
+use warpseek_bert::model_files::ModelFiles;
+use warpseek_bert::reranker::{DEFAULT_MAX_TOKENS, Reranker};
+use warpseek_compute::device::ComputeOptions;
+use warpseek_hub::{ModelFolder, ModelSpec, PoolingSpec};
 
 /// Opens an embedder. The manifest's entry takes precedence over the configuration in the folder.
 ///

@@ -1,12 +1,12 @@
 //! Query files: jsonl, tab-separated, plain lines, or vectors.
 
 use crate::error::{Error, Place, Result};
-use crate::lines::Lines;
 use crate::vectors::{VectorFile, VectorFormat};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
+use warpseek_ingest::lines::Lines;
 
 /// The longest line of a query file, in bytes.
 const MAX_LINE: usize = 8 << 20;

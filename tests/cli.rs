@@ -8,8 +8,8 @@ pub(crate) use crate::support::cli::{ids, indexed, search};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use warpseek::cpu::Tier;
-use warpseek::scan::HAS_CUDA;
+use warpseek::compute::cpu::Tier;
+use warpseek::topk::scanner::HAS_CUDA;
 
 /// The reason why there is no GPU.
 const NO_GPU: &str = if HAS_CUDA { "there is no NVIDIA driver" } else { "built without CUDA" };

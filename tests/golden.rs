@@ -3,12 +3,12 @@
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use warpseek::device::{ComputeOptions, Device, Precision};
-use warpseek::embed::{Embedder, Normalize, Role};
-use warpseek::model::encoder::describe;
-use warpseek::model::tokenize::Tokenizer;
+use warpseek::bert::embedder::{Embedder, Normalize, Role};
+use warpseek::bert::encoder::describe;
+use warpseek::bert::reranker::Reranker;
+use warpseek::bert::tokenizer::Tokenizer;
+use warpseek::compute::device::{ComputeOptions, Device, Precision};
 use warpseek::models::open_embedder;
-use warpseek::rerank::Reranker;
 use warpseek::vectors::{Metric, VectorFile, VectorFormat, VectorWriter};
 
 fn cpu(precision: Precision) -> ComputeOptions {

@@ -1,14 +1,16 @@
-//! Every tier of the scan, and the GPU, against the naive float64 oracle, bit for bit.
+//! Scans on every CPU tier and on the GPU against the oracle, the naive float64 scan, bit for bit.
 
 use half::f16;
 use proptest::prelude::*;
-use warpseek::cpu::Tier;
-use warpseek::scan::order::{ScoredRow, naive_top_k};
-use warpseek::scan::{QueryBatch, Scanner};
-use warpseek::store::matrix::{MatrixView, RowMask, row_norm_upper, stride_of};
-use warpseek::store::prefilter::Prefilter;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::sync::OnceLock;
+use warpseek::compute::cpu::Tier;
+use warpseek::topk::oracle::naive_top_k;
+use warpseek::topk::{
+    MatrixView, QueryBatch, RowMask, Scanner, ScoredRow, Sq8Matrix, row_norm_upper, stride_of,
+};
 
-/// A small deterministic generator (SplitMix64), so that a failing case can be replayed.
+/// A deterministic random generator (SplitMix64), so that a failing case can be replayed.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -24,8 +26,21 @@ impl Random {
     pub(crate) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
+
+    /// A mask with one of `share` of `n` rows.
+    pub(crate) fn mask(&mut self, n: usize, share: u64) -> RowMask {
+        mask(n, |_| self.next().is_multiple_of(share))
+    }
 }
 
+/// The mask of the rows that `keep` keeps.
+pub(crate) fn mask(n: usize, mut keep: impl FnMut(usize) -> bool) -> RowMask {
+    let mut mask = RowMask::empty(n);
+    (0..n).filter(|&row| keep(row)).for_each(|row| mask.insert(row));
+    mask
+}
+
+/// Rows for a scan.
 pub(crate) struct Corpus {
     pub(crate) values: Vec<f16>,
     pub(crate) dim: usize,
@@ -68,7 +83,7 @@ pub(crate) fn assert_same(got: &[Vec<ScoredRow>], expected: &[Vec<ScoredRow>], w
     }
 }
 
-/// The GPU's scanners, in builds that have them.
+/// Scanners on the GPU, in builds with the feature `cuda`.
 fn gpus() -> &'static [(&'static str, Scanner)] {
     #[cfg(feature = "cuda")]
     return crate::support::cuda::scanners();
@@ -76,32 +91,32 @@ fn gpus() -> &'static [(&'static str, Scanner)] {
     &[]
 }
 
-/// All tiers, with the prefilter and without, in pools of one and of five threads, and the GPU, twice, against the
-/// oracle.
+fn pools() -> &'static [ThreadPool; 2] {
+    static POOLS: OnceLock<[ThreadPool; 2]> = OnceLock::new();
+    POOLS.get_or_init(|| [1, 5].map(|n| ThreadPoolBuilder::new().num_threads(n).build().unwrap()))
+}
+
+/// Scans with and without the int8 copy, on the GPU and, twice, on every CPU tier with one and with
+/// five threads, against the oracle.
 fn check(corpus: &Corpus, queries: &[f32], k: usize, mask: Option<&RowMask>, what: &str) {
     let view = corpus.view();
     let expected: Vec<_> =
         queries.chunks_exact(corpus.dim).map(|q| naive_top_k(&view, q, k, mask)).collect();
     let batch = QueryBatch::new(queries, corpus.dim).unwrap();
-    let prefilter = Prefilter::of(&corpus.values, corpus.dim);
-    let filtered = view.with_sq8(prefilter.view(corpus.dim));
-    assert!(filtered.sq8().is_some());
-    for (name, scanner) in gpus() {
-        for (way, view) in [("half precision", &view), ("prefilter", &filtered)] {
+    let sq8 = Sq8Matrix::of(&corpus.values, corpus.dim);
+    let with_sq8 = view.with_sq8(sq8.view(corpus.dim));
+    assert!(with_sq8.sq8().is_some());
+    for (format, view) in [("half precision", &view), ("int8", &with_sq8)] {
+        for (name, scanner) in gpus() {
             let got = scanner.top_k(view, &batch, k, mask).unwrap();
-            assert_same(&got, &expected, &format!("{what}: {name}, {way}"));
+            assert_same(&got, &expected, &format!("{what}: {name}, {format}"));
         }
-    }
-    for threads in [1, 5] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        for tier in tiers() {
-            for (way, view) in [("half precision", &view), ("prefilter", &filtered)] {
-                for round in 0..2 {
-                    let what =
-                        format!("{what}: {}, {way}, {threads} threads, round {round}", tier.name());
-                    let got = pool.install(|| Scanner::Cpu(tier).top_k(view, &batch, k, mask));
-                    assert_same(&got.unwrap(), &expected, &what);
-                }
+        for (tier, pool) in tiers().iter().flat_map(|tier| pools().iter().map(move |p| (tier, p))) {
+            for _ in 0..2 {
+                let got = pool.install(|| Scanner::Cpu(*tier).top_k(view, &batch, k, mask));
+                let threads = pool.current_num_threads();
+                let what = format!("{what}: {}, {format}, {threads} threads", tier.name());
+                assert_same(&got.unwrap(), &expected, &what);
             }
         }
     }
@@ -120,13 +135,8 @@ fn scan_of_random_rows_matches_the_oracle_at_every_shape() {
         for n_queries in [1, 3, 8, 9, 17] {
             let queries = random_queries(n_queries, dim, 7);
             for k in [1, 10, n.max(1), n + 1] {
-                check(
-                    &corpus,
-                    &queries,
-                    k,
-                    None,
-                    &format!("{n} x {dim}, {n_queries} queries, k {k}"),
-                );
+                let what = format!("{n} x {dim}, {n_queries} queries, k {k}");
+                check(&corpus, &queries, k, None, &what);
             }
         }
     }
@@ -151,7 +161,7 @@ fn scan_with_equal_rows_returns_the_lowest_row_numbers() {
 
 #[test]
 fn scan_with_duplicates_across_block_edges_breaks_ties_by_row() {
-    // Seven different rows, so that every k-th place is a tie over hundreds of rows.
+    // Seven different rows, so that every rank is a tie over hundreds of rows.
     let corpus = Corpus::new(2000, 64, |r, i| ((r % 7 * 64 + i) as f32 * 0.7).sin());
     for k in [1, 5, 300, 1999] {
         check(&corpus, &random_queries(3, 64, 2), k, None, &format!("seven rows, k {k}"));
@@ -206,20 +216,12 @@ fn scan_with_masks_returns_only_rows_that_pass() {
     let n = 5000;
     let corpus = Corpus::new(n, 32, |_, _| random.unit());
     let queries = random_queries(6, 32, 4);
-    let mut masks = vec![("empty", RowMask::empty(n)), ("full", RowMask::full(n))];
-    for (name, share) in [("half", 2), ("tenth", 10), ("hundredth", 100)] {
-        let mut mask = RowMask::empty(n);
-        (0..n).filter(|_| random.next().is_multiple_of(share)).for_each(|r| mask.insert(r));
-        masks.push((name, mask));
-    }
-    for row in [0, 63, 64, 127, 128, n - 1] {
-        let mut mask = RowMask::empty(n);
-        mask.insert(row);
-        masks.push(("one row", mask));
-    }
-    for (name, mask) in &masks {
+    let mut masks = vec![RowMask::empty(n), RowMask::full(n)];
+    masks.extend([2, 10, 100].map(|share| random.mask(n, share)));
+    masks.extend([0, 63, 64, 127, 128, n - 1].map(|one| mask(n, |row| row == one)));
+    for (i, mask) in masks.iter().enumerate() {
         for k in [1, 20, n] {
-            check(&corpus, &queries, k, Some(mask), &format!("mask {name}, k {k}"));
+            check(&corpus, &queries, k, Some(mask), &format!("mask {i}, k {k}"));
         }
     }
 }
@@ -230,11 +232,7 @@ fn scan_with_a_mask_for_each_query_returns_what_each_alone_does() {
     let n = 3000;
     let corpus = Corpus::new(n, 32, |_, _| random.unit());
     let mut masks = vec![RowMask::empty(n), RowMask::full(n)];
-    for share in [2, 20, 300] {
-        let mut mask = RowMask::empty(n);
-        (0..n).filter(|_| random.next().is_multiple_of(share)).for_each(|r| mask.insert(r));
-        masks.push(mask);
-    }
+    masks.extend([2, 20, 300].map(|share| random.mask(n, share)));
     let view = corpus.view();
     let cpu = Scanner::cpu();
     for n_queries in [1, 7, 70] {
@@ -246,11 +244,10 @@ fn scan_with_a_mask_for_each_query_returns_what_each_alone_does() {
                 .map(|(query, mask)| naive_top_k(&view, query, k, *mask))
                 .collect();
             let batch = QueryBatch::new(&queries, 32).unwrap();
-            for (name, scanner) in
-                [("cpu", &cpu)].into_iter().chain(gpus().iter().map(|(n, s)| (*n, s)))
-            {
+            for scanner in gpus().iter().map(|(_, scanner)| scanner).chain([&cpu]) {
                 let got = scanner.top_k_masked(&view, &batch, k, &own).unwrap();
-                assert_same(&got, &expected, &format!("{name}, {n_queries} queries, k {k}"));
+                let what = format!("{}, {n_queries} queries, k {k}", scanner.device());
+                assert_same(&got, &expected, &what);
             }
         }
     }
@@ -262,23 +259,21 @@ fn scan_with_a_mask_for_each_query_returns_what_each_alone_does() {
 #[test]
 fn scan_with_bad_arguments_is_refused() {
     let corpus = Corpus::new(10, 32, |r, _| r as f32);
-    let view = corpus.view();
-    let queries = QueryBatch::new(&[0.5; 32], 32).unwrap();
-    let scanner = Scanner::Cpu(Tier::Generic);
-    let message = |r: Result<_, warpseek::error::Error>| match r {
-        Ok(_) => panic!("must be refused"),
-        Err(e) => (e.to_string(), e.exit_code()),
+    let queries = |dim| QueryBatch::new(&vec![0.5; dim], dim).unwrap();
+    let scan = |queries: &QueryBatch, k, mask| {
+        let refused = Scanner::Cpu(Tier::Generic).top_k(&corpus.view(), queries, k, mask);
+        let error = refused.unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
     };
-    let (text, code) = message(scanner.top_k(&view, &queries, 0, None).map(|_| ()));
-    assert_eq!((text.as_str(), code), ("k must be at least 1", 2));
-    let narrow = QueryBatch::new(&[0.5; 8], 8).unwrap();
-    let (text, _) = message(scanner.top_k(&view, &narrow, 1, None).map(|_| ()));
-    assert!(text.contains("8 dimensions") && text.contains("32"), "{text}");
-    let (text, _) = message(scanner.top_k(&view, &queries, 1, Some(&RowMask::full(9))).map(|_| ()));
-    assert!(text.contains('9') && text.contains("10"), "{text}");
+    assert_eq!(scan(&queries(32), 0, None), "k must be at least 1");
+    let narrow = scan(&queries(8), 1, None);
+    assert!(narrow.contains("8 dimensions") && narrow.contains("32"), "{narrow}");
+    let short = scan(&queries(32), 1, Some(&RowMask::full(9)));
+    assert!(short.contains('9') && short.contains("10"), "{short}");
     for bad in [f32::NAN, f32::INFINITY, 70000.0] {
-        let (text, code) = message(QueryBatch::new(&[0.0, bad], 2).map(|_| ()));
-        assert!(text.contains("component 1") && code == 2, "{text}");
+        let error = QueryBatch::new(&[0.0, bad], 2).unwrap_err();
+        assert!(error.to_string().contains("component 1") && error.exit_code() == 2, "{error}");
     }
     assert!(QueryBatch::new(&[0.0; 3], 2).is_err());
 }
@@ -301,25 +296,7 @@ proptest! {
         let mut level = || (random.next() % (2 * levels as u64 + 1)) as f32 - levels as f32;
         let corpus = Corpus::new(n, dim, |_, _| level() / 4.0);
         let queries: Vec<f32> = (0..n_queries * dim).map(|_| level()).collect();
-        let mut mask = RowMask::empty(n);
-        (0..n).filter(|_| random.next().is_multiple_of(keep)).for_each(|r| mask.insert(r));
-        let view = corpus.view();
-        let batch = QueryBatch::new(&queries, dim).unwrap();
-        let expected: Vec<_> =
-            queries.chunks_exact(dim).map(|q| naive_top_k(&view, q, k, Some(&mask))).collect();
-        let prefilter = Prefilter::of(&corpus.values, dim);
-        let filtered = view.with_sq8(prefilter.view(dim));
-        for (name, scanner) in gpus() {
-            for view in [&view, &filtered] {
-                let got = scanner.top_k(view, &batch, k, Some(&mask)).unwrap();
-                assert_same(&got, &expected, name);
-            }
-        }
-        for tier in tiers() {
-            for view in [&view, &filtered] {
-                let got = Scanner::Cpu(tier).top_k(view, &batch, k, Some(&mask)).unwrap();
-                assert_same(&got, &expected, tier.name());
-            }
-        }
+        let mask = random.mask(n, keep);
+        check(&corpus, &queries, k, Some(&mask), "any corpus");
     }
 }

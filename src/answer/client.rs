@@ -3,11 +3,11 @@
 use super::chat::{ChatRequest, Completion};
 use super::service::{ChatOptions, News, Service};
 use crate::error::{Error, Result};
-use crate::hub::http::Secret;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
+use warpseek_hub::http::Secret;
 
 /// Groq's address.
 pub const DEFAULT_BASE_URL: &str = "https://api.groq.com/openai/v1";

@@ -3,14 +3,14 @@
 use super::chat::{ChatRequest, Completion, TokenUsage};
 use super::stream::EventReader;
 use crate::error::{Error, Result};
-use crate::hub::http::{
-    HttpClient, HttpError, HttpErrorKind, HttpOptions, HttpResponse, RetryPolicy, Secret, Timeouts,
-};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
+use warpseek_hub::http::{
+    HttpClient, HttpError, HttpErrorKind, HttpOptions, HttpResponse, RetryPolicy, Secret, Timeouts,
+};
 
 /// Limit for the bytes of an answer, far above what any model writes.
 const MAX_BYTES: u64 = 16 << 20;

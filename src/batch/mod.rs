@@ -11,7 +11,6 @@ pub use format::{BatchAnswer, BatchFormat, BatchHit};
 
 use crate::error::{Error, Place, Result};
 use crate::queries::{Query, QueryReader};
-use crate::scan::QueryBatch;
 use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings};
 use crate::store::RowNames;
 use crate::store::filter::Filter;
@@ -20,6 +19,7 @@ use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use warpseek_topk::scanner::QueryBatch;
 
 /// Maximum number of queries that are answered together.
 const WINDOW: usize = 256;

@@ -8,9 +8,9 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use warpseek::error::{Error, Result};
-use warpseek::scan::audit;
 use warpseek::store::filter::Filter;
 use warpseek::store::{Finding, Index, IndexWriter};
+use warpseek::topk::audit;
 
 /// Show the contents of an index.
 #[derive(Debug, Args)]

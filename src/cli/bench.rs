@@ -7,10 +7,10 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 use warpseek::bench::{self, MachineLimits, ModelRate, ScanRate, SearchData, SearchShape};
-use warpseek::cpu::Tier;
-use warpseek::embed::Normalize;
+use warpseek::bert::embedder::Normalize;
+use warpseek::compute::cpu::Tier;
 use warpseek::error::{Error, Result};
-use warpseek::scan::{GpuOptions, Scanner};
+use warpseek::topk::scanner::{GpuOptions, Scanner};
 use warpseek::vectors::VectorFile;
 
 /// Measure this machine, and the share of its limits that search, embedding and reranking reach.

@@ -8,17 +8,17 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
 use warpseek::answer::{ChatClient, ChatOptions, DEFAULT_BASE_URL};
+use warpseek::bert::embedder::{Embedder, Normalize};
+use warpseek::bert::reranker::Reranker;
+use warpseek::compute::device::{ComputeOptions, Device, Precision};
 use warpseek::config::Settings;
-use warpseek::device::{ComputeOptions, Device, Precision};
-use warpseek::embed::{Embedder, Normalize};
 use warpseek::error::{Error, Result};
 use warpseek::hub::http::Secret;
 use warpseek::hub::{FetchEvent, ModelFolder, ModelKind, Models};
 use warpseek::models::{open_embedder, open_reranker};
-use warpseek::rerank::Reranker;
-use warpseek::scan::{GpuOptions, HAS_CUDA, Scanner};
 use warpseek::search::Searcher;
 use warpseek::store::{Index, ModelStamp};
+use warpseek::topk::scanner::{GpuOptions, HAS_CUDA, Scanner};
 
 /// The default embedding model of new indexes.
 pub(super) const DEFAULT_MODEL: &str = "all-MiniLM-L6-v2";

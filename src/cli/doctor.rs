@@ -6,10 +6,10 @@ use super::term::{self, DecimalBytes, bold, say};
 use clap::Args;
 use serde_json::json;
 use std::env::consts::{ARCH, OS};
+use warpseek::bert::encoder::describe;
+use warpseek::compute::cpu::{Tier, features};
 use warpseek::config::Settings;
-use warpseek::cpu::{Tier, features};
 use warpseek::error::Result;
-use warpseek::model::encoder::describe;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

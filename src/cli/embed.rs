@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
-use warpseek::embed::{Normalize, Role};
+use warpseek::bert::embedder::{Normalize, Role};
 use warpseek::error::{Error, Place, Result};
 use warpseek::queries::{Query, QueryReader};
 use warpseek::vectors::{VectorFormat, VectorWriter};

@@ -7,6 +7,7 @@ use super::term;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use warpseek::bert::reranker::Reranker;
 use warpseek::error::{Error, Result};
 use warpseek::eval::measures::{EvaluateOptions, Measure};
 use warpseek::eval::run::Run;
@@ -14,7 +15,6 @@ use warpseek::eval::trec::RunWriter;
 use warpseek::eval::{EvalOptions, JudgedQueries};
 use warpseek::output::OutputFile;
 use warpseek::queries::Query;
-use warpseek::rerank::Reranker;
 use warpseek::search::no_reranker;
 
 /// Score an index on judged queries, with and without reranking.

@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use warpseek::chunk::Chunking;
-use warpseek::embed::Normalize;
+use warpseek::bert::embedder::Normalize;
 use warpseek::error::{Error, Result};
 use warpseek::indexing::{self, IndexOptions, IndexReport, LastRecords, OnError};
+use warpseek::ingest::chunk::Chunking;
 use warpseek::ingest::{self, DocumentReader, ReadOptions};
 use warpseek::store::{IndexManifest, IndexWriter};
 

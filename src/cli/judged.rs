@@ -5,11 +5,11 @@ use super::report::print_evaluation;
 use super::{interrupt, term};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use warpseek::bert::reranker::Reranker;
 use warpseek::error::Result;
 use warpseek::eval::{
     EvalOptions, EvalReport, JudgedQueries, RerankedSystem, SystemEval, evaluate,
 };
-use warpseek::rerank::Reranker;
 use warpseek::search::Searcher;
 
 /// Every reranker at every depth. One that is blended with the retrieval score counts twice: with

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use warpseek::answer::{Answerer, DEFAULT_TEMPLATE, PromptTemplate};
-use warpseek::embed::{Embedder, Normalize};
+use warpseek::bert::embedder::{Embedder, Normalize};
+use warpseek::bert::encoder::describe;
 use warpseek::error::{Error, Result};
 use warpseek::hub::http::Secret;
-use warpseek::model::encoder::describe;
 use warpseek::server::{Access, Answers, Limits, Listener, Named, Served, Serving, serve};
 
 /// Serve indexes and models over HTTP, in the dialects of OpenAI, Cohere, Jina and

@@ -7,13 +7,13 @@ use super::term::{self, HumanCount, say};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
-use warpseek::chunk::Chunking;
-use warpseek::embed::Normalize;
+use warpseek::bert::embedder::Normalize;
 use warpseek::error::{Error, Result};
 use warpseek::indexing::{
     Import, ImportedDocuments, bare_documents, export_documents, export_vectors,
 };
 use warpseek::ingest;
+use warpseek::ingest::chunk::Chunking;
 use warpseek::store::{Index, IndexManifest, IndexWriter};
 use warpseek::vectors::{VectorFile, VectorFormat};
 

@@ -9,7 +9,6 @@ pub mod trec;
 
 use crate::error::{Error, Place, Result};
 use crate::queries::{Query, QueryReader};
-use crate::rerank::Reranker;
 use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings, order_reranked};
 use crate::store::RowNames;
 use measures::{EvaluateOptions, Evaluation, Measure};
@@ -20,6 +19,7 @@ use significance::{PairedComparison, SignificanceOptions, compare_paired};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Instant;
+use warpseek_bert::reranker::Reranker;
 
 /// Queries with their relevance judgments.
 #[derive(Debug, Clone)]

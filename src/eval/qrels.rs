@@ -2,10 +2,10 @@
 
 use super::table::{self, TableLayout, VALUE};
 use crate::error::{Error, Result};
-use crate::lines::Lines;
 use indexmap::IndexMap;
 use std::io::Read;
 use std::path::Path;
+use warpseek_ingest::lines::Lines;
 
 /// Relevance levels of the judged documents of a query, in the order in which they first appeared.
 pub type DocumentLevels = IndexMap<String, i32>;

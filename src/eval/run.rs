@@ -2,12 +2,12 @@
 
 use super::table::{self, TableLayout, VALUE};
 use crate::error::{Error, Place, Result};
-use crate::lines::Lines;
 use indexmap::IndexMap;
 use indexmap::map::Entry;
 use std::cmp::Ordering;
 use std::io::Read;
 use std::path::Path;
+use warpseek_ingest::lines::Lines;
 
 /// Document ids and scores, best first.
 pub type Ranking = Vec<(String, f64)>;

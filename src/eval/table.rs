@@ -2,9 +2,9 @@
 //! tab-separated ones, such as BEIR's.
 
 use crate::error::Result;
-use crate::lines::Lines;
 use std::io::Read;
 use std::path::Path;
+use warpseek_ingest::lines::Lines;
 
 /// The longest line of a table, in bytes without its end. Two ids, a number and a tag are far
 /// shorter; a longer line means that the file is something else.

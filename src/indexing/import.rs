@@ -1,12 +1,13 @@
 //! Import of existing vectors into an index.
 
-use crate::chunk::Chunk;
-use crate::embed::normalize;
 use crate::error::{Error, Place, Result};
-use crate::ingest::{self, Document, TextKind};
-use crate::store::{IndexWriter, MAX_DIM};
+use crate::store::IndexWriter;
 use crate::vectors::{Metric, VectorFile};
 use std::collections::HashSet;
+use warpseek_bert::embedder::normalize;
+use warpseek_ingest::chunk::Chunk;
+use warpseek_ingest::{self, Document, TextKind};
+use warpseek_topk::layout::MAX_DIM;
 
 /// Rows that are committed together.
 const COMMIT_ROWS: usize = 65_536;
@@ -154,7 +155,7 @@ impl Import {
 pub fn bare_documents(file: &str, text: &str) -> Result<Vec<Document>> {
     let document = |(i, line): (usize, &str)| {
         let place = Place::record(file, format!("line {}", i + 1));
-        ingest::check_id(line.trim(), &place)?;
+        warpseek_ingest::check_id(line.trim(), &place)?;
         Ok(bare_document(line.trim().to_owned(), place))
     };
     text.lines().enumerate().map(document).collect()

@@ -7,16 +7,16 @@ mod import;
 pub use export::{export_documents, export_vectors};
 pub use import::{Import, ImportReport, ImportedDocuments, bare_documents};
 
-use crate::chunk::{self, Chunk};
-use crate::embed::{Embedder, Embeddings, Role};
 use crate::error::{Error, Result};
-use crate::ingest::Document;
 use crate::store::{IndexWriter, content_hash, passage};
 use clap::ValueEnum;
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
+use warpseek_bert::embedder::{Embedder, Embeddings, Role};
+use warpseek_ingest::Document;
+use warpseek_ingest::chunk::{self, Chunk};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Bytes of text per row at which a batch is full.

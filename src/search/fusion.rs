@@ -1,9 +1,9 @@
 //! Reciprocal rank fusion (RRF) and maximal marginal relevance (MMR).
 
-use crate::scan::order::canonical_score;
-use crate::store::matrix::MatrixView;
 use half::slice::HalfFloatSliceExt;
 use std::collections::HashMap;
+use warpseek_topk::MatrixView;
+use warpseek_topk::oracle::canonical_score;
 
 /// The constant of reciprocal rank fusion: Cormack, Clarke and Buettcher, "Reciprocal rank fusion
 /// outperforms Condorcet and individual rank learning methods", SIGIR 2009.

@@ -9,16 +9,16 @@ use super::rerank::{keep_best, record_scores};
 use super::result::{Candidate, Hit, Retrieved, SearchResult, Timings, milliseconds, timed};
 use super::retrieve::embed_queries;
 use super::searcher::{Searcher, no_reranker};
-use crate::embed::Embeddings;
 use crate::error::{Error, Result};
-use crate::rerank::{RerankJob, RerankScores, Reranker};
-use crate::scan::QueryBatch;
-use crate::scan::order::canonical_score;
 use crate::store::Row;
-use crate::store::matrix::stride_of;
 use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::Instant;
+use warpseek_bert::embedder::Embeddings;
+use warpseek_bert::reranker::{RerankJob, RerankScores, Reranker};
+use warpseek_topk::oracle::canonical_score;
+use warpseek_topk::scanner::QueryBatch;
+use warpseek_topk::stride_of;
 
 /// The steps of a search that read or compute much. By default they are computed at once.
 pub(crate) trait SearchSteps {

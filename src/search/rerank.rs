@@ -1,9 +1,9 @@
 //! The order that a reranker gives to candidates.
 
 use super::result::Candidate;
-use crate::rerank::{PassageScore, RerankScores};
 use crate::store::Row;
 use std::ops::Range;
+use warpseek_bert::reranker::{PassageScore, RerankScores};
 
 /// Orders candidates by the reranker's logit, best first. With a `retriever_weight` above 0 the
 /// logit is blended with the retrieval score; see [`super::SearchOptions::retriever_weight`]. Ties

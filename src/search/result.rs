@@ -1,10 +1,10 @@
 //! Results of a search: candidates, hits, times.
 
-use crate::rerank::PassageScore;
 use crate::store::Row;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
+use warpseek_bert::reranker::PassageScore;
 
 /// A retrieved row.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,14 +4,14 @@ use super::fusion::{mmr, reciprocal_rank_fusion};
 use super::options::{QueryInput, SearchOptions};
 use super::result::{Candidate, Retrieved, Timings, timed};
 use super::searcher::Searcher;
-use crate::embed::{Embedder, Embeddings, Role};
 use crate::error::Result;
-use crate::scan::QueryBatch;
 use crate::store::filter::Filter;
-use crate::store::matrix::{MatrixView, RowMask, stride_of};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use warpseek_bert::embedder::{Embedder, Embeddings, Role};
+use warpseek_topk::scanner::QueryBatch;
+use warpseek_topk::{MatrixView, RowMask, stride_of};
 
 /// Ranks the rows for a batch of queries that share their options.
 struct Ranker<'a> {

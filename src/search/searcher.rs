@@ -1,11 +1,11 @@
 //! An index with the models that search it.
 
-use crate::embed::Embedder;
 use crate::error::{Error, Result};
-use crate::rerank::Reranker;
-use crate::scan::Scanner;
 use crate::store::Index;
 use std::sync::Arc;
+use warpseek_bert::embedder::Embedder;
+use warpseek_bert::reranker::Reranker;
+use warpseek_topk::scanner::Scanner;
 
 /// An index with the models to search it. May be shared between threads.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! API keys.
 
-use crate::hub::http::Secret;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+use warpseek_hub::http::Secret;
 
 /// Digests of the keys that a request may carry.
 #[derive(Debug)]

@@ -2,14 +2,14 @@
 
 use super::error::{ApiError, ApiResult};
 use super::state::AppState;
-use crate::embed::{Embedder, Embeddings, Role};
 use crate::error::Result;
-use crate::model::tokenize::{Sequence, Tokenized};
-use crate::rerank::{RerankJob, RerankScores, Reranker};
-use crate::scan::QueryBatch;
 use crate::search::{QueryInput, Retrieved, SearchOptions, SearchSteps, Searcher, Timings};
 use crate::store::Row;
 use std::sync::Arc;
+use warpseek_bert::embedder::{Embedder, Embeddings, Role};
+use warpseek_bert::reranker::{RerankJob, RerankScores, Reranker};
+use warpseek_bert::tokenizer::{Sequence, Tokenized};
+use warpseek_topk::scanner::QueryBatch;
 
 /// Steps of a search over one snapshot. While a step waits, it holds no thread. A search whose
 /// client has gone is dropped, and with it all of its work that still waits.

@@ -2,11 +2,11 @@
 
 use super::served::Served;
 use crate::answer::Answerer;
-use crate::embed::Embedder;
-use crate::hub::http::Secret;
-use crate::rerank::Reranker;
 use serde::Serialize;
 use std::sync::Arc;
+use warpseek_bert::embedder::Embedder;
+use warpseek_bert::reranker::Reranker;
+use warpseek_hub::http::Secret;
 
 /// Everything that a server serves.
 #[derive(Debug)]

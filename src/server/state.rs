@@ -7,14 +7,14 @@ use super::scheduler::Scheduler;
 use super::served::Served;
 use super::settings::{Access, Answers, Named, ServerLimits, Serving};
 use super::writer::Writer;
-use crate::embed::Embedder;
 use crate::error::Result;
-use crate::rerank::Reranker;
 use axum::http::StatusCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use warpseek_bert::embedder::Embedder;
+use warpseek_bert::reranker::Reranker;
 
 /// The interval at which indexes are checked for commits of other processes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

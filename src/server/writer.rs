@@ -3,9 +3,7 @@
 
 use super::error::{ApiError, ApiResult};
 use super::served::Served;
-use crate::chunk::Chunk;
 use crate::error::{Error, Result};
-use crate::ingest::Document;
 use crate::store::{IndexWriter, content_hash};
 use serde::Serialize;
 use std::collections::HashSet;
@@ -13,6 +11,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use warpseek_ingest::Document;
+use warpseek_ingest::chunk::Chunk;
 
 /// The number of requests that may wait for the writer.
 const MAX_WAITING: usize = 256;

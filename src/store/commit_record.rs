@@ -2,10 +2,11 @@
 
 use super::database::Database;
 use super::format::as_bytes;
-use super::matrix::{RowsDigest, row_norm_upper};
 use crate::error::Result;
 use half::f16;
 use rusqlite::Connection;
+use warpseek_topk::matrix::RowsDigest;
+use warpseek_topk::row_norm_upper;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Rows that one commit appended. Stored in the table `extent`.

@@ -5,12 +5,12 @@ use super::database::CommitState;
 use super::fields::FieldCatalog;
 use super::format::REBUILD;
 use super::lexical::add_all_words;
-use super::matrix::stride_of;
 use super::vector_files::{BLOCK_ROWS, VectorFiles};
 use super::writer::IndexWriter;
 use crate::error::{Error, Result};
 use half::f16;
 use rusqlite::Connection;
+use warpseek_topk::stride_of;
 
 /// Rows per commit record of a new generation; a multiple of [`BLOCK_ROWS`].
 const RECORD_ROWS: u64 = 65_536;

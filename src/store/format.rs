@@ -22,11 +22,12 @@
 //! `compact` upgrades it to version 2. The database's version counts; `manifest.json` keeps the
 //! version that the index was created in.
 
-use super::matrix::stride_of;
-use super::prefilter::{RowScale, prefilter_stride};
 use crate::error::{Error, Result};
 use half::f16;
 use std::path::Path;
+use warpseek_topk::layout::sq8_stride;
+use warpseek_topk::sq8::RowScale;
+use warpseek_topk::stride_of;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The newest version of the index format, used for new indexes.
@@ -104,7 +105,7 @@ impl VectorFileKind {
     fn stride(self, dim: usize) -> usize {
         match self {
             Self::F16 => stride_of(dim),
-            Self::Int8 => prefilter_stride(dim),
+            Self::Int8 => sq8_stride(dim),
             Self::Scales => 1,
         }
     }

@@ -1,7 +1,7 @@
 //! The hash that finds changed and damaged documents.
 
-use crate::ingest::Document;
 use sha2::{Digest, Sha256};
+use warpseek_ingest::Document;
 
 /// SHA-256 of everything that is stored of a document. A record with the hash of a stored document
 /// needs no new embedding.

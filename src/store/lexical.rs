@@ -1,11 +1,11 @@
 //! The lexical index: BM25 over the words of titles and texts, by SQLite's FTS5.
 
 use super::database::Database;
-use super::matrix::RowMask;
 use crate::error::Result;
 use rusqlite::Connection;
 use std::collections::HashSet;
 use std::ops::Range;
+use warpseek_topk::RowMask;
 
 /// The largest number of distinct query words that are looked up, in the order of the query. The
 /// embedder's token limit is similar.

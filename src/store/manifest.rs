@@ -2,15 +2,13 @@
 
 use super::folder::{DATABASE_FILE, MANIFEST_FILE};
 use super::format::{FORMAT_VERSION, REBUILD, newer_version};
-use crate::chunk::Chunking;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::Path;
+use warpseek_ingest::chunk::Chunking;
+use warpseek_topk::layout::MAX_DIM;
 use xxhash_rust::xxh3::xxh3_64;
-
-/// The largest number of dimensions of an index.
-pub const MAX_DIM: usize = 16_384;
 
 /// Settings of an index. They never change after its creation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

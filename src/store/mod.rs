@@ -87,25 +87,11 @@ mod vector_files;
 mod verify;
 mod writer;
 
-// transitional
-#[allow(missing_docs)]
-pub mod matrix {
-    pub use warpseek_topk::layout::*;
-    pub use warpseek_topk::mask::*;
-    pub use warpseek_topk::matrix::*;
-}
-// transitional
-#[allow(missing_docs)]
-pub mod prefilter {
-    pub use warpseek_topk::layout::sq8_stride as prefilter_stride;
-    pub use warpseek_topk::sq8::{RowScale, Sq8Matrix as Prefilter, Sq8View as PrefilterView};
-}
-
 pub use compact::Compaction;
 pub use fields::{FieldCatalog, FieldTypes};
 pub use hash::content_hash;
 pub use lexical::LexicalHit;
-pub use manifest::{IndexManifest, MAX_DIM, ModelStamp};
+pub use manifest::{IndexManifest, ModelStamp};
 pub use reader::{Index, IndexStats};
 pub use row::{Row, RowNames, passage};
 pub use verify::{Finding, verify};

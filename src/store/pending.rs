@@ -4,13 +4,13 @@ use super::commit_record::{CommitRecord, RowHasher};
 use super::fields::FieldCatalog;
 use super::hash::metadata_json;
 use super::lexical::add_words;
-use super::matrix::stride_of;
-use crate::chunk::Chunk;
-use crate::ingest::Document;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rusqlite::Connection;
 use std::collections::{HashMap, HashSet};
+use warpseek_ingest::Document;
+use warpseek_ingest::chunk::Chunk;
+use warpseek_topk::stride_of;
 
 /// Changes that wait for the next commit.
 #[derive(Debug, Default)]

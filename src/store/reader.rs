@@ -9,8 +9,6 @@ use super::format::{HEADER_LEN, REBUILD, VectorFileKind, as_values};
 use super::index_files::IndexFiles;
 use super::lexical::{self, LexicalHit};
 use super::manifest::IndexManifest;
-use super::matrix::{MatrixView, RowMask, RowsDigest};
-use super::prefilter::PrefilterView;
 use super::row::{Row, RowNames, row_id};
 use super::vector_files::RowFile;
 use crate::error::{Error, Result};
@@ -18,6 +16,9 @@ use memmap2::Mmap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use warpseek_topk::Sq8View;
+use warpseek_topk::matrix::RowsDigest;
+use warpseek_topk::{MatrixView, RowMask};
 
 /// Number of filters whose masks are cached.
 const MAX_CACHED_MASKS: usize = 64;
@@ -143,7 +144,7 @@ impl Index {
         let int8 = self.int8.as_ref().and_then(|[integers, scales]| {
             let integers = as_values(&integers[HEADER_LEN..])?;
             let scales = as_values(&scales[HEADER_LEN..])?;
-            PrefilterView::new(integers, scales, self.n_rows(), self.manifest.dim)
+            Sq8View::new(integers, scales, self.n_rows(), self.manifest.dim)
         });
         as_values(&self.rows[HEADER_LEN..])
             .and_then(|values| MatrixView::new(values, self.manifest.dim, self.max_norm))

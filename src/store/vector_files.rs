@@ -4,14 +4,14 @@ use super::commit_record::{CommitRecord, RowHasher};
 use super::database::CommitState;
 use super::folder::remove_if_present;
 use super::format::{HEADER_LEN, Header, VectorFileKind, as_bytes, as_bytes_mut};
-use super::matrix::stride_of;
-use super::prefilter::Prefilter;
 use crate::error::{Error, Result};
 use half::f16;
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use warpseek_topk::Sq8Matrix;
+use warpseek_topk::stride_of;
 
 /// Rows that are read or written at a time.
 pub(super) const BLOCK_ROWS: usize = 8_192;
@@ -60,7 +60,7 @@ impl VectorFiles {
     pub(super) fn write(&self, first: u64, rows: &[f16]) -> Result<()> {
         self.f16.write(first, as_bytes(rows))?;
         if let Some([integers, scales]) = &self.int8 {
-            let quantized = Prefilter::of(rows, self.dim);
+            let quantized = Sq8Matrix::of(rows, self.dim);
             integers.write(first, as_bytes(&quantized.values))?;
             scales.write(first, as_bytes(&quantized.scales))?;
         }
@@ -96,7 +96,7 @@ impl VectorFiles {
     /// True if the int8 copy is missing, or equals `rows`, from row `first` on, quantized again.
     pub(super) fn int8_matches(&self, first: u64, rows: &[f16]) -> Result<bool> {
         let Some([integers, scales]) = &self.int8 else { return Ok(true) };
-        let expected = Prefilter::of(rows, self.dim);
+        let expected = Sq8Matrix::of(rows, self.dim);
         Ok(integers.holds(first, as_bytes(&expected.values))?
             && scales.holds(first, as_bytes(&expected.scales))?)
     }

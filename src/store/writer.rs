@@ -7,13 +7,14 @@ use super::folder::WriteLock;
 use super::hash::content_hash;
 use super::index_files::{FolderState, IndexFiles, restore_manifest};
 use super::manifest::IndexManifest;
-use super::matrix::{MAX_ROWS, stride_of};
 use super::pending::{Pending, PendingDocument};
-use crate::chunk::Chunk;
 use crate::error::{Error, Result};
-use crate::ingest::Document;
 use half::f16;
 use std::path::Path;
+use warpseek_ingest::Document;
+use warpseek_ingest::chunk::Chunk;
+use warpseek_topk::layout::MAX_ROWS;
+use warpseek_topk::stride_of;
 
 /// An index open for writing. Changes become visible and durable with [`IndexWriter::commit`].
 /// Dropping the writer loses only what was not committed.

@@ -1,4 +1,5 @@
-//! The command line on a GPU, with the stand-in for its driver: the same answers, and what happens when the driver says no.
+//! The command line on a GPU, with the stand-in driver: the same answers, and the errors of the
+//! driver.
 
 use crate::support::cli::{ProgramRun, Workplace, finish, records, small_reranker};
 use crate::support::cuda::stand_in;
@@ -13,7 +14,7 @@ fn with_driver(place: &Workplace, faults: &[(&str, &str)], args: &[&str]) -> Pro
     finish(&mut command)
 }
 
-/// What `batch` finds for `queries`, and what it says.
+/// Runs `batch` for `queries`. Returns its results and its messages.
 fn batch(
     place: &Workplace,
     queries: &str,
@@ -31,18 +32,18 @@ fn searches_find_the_same_on_a_gpu() {
     let place = Workplace::new();
     place.file("corpus.jsonl", records(300));
     place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
-    let hits = |run: ProgramRun| run.ok().json()["hits"].clone();
+    let search = |faults: &[(&str, &str)], device: &str, more: &[&str]| {
+        let args = ["search", "idx", "river lamp", "--json", "--precision", "f32", "--device"];
+        let run = with_driver(&place, faults, &[&args, &[device][..], more].concat());
+        run.ok().json()["hits"].clone()
+    };
     for more in [&[][..], &["--filter", "year >= 2015"], &["--hybrid"], &["--mmr"]] {
-        let args =
-            [&["search", "idx", "river lamp", "--json", "--precision", "f32"], more].concat();
-        let cpu = hits(place.run(&[&args[..], &["--device", "cpu"]].concat()));
-        let gpu = hits(with_driver(&place, &[], &[&args[..], &["--device", "cuda"]].concat()));
-        assert_eq!(cpu, gpu, "{more:?}");
+        assert_eq!(search(&[], "cpu", more), search(&[], "cuda", more), "{more:?}");
     }
     let run = with_driver(&place, &[], &["verify", "idx", "--sample", "20"]).ok();
     assert!(run.stdout.contains("cuda:0"), "{}", run.stdout);
     place.file("queries.txt", "1\triver\n2\tlamp garden\n");
-    // A filter a query, some of them the same, one that nothing passes, and none.
+    // One filter per query: equal ones, one that nothing passes, and none.
     let own = ["year >= 2015", "topic = 'a'", "year >= 2015", "year = 1900", "year IS NOT NULL"];
     let own = own.iter().enumerate().map(|(i, filter)| {
         serde_json::json!({ "_id": i, "text": "river", "filter": filter }).to_string() + "\n"
@@ -65,11 +66,10 @@ fn searches_find_the_same_on_a_gpu() {
     assert_eq!((&doctor["gpu"]["name"], &doctor["device"]), (&"stand-in".into(), &"cuda:0".into()));
     assert_eq!(doctor["gpu"]["products"], "mma.sync, wgmma");
     let few = [("CUDA_SHIM_MEMORY", "2000000"), ("WARPSEEK_GPU_MEMORY", "0")];
-    let args = ["search", "idx", "river lamp", "--json", "--precision", "f32", "--device", "cuda"];
-    assert_eq!(hits(with_driver(&place, &few, &args)), hits(place.run(&args[..6])));
+    assert_eq!(search(&few, "cuda", &[]), search(&[], "cpu", &[]));
 }
 
-/// Hopper's products are used where they are right, and others where they are not, or are not there.
+/// Warpgroup products are used if they are right; else the portable kernels are.
 #[test]
 fn any_kind_of_products_finds_the_same() {
     let place = Workplace::new();
@@ -85,11 +85,8 @@ fn any_kind_of_products_finds_the_same() {
     ] {
         let (found, stderr) = batch(&place, "queries.txt", name, faults, "cuda");
         assert_eq!(found, expected, "{name}");
-        assert_eq!(
-            stderr.matches("using the portable kernels").count(),
-            warned,
-            "{name}: {stderr}"
-        );
+        let warnings = stderr.matches("using the portable kernels").count();
+        assert_eq!(warnings, warned, "{name}: {stderr}");
     }
     let args = ["doctor", "--device", "cuda"];
     with_driver(&place, &[("WARPSEEK_GPU_KERNELS", "fast")], &args)
@@ -102,8 +99,7 @@ fn a_gpu_that_cannot_be_used_is_named_with_the_reason() {
     place.file("corpus.jsonl", records(20));
     place.run(&["index", "corpus.jsonl", "--into", "idx"]).ok();
     let search = ["search", "idx", "river", "--precision", "f32", "--device", "cuda"];
-    let run = place.run(&search);
-    run.fails(4, &["cuda:0", "no NVIDIA driver"]);
+    place.run(&search).fails(4, &["cuda:0", "no NVIDIA driver"]);
     for (faults, reason) in [
         ([("CUDA_SHIM_DRIVER", "11080")], "CUDA 11.8"),
         ([("CUDA_SHIM_DEVICES", "0")], "finds no GPU"),
@@ -116,20 +112,20 @@ fn a_gpu_that_cannot_be_used_is_named_with_the_reason() {
         ([("CUDA_SHIM_FAIL", "cuMemcpyDtoHAsync_v2")], "the GPU failed"),
         ([("CUDA_SHIM_MEMORY", "4000")], "out of memory"),
     ] {
-        // Faults are counted from the first call on; Hopper's products are checked by some.
+        // The test product would count as a call.
         with_driver(&place, &[PORTABLE, faults[0]], &search).fails(4, &[reason]);
     }
     let run = with_driver(&place, &[("CUDA_SHIM_FAIL", "cuLaunchKernel")], &search);
-    run.fails(4, &["cuda:0", "products of warpgroups", "WARPSEEK_GPU_KERNELS=portable"]);
+    run.fails(4, &["cuda:0", "warpgroup products", "WARPSEEK_GPU_KERNELS=portable"]);
     with_driver(&place, &[], &["search", "idx", "river", "--device", "cuda:7"])
         .fails(4, &["cuda:7", "1 GPU"]);
-    // Left to choose, commands use the CPU, and say why once.
+    // By default commands use the CPU then, and say why once.
     place.file("queries.txt", "1\triver\n");
     let run = place.run(&["batch", "idx", "queries.txt", "--out", "out.trec"]).ok();
     assert_eq!(run.stderr.matches("using the CPU").count(), 1, "{}", run.stderr);
 }
 
-/// The vectors that `embed` prints.
+/// Parses the vectors that `embed` prints.
 fn vectors(run: ProgramRun) -> Vec<Vec<f64>> {
     let run = run.ok();
     let numbers =
@@ -160,10 +156,10 @@ fn models_compute_nearly_the_same_on_a_gpu() {
     got.iter().zip(&expected).for_each(|(a, b)| assert_near(a, b, 2e-3));
     assert_ne!(got, expected, "the GPU was not used");
 
-    with_driver(&place, &[], &[&["index", "corpus.jsonl", "--into", "there"][..], &cuda].concat())
-        .ok();
-    with_driver(&place, &[], &[&["index", "corpus.jsonl", "--into", "here"][..], &cpu].concat())
-        .ok();
+    for (dir, device) in [("on-gpu", &cuda[..]), ("on-cpu", &cpu)] {
+        let args = [&["index", "corpus.jsonl", "--into", dir][..], device].concat();
+        with_driver(&place, &[], &args).ok();
+    }
     let scores = |dir: &str, more: &[&str]| -> Vec<f64> {
         let args = [&["search", dir, "river lamp", "-k", "60"][..], more].concat();
         let found = with_driver(&place, &[], &args).ok().json();
@@ -171,7 +167,7 @@ fn models_compute_nearly_the_same_on_a_gpu() {
         hits.sort_by_key(|hit| hit["id"].to_string());
         hits.iter().map(|hit| hit["score"].as_f64().unwrap()).collect()
     };
-    assert_near(&scores("there", &cuda), &scores("here", &cpu), 5e-3);
+    assert_near(&scores("on-gpu", &cuda), &scores("on-cpu", &cpu), 5e-3);
 
     let reranker = small_reranker();
     let (got, expected) =
@@ -183,13 +179,9 @@ fn models_compute_nearly_the_same_on_a_gpu() {
     };
     assert_near(&logits(got), &logits(expected), 2e-2);
 
-    // Another precision than a GPU's is computed on the CPU.
-    let bytes = with_driver(
-        &place,
-        &[],
-        &["embed", "corpus.jsonl", "--device", "cuda", "--precision", "f32"],
-    );
-    assert_eq!(vectors(bytes), expected_vectors(&place));
+    // Float32 is computed on the CPU.
+    let args = ["embed", "corpus.jsonl", "--device", "cuda", "--precision", "f32"];
+    assert_eq!(vectors(with_driver(&place, &[], &args)), expected_vectors(&place));
     let doctor = with_driver(&place, &[], &["doctor", "--json"]).ok().json();
     assert_eq!(doctor["encoder"], "float16 (cuda:0)");
     place.run(&["embed", "corpus.jsonl", "--precision", "f16"]).fails(4, &["f16", "--device cuda"]);
@@ -199,7 +191,7 @@ fn expected_vectors(place: &Workplace) -> Vec<Vec<f64>> {
     vectors(place.run(&["embed", "corpus.jsonl", "--device", "cpu", "--precision", "f32"]))
 }
 
-/// Little memory makes for small groups, and the same vectors; a group of one text is the least.
+/// With little memory micro-batches are small, down to one text, and the vectors are the same.
 #[test]
 fn models_make_do_with_little_memory() {
     let place = Workplace::new();
@@ -210,7 +202,7 @@ fn models_make_do_with_little_memory() {
     assert_eq!(whole, vectors(tight));
     let full = [PORTABLE, ("CUDA_SHIM_MEMORY", "50000")];
     with_driver(&place, &full, &embed).fails(4, &["out of memory"]);
-    // Left to choose, a command uses the CPU then.
+    // By default a command uses the CPU then.
     let run = with_driver(&place, &full, &embed[..2]);
     assert_eq!(run.stderr.matches("using the CPU for a model").count(), 1, "{}", run.stderr);
     assert_eq!(vectors(run), vectors(place.run(&["embed", "corpus.jsonl", "--device", "cpu"])));
@@ -252,17 +244,16 @@ fn a_server_embeds_and_reranks_on_a_gpu() {
     command.env("LD_LIBRARY_PATH", stand_in());
     let server = Server::from_command(command);
     let texts = ["river", "a lamp in the garden"];
-    let embedded = server
-        .post("/v1/embeddings", &serde_json::json!({ "model": "e5-like", "input": texts }))
-        .ok();
+    let record = |text| serde_json::json!({ "_id": text, "text": text }).to_string() + "\n";
+    let corpus = texts.map(record);
+    place.file("corpus.jsonl", corpus.concat());
+    let input = serde_json::json!({ "model": "e5-like", "input": texts });
+    let embedded = server.post("/v1/embeddings", &input).ok();
     let data = embedded["data"].as_array().unwrap();
-    place.file("corpus.jsonl", "{\"_id\": \"1\", \"text\": \"river\"}\n{\"_id\": \"2\", \"text\": \"a lamp in the garden\"}\n");
     for (item, expected) in data.iter().zip(expected_vectors(&place)) {
-        let got: Vec<f64> =
-            item["embedding"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        let got: Vec<f64> = serde_json::from_value(item["embedding"].clone()).unwrap();
         assert_near(&got, &expected, 2e-3);
     }
-    let reranked =
-        server.post("/rerank", &serde_json::json!({ "query": "river", "texts": texts })).ok();
-    assert_eq!(reranked.as_array().unwrap().len(), 2);
+    let query = serde_json::json!({ "query": "river", "texts": texts });
+    assert_eq!(server.post("/rerank", &query).ok().as_array().unwrap().len(), 2);
 }

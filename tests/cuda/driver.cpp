@@ -1,10 +1,13 @@
-// A stand-in for the CUDA driver library, libcuda.so.1: what src/gpu, src/scan/cuda and src/model/encoder/cuda call of it, with the kernels running on the CPU.
+// A stand-in for the CUDA driver library, libcuda.so.1: the functions of it that warpseek calls,
+// with the kernels running on the CPU.
 //
-// Its properties and faults come from the environment: CUDA_SHIM_MEMORY (bytes of the device), CUDA_SHIM_DRIVER (version, 13000),
-// CUDA_SHIM_CAPABILITY (major * 10 + minor, 90), CUDA_SHIM_FAIL (the name of a function, which then fails with "unknown error";
-// `name:n` from its n-th call on), CUDA_SHIM_WRONG_PRODUCTS (warpgroups multiply wrongly).
+// Properties and faults come from the environment: CUDA_SHIM_MEMORY (bytes of device memory),
+// CUDA_SHIM_DRIVER (version, 13000), CUDA_SHIM_CAPABILITY (major * 10 + minor, 90),
+// CUDA_SHIM_FAIL (the name of a function, which then fails with "unknown error"; `name:n` from its
+// n-th call on), CUDA_SHIM_WRONG_PRODUCTS (wrong warpgroup products).
 //
-// Copies and launches happen at once, whatever the stream: a wait that is missing between streams does not show here.
+// Copies and launches happen at once, whatever the stream: a missing wait between streams does not
+// show here.
 
 #include <atomic>
 #include <map>
@@ -17,7 +20,7 @@
 // Fibres
 
 #if defined(__x86_64__)
-// Saves what a call must keep, changes stacks, and goes on where the other stopped.
+// Saves the callee-saved registers, switches stacks, and continues where the other fibre stopped.
 asm(R"(
 .text
 .globl shim_switch
@@ -74,8 +77,8 @@ static std::vector<bool> ended;
 static std::vector<char> stacks;
 static unsigned current;
 static bool progress;
-static void (*body)(void**);
-static void** body_arguments;
+static void (*body)(const void*);
+static const void* body_argument;
 
 void shim::made_progress() { progress = true; }
 
@@ -92,7 +95,7 @@ void shim::stop(const char* why) {
 
 static void fibre() {
     threadIdx = {current, 0, 0};
-    body(body_arguments);
+    body(body_argument);
     ended[current] = true;
     progress = true;
     change(fibres[current], scheduler);
@@ -107,8 +110,10 @@ static void run_block(unsigned n_threads) {
     shim::warps.assign(n_threads / 32, {});
     for (shim::Warp& warp : shim::warps) warp.meeting.expected = 32;
     shim::threads.assign(n_threads, {});
-    for (unsigned i = 0; i < n_threads; i++) fibres[i].begin(stacks.data() + i * STACK, STACK, fibre);
-    // In turn; or, where copies are eager, each warp as far as it goes: what a missing barrier lets it write over is still read by others.
+    for (unsigned i = 0; i < n_threads; i++)
+        fibres[i].begin(stacks.data() + i * STACK, STACK, fibre);
+    // Threads run in turn. With eager copies each warp runs as far as it can instead, so that a
+    // missing barrier lets it overwrite data that other warps still read.
     const unsigned together = shim::eager() ? 32 : n_threads;
     for (unsigned left = n_threads; left > 0;) {
         progress = false;
@@ -125,36 +130,27 @@ static void run_block(unsigned n_threads) {
         }
         for (unsigned i = 0; i < n_threads; i++) left += !ended[i];
         if (!progress) {
-            fprintf(stderr, "threads of block (%u, %u) wait for threads that do not come\n", blockIdx.x, blockIdx.y);
+            fprintf(stderr, "threads of block (%u, %u) wait for threads that do not come\n",
+                    blockIdx.x, blockIdx.y);
             abort();
         }
     }
 }
 
-// Kernels
-
-struct Kernel {
-    const char* name;
-    size_t argument;
-    void (*run)(void**);
-};
-#define ENTRY(name, Params) {#name, sizeof(Params), [](void** arguments) { name(*static_cast<const Params*>(arguments[0])); }}
-static const Kernel kernels[] = {
-    ENTRY(prepare, PrepareParams), ENTRY(prepare_planes_1, PrepareParams), ENTRY(prepare_planes_2, PrepareParams), ENTRY(scan_bytes_1, ScanParams),
-    ENTRY(scan_bytes_2, ScanParams), ENTRY(scan_bytes_4, ScanParams), ENTRY(list_rows, ListParams), ENTRY(scan_small_1, ScanParams), ENTRY(scan_small_2, ScanParams),
-    ENTRY(scan_small_4, ScanParams), ENTRY(scan_small_8, ScanParams), ENTRY(scan_large, ScanParams), ENTRY(scan_large_bytes, ScanParams), ENTRY(tighten, SelectParams),
-    ENTRY(rescore, SelectParams), ENTRY(finish, SelectParams), ENTRY(conclude, SelectParams), ENTRY(score_all, ScoreAllParams), ENTRY(merge, MergeParams),
-    ENTRY(multiply_only, MeasureParams), ENTRY(check_products, CheckParams), ENTRY(scan_large_hopper, ScanParams), ENTRY(scan_large_hopper_wide, ScanParams),
-    ENTRY(scan_large_hopper_bytes, ScanParams), ENTRY(scan_large_hopper_bytes_wide, ScanParams),
-    ENTRY(linear_hopper, LinearParams), ENTRY(embed, EmbedParams), ENTRY(normalize, NormParams), ENTRY(linear, LinearParams),
-    ENTRY(attend_32, AttentionParams), ENTRY(attend_64, AttentionParams), ENTRY(attend_128, AttentionParams), ENTRY(gather, GatherParams),
-    ENTRY(pool_mean, OutParams), ENTRY(widen, OutParams), ENTRY(classify, OutParams), ENTRY(hand_over, HandOverParams),
-};
-
 // The driver
 
 typedef int Result;
-enum : Result { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, UNKNOWN = 999 };
+enum : Result {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    INVALID_DEVICE = 101,
+    INVALID_CONTEXT = 201,
+    NOT_FOUND = 500,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901,
+    UNKNOWN = 999
+};
 
 static std::recursive_mutex mutex;
 static std::map<uintptr_t, size_t> allocations;
@@ -171,14 +167,15 @@ static bool fails(const char* function) {
     const char* wanted = getenv("CUDA_SHIM_FAIL");
     if (!wanted) return false;
     const size_t length = strlen(function);
-    if (strncmp(wanted, function, length) != 0 || (wanted[length] != 0 && wanted[length] != ':')) return false;
+    if (strncmp(wanted, function, length) != 0 || (wanted[length] != 0 && wanted[length] != ':'))
+        return false;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     return ++calls[function] >= (wanted[length] == ':' ? atoi(wanted + length + 1) : 1);
 }
 
-// Launches that a thread records instead of running them.
+// A stream capture: launches that are recorded and not run.
 struct Launch {
-    const Kernel* kernel;
+    const shim::Kernel* kernel;
     dim3 grid;
     unsigned threads, shared;
     std::vector<char> argument;
@@ -188,45 +185,74 @@ struct Graph {
     std::vector<Launch> launches;
     bool invalid = false;
 };
-static thread_local Graph* recorded;
+static thread_local Graph* captured;
 
-// A call that cannot be recorded spoils the recording.
-static bool spoils() {
-    if (recorded) recorded->invalid = true;
-    return recorded != nullptr;
+// True during a capture, which the calling function invalidates.
+static bool invalidates_capture() {
+    if (captured) captured->invalid = true;
+    return captured != nullptr;
 }
 
 #define API(name, ...) extern "C" Result name(__VA_ARGS__)
-#define MAY_FAIL if (fails(__func__)) return UNKNOWN
-// What works on the context that is current on the thread.
-#define IN_CONTEXT if (!context) return INVALID_CONTEXT
-#define NOT_RECORDED if (spoils()) return CAPTURE_UNSUPPORTED
+#define MAY_FAIL \
+    if (fails(__func__)) return UNKNOWN
+// For functions that need a context on the thread.
+#define IN_CONTEXT \
+    if (!context) return INVALID_CONTEXT
+#define NOT_CAPTURED \
+    if (invalidates_capture()) return CAPTURE_UNSUPPORTED
 
-API(cuInit, unsigned) { MAY_FAIL; return number("CUDA_SHIM_DEVICES", 1) ? SUCCESS : 100; }
-API(cuDriverGetVersion, int* version) { *version = static_cast<int>(number("CUDA_SHIM_DRIVER", 13000)); return SUCCESS; }
-API(cuDeviceGetCount, int* count) { *count = static_cast<int>(number("CUDA_SHIM_DEVICES", 1)); return SUCCESS; }
+API(cuInit, unsigned) {
+    MAY_FAIL;
+    return number("CUDA_SHIM_DEVICES", 1) ? SUCCESS : 100;
+}
+API(cuDriverGetVersion, int* version) {
+    *version = static_cast<int>(number("CUDA_SHIM_DRIVER", 13000));
+    return SUCCESS;
+}
+API(cuDeviceGetCount, int* count) {
+    *count = static_cast<int>(number("CUDA_SHIM_DEVICES", 1));
+    return SUCCESS;
+}
 API(cuDeviceGet, int* device, int ordinal) {
     if (ordinal >= number("CUDA_SHIM_DEVICES", 1)) return INVALID_DEVICE;
     *device = ordinal;
     return SUCCESS;
 }
-API(cuDeviceGetName, char* name, int length, int) { snprintf(name, length, "stand-in"); return SUCCESS; }
+API(cuDeviceGetName, char* name, int length, int) {
+    snprintf(name, length, "stand-in");
+    return SUCCESS;
+}
 API(cuDeviceGetAttribute, int* value, int attribute, int) {
     const int capability = static_cast<int>(number("CUDA_SHIM_CAPABILITY", 90));
     switch (attribute) {
-        case 16: *value = 3; break;                  // multiprocessors
+        case 16: *value = 3; break;  // multiprocessors
         case 75: *value = capability / 10; break;
         case 76: *value = capability % 10; break;
-        case 97: *value = 99 << 10; break;           // shared memory that a block may ask for
+        case 97: *value = 99 << 10; break;  // shared memory per block
         default: *value = 0;
     }
     return SUCCESS;
 }
-API(cuDeviceTotalMem_v2, size_t* bytes, int) { *bytes = number("CUDA_SHIM_MEMORY", 1l << 30); return SUCCESS; }
-API(cuDevicePrimaryCtxRetain, void** to, int) { MAY_FAIL; static int it; *to = &it; return SUCCESS; }
+API(cuDeviceTotalMem_v2, size_t* bytes, int) {
+    *bytes = number("CUDA_SHIM_MEMORY", 1l << 30);
+    return SUCCESS;
+}
+API(cuDevicePrimaryCtxRetain, void** to, int) {
+    MAY_FAIL;
+    static int it;
+    *to = &it;
+    return SUCCESS;
+}
 API(cuDevicePrimaryCtxRelease_v2, int) { return SUCCESS; }
-API(cuCtxGetCurrent, void** to) { *to = context; return SUCCESS; }
-API(cuCtxSetCurrent, void* to) { context = to; return SUCCESS; }
+API(cuCtxGetCurrent, void** to) {
+    *to = context;
+    return SUCCESS;
+}
+API(cuCtxSetCurrent, void* to) {
+    context = to;
+    return SUCCESS;
+}
 API(cuCtxSynchronize, void) { return SUCCESS; }
 API(cuMemGetInfo_v2, size_t* free, size_t* total) {
     *total = number("CUDA_SHIM_MEMORY", 1l << 30);
@@ -234,11 +260,12 @@ API(cuMemGetInfo_v2, size_t* free, size_t* total) {
     return SUCCESS;
 }
 API(cuMemAlloc_v2, uint64_t* to, size_t bytes) {
-    NOT_RECORDED;
+    NOT_CAPTURED;
     MAY_FAIL;
     std::lock_guard<std::recursive_mutex> lock(mutex);
-    if (allocated + bytes > static_cast<size_t>(number("CUDA_SHIM_MEMORY", 1l << 30))) return OUT_OF_MEMORY;
-    // What is behind it belongs to nobody, so that tools see an access past the end.
+    if (allocated + bytes > static_cast<size_t>(number("CUDA_SHIM_MEMORY", 1l << 30)))
+        return OUT_OF_MEMORY;
+    // Not padded, so that memory checkers see an access past the end.
     void* memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
     memset(memory, 0xa5, bytes);
     allocations[reinterpret_cast<uintptr_t>(memory)] = bytes;
@@ -247,7 +274,7 @@ API(cuMemAlloc_v2, uint64_t* to, size_t bytes) {
     return SUCCESS;
 }
 API(cuMemFree_v2, uint64_t at) {
-    NOT_RECORDED;
+    NOT_CAPTURED;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     const auto found = allocations.find(at);
     if (found == allocations.end()) return INVALID_VALUE;
@@ -256,7 +283,7 @@ API(cuMemFree_v2, uint64_t at) {
     free(reinterpret_cast<void*>(at));
     return SUCCESS;
 }
-// Whether [at, at + bytes) lies within an allocation.
+// True if [at, at + bytes) lies within an allocation.
 static bool holds(uint64_t at, size_t bytes) {
     std::lock_guard<std::recursive_mutex> lock(mutex);
     auto found = allocations.upper_bound(at);
@@ -264,17 +291,26 @@ static bool holds(uint64_t at, size_t bytes) {
     --found;
     return at + bytes <= found->first + found->second;
 }
-API(cuMemHostAlloc, void** to, size_t bytes, unsigned) { NOT_RECORDED; MAY_FAIL; IN_CONTEXT; *to = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096); return *to ? SUCCESS : OUT_OF_MEMORY; }
-API(cuMemFreeHost, void* at) { free(at); return SUCCESS; }
+API(cuMemHostAlloc, void** to, size_t bytes, unsigned) {
+    NOT_CAPTURED;
+    MAY_FAIL;
+    IN_CONTEXT;
+    *to = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    return *to ? SUCCESS : OUT_OF_MEMORY;
+}
+API(cuMemFreeHost, void* at) {
+    free(at);
+    return SUCCESS;
+}
 API(cuMemsetD8Async, uint64_t at, unsigned char value, size_t bytes, void*) {
-    NOT_RECORDED;
+    NOT_CAPTURED;
     IN_CONTEXT;
     if (!holds(at, bytes)) return INVALID_VALUE;
     memset(reinterpret_cast<void*>(at), value, bytes);
     return SUCCESS;
 }
 API(cuMemcpyHtoDAsync_v2, uint64_t to, const void* from, size_t bytes, void*) {
-    NOT_RECORDED;
+    NOT_CAPTURED;
     IN_CONTEXT;
     MAY_FAIL;
     if (!holds(to, bytes)) return INVALID_VALUE;
@@ -282,7 +318,7 @@ API(cuMemcpyHtoDAsync_v2, uint64_t to, const void* from, size_t bytes, void*) {
     return SUCCESS;
 }
 API(cuMemcpyDtoHAsync_v2, void* to, uint64_t from, size_t bytes, void*) {
-    NOT_RECORDED;
+    NOT_CAPTURED;
     IN_CONTEXT;
     MAY_FAIL;
     if (!holds(from, bytes)) return INVALID_VALUE;
@@ -295,99 +331,160 @@ API(cuMemcpyDtoDAsync_v2, uint64_t to, uint64_t from, size_t bytes, void*) {
     memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
     return SUCCESS;
 }
-API(cuStreamCreate, void** to, unsigned) { *to = new char; return SUCCESS; }
-API(cuStreamDestroy_v2, void* stream) { delete static_cast<char*>(stream); return SUCCESS; }
-API(cuStreamSynchronize, void*) { NOT_RECORDED; MAY_FAIL; return SUCCESS; }
-API(cuStreamWaitEvent, void*, void*, unsigned) { NOT_RECORDED; return SUCCESS; }
-API(cuEventCreate, void** to, unsigned) { static int it; *to = &it; return SUCCESS; }
+API(cuStreamCreate, void** to, unsigned) {
+    *to = new char;
+    return SUCCESS;
+}
+API(cuStreamDestroy_v2, void* stream) {
+    delete static_cast<char*>(stream);
+    return SUCCESS;
+}
+API(cuStreamSynchronize, void*) {
+    NOT_CAPTURED;
+    MAY_FAIL;
+    return SUCCESS;
+}
+API(cuStreamWaitEvent, void*, void*, unsigned) {
+    NOT_CAPTURED;
+    return SUCCESS;
+}
+API(cuEventCreate, void** to, unsigned) {
+    static int it;
+    *to = &it;
+    return SUCCESS;
+}
 API(cuEventDestroy_v2, void*) { return SUCCESS; }
-API(cuEventRecord, void*, void*) { NOT_RECORDED; return SUCCESS; }
-API(cuEventSynchronize, void*) { NOT_RECORDED; MAY_FAIL; return SUCCESS; }
+API(cuEventRecord, void*, void*) {
+    NOT_CAPTURED;
+    return SUCCESS;
+}
+API(cuEventSynchronize, void*) {
+    NOT_CAPTURED;
+    MAY_FAIL;
+    return SUCCESS;
+}
 API(cuEventQuery, void*) { return SUCCESS; }
-API(cuEventElapsedTime, float* ms, void*, void*) { *ms = 1; return SUCCESS; }
-API(cuModuleLoadData, void** to, const void*) { MAY_FAIL; static int it; *to = &it; return SUCCESS; }
+API(cuEventElapsedTime, float* ms, void*, void*) {
+    *ms = 1;
+    return SUCCESS;
+}
+API(cuModuleLoadData, void** to, const void*) {
+    MAY_FAIL;
+    static int it;
+    *to = &it;
+    return SUCCESS;
+}
 API(cuModuleUnload, void*) { return SUCCESS; }
 API(cuModuleGetFunction, const void** to, void*, const char* name) {
-    for (const Kernel& kernel : kernels) {
+    for (const shim::Kernel& kernel : shim::kernels()) {
         if (strcmp(kernel.name, name) != 0) continue;
         *to = &kernel;
         return SUCCESS;
     }
     return NOT_FOUND;
 }
-// How much shared memory a launch of each kernel may ask for.
+// Dynamic shared memory that a launch of each kernel may request.
 static std::map<const void*, unsigned> most_shared;
 API(cuFuncSetAttribute, const void* function, int attribute, int value) {
-    if (attribute != 8 || value > (number("CUDA_SHIM_CAPABILITY", 90) == 90 ? 227 << 10 : 99 << 10)) return INVALID_VALUE;
+    if (attribute != 8 || value > (number("CUDA_SHIM_CAPABILITY", 90) == 90 ? 227 << 10 : 99 << 10))
+        return INVALID_VALUE;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     most_shared[function] = value;
     return SUCCESS;
 }
-API(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, int* blocks, const void*, int, size_t, unsigned) { *blocks = 2; return SUCCESS; }
+API(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, int* blocks, const void*, int, size_t,
+    unsigned) {
+    *blocks = 2;
+    return SUCCESS;
+}
 static void launch(const Launch& launch) {
-    void* arguments[] = {const_cast<char*>(launch.argument.data())};
     body = launch.kernel->run;
-    body_arguments = arguments;
+    body_argument = launch.argument.data();
     gridDim = launch.grid;
     blockDim = {launch.threads, 1, 1};
     for (unsigned y = 0; y < launch.grid.y; y++) {
         for (unsigned x = 0; x < launch.grid.x; x++) {
             blockIdx = {x, y, 0};
-            // Nothing is left of the block before.
-            shim::dynamic_shared.assign((launch.shared + sizeof(max_align_t) - 1) / sizeof(max_align_t), {});
-            memset(shim::dynamic_shared.data(), 0xa5, shim::dynamic_shared.size() * sizeof(max_align_t));
+            // No data of the previous block remains.
+            shim::dynamic_shared.assign(
+                (launch.shared + sizeof(max_align_t) - 1) / sizeof(max_align_t), {});
+            memset(shim::dynamic_shared.data(), 0xa5,
+                   shim::dynamic_shared.size() * sizeof(max_align_t));
             run_block(launch.threads);
         }
     }
-    body_arguments = nullptr;
 }
-API(cuLaunchKernel, const void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* stream, void** arguments, void**) {
+API(cuLaunchKernel, const void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+    unsigned by, unsigned bz, unsigned shared, void* stream, void** arguments, void**) {
     IN_CONTEXT;
     MAY_FAIL;
-    if (gx == 0 || gy == 0 || gz != 1 || gy > 65535 || bx % 32 != 0 || by != 1 || bz != 1 || bx > 1024) return INVALID_VALUE;
+    if (gx == 0 || gy == 0 || gz != 1 || gy > 65535 || bx % 32 != 0 || by != 1 || bz != 1 ||
+        bx > 1024)
+        return INVALID_VALUE;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     if (shared > (48 << 10) && shared > most_shared[function]) return INVALID_VALUE;
-    const Kernel* const kernel = static_cast<const Kernel*>(function);
+    const shim::Kernel* const kernel = static_cast<const shim::Kernel*>(function);
     const char* const argument = static_cast<const char*>(arguments[0]);
     const Launch now = {kernel, {gx, gy, 1}, bx, shared, {argument, argument + kernel->argument}};
-    if (recorded && recorded->stream == stream) recorded->launches.push_back(now);
-    else launch(now);
+    if (captured && captured->stream == stream)
+        captured->launches.push_back(now);
+    else
+        launch(now);
     return SUCCESS;
 }
 
-// How many recordings were run again, for tests.
+// Replayed graphs so far, for tests.
 static std::atomic<int> replays;
 API(shim_replays, void) { return replays; }
 
 API(cuStreamBeginCapture_v2, void* stream, int) {
     IN_CONTEXT;
     MAY_FAIL;
-    if (recorded) return CAPTURE_UNSUPPORTED;
-    recorded = new Graph{stream, {}};
+    if (captured) return CAPTURE_UNSUPPORTED;
+    captured = new Graph{stream, {}};
     return SUCCESS;
 }
-API(cuStreamIsCapturing, void* stream, int* status) { *status = recorded && recorded->stream == stream; return SUCCESS; }
+API(cuStreamIsCapturing, void* stream, int* status) {
+    *status = captured && captured->stream == stream;
+    return SUCCESS;
+}
 API(cuStreamEndCapture, void* stream, void** to) {
-    Graph* const graph = recorded;
+    Graph* const graph = captured;
     if (!graph || graph->stream != stream) return INVALID_VALUE;
-    recorded = nullptr;
+    captured = nullptr;
     *to = graph;
     if (!graph->invalid) return SUCCESS;
     delete graph;
     *to = nullptr;
     return CAPTURE_INVALIDATED;
 }
-API(cuGraphInstantiateWithFlags, void** to, void* graph, unsigned long long) { MAY_FAIL; *to = new Graph(*static_cast<Graph*>(graph)); return SUCCESS; }
-API(cuGraphDestroy, void* graph) { delete static_cast<Graph*>(graph); return SUCCESS; }
-API(cuGraphExecDestroy, void* graph) { delete static_cast<Graph*>(graph); return SUCCESS; }
+API(cuGraphInstantiateWithFlags, void** to, void* graph, unsigned long long) {
+    MAY_FAIL;
+    *to = new Graph(*static_cast<Graph*>(graph));
+    return SUCCESS;
+}
+API(cuGraphDestroy, void* graph) {
+    delete static_cast<Graph*>(graph);
+    return SUCCESS;
+}
+API(cuGraphExecDestroy, void* graph) {
+    delete static_cast<Graph*>(graph);
+    return SUCCESS;
+}
 API(cuGraphLaunch, void* graph, void*) {
     IN_CONTEXT;
-    NOT_RECORDED;
+    NOT_CAPTURED;
     MAY_FAIL;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     for (const Launch& one : static_cast<Graph*>(graph)->launches) launch(one);
     replays++;
     return SUCCESS;
 }
-API(cuGetErrorName, Result error, const char** to) { *to = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_UNKNOWN"; return SUCCESS; }
-API(cuGetErrorString, Result error, const char** to) { *to = error == OUT_OF_MEMORY ? "out of memory" : "unknown error"; return SUCCESS; }
+API(cuGetErrorName, Result error, const char** to) {
+    *to = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_UNKNOWN";
+    return SUCCESS;
+}
+API(cuGetErrorString, Result error, const char** to) {
+    *to = error == OUT_OF_MEMORY ? "out of memory" : "unknown error";
+    return SUCCESS;
+}

@@ -1,9 +1,11 @@
-//! GPUs for tests: a real one, or the stand-in driver of `tests/cuda`, which runs the very kernels on the CPU.
+//! GPUs for tests: a real one, or the stand-in driver of `tests/cuda`, which runs the very kernels
+//! on the CPU. WARPSEEK_GPU_KERNELS chooses the kernels.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use warpseek::scan::{GpuOptions, Scanner};
+use warpseek::compute::device::GpuKernels;
+use warpseek::topk::{GpuOptions, Scanner};
 
 /// The folder of the stand-in, compiled once.
 pub(crate) fn stand_in() -> &'static Path {
@@ -29,30 +31,39 @@ pub(crate) fn stand_in() -> &'static Path {
     })
 }
 
-/// Scanners on the GPU: one whose memory holds every matrix, and one through which rows pass in shards, with as
-/// little room for candidates as there can be. A real GPU with WARPSEEK_TEST_GPU=1, else the stand-in.
+/// Scanners on the GPU: one whose memory holds every matrix, and one through which rows pass in
+/// shards, with as few candidates as possible. A real GPU with WARPSEEK_TEST_GPU=1, else the
+/// stand-in.
 pub(crate) fn scanners() -> &'static [(&'static str, Scanner); 2] {
     static SCANNERS: OnceLock<[(&'static str, Scanner); 2]> = OnceLock::new();
     SCANNERS.get_or_init(|| {
-        let tight = GpuOptions { row_bytes: Some(0), candidates: Some(0), bytes_from: None };
-        let bytes = GpuOptions { bytes_from: Some(0), ..GpuOptions::default() };
-        [("cuda", open(bytes)), ("cuda in shards", open(tight))]
+        let default = GpuOptions::default();
+        let tight = GpuOptions { row_bytes: Some(0), candidates: Some(0), ..default };
+        let int8 = GpuOptions { int8_from: Some(0), ..default };
+        [("cuda", open(int8)), ("cuda in shards", open(tight))]
     })
 }
 
 /// A scanner on the GPU.
 pub(crate) fn open(options: GpuOptions) -> Scanner {
     load();
+    let options = GpuOptions { kernels: gpu_kernels(), ..options };
     Scanner::cuda(0, options).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// How many times recorded launches were run again; nothing of a real GPU is known of that.
+/// The kernels to test.
+pub(crate) fn gpu_kernels() -> GpuKernels {
+    let name = std::env::var("WARPSEEK_GPU_KERNELS");
+    GpuKernels::named(&name.unwrap_or_else(|_| "auto".to_owned())).unwrap()
+}
+
+/// The number of CUDA graphs that were replayed; none on a real GPU, which does not tell.
 pub(crate) fn replays() -> Option<i32> {
     if std::env::var_os("WARPSEEK_TEST_GPU").is_some() {
         return None;
     }
     load();
-    // SAFETY: the stand-in, which is loaded, and whose function takes nothing and returns an int.
+    // SAFETY: the stand-in, which is loaded; its function takes nothing and returns an int.
     unsafe {
         let library = libloading::Library::new(stand_in().join("libcuda.so")).unwrap();
         let replays: libloading::Symbol<'_, unsafe extern "C" fn() -> i32> =
@@ -61,13 +72,13 @@ pub(crate) fn replays() -> Option<i32> {
     }
 }
 
-/// Sees to it that there is a driver.
+/// Loads the stand-in, unless a real GPU is tested.
 pub(crate) fn load() {
     static LOADED: OnceLock<()> = OnceLock::new();
     LOADED.get_or_init(|| {
         if std::env::var_os("WARPSEEK_TEST_GPU").is_none() {
-            // The driver is looked for by its name, which is that of a library that is loaded already.
-            // SAFETY: it is tests/cuda/driver.cpp, which has no initialisers to speak of.
+            // The driver is looked up by its name, which is that of a loaded library.
+            // SAFETY: tests/cuda/driver.cpp, whose initialisers only fill a table.
             let library = unsafe { libloading::Library::new(stand_in().join("libcuda.so")) };
             std::mem::forget(library.unwrap());
         }

@@ -1,11 +1,11 @@
 //! Audit of exactness on the user's own matrix: fast searches against the oracle.
 
-use crate::oracle::{ScoredRow, naive_top_k};
-use crate::scanner::{MAX_COMPONENT, QueryBatch, Scanner};
-use warpseek_compute::cpu::Tier;
 use crate::error::Result;
 use crate::mask::RowMask;
 use crate::matrix::MatrixView;
+use crate::oracle::{ScoredRow, naive_top_k};
+use crate::scanner::{MAX_COMPONENT, QueryBatch, Scanner};
+use warpseek_compute::cpu::Tier;
 
 /// The outcome of an audit.
 #[derive(Debug, Clone, PartialEq, Eq)]

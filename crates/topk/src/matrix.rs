@@ -48,9 +48,8 @@ impl<'a> MatrixView<'a> {
     /// Adds the int8 copy, which must have been made from the same rows. A copy whose number or
     /// length of rows differs is ignored.
     pub fn with_sq8(self, sq8: Option<Sq8View<'a>>) -> Self {
-        let fits = |p: &Sq8View<'_>| {
-            p.scales().len() == self.n_rows && p.stride() == sq8_stride(self.dim)
-        };
+        let fits =
+            |p: &Sq8View<'_>| p.scales().len() == self.n_rows && p.stride() == sq8_stride(self.dim);
         Self { sq8: sq8.filter(fits), ..self }
     }
 

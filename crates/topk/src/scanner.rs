@@ -3,8 +3,8 @@
 #[cfg(feature = "cuda")]
 use crate::cuda::CudaScanner;
 use crate::error::{Error, Result};
-use crate::mask::RowMask;
 use crate::layout::stride_of;
+use crate::mask::RowMask;
 use crate::matrix::MatrixView;
 use crate::oracle::ScoredRow;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub const MAX_COMPONENT: f32 = 65504.0;
 /// A batch of query vectors, checked, and padded like the rows of the matrix.
 #[derive(Debug, Clone)]
 pub struct QueryBatch {
-    values: QueryValues,
+    pub(crate) values: QueryValues,
     dim: usize,
     n_queries: usize,
 }
@@ -333,10 +333,11 @@ impl Scanner {
 }
 
 /// Mask index of a query without a mask.
-const NO_MASK: u32 = u32::MAX;
+pub(crate) const NO_MASK: u32 = u32::MAX;
 
 /// The masks of a batch for a GPU scan.
 #[cfg(feature = "cuda")]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchMasks<'a> {
     pub(crate) masks: &'a [&'a RowMask],
     /// Per query the index of its mask, or [`NO_MASK`]. Empty if all queries share the first mask,

@@ -1,8 +1,6 @@
 //! `/v1/rerank` and `/v2/rerank`, for clients of Cohere and Jina.
 
 use super::warnings::Warned;
-use crate::model::tokenize::Sequence;
-use crate::rerank::RerankScores;
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduled::{blocking, score};
@@ -12,6 +10,8 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use utoipa::ToSchema;
+use warpseek_bert::reranker::RerankScores;
+use warpseek_bert::tokenizer::Sequence;
 
 /// The default number of tokens of a document that are read in version 2 of the API.
 const DEFAULT_DOCUMENT_TOKENS: usize = 4096;

@@ -1,9 +1,6 @@
 //! `/v1/documents`: upserts and deletions.
 
-use crate::chunk::{self, Chunk};
-use crate::embed::Role;
 use crate::error::Place;
-use crate::ingest::{self, Document};
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduled::{blocking, embed};
@@ -20,6 +17,9 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
+use warpseek_bert::embedder::Role;
+use warpseek_ingest::chunk::{self, Chunk};
+use warpseek_ingest::{self, Document};
 
 /// Documents to add to an index or to replace in it.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -35,7 +35,7 @@ pub(super) struct UpsertRequest {
 
 /// A document.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "describes the input of `ingest::from_object`")]
+#[expect(dead_code, reason = "describes the input of `warpseek_ingest::from_object`")]
 struct UpsertDocument {
     /// Unique within the index.
     #[schema(example = "doc-1", min_length = 1, max_length = 512)]
@@ -67,7 +67,7 @@ pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Jso
         let mut split = Vec::with_capacity(documents.len());
         for (number, object) in documents.into_iter().enumerate() {
             let place = Place::record("documents", format!("entry {number}"));
-            let document = ingest::from_object(object, place)?;
+            let document = warpseek_ingest::from_object(object, place)?;
             if !ids.insert(document.id.clone()) {
                 let reason = format!("the id '{}' comes twice in this request", document.id);
                 return Err(crate::error::Error::input(document.place, reason));

@@ -1,8 +1,6 @@
 //! `/v1/embeddings` and `/v1/models`, for clients of OpenAI.
 
 use super::warnings::{Warned, cut_warning};
-use crate::embed::{Embedder, Embeddings, Role};
-use crate::model::tokenize::{Sequence, Tokenized};
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduled::{embed, embed_tokens};
@@ -16,6 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
+use warpseek_bert::embedder::{Embedder, Embeddings, Role};
+use warpseek_bert::tokenizer::{Sequence, Tokenized};
 
 /// Texts to embed.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -4,8 +4,6 @@
 use super::cohere::{self, PassageLimits, RerankReply, RerankRequest};
 use super::openai::check_dimensions;
 use super::warnings::{Warned, cut_warning};
-use crate::embed::{Embedder, Role, normalize};
-use crate::model::tokenize::{Sequence, Tokenized};
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduled::blocking;
@@ -14,6 +12,8 @@ use axum::Json;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
+use warpseek_bert::embedder::{Embedder, Role, normalize};
+use warpseek_bert::tokenizer::{Sequence, Tokenized};
 
 /// A text or several.
 #[derive(Debug, Clone, Deserialize, ToSchema)]

@@ -62,10 +62,7 @@ mod work;
 
 use super::error::{ApiError, ApiResult};
 use super::metrics::Metrics;
-use crate::embed::{Embedder, Role};
 use crate::error::{Error, Result};
-use crate::model::tokenize::Sequence;
-use crate::rerank::Reranker;
 use crate::search::{QueryInput, Retrieved, SearchOptions, Searcher, Timings};
 use queue::{HEAVY_WORKERS, Queue};
 use rayon::ThreadPool;
@@ -73,6 +70,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use task::{ScanQuery, ScanTask, SequenceTask, WorkKind, WorkerClass};
 use tokio::sync::oneshot;
+use warpseek_bert::embedder::{Embedder, Role};
+use warpseek_bert::reranker::Reranker;
+use warpseek_bert::tokenizer::Sequence;
 
 /// Takes work from requests and returns the results. The workers end when this is dropped.
 pub(super) struct Scheduler {

@@ -1,13 +1,13 @@
 //! Kinds of work, and tasks with the channels that their results go to.
 
-use crate::embed::{Embedder, Role};
 use crate::error::Result;
-use crate::model::tokenize::Sequence;
-use crate::rerank::Reranker;
 use crate::search::{QueryInput, Retrieved, SearchOptions, Searcher, Timings};
 use crate::store::filter::Filter;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use warpseek_bert::embedder::{Embedder, Role};
+use warpseek_bert::reranker::Reranker;
+use warpseek_bert::tokenizer::Sequence;
 
 /// Tokens of a heavy batch per thread.
 const TOKENS_PER_THREAD: usize = 256;

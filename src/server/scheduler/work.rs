@@ -3,13 +3,13 @@
 use super::queue::{Queue, TaskBatch};
 use super::task::{MAX_QUERIES, ScanQuery, ScanTask, Task, WorkerClass};
 use crate::error::{Error, Result};
-use crate::scan::QueryBatch;
 use crate::search::{QueryInput, Retrieved, Timings};
 use crate::server::metrics::Metrics;
 use rayon::ThreadPool;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
+use warpseek_topk::scanner::QueryBatch;
 
 /// Computes batches of sequences until the queue is closed, in `pool` or else in rayon's global
 /// pool.

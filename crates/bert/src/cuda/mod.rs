@@ -1,100 +1,141 @@
-//! The GPU's encoder: sequences end to end without padding, in half precision with float32 sums
-//! (`kernels/encoder.cu`).
+//! The encoder on a GPU: packed sequences, in half precision with float32 sums. The kernels are in
+//! `kernels/encoder.cu`.
 //!
-//! Groups of sequences of like length go through all layers one after the other, so that a group's activations stay
-//! in the device's cache. Several groups are a round: while one round runs, the numbers of the next are made and
-//! copied. One caller at a time has the device.
+//! ```text
+//! sort sequences by length, divide them into micro-batches of about 10,000 tokens
+//! for each 8 micro-batches:
+//!     copy their indices to the device: token ids, position ids, cu_seqlens, attention tiles
+//!     for each micro-batch: launch all layers                                        batch.rs
+//!     copy the outputs back, and meanwhile plan the next 8 micro-batches             plan.rs
+//! ```
+//!
+//! A micro-batch fills every multiprocessor, and its activations stay in the L2 cache through all
+//! layers. Single sequences are launch-bound; their launches are replayed as a CUDA graph
+//! ([`GraphCache`]). One caller at a time has the device.
 
-mod chain;
+mod batch;
 mod params;
 mod plan;
 mod weights;
 
-use super::{NeededStates, Output, Weights, longest, micro_batches};
+use crate::batching::{longest, micro_batches};
 use crate::config::{Activation, BertConfig};
 use crate::error::{Error, Result};
-use crate::pooling::ClassifierHead;
+use crate::pooling::{ClassifierHead, NeededStates, Output};
 use crate::tokenizer::Sequence;
-use chain::{At, Call, Marks, There};
+use crate::weights::Weights;
+use batch::{Addresses, BatchLaunch, ScatterTarget, Timeline};
 use cudarc::driver::sys::CUdeviceptr;
-use cudarc::driver::{CudaEvent, CudaFunction, result};
+use cudarc::driver::{CudaEvent, CudaFunction};
 use params::{GELU, GELU_TANH, RELU};
-use plan::Round;
+use plan::Plan;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use warpseek_compute::device::GpuKernels;
 use warpseek_compute::gpu::{
     BufferPool, CudaResult, DeviceBuffer, DeviceVectors, Gpu, GraphCache, HOPPER_SHARED_BYTES,
-    HOPPER_STAGES_OF_TWO, MAX_SHARED_BYTES, PinnedBuffer, TILE_SHARED_BYTES, TILE_SIDE,
-    TILE_THREADS, allow_shared, device_failed, is_out_of_memory, streamed_bytes,
-    use_warpgroup_products,
+    HOPPER_STAGES_TWO_BLOCKS, MAX_SHARED_BYTES, StagedBuffer, TILE_SHARED_BYTES, TILE_SIDE,
+    TILE_THREADS, device_failed, is_out_of_memory, streamed_bytes, use_warpgroup_products,
 };
-use weights::{Model, Shape};
+use weights::{DeviceWeights, PaddedShape};
 
-/// The kernels of `kernels/encoder.cu`.
 static FATBIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/encoder.fatbin"));
 
-/// About the tokens of a group: enough for every multiprocessor, few enough for the cache, in which 19 MB of queries,
-/// keys and values and 25 MB between the feed-forward block's layers of MiniLM lie.
-const GROUP_TOKENS: usize = 8192;
+/// Tokens of a micro-batch, about: enough for every multiprocessor, few enough for the cache. For
+/// MiniLM queries, keys and values take 19 MB, the inside of the feed-forward block 25 MB.
+const BATCH_TOKENS: usize = 8192;
 
-/// Groups of a round.
-const ROUND_GROUPS: usize = 8;
+/// Micro-batches per transfer.
+const TRANSFER_BATCHES: usize = 8;
 
 /// A GPU with an encoder on it.
 #[derive(Debug)]
 pub(super) struct CudaBert {
     gpu: Arc<Gpu>,
-    kernels: Kernels,
-    shape: Shape,
+    kernels: EncoderKernels,
+    shape: PaddedShape,
     n_types: usize,
     activation: u32,
-    model: Model,
-    held: Mutex<Held>,
-    spare: BufferPool,
+    weights: DeviceWeights,
+    state: Mutex<EncoderState>,
+    pool: BufferPool,
 }
 
 impl Drop for CudaBert {
     fn drop(&mut self) {
-        // What it gives back may still be copied from. What fails here fails at the next call.
+        // Copies from its memory must be complete. A failure here recurs at the next call.
         let _ = self.gpu.stream.synchronize();
     }
 }
 
+/// Kernels by their names in `kernels/encoder.cu`.
 #[derive(Debug)]
-struct Kernels {
+struct EncoderKernels {
     embed: CudaFunction,
+    /// `linear`, or `linear_hopper`.
     linear: CudaFunction,
-    /// Of shared memory for a block of `linear`.
+    /// Shared memory of a block of `linear`, in bytes.
     linear_bytes: u32,
-    attend: CudaFunction,
-    normalize: CudaFunction,
-    gather: CudaFunction,
-    pool_mean: CudaFunction,
-    widen: CudaFunction,
+    /// `flash_attention_*` for the model's heads.
+    attention: CudaFunction,
+    layer_norm: CudaFunction,
+    gather_rows: CudaFunction,
+    mean_pool: CudaFunction,
+    to_f32: CudaFunction,
     classify: CudaFunction,
-    hand_over: CudaFunction,
+    normalize_scatter: CudaFunction,
 }
 
-/// Tokens with which the products that end in a state of `width` fill all places of `at_a_time` blocks, a whole number
-/// of times: no multiprocessor then waits for the last ones.
-fn group_tokens(at_a_time: usize, width: usize) -> usize {
-    let rows = (at_a_time / width.div_ceil(TILE_SIDE)).max(1) * TILE_SIDE;
-    ((GROUP_TOKENS + rows / 2) / rows).max(1) * rows
+impl EncoderKernels {
+    fn load(gpu: &Gpu, shape: PaddedShape, allowed: GpuKernels) -> Result<Self> {
+        let (mut kernels, hopper) = gpu.load(FATBIN, |load| {
+            let attention = format!("flash_attention_hd{}", shape.head_chunks * 32);
+            let kernels = Self {
+                embed: load("embed", 0)?,
+                linear: load("linear", MAX_SHARED_BYTES)?,
+                linear_bytes: TILE_SHARED_BYTES,
+                attention: load(&attention, MAX_SHARED_BYTES)?,
+                layer_norm: load("layer_norm", 0)?,
+                gather_rows: load("gather_rows", 0)?,
+                mean_pool: load("mean_pool", 0)?,
+                to_f32: load("to_f32", 0)?,
+                classify: load("classify", 0)?,
+                normalize_scatter: load("normalize_scatter", 0)?,
+            };
+            let hopper = |name| load(name, HOPPER_SHARED_BYTES);
+            let both = || Ok((hopper("check_wgmma")?, hopper("linear_hopper")?));
+            Ok((kernels, gpu.is_hopper().then(both).transpose()?))
+        })?;
+        if let Some((check, linear)) = hopper
+            && use_warpgroup_products(gpu, &check, allowed)?
+        {
+            kernels.linear = linear;
+            kernels.linear_bytes = streamed_bytes(HOPPER_STAGES_TWO_BLOCKS);
+        }
+        Ok(kernels)
+    }
 }
 
-/// What one caller at a time works with.
+/// Memory of one caller at a time.
 #[derive(Debug)]
-struct Held {
-    /// Tokens of a group; fewer once memory has run out.
-    group_tokens: usize,
-    space: Space,
-    slots: [Slot; 2],
-    recordings: GraphCache<Call>,
+struct EncoderState {
+    /// Tokens of a micro-batch; fewer once memory ran out.
+    batch_tokens: usize,
+    activations: Activations,
+    transfers: [Transfer; 2],
+    graphs: GraphCache<BatchLaunch>,
 }
 
-/// Activations of a group.
+impl EncoderState {
+    fn new(batch_tokens: usize) -> Self {
+        let (activations, transfers) = Default::default();
+        Self { batch_tokens, activations, transfers, graphs: GraphCache::default() }
+    }
+}
+
+/// Activations of a micro-batch.
 #[derive(Debug, Default)]
-struct Space {
-    /// `[tokens, width]`: what a layer reads and, at its end, writes.
+struct Activations {
+    /// Input and output of a layer, `[tokens, width]`.
     x: DeviceBuffer<u16>,
     /// `[tokens, 3 heads]`.
     qkv: DeviceBuffer<u16>,
@@ -102,110 +143,87 @@ struct Space {
     context: DeviceBuffer<u16>,
     /// `[tokens, inner]`.
     wide: DeviceBuffer<u16>,
-    /// `[sequences, width]`: first tokens alone.
-    first: DeviceBuffer<u16>,
+    /// States of the CLS tokens, `[sequences, width]`.
+    cls: DeviceBuffer<u16>,
 }
 
-/// A round's numbers on their way to the device, and its results on their way back.
+/// Indices of some micro-batches on their way to the device, and outputs on their way back.
 #[derive(Debug, Default)]
-struct Slot {
-    /// When its last round is done with it.
+struct Transfer {
+    /// Event after the last use.
     done: Option<CudaEvent>,
-    numbers: PinnedBuffer<u32>,
-    numbers_there: DeviceBuffer<u32>,
-    out: PinnedBuffer<f32>,
-    out_there: DeviceBuffer<f32>,
+    indices: StagedBuffer<u32>,
+    out: StagedBuffer<f32>,
+    /// Input number and output values of each sequence; empty if nothing comes back.
+    outputs: Vec<(usize, usize)>,
 }
 
-/// A round that was handed to the device.
-struct Running {
-    order: Vec<usize>,
-    /// Tokens of each, where all of their states come back.
-    lengths: Vec<usize>,
-    slot: usize,
-    n_out: usize,
+impl Transfer {
+    fn wait(&mut self) -> CudaResult<()> {
+        self.done.take().map_or(Ok(()), |done| done.synchronize())
+    }
+
+    /// Waits for the outputs and copies them to `to`, `[sequences, n_out]`.
+    fn collect(&mut self, to: &mut [f32], n_out: usize) -> CudaResult<()> {
+        self.wait()?;
+        let mut values = self.out.downloaded(self.outputs.iter().map(|(_, len)| len).sum())?;
+        for (i, len) in self.outputs.drain(..) {
+            let (own, rest) = values.split_at(len);
+            to[i * n_out..][..len].copy_from_slice(own);
+            values = rest;
+        }
+        Ok(())
+    }
 }
 
-/// What a caller wants.
+/// The work of one call.
 #[derive(Clone, Copy)]
-struct Job<'a> {
+struct EncodeRequest<'a> {
     sequences: &'a [Sequence],
     output: Output,
-    /// Where vectors stay on the device, if they do; nothing comes back then.
-    there: Option<There>,
-    /// Where the time goes, if that is to be known: what has just ended, and when.
-    marks: Option<&'a Marks>,
+    /// Values per sequence that come back.
+    n_out: usize,
+    /// The target of vectors that stay on the device; nothing comes back then.
+    scatter: Option<ScatterTarget>,
+    timeline: Option<&'a Timeline>,
 }
 
-/// Whether the kernels can compute a model of this shape.
+/// True if the kernels can compute a model of this shape.
 pub(super) fn supports(config: &BertConfig) -> bool {
-    Shape::of(config).is_some()
+    PaddedShape::of(config).is_some()
 }
 
 impl CudaBert {
-    /// Puts a model on GPU `ordinal`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Gpu::open`] and [`Gpu::load`], as [`Weights::get`], and [`Error::DeviceFailed`].
+    /// Loads a model to a GPU, given by ordinal and permitted kernels. Fails as [`Gpu::open`],
+    /// [`Gpu::load`] and [`Weights::get`].
     pub(super) fn open(
-        ordinal: u32,
+        (ordinal, allowed): (u32, GpuKernels),
         weights: &Weights,
         config: &BertConfig,
         head: Option<&ClassifierHead>,
     ) -> Result<Self> {
-        let shape = Shape::of(config).ok_or_else(|| Error::DeviceUnavailable {
+        let shape = PaddedShape::of(config).ok_or_else(|| Error::DeviceUnavailable {
             device: format!("cuda:{ordinal}"),
             reason: "no kernel computes a model of this shape; use --device cpu".to_owned(),
         })?;
         let gpu = Arc::new(Gpu::open(ordinal)?);
-        let (mut kernels, of_hopper) = gpu.load(FATBIN, |load| {
-            let roomy = |name: &str| allow_shared(load(name)?, MAX_SHARED_BYTES);
-            let kernels = Kernels {
-                embed: load("embed")?,
-                linear: roomy("linear")?,
-                linear_bytes: TILE_SHARED_BYTES,
-                attend: roomy(&format!("attend_{}", shape.head_chunks * 32))?,
-                normalize: load("normalize")?,
-                gather: load("gather")?,
-                pool_mean: load("pool_mean")?,
-                widen: load("widen")?,
-                classify: load("classify")?,
-                hand_over: load("hand_over")?,
-            };
-            if !gpu.is_hopper() {
-                return Ok((kernels, None));
-            }
-            let of_hopper = |name| allow_shared(load(name)?, HOPPER_SHARED_BYTES);
-            Ok((kernels, Some((of_hopper("check_products")?, of_hopper("linear_hopper")?))))
-        })?;
-        if let Some((check, linear)) = of_hopper
-            && use_warpgroup_products(&gpu, &check)?
-        {
-            kernels.linear = linear;
-            kernels.linear_bytes = streamed_bytes(HOPPER_STAGES_OF_TWO);
-        }
-        let model = Model::new(&gpu, weights, config, shape, head)?;
+        let kernels = EncoderKernels::load(&gpu, shape, allowed)?;
+        let weights = DeviceWeights::upload(&gpu, weights, config, shape, head)?;
         let activation = match config.activation {
             Activation::Gelu => GELU,
             Activation::GeluTanh => GELU_TANH,
             Activation::Relu => RELU,
         };
-        let at_a_time = kernels.linear.occupancy_max_active_blocks_per_multiprocessor(
+        let occupancy = kernels.linear.occupancy_max_active_blocks_per_multiprocessor(
             TILE_THREADS,
             kernels.linear_bytes as usize,
             None,
         );
-        let at_a_time = at_a_time.map_err(device_failed)?.max(1) * gpu.multiprocessors;
-        let held = Held {
-            group_tokens: group_tokens(at_a_time as usize, shape.width),
-            space: Space::default(),
-            slots: Default::default(),
-            recordings: GraphCache::default(),
-        };
-        let (held, spare) = (Mutex::new(held), BufferPool::default());
-        let n_types = config.n_token_types;
-        Ok(Self { gpu, kernels, shape, n_types, activation, model, held, spare })
+        let blocks = occupancy.map_err(device_failed)?.max(1) * gpu.multiprocessors;
+        let state = EncoderState::new(batch_tokens(blocks as usize, shape.width));
+        let (state, pool, n_types) =
+            (Mutex::new(state), BufferPool::default(), config.n_token_types);
+        Ok(Self { gpu, kernels, shape, n_types, activation, weights, state, pool })
     }
 
     /// See [`super::Encoder::forward`], which checks the sequences.
@@ -215,20 +233,16 @@ impl CudaBert {
         output: Output,
         n_out: usize,
     ) -> Result<Vec<f32>> {
-        self.retry(&mut self.hold(), Job { sequences, output, there: None, marks: None }, n_out)
+        let request = EncodeRequest { sequences, output, n_out, scatter: None, timeline: None };
+        self.run(&mut self.lock(), request)
     }
 
-    /// The device, for one caller at a time: nothing else may be done on its main stream.
-    fn hold(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// See [`super::Encoder::room`].
+    /// See [`super::Encoder::allocate`].
     pub(super) fn allocate(&self, n: usize, stride: usize) -> Result<DeviceVectors> {
-        DeviceVectors::new(&self.gpu, &self.spare, n, stride).map_err(device_failed)
+        DeviceVectors::new(&self.gpu, &self.pool, n, stride).map_err(device_failed)
     }
 
-    /// See [`super::Encoder::forward_on_device`]. It returns before the device is done.
+    /// See [`super::Encoder::forward_on_device`]. Returns before the device is done.
     pub(super) fn forward_on_device(
         &self,
         sequences: &[Sequence],
@@ -237,180 +251,161 @@ impl CudaBert {
         to: &mut DeviceVectors,
         first: usize,
     ) -> Result<()> {
-        let there = Some(There { at: to.address_of(first), stride: to.stride() as u32, unit });
-        let mut held = self.hold();
-        self.retry(&mut held, Job { sequences, output, there, marks: None }, 0)?;
+        let (at, stride) = to.slot(first);
+        let scatter = Some(ScatterTarget { at, stride, unit });
+        let request = EncodeRequest { sequences, output, n_out: 0, scatter, timeline: None };
+        let mut state = self.lock();
+        self.run(&mut state, request)?;
         to.mark_ready().map_err(device_failed)
     }
 
-    /// Seconds of the kernels of a group, by what they compute.
-    ///
-    /// # Errors
-    ///
-    /// As [`super::Encoder::forward`].
+    /// See [`super::Encoder::profile`].
     pub(super) fn profile(&self, sequences: &[Sequence]) -> Result<Vec<(&'static str, f64)>> {
-        let marks = Marks::default();
-        let job = Job { sequences, output: Output::Mean, there: None, marks: Some(&marks) };
-        self.retry(&mut self.hold(), job, self.shape.hidden)?;
+        let timeline = Timeline::default();
+        let request = EncodeRequest {
+            sequences,
+            output: Output::Mean,
+            n_out: self.shape.hidden,
+            scatter: None,
+            timeline: Some(&timeline),
+        };
+        self.run(&mut self.lock(), request)?;
         let mut seconds: Vec<(&'static str, f64)> = Vec::new();
-        for pair in marks.borrow().windows(2) {
-            let [(_, before), (what, now)] = pair else { continue };
+        for pair in timeline.borrow().windows(2) {
+            let [(_, before), (step, now)] = pair else { continue };
             let time = f64::from(before.elapsed_ms(now).map_err(device_failed)?) / 1e3;
-            match seconds.iter_mut().find(|known| known.0 == *what) {
+            match seconds.iter_mut().find(|known| known.0 == *step) {
                 Some(known) => known.1 += time,
-                None => seconds.push((what, time)),
+                None => seconds.push((step, time)),
             }
         }
         Ok(seconds)
     }
 
-    fn retry(&self, held: &mut Held, job: Job<'_>, n_out: usize) -> Result<Vec<f32>> {
+    /// Takes the device for one caller: nothing else may use its main stream meanwhile.
+    fn lock(&self) -> MutexGuard<'_, EncoderState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a request, with smaller micro-batches if memory runs out.
+    fn run(&self, state: &mut EncoderState, request: EncodeRequest<'_>) -> Result<Vec<f32>> {
         loop {
-            match self.run(held, job, n_out) {
+            match self.run_once(state, request) {
                 Ok(out) => return Ok(out),
-                // Nothing that is given back may still be written to.
+                // Memory must not be freed while the device may use it.
                 Err(e) if self.gpu.stream.synchronize().is_err() => return Err(device_failed(e)),
-                // Smaller groups need less room; a group has at least one sequence.
-                Err(e) if is_out_of_memory(&e) && held.group_tokens > longest(job.sequences) => {
-                    held.space = Space::default();
-                    held.slots = Default::default();
-                    held.recordings = GraphCache::default();
-                    held.group_tokens /= 2;
+                // A micro-batch has at least one sequence.
+                Err(e)
+                    if is_out_of_memory(&e) && state.batch_tokens > longest(request.sequences) =>
+                {
+                    *state = EncoderState::new(state.batch_tokens / 2);
                 }
                 Err(e) => return Err(device_failed(e)),
             }
         }
     }
 
-    fn run(&self, held: &mut Held, job: Job<'_>, n_out: usize) -> CudaResult<Vec<f32>> {
-        let sequences = job.sequences;
+    fn run_once(
+        &self,
+        state: &mut EncoderState,
+        request: EncodeRequest<'_>,
+    ) -> CudaResult<Vec<f32>> {
         self.gpu.context.bind_to_thread()?;
-        let mut out = vec![0f32; sequences.len() * n_out];
-        let groups = micro_batches(sequences, held.group_tokens);
-        let mut before: Option<Running> = None;
-        for (i, groups) in groups.chunks(ROUND_GROUPS).enumerate() {
-            let round = Round::new(sequences, groups, self.n_types);
-            let running = self.start(held, i % 2, round, job)?;
-            if let Some(before) = before.replace(running) {
-                self.collect(&mut held.slots, before, &mut out, n_out)?;
+        // A call that failed may have left some.
+        state.transfers.iter_mut().for_each(|transfer| transfer.outputs.clear());
+        let mut out = vec![0f32; request.sequences.len() * request.n_out];
+        let batches = micro_batches(request.sequences, state.batch_tokens);
+        for (i, batches) in batches.chunks(TRANSFER_BATCHES).enumerate() {
+            let plan = Plan::new(request.sequences, batches, self.n_types);
+            self.launch(state, i % 2, plan, request)?;
+            if i > 0 {
+                // Double buffering: the transfer before this one.
+                state.transfers[(i + 1) % 2].collect(&mut out, request.n_out)?;
             }
         }
-        match before {
-            // Who needs the vectors waits for them.
-            Some(_) if job.there.is_some() => {}
-            Some(last) => self.collect(&mut held.slots, last, &mut out, n_out)?,
-            None => {}
+        // Nobody waits here for vectors that stay on the device.
+        if request.scatter.is_none() {
+            let [first, second] = &mut state.transfers;
+            first.collect(&mut out, request.n_out)?;
+            second.collect(&mut out, request.n_out)?;
         }
         Ok(out)
     }
 
-    /// Hands a round to the device.
-    fn start(
+    /// Launches planned micro-batches.
+    fn launch(
         &self,
-        held: &mut Held,
-        slot: usize,
-        round: Round,
-        job: Job<'_>,
-    ) -> CudaResult<Running> {
+        state: &mut EncoderState,
+        transfer: usize,
+        plan: Plan,
+        request: EncodeRequest<'_>,
+    ) -> CudaResult<()> {
         let (gpu, shape) = (&self.gpu, self.shape);
-        let Job { sequences, output, there, marks } = job;
-        let Held { space, slots, recordings, .. } = held;
-        let states = output.states();
+        let EncodeRequest { sequences, output, scatter, timeline, .. } = request;
+        let EncoderState { activations, transfers, graphs, .. } = state;
         let width = if output == Output::Logit { 1 } else { shape.hidden };
-        let n_rows = match output {
-            Output::Tokens => round.n_tokens(),
-            _ => round.order.len(),
+        let n_rows = if output == Output::Tokens { plan.n_tokens() } else { plan.order.len() };
+        let transfer = &mut transfers[transfer];
+        transfer.wait()?;
+        let indices = transfer.indices.upload(gpu, &plan.indices)?;
+        let out_at = transfer.out.reserve(gpu, n_rows * width)?;
+        let tokens = plan.batches.iter().map(|batch| batch.n_tokens).max().unwrap_or(0);
+        let cls = match output.needs() {
+            NeededStates::Cls => plan.batches.iter().map(|b| b.n_sequences).max().unwrap_or(0),
+            NeededStates::All => 0,
         };
-        let Slot { done, numbers, numbers_there, out, out_there } = &mut slots[slot];
-        if let Some(done) = done.take() {
-            done.synchronize()?;
-        }
-        let here = numbers.reserve(gpu, round.numbers.len())?;
-        here.copy_from_slice(&round.numbers);
-        let numbers_at = numbers_there.reserve(gpu, here.len())?;
-        // SAFETY: there is room, and the slot is not touched before the round is done.
-        unsafe { result::memcpy_htod_async(numbers_at, here, gpu.stream.cu_stream()) }?;
-        let out_at = out_there.reserve(gpu, n_rows * width)?;
-
-        let tokens = round.groups.iter().map(|g| g.n_tokens).max().unwrap_or(0);
-        let most = round.groups.iter().map(|g| g.n_sequences).max().unwrap_or(0);
-        let kept = if states == NeededStates::Cls { most } else { 0 };
-        let at = At {
-            numbers: numbers_at,
-            x: space.x.reserve(gpu, tokens * shape.width)?,
-            qkv: space.qkv.reserve(gpu, tokens * 3 * shape.attended())?,
-            context: space
-                .context
-                .reserve(gpu, (tokens * shape.attended()).max(kept * shape.width))?,
-            wide: space.wide.reserve(gpu, tokens * shape.inner)?,
-            first: space.first.reserve(gpu, kept * shape.width)?,
+        let context = (tokens * shape.heads()).max(cls * shape.width);
+        let at = Addresses {
+            indices,
+            x: activations.x.reserve(gpu, tokens * shape.width)?,
+            qkv: activations.qkv.reserve(gpu, tokens * 3 * shape.heads())?,
+            context: activations.context.reserve(gpu, context)?,
+            wide: activations.wide.reserve(gpu, tokens * shape.inner)?,
+            cls: activations.cls.reserve(gpu, cls * shape.width)?,
             out: out_at,
         };
         let mut row = 0;
-        for &group in &round.groups {
+        for &batch in &plan.batches {
             let out = out_at + (row * width * size_of::<f32>()) as CUdeviceptr;
-            let call = Call { at: At { out, ..at }, group, output, there };
-            // A query is done as soon as it is launched; others are worth no recording, nor do they come again.
-            match sequences.len() == 1 && marks.is_none() {
-                true => recordings.run(gpu, call, || self.encode(&call, None))?,
-                false => self.encode(&call, marks)?,
+            let run = BatchLaunch { at: Addresses { out, ..at }, batch, output, scatter };
+            // Only single sequences are launch-bound, and their launches repeat.
+            match sequences.len() == 1 && timeline.is_none() {
+                true => graphs.run(gpu, run, || self.encode(&run, None))?,
+                false => self.encode(&run, timeline)?,
             }
-            row += if output == Output::Tokens { group.n_tokens } else { group.n_sequences };
+            row += if output == Output::Tokens { batch.n_tokens } else { batch.n_sequences };
         }
-        if there.is_none() {
-            let here = out.reserve(gpu, n_rows * width)?;
-            // SAFETY: as above.
-            unsafe { result::memcpy_dtoh_async(here, out_at, gpu.stream.cu_stream()) }?;
+        if scatter.is_none() {
+            let rows = |i: usize| if output == Output::Tokens { sequences[i].ids.len() } else { 1 };
+            transfer.outputs.extend(plan.order.into_iter().map(|i| (i, rows(i) * width)));
+            transfer.out.download(gpu, n_rows * width)?;
         }
-        *done = Some(gpu.stream.record_event(None)?);
-        let lengths = match output {
-            Output::Tokens => round.order.iter().map(|&i| sequences[i].ids.len()).collect(),
-            _ => vec![1; round.order.len()],
-        };
-        let n_out = if there.is_some() { 0 } else { n_rows * width };
-        Ok(Running { order: round.order, lengths, slot, n_out })
-    }
-
-    /// Waits for a round and puts its results, if any come back, into their places.
-    fn collect(
-        &self,
-        slots: &mut [Slot; 2],
-        round: Running,
-        out: &mut [f32],
-        n_out: usize,
-    ) -> CudaResult<()> {
-        let slot = &mut slots[round.slot];
-        if let Some(done) = slot.done.take() {
-            done.synchronize()?;
-        }
-        if round.n_out == 0 {
-            return Ok(());
-        }
-        let values = slot.out.reserve(&self.gpu, round.n_out)?;
-        let n_rows: usize = round.lengths.iter().sum();
-        let width = round.n_out / n_rows;
-        let mut start = 0;
-        for (i, len) in round.order.into_iter().zip(round.lengths) {
-            let len = len * width;
-            out[i * n_out..][..len].copy_from_slice(&values[start..start + len]);
-            start += len;
-        }
+        transfer.done = Some(gpu.stream.record_event(None)?);
         Ok(())
     }
 }
 
+/// Returns the tokens of a micro-batch with which the GEMMs that end in a state of `width` fill all
+/// `blocks` that run at a time, a whole number of times: no multiprocessor waits for the last ones.
+fn batch_tokens(blocks: usize, width: usize) -> usize {
+    let side = TILE_SIDE as usize;
+    let rows = (blocks / width.div_ceil(side)).max(1) * side;
+    ((BATCH_TOKENS + rows / 2) / rows).max(1) * rows
+}
+
 #[cfg(test)]
 mod tests {
-    use super::group_tokens;
+    use super::batch_tokens;
 
     #[test]
-    fn groups_fill_the_device_a_whole_number_of_times() {
-        // 132 multiprocessors with two blocks each: 88 tiles of rows of 3, 44 of 6 and 264 of one tile of columns.
-        assert_eq!(group_tokens(264, 384), 88 * 128);
-        assert_eq!(group_tokens(264, 768), 44 * 128);
-        assert_eq!(group_tokens(264, 128), 264 * 128);
+    fn micro_batches_fill_the_device_a_whole_number_of_times() {
+        // 132 multiprocessors with two blocks each: 88 tiles of rows with 3 tiles of columns, 44
+        // with 6, and 264 with one.
+        assert_eq!(batch_tokens(264, 384), 88 * 128);
+        assert_eq!(batch_tokens(264, 768), 44 * 128);
+        assert_eq!(batch_tokens(264, 128), 264 * 128);
         // A small device more than once.
-        assert_eq!(group_tokens(92, 384), 2 * 30 * 128);
-        assert_eq!(group_tokens(1, 1024), 8192);
+        assert_eq!(batch_tokens(92, 384), 2 * 30 * 128);
+        assert_eq!(batch_tokens(1, 1024), 8192);
     }
 }

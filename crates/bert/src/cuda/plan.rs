@@ -1,100 +1,96 @@
-//! Which sequences run together, and what the kernels are told of them.
+//! Indices of packed sequences for the kernels.
 
-use super::params::ATTENTION_QUERIES;
+use super::params::{ATTENTION_QUERIES, AttentionTile};
 use crate::tokenizer::Sequence;
 
-/// Groups of sequences whose numbers go to the device in one copy.
-#[derive(Debug)]
-pub(super) struct Round {
-    /// The numbers of all groups, which know where theirs begin.
-    pub(super) numbers: Vec<u32>,
-    pub(super) groups: Vec<Group>,
-    /// The input's numbers of the sequences, in the order in which they run.
+/// Micro-batches whose indices go to the device in one copy.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// The indices of all micro-batches, one after the other.
+    pub(super) indices: Vec<u32>,
+    pub(super) batches: Vec<MicroBatch>,
+    /// Input numbers of the sequences, in the order in which they run.
     pub(super) order: Vec<usize>,
 }
 
-/// Sequences that go through all layers together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Group {
+/// Sequences that go through all layers together. The offsets point into [`Plan::indices`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct MicroBatch {
     pub(super) n_tokens: usize,
     pub(super) n_sequences: usize,
-    /// Places among the round's numbers. A token's id, `[n_tokens]`.
+    /// Token ids, `[n_tokens]`.
     pub(super) ids: usize,
-    /// A token's position and type, `[n_tokens]`.
-    pub(super) places: usize,
+    /// Position ids and token types, `[n_tokens]`.
+    pub(super) position_ids: usize,
     /// The first token of each sequence, and the end, `[n_sequences + 1]`.
-    pub(super) starts: usize,
-    /// What attention computes, for every query of every layer, `[n_spans, 5]`.
-    pub(super) spans: usize,
-    pub(super) n_spans: usize,
-    /// The same for first tokens alone, `[n_sequences, 5]`.
-    pub(super) first_spans: usize,
-    /// The input's numbers of the sequences, `[n_sequences]`.
+    pub(super) cu_seqlens: usize,
+    /// Attention tiles for all queries, `[n_tiles]`.
+    pub(super) tiles: usize,
+    pub(super) n_tiles: usize,
+    /// Attention tiles for the CLS queries, `[n_sequences]`.
+    pub(super) cls_tiles: usize,
+    /// Input numbers of the sequences, `[n_sequences]`.
     pub(super) order: usize,
 }
 
-impl Round {
-    pub(super) fn new(sequences: &[Sequence], groups: &[Vec<usize>], n_types: usize) -> Self {
-        let mut round = Self { numbers: Vec::new(), groups: Vec::new(), order: groups.concat() };
-        for group in groups {
-            let members: Vec<&Sequence> = group.iter().map(|&i| &sequences[i]).collect();
-            let planned = round.plan(&members, n_types);
-            round.numbers.extend(group.iter().map(|&i| i as u32));
-            round.groups.push(planned);
+impl Plan {
+    /// Plans micro-batches, each a list of numbers of `sequences`, for a model with `n_types` token
+    /// types.
+    pub(super) fn new(sequences: &[Sequence], batches: &[Vec<usize>], n_types: usize) -> Self {
+        let mut plan = Self { order: batches.concat(), ..Self::default() };
+        for numbers in batches {
+            let members: Vec<&Sequence> = numbers.iter().map(|&i| &sequences[i]).collect();
+            plan.push(&members, n_types);
+            plan.indices.extend(numbers.iter().map(|&i| i as u32));
         }
-        round
+        plan
     }
 
-    fn plan(&mut self, members: &[&Sequence], n_types: usize) -> Group {
-        let numbers = &mut self.numbers;
-        let ids = numbers.len();
-        members.iter().for_each(|s| numbers.extend(&s.ids));
-        let places = numbers.len();
+    fn push(&mut self, members: &[&Sequence], n_types: usize) {
+        let indices = &mut self.indices;
+        let mut batch = MicroBatch { n_sequences: members.len(), ..MicroBatch::default() };
+        batch.ids = indices.len();
+        members.iter().for_each(|sequence| indices.extend(&sequence.ids));
+        batch.position_ids = indices.len();
+        batch.n_tokens = batch.position_ids - batch.ids;
         for sequence in members {
-            let types = (0..sequence.ids.len()).map(|position| {
+            indices.extend((0..sequence.ids.len()).map(|position| {
                 let second = usize::from(position >= sequence.second_from);
                 (position | second.min(n_types - 1) << 16) as u32
-            });
-            numbers.extend(types);
+            }));
         }
-        let starts = numbers.len();
-        let mut n_tokens = 0;
-        for sequence in members {
-            numbers.push(n_tokens as u32);
-            n_tokens += sequence.ids.len();
-        }
-        numbers.push(n_tokens as u32);
-        let spans = numbers.len();
-        let mut start = 0;
-        for sequence in members {
-            let n = sequence.ids.len();
-            for first in (start..start + n).step_by(ATTENTION_QUERIES) {
-                let queries = ATTENTION_QUERIES.min(start + n - first);
-                numbers.extend([start, n, first, queries, first].map(|v| v as u32));
+        // First token and length of each sequence.
+        let mut end = 0;
+        let spans: Vec<(u32, u32)> = (members.iter())
+            .map(|sequence| {
+                let start = end;
+                end += sequence.ids.len() as u32;
+                (start, end - start)
+            })
+            .collect();
+        batch.cu_seqlens = indices.len();
+        indices.extend(spans.iter().map(|&(start, _)| start).chain([end]));
+        batch.tiles = indices.len();
+        for &(first_key, n_keys) in &spans {
+            let end = first_key + n_keys;
+            for first_query in (first_key..end).step_by(ATTENTION_QUERIES as usize) {
+                let n_queries = ATTENTION_QUERIES.min(end - first_query);
+                indices.extend([first_key, n_keys, first_query, n_queries, first_query]);
             }
-            start += n;
         }
-        let first_spans = numbers.len();
-        let mut start = 0;
-        for (i, sequence) in members.iter().enumerate() {
-            let n = sequence.ids.len();
-            numbers.extend([start, n, start, 1, i].map(|v| v as u32));
-            start += n;
+        batch.cls_tiles = indices.len();
+        batch.n_tiles = (batch.cls_tiles - batch.tiles) / TILE_WORDS;
+        for (i, &(first_key, n_keys)) in spans.iter().enumerate() {
+            indices.extend([first_key, n_keys, first_key, 1, i as u32]);
         }
-        Group {
-            n_tokens,
-            n_sequences: members.len(),
-            ids,
-            places,
-            starts,
-            spans,
-            n_spans: (first_spans - spans) / 5,
-            first_spans,
-            order: numbers.len(),
-        }
+        batch.order = indices.len();
+        self.batches.push(batch);
     }
 
     pub(super) fn n_tokens(&self) -> usize {
-        self.groups.iter().map(|group| group.n_tokens).sum()
+        self.batches.iter().map(|batch| batch.n_tokens).sum()
     }
 }
+
+/// Words of an [`AttentionTile`].
+const TILE_WORDS: usize = size_of::<AttentionTile>() / size_of::<u32>();

@@ -1,4 +1,4 @@
-//! Device memory and page-locked host memory: buffers that grow and are reused.
+//! Device memory and page-locked (pinned) host memory: buffers that grow and are reused.
 
 use super::context::Gpu;
 use cudarc::driver::sys::CUdeviceptr;
@@ -41,25 +41,74 @@ impl<T: DeviceRepr> DeviceBuffer<T> {
         Ok(at)
     }
 
-    /// Zeroes the first `len` values and returns the address.
-    pub fn clear(&mut self, gpu: &Gpu, len: usize) -> CudaResult<CUdeviceptr>
-    where
-        T: ValidAsZeroBits,
-    {
-        let at = self.reserve(gpu, len)?;
-        if let Some(slice) = &mut self.0 {
-            gpu.stream.memset_zeros(&mut slice.slice_mut(..len))?;
-        }
-        Ok(at)
-    }
-
-    /// Copies the first `to.len()` values to the host; complete after the next synchronisation.
+    /// Copies the first `to.len()` values to the host; complete after the next synchronization.
     pub fn read(&self, gpu: &Gpu, to: &mut [T]) -> CudaResult<()> {
         match &self.0 {
             Some(slice) => gpu.stream.memcpy_dtoh(&slice.slice(..to.len()), to),
             None => Ok(()),
         }
     }
+}
+
+/// A device buffer with a pinned buffer on the host, for copies that overlap with other work.
+///
+/// The caller uses it again only after the copies and kernels that it was used for: after a
+/// synchronization, or after an event.
+#[derive(Debug)]
+pub struct StagedBuffer<T> {
+    device: DeviceBuffer<T>,
+    host: Option<PinnedHostSlice<T>>,
+}
+
+impl<T> Default for StagedBuffer<T> {
+    fn default() -> Self {
+        Self { device: DeviceBuffer::default(), host: None }
+    }
+}
+
+impl<T: DeviceRepr + ValidAsZeroBits + Copy + Send + Sync> StagedBuffer<T> {
+    /// Allocates at least `len` values on the device and returns the address.
+    pub fn reserve(&mut self, gpu: &Gpu, len: usize) -> CudaResult<CUdeviceptr> {
+        self.device.reserve(gpu, len)
+    }
+
+    /// Starts a copy of `values` to the device and returns the address.
+    pub fn upload(&mut self, gpu: &Gpu, values: &[T]) -> CudaResult<CUdeviceptr> {
+        let staged = pinned(gpu, &mut self.host, values.len())?;
+        copy_values(staged, values);
+        self.device.fill(gpu, staged)
+    }
+
+    /// Starts a copy of the first `len` values to the host.
+    pub fn download(&mut self, gpu: &Gpu, len: usize) -> CudaResult<()> {
+        self.device.read(gpu, pinned(gpu, &mut self.host, len)?)
+    }
+
+    /// Returns the first `len` downloaded values.
+    pub fn downloaded(&self, len: usize) -> CudaResult<&[T]> {
+        match &self.host {
+            Some(values) => Ok(&values.as_slice()?[..len]),
+            None => Ok(&[]),
+        }
+    }
+}
+
+/// Returns `len` values of a pinned buffer, which grows to that length.
+fn pinned<'a, T: DeviceRepr + ValidAsZeroBits>(
+    gpu: &Gpu,
+    buffer: &'a mut Option<PinnedHostSlice<T>>,
+    len: usize,
+) -> CudaResult<&'a mut [T]> {
+    let new = match buffer.take() {
+        Some(old) if old.len() >= len => old,
+        old => {
+            drop(old);
+            // No flags: the CPU reads it as well as writes it.
+            // SAFETY: any bits are valid numbers; it is written before it is read.
+            unsafe { gpu.context.alloc_pinned_with_flags::<T>(len.max(1), 0) }?
+        }
+    };
+    Ok(&mut buffer.insert(new).as_mut_slice()?[..len])
 }
 
 /// Allocates `len` values and waits: allocation is ordered with the main stream, but copies run on
@@ -89,41 +138,6 @@ impl Pod for i8 {}
 /// Returns the device address of a slice.
 pub fn address<T>(gpu: &Gpu, slice: &CudaSlice<T>) -> CUdeviceptr {
     slice.device_ptr(&gpu.stream).0
-}
-
-/// A page-locked (pinned) host buffer that grows to the requested length. Copies from and to it
-/// overlap with other work.
-#[derive(Debug)]
-pub struct PinnedBuffer<T>(Option<PinnedHostSlice<T>>);
-
-impl<T> Default for PinnedBuffer<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<T: DeviceRepr + ValidAsZeroBits> PinnedBuffer<T> {
-    /// Returns `len` values of undefined content. No copy may be in flight.
-    pub fn reserve(&mut self, gpu: &Gpu, len: usize) -> CudaResult<&mut [T]> {
-        let new = match self.0.take() {
-            Some(old) if old.len() >= len => old,
-            old => {
-                drop(old);
-                // No flags: the CPU reads it as well as writes it.
-                // SAFETY: any bits are valid numbers; it is written before it is read.
-                unsafe { gpu.context.alloc_pinned_with_flags::<T>(len.max(1), 0) }?
-            }
-        };
-        Ok(&mut self.0.insert(new).as_mut_slice()?[..len])
-    }
-
-    /// Returns the first `len` values, which must exist. No copy to them may be in flight.
-    pub fn get(&self, len: usize) -> CudaResult<&[T]> {
-        match &self.0 {
-            Some(values) => Ok(&values.as_slice()?[..len]),
-            None => Ok(&[]),
-        }
-    }
 }
 
 /// The fewest values that are worth a thread: 1 MiB of float32.

@@ -66,24 +66,11 @@ impl Gpu {
                 version_text(driver)
             )));
         }
-        let failed = |what: &str, e: DriverError| {
-            let reason = match e.0 {
-                CUresult::CUDA_ERROR_NO_DEVICE => {
-                    "the NVIDIA driver finds no GPU that may be used".to_owned()
-                }
-                CUresult::CUDA_ERROR_INVALID_DEVICE => {
-                    let n = CudaContext::device_count().unwrap_or(0);
-                    format!("there are {n} GPUs, numbered from 0")
-                }
-                _ => format!("{what}: {}", describe(e)),
-            };
-            unavailable(reason)
-        };
-        let context = CudaContext::new(ordinal as usize).map_err(|e| failed("opening it", e))?;
-        // SAFETY: only one stream at a time uses a buffer, with an event or a wait in between.
-        unsafe { context.disable_event_tracking() };
         let open = || -> CudaResult<Self> {
             use sys::CUdevice_attribute as Attribute;
+            let context = CudaContext::new(ordinal as usize)?;
+            // SAFETY: only one stream at a time uses a buffer, with an event or a wait in between.
+            unsafe { context.disable_event_tracking() };
             let mark = || context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
             let multiprocessors =
                 context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
@@ -96,10 +83,26 @@ impl Gpu {
                 driver,
                 total_memory: context.total_mem()?,
                 marks: [mark()?, mark()?],
-                context: Arc::clone(&context),
+                context,
             })
         };
-        open().map_err(|e| failed("opening it", e))
+        open().map_err(|e| {
+            unavailable(match e.0 {
+                CUresult::CUDA_ERROR_NO_DEVICE => {
+                    "the NVIDIA driver finds no GPU that may be used".to_owned()
+                }
+                CUresult::CUDA_ERROR_INVALID_DEVICE => {
+                    let n = CudaContext::device_count().unwrap_or(0);
+                    format!("there are {n} GPUs, numbered from 0")
+                }
+                _ => format!("opening it: {}", describe(e)),
+            })
+        })
+    }
+
+    /// Returns the seconds between the two marks, which must have passed. Fails if there are none.
+    pub fn seconds_between_marks(&self) -> CudaResult<f64> {
+        Ok(f64::from(self.marks[0].elapsed_ms(&self.marks[1])?) / 1e3)
     }
 
     /// True if a multiprocessor has at least 164 KiB of shared memory, not 100 KiB.
@@ -112,7 +115,8 @@ impl Gpu {
         self.capability == (9, 0)
     }
 
-    /// Loads a binary of kernels and passes a loader of kernels by name to `take`.
+    /// Loads a binary of kernels and passes a loader to `take`. It loads a kernel by its name and
+    /// the most bytes of dynamic shared memory of its launches, 0 for the default of 48 KiB.
     ///
     /// # Errors
     ///
@@ -120,11 +124,19 @@ impl Gpu {
     pub fn load<T>(
         &self,
         fatbin: &[u8],
-        take: impl FnOnce(&dyn Fn(&str) -> CudaResult<CudaFunction>) -> CudaResult<T>,
+        take: impl FnOnce(&dyn Fn(&str, u32) -> CudaResult<CudaFunction>) -> CudaResult<T>,
     ) -> Result<T> {
         let load = || {
             let module = self.context.load_module(Ptx::from_binary(fatbin.to_vec()))?;
-            take(&|name| module.load_function(name))
+            take(&|name, shared| {
+                let kernel = module.load_function(name)?;
+                if shared > 0 {
+                    let most =
+                        CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                    kernel.set_attribute(most, shared as i32)?;
+                }
+                Ok(kernel)
+            })
         };
         load().map_err(|e| {
             let reason = match e.0 {
@@ -142,17 +154,6 @@ impl Gpu {
             Error::DeviceUnavailable { device: format!("cuda:{}", self.context.ordinal()), reason }
         })
     }
-}
-
-/// Raises the limit of dynamic shared memory of a kernel to `bytes`. The default is 48 KiB.
-///
-/// # Errors
-///
-/// The driver's.
-pub fn allow_shared(kernel: CudaFunction, bytes: u32) -> CudaResult<CudaFunction> {
-    let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-    kernel.set_attribute(most, bytes as i32)?;
-    Ok(kernel)
 }
 
 /// True if memory ran out, so that a smaller request may succeed.
@@ -190,6 +191,6 @@ pub fn launch<P: DeviceRepr>(
 ) -> CudaResult<()> {
     let shape = LaunchConfig { grid_dim: (x, y, 1), block_dim: (threads, 1, 1), shared_mem_bytes };
     // SAFETY: every kernel takes one struct, and callers pass the one that its header declares. The
-    // caller owns the buffers it points to, which outlive the stream's next synchronisation.
+    // caller owns the buffers it points to, which outlive the stream's next synchronization.
     unsafe { gpu.stream.launch_builder(kernel).arg(params).launch(shape) }.map(drop)
 }

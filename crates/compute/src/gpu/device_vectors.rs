@@ -1,4 +1,5 @@
-//! Query vectors that an encoder leaves on the device for the scan.
+//! Query vectors that an encoder leaves on the device for the scan: they need no copy to the host
+//! and back, and the scan starts without waiting for the encoder.
 
 use super::buffer::{CudaResult, address};
 use super::context::{Gpu, device_failed};
@@ -52,30 +53,25 @@ impl DeviceVectors {
         Ok(Self { gpu, buffer, at, stride, len: n * stride, ready: None, host, pool })
     }
 
-    /// Values from the start of one vector to the next.
-    pub fn stride(&self) -> usize {
-        self.stride
+    /// Returns the address of vector `i` and the stride in values, for the encoder that writes it.
+    pub fn slot(&self, i: usize) -> (CUdeviceptr, u32) {
+        (self.at + (i * self.stride * size_of::<f32>()) as CUdeviceptr, self.stride as u32)
     }
 
-    /// Returns the address of vector `i`.
-    pub fn address_of(&self, i: usize) -> CUdeviceptr {
-        self.at + (i * self.stride * size_of::<f32>()) as CUdeviceptr
-    }
-
-    /// Records that the vectors so far were submitted to the main stream; for its owner only.
+    /// Records that the vectors so far were submitted to the main stream, for the encoder.
     pub fn mark_ready(&mut self) -> CudaResult<()> {
         self.ready = Some(self.gpu.stream.record_event(None)?);
         Ok(())
     }
 
-    /// Makes the main stream of `gpu`, another context user of the same device, wait for them.
-    pub fn wait(&self, gpu: &Gpu) -> CudaResult<()> {
-        self.ready.as_ref().map_or(Ok(()), |ready| gpu.stream.wait(ready))
-    }
-
-    /// True if they are on the device of `gpu`.
-    pub fn are_on(&self, gpu: &Gpu) -> bool {
-        self.gpu.context.ordinal() == gpu.context.ordinal()
+    /// Returns the address of the first vector if they are on the device of `gpu`, whose main
+    /// stream then waits until they are computed.
+    pub fn address_on(&self, gpu: &Gpu) -> CudaResult<Option<CUdeviceptr>> {
+        if self.gpu.context.ordinal() != gpu.context.ordinal() {
+            return Ok(None);
+        }
+        self.ready.as_ref().map_or(Ok(()), |ready| gpu.stream.wait(ready))?;
+        Ok(Some(self.at))
     }
 
     /// Returns the vectors in host memory, copied once.

@@ -49,10 +49,6 @@ impl<K: Eq + Hash> GraphCache<K> {
     /// the same `key`. The first call of a key launches directly, which also loads the kernels; the
     /// second one captures; later ones replay. No other thread may use the stream meanwhile: its
     /// launches would be captured too.
-    ///
-    /// # Errors
-    ///
-    /// The driver's.
     pub fn run(
         &mut self,
         gpu: &Gpu,

@@ -3,6 +3,13 @@
 //! Each user has streams of its own and a binary of kernels of its own; the driver gives all of
 //! them one context. Without the feature `cuda` nothing can be opened, and [`DeviceVectors`] has no
 //! values.
+//!
+//! Two optimizations live behind one type each, and nothing else knows of them: query vectors that
+//! stay on the device between encoder and scan ([`DeviceVectors`]), and CUDA graphs of launch-bound
+//! batches (`GraphCache`).
+//!
+//! Functions that return a `CudaResult` fail with the driver's error.
+#![allow(clippy::missing_errors_doc)]
 
 #[cfg(feature = "cuda")]
 mod buffer;
@@ -12,32 +19,28 @@ mod context;
 mod device_vectors;
 #[cfg(feature = "cuda")]
 mod graph;
+// The generator gives all items one visibility.
+#[cfg(feature = "cuda")]
+#[allow(unreachable_pub)]
+mod tiles;
 #[cfg(feature = "cuda")]
 mod wgmma;
 
 use crate::error::Error;
 #[cfg(feature = "cuda")]
-pub use buffer::{CudaResult, DeviceBuffer, PinnedBuffer, Pod, address, allocate, copy_values};
+pub use buffer::{CudaResult, DeviceBuffer, Pod, StagedBuffer, address, allocate, copy_values};
 #[cfg(feature = "cuda")]
-pub use context::{
-    Gpu, MAX_SHARED_BYTES, allow_shared, device_failed, is_out_of_memory, launch, version_text,
-};
+pub use context::{Gpu, MAX_SHARED_BYTES, device_failed, is_out_of_memory, launch, version_text};
 #[cfg(feature = "cuda")]
 pub use device_vectors::{BufferPool, DeviceVectors};
 #[cfg(feature = "cuda")]
 pub use graph::GraphCache;
 #[cfg(feature = "cuda")]
-pub use wgmma::{
-    HOPPER_SHARED_BYTES, HOPPER_STAGES, HOPPER_STAGES_OF_TWO, resident_bytes, streamed_bytes,
-    use_warpgroup_products,
+pub use tiles::{
+    HOPPER_STAGES, HOPPER_STAGES_TWO_BLOCKS, TILE_SHARED_BYTES, TILE_SIDE, TILE_THREADS,
 };
-
-/// Rows and columns of a tile that a block of `kernels/tiles.cuh` multiplies.
-pub const TILE_SIDE: usize = 128;
-/// Threads of such a block.
-pub const TILE_THREADS: u32 = 256;
-/// Shared memory of such a block, in bytes.
-pub const TILE_SHARED_BYTES: u32 = 3 * 2 * 2 * 128 * 4 * 16;
+#[cfg(feature = "cuda")]
+pub use wgmma::{HOPPER_SHARED_BYTES, resident_bytes, streamed_bytes, use_warpgroup_products};
 
 /// Vectors on a GPU; this build has none.
 #[cfg(not(feature = "cuda"))]

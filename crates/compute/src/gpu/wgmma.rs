@@ -3,10 +3,11 @@
 
 use super::buffer::{CudaResult, DeviceBuffer};
 use super::context::{Gpu, describe, launch};
-use super::{TILE_SIDE, TILE_THREADS};
+use super::tiles::{
+    CheckParams, HOPPER_STAGES, HOPPER_STAGES_TWO_BLOCKS, SLAB_BYTES, TILE_SIDE, TILE_THREADS,
+};
 use crate::device::GpuKernels;
 use crate::error::{Error, Result};
-use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaFunction, DeviceRepr};
 use half::f16;
 use rayon::prelude::*;
@@ -14,36 +15,11 @@ use rayon::prelude::*;
 /// Dynamic shared memory that a kernel may request on Hopper, in bytes.
 pub const HOPPER_SHARED_BYTES: u32 = 227 << 10;
 
-/// 128 bytes of 128 rows.
-const SLAB_BYTES: u32 = 128 * 128;
-
-/// Pipeline stages with one block per multiprocessor.
-pub const HOPPER_STAGES: u32 = 6;
-
-/// Pipeline stages with two blocks per multiprocessor.
-pub const HOPPER_STAGES_OF_TWO: u32 = 3;
-
 /// 64-byte chunks of rows and columns in the test product: eight steps, the last one half empty.
 const CHECK_CHUNKS: usize = 15;
 
 /// Tiles of rows in the test product; every stage is used more than once.
 const CHECK_TILES: usize = 2;
-
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-struct CheckParams {
-    rows: CUdeviceptr,
-    columns: CUdeviceptr,
-    sums: CUdeviceptr,
-    chunks: u32,
-    n_tiles: u32,
-    resident: u32,
-    bytes: u32,
-}
-
-// SAFETY: plain numbers in the order and with the sizes that the kernel was compiled for.
-unsafe impl DeviceRepr for CheckParams {}
-const _: () = assert!(size_of::<CheckParams>() == 40);
 
 /// Shared memory of a block that streams columns beside the rows, in bytes.
 pub fn streamed_bytes(stages: u32) -> u32 {
@@ -58,7 +34,7 @@ pub fn resident_bytes(column_bytes: u32) -> Option<u32> {
 }
 
 /// True if Hopper's warpgroup kernels are to be used: they give the right test products, and
-/// `kernels` permits them.
+/// `kernels` permits them. `check` is the kernel `check_wgmma`.
 ///
 /// # Errors
 ///
@@ -74,7 +50,7 @@ pub fn use_warpgroup_products(
     let right = are_right(gpu, check).map_err(|e| Error::DeviceUnavailable {
         device: format!("cuda:{}", gpu.context.ordinal()),
         reason: format!(
-            "{} while its warpgroup products were tested; WARPSEEK_GPU_KERNELS=portable avoids them",
+            "{} in the test of its warpgroup products; WARPSEEK_GPU_KERNELS=portable avoids them",
             describe(e)
         ),
     })?;
@@ -89,22 +65,21 @@ pub fn use_warpgroup_products(
 /// True if products of small integers, which are exact in any order, are right: of half precision
 /// and of int8, with resident and with streamed columns.
 fn are_right(gpu: &Gpu, check: &CudaFunction) -> CudaResult<bool> {
-    let to_f16 = |v: f32| f16::from_f32(v).to_bits();
-    let to_i8 = |v: f32| v as i8;
-    Ok(are_right_of(gpu, check, 0, to_f16)? && are_right_of(gpu, check, 1, to_i8)?)
+    let f16_are_right = are_right_of(gpu, check, |v| f16::from_f32(v).to_bits())?;
+    Ok(f16_are_right && are_right_of(gpu, check, |v| v as i8)?)
 }
 
 fn are_right_of<T: DeviceRepr>(
     gpu: &Gpu,
     check: &CudaFunction,
-    bytes: u32,
     convert: impl Fn(f32) -> T,
 ) -> CudaResult<bool> {
-    const N_SUMS: usize = CHECK_TILES * TILE_SIDE * TILE_SIDE;
+    const SIDE: usize = TILE_SIDE as usize;
+    const N_SUMS: usize = CHECK_TILES * SIDE * SIDE;
     let width = CHECK_CHUNKS * 64 / size_of::<T>();
     let number = |i: usize, step: usize| ((i * step + i / width * 5) % 11) as f32 - 5.0;
     let side = |n: usize, step| -> Vec<f32> { (0..n * width).map(|i| number(i, step)).collect() };
-    let (rows, columns) = (side(CHECK_TILES * TILE_SIDE, 7), side(TILE_SIDE, 3));
+    let (rows, columns) = (side(CHECK_TILES * SIDE, 7), side(SIDE, 3));
     let product = |row: &[f32], column: &[f32]| row.iter().zip(column).map(|(a, b)| a * b).sum();
     let products = rows
         .par_chunks(width)
@@ -112,20 +87,20 @@ fn are_right_of<T: DeviceRepr>(
     let expected: Vec<f32> = products.collect();
     let converted = |side: &[f32]| -> Vec<T> { side.iter().map(|&v| convert(v)).collect() };
     let (rows, columns) = (converted(&rows), converted(&columns));
-    let (mut sides, mut sums) =
-        ([DeviceBuffer::default(), DeviceBuffer::default()], DeviceBuffer::default());
-    let mut params = CheckParams {
-        rows: sides[0].fill(gpu, &rows)?,
-        columns: sides[1].fill(gpu, &columns)?,
+    let (mut row_buffer, mut column_buffer) = (DeviceBuffer::default(), DeviceBuffer::default());
+    let mut sums = DeviceBuffer::default();
+    let params = CheckParams {
+        rows: row_buffer.fill(gpu, &rows)?,
+        columns: column_buffer.fill(gpu, &columns)?,
         sums: sums.reserve(gpu, N_SUMS)?,
         chunks: CHECK_CHUNKS as u32,
         n_tiles: CHECK_TILES as u32,
         resident: 0,
-        bytes,
+        int8: u32::from(size_of::<T>() == 1),
     };
-    let resident = resident_bytes(CHECK_CHUNKS as u32 * 64).unwrap_or(HOPPER_SHARED_BYTES);
-    for (keeps, shared) in [(1, resident), (0, streamed_bytes(HOPPER_STAGES_OF_TWO))] {
-        params.resident = keeps;
+    let kept = resident_bytes(CHECK_CHUNKS as u32 * 64).unwrap_or(HOPPER_SHARED_BYTES);
+    for (resident, shared) in [(1, kept), (0, streamed_bytes(HOPPER_STAGES_TWO_BLOCKS))] {
+        let params = CheckParams { resident, ..params };
         launch(gpu, check, (1, 1), TILE_THREADS, shared, &params)?;
         let mut got = vec![0f32; N_SUMS];
         sums.read(gpu, &mut got)?;

@@ -4,9 +4,9 @@
 use super::candidates::{SharedThreshold, TopK};
 use super::kernels::ScanKernels;
 use super::{passing_rows, scan_spans};
-use crate::oracle::{Key, ScoredRow};
 use crate::mask::RowMask;
 use crate::matrix::MatrixView;
+use crate::oracle::{Key, ScoredRow};
 use half::f16;
 
 /// Rows of a block, whose scores are computed before they are compared: 128 rows of 384

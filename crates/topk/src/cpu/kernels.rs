@@ -1,8 +1,8 @@
 //! Kernels of the scan, by CPU tier: products of half-precision rows, canonical scores, and the
 //! comparison of integer scores with gates.
 
-use super::generic;
 use super::gate::{RowColumns, RowTerms};
+use super::generic;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512};
 use crate::layout::STRIDE_MULTIPLE;

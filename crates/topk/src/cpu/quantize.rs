@@ -203,8 +203,7 @@ impl QueryBounds {
     /// Returns a lower and an upper bound on the canonical score of a row, from the integer scores
     /// of the high and the low part.
     pub(super) fn refine(&self, scores: [i32; 2], row: &RowScale) -> (f32, f32) {
-        let integer =
-            self.scales[0] * f64::from(scores[0]) + self.scales[1] * f64::from(scores[1]);
+        let integer = self.scales[0] * f64::from(scores[0]) + self.scales[1] * f64::from(scores[1]);
         let score = f64::from(row.scale) * integer;
         let bound = self.norms[1] * f64::from(row.residual) + self.slacks[1];
         (((score - bound) as f32).next_down(), ((score + bound) as f32).next_up())
@@ -214,8 +213,8 @@ impl QueryBounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::canonical_score;
     use crate::layout::{row_norm_upper, stride_of};
+    use crate::oracle::canonical_score;
     use crate::sq8::Sq8Matrix;
     use half::f16;
     use proptest::prelude::*;

@@ -1,470 +1,382 @@
-//! The kernels of one batch of queries, in order: see `kernels/topk.cu`.
+//! The launches of one query batch, in the order of `kernels/topk.cu`. [`super`] explains them.
 
+use super::ScanRequest;
+use super::format::ScanFormat;
 use super::kernels::ScanGpu;
+use super::launch::ScanLaunch;
 use super::params::*;
-use super::rounds::{rounds, visiting_step};
-use super::rows::{Bytes, Shard};
-use super::scanning::{SMALL_BATCH, Scanning};
-use super::workspace::{Call, Fetched, Vectors, Workspace, found_words};
-use warpseek_compute::gpu::{MAX_SHARED_BYTES, Outcome, address, copy_values, launch};
-use crate::{Filter, GPU_BYTES_BATCH};
-use crate::matrix::MatrixView;
+use super::resident::{DeviceSq8, Shard};
+use super::schedule::{passes, tile_step};
+use super::workspace::{GraphKey, Workspace};
 use cudarc::driver::result;
 use cudarc::driver::sys::CUdeviceptr;
 use std::ops::Range;
+use warpseek_compute::gpu::{CudaResult, address, launch};
 
-/// The largest k that is sorted on the device.
+/// The largest k that is selected on the device.
 pub(super) const MAX_K: usize = 2048;
 
-/// Queries whose state is on the device at a time.
-pub(super) const MAX_QUERIES: usize = 8192;
-
-/// Bytes of candidates on the device.
+/// Bytes of all candidate lists.
 const CANDIDATE_BYTES: usize = 512 << 20;
 
-/// The most candidates a query is given room for; fewer where there are many queries.
-pub(super) const MOST_CANDIDATES: usize = 16384;
+/// Keys that are written at a time for a query whose candidates overflowed: 64 MiB.
+const KEYS_AT_A_TIME: usize = 8 << 20;
 
-/// The largest residual of a row, against the largest norm, with which 8 bits are of use: with more of it than
-/// that, too many rows would be candidates.
-const MOST_RESIDUAL: f32 = 0.03;
-
-/// Large batches read bytes where there are so many positions for every hit. Their products take half the time, and the error
-/// bound lets some five times as many rows become candidates, each of which is then read in half precision; by the
-/// rates of an H200, on random vectors.
-pub(super) const BYTES_FROM: usize = 16384;
-
-/// Of a batch in one plane, the share of queries with too many candidates from which rows are read in half precision
-/// from then on: one in this many.
-const COARSE_FROM: usize = 64;
-
-/// Keys that are written out at a time where candidates do not suffice: 64 MiB.
-const KEYS_AT_ONCE: usize = 8 << 20;
-
-/// Up to so many candidates are scored canonically by the block that sorts them, even where other blocks have nothing to do.
+/// Up to this many candidates are rescored by the block that selects among them, even if other
+/// blocks are idle.
 const FEW_CANDIDATES: usize = 32;
 
-/// Batches of up to this many queries take hardly longer than their launches.
-const RECORDED_BATCH: usize = 64;
+/// Batches of up to this many queries are launch-bound.
+const GRAPH_BATCH: usize = 64;
 
-/// Filters that let fewer than one row in this many pass are scanned by the list of rows that do.
+/// Filters that pass fewer than one row in this many are scanned by a list of rows.
 const LISTED_BELOW: usize = 2;
 
-/// A batch of queries on the device.
-#[derive(Debug)]
-pub(super) struct Batch {
-    /// Pointers to the state of all queries.
-    all: Queries,
-    /// What the queries' preparation needs to know of rows.
-    of_queries: Rows,
-    n: usize,
-    k: usize,
-    stride: usize,
-    /// Queries that share the room for candidates.
+/// Of a batch in [`ScanFormat::Int8High`], the share of queries with too many candidates from which
+/// the int8 copy is too coarse: one in this many.
+const COARSE_FROM: usize = 64;
+
+/// A query batch on the device.
+pub(super) struct ScanBatch<'a> {
+    gpu: &'a ScanGpu,
+    /// The state of all queries.
+    queries: ScanQueries,
+    /// What `prepare_*` reads of rows.
+    row_shape: ScanRows,
+    /// Queries whose candidates fit into memory at a time.
     part: usize,
-    reads: Reads,
+    pub(super) format: ScanFormat,
 }
 
-/// The rows of a shard that are to be scanned, and the filter that stays to be asked.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Scan {
-    rows: Rows,
+/// Results of a batch: `[n, k]` keys, then for each query the number of its keys, and 1 if its
+/// candidates overflowed, `[n]` each, two per word.
+pub(super) struct BatchResults<'a> {
+    keys: &'a [u64],
+    numbers: &'a [u64],
 }
 
-impl Batch {
-    /// What `n` queries for `k` hits read, of so many positions.
-    pub(super) fn reads(
-        n: usize,
-        k: usize,
-        positions: usize,
-        bytes: Option<&Bytes>,
-        max_norm: f32,
-        bytes_from: usize,
-    ) -> Reads {
-        let useful = |b: &&Bytes| b.max_residual <= MOST_RESIDUAL * max_norm;
-        let Some(bytes) = bytes.filter(useful) else { return Reads::Halves };
-        let fits = 2 * 8 * bytes.stride <= MAX_SHARED_BYTES as usize;
-        // What stays of a round, and as much again.
-        let has_room = 2 * Reads::TwoPlanes.candidates_a_hit() * k <= MOST_CANDIDATES;
-        match n {
-            _ if k > MAX_K => Reads::Halves,
-            ..=GPU_BYTES_BATCH if fits && has_room => Reads::TwoPlanes,
-            ..=SMALL_BATCH => Reads::Halves,
-            _ if bytes.is_coarse || positions / k < bytes_from => Reads::Halves,
-            _ => Reads::OnePlane,
-        }
+impl BatchResults<'_> {
+    /// Returns the words of `n` results.
+    fn len(n: usize, k: usize) -> usize {
+        n * k + n
     }
 
-    /// Whether so many queries with too many candidates speak against bytes.
-    pub(super) fn is_coarse(&self, overflowed: usize) -> bool {
-        self.reads == Reads::OnePlane && overflowed * COARSE_FROM > self.n
+    fn number(&self, i: usize) -> u32 {
+        (self.numbers[i / 2] >> (i % 2 * 32)) as u32
     }
 
-    /// Whether it reads rows in 8 bits.
-    pub(super) fn reads_bytes(&self) -> bool {
-        self.reads != Reads::Halves
+    /// Yields the keys of each query, best first.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &[u64]> {
+        let (n, k) = (self.numbers.len(), self.keys.len() / self.numbers.len());
+        (0..n).map(move |i| &self.keys[i * k..][..self.number(i) as usize])
     }
 
-    /// Room for a batch on the device, and its vectors.
-    pub(super) fn place(
-        gpu: &ScanGpu,
+    /// Returns the queries whose candidates overflowed.
+    pub(super) fn overflowed(&self) -> Vec<u32> {
+        let n = self.numbers.len();
+        (0..n).filter(|&i| self.number(n + i) != 0).map(|i| i as u32).collect()
+    }
+}
+
+impl<'a> ScanBatch<'a> {
+    /// Allocates the state of a batch, and copies its vectors.
+    pub(super) fn allocate(
+        request: &ScanRequest<'a>,
         space: &mut Workspace,
-        vectors: &Vectors<'_>,
-        n: usize,
-        matrix: &MatrixView<'_>,
-        k: usize,
-        (reads, bytes): (Reads, Option<&Bytes>),
-    ) -> Outcome<Self> {
-        let stride = matrix.stride();
-        let padded = n.next_multiple_of(QUERY_TILE);
+        format: ScanFormat,
+        sq8: Option<&DeviceSq8>,
+    ) -> CudaResult<Self> {
+        let (gpu, n, k) = (request.gpu, request.queries.len(), request.k.min(MAX_K));
+        let tile = QUERY_TILE as usize;
+        let (stride, padded) = (request.matrix.stride(), n.next_multiple_of(tile));
+        let sq8 = sq8.filter(|_| format != ScanFormat::F16);
+        let int8_stride = sq8.map_or(0, |sq8| sq8.stride);
         let least = 8 * k + 1024;
-        let part =
-            (CANDIDATE_BYTES / 8 / least / QUERY_TILE * QUERY_TILE).clamp(QUERY_TILE, padded);
-        let room = CANDIDATE_BYTES / 8 / part.min(n);
-        let capacity = room.min(space.room).max(least).next_multiple_of(TILE as usize);
-        let max_norm = matrix.max_norm();
-        let byte_stride = bytes.map_or(0, |b| b.stride);
-        let values = match *vectors {
-            Vectors::There(at) => at,
-            Vectors::Here(values) => {
-                // What was sent before has arrived: its results have come.
-                let sent = space.sent.reserve(gpu, values.len())?;
-                copy_values(sent, values);
-                let at = space.values.reserve(gpu, values.len())?;
-                // SAFETY: there is room, and `sent` is not touched before the batch is done.
-                unsafe { result::memcpy_htod_async(at, sent, gpu.stream.cu_stream()) }?;
-                at
-            }
-        };
-        let best = space.found.reserve(gpu, found_words(n, k))?;
+        let part = (CANDIDATE_BYTES / 8 / least / tile * tile).clamp(tile, padded);
+        let most = (CANDIDATE_BYTES / 8 / part.min(n)).min(space.max_candidates);
+        let capacity = most.max(least).next_multiple_of(TILE as usize);
+        let values = request.vectors.address(gpu, space, &request.queries)?;
+        let best = space.results.reserve(gpu, BatchResults::len(n, k))?;
         let n_best = best + (n * k * size_of::<u64>()) as CUdeviceptr;
-        let all = Queries {
+        let queries = ScanQueries {
             values,
-            halves: space.halves.reserve(gpu, padded * stride)?,
-            planes: space.planes.reserve(gpu, padded * reads.planes() * byte_stride)?,
-            steps: space.steps.reserve(gpu, n * 2)?,
-            powers: space.powers.reserve(gpu, n)?,
+            f16: space.f16.reserve(gpu, padded * stride)?,
+            int8: space.int8.reserve(gpu, padded * format as usize * int8_stride)?,
+            scales: space.scales.reserve(gpu, n * 2)?,
+            exponents: space.exponents.reserve(gpu, n)?,
             errors: space.errors.reserve(gpu, n)?,
             thresholds: space.thresholds.reserve(gpu, n)?,
             counts: space.counts.reserve(gpu, n)?,
             candidates: space.candidates.reserve(gpu, part.min(n) * capacity)?,
             best,
             n_best,
-            flags: n_best + (n * size_of::<u32>()) as CUdeviceptr,
+            overflowed: n_best + (n * size_of::<u32>()) as CUdeviceptr,
             n: n as u32,
             k: k as u32,
             capacity: capacity as u32,
-            max_norm,
+            max_norm: request.matrix.max_norm(),
         };
-        let max_residual = bytes.map_or(0.0, |b| b.max_residual);
-        let of_queries = Rows {
+        let row_shape = ScanRows {
             stride: stride as u32,
-            byte_stride: byte_stride as u32,
-            max_residual,
-            ..Rows::default()
+            int8_stride: int8_stride as u32,
+            max_residual: sq8.map_or(0.0, |sq8| sq8.max_residual),
+            ..ScanRows::default()
         };
-        Ok(Self { all, of_queries, n, k, stride, part, reads })
+        Ok(Self { gpu, queries, row_shape, part, format })
     }
 
-    /// Makes of the vectors what the scan needs of them.
-    pub(super) fn begin(&self, gpu: &ScanGpu) -> Outcome<()> {
-        let params = PrepareParams { rows: self.of_queries, queries: self.all };
-        let kernel = match self.reads {
-            Reads::Halves => &gpu.kernels.prepare,
-            Reads::OnePlane => &gpu.kernels.prepare_planes[0],
-            Reads::TwoPlanes => &gpu.kernels.prepare_planes[1],
-        };
-        let blocks = self.n.next_multiple_of(QUERY_TILE) as u32;
-        launch(gpu, kernel, (blocks, 1), SELECT_THREADS, 0, &params)
+    /// Returns `n` and `k`.
+    fn shape(&self) -> (usize, usize) {
+        (self.queries.n as usize, self.queries.k as usize)
     }
 
-    /// [`Batch::begin`] and [`Batch::scan`], which for a few queries are one call.
-    pub(super) fn run(&self, gpu: &ScanGpu, space: &mut Workspace, scan: &Scan) -> Outcome<()> {
-        let all = || {
-            self.begin(gpu)?;
-            self.scan(gpu, scan)
+    /// Quantizes the queries.
+    pub(super) fn prepare(&self) -> CudaResult<()> {
+        let params = PrepareParams { rows: self.row_shape, queries: self.queries };
+        let kernel = match self.format {
+            ScanFormat::F16 => &self.gpu.kernels.prepare_f16,
+            ScanFormat::Int8High => &self.gpu.kernels.prepare_int8_1,
+            ScanFormat::Int8HighLow => &self.gpu.kernels.prepare_int8_2,
         };
-        if self.n > RECORDED_BATCH {
-            return all();
+        let blocks = self.queries.n.next_multiple_of(QUERY_TILE);
+        launch(self.gpu, kernel, (blocks, 1), SELECT_THREADS, 0, &params)
+    }
+
+    /// Runs [`ScanBatch::prepare`] and [`ScanBatch::scan`], small batches as a CUDA graph.
+    pub(super) fn prepare_and_scan(
+        &self,
+        space: &mut Workspace,
+        rows: &ScanRows,
+    ) -> CudaResult<()> {
+        let both = || {
+            self.prepare()?;
+            self.scan(rows)
+        };
+        if self.shape().0 > GRAPH_BATCH {
+            return both();
         }
-        let params = PrepareParams { rows: scan.rows, queries: self.all };
-        // SAFETY: numbers without padding between them, as params.rs asserts.
-        let call: Call = unsafe { std::mem::transmute(params) };
-        space.recordings.run(gpu, call, all)
+        let params = PrepareParams { rows: *rows, queries: self.queries };
+        // SAFETY: numbers without padding: their sizes add up to the struct's.
+        let key: GraphKey = unsafe { std::mem::transmute(params) };
+        space.graphs.run(self.gpu, key, both)
     }
 
-    /// The queries of `range`, which starts at a multiple of the part.
-    fn queries(&self, range: &Range<usize>) -> Queries {
-        let skip = |at: CUdeviceptr, bytes: usize| at + (range.start * bytes) as CUdeviceptr;
-        Queries {
-            values: skip(self.all.values, self.stride * 4),
-            halves: skip(self.all.halves, self.stride * 2),
-            planes: skip(
-                self.all.planes,
-                self.reads.planes() * self.of_queries.byte_stride as usize,
-            ),
-            steps: skip(self.all.steps, 8),
-            powers: skip(self.all.powers, 4),
-            errors: skip(self.all.errors, 4),
-            thresholds: skip(self.all.thresholds, 4),
-            counts: skip(self.all.counts, 4),
-            best: skip(self.all.best, self.k * 8),
-            n_best: skip(self.all.n_best, 4),
-            flags: skip(self.all.flags, 4),
-            n: range.len() as u32,
-            ..self.all
-        }
-    }
-
-    /// Takes the best rows of a shard into the best so far, but for the queries that have too many candidates.
-    pub(super) fn scan(&self, gpu: &ScanGpu, scan: &Scan) -> Outcome<()> {
-        if scan.rows.n_positions == 0 {
+    /// Merges the best of `rows` into the best keys so far, for all queries whose candidates do not
+    /// overflow.
+    pub(super) fn scan(&self, rows: &ScanRows) -> CudaResult<()> {
+        let n = self.shape().0;
+        if rows.n_positions == 0 {
             return Ok(());
         }
-        for start in (0..self.n).step_by(self.part) {
-            let range = start..self.n.min(start + self.part);
-            let mut rows = scan.rows;
+        for start in (0..n).step_by(self.part) {
+            let mut rows = *rows;
             if rows.mask_of != 0 {
                 rows.mask_of += (start * 4) as CUdeviceptr;
             }
-            self.scan_part(gpu, &rows, self.queries(&range))?;
+            self.scan_part(rows, self.queries_of(start..n.min(start + self.part)))?;
         }
         Ok(())
     }
 
-    fn scan_part(&self, gpu: &ScanGpu, rows: &Rows, queries: Queries) -> Outcome<()> {
+    /// Returns the state of the queries of `range`, which share the candidate lists.
+    fn queries_of(&self, range: Range<usize>) -> ScanQueries {
+        let all = &self.queries;
+        let skip = |at: CUdeviceptr, bytes: u32| at + range.start as CUdeviceptr * u64::from(bytes);
+        ScanQueries {
+            values: skip(all.values, self.row_shape.stride * 4),
+            f16: skip(all.f16, self.row_shape.stride * 2),
+            int8: skip(all.int8, self.format as u32 * self.row_shape.int8_stride),
+            scales: skip(all.scales, 8),
+            exponents: skip(all.exponents, 4),
+            errors: skip(all.errors, 4),
+            thresholds: skip(all.thresholds, 4),
+            counts: skip(all.counts, 4),
+            best: skip(all.best, all.k * 8),
+            n_best: skip(all.n_best, 4),
+            overflowed: skip(all.overflowed, 4),
+            n: range.len() as u32,
+            ..*all
+        }
+    }
+
+    fn scan_part(&self, rows: ScanRows, queries: ScanQueries) -> CudaResult<()> {
+        let (gpu, kernels) = (self.gpu, &self.gpu.kernels);
         let n_tiles = rows.n_positions.div_ceil(TILE);
-        let step = visiting_step(n_tiles);
-        let scanner = Scanning::of(gpu, queries.n, rows, self.reads)?;
-        let rounds = rounds(n_tiles, queries.capacity, queries.k, self.reads);
-        // Enough blocks for the whole device, however few queries there are.
+        let tile_step = tile_step(n_tiles);
+        let scan = ScanLaunch::choose(gpu, queries.n, &rows, self.format)?;
+        // Enough blocks to rescore on the whole device, however few queries there are.
         let splits = (gpu.multiprocessors * 4 / queries.n).clamp(1, 64);
-        let is_short = splits == 1 || self.reads.candidates_a_hit() * self.k <= FEW_CANDIDATES;
+        let surviving = self.format.candidates_per_hit() * queries.k as usize;
+        let is_short = splits == 1 || surviving <= FEW_CANDIDATES;
         let (query_bytes, sorted_bytes) = (rows.stride * 4, sorted_bytes(queries.k));
-        // Worth it where the bound is as wide as that of one plane: a fourth of the candidates stay.
-        let second_look = u32::from(self.reads == Reads::OnePlane);
-        let look_bytes = second_look * (query_bytes + queries.k * 4);
-        let last = rounds.len() - 1;
-        for (i, round) in rounds.into_iter().enumerate() {
-            let first_round = u32::from(i == 0);
-            let n_direct = first_round * round.len() as u32 * TILE;
-            let Range { start: begin, end } = round;
-            let (rows, outbox) = (*rows, 0);
-            let params =
-                ScanParams { rows, queries, n_tiles, step, begin, end, first_round, outbox };
-            scanner.launch(gpu, params)?;
-            let select = |kernel, splits, shared, n_direct| {
-                let params = SelectParams { rows, queries, n_direct, second_look };
+        // Pays off if the error bound is wide: a fourth of the candidates survive.
+        let refine = u32::from(self.format == ScanFormat::Int8High);
+        let refine_bytes = refine * (query_bytes + queries.k * 4);
+        let passes = passes(n_tiles, queries.capacity, queries.k, self.format);
+        let last = passes.len() - 1;
+        for (i, Range { start: begin, end }) in passes.into_iter().enumerate() {
+            let (first_pass, hits_per_warp) = (u32::from(i == 0), 0);
+            let params = ScanParams {
+                rows,
+                queries,
+                n_tiles,
+                tile_step,
+                begin,
+                end,
+                first_pass,
+                hits_per_warp,
+            };
+            scan.launch(gpu, params)?;
+            let n_first_pass = first_pass * (end - begin) * TILE;
+            let params = SelectParams { rows, queries, n_first_pass, refine };
+            let select = |kernel, splits, shared| {
                 launch(gpu, kernel, (queries.n, splits), SELECT_THREADS, shared, &params)
             };
-            let kernels = &gpu.kernels;
             if i == last && is_short {
-                let shared = (query_bytes.max(sorted_bytes)).max(look_bytes);
-                select(&kernels.conclude, 1, shared, n_direct)?;
+                let shared = query_bytes.max(sorted_bytes).max(refine_bytes);
+                select(&kernels.prune_rescore_select, 1, shared)?;
                 break;
             }
-            select(&kernels.tighten, 1, look_bytes, n_direct)?;
+            select(&kernels.prune, 1, refine_bytes)?;
             if i == last {
-                select(&kernels.rescore, splits, query_bytes, 0)?;
-                select(&kernels.finish, 1, sorted_bytes, 0)?;
+                select(&kernels.rescore, splits, query_bytes)?;
+                select(&kernels.select_top_k, 1, sorted_bytes)?;
             }
         }
         Ok(())
     }
 
-    /// Waits for the best rows and for who had too many candidates.
-    pub(super) fn fetch(&self, gpu: &ScanGpu, space: &mut Workspace) -> Outcome<()> {
-        gpu.marks[1].record(&gpu.stream)?;
-        let words = found_words(self.n, self.k);
-        let to = space.fetched.reserve(gpu, words)?;
-        space.found.read(gpu, to)?;
-        gpu.stream.synchronize()
+    /// Copies the results to the host and waits for them.
+    pub(super) fn fetch(&self, space: &mut Workspace) -> CudaResult<()> {
+        let (n, k) = self.shape();
+        self.gpu.marks[1].record(&self.gpu.stream)?;
+        space.results.download(self.gpu, BatchResults::len(n, k))?;
+        self.gpu.stream.synchronize()
     }
 
-    /// The queries that had too many candidates in the shard that was fetched last.
-    pub(super) fn overflowed(&self, space: &Workspace) -> Outcome<Vec<usize>> {
-        let found = Fetched::of(space, self.n, self.k)?;
-        Ok((0..self.n).filter(|&i| found.number(self.n + i) != 0).collect())
+    /// Returns the results that were fetched last.
+    pub(super) fn results<'s>(&self, space: &'s Workspace) -> CudaResult<BatchResults<'s>> {
+        let (n, k) = self.shape();
+        let words = space.results.downloaded(BatchResults::len(n, k))?;
+        let (keys, numbers) = words.split_at(n * k);
+        Ok(BatchResults { keys, numbers })
     }
 
-    /// Forgets which queries had too many candidates.
-    pub(super) fn forget_flags(&self, gpu: &ScanGpu) -> Outcome<()> {
-        let bytes = self.n * size_of::<u32>();
-        // SAFETY: the flags of the batch, which nothing else writes to at this point of the stream.
-        unsafe { result::memset_d8_async(self.all.flags, 0, bytes, gpu.stream.cu_stream()) }
+    /// True if so many overflows mean that the int8 copy is too coarse.
+    pub(super) fn is_too_coarse(&self, n_overflowed: usize) -> bool {
+        self.format == ScanFormat::Int8High && n_overflowed * COARSE_FROM > self.shape().0
     }
 
-    /// Takes the best rows of a shard into the best so far of one query, by the canonical score of every row.
+    /// Clears the overflow flags, before the next shard.
+    pub(super) fn clear_overflows(&self) -> CudaResult<()> {
+        let (at, bytes) = (self.queries.overflowed, self.shape().0 * size_of::<u32>());
+        // SAFETY: the flags of the batch; at this point of the stream nothing else writes them.
+        unsafe { result::memset_d8_async(at, 0, bytes, self.gpu.stream.cu_stream()) }
+    }
+
+    /// Merges the best of `rows` into the best keys of one query, by the canonical scores of all of
+    /// them.
     pub(super) fn scan_in_full(
         &self,
-        gpu: &ScanGpu,
         space: &mut Workspace,
-        scan: &Scan,
-        query: usize,
-    ) -> Outcome<()> {
-        self.score_all(gpu, space, scan, query, |space, n_keys| {
-            let keys = space.keys.reserve(gpu, n_keys)?;
-            let params =
-                MergeParams { queries: self.all, keys, n_keys: n_keys as u32, query: query as u32 };
-            launch(
-                gpu,
-                &gpu.kernels.merge,
-                (1, 1),
-                SELECT_THREADS,
-                sorted_bytes(self.all.k),
-                &params,
-            )
+        rows: &ScanRows,
+        query: u32,
+    ) -> CudaResult<()> {
+        self.score_all(space, rows, query, |keys, n_keys| {
+            let params = MergeParams { queries: self.queries, keys, n_keys, query };
+            let shared = sorted_bytes(self.queries.k);
+            launch(self.gpu, &self.gpu.kernels.merge_keys, (1, 1), SELECT_THREADS, shared, &params)
         })
     }
 
-    /// Hands the canonical keys of all rows that pass to `take`, some at a time.
-    pub(super) fn keys(
+    /// Passes the canonical keys of all `rows` to `take`, some at a time; 0 for those outside the
+    /// mask.
+    pub(super) fn all_keys(
         &self,
-        gpu: &ScanGpu,
         space: &mut Workspace,
-        scan: &Scan,
-        query: usize,
-        mut take: impl FnMut(&[u64]),
-    ) -> Outcome<()> {
-        self.score_all(gpu, space, scan, query, |space, n_keys| {
-            let mut keys = vec![0; n_keys];
-            space.keys.read(gpu, &mut keys)?;
-            gpu.stream.synchronize()?;
-            take(&keys);
+        rows: &ScanRows,
+        query: u32,
+        mut take: impl FnMut(Vec<u64>),
+    ) -> CudaResult<()> {
+        self.score_all(space, rows, query, |at, n_keys| {
+            let mut keys = vec![0u64; n_keys as usize];
+            // SAFETY: `at` has `n_keys` keys, and the vector lives until the copy is complete.
+            unsafe { result::memcpy_dtoh_async(&mut keys, at, self.gpu.stream.cu_stream()) }?;
+            self.gpu.stream.synchronize()?;
+            take(keys);
             Ok(())
         })
     }
 
     fn score_all(
         &self,
-        gpu: &ScanGpu,
         space: &mut Workspace,
-        scan: &Scan,
-        query: usize,
-        mut take: impl FnMut(&mut Workspace, usize) -> Outcome<()>,
-    ) -> Outcome<()> {
-        let n = scan.rows.n_positions as usize;
-        for begin in (0..n).step_by(KEYS_AT_ONCE) {
-            let end = n.min(begin + KEYS_AT_ONCE);
-            let keys = space.keys.reserve(gpu, end - begin)?;
-            let params = ScoreAllParams {
-                rows: scan.rows,
-                queries: self.all,
-                keys,
-                query: query as u32,
-                begin: begin as u32,
-                end: end as u32,
-            };
-            let blocks = ((end - begin).div_ceil(16) as u32).min(gpu.multiprocessors * 8);
-            let query_bytes = scan.rows.stride * 4;
-            launch(gpu, &gpu.kernels.score_all, (blocks, 1), SELECT_THREADS, query_bytes, &params)?;
-            take(space, end - begin)?;
+        rows: &ScanRows,
+        query: u32,
+        mut take: impl FnMut(CUdeviceptr, u32) -> CudaResult<()>,
+    ) -> CudaResult<()> {
+        for begin in (0..rows.n_positions).step_by(KEYS_AT_A_TIME) {
+            let end = rows.n_positions.min(begin.saturating_add(KEYS_AT_A_TIME as u32));
+            let keys = space.keys.reserve(self.gpu, (end - begin) as usize)?;
+            let (rows, queries) = (*rows, self.queries);
+            let params = ScoreAllParams { rows, queries, keys, query, begin, end };
+            let blocks = (end - begin).div_ceil(16).min(self.gpu.multiprocessors * 8);
+            let (kernel, query_bytes) = (&self.gpu.kernels.score_all, rows.stride * 4);
+            launch(self.gpu, kernel, (blocks, 1), SELECT_THREADS, query_bytes, &params)?;
+            take(keys, end - begin)?;
         }
         Ok(())
     }
-
-    /// What `make` makes of the keys of each query, best first, that were fetched.
-    pub(super) fn results<T>(
-        &self,
-        space: &Workspace,
-        make: impl Fn(&[u64]) -> T,
-    ) -> Outcome<Vec<T>> {
-        let found = Fetched::of(space, self.n, self.k)?;
-        let keys_of = |i: usize| &found.keys[i * self.k..][..found.number(i) as usize];
-        Ok((0..self.n).map(|i| make(keys_of(i))).collect())
-    }
 }
 
-impl Scan {
-    /// How many rows there are to scan.
-    pub(super) fn positions(&self) -> usize {
-        self.rows.n_positions as usize
-    }
-
-    /// What of `shard` is scanned under `filter`, which speaks of all rows of the index.
-    pub(super) fn of(
-        gpu: &ScanGpu,
-        space: &mut Workspace,
-        shard: &Shard,
-        matrix: &MatrixView<'_>,
-        filter: &Filter<'_>,
-    ) -> Outcome<Self> {
-        let n_rows = shard.n_rows.min(matrix.n_rows() - shard.first_row);
-        let mut rows = Rows {
-            values: address(gpu, &shard.values),
-            n_positions: n_rows as u32,
-            stride: matrix.stride() as u32,
-            first_row: shard.first_row as u32,
-            ..Rows::default()
-        };
-        if let Some(bytes) = &shard.bytes {
-            rows.bytes = address(gpu, &bytes.values);
-            rows.scales = address(gpu, &bytes.scales);
-            rows.byte_stride = bytes.stride as u32;
-            rows.max_residual = bytes.max_residual;
-        }
-        let shard_rows = shard.first_row..shard.first_row + n_rows;
-        let words: Vec<u32> =
-            filter.masks.iter().flat_map(|mask| mask.words_of(shard_rows.clone())).collect();
-        let passing: usize = words.iter().map(|w| w.count_ones() as usize).sum();
-        if passing == n_rows * filter.masks.len() {
-            return Ok(Self { rows });
-        }
-        let at = space.mask.fill(gpu, &words)?;
-        // A list serves all queries or none.
-        if passing * LISTED_BELOW >= n_rows || !filter.of.is_empty() {
-            (rows.masks, rows.mask_words) = (at, n_rows.div_ceil(32) as u32);
-            if !filter.of.is_empty() {
-                rows.mask_of = space.mask_of.fill(gpu, filter.of)?;
-            }
-            return Ok(Self { rows });
-        }
-        rows.n_positions = passing as u32;
-        rows.list = space.list.reserve(gpu, passing)?;
-        let params = ListParams {
-            mask: at,
-            list: rows.list,
-            n_listed: space.n_listed.clear(gpu, 1)?,
-            n_rows: n_rows as u32,
-        };
-        let blocks = (words.len() as u32).div_ceil(SELECT_THREADS);
-        launch(gpu, &gpu.kernels.list_rows, (blocks, 1), SELECT_THREADS, 0, &params)?;
-        Ok(Self { rows })
-    }
-}
-
-/// The bytes a second that a copy within the device reads and writes, and the products a second of `mma.sync` in
-/// half precision.
-pub(super) fn measure(gpu: &ScanGpu, space: &mut Workspace) -> Outcome<(f64, f64)> {
-    let bytes = (gpu.context.mem_get_info()?.0 / 8).min(1 << 30);
-    // SAFETY: what is copied is never looked at.
-    let from = unsafe { gpu.stream.alloc::<u8>(bytes) }?;
-    let mut to = gpu.stream.alloc_zeros::<u8>(bytes)?;
-    let copy = best_seconds(gpu, || gpu.stream.memcpy_dtod(&from, &mut to))?;
-    let (blocks, repeats) = (gpu.multiprocessors * 4, 512);
-    let sums = space.errors.reserve(gpu, blocks as usize)?;
-    let params = MeasureParams { sums, repeats };
-    let kernel = &gpu.kernels.multiply_only;
-    let multiply =
-        best_seconds(gpu, || launch(gpu, kernel, (blocks, 1), SELECT_THREADS, 0, &params))?;
-    let warps = (blocks * SELECT_THREADS / 32) as usize;
-    let products = (warps * repeats as usize * MEASURED_PRODUCTS) as f64;
-    Ok((2.0 * bytes as f64 / copy, products / multiply))
-}
-
-/// The least time that `work` takes of the device in five runs.
-fn best_seconds(gpu: &ScanGpu, mut work: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
-    let mut best = f64::INFINITY;
-    for _ in 0..5 {
-        gpu.marks[0].record(&gpu.stream)?;
-        work()?;
-        gpu.marks[1].record(&gpu.stream)?;
-        best = best.min(f64::from(gpu.marks[0].elapsed_ms(&gpu.marks[1])?) / 1e3);
-    }
-    Ok(best)
-}
-
-/// Bytes in which `k` keys are sorted, or few.
+/// Bytes of the keys that `select_top_k` sorts.
 fn sorted_bytes(k: u32) -> u32 {
     k.next_power_of_two().max(FEW_KEYS) * 8
+}
+
+/// Returns the rows of `shard` to scan under the request's masks, which cover all rows of the
+/// matrix.
+pub(super) fn rows_to_scan(
+    request: &ScanRequest<'_>,
+    space: &mut Workspace,
+    shard: &Shard,
+) -> CudaResult<ScanRows> {
+    let (gpu, matrix, masks) = (request.gpu, request.matrix, &request.masks);
+    let n_rows = shard.n_rows.min(matrix.n_rows() - shard.first_row);
+    let mut rows = ScanRows {
+        values: address(gpu, &shard.values),
+        n_positions: n_rows as u32,
+        stride: matrix.stride() as u32,
+        first_row: shard.first_row as u32,
+        ..ScanRows::default()
+    };
+    if let Some(sq8) = &shard.sq8 {
+        rows.int8 = address(gpu, &sq8.values);
+        rows.scales = address(gpu, &sq8.scales);
+        rows.int8_stride = sq8.stride as u32;
+        rows.max_residual = sq8.max_residual;
+    }
+    let range = shard.first_row..shard.first_row + n_rows;
+    let words: Vec<u32> =
+        masks.masks.iter().flat_map(|mask| mask.words_of(range.clone())).collect();
+    let passing: usize = words.iter().map(|w| w.count_ones() as usize).sum();
+    if passing == n_rows * masks.masks.len() {
+        return Ok(rows);
+    }
+    let mask = space.masks.fill(gpu, &words)?;
+    if !masks.of.is_empty() {
+        rows.mask_of = space.mask_of.fill(gpu, masks.of)?;
+    }
+    // A list serves all queries or none.
+    if passing * LISTED_BELOW >= n_rows || !masks.of.is_empty() {
+        (rows.masks, rows.mask_words) = (mask, n_rows.div_ceil(32) as u32);
+        return Ok(rows);
+    }
+    rows.n_positions = passing as u32;
+    rows.list = space.list.reserve(gpu, passing)?;
+    let n_listed = space.n_listed.fill(gpu, &[0])?;
+    let params = ListParams { mask, list: rows.list, n_listed, n_rows: n_rows as u32 };
+    let blocks = (words.len() as u32).div_ceil(SELECT_THREADS);
+    launch(gpu, &gpu.kernels.list_rows, (blocks, 1), SELECT_THREADS, 0, &params)?;
+    Ok(rows)
 }

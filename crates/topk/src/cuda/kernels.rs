@@ -1,26 +1,27 @@
-//! The device with the scan's kernels.
+//! The device with the kernels of `kernels/topk.cu`.
 
-use super::chain::MAX_K;
+use super::batch::MAX_K;
 use crate::error::Result;
-use warpseek_compute::gpu::{
-    Gpu, HOPPER_SHARED_BYTES, MAX_SHARED_BYTES, Outcome, allow_shared, has_warpgroup_products,
-};
 use crate::layout::MAX_DIM;
 use cudarc::driver::CudaFunction;
+use warpseek_compute::device::GpuKernels;
+use warpseek_compute::gpu::{
+    CudaResult, Gpu, HOPPER_SHARED_BYTES, MAX_SHARED_BYTES, use_warpgroup_products,
+};
 
-/// The kernels of `kernels/topk.cu`.
 static FATBIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/topk.fatbin"));
 
-/// What kernels that select may ask for of shared memory, beside what they have of their own: a query of the most
-/// dimensions, and as many rows as are sorted.
+/// Dynamic shared memory of kernels that select: a query of the most dimensions and `MAX_K` rows.
 const SELECT_SHARED_BYTES: u32 = 80 << 10;
 const _: () = assert!(MAX_DIM * 4 + MAX_K * 4 <= SELECT_SHARED_BYTES as usize);
 
-/// A device that scans.
+/// A GPU with the kernels of the scan.
 #[derive(Debug)]
 pub(super) struct ScanGpu {
     gpu: Gpu,
-    pub(super) kernels: Kernels,
+    pub(super) kernels: GpuScanKernels,
+    /// True if large scans multiply by wgmma.
+    pub(super) uses_wgmma: bool,
 }
 
 impl std::ops::Deref for ScanGpu {
@@ -31,77 +32,82 @@ impl std::ops::Deref for ScanGpu {
     }
 }
 
-impl ScanGpu {
-    /// Opens device `ordinal`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Gpu::open`] and [`Gpu::load`].
-    pub(super) fn open(ordinal: u32) -> Result<Self> {
-        let gpu = Gpu::open(ordinal)?;
-        let (mut kernels, of_hopper) = gpu.load(FATBIN, |load| {
-            let roomy = |name| load(name).and_then(|kernel| allow_shared(kernel, MAX_SHARED_BYTES));
-            let select =
-                |name| load(name).and_then(|kernel| allow_shared(kernel, SELECT_SHARED_BYTES));
-            let kernels = Kernels {
-                prepare: load("prepare")?,
-                prepare_planes: [load("prepare_planes_1")?, load("prepare_planes_2")?],
-                list_rows: load("list_rows")?,
-                small: [
-                    roomy("scan_small_1")?,
-                    roomy("scan_small_2")?,
-                    roomy("scan_small_4")?,
-                    roomy("scan_small_8")?,
-                ],
-                bytes: [roomy("scan_bytes_1")?, roomy("scan_bytes_2")?, roomy("scan_bytes_4")?],
-                large: [roomy("scan_large")?, roomy("scan_large_bytes")?],
-                tighten: select("tighten")?,
-                rescore: roomy("rescore")?,
-                finish: load("finish")?,
-                conclude: select("conclude")?,
-                score_all: roomy("score_all")?,
-                merge: load("merge")?,
-                multiply_only: load("multiply_only")?,
-                hopper: None,
-            };
-            if !gpu.is_hopper() {
-                return Ok((kernels, None));
-            }
-            let of_hopper = |name: &str| allow_shared(load(name)?, HOPPER_SHARED_BYTES);
-            let both = |name: &str| -> Outcome<[CudaFunction; 2]> {
-                Ok([of_hopper(name)?, of_hopper(&format!("{name}_wide"))?])
-            };
-            let scans = [both("scan_large_hopper")?, both("scan_large_hopper_bytes")?];
-            Ok((kernels, Some((of_hopper("check_products")?, scans))))
-        })?;
-        if let Some((check, of_hopper)) = of_hopper
-            && has_warpgroup_products(&gpu, &check)?
-        {
-            kernels.hopper = Some(of_hopper);
-        }
-        Ok(Self { gpu, kernels })
-    }
+/// Kernels by their names in `kernels/topk.cu`.
+#[derive(Debug)]
+pub(super) struct GpuScanKernels {
+    pub(super) prepare_f16: CudaFunction,
+    pub(super) prepare_int8_1: CudaFunction,
+    pub(super) prepare_int8_2: CudaFunction,
+    pub(super) list_rows: CudaFunction,
+    /// `scan_small_f16_*`, for 8, 16, 32 and 64 queries per block.
+    pub(super) small_f16: Vec<CudaFunction>,
+    /// `scan_small_int8_*`, for 8, 16 and 32 queries per block.
+    pub(super) small_int8: Vec<CudaFunction>,
+    pub(super) large_f16: LargeScans,
+    pub(super) large_int8: LargeScans,
+    pub(super) prune: CudaFunction,
+    pub(super) rescore: CudaFunction,
+    pub(super) select_top_k: CudaFunction,
+    pub(super) prune_rescore_select: CudaFunction,
+    pub(super) score_all: CudaFunction,
+    pub(super) merge_keys: CudaFunction,
+    pub(super) measure_mma: CudaFunction,
 }
 
+/// The kernels `scan_large_TYPE*` of one element type.
 #[derive(Debug)]
-pub(super) struct Kernels {
-    pub(super) prepare: CudaFunction,
-    /// Into one plane of bytes, and into two.
-    pub(super) prepare_planes: [CudaFunction; 2],
-    pub(super) list_rows: CudaFunction,
-    /// For 8, 16, 32 and 64 queries a block.
-    pub(super) small: [CudaFunction; 4],
-    /// The same over rows in 8 bits, for 8, 16 and 32 queries.
-    pub(super) bytes: [CudaFunction; 3],
-    /// Over rows in half precision, and in 8 bits.
-    pub(super) large: [CudaFunction; 2],
-    pub(super) tighten: CudaFunction,
-    pub(super) rescore: CudaFunction,
-    pub(super) finish: CudaFunction,
-    pub(super) conclude: CudaFunction,
-    pub(super) score_all: CudaFunction,
-    pub(super) merge: CudaFunction,
-    pub(super) multiply_only: CudaFunction,
-    /// What stands for either of `large` on Hopper: where a block's queries fit into shared memory, and where they do not.
-    pub(super) hopper: Option<[[CudaFunction; 2]; 2]>,
+pub(super) struct LargeScans {
+    pub(super) portable: CudaFunction,
+    /// By wgmma, on Hopper: with the queries in shared memory, and with streamed queries.
+    pub(super) hopper: Option<[CudaFunction; 2]>,
+}
+
+impl ScanGpu {
+    /// Opens device `ordinal`. Fails as [`Gpu::open`], [`Gpu::load`] and
+    /// [`use_warpgroup_products`].
+    pub(super) fn open(ordinal: u32, allowed: GpuKernels) -> Result<Self> {
+        let gpu = Gpu::open(ordinal)?;
+        let (kernels, check) = gpu.load(FATBIN, |load| {
+            let roomy = |name: &str| load(name, MAX_SHARED_BYTES);
+            let hopper = |name: &str| load(name, HOPPER_SHARED_BYTES);
+            let small = |name: &str, queries: &[u32]| -> CudaResult<Vec<CudaFunction>> {
+                queries.iter().map(|n| roomy(&format!("scan_small_{name}_{n}"))).collect()
+            };
+            let large = |name: &str| -> CudaResult<LargeScans> {
+                let name = format!("scan_large_{name}");
+                let both = || {
+                    Ok([
+                        hopper(&format!("{name}_hopper"))?,
+                        hopper(&format!("{name}_hopper_streamed"))?,
+                    ])
+                };
+                let hopper = gpu.is_hopper().then(both).transpose()?;
+                Ok(LargeScans { portable: roomy(&name)?, hopper })
+            };
+            let kernels = GpuScanKernels {
+                prepare_f16: load("prepare_f16", 0)?,
+                prepare_int8_1: load("prepare_int8_1", 0)?,
+                prepare_int8_2: load("prepare_int8_2", 0)?,
+                list_rows: load("list_rows", 0)?,
+                small_f16: small("f16", &[8, 16, 32, 64])?,
+                small_int8: small("int8", &[8, 16, 32])?,
+                large_f16: large("f16")?,
+                large_int8: large("int8")?,
+                prune: load("prune", SELECT_SHARED_BYTES)?,
+                rescore: roomy("rescore")?,
+                select_top_k: load("select_top_k", 0)?,
+                prune_rescore_select: load("prune_rescore_select", SELECT_SHARED_BYTES)?,
+                score_all: roomy("score_all")?,
+                merge_keys: load("merge_keys", 0)?,
+                measure_mma: load("measure_mma", 0)?,
+            };
+            let check = gpu.is_hopper().then(|| hopper("check_wgmma")).transpose()?;
+            Ok((kernels, check))
+        })?;
+        let uses_wgmma = match check {
+            Some(check) => use_warpgroup_products(&gpu, &check, allowed)?,
+            None => false,
+        };
+        Ok(Self { gpu, kernels, uses_wgmma })
+    }
 }

@@ -1,114 +1,120 @@
-//! Which kernel scans, and in which shape.
+//! The choice of a scan kernel and the shape of its launch: see `kernels/scan_small.cuh` and
+//! `kernels/scan_large.cuh`.
 
-use super::kernels::ScanGpu;
-use super::params::{QUERY_TILE, Reads, Rows, SMALL_THREADS, ScanParams};
-use warpseek_compute::gpu::{
-    HOPPER_SHARED_BYTES, HOPPER_STAGES, MAX_SHARED_BYTES, Outcome, TILE_SHARED_BYTES, TILE_THREADS,
-    launch, resident_bytes, streamed_bytes,
-};
+use super::format::ScanFormat;
+use super::kernels::{LargeScans, ScanGpu};
+use super::params::{Hit, QUERY_TILE, SMALL_THREADS, ScanParams, ScanRows};
 use cudarc::driver::CudaFunction;
+use warpseek_compute::gpu::{
+    CudaResult, HOPPER_SHARED_BYTES, HOPPER_STAGES, MAX_SHARED_BYTES, TILE_SHARED_BYTES,
+    TILE_THREADS, launch, resident_bytes, streamed_bytes,
+};
 
 /// Batches of up to this many queries are bound by reading the rows.
 pub(super) const SMALL_BATCH: usize = 64;
 
-/// The most hits for which a warp has room before they become candidates: of a block that reads rows, where multiprocessors
-/// have much shared memory and where they have 100 KiB, and of one that multiplies tiles.
-const SMALL_OUTBOX: [u32; 2] = [64, 16];
-const LARGE_OUTBOX: u32 = 256;
+/// The most hits per warp of a small scan, on devices with much shared memory and with 100 KiB.
+const SMALL_HITS: [u32; 2] = [64, 16];
 
-/// Bytes of a hit in shared memory.
-const HIT_BYTES: u32 = 12;
+/// The most hits per warp of a large scan.
+const LARGE_HITS: u32 = 256;
 
-/// Hits for which each of a block's warps has room in so many bytes, and the bytes that takes.
-fn room_for_hits(bytes: u32, threads: u32, most: u32) -> (u32, u32) {
-    let warps = threads / 32;
-    let hits = (bytes / HIT_BYTES / warps).min(most);
-    (hits, hits * warps * HIT_BYTES)
-}
-
-/// A kernel that scans.
-pub(super) struct Scanning<'a> {
+/// A scan kernel with the shape of its launch.
+pub(super) struct ScanLaunch<'a> {
     kernel: &'a CudaFunction,
-    blocks: Blocks,
-    /// Bytes of shared memory of a block, with what its warps have room for hits in.
+    grid: ScanGrid,
+    /// Dynamic shared memory of a block, with its hit buffers.
     shared: u32,
-    outbox: u32,
+    hits_per_warp: u32,
 }
 
-/// What a block takes.
-enum Blocks {
-    /// So many queries, of which so many blocks run at a time, and one tile of rows after the other.
-    Small { queries: u32, at_a_time: u32 },
+/// The work of a block.
+enum ScanGrid {
+    /// `queries` queries and a stream of tiles of rows; `blocks` blocks run at a time.
+    Small { queries: u32, blocks: u32 },
     /// A tile of queries and a tile of rows.
     Tiles,
-    /// A tile of queries, and one tile of rows after the other.
+    /// A tile of queries and a stream of tiles of rows.
     Streams,
 }
 
-impl<'a> Scanning<'a> {
-    pub(super) fn of(gpu: &'a ScanGpu, n_queries: u32, rows: &Rows, reads: Reads) -> Outcome<Self> {
-        let is_large = n_queries as usize > SMALL_BATCH;
-        // Groups of eight queries: as many as there are and shared memory holds.
-        let (kernels, query_bytes) = match reads {
-            Reads::OnePlane => return Ok(Self::large(gpu, 1, rows.byte_stride)),
-            Reads::Halves if is_large => return Ok(Self::large(gpu, 0, rows.stride * 2)),
-            Reads::Halves => (&gpu.kernels.small[..], rows.stride * 2),
-            Reads::TwoPlanes => (&gpu.kernels.bytes[..], rows.byte_stride * 2),
+impl<'a> ScanLaunch<'a> {
+    /// Chooses the kernel for `n_queries`.
+    pub(super) fn choose(
+        gpu: &'a ScanGpu,
+        n_queries: u32,
+        rows: &ScanRows,
+        format: ScanFormat,
+    ) -> CudaResult<Self> {
+        let kernels = &gpu.kernels;
+        let large_f16 = || Self::large(gpu, &kernels.large_f16, rows.stride * 2);
+        let (small, query_bytes) = match format {
+            ScanFormat::Int8High => {
+                return Ok(Self::large(gpu, &kernels.large_int8, rows.int8_stride));
+            }
+            ScanFormat::F16 if n_queries as usize > SMALL_BATCH => return Ok(large_f16()),
+            ScanFormat::F16 => (&kernels.small_f16, rows.stride * 2),
+            ScanFormat::Int8HighLow => (&kernels.small_int8, rows.int8_stride * 2),
         };
+        // Kernel i has 8 << i queries per block: as many as there are and shared memory holds.
         let bytes_of = |i: usize| (8 << i) * query_bytes;
         let wanted = n_queries.div_ceil(8).next_power_of_two();
         let fits = |&i: &usize| 1 << i <= wanted && bytes_of(i) <= MAX_SHARED_BYTES;
-        let Some(i) = (0..kernels.len()).rev().find(fits) else {
-            return Ok(Self::large(gpu, 0, rows.stride * 2));
-        };
-        let most = SMALL_OUTBOX[usize::from(!gpu.has_much_shared_memory())];
-        let (outbox, outbox_bytes) =
-            room_for_hits(MAX_SHARED_BYTES - bytes_of(i), SMALL_THREADS, most);
-        let (kernel, shared) = (&kernels[i], bytes_of(i) + outbox_bytes);
-        let resident = kernel.occupancy_max_active_blocks_per_multiprocessor(
+        let Some(i) = (0..small.len()).rev().find(fits) else { return Ok(large_f16()) };
+        let most = SMALL_HITS[usize::from(!gpu.has_much_shared_memory())];
+        let (hits_per_warp, hit_bytes) =
+            hit_buffers(MAX_SHARED_BYTES - bytes_of(i), SMALL_THREADS, most);
+        let (kernel, shared) = (&small[i], bytes_of(i) + hit_bytes);
+        let occupancy = kernel.occupancy_max_active_blocks_per_multiprocessor(
             SMALL_THREADS,
             shared as usize,
             None,
         )?;
-        let at_a_time = resident.max(1) * gpu.multiprocessors;
-        Ok(Self { kernel, blocks: Blocks::Small { queries: 8 << i, at_a_time }, shared, outbox })
+        let blocks = occupancy.max(1) * gpu.multiprocessors;
+        let grid = ScanGrid::Small { queries: 8 << i, blocks };
+        Ok(Self { kernel, grid, shared, hits_per_warp })
     }
 
-    /// For rows of `row_bytes` in the first or the second of the kinds that [`Kernels::large`](super::kernels::Kernels) has.
-    fn large(gpu: &'a ScanGpu, kind: usize, row_bytes: u32) -> Self {
-        let Some(of_hopper) = &gpu.kernels.hopper else {
-            let kernel = &gpu.kernels.large[kind];
-            // Hits wait where tiles were.
-            let (shared, outbox) = (TILE_SHARED_BYTES, LARGE_OUTBOX);
-            return Self { kernel, blocks: Blocks::Tiles, shared, outbox };
+    fn large(gpu: &ScanGpu, kernels: &'a LargeScans, row_bytes: u32) -> Self {
+        let Some([resident, streamed]) = kernels.hopper.as_ref().filter(|_| gpu.uses_wgmma) else {
+            // The hit buffers reuse the memory of the tiles.
+            let (shared, hits_per_warp) = (TILE_SHARED_BYTES, LARGE_HITS);
+            let (kernel, grid) = (&kernels.portable, ScanGrid::Tiles);
+            return Self { kernel, grid, shared, hits_per_warp };
         };
-        let [resident, wide] = &of_hopper[kind];
         let (kernel, bytes) = match resident_bytes(row_bytes) {
             Some(bytes) => (resident, bytes),
-            None => (wide, streamed_bytes(HOPPER_STAGES)),
+            None => (streamed, streamed_bytes(HOPPER_STAGES)),
         };
-        let (outbox, outbox_bytes) =
-            room_for_hits(HOPPER_SHARED_BYTES - bytes, TILE_THREADS, LARGE_OUTBOX);
-        let shared = bytes + outbox_bytes;
-        Self { kernel, blocks: Blocks::Streams, shared, outbox }
+        let (hits_per_warp, hit_bytes) =
+            hit_buffers(HOPPER_SHARED_BYTES - bytes, TILE_THREADS, LARGE_HITS);
+        Self { kernel, grid: ScanGrid::Streams, shared: bytes + hit_bytes, hits_per_warp }
     }
 
-    pub(super) fn launch(&self, gpu: &ScanGpu, mut params: ScanParams) -> Outcome<()> {
-        params.outbox = self.outbox;
-        let tiles = params.end - params.begin;
-        let n = params.queries.n;
-        let query_tiles = n.div_ceil(QUERY_TILE as u32);
-        let (grid, threads) = match self.blocks {
-            Blocks::Small { queries, at_a_time } => {
+    /// Launches one pass.
+    pub(super) fn launch(&self, gpu: &ScanGpu, params: ScanParams) -> CudaResult<()> {
+        let params = ScanParams { hits_per_warp: self.hits_per_warp, ..params };
+        let (n, tiles) = (params.queries.n, params.end - params.begin);
+        let query_tiles = n.div_ceil(QUERY_TILE);
+        let (grid, threads) = match self.grid {
+            ScanGrid::Small { queries, blocks } => {
                 let y = n.div_ceil(queries);
-                ((tiles.min((at_a_time / y).max(1)), y), SMALL_THREADS)
+                ((tiles.min((blocks / y).max(1)), y), SMALL_THREADS)
             }
-            Blocks::Tiles => ((tiles * query_tiles, 1), TILE_THREADS),
-            Blocks::Streams => {
+            ScanGrid::Tiles => ((tiles * query_tiles, 1), TILE_THREADS),
+            ScanGrid::Streams => {
                 let streams = (gpu.multiprocessors / query_tiles).clamp(1, tiles);
                 ((streams * query_tiles, 1), TILE_THREADS)
             }
         };
         launch(gpu, self.kernel, grid, threads, self.shared, &params)
     }
+}
+
+/// Divides `bytes` of shared memory into a hit buffer per warp. Returns the hits per warp, at most
+/// `most`, and the bytes of all buffers.
+fn hit_buffers(bytes: u32, threads: u32, most: u32) -> (u32, u32) {
+    let (warps, hit_bytes) = (threads / 32, size_of::<Hit>() as u32);
+    let hits = (bytes / hit_bytes / warps).min(most);
+    (hits, hits * warps * hit_bytes)
 }

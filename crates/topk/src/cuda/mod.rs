@@ -1,51 +1,110 @@
-//! The scan on a GPU: rows stay in its memory, or pass through it in shards where they do not fit.
+//! Exact top-k on a GPU. The kernels are in `kernels/topk.cu`.
 //!
-//! Approximate scores in half precision or in bytes find candidates, and what could be among the best is
-//! scored canonically on the device (`kernels/topk.cu`). One caller at a time has the device.
+//! ```text
+//! for each 8,192 queries:
+//!     prepare: quantize the queries, bound their errors e                batch.rs, prepare_*
+//!     for each shard of the matrix; mostly one, resident:                resident.rs
+//!         list the rows that pass a selective filter                     list_rows
+//!         for each part of the queries whose candidates fit:
+//!             for each pass over some tiles of rows:                     schedule.rs
+//!                 scan: approximate scores; those at or above the
+//!                     query's threshold become candidates                launch.rs, scan_*
+//!                 prune: threshold = k-th best candidate - 2 e;
+//!                     drop the candidates below it                       prune
+//!             rescore the remaining candidates canonically               rescore
+//!             select the best k of these and of the earlier shards       select_top_k
+//!         for each query whose candidates overflowed:
+//!             the same with the canonical scores of all rows             score_all, merge_keys
+//! ```
+//!
+//! **Passes.** The k-th best score of any subset of the rows is at most the k-th best of all, so a
+//! threshold from the rows seen so far is valid for the rest. The first pass scans a few tiles and
+//! keeps every score; each later pass scans several times as many tiles as were seen before, and
+//! only about k rows per doubling reach the threshold. So there are few passes, each is long enough
+//! to fill the device, and blocks never have to exchange thresholds within a pass. Tiles are
+//! visited in a permuted order, so that rows sorted by score defeat no threshold.
+//!
+//! **Selection** never writes the matrix of scores to memory. Hits are rare: a warp collects them
+//! in a buffer in shared memory, and appends them to the queries' lists 32 at a time by atomicAdd.
+//! One block per query then finds the k-th best by radix selection and compacts the list in place;
+//! only the last k are sorted.
+//!
+//! **Rescoring** makes the results exact. An approximate score is within e of the canonical one,
+//! however rows, queries and sums are rounded, so every row that can be among the best k is still a
+//! candidate in the end. Its canonical score depends on nothing but query and row. Which kernel
+//! ran, in what order blocks appended, and how passes were cut, leaves no trace in the results.
+//!
+//! **Formats.** Int8 halves the bytes and the time of the products, but widens e, so that more rows
+//! have to be rescored: format.rs weighs the two. Large batches read the high part of the queries
+//! alone and refine the threshold instead: the lowest canonical score of k candidates is a tighter
+//! bound than the k-th best approximate score less e.
+//!
+//! **Overflow.** Lists of candidates have a fixed capacity. Many nearly equal rows can exceed it; a
+//! query is then flagged and answered from the canonical scores of all rows. If that happens to
+//! more than one query in 64 of a batch with high parts alone, the matrix's int8 copy counts as too
+//! coarse, and large batches read half precision.
+//!
+//! **Shards.** A matrix larger than the memory passes through two buffers (double buffering): one
+//! is scanned while the next is copied. Best keys and thresholds carry over.
+//!
+//! **Large k.** Beyond 2,048 hits all canonical keys are copied to the host, which selects.
+//!
+//! One caller at a time has the device. Small batches are launch-bound; a sequence of launches that
+//! repeats is replayed as a CUDA graph ([`GraphCache`](warpseek_compute::gpu::GraphCache)).
 
-mod chain;
+mod batch;
+mod format;
 mod kernels;
+mod launch;
+mod measure;
 mod params;
-mod rounds;
-mod rows;
-mod scanning;
+mod resident;
+mod schedule;
 mod workspace;
 
-use crate::oracle::{ScoredRow, from_ordered_bits};
-use super::{Filter, GpuInfo, GpuLimits, GpuOptions, QueryBatch, Values};
 use crate::error::Result;
-use warpseek_compute::gpu::{Outcome, allocate, failure, is_out_of_memory, version_text};
 use crate::matrix::MatrixView;
-use chain::{BYTES_FROM, Batch, MAX_K, MAX_QUERIES, MOST_CANDIDATES, Scan};
+use crate::oracle::{ScoredRow, from_ordered_bits};
+use crate::scanner::{BatchMasks, GpuBatch, GpuInfo, GpuLimits, GpuOptions, QueryBatch};
+use batch::{MAX_K, ScanBatch, rows_to_scan};
+use format::{INT8_FROM, ScanFormat};
 use kernels::ScanGpu;
-use params::Reads;
-use rows::{Bytes, MOST_SHARD_ROWS, Rows, Shard};
-use std::sync::{Mutex, PoisonError};
-use workspace::{Vectors, Workspace};
+use resident::{MAX_SHARD_ROWS, ResidentMatrices, Shard};
+use schedule::MAX_CANDIDATES;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use warpseek_compute::gpu::{CudaResult, allocate, device_failed, is_out_of_memory, version_text};
+use workspace::{QueryVectors, Workspace};
 
-/// What queries and candidates may need beside the rows.
+/// Device memory that is left for queries and candidates.
 const WORKSPACE_BYTES: usize = 1 << 30;
 
-/// The fewest rows of a shard, of which two are on the device at a time.
-const LEAST_SHARD_ROWS: usize = 1 << 10;
+/// Queries on the device at a time.
+const MAX_QUERIES: usize = 8192;
+
+/// Out of memory, a batch is halved down to this many queries.
+const MIN_QUERIES: usize = 128;
+
+/// The fewest rows of a shard; two shards are on the device at a time.
+const MIN_SHARD_ROWS: usize = 1 << 10;
 
 /// A GPU that scans.
 #[derive(Debug)]
 pub struct CudaScanner {
     gpu: ScanGpu,
-    /// Positions for every hit from which large batches read bytes.
-    bytes_from: usize,
-    held: Mutex<Held>,
+    int8_from: usize,
+    state: Mutex<ScannerState>,
 }
 
-/// What one caller at a time works with.
+/// Memory and counters, for one caller at a time.
 #[derive(Debug)]
-struct Held {
-    rows: Rows,
+struct ScannerState {
+    matrices: ResidentMatrices,
     space: Workspace,
+    /// Queries so far whose candidates overflowed.
     overflows: u64,
-    /// Whether the last batch read rows in 8 bits.
-    read_bytes: bool,
+    /// True if the last batch read the int8 copy.
+    read_int8: bool,
 }
 
 impl CudaScanner {
@@ -55,308 +114,260 @@ impl CudaScanner {
     ///
     /// [`Error::DeviceUnavailable`](crate::error::Error::DeviceUnavailable) with the reason.
     pub fn open(ordinal: u32, options: GpuOptions) -> Result<Self> {
-        let gpu = ScanGpu::open(ordinal)?;
-        let free = gpu.context.mem_get_info().map_err(failure)?.0;
-        let budget = options.row_bytes;
-        let budget = budget.unwrap_or(free.saturating_sub(WORKSPACE_BYTES).max(free / 2));
-        let space = Workspace::with_room(options.candidates.unwrap_or(MOST_CANDIDATES));
-        let held = Held { rows: Rows::new(budget), space, overflows: 0, read_bytes: false };
-        let bytes_from = options.bytes_from.unwrap_or(BYTES_FROM);
-        Ok(Self { gpu, bytes_from, held: Mutex::new(held) })
+        let gpu = ScanGpu::open(ordinal, options.kernels)?;
+        let free = gpu.context.mem_get_info().map_err(device_failed)?.0;
+        let default = free.saturating_sub(WORKSPACE_BYTES).max(free / 2);
+        let state = ScannerState {
+            matrices: ResidentMatrices::new(options.row_bytes.unwrap_or(default)),
+            space: Workspace::new(options.candidates.unwrap_or(MAX_CANDIDATES)),
+            overflows: 0,
+            read_int8: false,
+        };
+        let int8_from = options.int8_from.unwrap_or(INT8_FROM);
+        Ok(Self { gpu, int8_from, state: Mutex::new(state) })
     }
 
-    /// What it is.
+    /// Describes the GPU.
     pub fn info(&self) -> GpuInfo {
         let (major, minor) = self.gpu.capability;
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_hopper = self.gpu.kernels.hopper.is_some();
+        let state = self.lock();
         GpuInfo {
             name: self.gpu.name.clone(),
             ordinal: self.gpu.context.ordinal() as u32,
             capability: format!("{major}.{minor}"),
-            products: if has_hopper { "mma.sync, wgmma" } else { "mma.sync" },
+            products: if self.gpu.uses_wgmma { "mma.sync, wgmma" } else { "mma.sync" },
             driver: version_text(self.gpu.driver),
             memory: self.gpu.total_memory,
-            row_bytes: held.rows.budget(),
-            uploaded_bytes: held.rows.uploaded(),
-            overflows: held.overflows,
+            row_bytes: state.matrices.budget,
+            uploaded_bytes: state.matrices.uploaded,
+            overflows: state.overflows,
         }
     }
 
-    /// Measures what it can do at most.
+    /// Measures the limits of the GPU.
     ///
     /// # Errors
     ///
     /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed).
     pub fn limits(&self) -> Result<GpuLimits> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (copy_bytes, half_products) =
-            chain::measure(&self.gpu, &mut held.space).map_err(failure)?;
-        Ok(GpuLimits { copy_bytes, half_products })
+        let _state = self.lock();
+        measure::limits(&self.gpu).map_err(device_failed)
     }
 
-    /// The seconds that the kernels of the last batch took on the device.
+    /// Describes the last batch.
     ///
     /// # Errors
     ///
-    /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed) too where there was none.
-    pub fn chain_seconds(&self) -> Result<f64> {
-        let _alone = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let [start, end] = &self.gpu.marks;
-        Ok(f64::from(start.elapsed_ms(end).map_err(failure)?) / 1e3)
+    /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed), also before the first batch.
+    pub fn last_batch(&self) -> Result<GpuBatch> {
+        let read_int8 = self.lock().read_int8;
+        let seconds = self.gpu.seconds_between_marks().map_err(device_failed)?;
+        Ok(GpuBatch { seconds, read_int8 })
     }
 
-    /// Whether the last batch read rows in 8 bits.
-    pub fn has_read_bytes(&self) -> bool {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).read_bytes
+    fn lock(&self) -> MutexGuard<'_, ScannerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// See [`super::Scanner::top_k`], which checks the arguments.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed).
-    pub(super) fn top_k(
+    /// See [`Scanner::top_k`](crate::Scanner::top_k), which checks the arguments.
+    pub(crate) fn top_k(
         &self,
         matrix: &MatrixView<'_>,
         queries: &QueryBatch,
         k: usize,
-        filter: &Filter<'_>,
+        masks: &BatchMasks<'_>,
     ) -> Result<Vec<Vec<ScoredRow>>> {
         let k = k.min(matrix.n_rows());
-        let is_shared = filter.of.is_empty();
-        let nothing = is_shared && filter.masks.iter().any(|mask| mask.count() == 0);
-        if k == 0 || queries.is_empty() || nothing {
+        let is_shared = masks.of.is_empty();
+        let nothing_passes = is_shared && masks.masks.iter().any(|mask| mask.count() == 0);
+        if k == 0 || queries.is_empty() || nothing_passes {
             return Ok(vec![Vec::new(); queries.len()]);
         }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = match &queries.values {
-            Values::There(vectors) if vectors.are_on(&self.gpu) => Some(vectors),
-            _ => None,
-        };
-        if let Some(vectors) = there {
-            vectors.wait(&self.gpu).map_err(failure)?;
-        }
-        let here = if there.is_none() { queries.padded()? } else { &[] };
+        let mut state = self.lock();
+        let vectors = &QueryVectors::of(&self.gpu, queries, matrix.stride())?;
         let mut results = Vec::with_capacity(queries.len());
-        let mut at_once = MAX_QUERIES;
+        let mut most = MAX_QUERIES;
         while results.len() < queries.len() {
-            let done = results.len();
-            let n = (queries.len() - done).min(at_once);
-            let vectors = match there {
-                Some(vectors) => Vectors::There(vectors.place(done)),
-                None => Vectors::Here(&here[done * matrix.stride()..][..n * matrix.stride()]),
-            };
-            let of = if is_shared { &[] } else { &filter.of[done..done + n] };
-            let filter = Filter { masks: filter.masks, of };
-            let work = Work { gpu: &self.gpu, matrix, vectors, n, k, filter };
-            match work.run(&mut held, self.bytes_from) {
+            let range = results.len()..queries.len().min(results.len() + most);
+            let of = if is_shared { &[] } else { &masks.of[range.clone()] };
+            let masks = BatchMasks { masks: masks.masks, of };
+            let (gpu, int8_from, n) = (&self.gpu, self.int8_from, range.len());
+            let request = ScanRequest { gpu, matrix, vectors, queries: range, k, masks, int8_from };
+            match request.run(&mut state) {
                 Ok(found) => results.extend(found),
-                // Nothing that is given back may still be written to, or read.
-                Err(e) if self.is_broken() => return Err(failure(e)),
-                // Fewer queries need less room; at last rows do not stay on the device.
-                Err(e) if is_out_of_memory(&e) && (n > 128 || held.rows.budget() > 0) => {
-                    held.space.clear();
-                    held.rows.clear();
-                    match n > 128 {
-                        true => at_once = n / 2,
-                        false => held.rows.halve_budget(),
+                // Memory must not be freed while the device may use it.
+                Err(e) if self.is_broken() => return Err(device_failed(e)),
+                // Fewer queries need less memory; in the end the matrix is passed in shards.
+                Err(e)
+                    if is_out_of_memory(&e) && (n > MIN_QUERIES || state.matrices.budget > 0) =>
+                {
+                    state.space.clear();
+                    state.matrices.clear();
+                    match n > MIN_QUERIES {
+                        true => most = n / 2,
+                        false => state.matrices.budget /= 2,
                     }
                 }
-                Err(e) => return Err(failure(e)),
+                Err(e) => return Err(device_failed(e)),
             }
         }
         Ok(results)
     }
 
-    /// Waits until the device does nothing more; whether it fails at that.
+    /// Waits until the device is idle. Returns true if it fails.
     fn is_broken(&self) -> bool {
-        let idle = [&self.gpu.copies, &self.gpu.stream].map(|stream| stream.synchronize());
-        idle.iter().any(Result::is_err)
+        let waits = [&self.gpu.copies, &self.gpu.stream].map(|stream| stream.synchronize());
+        waits.iter().any(CudaResult::is_err)
     }
 }
 
-/// Waits for copies at its end.
-struct Idle<'a>(&'a ScanGpu);
-
-impl Drop for Idle<'_> {
-    fn drop(&mut self) {
-        // What fails here fails at the next call.
-        let _ = self.0.copies.synchronize();
-    }
-}
-
-/// A batch of queries against a matrix.
-struct Work<'a> {
+/// A scan of some queries against a matrix.
+struct ScanRequest<'a> {
     gpu: &'a ScanGpu,
     matrix: &'a MatrixView<'a>,
-    vectors: Vectors<'a>,
-    n: usize,
+    vectors: &'a QueryVectors<'a>,
+    /// The queries among `vectors`.
+    queries: Range<usize>,
     k: usize,
-    filter: Filter<'a>,
+    masks: BatchMasks<'a>,
+    /// The fewest rows per hit for which large batches read int8.
+    int8_from: usize,
 }
 
-impl Work<'_> {
-    /// Large batches read bytes where there are `bytes_from` positions for every hit.
-    fn run(&self, held: &mut Held, bytes_from: usize) -> Outcome<Vec<Vec<ScoredRow>>> {
-        // Copies ask for the thread's context.
+impl ScanRequest<'_> {
+    fn run(&self, state: &mut ScannerState) -> CudaResult<Vec<Vec<ScoredRow>>> {
+        // Copies need the thread's context.
         self.gpu.context.bind_to_thread()?;
-        let Held { rows, space, overflows, read_bytes } = held;
-        let stride = self.matrix.stride();
-        let mut found = Found::new(self.k, self.n, overflows);
-        let batch;
-        if let Some(shard) = rows.resident(self.gpu, self.matrix)? {
+        let ScannerState { matrices, space, overflows, read_int8 } = state;
+        let mut lists = vec![Vec::new(); if self.k > MAX_K { self.queries.len() } else { 0 }];
+        let batch = if let Some(shard) = matrices.get(self.gpu, self.matrix)? {
             self.gpu.marks[0].record(&self.gpu.stream)?;
-            let (scan, bytes) = (self.scan_of(space, shard)?, shard.bytes.as_ref());
-            let norm = self.matrix.max_norm();
-            let reads = Batch::reads(self.n, self.k, scan.positions(), bytes, norm, bytes_from);
-            batch = self.place(space, reads, bytes)?;
+            let rows = rows_to_scan(self, space, shard)?;
+            let sq8 = shard.sq8.as_ref();
+            let format = ScanFormat::choose(self, rows.n_positions as usize, sq8);
+            let batch = ScanBatch::allocate(self, space, format, sq8)?;
             match self.k <= MAX_K {
-                true => batch.run(self.gpu, space, &scan)?,
-                false => batch.begin(self.gpu)?,
+                true => batch.prepare_and_scan(space, &rows)?,
+                false => batch.prepare()?,
             }
-            if !self.end(space, &batch, &scan, &mut found)? {
-                rows.found_coarse();
-                return self.run(held, usize::MAX);
+            if !self.complete(space, &batch, &rows, &mut lists, overflows)? {
+                if let Some(sq8) = &mut shard.sq8 {
+                    sq8.is_too_coarse = true;
+                }
+                let (queries, masks) = (self.queries.clone(), self.masks);
+                return Self { queries, masks, int8_from: usize::MAX, ..*self }.run(state);
             }
+            batch
         } else {
-            // Shards take all the room that rows have.
-            rows.clear();
-            self.gpu.marks[0].record(&self.gpu.stream)?;
-            batch = self.place(space, Reads::Halves, None)?;
-            batch.begin(self.gpu)?;
-            let bytes = stride * 2;
-            let n =
-                (rows.budget() / 2 / bytes).clamp(LEAST_SHARD_ROWS, MOST_SHARD_ROWS) / 128 * 128;
-            let n = n.min(self.matrix.n_rows().next_multiple_of(128));
-            let room = || -> Outcome<Shard> {
-                let values = allocate(self.gpu, n * stride)?;
-                Ok(Shard { values, bytes: None, first_row: 0, n_rows: 0 })
-            };
-            let (mut coming, mut here) = (room()?, room()?);
-            // Neither is given back while it is copied to, whatever happens.
-            let _idle = Idle(self.gpu);
-            let mut upload = |shard: &mut Shard, first_row: usize| {
-                shard.first_row = first_row;
-                shard.n_rows = n.min(self.matrix.n_rows() - first_row);
-                let values = &self.matrix.values()[first_row * stride..][..shard.n_rows * stride];
-                rows.upload(self.gpu, values, &mut shard.values, 0)
-            };
-            let mut arrived = upload(&mut coming, 0)?;
-            for first_row in (0..self.matrix.n_rows()).step_by(n) {
-                self.gpu.stream.wait(&arrived)?;
-                std::mem::swap(&mut here, &mut coming);
-                let scan = self.scan_of(space, &here)?;
-                batch.forget_flags(self.gpu)?;
+            self.run_in_shards(matrices, space, &mut lists, overflows)?
+        };
+        *read_int8 = batch.format != ScanFormat::F16;
+        if self.k <= MAX_K {
+            let results = batch.results(space)?;
+            return Ok(results.keys().map(|keys| keys.iter().map(scored_row).collect()).collect());
+        }
+        lists.iter_mut().for_each(|list| list.sort_unstable_by(|a, b| b.cmp(a)));
+        Ok(lists.iter().map(|list| list.iter().map(scored_row).collect()).collect())
+    }
+
+    /// Passes the matrix through two buffers.
+    fn run_in_shards(
+        &self,
+        matrices: &mut ResidentMatrices,
+        space: &mut Workspace,
+        lists: &mut [Vec<u64>],
+        overflows: &mut u64,
+    ) -> CudaResult<ScanBatch<'_>> {
+        let (gpu, stride, n_rows) = (self.gpu, self.matrix.stride(), self.matrix.n_rows());
+        matrices.clear();
+        gpu.marks[0].record(&gpu.stream)?;
+        let batch = ScanBatch::allocate(self, space, ScanFormat::F16, None)?;
+        batch.prepare()?;
+        let most = (matrices.budget / 2 / (stride * 2)).clamp(MIN_SHARD_ROWS, MAX_SHARD_ROWS);
+        let n = (most / 128 * 128).min(n_rows.next_multiple_of(128));
+        let buffer = || -> CudaResult<Shard> {
+            let values = allocate(gpu, n * stride)?;
+            Ok(Shard { values, sq8: None, first_row: 0, n_rows: 0 })
+        };
+        let (mut next, mut shard) = (buffer()?, buffer()?);
+        let mut upload = |shard: &mut Shard, first_row: usize| {
+            shard.first_row = first_row;
+            shard.n_rows = n.min(n_rows - first_row);
+            let values = &self.matrix.values()[first_row * stride..][..shard.n_rows * stride];
+            matrices.upload(gpu, values, &mut shard.values, 0)
+        };
+        let mut pass_through = || {
+            let mut arrived = upload(&mut next, 0)?;
+            for first_row in (0..n_rows).step_by(n) {
+                gpu.stream.wait(&arrived)?;
+                std::mem::swap(&mut shard, &mut next);
+                let rows = rows_to_scan(self, space, &shard)?;
+                batch.clear_overflows()?;
                 if self.k <= MAX_K {
-                    batch.scan(self.gpu, &scan)?;
+                    batch.scan(&rows)?;
                 }
-                if first_row + n < self.matrix.n_rows() {
-                    // Beside the kernels.
-                    arrived = upload(&mut coming, first_row + n)?;
+                if first_row + n < n_rows {
+                    // Copied while the kernels run.
+                    arrived = upload(&mut next, first_row + n)?;
                 }
-                self.end(space, &batch, &scan, &mut found)?;
+                self.complete(space, &batch, &rows, lists, overflows)?;
             }
-        }
-        *read_bytes = batch.reads_bytes();
-        match found {
-            Found::OnDevice { .. } => {
-                batch.results(space, |keys| keys.iter().map(|&key| scored_row(key)).collect())
-            }
-            Found::Here(lists) => Ok(lists.into_iter().map(|l| l.rows(self.k)).collect()),
-        }
+            Ok(())
+        };
+        let passed = pass_through();
+        // The buffers are freed below; copies to them must be complete by then.
+        let waited = gpu.copies.synchronize();
+        passed.and(waited)?;
+        Ok(batch)
     }
 
-    fn place(&self, space: &mut Workspace, reads: Reads, bytes: Option<&Bytes>) -> Outcome<Batch> {
-        let Self { gpu, matrix, vectors, n, k, .. } = self;
-        let bytes = bytes.filter(|_| reads != Reads::Halves);
-        Batch::place(gpu, space, vectors, *n, matrix, (*k).min(MAX_K), (reads, bytes))
-    }
-
-    fn scan_of(&self, space: &mut Workspace, shard: &Shard) -> Outcome<Scan> {
-        Scan::of(self.gpu, space, shard, self.matrix, &self.filter)
-    }
-
-    /// Waits for the kernels of a shard, and does again in full what had too many candidates; or says that these are so many that
-    /// rows are not to be read in 8 bits.
-    fn end(
+    /// Waits for the scan of a shard and repeats in full what overflowed; for a large k, selects on
+    /// the host. Returns false if so many queries overflowed that int8 is too coarse.
+    fn complete(
         &self,
         space: &mut Workspace,
-        batch: &Batch,
-        scan: &Scan,
-        found: &mut Found<'_>,
-    ) -> Outcome<bool> {
-        match found {
-            Found::OnDevice { overflows } => {
-                batch.fetch(self.gpu, space)?;
-                let again = batch.overflowed(space)?;
-                if again.is_empty() || batch.is_coarse(again.len()) {
-                    return Ok(again.is_empty());
-                }
-                **overflows += again.len() as u64;
-                for &query in &again {
-                    batch.scan_in_full(self.gpu, space, scan, query)?;
-                }
-                batch.fetch(self.gpu, space)?;
-                Ok(true)
+        batch: &ScanBatch<'_>,
+        rows: &params::ScanRows,
+        lists: &mut [Vec<u64>],
+        overflows: &mut u64,
+    ) -> CudaResult<bool> {
+        if self.k > MAX_K {
+            for (query, list) in lists.iter_mut().enumerate() {
+                let keep = |keys| keep_best(list, keys, self.k);
+                batch.all_keys(space, rows, query as u32, keep)?;
             }
-            Found::Here(lists) => {
-                for (query, list) in lists.iter_mut().enumerate() {
-                    batch.keys(self.gpu, space, scan, query, |keys| list.take(keys, self.k))?;
-                }
-                self.gpu.marks[1].record(&self.gpu.stream)?;
-                Ok(true)
-            }
+            self.gpu.marks[1].record(&self.gpu.stream)?;
+            return Ok(true);
         }
+        batch.fetch(space)?;
+        let overflowed = batch.results(space)?.overflowed();
+        if batch.is_too_coarse(overflowed.len()) {
+            return Ok(false);
+        }
+        *overflows += overflowed.len() as u64;
+        for &query in &overflowed {
+            batch.scan_in_full(space, rows, query)?;
+        }
+        if !overflowed.is_empty() {
+            batch.fetch(space)?;
+        }
+        Ok(true)
     }
 }
 
-/// Where the best rows are kept until the end.
-enum Found<'a> {
-    /// With the batch; queries that had too many candidates are counted.
-    OnDevice { overflows: &'a mut u64 },
-    /// Here, for a k that the device does not sort; a list a query.
-    Here(Vec<Best>),
+/// Merges `keys` into the best `k` of a list, unsorted. Zeros are rows outside the mask.
+fn keep_best(list: &mut Vec<u64>, mut keys: Vec<u64>, k: usize) {
+    keys.retain(|&key| key != 0);
+    keys.append(list);
+    if keys.len() > k {
+        keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
+        keys.truncate(k);
+    }
+    // A copy, for `keys` has the capacity of all rows.
+    *list = keys.as_slice().to_vec();
 }
 
-impl<'a> Found<'a> {
-    fn new(k: usize, n_queries: usize, overflows: &'a mut u64) -> Self {
-        match k <= MAX_K {
-            true => Self::OnDevice { overflows },
-            false => Self::Here((0..n_queries).map(|_| Best::default()).collect()),
-        }
-    }
-}
-
-/// The best keys of one query, with some that are not.
-#[derive(Default)]
-struct Best(Vec<u64>);
-
-impl Best {
-    fn take(&mut self, keys: &[u64], k: usize) {
-        for &key in keys.iter().filter(|&&key| key != 0) {
-            self.0.push(key);
-            if self.0.len() >= 2 * k + 1024 {
-                self.cut(k);
-            }
-        }
-    }
-
-    fn cut(&mut self, k: usize) {
-        if self.0.len() > k {
-            self.0.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
-            self.0.truncate(k);
-        }
-    }
-
-    fn rows(mut self, k: usize) -> Vec<ScoredRow> {
-        self.cut(k);
-        self.0.sort_unstable_by(|a, b| b.cmp(a));
-        self.0.into_iter().map(scored_row).collect()
-    }
-}
-
-/// The row and score of a key that the device made, by the rule of [`super::order`].
-fn scored_row(key: u64) -> ScoredRow {
-    ScoredRow { row: !(key as u32), score: from_ordered_bits((key >> 32) as u32) }
+/// Row and score of a key from the device; see [`crate::oracle`].
+fn scored_row(key: &u64) -> ScoredRow {
+    ScoredRow { row: !(*key as u32), score: from_ordered_bits((*key >> 32) as u32) }
 }

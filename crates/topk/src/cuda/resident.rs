@@ -1,73 +1,75 @@
-//! Matrices that are kept on the device, and copying rows to it.
+//! Device-resident matrices, and the copies of rows to the device.
 
-use warpseek_compute::gpu::{Gpu, Outcome, Pod, address, allocate, copy_values, is_out_of_memory};
 use crate::matrix::{MatrixView, RowsDigest};
 use crate::sq8::Sq8View;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaEvent, CudaSlice, PinnedHostSlice, result};
 use half::f16;
 use std::sync::{Arc, Weak};
+use warpseek_compute::gpu::{
+    CudaResult, Gpu, Pod, address, allocate, copy_values, is_out_of_memory,
+};
 
-/// Bytes of a page-locked buffer.
+/// Bytes of a pinned buffer for uploads.
 const PINNED_BYTES: usize = 32 << 20;
 
-/// The most rows of a shard: positions are 32 bits wide, and tiles reach past the end.
-pub(super) const MOST_SHARD_ROWS: usize = 1 << 31;
+/// The most rows of a shard: positions have 32 bits, and tiles reach past the end.
+pub(super) const MAX_SHARD_ROWS: usize = 1 << 31;
 
 /// Rows on the device, or on their way to it.
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) values: CudaSlice<f16>,
-    pub(super) bytes: Option<Bytes>,
+    pub(super) sq8: Option<DeviceSq8>,
     pub(super) first_row: usize,
     pub(super) n_rows: usize,
 }
 
-/// Rows in 8 bits.
+/// The int8 copy of a shard's rows.
 #[derive(Debug)]
-pub(super) struct Bytes {
+pub(super) struct DeviceSq8 {
     pub(super) values: CudaSlice<i8>,
     pub(super) scales: CudaSlice<f32>,
-    /// Bytes between the starts of two rows.
+    /// Values from the start of one row to the next.
     pub(super) stride: usize,
     pub(super) max_residual: f32,
-    /// Whether they proved too coarse for queries in one plane.
-    pub(super) is_coarse: bool,
+    /// True once the high parts of queries left too many candidates.
+    pub(super) is_too_coarse: bool,
 }
 
-impl Bytes {
-    fn place(gpu: &Gpu, sq8: &Sq8View<'_>, room: usize) -> Outcome<Self> {
+impl DeviceSq8 {
+    fn allocate(gpu: &Gpu, sq8: &Sq8View<'_>, capacity: usize) -> CudaResult<Self> {
         let stride = sq8.stride();
-        let values = allocate(gpu, room * stride)?;
-        let scales = allocate(gpu, room)?;
-        Ok(Self { values, scales, stride, max_residual: 0.0, is_coarse: false })
+        let values = allocate(gpu, capacity * stride)?;
+        let scales = allocate(gpu, capacity)?;
+        Ok(Self { values, scales, stride, max_residual: 0.0, is_too_coarse: false })
     }
 }
 
 impl Shard {
-    /// Bytes of the device that it takes.
+    /// Returns the bytes of device memory.
     fn size(&self) -> usize {
-        let bytes = self.bytes.as_ref();
-        self.values.num_bytes() + bytes.map_or(0, |b| b.values.num_bytes() + b.scales.num_bytes())
+        let sq8 = self.sq8.as_ref();
+        self.values.num_bytes() + sq8.map_or(0, |s| s.values.num_bytes() + s.scales.num_bytes())
     }
 }
 
-/// A matrix that stays on the device as long as its index is open.
+/// A matrix that stays on the device as long as its owner lives.
 #[derive(Debug)]
-struct Resident {
+struct ResidentMatrix {
     owner: Weak<()>,
-    /// What its first rows are.
+    /// Identity of its first rows.
     history: Vec<RowsDigest>,
     shard: Shard,
-    /// Rows that it has room for.
-    room: usize,
-    /// When it was last used, on a clock of uses.
-    used: u64,
+    /// Rows that fit into its memory.
+    capacity: usize,
+    /// Time of the last use, counted in uses.
+    last_use: u64,
 }
 
-impl Resident {
-    /// Whether its first rows are those of the matrix, as far as either goes.
-    fn is_akin(&self, matrix: &MatrixView<'_>) -> bool {
+impl ResidentMatrix {
+    /// True if one of the two matrices is a prefix of the other.
+    fn is_prefix_of(&self, matrix: &MatrixView<'_>) -> bool {
         let owner = matrix.owner().map_or_else(Weak::new, Arc::downgrade);
         let is_same = matrix.owner().is_some()
             && self.owner.ptr_eq(&owner)
@@ -79,160 +81,141 @@ impl Resident {
     }
 }
 
-/// The matrices on the device, and how rows get there.
+/// The matrices on the device, and the pinned buffers by which rows get there.
 #[derive(Debug)]
-pub(super) struct Rows {
-    residents: Vec<Resident>,
-    clock: u64,
-    /// Bytes of the device that matrices may take.
-    budget: usize,
+pub(super) struct ResidentMatrices {
+    matrices: Vec<ResidentMatrix>,
+    uses: u64,
+    /// The most bytes of device memory for rows.
+    pub(super) budget: usize,
     /// Bytes copied so far.
-    uploaded: u64,
+    pub(super) uploaded: u64,
     pinned: Vec<(PinnedHostSlice<u8>, Option<CudaEvent>)>,
 }
 
-impl Rows {
+impl ResidentMatrices {
     pub(super) fn new(budget: usize) -> Self {
-        Self { residents: Vec::new(), clock: 0, budget, uploaded: 0, pinned: Vec::new() }
+        Self { matrices: Vec::new(), uses: 0, budget, uploaded: 0, pinned: Vec::new() }
     }
 
-    pub(super) fn budget(&self) -> usize {
-        self.budget
-    }
-
-    pub(super) fn uploaded(&self) -> u64 {
-        self.uploaded
-    }
-
-    /// The whole matrix on the device, put there as far as it is not; `None` where it does not fit. A shard may hold
-    /// more rows than the matrix. A matrix that has no owner is never kept for the next call.
-    pub(super) fn resident(
+    /// Returns the whole matrix on the device, after copying the rows that are not there yet; none
+    /// if it does not fit. The shard may hold more rows than the matrix. A matrix without an owner
+    /// is not kept for the next call.
+    pub(super) fn get(
         &mut self,
         gpu: &Gpu,
         matrix: &MatrixView<'_>,
-    ) -> Outcome<Option<&Shard>> {
-        self.residents.retain(|r| r.owner.strong_count() > 0);
-        self.clock += 1;
-        if size_of_val(matrix.values()) > self.budget || matrix.n_rows() > MOST_SHARD_ROWS {
+    ) -> CudaResult<Option<&mut Shard>> {
+        self.matrices.retain(|r| r.owner.strong_count() > 0);
+        self.uses += 1;
+        if size_of_val(matrix.values()) > self.budget || matrix.n_rows() > MAX_SHARD_ROWS {
             return Ok(None);
         }
-        let known = self.residents.iter().position(|r| r.is_akin(matrix));
-        // One that has too little room goes, before the new one takes its place.
-        let known = known.map(|at| self.residents.swap_remove(at));
-        let known = known.filter(|r| r.room >= matrix.n_rows());
+        let known = self.matrices.iter().position(|r| r.is_prefix_of(matrix));
+        // One that is too small is freed before the new one is allocated.
+        let known = known.map(|at| self.matrices.swap_remove(at));
+        let known = known.filter(|r| r.capacity >= matrix.n_rows());
         let mut resident = match known {
             Some(known) => known,
-            None => match self.place(gpu, matrix)? {
+            None => match self.allocate(gpu, matrix)? {
                 Some(new) => new,
                 None => return Ok(None),
             },
         };
-        if resident.shard.n_rows < matrix.n_rows() {
-            let extended = self.extend(gpu, &mut resident.shard, matrix);
-            if extended.is_err() {
-                // It is given back, and nothing may be copied to it then.
-                let _ = gpu.copies.synchronize();
-            }
-            extended?;
+        if resident.shard.n_rows < matrix.n_rows()
+            && let Err(e) = self.extend(gpu, &mut resident.shard, matrix)
+        {
+            // The memory is freed below; copies to it must be complete by then.
+            let _ = gpu.copies.synchronize();
+            return Err(e);
         }
         if resident.shard.n_rows == matrix.n_rows() {
             resident.history = matrix.history().to_vec();
             resident.owner = matrix.owner().map_or_else(Weak::new, Arc::downgrade);
         }
-        resident.used = self.clock;
-        self.residents.push(resident);
-        Ok(self.residents.last().map(|r| &r.shard))
+        resident.last_use = self.uses;
+        self.matrices.push(resident);
+        Ok(self.matrices.last_mut().map(|r| &mut r.shard))
     }
 
-    /// Room for a matrix and, where that is to be had, for rows that are added to it.
-    fn place(&mut self, gpu: &Gpu, matrix: &MatrixView<'_>) -> Outcome<Option<Resident>> {
-        let taken = |rows: &Self| -> usize { rows.residents.iter().map(|r| r.shard.size()).sum() };
+    /// Allocates memory for a matrix and, if possible, for rows that are added to it later. Evicts
+    /// other matrices for it.
+    fn allocate(
+        &mut self,
+        gpu: &Gpu,
+        matrix: &MatrixView<'_>,
+    ) -> CudaResult<Option<ResidentMatrix>> {
+        let used = |this: &Self| -> usize { this.matrices.iter().map(|r| r.shard.size()).sum() };
         let row_bytes = matrix.stride() * size_of::<f16>();
-        while taken(self) + matrix.n_rows() * row_bytes > self.budget && self.evict() {}
-        let left = self.budget.saturating_sub(taken(self));
+        while used(self) + matrix.n_rows() * row_bytes > self.budget && self.evict() {}
+        let left = self.budget.saturating_sub(used(self));
         let grows = matrix.owner().is_some() && !matrix.history().is_empty();
         let wanted = matrix.n_rows() + if grows { matrix.n_rows() / 8 + 4096 } else { 0 };
-        let mut room = wanted.min(left / row_bytes).min(MOST_SHARD_ROWS);
+        let mut capacity = wanted.min(left / row_bytes).min(MAX_SHARD_ROWS);
         let values = loop {
-            match allocate(gpu, room * matrix.stride()) {
+            match allocate(gpu, capacity * matrix.stride()) {
                 Ok(values) => break values,
                 Err(e) if !is_out_of_memory(&e) => return Err(e),
-                Err(_) if room > matrix.n_rows() => room = matrix.n_rows(),
+                Err(_) if capacity > matrix.n_rows() => capacity = matrix.n_rows(),
                 Err(_) if self.evict() => {}
                 Err(_) => return Ok(None),
             }
         };
-        let sq8 = matrix.sq8();
-        let fits = |p: &Sq8View<'_>| room * (row_bytes + p.stride() + 4) <= left;
-        let bytes = match sq8.filter(fits) {
-            Some(sq8) => match Bytes::place(gpu, &sq8, room) {
+        let fits = |sq8: &Sq8View<'_>| capacity * (row_bytes + sq8.stride() + 4) <= left;
+        let sq8 = match matrix.sq8().filter(fits) {
+            Some(sq8) => match DeviceSq8::allocate(gpu, &sq8, capacity) {
                 Err(e) if is_out_of_memory(&e) => None,
-                bytes => Some(bytes?),
+                sq8 => Some(sq8?),
             },
             None => None,
         };
-        let shard = Shard { values, bytes, first_row: 0, n_rows: 0 };
-        let history = Vec::new();
-        Ok(Some(Resident { owner: Weak::new(), history, shard, room, used: self.clock }))
+        let shard = Shard { values, sq8, first_row: 0, n_rows: 0 };
+        let (owner, history) = (Weak::new(), Vec::new());
+        Ok(Some(ResidentMatrix { owner, history, shard, capacity, last_use: self.uses }))
     }
 
-    /// Copies the rows of the matrix that the shard does not have yet.
-    fn extend(&mut self, gpu: &Gpu, shard: &mut Shard, matrix: &MatrixView<'_>) -> Outcome<()> {
+    /// Copies the rows that the shard lacks.
+    fn extend(&mut self, gpu: &Gpu, shard: &mut Shard, matrix: &MatrixView<'_>) -> CudaResult<()> {
         let (from, stride) = (shard.n_rows, matrix.stride());
         let mut arrived =
             self.upload(gpu, &matrix.values()[from * stride..], &mut shard.values, from * stride)?;
-        if let Some(bytes) = &mut shard.bytes {
-            match matrix.sq8() {
-                Some(sq8) => {
-                    let scales = &sq8.scales()[from..];
-                    let most = scales.iter().map(|s| s.residual).fold(0.0, f32::max);
-                    bytes.max_residual = bytes.max_residual.max(most);
-                    let scales: Vec<f32> = scales.iter().map(|s| s.scale).collect();
-                    let at = from * bytes.stride;
-                    self.upload(gpu, &sq8.values()[at..], &mut bytes.values, at)?;
-                    // Read when this returns; it may end here.
-                    arrived = self.upload(gpu, &scales, &mut bytes.scales, from)?;
-                }
-                None => shard.bytes = None,
+        match (&mut shard.sq8, matrix.sq8()) {
+            (Some(to), Some(sq8)) => {
+                let scales = &sq8.scales()[from..];
+                to.max_residual = scales.iter().map(|s| s.residual).fold(to.max_residual, f32::max);
+                let scales: Vec<f32> = scales.iter().map(|s| s.scale).collect();
+                let at = from * to.stride;
+                self.upload(gpu, &sq8.values()[at..], &mut to.values, at)?;
+                // The driver has read `scales` when this returns.
+                arrived = self.upload(gpu, &scales, &mut to.scales, from)?;
             }
+            (sq8, _) => *sq8 = None,
         }
         gpu.stream.wait(&arrived)?;
         shard.n_rows = matrix.n_rows();
         Ok(())
     }
 
-    /// Lets go of the matrix that was not used for longest.
+    /// Frees the least recently used matrix. Returns false if there is none.
     fn evict(&mut self) -> bool {
-        let oldest = (0..self.residents.len()).min_by_key(|&i| self.residents[i].used);
-        oldest.map(|i| self.residents.swap_remove(i)).is_some()
+        let oldest = (0..self.matrices.len()).min_by_key(|&i| self.matrices[i].last_use);
+        oldest.map(|i| self.matrices.swap_remove(i)).is_some()
     }
 
-    /// Notes that the bytes of the matrix that was used last are too coarse for queries in one plane.
-    pub(super) fn found_coarse(&mut self) {
-        if let Some(bytes) = self.residents.last_mut().and_then(|r| r.shard.bytes.as_mut()) {
-            bytes.is_coarse = true;
-        }
-    }
-
-    /// Has less memory from now on.
-    pub(super) fn halve_budget(&mut self) {
-        self.budget /= 2;
-    }
-
-    /// Lets go of all matrices.
+    /// Frees all matrices.
     pub(super) fn clear(&mut self) {
-        self.residents.clear();
+        self.matrices.clear();
     }
 
-    /// Copies values to the device, to the place `at` and behind it, beside what its kernels do; they are there
-    /// when the event has come.
+    /// Copies values to the device, to index `at` of `to`, while kernels run. Returns the event
+    /// after the copy.
     pub(super) fn upload<T: Pod>(
         &mut self,
         gpu: &Gpu,
         from: &[T],
         to: &mut CudaSlice<T>,
         at: usize,
-    ) -> Outcome<CudaEvent> {
+    ) -> CudaResult<CudaEvent> {
         let start = address(gpu, to) + (at * size_of::<T>()) as CUdeviceptr;
         let from = T::bytes(from);
         self.uploaded += from.len() as u64;
@@ -249,7 +232,8 @@ impl Rows {
             let at = start + (i * PINNED_BYTES) as CUdeviceptr;
             let n = self.pinned.len();
             if n == 0 || is_small {
-                // SAFETY: `at` has room for the part. The driver has read pageable memory when it returns.
+                // SAFETY: `at` has room for the part. The driver has read pageable memory when it
+                // returns.
                 unsafe { result::memcpy_htod_async(at, part, gpu.copies.cu_stream()) }?;
                 continue;
             }
@@ -259,7 +243,7 @@ impl Rows {
             }
             let buffer = &mut pinned.as_mut_slice()?[..part.len()];
             copy_values(buffer, part);
-            // SAFETY: `at` has room for the part, and the buffer is not touched before the event has come.
+            // SAFETY: `at` has room for the part; the buffer is not touched before the event.
             unsafe { result::memcpy_htod_async(at, buffer, gpu.copies.cu_stream()) }?;
             *copied = Some(gpu.copies.record_event(None)?);
         }

@@ -1,46 +1,55 @@
-//! In which order tiles are scanned, and how many between one threshold and the next.
+//! The passes of a scan: the order in which tiles are visited, and how many between two thresholds.
 
-use super::params::{Reads, TILE};
+use super::format::ScanFormat;
+use super::params::TILE;
 use std::ops::Range;
 
-/// As many candidates a round, where few hits are wanted: by estimate more of them take longer than another round.
-const ROUND_CANDIDATES: f64 = 1024.0;
+/// The most candidates per query; fewer if there are many queries.
+pub(super) const MAX_CANDIDATES: usize = 16384;
 
-/// The rounds' tiles, in visiting order. In the first all rows become candidates. Of the rows of a later one about
-/// k (rows of the round / rows before) reach the threshold, as long as the visiting order has nothing to do with the scores; of 8 bits
-/// [`Reads::candidates_a_hit`] times as many.
+/// Candidates per pass if few hits are wanted: by estimate, more of them take longer than another
+/// pass.
+const PASS_CANDIDATES: f64 = 1024.0;
+
+/// Returns the passes as ranges of visits.
 ///
-/// No round is to have more candidates than [`ROUND_CANDIDATES`], or eight times as many as stay where that is more, nor than a quarter of the room;
-/// only that what was seen at least doubles. There are as few rounds as that allows, and from one to the next what was seen grows by the same factor.
-pub(super) fn rounds(n_tiles: u32, capacity: u32, k: u32, reads: Reads) -> Vec<Range<u32>> {
-    let wanted = reads.candidates_a_hit() as f64 * f64::from(k);
-    let room = f64::from(capacity);
-    let most = ROUND_CANDIDATES.max(8.0 * wanted).min(room / 4.0);
-    // How many rows are above the best one so far, say, is far from its mean often enough.
-    let growth = (most / wanted).min(room / 24.0).max(2.0);
-    let first = (wanted * growth).min(room) / f64::from(TILE);
+/// In the first pass all rows become candidates. Of the rows of a later one about
+/// k x (rows of the pass / rows before) reach the threshold, times
+/// [`ScanFormat::candidates_per_hit`], as long as the visiting order is independent of the scores.
+///
+/// A pass has at most [`PASS_CANDIDATES`], or eight times the candidates that survive it if that is
+/// more, and at most a quarter of the capacity; but the rows seen at least double. There are as few
+/// passes as that allows, and the rows seen grow by the same factor from each to the next.
+pub(super) fn passes(n_tiles: u32, capacity: u32, k: u32, format: ScanFormat) -> Vec<Range<u32>> {
+    let surviving = format.candidates_per_hit() as f64 * f64::from(k);
+    let capacity = f64::from(capacity);
+    let most = PASS_CANDIDATES.max(8.0 * surviving).min(capacity / 4.0);
+    // With few hits the number of rows above the threshold varies widely: hence the second bound.
+    let growth = (most / surviving).min(capacity / 24.0).max(2.0);
+    let first = (surviving * growth).min(capacity) / f64::from(TILE);
     let first = (first as u32).clamp(1, n_tiles);
     let times = f64::from(n_tiles) / f64::from(first);
     let n_more = (times.ln() / growth.ln()).ceil();
     let growth = times.powf(1.0 / n_more.max(1.0));
     let last = n_more as i32;
     let end_of = |i| match i {
-        // What rounding leaves over is the last one's.
+        // The last pass takes what rounding leaves.
         _ if i == last => n_tiles,
         _ => (f64::from(first) * growth.powi(i)).round() as u32,
     };
     let mut seen = 0;
-    let rounds = (0..=last).map(|i| {
-        let round = seen..end_of(i).clamp(seen, n_tiles);
-        seen = round.end;
-        round
+    let passes = (0..=last).map(|i| {
+        let pass = seen..end_of(i).clamp(seen, n_tiles);
+        seen = pass.end;
+        pass
     });
-    rounds.filter(|round| !round.is_empty()).collect()
+    passes.filter(|pass| !pass.is_empty()).collect()
 }
 
-/// Far apart tiles follow each other, so that any round sees a sample of the whole: the golden section of the
-/// tiles, and without a common divisor, so that each is visited once.
-pub(super) fn visiting_step(n_tiles: u32) -> u32 {
+/// Returns the distance between tiles visited one after the other: the golden section of all tiles,
+/// so that every pass sees a sample of the whole, and without a common divisor with their number,
+/// so that each is visited once.
+pub(super) fn tile_step(n_tiles: u32) -> u32 {
     let gcd = |mut a: u32, mut b: u32| {
         while b != 0 {
             (a, b) = (b, a % b);
@@ -58,23 +67,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_tile_is_visited_once(n_tiles in 1u32..5000, k in 1u32..=2048, reads in 0usize..3) {
-            let reads = [Reads::Halves, Reads::OnePlane, Reads::TwoPlanes][reads];
+        fn every_tile_is_visited_once(n_tiles in 1u32..5000, k in 1u32..=2048, i in 0usize..3) {
+            use ScanFormat::{F16, Int8High, Int8HighLow};
             let capacity = (8 * k + 1024).next_multiple_of(TILE);
-            let rounds = rounds(n_tiles, capacity, k, reads);
-            prop_assert!(rounds[0].len() as u32 * TILE <= capacity);
-            // Rows without an order leave room.
-            for round in &rounds[1..] {
-                prop_assert!(round.len() as u32 * k <= capacity / 2 * round.start);
+            let passes = passes(n_tiles, capacity, k, [F16, Int8High, Int8HighLow][i]);
+            prop_assert!(passes[0].len() as u32 * TILE <= capacity);
+            // Rows in random order leave room.
+            for pass in &passes[1..] {
+                prop_assert!(pass.len() as u32 * k <= capacity / 2 * pass.start);
             }
-            let step = visiting_step(n_tiles);
+            let step = tile_step(n_tiles);
             let mut seen = vec![false; n_tiles as usize];
-            for visit in rounds.iter().cloned().flatten() {
+            for visit in passes.iter().cloned().flatten() {
                 let tile = (u64::from(visit) * u64::from(step) % u64::from(n_tiles)) as usize;
                 prop_assert!(!std::mem::replace(&mut seen[tile], true));
             }
             prop_assert!(seen.into_iter().all(|s| s));
-            prop_assert!(rounds.len() <= 24);
+            prop_assert!(passes.len() <= 24);
         }
     }
 }

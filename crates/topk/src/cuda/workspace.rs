@@ -1,78 +1,81 @@
-//! What a batch needs on the device beside the rows, and on its way there and back.
+//! Memory of a batch beside the rows, kept between batches, and its query vectors.
 
 use super::params::PrepareParams;
-use warpseek_compute::gpu::{Buffer, Outcome, Pinned, Recordings};
+use crate::error::Result;
+use crate::scanner::{QueryBatch, QueryValues};
 use cudarc::driver::sys::CUdeviceptr;
+use std::ops::Range;
+use warpseek_compute::gpu::{
+    CudaResult, DeviceBuffer, Gpu, GraphCache, StagedBuffer, device_failed,
+};
 
-/// Room for a batch, kept between batches.
+/// Buffers of a batch. Shapes: `kernels/params.cuh`.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
-    /// The most candidates a query is given room for.
-    pub(super) room: usize,
-    /// Vectors on their way to the device.
-    pub(super) sent: Pinned<f32>,
-    pub(super) values: Buffer<f32>,
-    pub(super) halves: Buffer<u16>,
-    pub(super) planes: Buffer<i8>,
-    pub(super) steps: Buffer<f32>,
-    pub(super) powers: Buffer<i32>,
-    pub(super) errors: Buffer<f32>,
-    pub(super) thresholds: Buffer<f32>,
-    pub(super) counts: Buffer<u32>,
-    pub(super) candidates: Buffer<u64>,
-    /// What comes back: see [`Fetched`].
-    pub(super) found: Buffer<u64>,
-    pub(super) fetched: Pinned<u64>,
-    pub(super) mask: Buffer<u32>,
-    pub(super) mask_of: Buffer<u32>,
-    pub(super) list: Buffer<u32>,
-    pub(super) n_listed: Buffer<u32>,
-    pub(super) keys: Buffer<u64>,
-    pub(super) recordings: Recordings<Call>,
+    /// The most candidates per query.
+    pub(super) max_candidates: usize,
+    pub(super) vectors: StagedBuffer<f32>,
+    pub(super) f16: DeviceBuffer<u16>,
+    pub(super) int8: DeviceBuffer<i8>,
+    pub(super) scales: DeviceBuffer<f32>,
+    pub(super) exponents: DeviceBuffer<i32>,
+    pub(super) errors: DeviceBuffer<f32>,
+    pub(super) thresholds: DeviceBuffer<f32>,
+    pub(super) counts: DeviceBuffer<u32>,
+    pub(super) candidates: DeviceBuffer<u64>,
+    /// See [`BatchResults`](super::batch::BatchResults).
+    pub(super) results: StagedBuffer<u64>,
+    pub(super) masks: DeviceBuffer<u32>,
+    pub(super) mask_of: DeviceBuffer<u32>,
+    pub(super) list: DeviceBuffer<u32>,
+    pub(super) n_listed: DeviceBuffer<u32>,
+    pub(super) keys: DeviceBuffer<u64>,
+    pub(super) graphs: GraphCache<GraphKey>,
 }
 
-/// All that the launches of a batch depend on, which has no padding: [`PrepareParams`].
-pub(super) type Call = [u64; size_of::<PrepareParams>() / 8];
-
-/// Where the vectors of a batch are, `[n, stride]`.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Vectors<'a> {
-    Here(&'a [f32]),
-    There(CUdeviceptr),
-}
+/// Everything that the launches of a batch depend on: [`PrepareParams`], which has no padding.
+pub(super) type GraphKey = [u64; size_of::<PrepareParams>() / 8];
 
 impl Workspace {
-    pub(super) fn with_room(room: usize) -> Self {
-        Self { room, ..Self::default() }
+    pub(super) fn new(max_candidates: usize) -> Self {
+        Self { max_candidates, ..Self::default() }
     }
 
-    /// Gives its memory back.
+    /// Frees all memory.
     pub(super) fn clear(&mut self) {
-        *self = Self::with_room(self.room);
+        *self = Self::new(self.max_candidates);
     }
 }
 
-/// What came back of a batch.
-pub(super) struct Fetched<'a> {
-    /// `[n, k]`, of which each query has the first.
-    pub(super) keys: &'a [u64],
-    /// How many these are, `[n]`, and whether there were too many candidates, `[n]`; two numbers a word.
-    numbers: &'a [u64],
+/// The vectors of a query batch, `[n, stride]`: on the host, or left on this device by an encoder.
+pub(super) struct QueryVectors<'a> {
+    host: &'a [f32],
+    device: Option<CUdeviceptr>,
+    stride: usize,
 }
 
-impl<'a> Fetched<'a> {
-    pub(super) fn of(space: &'a Workspace, n: usize, k: usize) -> Outcome<Self> {
-        let words = space.fetched.get(found_words(n, k))?;
-        let (keys, numbers) = words.split_at(n * k);
-        Ok(Self { keys, numbers })
+impl<'a> QueryVectors<'a> {
+    /// Resolves the vectors for the device of `gpu`.
+    pub(super) fn of(gpu: &Gpu, queries: &'a QueryBatch, stride: usize) -> Result<Self> {
+        let device = match &queries.values {
+            QueryValues::Device(vectors) => vectors.address_on(gpu).map_err(device_failed)?,
+            QueryValues::Host(_) => None,
+        };
+        let host = if device.is_none() { queries.padded()? } else { &[] };
+        Ok(Self { host, device, stride })
     }
 
-    pub(super) fn number(&self, i: usize) -> u32 {
-        (self.numbers[i / 2] >> (i % 2 * 32)) as u32
+    /// Returns the device address of the vectors of `range`, copied there if they are on the host.
+    pub(super) fn address(
+        &self,
+        gpu: &Gpu,
+        space: &mut Workspace,
+        range: &Range<usize>,
+    ) -> CudaResult<CUdeviceptr> {
+        let values = range.start * self.stride..range.end * self.stride;
+        match self.device {
+            Some(at) => Ok(at + (values.start * size_of::<f32>()) as CUdeviceptr),
+            None => space.vectors.upload(gpu, &self.host[values]),
+        }
     }
-}
-
-/// Words of what comes back of `n` queries: keys, then how many these are and the flags.
-pub(super) fn found_words(n: usize, k: usize) -> usize {
-    n * k + n
 }

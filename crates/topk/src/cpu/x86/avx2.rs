@@ -1,8 +1,8 @@
 //! The AVX2 tier (with F16C and FMA): 8 half-precision values at a time, tiles of 2 rows x 4
 //! queries in registers.
 
-use crate::cpu::generic;
 use crate::cpu::gate::{RowColumns, RowTerms};
+use crate::cpu::generic;
 use crate::oracle::{self, LANES};
 use half::f16;
 use std::arch::x86_64::*;
