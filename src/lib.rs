@@ -4,23 +4,22 @@
 //!
 //! | step | module |
 //! | --- | --- |
-//! | files to documents | [`ingest`] |
-//! | documents to chunks | [`chunk`] |
-//! | finding, fetching and opening models | [`hub`], [`models`] |
-//! | running models | [`model`], [`embed`], [`rerank`] |
+//! | files to documents and chunks | [`ingest`] |
+//! | finding, fetching and verifying models | [`hub`] |
+//! | opening and running models | [`models`], [`bert`] |
 //! | the index on disk | [`store`] |
 //! | all of it together, resumable | [`indexing`] |
-//! | exact top-k over the vectors | [`scan`] |
-//! | instruction sets, products of bytes | [`cpu`] |
+//! | vectors of other tools | [`vectors`] |
+//! | exact top-k over the vectors | [`topk`] |
 //! | retrieve, fuse, diversify, rerank | [`search`] |
-//! | an answer with checked citations | [`answer`] |
+//! | answers with checked citations | [`answer`] |
 //! | two rankings side by side; judged queries; many queries | [`compare`], [`eval`], [`batch`] |
 //! | all of it behind one port | [`server`] |
-//! | how near this machine's limits | [`mod@bench`] |
-//! | vectors of other tools | [`vectors`] |
+//! | throughput beside the machine's limits | [`mod@bench`] |
+//! | devices, instruction sets, GPU memory | [`compute`] |
 //!
-//! [`search::Searcher`] is the front door for reading, [`indexing::index`] the one for writing. Errors are
-//! one enum, [`error::Error`], whose messages say what to do.
+//! [`search::Searcher`] reads an index, [`indexing::index`] writes one. Errors are one enum,
+//! [`error::Error`], whose messages say what to do.
 #![warn(missing_docs)]
 
 pub mod answer;

@@ -26,7 +26,8 @@ fn low_precisions() -> Vec<Precision> {
     here
 }
 
-/// Where the program runs on a machine that did not build it, the environment says where the files are.
+/// The folder of the golden files. The environment names it on a machine that did not build the
+/// tests.
 pub(crate) fn golden() -> PathBuf {
     let root = std::env::var_os("CARGO_MANIFEST_DIR");
     PathBuf::from(root.unwrap_or(env!("CARGO_MANIFEST_DIR").into())).join("tests/golden")

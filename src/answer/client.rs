@@ -35,8 +35,8 @@ impl ChatClient {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] where the address is none, offline forbids it, the key is malformed or would travel
-    /// unencrypted to another machine.
+    /// [`Error::Usage`] if the address is invalid, offline mode forbids it, or the key is malformed
+    /// or would travel unencrypted to another machine.
     pub fn new(base_url: &str, key: Option<Secret>, options: ChatOptions) -> Result<Self> {
         Service::new(base_url, key, options).map(|service| Self(Arc::new(service)))
     }

@@ -1,4 +1,4 @@
-//! What to search for, and how.
+//! The options of a search.
 
 use crate::error::{Error, Result};
 use crate::store::filter::Filter;
@@ -17,8 +17,8 @@ pub struct SearchOptions {
     /// The number of retrieved rows that the reranker reads. `None`: hits keep the retrieval order.
     pub rerank_depth: Option<usize>,
     /// Weight of the retrieval score beside the reranker's, 0..=1. `None`: the reranker's default
-    /// ([`warpseek_bert::reranker::Reranker::retriever_weight`]). At 0 the reranker alone orders the hits.
-    /// Above 0 they are ordered by `w * z(score) + (1 - w) * z(rerank_logit)`, where `z`
+    /// ([`warpseek_bert::reranker::Reranker::retriever_weight`]). At 0 the reranker alone orders
+    /// the hits. Above 0 they are ordered by `w * z(score) + (1 - w) * z(rerank_logit)`, where `z`
     /// standardizes over the reranked rows (0 if all are equal).
     pub retriever_weight: Option<f32>,
     /// Metadata filter: only rows that pass are returned.

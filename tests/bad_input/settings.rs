@@ -60,11 +60,11 @@ fn model_that_cannot_be_used_is_named_with_the_cure() {
         ),
         (
             copy("emptied", "model.safetensors", |_| Vec::new()),
-            &["emptied/model.safetensors", "fetch it again"],
+            &["emptied/model.safetensors", "download it again"],
         ),
         (
             copy("noise", "model.safetensors", |b| vec![0xa5; b.len()]),
-            &["noise/model.safetensors", "fetch it again"],
+            &["noise/model.safetensors", "download it again"],
         ),
         (
             copy("gpt", "config.json", |b| {
@@ -127,7 +127,7 @@ fn reranker_that_is_none_is_named_with_the_reason() {
         ),
         (
             model(&place, small_reranker(), "cut", "model.safetensors", |b| b[..1000].to_vec()),
-            &["cut/model.safetensors", "fetch it again"],
+            &["cut/model.safetensors", "download it again"],
         ),
     ];
     for (name, parts) in cases {

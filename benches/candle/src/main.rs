@@ -1,7 +1,7 @@
 //! Candle's own BERT on a GPU: `candle-bert MODEL TOKENS BATCH[,BATCH..]`.
 //!
-//! Embeds random sequences of TOKENS tokens in half precision, from ids on the device to normalised means on the device, and
-//! prints the texts a second of the best batch as JSON.
+//! Embeds random sequences of TOKENS tokens in half precision, from ids to normalized means,
+//! both on the device, and prints the texts per second of the best batch as JSON.
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;

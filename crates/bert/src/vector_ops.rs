@@ -51,15 +51,14 @@ vector_ops! {
     layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32);
     /// Softmax of `scale * row`: `(row, scale)`.
     softmax(x: &mut [f32], scale: f32);
-    /// Numerators of the softmax of `scale * row` in bfloat16: `(row, scale, out)`. Returns 1 / their
-    /// sum.
+    /// Numerators of the softmax of `scale * row` in bfloat16: `(row, scale, out)`. Returns 1 /
+    /// their sum.
     softmax_bf16(x: &[f32], scale: f32, out: &mut [u16]) -> f32;
     /// Rounds to bfloat16: `(x, out)`.
     to_bf16(x: &[f32], out: &mut [u16]);
     /// Quantizes `x * factors` of one token to int8: `(x, factors, out)`.
     quantize(x: &[f32], factors: &[f32], out: &mut [i8]) -> RowQuant;
-    /// Dequantizes int8 products and adds the bias: `(products, rows, columns, out, add)`, `products`
-    /// being `[rows, any width]`; see [`ColumnQuant`].
+    /// Dequantizes int8 products `[rows, any width]` and adds the bias; see [`ColumnQuant`].
     dequantize(
         products: &[i32], rows: &[RowQuant], columns: &ColumnQuant<'_>, out: &mut [f32], add: bool
     );

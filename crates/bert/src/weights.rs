@@ -97,8 +97,8 @@ impl Weights {
             return Err(unusable(
                 &path,
                 if pickle {
-                    "the folder holds only pytorch_model.bin, and warpseek loads no pickles: save the \
-                     model with safe_serialization=True"
+                    "the folder holds only pytorch_model.bin, and warpseek loads no pickles: save \
+                     the model with safe_serialization=True"
                         .to_owned()
                 } else {
                     "the file is missing; a model folder needs it".to_owned()

@@ -7,32 +7,7 @@ use crate::checksum::ChecksumCache;
 use crate::embedded::EmbeddedModel;
 use crate::folder::{ModelCopy, ModelFolder, ModelOrigin};
 use crate::manifest::{ModelSpec, REQUIRED, is_hub_id};
-use crate::models::Models;
-
-/// Meaning of a requested name.
-pub(crate) enum Target<'a> {
-    Listed(&'a ModelSpec),
-    /// A hub id that the manifest does not list.
-    Unlisted,
-    Folder,
-    Unknown,
-}
-
-/// Result of a lookup.
-#[derive(Default)]
-pub(crate) struct Lookup {
-    pub(crate) found: Option<ModelFolder>,
-    /// The findings, one line per place.
-    pub(crate) tried: Vec<String>,
-    /// The lines about damage among them.
-    pub(crate) damage: Vec<String>,
-}
-
-impl Lookup {
-    fn failed(tried: impl IntoIterator<Item = String>) -> Self {
-        Self { tried: tried.into_iter().collect(), ..Self::default() }
-    }
-}
+use crate::models::{Lookup, Models, Target};
 
 impl Models {
     /// Meaning of `name`.

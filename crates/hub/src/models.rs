@@ -7,7 +7,6 @@ use warpseek_error::{Error, Result};
 
 use crate::checksum::ChecksumCache;
 use crate::folder::{FileReport, ModelCopy, ModelFolder, ModelOrigin};
-use crate::lookup::{Lookup, Target};
 use crate::manifest::{ModelManifest, ModelSource, ModelSpec, REQUIRED};
 use crate::progress::{FetchContext, OnEvent};
 use crate::sources::Sources;
@@ -20,6 +19,31 @@ pub struct Models {
     pub manifest: ModelManifest,
     /// The places.
     pub sources: Sources,
+}
+
+/// Meaning of a requested name.
+pub(crate) enum Target<'a> {
+    Listed(&'a ModelSpec),
+    /// A hub id that the manifest does not list.
+    Unlisted,
+    Folder,
+    Unknown,
+}
+
+/// Result of a lookup.
+#[derive(Default)]
+pub(crate) struct Lookup {
+    pub(crate) found: Option<ModelFolder>,
+    /// The findings, one line per place.
+    pub(crate) tried: Vec<String>,
+    /// The lines about damage among them.
+    pub(crate) damage: Vec<String>,
+}
+
+impl Lookup {
+    pub(crate) fn failed(tried: impl IntoIterator<Item = String>) -> Self {
+        Self { tried: tried.into_iter().collect(), ..Self::default() }
+    }
 }
 
 /// State of a listed model, for `models list` and `doctor`.

@@ -61,8 +61,8 @@ pub fn audit(
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 if bits(got) != bits(expected) {
                     audit.difference = Some(format!(
-                        "search {} with k = {k} in a batch of {n} differs on {name}: internal error, \
-                         please report it with this line",
+                        "search {} with k = {k} in a batch of {n} differs on {name}: internal \
+                         error, please report it with this line",
                         audit.searches + i,
                     ));
                     return Ok(audit);

@@ -128,7 +128,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn key_order_is_score_then_row(a in -1e9f32..1e9, b in -1e9f32..1e9, r in 0u32.., s in 0u32..) {
+        fn key_order_is_score_then_row(
+            a in -1e9f32..1e9, b in -1e9f32..1e9, r in 0u32.., s in 0u32..
+        ) {
             let better = a > b || (a == b && r < s);
             prop_assert_eq!(Key::new(a, r) > Key::new(b, s), better);
             let back = Key::new(a, r).scored_row();

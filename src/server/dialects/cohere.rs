@@ -63,7 +63,7 @@ pub(super) struct RerankReply {
     /// Best first.
     results: Vec<Ranked>,
     meta: Meta,
-    usage: TokenUsage,
+    usage: RerankUsage,
 }
 
 /// A document's rank is its place in the list of results.
@@ -115,7 +115,7 @@ struct Tokens {
 /// The number of tokens that were read.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Usage)]
-struct TokenUsage {
+struct RerankUsage {
     total_tokens: usize,
 }
 
@@ -179,7 +179,7 @@ pub(super) async fn rerank(
             tokens: Tokens { input_tokens: scored.tokens },
             warnings: warnings.clone(),
         },
-        usage: TokenUsage { total_tokens: scored.tokens },
+        usage: RerankUsage { total_tokens: scored.tokens },
     };
     Ok(Warned(warnings, reply))
 }

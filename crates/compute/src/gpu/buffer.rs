@@ -1,14 +1,9 @@
 //! Device memory and page-locked (pinned) host memory: buffers that grow and are reused.
 
-use super::context::Gpu;
+use super::context::{CudaResult, Gpu};
 use cudarc::driver::sys::CUdeviceptr;
-use cudarc::driver::{
-    CudaSlice, DevicePtr, DeviceRepr, DriverError, PinnedHostSlice, ValidAsZeroBits,
-};
+use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, PinnedHostSlice, ValidAsZeroBits};
 use half::f16;
-
-/// Result with the driver's error.
-pub type CudaResult<T> = Result<T, DriverError>;
 
 /// A device buffer that grows to the requested length.
 #[derive(Debug)]

@@ -1,6 +1,5 @@
 //! GPU context: the driver, a device with its streams, kernel launches, and their errors.
 
-use super::buffer::CudaResult;
 use crate::error::{Error, Result};
 use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
 use cudarc::driver::{
@@ -9,6 +8,9 @@ use cudarc::driver::{
 };
 use cudarc::nvrtc::Ptx;
 use std::sync::Arc;
+
+/// Result with the driver's error.
+pub type CudaResult<T> = std::result::Result<T, DriverError>;
 
 /// The oldest driver whose functions are bound: CUDA 12.0.
 const OLDEST_DRIVER: i32 = 12_000;

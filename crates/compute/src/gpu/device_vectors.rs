@@ -1,8 +1,8 @@
 //! Query vectors that an encoder leaves on the device for the scan: they need no copy to the host
 //! and back, and the scan starts without waiting for the encoder.
 
-use super::buffer::{CudaResult, address};
-use super::context::{Gpu, device_failed};
+use super::buffer::address;
+use super::context::{CudaResult, Gpu, device_failed};
 use crate::error::Result;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaEvent, CudaSlice};

@@ -5,8 +5,7 @@
 //! This file and [`super::DeviceVectors`] are the only places that know of either; a caller passes
 //! a closure that launches.
 
-use super::buffer::CudaResult;
-use super::context::{Gpu, describe};
+use super::context::{CudaResult, Gpu, describe};
 use cudarc::driver::sys::{
     CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode, CUstreamCaptureStatus,
 };

@@ -28,9 +28,11 @@ mod wgmma;
 
 use crate::error::Error;
 #[cfg(feature = "cuda")]
-pub use buffer::{CudaResult, DeviceBuffer, Pod, StagedBuffer, address, allocate, copy_values};
+pub use buffer::{DeviceBuffer, Pod, StagedBuffer, address, allocate, copy_values};
 #[cfg(feature = "cuda")]
-pub use context::{Gpu, MAX_SHARED_BYTES, device_failed, is_out_of_memory, launch, version_text};
+pub use context::{
+    CudaResult, Gpu, MAX_SHARED_BYTES, device_failed, is_out_of_memory, launch, version_text,
+};
 #[cfg(feature = "cuda")]
 pub use device_vectors::{BufferPool, DeviceVectors};
 #[cfg(feature = "cuda")]

@@ -1,8 +1,8 @@
 //! Hopper's warpgroup products (`wgmma`, `kernels/tiles_hopper.cuh`), and the test product that
 //! decides whether they are used.
 
-use super::buffer::{CudaResult, DeviceBuffer};
-use super::context::{Gpu, describe, launch};
+use super::buffer::DeviceBuffer;
+use super::context::{CudaResult, Gpu, describe, launch};
 use super::tiles::{
     CheckParams, HOPPER_STAGES, HOPPER_STAGES_TWO_BLOCKS, SLAB_BYTES, TILE_SIDE, TILE_THREADS,
 };

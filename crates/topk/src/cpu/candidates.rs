@@ -286,7 +286,9 @@ mod tests {
         }
 
         #[test]
-        fn gate_is_at_least_the_margin_below_the_threshold(score in -2f32..2.0, margin in 0f64..0.1) {
+        fn gate_is_at_least_the_margin_below_the_threshold(
+            score in -2f32..2.0, margin in 0f64..0.1
+        ) {
             let shared = SharedThreshold::default();
             prop_assert_eq!(shared.gate(margin), f32::NEG_INFINITY);
             shared.raise(Key::new(score, 3));

@@ -40,7 +40,8 @@ impl ScanKernels {
             "block of rows, queries and scores must fit together"
         );
         by_tier!(self,
-            Tier::Avx2 | Tier::AvxVnni => avx2, Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
+            Tier::Avx2 | Tier::AvxVnni => avx2,
+            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
             scores(rows, queries, scores))
     }
 
@@ -48,7 +49,8 @@ impl ScanKernels {
     pub(super) fn canonical(self, query: &[f32], row: &[f16]) -> f32 {
         assert!(query.len() == row.len() && row.len().is_multiple_of(16));
         by_tier!(self,
-            Tier::Avx2 | Tier::AvxVnni => avx2, Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
+            Tier::Avx2 | Tier::AvxVnni => avx2,
+            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
             canonical(query, row))
     }
 
@@ -64,7 +66,8 @@ impl ScanKernels {
         let n = scores.len();
         assert!(n <= 64 && n.is_multiple_of(PANEL) && factors.len() == n && gates.len() == n);
         by_tier!(self,
-            Tier::Avx2 | Tier::AvxVnni => avx2, Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
+            Tier::Avx2 | Tier::AvxVnni => avx2,
+            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
             passing_lanes(scores, row, factors, gates))
     }
 
@@ -83,7 +86,8 @@ impl ScanKernels {
             "scores and rows must fit together"
         );
         by_tier!(self,
-            Tier::Avx2 | Tier::AvxVnni => avx2, Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
+            Tier::Avx2 | Tier::AvxVnni => avx2,
+            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
             passing_rows(scores, rows, factor, gate))
     }
 

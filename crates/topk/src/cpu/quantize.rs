@@ -281,7 +281,10 @@ mod tests {
             qmax in prop_oneof![Just(63), Just(127)],
         ) {
             // Arbitrary bits, or values of similar magnitude.
-            let half = |b: u16| if plain { f32::from(b) / 65536.0 - 0.5 } else { f16::from_bits(b).to_f32() };
+            let half = |b: u16| match plain {
+                true => f32::from(b) / 65536.0 - 0.5,
+                false => f16::from_bits(b).to_f32(),
+            };
             let float = |b: u32| if plain { b as f32 / 4e9 - 0.5 } else { f32::from_bits(b) };
             let (row, query): (Vec<f32>, Vec<f32>) = pairs
                 .into_iter()

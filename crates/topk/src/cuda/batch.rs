@@ -1,7 +1,7 @@
 //! The launches of one query batch, in the order of `kernels/topk.cu`. [`super`] explains them.
 
 use super::ScanRequest;
-use super::format::ScanFormat;
+use super::format::{MAX_K, ScanFormat};
 use super::kernels::ScanGpu;
 use super::launch::ScanLaunch;
 use super::params::*;
@@ -12,9 +12,6 @@ use cudarc::driver::result;
 use cudarc::driver::sys::CUdeviceptr;
 use std::ops::Range;
 use warpseek_compute::gpu::{CudaResult, address, launch};
-
-/// The largest k that is selected on the device.
-pub(super) const MAX_K: usize = 2048;
 
 /// Bytes of all candidate lists.
 const CANDIDATE_BYTES: usize = 512 << 20;
@@ -41,7 +38,7 @@ pub(super) struct ScanBatch<'a> {
     gpu: &'a ScanGpu,
     /// The state of all queries.
     queries: ScanQueries,
-    /// What `prepare_*` reads of rows.
+    /// The part that `prepare_*` reads: strides and residual.
     row_shape: ScanRows,
     /// Queries whose candidates fit into memory at a time.
     part: usize,

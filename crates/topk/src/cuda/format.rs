@@ -1,11 +1,17 @@
 //! The element types that a scan reads, and the choice among them.
 
 use super::ScanRequest;
-use super::batch::MAX_K;
-use super::launch::SMALL_BATCH;
 use super::resident::DeviceSq8;
-use super::schedule::MAX_CANDIDATES;
 use warpseek_compute::gpu::MAX_SHARED_BYTES;
+
+/// The largest k that is selected on the device.
+pub(super) const MAX_K: usize = 2048;
+
+/// The most candidates per query; fewer if there are many queries.
+pub(super) const MAX_CANDIDATES: usize = 16384;
+
+/// Batches of up to this many queries are bound by reading the rows.
+pub(super) const SMALL_BATCH: usize = 64;
 
 /// Batches of up to this many queries read the int8 copy, if there is one.
 const SMALL_INT8_BATCH: usize = 32;

@@ -1,6 +1,6 @@
 //! The device with the kernels of `kernels/topk.cu`.
 
-use super::batch::MAX_K;
+use super::format::MAX_K;
 use crate::error::Result;
 use crate::layout::MAX_DIM;
 use cudarc::driver::CudaFunction;

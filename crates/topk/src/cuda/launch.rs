@@ -1,7 +1,7 @@
 //! The choice of a scan kernel and the shape of its launch: see `kernels/scan_small.cuh` and
 //! `kernels/scan_large.cuh`.
 
-use super::format::ScanFormat;
+use super::format::{SMALL_BATCH, ScanFormat};
 use super::kernels::{LargeScans, ScanGpu};
 use super::params::{Hit, QUERY_TILE, SMALL_THREADS, ScanParams, ScanRows};
 use cudarc::driver::CudaFunction;
@@ -9,9 +9,6 @@ use warpseek_compute::gpu::{
     CudaResult, HOPPER_SHARED_BYTES, HOPPER_STAGES, MAX_SHARED_BYTES, TILE_SHARED_BYTES,
     TILE_THREADS, launch, resident_bytes, streamed_bytes,
 };
-
-/// Batches of up to this many queries are bound by reading the rows.
-pub(super) const SMALL_BATCH: usize = 64;
 
 /// The most hits per warp of a small scan, on devices with much shared memory and with 100 KiB.
 const SMALL_HITS: [u32; 2] = [64, 16];

@@ -4,9 +4,6 @@ use super::format::ScanFormat;
 use super::params::TILE;
 use std::ops::Range;
 
-/// The most candidates per query; fewer if there are many queries.
-pub(super) const MAX_CANDIDATES: usize = 16384;
-
 /// Candidates per pass if few hits are wanted: by estimate, more of them take longer than another
 /// pass.
 const PASS_CANDIDATES: f64 = 1024.0;

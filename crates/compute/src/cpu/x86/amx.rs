@@ -158,8 +158,8 @@ macro_rules! kernel {
             let mut out = [<$product>::default(); 2 * TILE_ROWS * 2 * PANEL];
             // SAFETY: the CPU has tiles, and the configuration is valid.
             unsafe { asm!("ldtilecfg [{}]", in(reg) &FULL_TILES, options(nostack, readonly)) };
-            let blocks = rows.chunks(2 * TILE_ROWS).zip(products.chunks_mut(2 * TILE_ROWS * stride));
-            for (rows, products) in blocks {
+            let products = products.chunks_mut(2 * TILE_ROWS * stride);
+            for (rows, products) in rows.chunks(2 * TILE_ROWS).zip(products) {
                 let left = consecutive(rows, &mut gathered);
                 for g in (0..n_panels).step_by(2) {
                     // A single last panel is multiplied twice.

@@ -4,7 +4,10 @@
 /// rows at a time for each remaining query. An incomplete last tile repeats its last row and drops
 /// the surplus.
 macro_rules! for_each_tile {
-    ($rows:ident, $queries:ident, $scores:ident, $rt:literal, $qt:literal, $ra:literal, $tile:ident) => {{
+    (
+        $rows:ident, $queries:ident, $scores:ident,
+        $rt:literal, $qt:literal, $ra:literal, $tile:ident
+    ) => {{
         let stride = $rows[0].len();
         let n_rows = $rows.len();
         let n_queries = $queries.len() / stride;
