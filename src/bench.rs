@@ -336,21 +336,15 @@ fn memory_rate() -> f64 {
 }
 
 /// Products per second of all threads, for rows and columns that stay in the first-level cache.
-fn product_rate<T: Sync>(
-    rows: &[T],
-    length: usize,
-    work: impl Fn(&[&[T]]) + Sync,
-    columns: usize,
-) -> f64 {
+fn product_rate<T: Sync>(rows: &[T], work: impl Fn(&[&[T]]) + Sync) -> f64 {
     const REPEATS: usize = 2_000;
     let threads = rayon::current_num_threads();
-    let rows: Vec<&[T]> = rows.chunks_exact(length).collect();
+    let rows: Vec<&[T]> = rows.chunks_exact(LENGTH).collect();
     let seconds = best(|| {
-        (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
-            (0..REPEATS).for_each(|_| work(&rows));
-        });
+        let repeat = |_| (0..REPEATS).for_each(|_| work(&rows));
+        (0..threads).into_par_iter().with_max_len(1).for_each(repeat);
     });
-    (threads * REPEATS * rows.len() * length * columns) as f64 / seconds
+    (threads * REPEATS * rows.len() * LENGTH * COLUMNS) as f64 / seconds
 }
 
 /// Rows of the small matrices.
@@ -359,26 +353,27 @@ const N_ROWS: usize = 48;
 /// Values per row of the small matrices.
 const LENGTH: usize = 384;
 
+/// Columns to multiply them by.
+const COLUMNS: usize = MAX_PANELS * PANEL;
+
 fn int8_rate(kernels: Kernels) -> f64 {
-    let columns = MAX_PANELS * PANEL;
-    let (rows, groups) = ([1i8; N_ROWS * LENGTH], vec![2u8; columns * LENGTH]);
+    let (rows, groups) = ([1i8; N_ROWS * LENGTH], vec![2u8; COLUMNS * LENGTH]);
     let work = |rows: &[&[i8]]| {
-        let mut products = [0i32; N_ROWS * MAX_PANELS * PANEL];
+        let mut products = [0i32; N_ROWS * COLUMNS];
         kernels.gemm_i8(rows, &groups, &mut products);
         black_box(&products);
     };
-    product_rate(&rows, LENGTH, work, columns)
+    product_rate(&rows, work)
 }
 
 fn bf16_rate(bf16: Bf16) -> f64 {
-    let columns = MAX_PANELS * PANEL;
-    let (rows, groups) = ([0x3f80u16; N_ROWS * LENGTH], vec![0x3f80u16; columns * LENGTH]);
+    let (rows, groups) = ([0x3f80u16; N_ROWS * LENGTH], vec![0x3f80u16; COLUMNS * LENGTH]);
     let work = |rows: &[&[u16]]| {
-        let mut products = [0f32; N_ROWS * MAX_PANELS * PANEL];
-        bf16.gemm(rows, &groups, &mut products, columns);
+        let mut products = [0f32; N_ROWS * COLUMNS];
+        bf16.gemm(rows, &groups, &mut products, COLUMNS);
         black_box(&products);
     };
-    product_rate(&rows, LENGTH, work, columns)
+    product_rate(&rows, work)
 }
 
 fn f32_rate() -> candle_core::Result<f64> {

@@ -52,7 +52,7 @@ macro_rules! settings {
             default: $default,
             meaning: $meaning.trim_ascii(),
             set: |settings, value| {
-                settings.$field = Some($parse(value)?);
+                settings.$field = Some(($parse)(value)?);
                 Ok(())
             },
         },)*];
@@ -104,11 +104,11 @@ settings! {
         "the only one offered";
 
     /// Key of the chat service
-    chat_key: Secret = secret;
+    chat_key: Secret = |key| Ok(Secret::new(key));
     env, "GROQ_API_KEY", "`answer --api-key-file`, `serve --chat-key-file`", "";
 
     /// Keys of the server, one per line; a request must carry one of them
-    api_keys: Secret = secret;
+    api_keys: Secret = |keys| Ok(Secret::new(keys));
     env, "WARPSEEK_API_KEY", "`serve --api-key-file`", "";
 
     /// CPU tier: auto, generic, avx2, avxvnni, avx512, avx512vnni or amx
@@ -186,11 +186,9 @@ impl Settings {
     /// The settings file: the one that `WARPSEEK_CONFIG` names, else `warpseek/config.toml` in the
     /// user's configuration folder if it exists.
     pub fn file(var: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-        let default = || dirs::config_dir().map(|dir| dir.join("warpseek/config.toml"));
-        match var(CONFIG).filter(|value| !value.is_empty()) {
-            Some(path) => Some(path.into()),
-            None => default().filter(|path| path.exists()),
-        }
+        let default = || Some(dirs::config_dir()?.join("warpseek/config.toml"));
+        let named = var(CONFIG).filter(|value| !value.is_empty()).map(PathBuf::from);
+        named.or_else(|| default().filter(|path| path.exists()))
     }
 
     fn read(&mut self, path: &Path) -> Result<()> {
@@ -224,10 +222,6 @@ impl Settings {
 
 fn text(value: &str) -> Result<String> {
     Ok(value.to_owned())
-}
-
-fn secret(value: &str) -> Result<Secret> {
-    Ok(Secret::new(value))
 }
 
 fn number(value: &str) -> Result<usize> {

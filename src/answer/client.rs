@@ -43,7 +43,7 @@ impl ChatClient {
 
     /// The service's address as messages show it.
     pub fn name(&self) -> &str {
-        self.0.name()
+        self.0.http.name()
     }
 
     /// Sends a request and waits for the end of the reply. `event` is called many times a second

@@ -9,10 +9,12 @@ const QUOTE_WORDS: usize = 3;
 /// The fewest words of a statement, which needs support.
 const STATEMENT_WORDS: usize = 4;
 
-/// A passage in which quotes are looked up.
-#[derive(Debug, Clone)]
+/// A passage in which quotes are looked up: its text without the differences that quotes may have.
+#[derive(Debug, Clone, Default)]
 pub struct QuoteSource {
-    folded: Folded,
+    chars: Vec<char>,
+    /// The byte range of the original text that a character stands for.
+    spans: Vec<[usize; 2]>,
 }
 
 /// Result of the quote check.
@@ -77,7 +79,51 @@ pub struct QuoteChecker {
 impl QuoteSource {
     /// Makes a passage searchable.
     pub fn new(text: &str) -> Self {
-        Self { folded: Folded::of(text) }
+        let mut folded = Self::default();
+        let mut chars = text.char_indices().peekable();
+        while let Some((at, c)) = chars.next() {
+            let mut end = at + c.len_utf8();
+            if is_invisible(c) {
+                continue;
+            }
+            if c.is_whitespace() {
+                while let Some((i, c)) = chars.next_if(|(_, c)| c.is_whitespace()) {
+                    end = i + c.len_utf8();
+                }
+                if !folded.chars.is_empty() {
+                    folded.push(' ', [at, end]);
+                }
+                continue;
+            }
+            if is_hyphen(c) {
+                // A hyphen within a word, or at a line's end within a word, is optional.
+                let mut ahead = chars.clone();
+                let mut broken = false;
+                while let Some((_, space)) = ahead.next_if(|(_, c)| c.is_whitespace()) {
+                    broken |= space == '\n';
+                }
+                let word_before = folded.chars.last().is_some_and(|c| c.is_alphanumeric());
+                let word_behind = ahead.peek().is_some_and(|(_, c)| c.is_alphanumeric());
+                let next_to_it = chars.peek().is_some_and(|(_, c)| !c.is_whitespace());
+                if word_before && word_behind && (broken || next_to_it) {
+                    chars = ahead;
+                    continue;
+                }
+            }
+            for c in canonical(c).to_lowercase() {
+                folded.push(c, [at, end]);
+            }
+        }
+        if folded.chars.last() == Some(&' ') {
+            folded.chars.pop();
+            folded.spans.pop();
+        }
+        folded
+    }
+
+    fn push(&mut self, c: char, span: [usize; 2]) {
+        self.chars.push(c);
+        self.spans.push(span);
     }
 
     /// The byte range of a quote, if the passage holds it. Differences of case, white space,
@@ -89,24 +135,30 @@ impl QuoteSource {
         let mut range: Option<[usize; 2]> = None;
         for part in quote.split("...") {
             let part =
-                Folded::of(part.trim_matches(|c: char| c.is_whitespace() || ".,;:".contains(c)));
+                Self::new(part.trim_matches(|c: char| c.is_whitespace() || ".,;:".contains(c)));
             if part.chars.is_empty() {
                 continue;
             }
-            let at = self.folded.find(&part.chars, from)?;
+            let at = self.position(&part.chars, from)?;
             let last = at + part.chars.len() - 1;
-            let start = range.map_or(self.folded.spans[at][0], |r| r[0]);
-            range = Some([start, self.folded.spans[last][1]]);
+            let start = range.map_or(self.spans[at][0], |r| r[0]);
+            range = Some([start, self.spans[last][1]]);
             from = last + 1;
         }
         range
+    }
+
+    /// The position of `wanted`, searched from character `from`.
+    fn position(&self, wanted: &[char], from: usize) -> Option<usize> {
+        let mut windows = self.chars.get(from..)?.windows(wanted.len());
+        windows.position(|window| window == wanted).map(|at| from + at)
     }
 }
 
 impl QuoteChecker {
     /// Checks against `sources`, numbered from 1. An answer equal to `refusal` needs no support.
     pub fn new(sources: Vec<QuoteSource>, refusal: &str) -> Self {
-        let refusal = Folded::of(refusal.trim_end_matches('.')).chars;
+        let refusal = QuoteSource::new(refusal.trim_end_matches('.')).chars;
         Self { sources, refusal, open: String::new(), shown: 0, sentences: Vec::new() }
     }
 
@@ -144,7 +196,7 @@ impl QuoteChecker {
 
     fn refuses(&self, text: &str) -> bool {
         let plain = text.trim_matches(|c: char| c.is_whitespace() || "\"'.*“”".contains(c));
-        Folded::of(plain).chars == self.refusal
+        QuoteSource::new(plain).chars == self.refusal
     }
 
     /// Ends the sentence at byte `end` of the open text.
@@ -196,11 +248,8 @@ fn citations(sentence: &str, sources: &[QuoteSource]) -> Vec<Citation> {
             }
             Some(_) => {}
             None => {
-                if let Some(close) = closing(c) {
-                    opened = Some((at + c.len_utf8(), close));
-                } else if c == '['
-                    && let Some((numbers, len)) = mark(&sentence[at..])
-                {
+                opened = closing(c).map(|close| (at + c.len_utf8(), close));
+                if let Some((numbers, len)) = mark(&sentence[at..]) {
                     settle(&mut quotes, &numbers);
                     while chars.next_if(|(i, _)| *i < at + len).is_some() {}
                 }
@@ -326,70 +375,6 @@ fn is_abbreviation(before: &str, end: char) -> bool {
     let word = before.rsplit(|c: char| c.is_whitespace() || c == '(').next().unwrap_or_default();
     let initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
     end == '.' && (initial || ABBREVIATIONS.iter().any(|a| word.eq_ignore_ascii_case(a)))
-}
-
-/// A text without the differences that quotes may have, and the origin of each character.
-#[derive(Debug, Clone, Default)]
-struct Folded {
-    chars: Vec<char>,
-    /// The byte range of the original text that a character stands for.
-    spans: Vec<[usize; 2]>,
-}
-
-impl Folded {
-    fn of(text: &str) -> Self {
-        let mut folded = Self::default();
-        let mut chars = text.char_indices().peekable();
-        while let Some((at, c)) = chars.next() {
-            let mut end = at + c.len_utf8();
-            if is_invisible(c) {
-                continue;
-            }
-            if c.is_whitespace() {
-                while let Some((i, c)) = chars.next_if(|(_, c)| c.is_whitespace()) {
-                    end = i + c.len_utf8();
-                }
-                if !folded.chars.is_empty() {
-                    folded.push(' ', [at, end]);
-                }
-                continue;
-            }
-            if is_hyphen(c) {
-                // A hyphen within a word, or at a line's end within a word, is optional.
-                let mut ahead = chars.clone();
-                let mut broken = false;
-                while let Some((_, space)) = ahead.next_if(|(_, c)| c.is_whitespace()) {
-                    broken |= space == '\n';
-                }
-                let word_before = folded.chars.last().is_some_and(|c| c.is_alphanumeric());
-                let word_behind = ahead.peek().is_some_and(|(_, c)| c.is_alphanumeric());
-                let next_to_it = chars.peek().is_some_and(|(_, c)| !c.is_whitespace());
-                if word_before && word_behind && (broken || next_to_it) {
-                    chars = ahead;
-                    continue;
-                }
-            }
-            for c in canonical(c).to_lowercase() {
-                folded.push(c, [at, end]);
-            }
-        }
-        if folded.chars.last() == Some(&' ') {
-            folded.chars.pop();
-            folded.spans.pop();
-        }
-        folded
-    }
-
-    fn push(&mut self, c: char, span: [usize; 2]) {
-        self.chars.push(c);
-        self.spans.push(span);
-    }
-
-    /// The position of `wanted`, searched from character `from`.
-    fn find(&self, wanted: &[char], from: usize) -> Option<usize> {
-        let mut windows = self.chars.get(from..)?.windows(wanted.len());
-        windows.position(|window| window == wanted).map(|at| from + at)
-    }
 }
 
 fn is_invisible(c: char) -> bool {

@@ -17,7 +17,6 @@ pub use prompt::{DEFAULT_TEMPLATE, NumberedPassage, Prompt, PromptTemplate, REFU
 pub use service::ChatOptions;
 
 use crate::error::Result;
-use crate::search::Hit;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -113,21 +112,6 @@ pub struct AnswerTimings {
 }
 
 impl Answerer {
-    /// The prompt for a question and the retrieved passages; `count` counts tokens.
-    ///
-    /// # Errors
-    ///
-    /// As [`PromptTemplate::fill`].
-    pub fn prompt(
-        &self,
-        question: &str,
-        hits: &[Hit],
-        options: &AnswerOptions,
-        count: &dyn Fn(&str) -> usize,
-    ) -> Result<Prompt> {
-        self.template.fill(question, hits, options.passage_tokens, count)
-    }
-
     /// Sends a prompt and checks the answer as it arrives. `event` stops it with
     /// [`ControlFlow::Break`].
     ///

@@ -40,7 +40,7 @@ impl Default for ChatOptions {
 /// A chat service.
 #[derive(Debug)]
 pub(super) struct Service {
-    http: HttpClient,
+    pub(super) http: HttpClient,
     retry: RetryPolicy,
 }
 
@@ -57,19 +57,14 @@ impl Service {
         let ChatOptions { offline, timeouts, retry } = options;
         let settings = ["--base-url", "GROQ_API_KEY or --api-key-file"];
         let http = HttpOptions { secret: key, offline, proxy: true, timeouts, settings };
-        let http = HttpClient::new(base_url, http);
-        let http = http.map_err(|reason| Error::usage(format!("the chat service: {reason}")))?;
+        let http = HttpClient::new(base_url, http)
+            .map_err(|reason| Error::usage(format!("the chat service: {reason}")))?;
         if http.has_secret() && http.is_exposed() {
             let name = http.name();
             let reason = format!("{name}: the key would be sent unencrypted; use an https address");
             return Err(Error::usage(reason));
         }
         Ok(Self { http, retry })
-    }
-
-    /// The service's address for messages.
-    pub(super) fn name(&self) -> &str {
-        self.http.name()
     }
 
     /// Sends a request, with retries, and reports progress to `news`.
@@ -150,7 +145,7 @@ impl Service {
     }
 
     fn remote(&self, reason: &str) -> Error {
-        Error::Remote { service: self.name().to_owned(), reason: self.http.scrub(reason) }
+        Error::Remote { service: self.http.name().to_owned(), reason: self.http.scrub(reason) }
     }
 }
 

@@ -151,8 +151,7 @@ pub(super) fn compact(args: CompactArgs, context: &Context) -> Result<Status> {
             HumanCount(compaction.rows_before - compaction.rows_after),
             compaction.generation
         )
-    })?;
-    Ok(Status::Success)
+    })
 }
 
 /// Delete documents by id, by document id, or by a filter.
@@ -209,6 +208,5 @@ pub(super) fn delete(args: DeleteArgs, context: &Context) -> Result<Status> {
     context.report(&json!({ "deleted": n, "missing": missing.len() }), || {
         let (dir, n) = (args.dir.display(), HumanCount(n));
         say!("{dir}: {n} documents deleted; `warpseek compact` reclaims their space")
-    })?;
-    Ok(Status::Success)
+    })
 }

@@ -102,8 +102,7 @@ pub(super) fn run(args: AnswerArgs, context: &Context) -> Result<Status> {
     let prompt = template.fill(&question, &found.hits, options.passage_tokens, &count)?;
     note_left_out(&prompt, context);
     let Some(client) = client else {
-        context.report(&prompt, || print_prompt(&prompt))?;
-        return Ok(Status::Success);
+        return context.report(&prompt, || print_prompt(&prompt));
     };
     interrupt::install();
     let model = args.model.clone().or_else(|| context.settings.chat_model.clone());

@@ -89,12 +89,11 @@ impl RetrieveArgs {
         }
         Ok(SearchOptions {
             k,
-            rerank_depth: None,
-            retriever_weight: None,
             filter: self.filter.as_deref().map(Filter::parse).transpose()?,
             hybrid: self.hybrid,
             mmr: self.mmr_lambda.or(self.mmr.then_some(DEFAULT_MMR_LAMBDA)),
             max_per_doc: self.max_per_doc,
+            ..SearchOptions::default()
         })
     }
 }

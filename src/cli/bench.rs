@@ -71,18 +71,13 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Status> {
     for name in args.model.iter().chain(args.reranker.iter().filter(|name| *name != "none")) {
         context.models.find(name)?;
     }
-    let scanner = match context.scanner()? {
-        scanner if args.force_sq8 => match scanner.gpu_info() {
-            Some(info) => {
-                let (row_bytes, int8_from) = (Some(info.row_bytes), Some(0));
-                let kernels = context.compute().gpu_kernels;
-                let options = GpuOptions { row_bytes, int8_from, kernels, ..GpuOptions::default() };
-                Scanner::cuda(info.ordinal, options)?
-            }
-            None => scanner,
-        },
-        scanner => scanner,
-    };
+    let mut scanner = context.scanner()?;
+    if let Some(info) = scanner.gpu_info().filter(|_| args.force_sq8) {
+        let (row_bytes, int8_from) = (Some(info.row_bytes), Some(0));
+        let kernels = context.compute().gpu_kernels;
+        let options = GpuOptions { row_bytes, int8_from, kernels, ..GpuOptions::default() };
+        scanner = Scanner::cuda(info.ordinal, options)?;
+    }
     let tier = context.compute().tier;
     let limits = bench::limits(&scanner, tier)?;
     if !context.json {
@@ -107,7 +102,7 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Status> {
     if context.json {
         term::print_json(&json!({
             "threads": rayon::current_num_threads(),
-            "tier": context.compute().tier.name(),
+            "tier": tier.name(),
             "device": scanner.device(),
             "limits": limits,
             "scan": scans,

@@ -72,12 +72,8 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Status> {
     let mut options = args.retrieve.options(args.k)?;
     options.retriever_weight = args.retriever_weight;
     let query = args.query.as_deref().map(read_query).transpose()?;
-    let open = OpenOptions {
-        model: args.embedder.model.as_deref(),
-        rerank: true,
-        reranker: args.reranker.as_deref(),
-    };
-    let searcher = context.searcher(&args.dir, &open)?;
+    let (model, reranker) = (args.embedder.model.as_deref(), args.reranker.as_deref());
+    let searcher = context.searcher(&args.dir, &OpenOptions { model, rerank: true, reranker })?;
     if let (Some(queries), Some(qrels)) = (&args.queries, &args.qrels) {
         return compare_depths(&searcher, queries, qrels, options, context);
     }
@@ -109,6 +105,5 @@ fn compare_depths(
     let options = EvalOptions { search, ..EvalOptions::default() };
     let reranked = judged::systems(searcher.reranker.as_slice(), &DEPTHS, weight);
     let report = judged::measure(searcher, &reranked, &judged_queries, &options, context)?;
-    judged::print(&report, &options, false, searcher, context)?;
-    Ok(Status::Success)
+    judged::print(&report, &options, false, searcher, context)
 }

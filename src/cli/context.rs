@@ -167,8 +167,13 @@ impl Context {
         &self,
         value: &impl Serialize,
         print: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
-        if self.json { term::print_json(value) } else { print() }
+    ) -> Result<Status> {
+        if self.json {
+            term::print_json(value)?
+        } else {
+            print()?
+        }
+        Ok(Status::Success)
     }
 
     /// Client of the chat service, with the key from `key_file` or the settings. None if the
@@ -284,14 +289,10 @@ impl Context {
     }
 
     fn present_rerankers(&self) -> Vec<ModelFolder> {
-        let mut found = Vec::new();
-        for status in self.models.status() {
-            if status.spec.kind == ModelKind::Reranker {
-                status.problems.iter().for_each(|p| term::warn(p));
-                found.extend(status.folder);
-            }
-        }
-        found
+        let mut listed = self.models.status();
+        listed.retain(|status| status.spec.kind == ModelKind::Reranker);
+        listed.iter().flat_map(|status| &status.problems).for_each(|p| term::warn(p));
+        listed.into_iter().filter_map(|status| status.folder).collect()
     }
 
     fn open_reranker(&self, folder: ModelFolder) -> Result<(String, Arc<Reranker>)> {

@@ -116,17 +116,14 @@ fn search_twice(searcher: &Searcher) -> Result<()> {
     let question = "why does my program slow down when two threads write neighbouring variables?";
     say!("query: {question}")?;
     let options = SearchOptions { k: 3, rerank_depth, ..SearchOptions::default() };
-    for hit in searcher.search(question, &options)?.hits {
-        print_hit(&hit, question, false)?;
-    }
+    let hits = searcher.search(question, &options)?.hits;
+    hits.iter().try_for_each(|hit| print_hit(hit, question, false))?;
     let question = "how can a ranking be judged?";
     let filter = "topic = 'search' AND level <= 2";
     say!("\nquery: {question}\nfilter: {filter}")?;
     let options = SearchOptions { filter: Some(Filter::parse(filter)?), ..options };
     let result = searcher.search(question, &options)?;
-    for hit in &result.hits {
-        print_hit(hit, question, false)?;
-    }
+    result.hits.iter().try_for_each(|hit| print_hit(hit, question, false))?;
     say!("{} of {} rows pass the filter", result.matched_rows, result.total_rows)
 }
 
@@ -164,10 +161,8 @@ fn evaluate_all(searcher: &Searcher) -> Result<Vec<(String, Vec<f64>)>> {
         let options = EvalOptions { search, ..EvalOptions::default() };
         let report =
             evaluate(searcher, &reranked, &judged, &options, &mut |_, _| !interrupt::requested())?;
-        for system in report.systems {
-            let name = if hybrid { "hybrid".to_owned() } else { system.name };
-            all.push((name, system.evaluation.mean));
-        }
+        let name = |own| if hybrid { "hybrid".to_owned() } else { own };
+        all.extend(report.systems.into_iter().map(|s| (name(s.name), s.evaluation.mean)));
     }
     Ok(all)
 }

@@ -19,10 +19,7 @@ pub(super) struct DoctorArgs {}
 
 pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Status> {
     let tier = context.compute().tier;
-    let gpu = match context.gpu() {
-        Ok(scanner) => scanner.gpu_info().ok_or("the CPU was requested"),
-        Err(reason) => Err(reason),
-    };
+    let gpu = context.gpu().and_then(|gpu| gpu.gpu_info().ok_or("the CPU was requested"));
     let available: Vec<&str> =
         Tier::ALL.iter().filter(|t| t.is_available()).map(|t| t.name()).collect();
     let sources = &context.models.sources;

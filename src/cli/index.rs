@@ -67,10 +67,8 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let read = args.read.options()?;
     // With `--on-duplicate last` the input is read twice, so stdin is copied to a file first.
     let two_passes = args.on_duplicate == OnDuplicateArg::Last;
-    let stdin = match two_passes && args.inputs.iter().any(|i| i.as_os_str() == "-") {
-        true => Some(copy_stdin()?),
-        false => None,
-    };
+    let has_stdin = args.inputs.iter().any(|i| i.as_os_str() == "-");
+    let stdin = (two_passes && has_stdin).then(copy_stdin).transpose()?;
     let open = || match &stdin {
         None => ingest::open(&args.inputs, &read),
         Some(file) => open_copy(&args.inputs, file.path(), &read),
@@ -99,13 +97,11 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let last = if two_passes { Some(LastRecords::collect(open()?, on_error)?) } else { None };
     let started = Instant::now();
     let total = documents.progress().bytes_total;
-    let bar = context.bar(
-        total,
-        match total {
-            Some(_) => "[{bar:40}] {percent:>3}%  {msg}  ETA {eta}",
-            None => "{spinner} {msg}",
-        },
-    );
+    let template = match total {
+        Some(_) => "[{bar:40}] {percent:>3}%  {msg}  ETA {eta}",
+        None => "{spinner} {msg}",
+    };
+    let bar = context.bar(total, template);
     let mut input = std::iter::from_fn(|| {
         let document = documents.next();
         bar.set_position(documents.progress().bytes_read);
@@ -173,16 +169,14 @@ fn print_report(
         return term::print_json(&value);
     }
     let mut parts = vec![format!("{} added", HumanCount(report.added))];
-    for (n, what) in [
+    let others = [
         (report.updated, "updated"),
         (report.unchanged, "unchanged"),
         (report.pruned, "pruned"),
         (report.skipped, "skipped"),
-    ] {
-        if n > 0 {
-            parts.push(format!("{} {what}", HumanCount(n)));
-        }
-    }
+    ];
+    let others = others.into_iter().filter(|(n, _)| *n > 0);
+    parts.extend(others.map(|(n, what)| format!("{} {what}", HumanCount(n))));
     say!(
         "{}: {} documents; {} rows, {} tokens in {seconds:.1} s ({rate:.0} tokens/s)",
         args.into.display(),

@@ -1,6 +1,6 @@
 //! Evaluation on judged queries, as `eval` and `compare` run it: progress, warnings and output.
 
-use super::context::Context;
+use super::context::{Context, Status};
 use super::report::print_evaluation;
 use super::{interrupt, term};
 use serde_json::{Map, Value, json};
@@ -55,10 +55,8 @@ pub(super) fn measure(
     bar.finish_and_clear();
     let report = report?;
     if report.missing_queries > 0 {
-        term::warn(&format!(
-            "{} judged queries are not in the query file and count 0",
-            report.missing_queries
-        ));
+        let n = report.missing_queries;
+        term::warn(&format!("{n} judged queries are not in the query file and count 0"));
     }
     if report.absent_documents > 0 {
         term::warn(&format!(
@@ -86,7 +84,7 @@ pub(super) fn print(
     per_query: bool,
     searcher: &Searcher,
     context: &Context,
-) -> Result<()> {
+) -> Result<Status> {
     let system = |system| system_json(system, options, per_query);
     let value = json!({
         "systems": report.systems.iter().map(system).collect::<Vec<_>>(),

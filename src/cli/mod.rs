@@ -48,55 +48,60 @@ environment overrides the file.\n\nExit status: 0 success, 1 no hits, 2 usage, 3
 unavailable, 4 device unavailable, 5 index corrupt, 6 remote service failed, 7 bad input data, \
 8 I/O or lock, 130 interrupted.";
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Demo(demo::DemoArgs),
-    Index(index::IndexArgs),
-    Search(search::SearchArgs),
-    Compare(compare::CompareArgs),
-    Batch(batch::BatchArgs),
-    Answer(answer::AnswerArgs),
-    Eval(eval::EvalArgs),
-    Embed(embed::EmbedArgs),
-    Rerank(rerank::RerankArgs),
-    Serve(serve::ServeArgs),
-    Info(admin::InfoArgs),
-    Verify(admin::VerifyArgs),
-    #[command(visible_alias = "upgrade")]
-    Compact(admin::CompactArgs),
-    Delete(admin::DeleteArgs),
-    Export(transfer::ExportArgs),
-    Import(transfer::ImportArgs),
-    Models(models::ModelsArgs),
-    Doctor(doctor::DoctorArgs),
-    Bench(bench::BenchArgs),
+/// Declares [`Command`]. A row: the command with its arguments, the function that runs it, and a
+/// function that tells if it runs long enough to be worth the start of a GPU, most of a second.
+macro_rules! commands {
+    ($($(#[$attribute:meta])? $name:ident($args:ty): $run:path, $is_long:path;)*) => {
+        #[derive(Debug, Subcommand)]
+        enum Command {
+            $($(#[$attribute])? $name($args),)*
+        }
+
+        impl Command {
+            fn is_long(&self) -> bool {
+                match self {
+                    $(Self::$name(args) => $is_long(args),)*
+                }
+            }
+
+            fn run(self, context: &Context) -> Result<Status> {
+                match self {
+                    $(Self::$name(args) => $run(args, context),)*
+                }
+            }
+        }
+    };
 }
 
-impl Command {
-    /// True if the command runs long enough to be worth the start of a GPU, most of a second.
-    fn is_long(&self) -> bool {
-        match self {
-            Self::Compare(args) => args.has_many_queries(),
-            Self::Index(_)
-            | Self::Batch(_)
-            | Self::Eval(_)
-            | Self::Embed(_)
-            | Self::Rerank(_)
-            | Self::Serve(_)
-            | Self::Verify(_)
-            | Self::Doctor(_)
-            | Self::Bench(_) => true,
-            Self::Demo(_)
-            | Self::Search(_)
-            | Self::Answer(_)
-            | Self::Info(_)
-            | Self::Compact(_)
-            | Self::Delete(_)
-            | Self::Export(_)
-            | Self::Import(_)
-            | Self::Models(_) => false,
-        }
-    }
+commands! {
+    Demo(demo::DemoArgs): demo::run, never;
+    Index(index::IndexArgs): index::run, always;
+    Search(search::SearchArgs): search::run, never;
+    Compare(compare::CompareArgs): compare::run, compare::CompareArgs::has_many_queries;
+    Batch(batch::BatchArgs): batch::run, always;
+    Answer(answer::AnswerArgs): answer::run, never;
+    Eval(eval::EvalArgs): eval::run, always;
+    Embed(embed::EmbedArgs): embed::run, always;
+    Rerank(rerank::RerankArgs): rerank::run, always;
+    Serve(serve::ServeArgs): serve::run, always;
+    Info(admin::InfoArgs): admin::info, never;
+    Verify(admin::VerifyArgs): admin::verify, always;
+    #[command(visible_alias = "upgrade")]
+    Compact(admin::CompactArgs): admin::compact, never;
+    Delete(admin::DeleteArgs): admin::delete, never;
+    Export(transfer::ExportArgs): transfer::export, never;
+    Import(transfer::ImportArgs): transfer::import, never;
+    Models(models::ModelsArgs): models::run, never;
+    Doctor(doctor::DoctorArgs): doctor::run, always;
+    Bench(bench::BenchArgs): bench::run, always;
+}
+
+fn always<T>(_args: &T) -> bool {
+    true
+}
+
+fn never<T>(_args: &T) -> bool {
+    false
 }
 
 /// Runs the command line and returns the process's exit status.
@@ -104,7 +109,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli.command);
     let status = Context::new(&cli.global, cli.command.is_long())
-        .and_then(|context| run(cli.command, &context));
+        .and_then(|context| cli.command.run(&context));
     match status {
         Ok(Status::Success) => ExitCode::SUCCESS,
         Ok(Status::NoHits) => ExitCode::from(1),
@@ -116,30 +121,6 @@ pub(crate) fn main() -> ExitCode {
             term::error(&error);
             ExitCode::from(error.exit_code())
         }
-    }
-}
-
-fn run(command: Command, context: &Context) -> Result<Status> {
-    match command {
-        Command::Demo(args) => demo::run(args, context),
-        Command::Index(args) => index::run(args, context),
-        Command::Search(args) => search::run(args, context),
-        Command::Compare(args) => compare::run(args, context),
-        Command::Batch(args) => batch::run(args, context),
-        Command::Answer(args) => answer::run(args, context),
-        Command::Eval(args) => eval::run(args, context),
-        Command::Embed(args) => embed::run(args, context),
-        Command::Rerank(args) => rerank::run(args, context),
-        Command::Serve(args) => serve::run(args, context),
-        Command::Info(args) => admin::info(args, context),
-        Command::Verify(args) => admin::verify(args, context),
-        Command::Compact(args) => admin::compact(args, context),
-        Command::Delete(args) => admin::delete(args, context),
-        Command::Export(args) => transfer::export(args, context),
-        Command::Import(args) => transfer::import(args, context),
-        Command::Models(args) => models::run(args, context),
-        Command::Doctor(args) => doctor::run(args, context),
-        Command::Bench(args) => bench::run(args, context),
     }
 }
 

@@ -5,7 +5,7 @@ use super::term::{self, DecimalBytes, bold, say};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use warpseek::error::{Error, Result};
-use warpseek::hub::ModelOrigin;
+use warpseek::hub::{ModelOrigin, ModelStatus};
 
 /// List, download and verify models.
 #[derive(Debug, Args)]
@@ -37,52 +37,46 @@ enum Action {
 
 pub(super) fn run(args: ModelsArgs, context: &Context) -> Result<Status> {
     match args.action {
-        Action::List => list(context)?,
+        Action::List => list(context),
         Action::Pull { name } => {
             let folder = context.get_or_download(&name)?;
-            context.report(&folder, || say!("{}: {}", folder.name, folder.path.display()))?;
+            context.report(&folder, || say!("{}: {}", folder.name, folder.path.display()))
         }
         Action::Path { name } => {
             let folder = context.models.find(&name)?;
             folder.warnings.iter().for_each(|w| term::warn(w));
-            context.report(&folder, || say!("{}", folder.path.display()))?;
+            context.report(&folder, || say!("{}", folder.path.display()))
         }
-        Action::Verify { name } => verify(name, context)?,
+        Action::Verify { name } => verify(name, context),
     }
-    Ok(Status::Success)
 }
 
-fn list(context: &Context) -> Result<()> {
+fn list(context: &Context) -> Result<Status> {
     let all = context.models.status();
-    if context.json {
-        return term::print_json(&all);
+    context.report(&all, || all.iter().try_for_each(print_status))
+}
+
+fn print_status(status: &ModelStatus) -> Result<()> {
+    let spec = &status.spec;
+    let kind = json!(spec.kind);
+    let kind = kind.as_str().unwrap_or_default();
+    let dim = spec.dimension.map_or(String::new(), |d| format!(", {d} dimensions"));
+    let (tokens, size) = (spec.max_tokens, DecimalBytes(status.bytes));
+    say!("{}", bold(&spec.name))?;
+    say!("  {kind}{dim}, {tokens} tokens, {size}, {}", spec.license)?;
+    if let (Some(repo), Some(revision)) = (&spec.repo, &spec.revision) {
+        say!("  {repo} at {revision}")?;
     }
-    for status in all {
-        let spec = &status.spec;
-        let kind = json!(spec.kind);
-        let kind = kind.as_str().unwrap_or_default();
-        let dim = spec.dimension.map_or(String::new(), |d| format!(", {d} dimensions"));
-        let (tokens, size) = (spec.max_tokens, DecimalBytes(status.bytes));
-        say!("{}", bold(&spec.name))?;
-        say!("  {kind}{dim}, {tokens} tokens, {size}, {}", spec.license)?;
-        if let (Some(repo), Some(revision)) = (&spec.repo, &spec.revision) {
-            say!("  {repo} at {revision}")?;
-        }
-        match &status.folder {
-            Some(folder) if folder.origin == ModelOrigin::Embedded => say!("  built in")?,
-            Some(folder) => say!("  present in {}", folder.path.display())?,
-            None => {
-                say!("  not present; `warpseek models pull {}` downloads it", spec.name)?;
-            }
-        }
-        for problem in &status.problems {
-            term::warn(problem);
-        }
+    match &status.folder {
+        Some(folder) if folder.origin == ModelOrigin::Embedded => say!("  built in")?,
+        Some(folder) => say!("  present in {}", folder.path.display())?,
+        None => say!("  not present; `warpseek models pull {}` downloads it", spec.name)?,
     }
+    status.problems.iter().for_each(|p| term::warn(p));
     Ok(())
 }
 
-fn verify(name: Option<String>, context: &Context) -> Result<()> {
+fn verify(name: Option<String>, context: &Context) -> Result<Status> {
     let present = || {
         let all = context.models.status().into_iter();
         all.filter(|s| s.folder.is_some() || !s.problems.is_empty()).map(|s| s.spec.name).collect()
@@ -96,7 +90,7 @@ fn verify(name: Option<String>, context: &Context) -> Result<()> {
         .iter()
         .map(|(name, copy)| json!({ "name": name, "sound": copy.is_sound(), "copy": copy }))
         .collect();
-    context.report(&all, || {
+    let status = context.report(&all, || {
         if reports.is_empty() {
             return say!("no model is present");
         }
@@ -110,7 +104,7 @@ fn verify(name: Option<String>, context: &Context) -> Result<()> {
         Ok(())
     })?;
     match reports.iter().find(|(_, copy)| !copy.is_sound()) {
-        None => Ok(()),
+        None => Ok(status),
         Some((name, copy)) => Err(Error::ModelUnavailable {
             model: name.to_string(),
             reason: format!(

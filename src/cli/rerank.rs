@@ -71,10 +71,8 @@ pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Status> {
     let texts: Vec<&str> = passages.iter().map(|p| p.1.as_str()).collect();
     let scores = reranker.score(&query, &texts)?;
     if scores.query_tokens_lost > 0 {
-        term::warn(&format!(
-            "the last {} tokens of the query were left out",
-            scores.query_tokens_lost
-        ));
+        let lost = scores.query_tokens_lost;
+        term::warn(&format!("the last {lost} tokens of the query were left out"));
     }
     let scores = scores.scores;
     let mut order: Vec<usize> = (0..passages.len()).collect();
@@ -95,6 +93,5 @@ pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Status> {
             let (id, text): (_, String) = (plain(id), plain(text).chars().take(100).collect());
             say!("{:.4}  {:+8.3}  {id}  {text}", scores[i].score, scores[i].logit)
         })
-    })?;
-    Ok(Status::Success)
+    })
 }

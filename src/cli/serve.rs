@@ -209,10 +209,8 @@ fn open(
     access: Access,
     answers: Option<Answers>,
 ) -> Result<Serving> {
-    let reranker = match args.embed_only {
-        true => None,
-        false => context.reranker(args.reranker.as_deref())?,
-    };
+    let reranker =
+        if args.embed_only { None } else { context.reranker(args.reranker.as_deref())? };
     if args.rerank_only && reranker.is_none() {
         return Err(warpseek::search::no_reranker());
     }

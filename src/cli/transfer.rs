@@ -50,8 +50,7 @@ pub(super) fn export(args: ExportArgs, context: &Context) -> Result<Status> {
     let (n, dim) = (index.live().count(), index.manifest().dim);
     context.report(&json!({ "rows": n, "dim": dim }), || {
         say!("{} rows of {dim} dimensions exported", HumanCount(n as u64))
-    })?;
-    Ok(Status::Success)
+    })
 }
 
 /// Make an index from existing vectors.
@@ -121,8 +120,7 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
         };
         let (into, rows, dim) = (args.into.display(), HumanCount(report.rows), report.dim);
         say!("{into}: {rows} rows of {dim} dimensions imported{replaced}")
-    })?;
-    Ok(Status::Success)
+    })
 }
 
 fn documents(args: &ImportArgs) -> Result<Option<(String, ImportedDocuments)>> {

@@ -116,10 +116,10 @@ pub(super) async fn answer(request: JsonRequest<AnswerRequest>) -> ApiResult<Res
         stream: request.stream,
     };
     let (service, passages) = (Arc::clone(&answers), hits.clone());
-    let (question, wanted) = (text.clone(), options.clone());
+    let (question, budget) = (text.clone(), options.passage_tokens);
     let prompt = blocking(move || {
         let count = |text: &str| searcher.count_tokens(text);
-        service.answerer.prompt(&question, &passages, &wanted, &count)
+        service.answerer.template.fill(&question, &passages, budget, &count)
     })
     .await?;
     let head = json!({ "query": text, "passages": prompt.passages, "hits": hits });
