@@ -13,7 +13,7 @@ use warpseek::bert::embedder::{Embedder, Normalize};
 use warpseek::bert::encoder::describe;
 use warpseek::error::{Error, Result};
 use warpseek::hub::http::Secret;
-use warpseek::server::{Access, Answers, Limits, Listener, Named, Served, Serving, serve};
+use warpseek::server::{Access, Answers, Listener, Named, Served, ServerLimits, Serving, serve};
 
 /// Serve indexes and models over HTTP, in the dialects of OpenAI, Cohere, Jina and
 /// text-embeddings-inference, with a search page.
@@ -83,7 +83,7 @@ struct AccessArgs {
     read_only: bool,
 }
 
-/// Declares the options of [`Limits`]. A row: meaning, field of [`Limits`], type, value name,
+/// Declares the options of [`ServerLimits`]. A row: meaning, field, type, value name,
 /// parser and variable.
 macro_rules! limit_args {
     ($(
@@ -99,7 +99,7 @@ macro_rules! limit_args {
                 #[arg(
                     long = $option,
                     value_name = $unit,
-                    default_value_t = Limits::default().$field,
+                    default_value_t = ServerLimits::default().$field,
                     env = $variable,
                     value_parser = $parser
                 )]
@@ -107,7 +107,7 @@ macro_rules! limit_args {
             )*
         }
 
-        impl From<&LimitArgs> for Limits {
+        impl From<&LimitArgs> for ServerLimits {
             fn from(args: &LimitArgs) -> Self {
                 Self { $($field: args.$field,)* }
             }
@@ -261,7 +261,7 @@ fn open(
         reranker,
         answers,
         access,
-        limits: Limits::from(&args.limits),
+        limits: ServerLimits::from(&args.limits),
         device: context.scanner()?.device(),
         precision: describe(context.compute())?,
     })

@@ -28,8 +28,6 @@ mod writer;
 pub use listen::{Address, Listener};
 pub use served::Served;
 pub use settings::{Access, Answers, Named, ServerLimits, Serving};
-// transitional: the name that `cli` uses.
-pub use settings::ServerLimits as Limits;
 
 use crate::error::{Error, Result};
 use state::AppState;

@@ -21,7 +21,7 @@ pub struct Serving {
     pub answers: Option<Answers>,
     /// Access control.
     pub access: Access,
-    /// ServerLimits of requests and connections.
+    /// Limits of requests and connections.
     pub limits: ServerLimits,
     /// Name of the compute device, for `/info`.
     pub device: String,
@@ -62,7 +62,7 @@ pub struct Access {
     pub read_only: bool,
 }
 
-/// ServerLimits of one request and of all requests together.
+/// Limits of one request and of all requests together.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = Limits)]
 pub struct ServerLimits {

@@ -44,15 +44,13 @@ impl IndexWriter {
         let sql = "SELECT c.row FROM chunk c JOIN document d ON d.seq = c.document
                    WHERE d.dead = 0 ORDER BY c.row";
         let live: Vec<u64> = self.files.database.collect(sql, [], |r| r.get(0))?;
-        let report = |rows_after, generation, space_returned| Compaction {
-            rows_before: old.n_rows,
-            rows_after,
-            generation,
-            space_returned,
-        };
         let (n_live, generation) = (live.len() as u64, old.generation + 1);
+        let report = |generation, space_returned| {
+            let (rows_before, rows_after) = (old.n_rows, n_live);
+            Compaction { rows_before, rows_after, generation, space_returned }
+        };
         if n_live == old.n_rows && old.has_int8 {
-            return Ok(report(n_live, old.generation, true));
+            return Ok(report(old.generation, true));
         }
         // No commit names the new files yet.
         let records = self.copy_rows(&live, generation).inspect_err(|_| {
@@ -64,7 +62,7 @@ impl IndexWriter {
         self.files.database.commit(new, |conn| rewrite_tables(conn, &live, records))?;
         // The new generation is the index now. The rest only returns space.
         VectorFiles::remove_other_generations(&self.files.dir, generation);
-        Ok(report(n_live, generation, self.files.database.return_space()))
+        Ok(report(generation, self.files.database.return_space()))
     }
 
     /// Copies live rows to the files of a new generation, and checks the checksums of the old ones.

@@ -3,7 +3,7 @@
 use super::format::VectorFileKind;
 use crate::error::{Error, Result};
 use std::fs::{File, TryLockError};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// File name of the manifest.
@@ -52,9 +52,8 @@ impl WriteLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let holder =
-                    file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                let text = std::io::read_to_string(&mut file).unwrap_or_default();
+                let holder = text.trim().parse().ok();
                 return Err(Error::Locked { path: dir.to_path_buf(), holder });
             }
             Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),

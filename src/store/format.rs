@@ -77,12 +77,8 @@ impl VectorFileKind {
 
     /// Bytes per row.
     pub(super) fn row_len(self, dim: usize) -> usize {
-        let element_size = match self {
-            Self::F16 => size_of::<f16>(),
-            Self::Int8 => size_of::<i8>(),
-            Self::Scales => size_of::<RowScale>(),
-        };
-        self.stride(dim) * element_size
+        let (stride, element_size) = self.stride_and_size(dim);
+        stride * element_size
     }
 
     /// Remedy for a damaged file.
@@ -101,12 +97,12 @@ impl VectorFileKind {
         }
     }
 
-    /// Elements per row, padding included.
-    fn stride(self, dim: usize) -> usize {
+    /// Elements per row, padding included, and bytes per element.
+    fn stride_and_size(self, dim: usize) -> (usize, usize) {
         match self {
-            Self::F16 => stride_of(dim),
-            Self::Int8 => sq8_stride(dim),
-            Self::Scales => 1,
+            Self::F16 => (stride_of(dim), size_of::<f16>()),
+            Self::Int8 => (sq8_stride(dim), size_of::<i8>()),
+            Self::Scales => (1, size_of::<RowScale>()),
         }
     }
 }
@@ -130,7 +126,7 @@ impl Header {
     /// The bytes of the header, `HEADER_LEN` of them.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0u8; HEADER_LEN];
-        let stride = self.kind.stride(self.dim as usize) as u32;
+        let stride = self.kind.stride_and_size(self.dim as usize).0 as u32;
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes[12..16].copy_from_slice(&(self.kind as u32).to_le_bytes());
@@ -175,7 +171,7 @@ impl Header {
         let generation = number(&bytes[24..32]);
         if dim != u64::from(self.dim)
             || generation != self.generation
-            || stride != self.kind.stride(self.dim as usize) as u64
+            || stride != self.kind.stride_and_size(self.dim as usize).0 as u64
         {
             return fail(format!(
                 "the file holds generation {generation} with {dim} dimensions, the index expects \

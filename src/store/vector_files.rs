@@ -130,12 +130,7 @@ impl RowFile {
     fn create(dir: &Path, header: Header) -> Result<Self> {
         let path = dir.join(header.kind.name(header.generation));
         remove_if_present(&path)?;
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(Error::io("create", &path))?;
+        let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
         file.write_all(&header.encode())
             .and_then(|()| file.sync_all())
             .map_err(Error::io("write", &path))?;

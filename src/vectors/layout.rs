@@ -9,12 +9,12 @@ pub enum Metric {
     L2,
 }
 
-/// The type of the components.
+/// The type of the components. The discriminant is its length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Component {
-    F16,
-    F32,
-    F64,
+    F16 = 2,
+    F32 = 4,
+    F64 = 8,
 }
 
 /// Positions of the components in a file.
@@ -36,11 +36,7 @@ pub(super) struct VectorLayout {
 
 impl Component {
     pub(super) fn len(self) -> usize {
-        match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
-            Self::F64 => 8,
-        }
+        self as usize
     }
 }
 

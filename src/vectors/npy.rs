@@ -11,14 +11,12 @@ pub(super) fn layout(bytes: &[u8]) -> Result<VectorLayout, String> {
         return Err("this is not a npy file (no magic number)".to_owned());
     }
     let short = "the header is cut off";
-    let (length, start): (usize, usize) = match bytes.get(6).ok_or(short)? {
-        1 => (
-            bytes.get(8..10).ok_or(short).map(|b| usize::from(b[0]) | usize::from(b[1]) << 8)?,
-            10,
-        ),
-        2 | 3 => (u32_at(bytes, 8).ok_or(short)? as usize, 12),
+    let (length, start): (_, usize) = match bytes.get(6).ok_or(short)? {
+        1 => (bytes.get(8..10).map(|b| usize::from(b[0]) | usize::from(b[1]) << 8), 10),
+        2 | 3 => (u32_at(bytes, 8).map(|length| length as usize), 12),
         other => return Err(format!("npy version {other} is not supported")),
     };
+    let length = length.ok_or(short)?;
     let header = bytes.get(start..start.saturating_add(length)).ok_or(short)?;
     let header = std::str::from_utf8(header).map_err(|_| "the header is not text".to_owned())?;
     let component = match quoted(header, "descr")? {

@@ -49,8 +49,7 @@ impl CsvReader {
         let place = Place::file(&input.name);
         let count = cells.next()?.ok_or_else(|| Error::input(place, "no records in this file"))?;
         if count > MAX_COLUMNS {
-            let reason = format!("the header has more than {MAX_COLUMNS} columns");
-            return Err(Error::input(cells.place(), reason));
+            return Err(cells.error(format!("the header has more than {MAX_COLUMNS} columns")));
         }
         let mut columns = Vec::with_capacity(count);
         for number in 0..count {
@@ -67,26 +66,23 @@ impl CsvReader {
     }
 
     fn document(&mut self, count: usize) -> Result<Document> {
-        let place = self.cells.place();
         let expected = self.columns.len();
         if count != expected {
             let count = match count > expected {
                 true => format!("more than {expected}"),
                 false => count.to_string(),
             };
-            return Err(Error::input(
-                place,
-                format!(
-                    "the record has {count} fields, the header has {expected}: is a quote or a \
-                     separator missing?"
-                ),
-            ));
+            return Err(self.cells.error(format!(
+                "the record has {count} fields, the header has {expected}: is a quote or a \
+                 separator missing?"
+            )));
         }
         let mut record = Map::with_capacity(expected);
         for (number, column) in self.columns.iter().enumerate() {
             let cell = self.cells.cell(number, column)?;
             record.insert(column.clone(), Value::String(cell.to_string()));
         }
+        let place = self.cells.place();
         let mut document = self.fields.document(record, place, &self.label, self.record)?;
         for (_, value) in &mut document.metadata {
             if let Value::String(cell) = value {
@@ -149,6 +145,11 @@ impl CellReader {
         Place::record(&self.stream.origin.name, format!("line {}", self.line))
     }
 
+    /// An error about the current record.
+    fn error(&self, reason: impl Into<String>) -> Error {
+        Error::input(self.place(), reason)
+    }
+
     /// Reads a record and returns its number of cells, at most one above [`MAX_COLUMNS`]; `None` at
     /// the end.
     fn next(&mut self) -> Result<Option<usize>> {
@@ -169,21 +170,17 @@ impl CellReader {
             if read > self.max_record_bytes {
                 self.in_record = step.result != ReadRecordResult::Record;
                 let limit = size(self.max_record_bytes);
-                return Err(Error::input(
-                    self.place(),
-                    format!(
-                        "the record is longer than {limit}: is a closing quote missing? \
-                         else raise --max-record-bytes"
-                    ),
-                ));
+                return Err(self.error(format!(
+                    "the record is longer than {limit}: is a closing quote missing? else raise \
+                     --max-record-bytes"
+                )));
             }
             match step.result {
                 // At the end of the file an odd number of quotes means that one stayed open.
                 ReadRecordResult::Record
                     if step.read == 0 && quotes % 2 == 1 && self.breaks >= self.line =>
                 {
-                    return Err(Error::input(
-                        self.place(),
+                    return Err(self.error(
                         "the file ends inside a quoted field: is a closing quote missing?",
                     ));
                 }
@@ -243,10 +240,9 @@ impl CellReader {
         }
         (self.in_record, self.done) = (false, true);
         let limit = size(limit);
-        Err(Error::input(
-            self.place(),
-            format!("no end of the record within {limit}: the rest of the file is not read"),
-        ))
+        Err(self.error(format!(
+            "no end of the record within {limit}: the rest of the file is not read"
+        )))
     }
 
     /// Feeds the parser once; cells go behind the first `length` bytes and `count` ends.

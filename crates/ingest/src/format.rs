@@ -52,8 +52,7 @@ impl FileFormat {
     pub fn of_path(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?.to_ascii_lowercase();
         let name = name.strip_suffix(".gz").unwrap_or(&name);
-        let (_, extension) = name.rsplit_once('.')?;
-        Self::ALL.into_iter().find(|format| format.extensions().contains(&extension))
+        name.rsplit_once('.')?.1.parse().ok()
     }
 }
 

@@ -154,12 +154,8 @@ impl PageText {
             return;
         }
         if let Some(hidden) = &mut self.hidden {
-            if hidden.name == name {
-                hidden.depth -= 1;
-                if hidden.depth == 0 {
-                    self.hidden = None;
-                }
-            }
+            hidden.depth -= usize::from(hidden.name == name);
+            self.hidden.take_if(|hidden| hidden.depth == 0);
             return;
         }
         match name {
@@ -179,11 +175,8 @@ impl PageText {
                 if let Some(start) = self.heading_start.take()
                     && self.heading.is_none()
                 {
-                    self.heading = self
-                        .text
-                        .get(start..)
-                        .filter(|heading| !heading.trim().is_empty())
-                        .map(str::to_string);
+                    let heading = self.text.get(start..).filter(|text| !text.trim().is_empty());
+                    self.heading = heading.map(str::to_string);
                 }
                 self.widen(Gap::Block);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, MAIN_SEPARATOR, Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 use warpseek_error::{Error, Place, Result};
@@ -223,20 +223,8 @@ fn is_hidden(entry: &DirEntry) -> bool {
 
 /// The path with `/` between its parts and without `./`.
 fn label(path: &Path) -> String {
-    let mut label = String::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::RootDir => label.push('/'),
-            Component::Prefix(_) | Component::ParentDir | Component::Normal(_) => {
-                if !label.is_empty() && !label.ends_with('/') {
-                    label.push('/');
-                }
-                label.push_str(&component.as_os_str().to_string_lossy());
-            }
-        }
-    }
-    label
+    let parts = path.components().filter(|part| *part != Component::CurDir);
+    parts.collect::<PathBuf>().to_string_lossy().replace(MAIN_SEPARATOR, "/")
 }
 
 fn unknown_type(path: &Path) -> String {

@@ -131,13 +131,10 @@ impl JsonlReader {
         };
         let fields = match &self.fields {
             Some(fields) => fields,
-            None => match FieldRoles::resolve(&record, &self.map, &self.stream.origin.name) {
-                Ok(fields) => self.fields.insert(fields),
-                Err(error) => {
-                    self.position = Position::Done;
-                    return Err(error);
-                }
-            },
+            None => {
+                let fields = FieldRoles::resolve(&record, &self.map, &self.stream.origin.name);
+                self.fields.insert(fields.inspect_err(|_| self.position = Position::Done)?)
+            }
         };
         fields.document(record, place, &self.label, self.record)
     }
@@ -167,13 +164,10 @@ impl Iterator for JsonlReader {
         if self.position == Position::Done {
             return None;
         }
-        match self.next_line() {
-            Ok(Some(line)) => Some(self.document(&line)),
-            Ok(None) => {
-                self.position = Position::Done;
-                None
-            }
-            Err(error) => Some(Err(error)),
+        let line = self.next_line().transpose();
+        if line.is_none() {
+            self.position = Position::Done;
         }
+        Some(line?.and_then(|line| self.document(&line)))
     }
 }

@@ -7,10 +7,6 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use warpseek_error::{Error, Place, Result};
 
-/// Maximum length of a line of a table, in bytes without its end. Two ids, a number and a tag are
-/// far shorter; a longer line means that the file is something else.
-pub const MAX_TABLE_LINE: usize = 64 * 1024;
-
 /// The first bytes of a gzip stream (RFC 1952, section 2.3.1).
 pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -129,16 +125,6 @@ impl<'a> Lines<'a> {
             self.number
         ))
     }
-}
-
-/// The columns of a line between tabs, trimmed, if there are exactly `N`.
-pub fn tab_columns<const N: usize>(line: &str) -> Option<[&str; N]> {
-    line.split('\t').map(str::trim).collect::<Vec<_>>().try_into().ok()
-}
-
-/// The columns of a line between white space, if there are exactly `N`.
-pub fn space_columns<const N: usize>(line: &str) -> Option<[&str; N]> {
-    line.split_ascii_whitespace().collect::<Vec<_>>().try_into().ok()
 }
 
 /// Reads up to the end of a line, at most `limit` bytes, and returns their number.

@@ -65,15 +65,12 @@ pub struct DocumentReader {
     /// The reader in place of standard input.
     stdin: Option<Box<dyn Read + Send>>,
     current: Option<OpenInput>,
-    bytes_total: Option<u64>,
-    files_total: usize,
-    files_done: usize,
-    /// Stored bytes of the files that are done.
-    bytes_done: u64,
+    /// The progress without the current input.
+    done: ReadProgress,
 }
 
 /// Progress of a [`DocumentReader`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadProgress {
     /// Bytes read, as stored (compressed, where they are).
     pub bytes_read: u64,
@@ -98,17 +95,12 @@ struct OpenInput {
 
 impl DocumentReader {
     fn new(list: InputList, stdin: Option<Box<dyn Read + Send>>, options: &ReadOptions) -> Self {
-        Self {
-            bytes_total: list.inputs.iter().map(InputFile::length).sum(),
-            files_total: list.inputs.len(),
-            inputs: list.inputs.into(),
-            skipped: list.skipped,
-            options: options.clone(),
-            stdin,
-            current: None,
-            files_done: 0,
-            bytes_done: 0,
-        }
+        let InputList { inputs, skipped, .. } = list;
+        let bytes_total = inputs.iter().map(InputFile::length).sum();
+        let files_total = inputs.len();
+        let done = ReadProgress { bytes_total, files_total, ..ReadProgress::default() };
+        let (inputs, options) = (inputs.into(), options.clone());
+        Self { inputs, skipped, options, stdin, current: None, done }
     }
 
     /// The progress of reading.
@@ -119,11 +111,9 @@ impl DocumentReader {
             current.length.map_or(read, |length| read.min(length))
         });
         ReadProgress {
-            bytes_read: self.bytes_done + read,
-            bytes_total: self.bytes_total,
-            files_done: self.files_done,
-            files_total: self.files_total,
+            bytes_read: self.done.bytes_read + read,
             file: current.map(|current| current.name.clone()),
+            ..self.done
         }
     }
 
@@ -156,8 +146,8 @@ impl DocumentReader {
     }
 
     fn close(&mut self, bytes: u64) {
-        self.files_done += 1;
-        self.bytes_done += bytes;
+        self.done.files_done += 1;
+        self.done.bytes_read += bytes;
     }
 }
 

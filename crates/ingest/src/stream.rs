@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,7 +26,6 @@ pub(crate) struct InputStream {
 #[derive(Debug, Clone)]
 pub(crate) struct StreamOrigin {
     pub(crate) name: String,
-    path: PathBuf,
     pub(crate) compressed: bool,
 }
 
@@ -36,7 +34,7 @@ impl StreamOrigin {
     /// else an error of the system.
     pub(crate) fn read_error(&self, error: io::Error, record: Option<String>) -> Error {
         if !self.compressed || !is_damage(&error) {
-            return Error::io("read", &self.path)(error);
+            return Error::io("read", &self.name)(error);
         }
         let damage = match error.kind() {
             io::ErrorKind::UnexpectedEof => "cut off",
@@ -52,13 +50,13 @@ impl StreamOrigin {
 impl InputStream {
     /// Opens the input's file, pipe or standard input. `counter` counts its bytes as stored.
     pub(crate) fn open(input: &InputFile, counter: Arc<AtomicU64>) -> Result<Self> {
-        match &input.location {
+        let reader: Box<dyn Read + Send> = match &input.location {
             Location::Regular { path, .. } | Location::Pipe(path) => {
-                let file = File::open(path).map_err(Error::io("read", path))?;
-                Self::new(Box::new(file), input, path.clone(), counter)
+                Box::new(File::open(path).map_err(Error::io("read", path))?)
             }
-            Location::Stdin => Self::from_reader(Box::new(io::stdin()), input, counter),
-        }
+            Location::Stdin => Box::new(io::stdin()),
+        };
+        Self::from_reader(reader, input, counter)
     }
 
     /// Reads the input from `reader` instead.
@@ -67,16 +65,7 @@ impl InputStream {
         input: &InputFile,
         counter: Arc<AtomicU64>,
     ) -> Result<Self> {
-        Self::new(reader, input, input.name.clone().into(), counter)
-    }
-
-    fn new(
-        reader: Box<dyn Read + Send>,
-        input: &InputFile,
-        path: PathBuf,
-        counter: Arc<AtomicU64>,
-    ) -> Result<Self> {
-        let mut origin = StreamOrigin { name: input.name.clone(), path, compressed: false };
+        let mut origin = StreamOrigin { name: input.name.clone(), compressed: false };
         let mut raw = CountingReader { inner: reader, counter };
         let head = read_head(&mut raw, GZIP_MAGIC.len(), &origin)?;
         origin.compressed = head == GZIP_MAGIC;
@@ -145,10 +134,8 @@ impl BufRead for InputStream {
 /// Reads `length` bytes, fewer only at the end.
 fn read_head(reader: &mut impl Read, length: usize, origin: &StreamOrigin) -> Result<Vec<u8>> {
     let mut head = Vec::with_capacity(length);
-    match reader.take(length as u64).read_to_end(&mut head) {
-        Ok(_) => Ok(head),
-        Err(error) => Err(origin.read_error(error, None)),
-    }
+    let read = reader.take(length as u64).read_to_end(&mut head);
+    read.map(|_| head).map_err(|error| origin.read_error(error, None))
 }
 
 struct CountingReader<R> {

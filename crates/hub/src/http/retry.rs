@@ -1,6 +1,5 @@
 //! Time-outs, error classification, retry policy.
 
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -56,7 +55,13 @@ impl RetryPolicy {
 }
 
 /// A failed request. Its text names the server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "{reason}{}",
+    retry_after
+        .map(|pause| format!("; it asks to wait for {} s", pause.as_secs_f64()))
+        .unwrap_or_default()
+)]
 pub struct HttpError {
     /// The kind of failure.
     pub kind: HttpErrorKind,
@@ -141,18 +146,6 @@ impl HttpError {
         Self { kind, reason: reason.into(), retry_after: None }
     }
 }
-
-impl fmt::Display for HttpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)?;
-        match self.retry_after {
-            Some(pause) => write!(f, "; it asks to wait for {} s", pause.as_secs_f64()),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for HttpError {}
 
 impl From<io::Error> for HttpError {
     /// Unwraps an error of [`super::HttpResponse`] as a reader.

@@ -185,10 +185,8 @@ impl ParquetReader {
         let place = self.place(self.rows_read);
         if bytes > self.source.max_record_bytes {
             let limit = size(self.source.max_record_bytes);
-            return Err(Error::input(
-                place,
-                format!("the row is longer than {limit}: raise --max-record-bytes"),
-            ));
+            let reason = format!("the row is longer than {limit}: raise --max-record-bytes");
+            return Err(Error::input(place, reason));
         }
         let mut row = RowAssembler::new(&mut self.columns);
         let record = row.object(&self.selected, (0, 0)).map_err(|reason| {

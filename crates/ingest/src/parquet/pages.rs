@@ -321,10 +321,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn prefixed<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8]> {
     let cut_off = || bad("a page is cut off");
     let (length, behind) = rest.split_first_chunk().ok_or_else(cut_off)?;
-    let length = u32::from_le_bytes(*length) as usize;
-    let (taken, behind) = behind.split_at_checked(length).ok_or_else(cut_off)?;
     *rest = behind;
-    Ok(taken)
+    rest.split_off(..u32::from_le_bytes(*length) as usize).ok_or_else(cut_off)
 }
 
 fn bad(reason: impl Into<String>) -> ParquetError {

@@ -225,13 +225,10 @@ impl Walk<'_> {
     }
 
     fn byte(&mut self) -> Result<u8, &'static str> {
-        let (byte, rest) = self.rest.split_first().ok_or(CUT_OFF)?;
-        self.rest = rest;
-        Ok(*byte)
+        self.rest.split_off_first().copied().ok_or(CUT_OFF)
     }
 
     fn take(&mut self, length: usize) -> Result<(), &'static str> {
-        self.rest = self.rest.get(length..).ok_or(CUT_OFF)?;
-        Ok(())
+        self.rest.split_off(..length).map(drop).ok_or(CUT_OFF)
     }
 }
