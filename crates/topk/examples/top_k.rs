@@ -1,4 +1,5 @@
 //! Exact top-k of two queries over a small matrix.
+#![allow(clippy::print_stdout, reason = "an example shows its result")]
 
 use half::f16;
 use warpseek_topk::{MatrixView, QueryBatch, Scanner, Sq8Matrix, row_norm_upper, stride_of};

@@ -7,7 +7,7 @@
 //!
 //! Two more element types serve the encoder: bfloat16 panels ([`Bf16`]) and float32 rows
 //! ([`Kernels::gemv_f32`]). Crates that add kernels of their own dispatch them with
-//! [`by_tier!`](crate::by_tier), so that one table decides for all.
+//! `by_tier!`, so that one table decides for all.
 
 mod bf16;
 mod generic;
@@ -37,7 +37,9 @@ pub struct Kernels {
 }
 
 /// Calls the kernel of `$self.tier()`. Tiers that share a kernel are named together; all others,
-/// and other architectures, take the module `generic` of the calling scope.
+/// and other architectures, take the module `generic` of the calling scope. Hidden, because it is
+/// for the kernels of this workspace only: the arguments stand inside an unsafe block.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! by_tier {
     ($self:ident, $($tier:pat => $module:ident),+; $kernel:ident $arguments:tt) => {
