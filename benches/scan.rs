@@ -1,12 +1,10 @@
 //! The exact scan: batches of queries against 41,584 rows of 384 dimensions, k = 25, by every tier
-//! that this CPU has, over half-precision rows and over the prefilter, with and without filters.
+//! that this CPU has, over half-precision rows and over the int8 copy, with and without filters.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
 use warpseek::compute::cpu::Tier;
-use warpseek::topk::Sq8Matrix;
-use warpseek::topk::scanner::{QueryBatch, Scanner};
-use warpseek::topk::{MatrixView, RowMask};
+use warpseek::topk::{MatrixView, QueryBatch, RowMask, Scanner, Sq8Matrix};
 
 const ROWS: usize = 41_584;
 const DIM: usize = 384;
@@ -30,8 +28,8 @@ fn unit_vectors(n: usize, seed: u64) -> Vec<f32> {
 fn scan(c: &mut Criterion) {
     let rows: Vec<f16> = unit_vectors(ROWS, 1).into_iter().map(f16::from_f32).collect();
     let Some(matrix) = MatrixView::new(&rows, DIM, 1.001) else { return };
-    let prefilter = Sq8Matrix::of(&rows, DIM);
-    let ways = [("half", matrix), ("int8", matrix.with_sq8(prefilter.view(DIM)))];
+    let sq8 = Sq8Matrix::of(&rows, DIM);
+    let ways = [("half", matrix), ("int8", matrix.with_sq8(sq8.view(DIM)))];
     let filters = [1, 10, 50].map(|percent| {
         let mut mask = RowMask::empty(ROWS);
         (0..ROWS).filter(|row| row * 61 % 100 < percent).for_each(|row| mask.insert(row));

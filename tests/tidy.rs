@@ -1,5 +1,5 @@
 //! House rules that a program can check and crate borders do not: words, widths, lengths, names,
-//! circles of imports.
+//! layers, circles of imports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -209,6 +209,39 @@ fn files_import_each_other_in_one_direction() {
         }
     }
     assert_none(&violations, "no circle of imports between files");
+}
+
+/// The modules of `src`, lowest first. A module uses lower ones only; `cli` uses all.
+const LAYERS: [&str; 15] = [
+    "error", "output", "config", "models", "vectors", "queries", "store", "search", "indexing",
+    "compare", "eval", "batch", "answer", "bench", "server",
+];
+
+#[test]
+fn modules_of_the_root_use_lower_ones_only() {
+    let layer = |name: &str| LAYERS.iter().position(|module| *module == name);
+    let mut violations = Vec::new();
+    for path in files(&["src"], &["rs"]) {
+        let inside = path.strip_prefix(root().join("src")).unwrap();
+        let own = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if matches!(own, "lib" | "main" | "cli") {
+            continue;
+        }
+        let Some(height) = layer(own) else {
+            violations.push(format!("{own} has no layer"));
+            continue;
+        };
+        let text = code(&path);
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for used in line.split("crate::").skip(1) {
+                let used: String = used.chars().take_while(|c| c.is_alphanumeric()).collect();
+                if used != own && layer(&used).is_none_or(|other| other > height) {
+                    violations.push(format!("{}: `{own}` uses `{used}`", shown(&path)));
+                }
+            }
+        }
+    }
+    assert_none(&violations, "a module of the root uses lower ones only (ARCHITECTURE.md)");
 }
 
 #[test]
