@@ -24,6 +24,7 @@ pub(crate) struct Attention {
     /// Values of a head.
     width: usize,
     bf16: Option<Bf16>,
+    ops: VectorOps,
 }
 
 /// Buffers of the attention, reused over layers.
@@ -49,7 +50,8 @@ impl Attention {
         };
         // The kernel requires heads of whole tile rows; others are rare.
         let fits = width.is_multiple_of(BF16_LINE) && width <= CALL_KEYS;
-        Self { hidden: config.hidden_size, width, bf16: bf16.filter(|_| fits) }
+        let (bf16, ops) = (bf16.filter(|_| fits), VectorOps::of(compute.kernels()));
+        Self { hidden: config.hidden_size, width, bf16, ops }
     }
 
     /// Computes `context`, `[needed tokens, hidden]`, from queries, keys and values, `[tokens, 3
@@ -60,7 +62,6 @@ impl Attention {
         states: NeededStates,
         qkv: &[f32],
         context: &mut [f32],
-        ops: &VectorOps,
         scratch: &mut AttentionScratch,
     ) {
         let (mut qkv, mut context) = (qkv, context);
@@ -69,8 +70,8 @@ impl Attention {
             let (this, rest) = qkv.split_at(len * 3 * self.hidden);
             let (out, later) = context.split_at_mut(states.rows(sequence) * self.hidden);
             match self.bf16 {
-                Some(bf16) => self.apply_bf16(bf16, len, this, out, ops, scratch),
-                None => self.apply_f32(len, this, out, ops, scratch),
+                Some(bf16) => self.apply_bf16(bf16, len, this, out, scratch),
+                None => self.apply_f32(len, this, out, scratch),
             }
             (qkv, context) = (rest, later);
         }
@@ -80,18 +81,11 @@ impl Attention {
         1.0 / (self.width as f32).sqrt()
     }
 
-    fn apply_f32(
-        &self,
-        len: usize,
-        qkv: &[f32],
-        context: &mut [f32],
-        ops: &VectorOps,
-        scratch: &mut AttentionScratch,
-    ) {
+    fn apply_f32(&self, len: usize, qkv: &[f32], out: &mut [f32], space: &mut AttentionScratch) {
         let Self { hidden, width, .. } = *self;
-        let queries = context.len() / hidden;
-        scratch.scores.resize(queries * len, 0.0);
-        let scores = &mut scratch.scores[..queries * len];
+        let queries = out.len() / hidden;
+        space.scores.resize(queries * len, 0.0);
+        let scores = &mut space.scores[..queries * len];
         for head in 0..hidden / width {
             let at = |part: usize| &qkv[part * hidden + head * width..];
             F32Gemm {
@@ -102,12 +96,12 @@ impl Attention {
                 accumulate: false,
             }
             .run();
-            scores.chunks_exact_mut(len).for_each(|row| (ops.softmax)(row, self.scale()));
+            scores.chunks_exact_mut(len).for_each(|row| (self.ops.softmax)(row, self.scale()));
             F32Gemm {
                 shape: [queries, width, len],
                 left: (scores, len, 1),
                 right: (at(2), 3 * hidden, 1),
-                out: (&mut context[head * width..], hidden),
+                out: (&mut out[head * width..], hidden),
                 accumulate: false,
             }
             .run();
@@ -120,10 +114,10 @@ impl Attention {
         len: usize,
         qkv: &[f32],
         context: &mut [f32],
-        ops: &VectorOps,
         scratch: &mut AttentionScratch,
     ) {
-        let Self { hidden, width, .. } = *self;
+        let Self { hidden, width, ops, .. } = self;
+        let (hidden, width) = (*hidden, *width);
         let AttentionScratch { scores, qkv: qkv_bf16, keys, values, weights } = scratch;
         let queries = context.len() / hidden;
         // Keys are padded with zeros, whose attention weights are zeros too.

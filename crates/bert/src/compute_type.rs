@@ -1,11 +1,11 @@
 //! The element type of matrix products on the CPU.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use warpseek_compute::cpu::{Bf16, Kernels, Tier};
-use warpseek_compute::device::Precision;
+use warpseek_compute::device::{Precision, unavailable};
 
 /// The element type of the CPU's matrix products, with its kernels.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ComputeType {
     F32(Kernels),
     Bf16(Kernels, Bf16),
@@ -18,26 +18,22 @@ impl ComputeType {
     ///
     /// # Errors
     ///
-    /// [`Error::DeviceUnavailable`] for bfloat16 on a CPU without it, and for half precision.
+    /// `Error::DeviceUnavailable` for bfloat16 on a CPU without it, and for half precision.
     pub(crate) fn of(precision: Precision, tier: Tier) -> Result<Self> {
         let kernels = tier.kernels();
-        let unavailable = |device: &str, reason: &str| Error::DeviceUnavailable {
-            device: device.to_owned(),
-            reason: reason.to_owned(),
-        };
         match precision {
             Precision::F32 => Ok(Self::F32(kernels)),
             Precision::F16 => Err(unavailable(
                 "f16",
                 "half precision is computed on a GPU; use --device cuda, or --precision auto",
             )),
-            Precision::Bf16 => {
-                kernels.bf16().map(|bf16| Self::Bf16(kernels, bf16)).ok_or_else(|| {
-                    let reason =
-                        "this CPU has no instruction for bfloat16 numbers; use --precision auto";
-                    unavailable("bf16", reason)
-                })
-            }
+            Precision::Bf16 => match kernels.bf16() {
+                Some(bf16) => Ok(Self::Bf16(kernels, bf16)),
+                None => Err(unavailable(
+                    "bf16",
+                    "this CPU has no instruction for bfloat16 numbers; use --precision auto",
+                )),
+            },
             // Portable code multiplies float32 faster than int8.
             Precision::Auto if tier == Tier::Generic => Ok(Self::F32(kernels)),
             Precision::Auto | Precision::Int8 => Ok(Self::Int8(kernels)),
@@ -55,13 +51,9 @@ impl ComputeType {
             Self::F32(_) => "float32".to_owned(),
             Self::Bf16(_, bf16) => format!("bfloat16 ({})", bf16.name()),
             Self::Int8(kernels) => {
-                let tier = kernels.tier().name();
-                match kernels.bf16() {
-                    None => format!("int8 ({tier})"),
-                    Some(bf16) => {
-                        format!("int8 ({tier}), attention in bfloat16 ({})", bf16.name())
-                    }
-                }
+                let attention = kernels.bf16().map(|bf16| bf16.name());
+                let attention = attention.map(|name| format!(", attention in bfloat16 ({name})"));
+                format!("int8 ({}){}", kernels.tier().name(), attention.unwrap_or_default())
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::model_files::ModelFiles;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 use std::path::Path;
 
 /// The shape of a BERT encoder, from `config.json`.
@@ -67,6 +68,9 @@ pub struct EmbedConfig {
     pub passage_prompt: String,
 }
 
+/// The reason if a file that every model has is not there.
+pub(crate) const MISSING: &str = "the file is missing; a model folder needs it";
+
 #[derive(Deserialize)]
 struct ConfigFile {
     model_type: Option<String>,
@@ -93,9 +97,9 @@ impl BertConfig {
     pub fn read(files: impl Into<ModelFiles>) -> Result<Self> {
         let files = files.into();
         let path = files.path("config.json");
-        let fail = |reason: String| unusable(&path, reason);
-        let file: ConfigFile = read_json(&files, "config.json")?
-            .ok_or_else(|| fail("the file is missing; a model folder needs it".to_owned()))?;
+        let fail = |reason: String| unusable(path.display(), reason);
+        let file: ConfigFile =
+            read_json(&files, "config.json")?.ok_or_else(|| unusable(path.display(), MISSING))?;
         let kind = file.model_type.as_deref().unwrap_or("bert");
         if kind != "bert" {
             return Err(fail(format!(
@@ -119,8 +123,10 @@ impl BertConfig {
             return Err(fail(format!("{heads} heads do not divide a hidden size of {hidden}")));
         }
         if [file.num_hidden_layers, file.intermediate_size, file.type_vocab_size].contains(&0) {
-            let what = "num_hidden_layers, intermediate_size and type_vocab_size must not be 0";
-            return Err(fail(what.to_owned()));
+            return Err(unusable(
+                path.display(),
+                "num_hidden_layers, intermediate_size and type_vocab_size must not be 0",
+            ));
         }
         if file.max_position_embeddings < 3 {
             return Err(fail("fewer than 3 positions leave no room for a text".to_owned()));
@@ -161,19 +167,16 @@ struct PoolingFile {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
 struct SentenceFile {
     max_seq_length: Option<usize>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
 struct TokenizerFile {
     model_max_length: Option<f64>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
 struct PromptsFile {
     prompts: Option<std::collections::BTreeMap<String, String>>,
 }
@@ -187,10 +190,8 @@ impl EmbedConfig {
     ///
     /// [`Error::ModelUnavailable`] if the folder requires something that is not supported, such as
     /// a dense layer or another pooling.
-    pub fn read(files: impl Into<ModelFiles>, bert: &BertConfig) -> Result<Self> {
-        let files = files.into();
-        let modules_path = files.path("modules.json");
-        let modules: Vec<Module> = read_json(&files, "modules.json")?.unwrap_or_default();
+    pub fn read(files: &ModelFiles, bert: &BertConfig) -> Result<Self> {
+        let modules: Vec<Module> = read_json(files, "modules.json")?.unwrap_or_default();
         let mut pooling = Pooling::Mean;
         let mut normalize = false;
         for module in &modules {
@@ -198,34 +199,31 @@ impl EmbedConfig {
                 "Transformer" => {}
                 "Pooling" => {
                     let file = Path::new(&module.path).join("config.json");
-                    pooling = read_pooling(&files, &file.to_string_lossy())?
+                    pooling = read_pooling(files, &file.to_string_lossy())?
                 }
                 "Normalize" => normalize = true,
                 other => {
-                    return Err(unusable(
-                        &modules_path,
-                        format!("a module of type '{other}' is not supported"),
-                    ));
+                    let path = files.path("modules.json");
+                    let reason = format!("a module of type '{other}' is not supported");
+                    return Err(unusable(path.display(), reason));
                 }
             }
         }
         let sentence: SentenceFile =
-            read_json(&files, "sentence_bert_config.json")?.unwrap_or_default();
+            read_json(files, "sentence_bert_config.json")?.unwrap_or_default();
         let tokenizer: TokenizerFile =
-            read_json(&files, "tokenizer_config.json")?.unwrap_or_default();
+            read_json(files, "tokenizer_config.json")?.unwrap_or_default();
         let max_tokens = sentence
             .max_seq_length
             .or(tokenizer.model_max_length.map(|n| n.clamp(0.0, 1e9) as usize))
             .unwrap_or(bert.max_positions)
             .min(bert.max_positions);
         let prompts: PromptsFile =
-            read_json(&files, "config_sentence_transformers.json")?.unwrap_or_default();
+            read_json(files, "config_sentence_transformers.json")?.unwrap_or_default();
         let mut prompts = prompts.prompts.unwrap_or_default();
-        let mut prompt = |names: &[&str]| {
-            names
-                .iter()
-                .find_map(|n| prompts.remove(*n).filter(|p| !p.is_empty()))
-                .unwrap_or_default()
+        let mut prompt = |names: &[&str]| -> String {
+            let mut found = names.iter().filter_map(|name| prompts.remove(*name));
+            found.find(|prompt| !prompt.is_empty()).unwrap_or_default()
         };
         Ok(Self {
             pooling,
@@ -238,15 +236,11 @@ impl EmbedConfig {
 }
 
 fn read_pooling(files: &ModelFiles, file: &str) -> Result<Pooling> {
-    let path = &files.path(file);
-    let file: PoolingFile = read_json(files, file)?.ok_or_else(|| {
-        unusable(path, "the file is missing, and modules.json names it".to_owned())
-    })?;
+    let fail = |reason: &str| unusable(files.path(file).display(), reason);
+    let file: PoolingFile = read_json(files, file)?
+        .ok_or_else(|| fail("the file is missing, and modules.json names it"))?;
     if file.include_prompt == Some(false) {
-        return Err(unusable(
-            path,
-            "pooling that leaves out the prompt is not supported".to_owned(),
-        ));
+        return Err(fail("pooling that leaves out the prompt is not supported"));
     }
     let flags = [
         ("cls", file.pooling_mode_cls_token),
@@ -263,10 +257,10 @@ fn read_pooling(files: &ModelFiles, file: &str) -> Result<Pooling> {
     match modes[..] {
         ["mean"] => Ok(Pooling::Mean),
         ["cls"] => Ok(Pooling::Cls),
-        _ => Err(unusable(
-            path,
-            format!("pooling '{}' is not supported; 'mean' and 'cls' are", modes.join(" + ")),
-        )),
+        _ => Err(fail(&format!(
+            "pooling '{}' is not supported; 'mean' and 'cls' are",
+            modes.join(" + ")
+        ))),
     }
 }
 
@@ -280,10 +274,10 @@ fn read_json<T: DeserializeOwned>(files: &ModelFiles, file: &str) -> Result<Opti
     };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|e| unusable(path, format!("the file cannot be understood ({e})")))
+        .map_err(|e| unusable(path.display(), format!("the file cannot be understood ({e})")))
 }
 
-/// Returns the error for a model file that cannot be used.
-pub(crate) fn unusable(path: &Path, reason: String) -> Error {
-    Error::ModelUnavailable { model: path.display().to_string(), reason }
+/// Returns the error for a model, or one of its files, that cannot be used.
+pub(crate) fn unusable(model: impl Display, reason: impl Into<String>) -> Error {
+    Error::ModelUnavailable { model: model.to_string(), reason: reason.into() }
 }

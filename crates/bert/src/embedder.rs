@@ -1,9 +1,11 @@
 //! Embedder: texts to vectors, with prompts by role, truncation, pooling and normalization.
 
-use crate::batching::overlapped;
-use crate::config::{BertConfig, EmbedConfig, Pooling};
+use crate::batching::{longest, overlapped};
+use crate::config::{BertConfig, EmbedConfig, Pooling, unusable};
 use crate::encoder::{Encoder, Encoders};
-use crate::error::{Error, Result};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::model_files::ModelFiles;
 use crate::pooling::Output;
 use crate::tokenizer::{Sequence, Tokenized, Tokenizer};
@@ -67,27 +69,17 @@ impl Embedder {
     ) -> Result<Self> {
         let files = files.into();
         let bert = BertConfig::read(&files)?;
-        let mut config = match known {
-            Some(config) => config,
-            None => EmbedConfig::read(&files, &bert)?,
-        };
+        let mut config = known.map_or_else(|| EmbedConfig::read(&files, &bert), Ok)?;
         config.max_tokens = config.max_tokens.min(bert.max_positions);
-        if normalize == Normalize::Always {
-            config.normalize = true;
-        }
+        config.normalize |= normalize == Normalize::Always;
         let tokenizer = Tokenizer::open(&files)?;
         if config.max_tokens <= tokenizer.n_special() {
-            return Err(Error::ModelUnavailable {
-                model: files.to_string(),
-                reason: format!("a limit of {} tokens leaves no room for text", config.max_tokens),
-            });
+            let reason = format!("a limit of {} tokens leaves no room for text", config.max_tokens);
+            return Err(unusable(&files, reason));
         }
         if Weights::open(&files)?.has("classifier.weight") {
-            return Err(Error::ModelUnavailable {
-                model: files.to_string(),
-                reason: "this is a cross-encoder, which makes no vectors; name it with --reranker"
-                    .to_owned(),
-            });
+            let reason = "this is a cross-encoder, which makes no vectors; name it with --reranker";
+            return Err(unusable(&files, reason));
         }
         let encoders = Encoders::open(&files, &bert, compute)?;
         Ok(Self { tokenizer, encoders, config, dim: bert.hidden_size })
@@ -156,9 +148,7 @@ impl Embedder {
         stride: usize,
     ) -> Result<Option<(DeviceVectors, Embeddings)>> {
         let encoder = self.encoder(role)?;
-        let Some(mut vectors) = encoder.allocate(texts.len(), stride)? else {
-            return Ok(None);
-        };
+        let Some(mut vectors) = encoder.allocate(texts.len(), stride)? else { return Ok(None) };
         let (output, unit) = (self.output(), self.config.normalize);
         let embeddings = self.encode(texts, role, |sequences, first| {
             encoder.forward_on_device(sequences, output, unit, &mut vectors, first)
@@ -179,12 +169,9 @@ impl Embedder {
         let tokenize = |texts: &[T]| self.tokenize(texts, role);
         overlapped(texts.chunks(part), on_device, tokenize, |tokenized| {
             let first = embeddings.tokens.len();
-            let mut sequences: Vec<Sequence> = Vec::with_capacity(tokenized.len());
-            for text in tokenized {
-                embeddings.tokens.push(text.sequence.ids.len() as u32);
-                embeddings.lost.push(text.lost as u32);
-                sequences.push(text.sequence);
-            }
+            embeddings.tokens.extend(tokenized.iter().map(|text| text.sequence.ids.len() as u32));
+            embeddings.lost.extend(tokenized.iter().map(|text| text.lost as u32));
+            let sequences: Vec<_> = tokenized.into_iter().map(|text| text.sequence).collect();
             run(&sequences, first)
         })?;
         Ok(embeddings)
@@ -262,9 +249,8 @@ impl Embedder {
     ///
     /// As [`Embedder::pooled`].
     pub fn token_states(&self, sequences: &[Sequence], role: Role) -> Result<Vec<Vec<f32>>> {
-        let longest = sequences.iter().map(|s| s.ids.len()).max().unwrap_or(0) * self.dim;
         let all = self.encoder(role)?.forward(sequences, Output::Tokens)?;
-        let each = all.chunks_exact(longest.max(1)).zip(sequences);
+        let each = all.chunks_exact((longest(sequences) * self.dim).max(1)).zip(sequences);
         Ok(each.map(|(states, s)| states[..s.ids.len() * self.dim].to_vec()).collect())
     }
 
@@ -273,15 +259,6 @@ impl Embedder {
             Role::Query => self.encoders.queries(),
             Role::Passage => self.encoders.passages(),
         }
-    }
-
-    /// Embeds one query; see [`Embedder::embed`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Embedder::embed`].
-    pub fn embed_query(&self, query: &str) -> Result<Embeddings> {
-        self.embed(&[query], Role::Query)
     }
 }
 

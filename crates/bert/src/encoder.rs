@@ -11,7 +11,7 @@ use crate::cuda::CudaBert;
 use crate::error::{Error, Result};
 use crate::model_files::ModelFiles;
 use crate::packed::{self, PackedBert};
-use crate::pooling::{ClassifierHead, Output};
+use crate::pooling::{ClassifierHead, Output, Pooler};
 use crate::reference::ReferenceBert;
 use crate::tokenizer::Sequence;
 use crate::weights::Weights;
@@ -51,7 +51,7 @@ pub struct Encoders {
 }
 
 /// The choice of a backend.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BackendKind {
     Packed(ComputeType),
     /// In half precision on this GPU.
@@ -102,7 +102,7 @@ impl Encoders {
     ///
     /// As [`Encoders::passages`].
     pub fn queries(&self) -> Result<&Encoder> {
-        self.get(if self.kinds[0].is_like(self.kinds[1]) { 0 } else { 1 })
+        self.get(usize::from(self.kinds[0] != self.kinds[1]))
     }
 
     fn get(&self, which: usize) -> Result<&Encoder> {
@@ -140,12 +140,12 @@ impl BackendKind {
     }
 
     /// Replaces a GPU by the CPU for a model that the kernels cannot compute.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))]
     fn or_cpu(self, config: &BertConfig, compute: ComputeOptions) -> Result<Self> {
         #[cfg(feature = "cuda")]
         if matches!(self, Self::Cuda(..)) && !crate::cuda::supports(config) {
             return ComputeType::of(Precision::Auto, compute.tier).map(Self::Packed);
         }
-        let _ = (config, compute);
         Ok(self)
     }
 
@@ -161,15 +161,6 @@ impl BackendKind {
 
     fn is_gpu(self) -> bool {
         !matches!(self, Self::Packed(_) | Self::Reference)
-    }
-
-    fn is_like(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Packed(a), Self::Packed(b)) => {
-                std::mem::discriminant(&a) == std::mem::discriminant(&b)
-            }
-            (a, b) => std::mem::discriminant(&a) == std::mem::discriminant(&b),
-        }
     }
 
     fn name(self) -> String {
@@ -189,7 +180,7 @@ impl BackendKind {
 /// As [`Encoders::open`].
 pub fn describe(compute: ComputeOptions) -> Result<String> {
     let (passages, queries) = (BackendKind::of(compute)?, BackendKind::of_queries(compute)?);
-    Ok(match passages.is_like(queries) {
+    Ok(match passages == queries {
         true => passages.name(),
         false => format!("{}; queries in {}", passages.name(), queries.name()),
     })
@@ -214,15 +205,15 @@ impl Encoder {
         let head = ClassifierHead::read(weights, config)?;
         let backend = match kind {
             BackendKind::Packed(compute) => {
-                Backend::Packed(Box::new(PackedBert::new(weights, config, compute)?))
+                Backend::Packed(PackedBert::new(weights, config, compute)?.into())
             }
             #[cfg(feature = "cuda")]
             BackendKind::Cuda(ordinal, kernels) => {
                 let gpu = (ordinal, kernels);
-                Backend::Cuda(Box::new(CudaBert::open(gpu, weights, config, head.as_ref())?))
+                Backend::Cuda(CudaBert::open(gpu, weights, config, head.as_ref())?.into())
             }
             BackendKind::Reference => {
-                Backend::Reference(Box::new(ReferenceBert::new(weights, config)?))
+                Backend::Reference(ReferenceBert::new(weights, config)?.into())
             }
         };
         Ok(Self { backend, config: config.clone(), head })
@@ -233,14 +224,12 @@ impl Encoder {
     /// # Errors
     ///
     /// As [`Encoder::forward`].
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))]
     pub fn profile(&self, sequences: &[Sequence]) -> Result<Vec<(&'static str, f64)>> {
         match &self.backend {
             #[cfg(feature = "cuda")]
             Backend::Cuda(bert) => bert.profile(sequences),
-            _ => {
-                let _ = sequences;
-                Ok(Vec::new())
-            }
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -265,13 +254,12 @@ impl Encoder {
             Output::Mean | Output::Cls => config.hidden_size,
             Output::Logit => 1,
         };
-        let states = output.needs();
-        let pool = |states: &[f32], out: &mut [f32]| output.pool(states, self.head.as_ref(), out);
+        let pool = Pooler { output, n_out, head: self.head.as_ref() };
         match &self.backend {
-            Backend::Packed(bert) => bert.forward(sequences, states, n_out, pool),
+            Backend::Packed(bert) => bert.forward(sequences, pool),
             #[cfg(feature = "cuda")]
             Backend::Cuda(bert) => bert.forward(sequences, output, n_out),
-            Backend::Reference(bert) => bert.forward(sequences, states, n_out, pool),
+            Backend::Reference(bert) => bert.forward(sequences, pool),
         }
     }
 
@@ -280,14 +268,12 @@ impl Encoder {
     /// # Errors
     ///
     /// [`Error::DeviceFailed`].
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))]
     pub(crate) fn allocate(&self, n: usize, stride: usize) -> Result<Option<DeviceVectors>> {
         match &self.backend {
             #[cfg(feature = "cuda")]
             Backend::Cuda(bert) => bert.allocate(n, stride).map(Some),
-            _ => {
-                let _ = (n, stride);
-                Ok(None)
-            }
+            _ => Ok(None),
         }
     }
 
@@ -298,6 +284,7 @@ impl Encoder {
     /// # Errors
     ///
     /// As [`Encoder::forward`].
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))]
     pub(crate) fn forward_on_device(
         &self,
         sequences: &[Sequence],
@@ -310,10 +297,7 @@ impl Encoder {
         match &self.backend {
             #[cfg(feature = "cuda")]
             Backend::Cuda(bert) => bert.forward_on_device(sequences, output, unit, to, first),
-            _ => {
-                let _ = (unit, to, first);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 

@@ -10,6 +10,7 @@
 
 use crate::compute_type::ComputeType;
 use crate::vector_ops::{ColumnQuant, RowQuant, VectorOps};
+use crate::weights::Affine;
 use std::ops::Range;
 use warpseek_compute::cpu::{Bf16, CACHE_LINE, Kernels, MAX_PANELS, PANEL, to_bf16};
 
@@ -32,6 +33,7 @@ pub(crate) struct Linear {
     weight: Weight,
     bias: Vec<f32>,
     n_in: usize,
+    ops: VectorOps,
 }
 
 #[derive(Debug)]
@@ -70,21 +72,18 @@ pub(crate) struct LinearScratch {
 }
 
 impl Linear {
-    /// Makes a layer from `weight`, `[n_out, n_in]`, and `bias`, `[n_out]`. `activation_range` is
-    /// the approximate magnitude of each input: the weights of the layer norm in front.
-    pub(crate) fn new(
-        weight: Vec<f32>,
-        bias: Vec<f32>,
-        activation_range: Option<&[f32]>,
-        compute: ComputeType,
-    ) -> Self {
+    /// Makes a layer. The weights of `norm`, the layer norm in front, are the approximate magnitude
+    /// of each input.
+    pub(crate) fn new(affine: Affine, norm: Option<&Affine>, compute: ComputeType) -> Self {
+        let Affine { weight, bias } = affine;
+        let activation_range = norm.map(|norm| norm.weight.as_slice());
         let n_in = weight.len() / bias.len();
         let weight = match compute {
             ComputeType::F32(kernels) => Weight::F32(weight, kernels),
             ComputeType::Bf16(_, bf16) => pack_bf16(&weight, n_in, bf16),
             ComputeType::Int8(kernels) => quantize(&weight, &bias, activation_range, kernels),
         };
-        Self { weight, bias, n_in }
+        Self { weight, bias, n_in, ops: VectorOps::of(compute.kernels()) }
     }
 
     /// Returns the number of outputs per token.
@@ -94,14 +93,7 @@ impl Linear {
 
     /// Computes `out <- x W^T + b`, or with `add` `out <- out + x W^T + b`. `x` is `[tokens,
     /// n_in]`, `out` `[tokens, n_out]`.
-    pub(crate) fn apply(
-        &self,
-        x: &[f32],
-        out: &mut [f32],
-        add: bool,
-        ops: &VectorOps,
-        scratch: &mut LinearScratch,
-    ) {
+    pub(crate) fn apply(&self, x: &[f32], out: &mut [f32], add: bool, scratch: &mut LinearScratch) {
         match &self.weight {
             Weight::F32(weight, kernels) => {
                 let rows = out.chunks_exact_mut(self.n_out());
@@ -123,26 +115,18 @@ impl Linear {
                 }
                 .run();
             }
-            Weight::Bf16 { panels, length, bf16 } => {
-                self.apply_bf16((panels, *length, *bf16), x, out, add, ops, scratch);
-            }
-            Weight::Int8 { .. } => self.apply_int8(x, out, add, ops, scratch),
+            Weight::Bf16 { .. } => self.apply_bf16(x, out, add, scratch),
+            Weight::Int8 { .. } => self.apply_int8(x, out, add, scratch),
         }
     }
 
-    fn apply_bf16(
-        &self,
-        (panels, length, bf16): (&[u16], usize, Bf16),
-        x: &[f32],
-        out: &mut [f32],
-        add: bool,
-        ops: &VectorOps,
-        scratch: &mut LinearScratch,
-    ) {
+    fn apply_bf16(&self, x: &[f32], out: &mut [f32], add: bool, scratch: &mut LinearScratch) {
+        let Weight::Bf16 { panels, length, bf16 } = &self.weight else { return };
+        let length = *length;
         let tokens = x.len() / self.n_in;
         scratch.x_bf16.resize(tokens * length, 0);
         for (x, row) in x.chunks_exact(self.n_in).zip(scratch.x_bf16.chunks_exact_mut(length)) {
-            (ops.to_bf16)(x, &mut row[..self.n_in]);
+            (self.ops.to_bf16)(x, &mut row[..self.n_in]);
             row[self.n_in..].fill(0);
         }
         scratch.products_f32.resize(TILE_ROWS * CALL_COLUMNS, 0.0);
@@ -163,14 +147,7 @@ impl Linear {
         }
     }
 
-    fn apply_int8(
-        &self,
-        x: &[f32],
-        out: &mut [f32],
-        add: bool,
-        ops: &VectorOps,
-        scratch: &mut LinearScratch,
-    ) {
+    fn apply_int8(&self, x: &[f32], out: &mut [f32], add: bool, scratch: &mut LinearScratch) {
         let Weight::Int8 { groups, smoothing, kernels } = &self.weight else { return };
         let tokens = x.len() / self.n_in;
         scratch.products_i32.resize(TILE_ROWS * CALL_COLUMNS, 0);
@@ -181,7 +158,7 @@ impl Linear {
             let smoothing = &smoothing[group.inputs.clone()];
             for (x, row) in x.chunks_exact(self.n_in).zip(scratch.x_i8.chunks_exact_mut(length)) {
                 let (row, rest) = row.split_at_mut(smoothing.len());
-                scratch.rows.push((ops.quantize)(&x[group.inputs.clone()], smoothing, row));
+                scratch.rows.push((self.ops.quantize)(&x[group.inputs.clone()], smoothing, row));
                 rest.fill(0);
             }
             for (columns, panels) in self.calls().zip(group.panels.chunks(CALL_COLUMNS * length)) {
@@ -199,7 +176,7 @@ impl Linear {
                     let products = &mut scratch.products_i32[..rows.len() * width];
                     kernels.gemm_i8(rows, panels, products);
                     let rows = row_terms.next().unwrap_or_default();
-                    (ops.dequantize)(products, rows, &terms, out, add || g > 0);
+                    (self.ops.dequantize)(products, rows, &terms, out, add || g > 0);
                 });
             }
         }

@@ -29,10 +29,10 @@ use crate::compute_type::ComputeType;
 use crate::config::{Activation, BertConfig};
 use crate::error::Result;
 use crate::linear::{Linear, LinearScratch};
-use crate::pooling::NeededStates;
+use crate::pooling::{NeededStates, Pooler};
 use crate::tokenizer::Sequence;
 use crate::vector_ops::VectorOps;
-use crate::weights::{WeightTable, Weights};
+use crate::weights::{Affine, WeightTable, Weights};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub(crate) struct PackedBert {
     weights: Arc<Weights>,
     positions: Vec<f32>,
     token_types: Vec<f32>,
-    norm: Norm,
+    norm: Affine,
     layers: Vec<Layer>,
 }
 
@@ -64,16 +64,10 @@ struct Layer {
     /// Queries, keys and values in one product.
     qkv: Linear,
     attention_out: Linear,
-    attention_norm: Norm,
+    attention_norm: Affine,
     up: Linear,
     down: Linear,
-    out_norm: Norm,
-}
-
-#[derive(Debug)]
-struct Norm {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    out_norm: Affine,
 }
 
 /// Activations of one micro-batch, reused over layers and micro-batches.
@@ -97,37 +91,22 @@ impl PackedBert {
         config: &BertConfig,
         compute: ComputeType,
     ) -> Result<Self> {
-        let prefix = weights.prefix();
-        let hidden = config.hidden_size;
-        let get = |name: &str, shape: &[usize]| weights.get(&format!("{prefix}{name}"), shape);
-        let norm = |name: &str| -> Result<Norm> {
-            Ok(Norm {
-                weight: get(&format!("{name}.weight"), &[hidden])?,
-                bias: get(&format!("{name}.bias"), &[hidden])?,
-            })
-        };
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        let norm = |name: &str| weights.affine(name, &[hidden]);
         let layer = |i: usize| -> Result<Layer> {
             let at = format!("encoder.layer.{i}");
-            let linear = |name: &str, n_out: usize, n_in: usize, before: Option<&Norm>| {
-                let weight = get(&format!("{at}.{name}.weight"), &[n_out, n_in])?;
-                let bias = get(&format!("{at}.{name}.bias"), &[n_out])?;
-                let range = before.map(|norm| norm.weight.as_slice());
-                Ok(Linear::new(weight, bias, range, compute))
+            let linear = |name: &str, n_out: usize, n_in: usize, before: Option<&Affine>| {
+                let affine = weights.affine(&format!("{at}.{name}"), &[n_out, n_in])?;
+                Ok(Linear::new(affine, before, compute))
             };
-            let (mut weight, mut bias) = (Vec::new(), Vec::new());
-            for part in ["query", "key", "value"] {
-                let name = format!("{at}.attention.self.{part}");
-                weight.extend(get(&format!("{name}.weight"), &[hidden, hidden])?);
-                bias.extend(get(&format!("{name}.bias"), &[hidden])?);
-            }
+            let qkv = weights.qkv(&at, hidden)?;
             let before = match i {
                 0 => norm("embeddings.LayerNorm")?,
                 _ => norm(&format!("encoder.layer.{}.output.LayerNorm", i - 1))?,
             };
             let attention_norm = norm(&format!("{at}.attention.output.LayerNorm"))?;
-            let wide = config.intermediate_size;
             Ok(Layer {
-                qkv: Linear::new(weight, bias, Some(&before.weight), compute),
+                qkv: Linear::new(qkv, Some(&before), compute),
                 attention_out: linear("attention.output.dense", hidden, hidden, None)?,
                 up: linear("intermediate.dense", wide, hidden, Some(&attention_norm))?,
                 attention_norm,
@@ -136,14 +115,8 @@ impl PackedBert {
             })
         };
         Ok(Self {
-            positions: get(
-                "embeddings.position_embeddings.weight",
-                &[config.max_positions, hidden],
-            )?,
-            token_types: get(
-                "embeddings.token_type_embeddings.weight",
-                &[config.n_token_types, hidden],
-            )?,
+            positions: weights.embedding("position", config.max_positions, hidden)?,
+            token_types: weights.embedding("token_type", config.n_token_types, hidden)?,
             norm: norm("embeddings.LayerNorm")?,
             layers: (0..config.n_layers).into_par_iter().map(layer).collect::<Result<_>>()?,
             attention: Attention::new(config, compute),
@@ -155,13 +128,8 @@ impl PackedBert {
     }
 
     /// See [`crate::encoder::Encoder::forward`], which checks the sequences.
-    pub(crate) fn forward(
-        &self,
-        sequences: &[Sequence],
-        states: NeededStates,
-        n_out: usize,
-        pool: impl Fn(&[f32], &mut [f32]) + Sync,
-    ) -> Result<Vec<f32>> {
+    pub(crate) fn forward(&self, sequences: &[Sequence], pool: Pooler<'_>) -> Result<Vec<f32>> {
+        let (states, n_out) = (pool.output.needs(), pool.n_out);
         let words = words(&self.weights, &self.config)?;
         let total: usize = sequences.iter().map(|s| s.ids.len()).sum();
         // Few tokens are spread over the threads rather than packed into one micro-batch.
@@ -177,7 +145,7 @@ impl PackedBert {
                 let mut start = 0;
                 for (sequence, out) in batch.iter().zip(out.chunks_exact_mut(n_out)) {
                     let len = states.rows(sequence) * self.config.hidden_size;
-                    pool(&space.x[start..start + len], out);
+                    pool.apply(&space.x[start..start + len], out);
                     start += len;
                 }
                 out
@@ -210,32 +178,31 @@ impl PackedBert {
         let ops = &self.ops;
         for (i, layer) in self.layers.iter().enumerate() {
             let Activations { x, qkv, context, wide: between, linear, attention } = space;
-            layer.qkv.apply(x, qkv, false, ops, linear);
+            layer.qkv.apply(x, qkv, false, linear);
             let states = if i + 1 == self.layers.len() { needed } else { NeededStates::All };
             if states == NeededStates::Cls {
                 keep_cls(batch, x, hidden);
                 context.truncate(x.len());
             }
-            self.attention.apply(batch, states, qkv, context, ops, attention);
+            self.attention.apply(batch, states, qkv, context, attention);
             // x <- norm(x + attention): the residual is already in x.
-            layer.attention_out.apply(context, x, true, ops, linear);
+            layer.attention_out.apply(context, x, true, linear);
             self.normalize(x, &layer.attention_norm);
             for x in x.chunks_mut(self.feed_forward_tokens() * hidden) {
                 between.resize(x.len() / hidden * wide, 0.0);
-                layer.up.apply(x, between, false, ops, linear);
+                layer.up.apply(x, between, false, linear);
                 match config.activation {
                     Activation::Gelu if self.is_f32() => (ops.gelu)(between),
                     Activation::Gelu => (ops.gelu_fast)(between),
                     Activation::GeluTanh => (ops.gelu_tanh)(between),
                     Activation::Relu => between.iter_mut().for_each(|v| *v = v.max(0.0)),
                 }
-                layer.down.apply(between, x, true, ops, linear);
+                layer.down.apply(between, x, true, linear);
                 self.normalize(x, &layer.out_norm);
             }
         }
     }
 
-    /// True if products are float32.
     fn is_f32(&self) -> bool {
         matches!(self.compute, ComputeType::F32(_))
     }
@@ -264,7 +231,7 @@ impl PackedBert {
         self.normalize(x, &self.norm);
     }
 
-    fn normalize(&self, x: &mut [f32], norm: &Norm) {
+    fn normalize(&self, x: &mut [f32], norm: &Affine) {
         for row in x.chunks_exact_mut(self.config.hidden_size) {
             (self.ops.layer_norm)(row, &norm.weight, &norm.bias, self.config.layer_norm_eps);
         }
@@ -291,7 +258,6 @@ fn keep_cls(batch: &[&Sequence], x: &mut Vec<f32>, hidden: usize) {
     x.truncate(batch.len() * hidden);
 }
 
-/// Returns the word embeddings.
 fn words<'a>(weights: &'a Weights, config: &BertConfig) -> Result<WeightTable<'a>> {
     let name = format!("{}embeddings.word_embeddings.weight", weights.prefix());
     weights.table(&name, [config.vocab_size, config.hidden_size])
@@ -306,24 +272,20 @@ pub(crate) fn check(weights: &Weights, config: &BertConfig) -> Result<()> {
     words(weights, config)?;
     look("embeddings.position_embeddings.weight", &[config.max_positions, hidden])?;
     look("embeddings.token_type_embeddings.weight", &[config.n_token_types, hidden])?;
-    let norm = |name: &str| {
-        look(&format!("{name}.weight"), &[hidden])?;
-        look(&format!("{name}.bias"), &[hidden])
+    let part = |name: &str, shape: &[usize]| {
+        look(&format!("{name}.weight"), shape)?;
+        look(&format!("{name}.bias"), &shape[..1])
     };
-    let linear = |name: &str, n_out: usize, n_in: usize| {
-        look(&format!("{name}.weight"), &[n_out, n_in])?;
-        look(&format!("{name}.bias"), &[n_out])
-    };
-    norm("embeddings.LayerNorm")?;
+    part("embeddings.LayerNorm", &[hidden])?;
     for i in 0..config.n_layers {
         let at = format!("encoder.layer.{i}");
-        for part in ["self.query", "self.key", "self.value", "output.dense"] {
-            linear(&format!("{at}.attention.{part}"), hidden, hidden)?;
+        for name in ["self.query", "self.key", "self.value", "output.dense"] {
+            part(&format!("{at}.attention.{name}"), &[hidden, hidden])?;
         }
-        norm(&format!("{at}.attention.output.LayerNorm"))?;
-        linear(&format!("{at}.intermediate.dense"), wide, hidden)?;
-        linear(&format!("{at}.output.dense"), hidden, wide)?;
-        norm(&format!("{at}.output.LayerNorm"))?;
+        part(&format!("{at}.attention.output.LayerNorm"), &[hidden])?;
+        part(&format!("{at}.intermediate.dense"), &[wide, hidden])?;
+        part(&format!("{at}.output.dense"), &[hidden, wide])?;
+        part(&format!("{at}.output.LayerNorm"), &[hidden])?;
     }
     Ok(())
 }

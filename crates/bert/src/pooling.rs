@@ -2,7 +2,7 @@
 
 use crate::config::BertConfig;
 use crate::error::Result;
-use crate::weights::Weights;
+use crate::weights::{Affine, Weights};
 
 /// The output of an encoder for one sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,10 +30,8 @@ pub(crate) enum NeededStates {
 /// A cross-encoder's pooler and the classifier's one output.
 #[derive(Debug)]
 pub(crate) struct ClassifierHead {
-    hidden: usize,
     /// `[hidden, hidden]`.
-    pub(crate) pooler: Vec<f32>,
-    pub(crate) pooler_bias: Vec<f32>,
+    pub(crate) pooler: Affine,
     pub(crate) classifier: Vec<f32>,
     pub(crate) classifier_bias: f32,
 }
@@ -46,9 +44,10 @@ impl ClassifierHead {
         }
         let hidden = config.hidden_size;
         Ok(Some(Self {
-            hidden,
-            pooler: weights.get("bert.pooler.dense.weight", &[hidden, hidden])?,
-            pooler_bias: weights.get("bert.pooler.dense.bias", &[hidden])?,
+            pooler: Affine {
+                weight: weights.get("bert.pooler.dense.weight", &[hidden, hidden])?,
+                bias: weights.get("bert.pooler.dense.bias", &[hidden])?,
+            },
             classifier: weights.get("classifier.weight", &[1, hidden])?,
             classifier_bias: weights.get("classifier.bias", &[1])?[0],
         }))
@@ -57,9 +56,9 @@ impl ClassifierHead {
     /// Returns `classifier(tanh(pooler(CLS)))`, as in BertForSequenceClassification.
     fn logit(&self, cls: &[f32]) -> f32 {
         let mut logit = self.classifier_bias;
-        for ((row, bias), weight) in
-            self.pooler.chunks_exact(self.hidden).zip(&self.pooler_bias).zip(&self.classifier)
-        {
+        let Affine { weight, bias } = &self.pooler;
+        let rows = weight.chunks_exact(self.classifier.len());
+        for ((row, bias), weight) in rows.zip(bias).zip(&self.classifier) {
             let sum: f32 = row.iter().zip(cls).map(|(a, b)| a * b).sum();
             logit += weight * (sum + bias).tanh();
         }
@@ -75,13 +74,24 @@ impl Output {
             Self::Cls | Self::Logit => NeededStates::Cls,
         }
     }
+}
 
-    /// Pools the hidden states of one sequence into `out`.
-    pub(crate) fn pool(self, states: &[f32], head: Option<&ClassifierHead>, out: &mut [f32]) {
-        match self {
-            Self::Tokens | Self::Cls => out[..states.len()].copy_from_slice(states),
-            Self::Mean => mean_rows(states, out),
-            Self::Logit => out[0] = head.map_or(f32::NAN, |head| head.logit(states)),
+/// The step from hidden states to an output.
+#[derive(Clone, Copy)]
+pub(crate) struct Pooler<'a> {
+    pub(crate) output: Output,
+    /// Values of one sequence.
+    pub(crate) n_out: usize,
+    pub(crate) head: Option<&'a ClassifierHead>,
+}
+
+impl Pooler<'_> {
+    /// Pools the needed hidden states of one sequence into `out`, `[n_out]`.
+    pub(crate) fn apply(&self, states: &[f32], out: &mut [f32]) {
+        match self.output {
+            Output::Tokens | Output::Cls => out[..states.len()].copy_from_slice(states),
+            Output::Mean => mean_rows(states, out),
+            Output::Logit => out[0] = self.head.map_or(f32::NAN, |head| head.logit(states)),
         }
     }
 }

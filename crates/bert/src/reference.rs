@@ -3,7 +3,7 @@
 use crate::batching::micro_batches;
 use crate::config::{Activation, BertConfig};
 use crate::error::{Error, Result};
-use crate::pooling::NeededStates;
+use crate::pooling::{NeededStates, Pooler};
 use crate::tokenizer::Sequence;
 use crate::weights::Weights;
 use candle_core::{Device, Tensor};
@@ -12,11 +12,9 @@ use candle_transformers::models::bert::{BertModel, Config, HiddenAct, PositionEm
 /// Tokens of a padded batch.
 const BATCH_TOKENS: usize = 2048;
 
-/// Candle's BERT with its weights.
 pub(crate) struct ReferenceBert {
     config: BertConfig,
     model: BertModel,
-    device: Device,
 }
 
 impl std::fmt::Debug for ReferenceBert {
@@ -45,30 +43,24 @@ impl ReferenceBert {
             ..Config::default()
         };
         let builder = weights.builder()?.pp(weights.prefix().trim_end_matches('.'));
-        let device = builder.device().clone();
         let model =
             BertModel::load(builder, &candle_config).map_err(Error::compute("the weights"))?;
-        Ok(Self { config: config.clone(), model, device })
+        Ok(Self { config: config.clone(), model })
     }
 
     /// See [`crate::encoder::Encoder::forward`], which checks the sequences.
-    pub(crate) fn forward(
-        &self,
-        sequences: &[Sequence],
-        needed: NeededStates,
-        n_out: usize,
-        pool: impl Fn(&[f32], &mut [f32]),
-    ) -> Result<Vec<f32>> {
+    pub(crate) fn forward(&self, sequences: &[Sequence], pool: Pooler<'_>) -> Result<Vec<f32>> {
+        let n_out = pool.n_out;
         let mut out = vec![0f32; sequences.len() * n_out];
         for numbers in micro_batches(sequences, BATCH_TOKENS) {
             let batch: Vec<&Sequence> = numbers.iter().map(|&i| &sequences[i]).collect();
             let hidden = self.hidden_states(&batch).map_err(Error::compute("a forward pass"))?;
             for (i, states) in numbers.into_iter().zip(hidden) {
-                let states = match needed {
+                let states = match pool.output.needs() {
                     NeededStates::All => &states[..],
                     NeededStates::Cls => &states[..self.config.hidden_size],
                 };
-                pool(states, &mut out[i * n_out..(i + 1) * n_out]);
+                pool.apply(states, &mut out[i * n_out..(i + 1) * n_out]);
             }
         }
         Ok(out)
@@ -87,7 +79,7 @@ impl ReferenceBert {
             mask[start..start + sequence.ids.len()].fill(1);
             types[start + sequence.second_from..start + sequence.ids.len()].fill(1);
         }
-        let tensor = |values: Vec<u32>| Tensor::from_vec(values, shape, &self.device);
+        let tensor = |values: Vec<u32>| Tensor::from_vec(values, shape, &Device::Cpu);
         let states = self.model.forward(&tensor(ids)?, &tensor(types)?, Some(&tensor(mask)?))?;
         batch
             .iter()

@@ -4,12 +4,14 @@
 //! window, whose byte range is returned.
 
 use crate::batching::overlapped;
-use crate::config::BertConfig;
+use crate::config::{BertConfig, unusable};
 use crate::encoder::Encoder;
-use crate::error::{Error, Result};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::model_files::ModelFiles;
 use crate::pooling::Output;
-use crate::tokenizer::{Sequence, Tokenizer};
+use crate::tokenizer::{Sequence, TokenSpans, Tokenizer};
 use crate::weights::Weights;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -86,26 +88,18 @@ impl Reranker {
     ) -> Result<Self> {
         let files = files.into();
         let config = BertConfig::read(&files)?;
-        let unusable = |reason: &str| Error::ModelUnavailable {
-            model: files.to_string(),
-            reason: reason.to_owned(),
-        };
-        let weights = Weights::open(&files)?;
-        if !weights.has("classifier.weight") {
-            return Err(unusable("it has no classifier: not a cross-encoder"));
+        let fail = |reason: String| unusable(&files, reason);
+        if !Weights::open(&files)?.has("classifier.weight") {
+            return Err(unusable(&files, "it has no classifier: not a cross-encoder"));
         }
-        if config.n_labels != 1 {
-            return Err(unusable(&format!(
-                "its classifier has {} outputs; a reranker has one",
-                config.n_labels
-            )));
+        let n = config.n_labels;
+        if n != 1 {
+            return Err(fail(format!("its classifier has {n} outputs; a reranker has one")));
         }
         let tokenizer = Tokenizer::open(&files)?;
         let max_tokens = max_tokens.min(config.max_positions);
         if max_tokens < tokenizer.n_special_pair() + 2 * WINDOW_OVERLAP + 2 {
-            return Err(unusable(&format!(
-                "{max_tokens} tokens leave no room for a pair of texts"
-            )));
+            return Err(fail(format!("{max_tokens} tokens leave no room for a pair of texts")));
         }
         let encoder = Encoder::open(&files, &config, compute)?;
         Ok(Self { tokenizer, encoder, max_tokens, retriever_weight: 0.0 })
@@ -169,22 +163,18 @@ impl Reranker {
         let query = self.tokenizer.spans(job.query)?.ids;
         let room = self.max_tokens - self.tokenizer.n_special_pair();
         let kept = &query[..query.len().min(room / 2)];
-        let windows: Vec<Windows> = job
-            .passages
-            .par_iter()
+        let windows = (job.passages.par_iter())
             .map(|passage| self.windows(&query, kept, room, passage))
-            .collect::<Result<_>>()?;
-        let cut = windows.iter().any(|w| w.query_cut);
-        let mut plan = RerankPlan {
-            windows: Vec::with_capacity(windows.len()),
-            query_tokens_lost: if cut { query.len() - kept.len() } else { 0 },
-        };
+            .collect::<Result<Vec<_>>>()?;
+        let lost = windows.iter().map(|(_, query_tokens_lost)| *query_tokens_lost).max();
         let mut sequences = Vec::with_capacity(windows.len());
-        for windows in windows {
-            sequences.extend(windows.sequences);
-            plan.windows.push(windows.ranges);
-        }
-        Ok((plan, sequences))
+        let windows = windows.into_iter().map(|(windows, _)| {
+            let (of_passage, ranges): (Vec<_>, Vec<_>) = windows.into_iter().unzip();
+            sequences.extend(of_passage);
+            ranges
+        });
+        let windows = windows.collect();
+        Ok((RerankPlan { windows, query_tokens_lost: lost.unwrap_or(0) }, sequences))
     }
 
     /// Returns the text of the first `most` tokens of a passage, and the number of tokens after
@@ -241,39 +231,32 @@ impl Reranker {
     }
 
     /// Divides a passage into windows: one if query and passage fit together, else overlapping
-    /// ones. The query takes at most half of the limit.
-    fn windows(&self, query: &[u32], kept: &[u32], room: usize, passage: &str) -> Result<Windows> {
-        let text = self.tokenizer.spans(passage)?;
-        let n = text.ids.len();
-        if query.len() + n <= room {
-            let whole = 0..passage.len();
-            return Ok(Windows {
-                sequences: vec![self.tokenizer.pair(query, &text.ids)],
-                ranges: [whole].into(),
-                query_cut: false,
-            });
+    /// ones. The query takes at most half of the limit. Returns the windows with their bytes, and
+    /// the truncated tokens of the query.
+    fn windows(
+        &self,
+        query: &[u32],
+        kept: &[u32],
+        room: usize,
+        passage: &str,
+    ) -> Result<(Vec<(Sequence, Range<usize>)>, usize)> {
+        let TokenSpans { ids, spans } = self.tokenizer.spans(passage)?;
+        if query.len() + ids.len() <= room {
+            return Ok((vec![(self.tokenizer.pair(query, &ids), 0..passage.len())], 0));
         }
         let size = room - kept.len();
         let step = size - WINDOW_OVERLAP;
-        let mut windows = Windows {
-            sequences: Vec::new(),
-            ranges: Vec::new(),
-            query_cut: kept.len() < query.len(),
-        };
-        let mut start = 0;
-        loop {
-            let end = (start + size).min(n);
-            // The last window is a full one too, as far as the text goes.
-            let start_here = if end == n { n.saturating_sub(size) } else { start };
-            windows.sequences.push(self.tokenizer.pair(kept, &text.ids[start_here..end]));
-            let first = text.spans.get(start_here).map_or(0, |s| s.start);
-            let last = end.checked_sub(1).and_then(|e| text.spans.get(e)).map_or(0, |s| s.end);
-            windows.ranges.push(first..last);
-            if end == n {
-                return Ok(windows);
-            }
-            start += step;
-        }
+        // The last window is a full one too, as far as the text goes.
+        let last = ids.len().saturating_sub(size);
+        let windows = (0..=last.div_ceil(step)).map(|i| {
+            let start = last.min(i * step);
+            let tokens = start..ids.len().min(start + size);
+            let spans = &spans[tokens.clone()];
+            let first = spans.first().map_or(0, |span| span.start);
+            let bytes = first..spans.last().map_or(0, |span| span.end);
+            (self.tokenizer.pair(kept, &ids[tokens]), bytes)
+        });
+        Ok((windows.collect(), query.len() - kept.len()))
     }
 }
 
@@ -301,12 +284,6 @@ impl RerankPlan {
         }
         RerankScores { scores, query_tokens_lost: self.query_tokens_lost }
     }
-}
-
-struct Windows {
-    sequences: Vec<Sequence>,
-    ranges: Vec<Range<usize>>,
-    query_cut: bool,
 }
 
 /// Returns `1 / (1 + exp(-x))`.

@@ -71,21 +71,21 @@ impl Tokenizer {
     pub fn open(files: impl Into<ModelFiles>) -> Result<Self> {
         let files = files.into();
         let path = files.path("tokenizer.json");
+        let fail = |reason: &str| unusable(path.display(), reason);
         let bytes = files.read("tokenizer.json").map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => unusable(
-                &path,
-                "the file is missing; save the model with a fast tokenizer to get it".to_owned(),
-            ),
+            std::io::ErrorKind::NotFound => {
+                fail("the file is missing; save the model with a fast tokenizer to get it")
+            }
             _ => Error::io("read", &path)(e),
         })?;
-        let fail = |e: tokenizers::Error| unusable(&path, format!("cannot be read ({e})"));
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(fail)?;
-        inner.with_truncation(None).map_err(fail)?;
+        let unreadable = |e: tokenizers::Error| fail(&format!("cannot be read ({e})"));
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(unreadable)?;
+        inner.with_truncation(None).map_err(unreadable)?;
         inner.with_padding(None);
-        let single = Template::of(&inner.encode("a", true).map_err(fail)?);
-        let pair = Template::of(&inner.encode(("a", "a"), true).map_err(fail)?);
+        let single = Template::of(&inner.encode("a", true).map_err(unreadable)?);
+        let pair = Template::of(&inner.encode(("a", "a"), true).map_err(unreadable)?);
         let (Some(single), Some(pair)) = (single, pair) else {
-            return Err(unusable(&path, "its special tokens cannot be understood".to_owned()));
+            return Err(fail("its special tokens cannot be understood"));
         };
         Ok(Self { inner, single, pair })
     }
@@ -111,11 +111,7 @@ impl Tokenizer {
     ///
     /// [`Error::Usage`] if the tokenizer refuses the text.
     pub fn single(&self, text: &str, max_tokens: usize) -> Result<Tokenized> {
-        let encoding = self.inner.encode_fast(text, false).map_err(refused)?;
-        let ids = encoding.get_ids();
-        let kept = ids.len().min(max_tokens.saturating_sub(self.n_special()));
-        let sequence = self.single.wrap(&ids[..kept], None);
-        Ok(Tokenized { sequence, lost: ids.len() - kept })
+        self.truncated(text, max_tokens, |_, kept| 0..kept)
     }
 
     /// As [`Tokenizer::single`], but truncates the beginning.
@@ -124,10 +120,20 @@ impl Tokenizer {
     ///
     /// As [`Tokenizer::single`].
     pub fn single_end(&self, text: &str, max_tokens: usize) -> Result<Tokenized> {
+        self.truncated(text, max_tokens, |n, kept| n - kept..n)
+    }
+
+    /// Tokenizes one text. `range` is passed the numbers of tokens before and after truncation.
+    fn truncated(
+        &self,
+        text: &str,
+        max_tokens: usize,
+        range: impl Fn(usize, usize) -> Range<usize>,
+    ) -> Result<Tokenized> {
         let encoding = self.inner.encode_fast(text, false).map_err(refused)?;
         let ids = encoding.get_ids();
         let kept = ids.len().min(max_tokens.saturating_sub(self.n_special()));
-        let sequence = self.single.wrap(&ids[ids.len() - kept..], None);
+        let sequence = self.single.wrap(&ids[range(ids.len(), kept)], None);
         Ok(Tokenized { sequence, lost: ids.len() - kept })
     }
 

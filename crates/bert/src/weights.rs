@@ -1,6 +1,6 @@
 //! Weights from safetensors: float32, half precision, and int8 with one scale per row.
 
-use crate::config::unusable;
+use crate::config::{MISSING, unusable};
 use crate::error::{Error, Result};
 use crate::model_files::ModelFiles;
 use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
@@ -39,13 +39,19 @@ impl Tensors {
         }
     }
 
-    fn names(&self) -> Vec<String> {
-        let all = match self {
+    fn all(&self) -> Vec<(String, TensorView<'_>)> {
+        match self {
             Self::Mapped(tensors) => tensors.tensors(),
             Self::Builtin(tensors) => tensors.tensors(),
-        };
-        all.into_iter().map(|(name, _)| name).collect()
+        }
     }
+}
+
+/// Weight and bias of a linear layer, `[n_out, n_in]` and `[n_out]`, or of a layer norm.
+#[derive(Debug, Default)]
+pub(crate) struct Affine {
+    pub(crate) weight: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
 }
 
 /// A matrix of a weights file, read row by row.
@@ -86,24 +92,22 @@ impl Weights {
     pub(crate) fn open(files: &ModelFiles) -> Result<Self> {
         let path = files.path("model.safetensors");
         let invalid = |e: candle_core::Error| {
-            unusable(&path, format!("not a valid safetensors file ({e}); download it again"))
+            let reason = format!("not a valid safetensors file ({e}); download it again");
+            unusable(path.display(), reason)
         };
         if let Some(bytes) = files.embedded("model.safetensors") {
             let tensors = Tensors::Builtin(SliceSafetensors::new(bytes).map_err(invalid)?);
             return Ok(Self { path, tensors });
         }
         if !files.exists("model.safetensors") {
-            let pickle = files.exists("pytorch_model.bin");
-            return Err(unusable(
-                &path,
-                if pickle {
+            let reason = match files.exists("pytorch_model.bin") {
+                true => {
                     "the folder holds only pytorch_model.bin, and warpseek loads no pickles: save \
                      the model with safe_serialization=True"
-                        .to_owned()
-                } else {
-                    "the file is missing; a model folder needs it".to_owned()
-                },
-            ));
+                }
+                false => MISSING,
+            };
+            return Err(unusable(path.display(), reason));
         }
         // SAFETY: the file was checked to exist and is only read; model files are replaced by
         // rename, never written in place, by everything that warpseek does with them.
@@ -124,25 +128,41 @@ impl Weights {
         if values.iter().all(|v| v.is_finite()) {
             return Ok(values);
         }
-        Err(unusable(&self.path, format!("the tensor '{name}' holds NaN or infinity")))
+        Err(self.failed(name, "holds NaN or infinity"))
+    }
+
+    /// Returns a part of the encoder with a weight of this shape.
+    pub(crate) fn affine(&self, name: &str, shape: &[usize]) -> Result<Affine> {
+        let name = format!("{}{name}", self.prefix());
+        let weight = self.get(&format!("{name}.weight"), shape)?;
+        Ok(Affine { weight, bias: self.get(&format!("{name}.bias"), &shape[..1])? })
+    }
+
+    /// Returns queries, keys and values of the encoder's layer `layer` as one part.
+    pub(crate) fn qkv(&self, layer: &str, hidden: usize) -> Result<Affine> {
+        let mut all = Affine::default();
+        for part in ["query", "key", "value"] {
+            let name = format!("{layer}.attention.self.{part}");
+            let Affine { weight, bias } = self.affine(&name, &[hidden, hidden])?;
+            all.weight.extend(weight);
+            all.bias.extend(bias);
+        }
+        Ok(all)
+    }
+
+    /// Returns an embedding table of the encoder, `[n, hidden]`.
+    pub(crate) fn embedding(&self, name: &str, n: usize, hidden: usize) -> Result<Vec<f32>> {
+        self.get(&format!("{}embeddings.{name}_embeddings.weight", self.prefix()), &[n, hidden])
     }
 
     /// Returns a tensor of this shape.
     pub(crate) fn view(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>> {
         let Ok(view) = self.tensors.get(name) else {
-            return Err(unusable(
-                &self.path,
-                format!("the tensor '{name}' is missing: not a BERT model of the expected layout"),
-            ));
+            return Err(self.failed(name, "is missing: not a BERT model of the expected layout"));
         };
         if view.shape() != shape {
-            return Err(unusable(
-                &self.path,
-                format!(
-                    "the tensor '{name}' has shape {:?}, config.json says {shape:?}",
-                    view.shape()
-                ),
-            ));
+            let defect = format!("has shape {:?}, config.json says {shape:?}", view.shape());
+            return Err(self.failed(name, &defect));
         }
         Ok(view)
     }
@@ -159,10 +179,8 @@ impl Weights {
             Dtype::F32 | Dtype::F16 | Dtype::BF16 => None,
             Dtype::I8 => Some(self.view(&format!("{name}{SCALE_SUFFIX}"), &shape[..1])?.data()),
             other => {
-                return Err(unusable(
-                    &self.path,
-                    format!("the tensor '{name}' is of type {other:?}, which is not supported"),
-                ));
+                let defect = format!("is of type {other:?}, which is not supported");
+                return Err(self.failed(name, &defect));
             }
         };
         Ok(WeightTable { data: view.data(), dtype: view.dtype(), scales, columns })
@@ -175,15 +193,14 @@ impl Weights {
     /// [`Error::ModelUnavailable`] if a tensor cannot be read.
     pub(crate) fn builder(&self) -> Result<VarBuilder<'static>> {
         let mut tensors = HashMap::new();
-        for name in self.tensors.names() {
-            let view = self.tensors.get(&name).map_err(|e| self.failed(&name, &e))?;
+        for (name, view) in self.tensors.all() {
             if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I8) {
                 // Position numbers that some files carry along.
                 continue;
             }
             let values = self.values(&name, &view)?;
             let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu)
-                .map_err(|e| self.failed(&name, &e))?;
+                .map_err(self.unreadable(&name))?;
             tensors.insert(name, tensor);
         }
         Ok(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))
@@ -200,15 +217,14 @@ impl Weights {
         }
         view.load(&Device::Cpu)
             .and_then(|t| t.to_dtype(DType::F32)?.flatten_all()?.to_vec1())
-            .map_err(|e| self.failed(name, &e))
+            .map_err(self.unreadable(name))
     }
 
     fn dequantised(&self, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
         let &[rows, columns] = view.shape() else {
-            return Err(unusable(
-                &self.path,
-                format!("the int8 tensor '{name}' is not a matrix: only matrices may be int8"),
-            ));
+            let reason =
+                format!("the int8 tensor '{name}' is not a matrix: only matrices may be int8");
+            return Err(unusable(self.path.display(), reason));
         };
         let scales = self.get(&format!("{name}{SCALE_SUFFIX}"), &[rows])?;
         Ok(view
@@ -219,7 +235,11 @@ impl Weights {
             .collect())
     }
 
-    fn failed(&self, name: &str, e: &candle_core::Error) -> Error {
-        unusable(&self.path, format!("the tensor '{name}' cannot be read ({e})"))
+    fn unreadable(&self, name: &str) -> impl Fn(candle_core::Error) -> Error {
+        move |e| self.failed(name, &format!("cannot be read ({e})"))
+    }
+
+    fn failed(&self, name: &str, defect: &str) -> Error {
+        unusable(self.path.display(), format!("the tensor '{name}' {defect}"))
     }
 }

@@ -51,10 +51,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The names of all precisions.
-    pub const NAMES: [&str; 5] = ["auto", "f32", "f16", "bf16", "int8"];
-
-    /// Parses one of [`Precision::NAMES`].
+    /// Parses `auto`, `f32`, `f16`, `bf16` or `int8`.
     ///
     /// # Errors
     ///
@@ -67,8 +64,7 @@ impl Precision {
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
             _ => Err(Error::usage(format!(
-                "unknown precision '{name}': use {}",
-                Self::NAMES.join(", ")
+                "unknown precision '{name}': use auto, f32, f16, bf16, int8"
             ))),
         }
     }
@@ -139,4 +135,9 @@ pub struct ComputeOptions {
     pub encoder: EncoderKind,
     /// The kernels that a GPU may use.
     pub gpu_kernels: GpuKernels,
+}
+
+/// Returns the error for a device that cannot be used.
+pub fn unavailable(device: impl Into<String>, reason: impl Into<String>) -> Error {
+    Error::DeviceUnavailable { device: device.into(), reason: reason.into() }
 }

@@ -197,14 +197,12 @@ impl Scanner {
     /// # Errors
     ///
     /// [`Error::DeviceUnavailable`] with the reason.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))]
     pub fn cuda(ordinal: u32, options: GpuOptions) -> Result<Self> {
         #[cfg(feature = "cuda")]
         return CudaScanner::open(ordinal, options).map(|scanner| Self::Cuda(Arc::new(scanner)));
         #[cfg(not(feature = "cuda"))]
-        {
-            let _ = options;
-            Err(warpseek_compute::gpu::not_built(ordinal))
-        }
+        Err(warpseek_compute::gpu::not_built(ordinal))
     }
 
     /// Returns the device name, `cpu` or `cuda:N`.
@@ -291,11 +289,8 @@ impl Scanner {
         masks: &[Option<&RowMask>],
     ) -> Result<Vec<Vec<ScoredRow>>> {
         if masks.len() != queries.len() {
-            return Err(Error::usage(format!(
-                "{} masks for {} queries",
-                masks.len(),
-                queries.len()
-            )));
+            let (n, n_queries) = (masks.len(), queries.len());
+            return Err(Error::usage(format!("{n} masks for {n_queries} queries")));
         }
         let mut distinct: Vec<&RowMask> = Vec::new();
         let mut of = Vec::with_capacity(masks.len());

@@ -20,7 +20,7 @@ mod weights;
 
 use crate::batching::{longest, micro_batches};
 use crate::config::{Activation, BertConfig};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pooling::{ClassifierHead, NeededStates, Output};
 use crate::tokenizer::Sequence;
 use crate::weights::Weights;
@@ -30,7 +30,7 @@ use cudarc::driver::{CudaEvent, CudaFunction};
 use params::{GELU, GELU_TANH, RELU};
 use plan::Plan;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use warpseek_compute::device::GpuKernels;
+use warpseek_compute::device::{GpuKernels, unavailable};
 use warpseek_compute::gpu::{
     BufferPool, CudaResult, DeviceBuffer, DeviceVectors, Gpu, GraphCache, HOPPER_SHARED_BYTES,
     HOPPER_STAGES_TWO_BLOCKS, MAX_SHARED_BYTES, StagedBuffer, TILE_SHARED_BYTES, TILE_SIDE,
@@ -202,9 +202,9 @@ impl CudaBert {
         config: &BertConfig,
         head: Option<&ClassifierHead>,
     ) -> Result<Self> {
-        let shape = PaddedShape::of(config).ok_or_else(|| Error::DeviceUnavailable {
-            device: format!("cuda:{ordinal}"),
-            reason: "no kernel computes a model of this shape; use --device cpu".to_owned(),
+        let shape = PaddedShape::of(config).ok_or_else(|| {
+            let reason = "no kernel computes a model of this shape; use --device cpu";
+            unavailable(format!("cuda:{ordinal}"), reason)
         })?;
         let gpu = Arc::new(Gpu::open(ordinal)?);
         let kernels = EncoderKernels::load(&gpu, shape, allowed)?;
@@ -261,17 +261,12 @@ impl CudaBert {
 
     /// See [`super::Encoder::profile`].
     pub(super) fn profile(&self, sequences: &[Sequence]) -> Result<Vec<(&'static str, f64)>> {
-        let timeline = Timeline::default();
-        let request = EncodeRequest {
-            sequences,
-            output: Output::Mean,
-            n_out: self.shape.hidden,
-            scatter: None,
-            timeline: Some(&timeline),
-        };
+        let steps = Timeline::default();
+        let (output, n_out, timeline) = (Output::Mean, self.shape.hidden, Some(&steps));
+        let request = EncodeRequest { sequences, output, n_out, scatter: None, timeline };
         self.run(&mut self.lock(), request)?;
         let mut seconds: Vec<(&'static str, f64)> = Vec::new();
-        for pair in timeline.borrow().windows(2) {
+        for pair in steps.borrow().windows(2) {
             let [(_, before), (step, now)] = pair else { continue };
             let time = f64::from(before.elapsed_ms(now).map_err(device_failed)?) / 1e3;
             match seconds.iter_mut().find(|known| known.0 == *step) {

@@ -4,7 +4,7 @@ use super::params::{LinearParams, MAX_WIDTH, NO_ACTIVATION, NormWeights, TANH};
 use crate::config::BertConfig;
 use crate::error::Result;
 use crate::pooling::ClassifierHead;
-use crate::weights::Weights;
+use crate::weights::{Affine, Weights};
 use cudarc::driver::sys::CUdeviceptr;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -88,7 +88,6 @@ pub(super) struct DeviceWeights {
     _buffers: Vec<DeviceBuffer<u8>>,
 }
 
-/// Copies weights to the device.
 struct WeightUpload<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights,
@@ -123,8 +122,7 @@ impl DeviceWeights {
         let upload = WeightUpload { gpu, weights, config, shape, buffers: RefCell::default() };
         let states = axis(shape.hidden, shape.width);
         let table = |name: &str, n: usize| -> Result<Vec<f32>> {
-            let name = format!("embeddings.{name}_embeddings.weight");
-            Ok(padded(&upload.get(&name, &[n, shape.hidden])?, axis(n, n), states))
+            Ok(padded(&weights.embedding(name, n, shape.hidden)?, axis(n, n), states))
         };
         let words = upload.put(&to_f16(&table("word", config.vocab_size)?))?;
         let positions = upload.put(&table("position", config.max_positions)?)?;
@@ -135,7 +133,7 @@ impl DeviceWeights {
                 classifier: upload.put(&head.classifier)?,
                 pooler: LinearParams {
                     activation: TANH,
-                    ..upload.linear(&head.pooler, &head.pooler_bias, states, states)?
+                    ..upload.linear(&head.pooler, states, states)?
                 },
                 classifier_bias: head.classifier_bias,
             }),
@@ -148,10 +146,6 @@ impl DeviceWeights {
 }
 
 impl WeightUpload<'_> {
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.weights.get(&format!("{}{name}", self.weights.prefix()), shape)
-    }
-
     /// Copies values to memory of their own and returns the address.
     fn put<T: Pod>(&self, values: &[T]) -> Result<CUdeviceptr> {
         let mut buffer = DeviceBuffer::default();
@@ -163,11 +157,10 @@ impl WeightUpload<'_> {
     }
 
     fn norm(&self, name: &str) -> Result<NormWeights> {
-        let put =
-            |part: &str| self.put(&self.get(&format!("{name}.{part}"), &[self.shape.hidden])?);
+        let Affine { weight, bias } = self.weights.affine(name, &[self.shape.hidden])?;
         Ok(NormWeights {
-            weight: put("weight")?,
-            bias: put("bias")?,
+            weight: self.put(&weight)?,
+            bias: self.put(&bias)?,
             width: self.shape.hidden as u32,
             stride: self.shape.width as u32,
             epsilon: self.config.layer_norm_eps,
@@ -185,22 +178,12 @@ impl WeightUpload<'_> {
         // Queries, keys and values, one after the other.
         let in_qkv = |i: usize| i / hidden * n_heads + shape.in_heads(i % hidden);
         let qkv = PaddedAxis { len: 3 * hidden, padded: 3 * n_heads, index: &in_qkv };
-        let get = |name: &str, out: usize, of: usize| -> Result<(Vec<f32>, Vec<f32>)> {
-            let weight = self.get(&format!("{at}.{name}.weight"), &[out, of])?;
-            Ok((weight, self.get(&format!("{at}.{name}.bias"), &[out])?))
-        };
         let linear = |name: &str, out: PaddedAxis<'_>, of: PaddedAxis<'_>| {
-            let (weight, bias) = get(name, out.len, of.len)?;
-            self.linear(&weight, &bias, out, of)
+            let affine = self.weights.affine(&format!("{at}.{name}"), &[out.len, of.len])?;
+            self.linear(&affine, out, of)
         };
-        let (mut weight, mut bias) = (Vec::new(), Vec::new());
-        for part in ["query", "key", "value"] {
-            let part = get(&format!("attention.self.{part}"), hidden, hidden)?;
-            weight.extend(part.0);
-            bias.extend(part.1);
-        }
         Ok(DeviceLayer {
-            qkv: self.linear(&weight, &bias, qkv, states)?,
+            qkv: self.linear(&self.weights.qkv(&at, hidden)?, qkv, states)?,
             attention_out: linear("attention.output.dense", states, heads)?,
             attention_norm: self.norm(&format!("{at}.attention.output.LayerNorm"))?,
             up: linear("intermediate.dense", inner, states)?,
@@ -212,8 +195,7 @@ impl WeightUpload<'_> {
     /// Copies a linear layer with a `weight` of `[out, of]`.
     fn linear(
         &self,
-        weight: &[f32],
-        bias: &[f32],
+        Affine { weight, bias }: &Affine,
         out: PaddedAxis<'_>,
         of: PaddedAxis<'_>,
     ) -> Result<LinearParams> {

@@ -5,12 +5,10 @@ use super::x86::{amx, avx512bf16};
 use super::{CACHE_LINE, MAX_PANELS, PANEL, Tier};
 
 /// Bfloat16 GEMM of this CPU. Only [`super::Kernels::bf16`] makes one.
-#[derive(Debug, Clone, Copy)]
-pub struct Bf16 {
-    instructions: Instructions,
-}
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bf16(Instructions);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Instructions {
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -24,8 +22,7 @@ impl Bf16 {
         #[cfg(target_arch = "x86_64")]
         if tier >= Tier::Avx512 && is_x86_feature_detected!("avx512bf16") {
             let is_amx = tier == Tier::Amx && amx::has_bf16();
-            let instructions = if is_amx { Instructions::Amx } else { Instructions::Avx512 };
-            return Some(Self { instructions });
+            return Some(Self(if is_amx { Instructions::Amx } else { Instructions::Avx512 }));
         }
         let _ = tier;
         None
@@ -33,7 +30,7 @@ impl Bf16 {
 
     /// Returns the instruction set's name.
     pub fn name(self) -> &'static str {
-        match self.instructions {
+        match self.0 {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 => "AVX-512 BF16",
             #[cfg(target_arch = "x86_64")]
@@ -55,7 +52,7 @@ impl Bf16 {
                 && (rows.len() - 1) * stride + panels.len() / length <= products.len(),
             "rows, panels and products must fit together"
         );
-        match self.instructions {
+        match self.0 {
             // SAFETY: `Bf16::of` detected the instructions; the lengths were checked above.
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 => unsafe {

@@ -31,7 +31,7 @@ pub const MAX_PANELS: usize = 4;
 pub const CACHE_LINE: usize = 64;
 
 /// The kernels of a tier that this CPU has. Only [`Tier::kernels`] makes one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernels {
     tier: Tier,
 }
@@ -125,17 +125,13 @@ impl Kernels {
                 && out.len() == x.len() / n_in * (weight.len() / n_in),
             "rows, weights and products must fit together"
         );
-        match self.tier {
-            Tier::Generic => false,
-            #[cfg(target_arch = "x86_64")]
-            _ => {
-                // SAFETY: every tier but the generic one has AVX2 and FMA; the lengths fit.
-                unsafe { x86::f32_avx2::gemv_f32(x, weight, n_in, out) };
-                true
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => false,
+        #[cfg(target_arch = "x86_64")]
+        if self.tier != Tier::Generic {
+            // SAFETY: every tier but the generic one has AVX2 and FMA; the lengths fit.
+            unsafe { x86::f32_avx2::gemv_f32(x, weight, n_in, out) };
+            return true;
         }
+        false
     }
 
     /// The bfloat16 product that this tier may use, if the CPU has one.

@@ -3,6 +3,7 @@
 use super::Kernels;
 #[cfg(target_arch = "x86_64")]
 use super::x86::amx;
+use crate::device::unavailable;
 use crate::error::{Error, Result};
 
 /// A set of CPU instructions with kernels of its own.
@@ -49,10 +50,7 @@ impl Tier {
         if tier.is_available() {
             return Ok(tier);
         }
-        Err(Error::DeviceUnavailable {
-            device: name.to_owned(),
-            reason: format!("this CPU lacks {}; unset WARPSEEK_TIER", tier.needs()),
-        })
+        Err(unavailable(name, format!("this CPU lacks {}; unset WARPSEEK_TIER", tier.needs())))
     }
 
     /// Returns the name, as the setting `WARPSEEK_TIER` takes it.
@@ -85,23 +83,16 @@ impl Tier {
     pub fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = || {
-                is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("f16c")
-                    && is_x86_feature_detected!("fma")
-            };
-            let avx512 = || {
-                avx2()
-                    && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-            };
-            let vnni = || avx512() && is_x86_feature_detected!("avx512vnni");
+            macro_rules! has {
+                ($($feature:tt),+) => { $(is_x86_feature_detected!($feature))&&+ };
+            }
+            let avx2 = || has!("avx2", "f16c", "fma");
+            let avx512 = || avx2() && has!("avx512f", "avx512bw", "avx512dq", "avx512vl");
+            let vnni = || avx512() && has!("avx512vnni");
             match self {
                 Self::Generic => true,
                 Self::Avx2 => avx2(),
-                Self::AvxVnni => avx2() && is_x86_feature_detected!("avxvnni"),
+                Self::AvxVnni => avx2() && has!("avxvnni"),
                 Self::Avx512 => avx512(),
                 Self::Avx512Vnni => vnni(),
                 Self::Amx => vnni() && amx::is_available(),
@@ -137,18 +128,10 @@ pub fn features() -> Vec<&'static str> {
                 })*
             };
         }
-        detect!(
-            "avx2",
-            "fma",
-            "f16c",
-            "avxvnni",
-            "avx512f",
-            "avx512bw",
-            "avx512vl",
-            "avx512vnni",
-            "avx512bf16",
-            "avx512fp16"
-        );
+        detect! {
+            "avx2", "fma", "f16c", "avxvnni", "avx512f", "avx512bw", "avx512vl", "avx512vnni",
+            "avx512bf16", "avx512fp16"
+        }
         if amx::is_available() {
             found.push("amx-int8");
         }

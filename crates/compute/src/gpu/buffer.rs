@@ -6,14 +6,8 @@ use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, PinnedHostSlice, ValidAsZ
 use half::f16;
 
 /// A device buffer that grows to the requested length.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DeviceBuffer<T>(Option<CudaSlice<T>>);
-
-impl<T> Default for DeviceBuffer<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
 
 impl<T: DeviceRepr> DeviceBuffer<T> {
     /// Allocates at least `len` values and returns the address. The content is undefined.
@@ -49,16 +43,10 @@ impl<T: DeviceRepr> DeviceBuffer<T> {
 ///
 /// The caller uses it again only after the copies and kernels that it was used for: after a
 /// synchronization, or after an event.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StagedBuffer<T> {
     device: DeviceBuffer<T>,
     host: Option<PinnedHostSlice<T>>,
-}
-
-impl<T> Default for StagedBuffer<T> {
-    fn default() -> Self {
-        Self { device: DeviceBuffer::default(), host: None }
-    }
 }
 
 impl<T: DeviceRepr + ValidAsZeroBits + Copy + Send + Sync> StagedBuffer<T> {

@@ -1,5 +1,6 @@
 //! GPU context: the driver, a device with its streams, kernel launches, and their errors.
 
+use crate::device::unavailable;
 use crate::error::{Error, Result};
 use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
 use cudarc::driver::{
@@ -50,8 +51,7 @@ impl Gpu {
     /// [`Error::DeviceUnavailable`] with the reason: no driver, a driver that is too old, no such
     /// device, or a device that the kernels were not compiled for.
     pub fn open(ordinal: u32) -> Result<Self> {
-        let unavailable =
-            |reason: String| Error::DeviceUnavailable { device: format!("cuda:{ordinal}"), reason };
+        let unavailable = |reason: String| unavailable(format!("cuda:{ordinal}"), reason);
         // SAFETY: loads the driver library, whose initialisers are NVIDIA's own.
         if !unsafe { sys::is_culib_present() } {
             return Err(unavailable(
@@ -141,7 +141,7 @@ impl Gpu {
             })
         };
         load().map_err(|e| {
-            let reason = match e.0 {
+            self.unavailable(match e.0 {
                 CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
                 | CUresult::CUDA_ERROR_INVALID_PTX
                 | CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
@@ -152,9 +152,12 @@ impl Gpu {
                     describe(e)
                 ),
                 _ => format!("loading the kernels: {}", describe(e)),
-            };
-            Error::DeviceUnavailable { device: format!("cuda:{}", self.context.ordinal()), reason }
+            })
         })
+    }
+
+    pub(super) fn unavailable(&self, reason: String) -> Error {
+        unavailable(format!("cuda:{}", self.context.ordinal()), reason)
     }
 }
 

@@ -7,7 +7,7 @@ use super::tiles::{
     CheckParams, HOPPER_STAGES, HOPPER_STAGES_TWO_BLOCKS, SLAB_BYTES, TILE_SIDE, TILE_THREADS,
 };
 use crate::device::GpuKernels;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use cudarc::driver::{CudaFunction, DeviceRepr};
 use half::f16;
 use rayon::prelude::*;
@@ -38,7 +38,7 @@ pub fn resident_bytes(column_bytes: u32) -> Option<u32> {
 ///
 /// # Errors
 ///
-/// [`Error::DeviceUnavailable`] if the test product cannot be computed.
+/// `Error::DeviceUnavailable` if the test product cannot be computed.
 pub fn use_warpgroup_products(
     gpu: &Gpu,
     check: &CudaFunction,
@@ -47,12 +47,11 @@ pub fn use_warpgroup_products(
     if kernels == GpuKernels::Portable {
         return Ok(false);
     }
-    let right = are_right(gpu, check).map_err(|e| Error::DeviceUnavailable {
-        device: format!("cuda:{}", gpu.context.ordinal()),
-        reason: format!(
+    let right = are_right(gpu, check).map_err(|e| {
+        gpu.unavailable(format!(
             "{} in the test of its warpgroup products; WARPSEEK_GPU_KERNELS=portable avoids them",
             describe(e)
-        ),
+        ))
     })?;
     if !right {
         tracing::warn!(
@@ -69,7 +68,7 @@ fn are_right(gpu: &Gpu, check: &CudaFunction) -> CudaResult<bool> {
     Ok(f16_are_right && are_right_of(gpu, check, |v| v as i8)?)
 }
 
-fn are_right_of<T: DeviceRepr>(
+fn are_right_of<T: DeviceRepr + Default>(
     gpu: &Gpu,
     check: &CudaFunction,
     convert: impl Fn(f32) -> T,

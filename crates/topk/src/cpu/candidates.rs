@@ -1,4 +1,4 @@
-//! BoundedRow lists, and the thresholds that all threads share.
+//! Lists of candidates, and the thresholds that all threads share.
 
 use crate::oracle::{Key, ScoredRow, from_ordered_bits, ordered_bits};
 use std::cmp::Reverse;
@@ -20,8 +20,13 @@ impl TopK {
     }
 
     /// Returns the capacity of a list for `k`, in keys.
-    pub(super) fn capacity(k: usize) -> usize {
+    fn capacity(k: usize) -> usize {
         k + k.max(32)
+    }
+
+    /// Returns the bytes of a list for `k`.
+    pub(super) fn bytes(k: usize) -> usize {
+        Self::capacity(k) * size_of::<Key>()
     }
 
     /// Adds a key if it can be among the best `k`. Returns true if the threshold rose.
@@ -41,9 +46,9 @@ impl TopK {
         true
     }
 
-    /// Returns the k-th best key so far; [`Key::LOWEST`] before there are `k`.
-    pub(super) fn threshold(&self) -> Key {
-        self.threshold
+    /// Returns the score of the k-th best key so far, once there are `k`.
+    pub(super) fn threshold(&self) -> f32 {
+        self.threshold.scored_row().score
     }
 
     /// Merges another list into this one.
@@ -52,8 +57,8 @@ impl TopK {
     }
 
     /// Returns the best `k`, best first.
-    pub(super) fn into_sorted(mut self, k: usize) -> Vec<ScoredRow> {
-        if self.keys.len() > k {
+    pub(super) fn into_sorted(mut self) -> Vec<ScoredRow> {
+        if self.keys.len() > self.k {
             self.cut();
         }
         self.keys.sort_unstable_by(|a, b| b.cmp(a));
@@ -96,7 +101,7 @@ impl Candidates {
     }
 
     /// Returns the capacity of a list for `k`, in rows.
-    pub(super) fn capacity(k: usize) -> usize {
+    fn capacity(k: usize) -> usize {
         Self::most_kept(k).saturating_add(k.max(32))
     }
 
@@ -203,15 +208,8 @@ impl Candidates {
 pub(super) struct SharedThreshold(AtomicU32);
 
 impl SharedThreshold {
-    /// Raises the threshold to the k-th best key of a list.
-    pub(super) fn raise(&self, key: Key) {
-        if key > Key::LOWEST {
-            self.raise_to(key.scored_row().score);
-        }
-    }
-
     /// Raises the threshold to a score that at least `k` rows reach.
-    pub(super) fn raise_to(&self, score: f32) {
+    pub(super) fn raise(&self, score: f32) {
         self.0.fetch_max(ordered_bits(score), Ordering::Relaxed);
     }
 
@@ -242,6 +240,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Returns the best `k` by definition.
+    fn best(mut keys: Vec<Key>, k: usize) -> Vec<ScoredRow> {
+        keys.sort_unstable_by(|a, b| b.cmp(a));
+        keys.into_iter().take(k).map(Key::scored_row).collect()
+    }
+
     proptest! {
         #[test]
         fn list_keeps_the_best_k_in_any_order(
@@ -256,10 +260,7 @@ mod tests {
                 all.push(key);
                 prop_assert!(top.keys.len() < TopK::capacity(k));
             }
-            all.sort_unstable_by(|a, b| b.cmp(a));
-            all.truncate(k);
-            let expected: Vec<_> = all.into_iter().map(Key::scored_row).collect();
-            prop_assert_eq!(top.into_sorted(k), expected);
+            prop_assert_eq!(top.into_sorted(), best(all, k));
         }
 
         #[test]
@@ -279,10 +280,7 @@ mod tests {
                 prop_assert!(list.list.len() <= Candidates::capacity(k));
                 prop_assert!(list.lower.len() <= k);
             }
-            expected.sort_unstable_by(|a, b| b.cmp(a));
-            expected.truncate(k);
-            let expected: Vec<_> = expected.into_iter().map(Key::scored_row).collect();
-            prop_assert_eq!(list.into_sorted(score), expected);
+            prop_assert_eq!(list.into_sorted(score), best(expected, k));
         }
 
         #[test]
@@ -291,7 +289,7 @@ mod tests {
         ) {
             let shared = SharedThreshold::default();
             prop_assert_eq!(shared.gate(margin), f32::NEG_INFINITY);
-            shared.raise(Key::new(score, 3));
+            shared.raise(score);
             prop_assert!(f64::from(shared.gate(margin)) <= f64::from(score) - margin);
         }
     }

@@ -1,10 +1,8 @@
 //! The scan of half-precision rows, without an int8 copy: float32 scores with an error bound, and
 //! canonical scores of the rows that pass it.
 
+use super::ScanJob;
 use super::candidates::{SharedThreshold, TopK};
-use super::kernels::ScanKernels;
-use super::{passing_rows, scan_spans};
-use crate::mask::RowMask;
 use crate::matrix::MatrixView;
 use crate::oracle::{Key, ScoredRow};
 use half::f16;
@@ -13,47 +11,36 @@ use half::f16;
 /// half-precision values are 96 KiB.
 const BLOCK_ROWS: usize = 128;
 
-/// Returns the bytes of one query's candidate list.
-pub(super) fn candidate_bytes(k: usize) -> usize {
-    TopK::capacity(k) * size_of::<Key>()
-}
-
-/// One scan of the matrix for a group of queries.
+/// One scan of the half-precision rows.
 pub(super) struct F16Scan<'a> {
-    kernels: ScanKernels,
-    matrix: &'a MatrixView<'a>,
-    /// `[n_queries, stride]`.
-    queries: &'a [f32],
+    job: ScanJob<'a>,
     /// Per query the error bound of an approximate score.
     margins: Vec<f64>,
     thresholds: Vec<SharedThreshold>,
-    k: usize,
-    mask: Option<&'a RowMask>,
 }
 
 impl<'a> F16Scan<'a> {
-    pub(super) fn new(
-        kernels: ScanKernels,
-        matrix: &'a MatrixView<'a>,
-        queries: &'a [f32],
-        k: usize,
-        mask: Option<&'a RowMask>,
-    ) -> Self {
-        let margins: Vec<f64> =
-            queries.chunks_exact(matrix.stride()).map(|q| error_bound(q, matrix)).collect();
-        let thresholds = margins.iter().map(|_| SharedThreshold::default()).collect();
-        Self { kernels, matrix, queries, margins, thresholds, k, mask }
+    pub(super) fn new(job: ScanJob<'a>) -> Self {
+        let numbers = 0..job.n_queries();
+        let margins = numbers.clone().map(|i| error_bound(job.query(i), job.matrix)).collect();
+        let thresholds = numbers.map(|_| SharedThreshold::default()).collect();
+        Self { job, margins, thresholds }
     }
 
     pub(super) fn run(&self) -> Vec<Vec<ScoredRow>> {
-        let workers = scan_spans(
-            self.matrix.n_rows(),
-            self.margins.len(),
+        let worker = || Worker {
+            scan: self,
+            found: self.margins.iter().map(|_| TopK::new(self.job.k)).collect(),
+            scores: vec![0.0; BLOCK_ROWS * self.margins.len()],
+        };
+        let found = self.job.scan_blocks(
             BLOCK_ROWS,
-            || Worker::new(self),
-            Worker::scan_span,
+            worker,
+            Worker::scan_block,
+            |worker| worker.found,
+            TopK::absorb,
         );
-        merge(workers.into_iter().map(|w| w.found).collect(), self.k)
+        found.into_iter().map(TopK::into_sorted).collect()
     }
 }
 
@@ -78,47 +65,24 @@ fn error_bound(query: &[f32], matrix: &MatrixView<'_>) -> f64 {
 struct Worker<'a> {
     scan: &'a F16Scan<'a>,
     found: Vec<TopK>,
-    numbers: Vec<u32>,
     scores: Vec<f32>,
 }
 
-impl<'a> Worker<'a> {
-    fn new(scan: &'a F16Scan<'a>) -> Self {
-        Self {
-            scan,
-            found: scan.margins.iter().map(|_| TopK::new(scan.k)).collect(),
-            numbers: Vec::with_capacity(8192),
-            scores: vec![0.0; BLOCK_ROWS * scan.margins.len()],
-        }
-    }
-
-    /// Scans the rows of `span` that pass the mask, gathered into full blocks.
-    fn scan_span(&mut self, span: std::ops::Range<usize>) {
-        let mut numbers = std::mem::take(&mut self.numbers);
-        passing_rows(self.scan.mask, span, &mut numbers);
-        for block in numbers.chunks(BLOCK_ROWS) {
-            self.scan_block(block);
-        }
-        self.numbers = numbers;
-    }
-
+impl Worker<'_> {
     fn scan_block(&mut self, numbers: &[u32]) {
-        let scan = self.scan;
-        let stride = scan.matrix.stride();
-        let values = scan.matrix.values();
+        let F16Scan { job, margins, thresholds } = self.scan;
+        let (values, stride) = (job.matrix.values(), job.matrix.stride());
         let mut rows: [&[f16]; BLOCK_ROWS] = [&[]; BLOCK_ROWS];
         for (row, &number) in rows.iter_mut().zip(numbers) {
             let start = number as usize * stride;
             *row = &values[start..start + stride];
         }
         let rows = &rows[..numbers.len()];
-        let scores = &mut self.scores[..numbers.len() * scan.margins.len()];
-        scan.kernels.scores(rows, scan.queries, scores);
+        let scores = &mut self.scores[..numbers.len() * margins.len()];
+        job.kernels.scores(rows, job.queries, scores);
         for (q, scores) in scores.chunks_exact(numbers.len()).enumerate() {
-            let found = &mut self.found[q];
-            let threshold = &scan.thresholds[q];
-            let mut gate = threshold.gate(scan.margins[q]);
-            let query = &scan.queries[q * stride..(q + 1) * stride];
+            let (found, threshold, query) = (&mut self.found[q], &thresholds[q], job.query(q));
+            let mut gate = threshold.gate(margins[q]);
             for (scores, (rows, numbers)) in
                 scores.chunks(32).zip(rows.chunks(32).zip(numbers.chunks(32)))
             {
@@ -128,24 +92,13 @@ impl<'a> Worker<'a> {
                 }
                 for ((&score, row), &number) in scores.iter().zip(rows).zip(numbers) {
                     if score >= gate
-                        && found.offer(Key::new(scan.kernels.canonical(query, row), number))
+                        && found.offer(Key::new(job.kernels.canonical(query, row), number))
                     {
                         threshold.raise(found.threshold());
-                        gate = threshold.gate(scan.margins[q]);
+                        gate = threshold.gate(margins[q]);
                     }
                 }
             }
         }
     }
-}
-
-/// Merges the lists of all threads.
-fn merge(mut found: Vec<Vec<TopK>>, k: usize) -> Vec<Vec<ScoredRow>> {
-    let mut first = found.pop().unwrap_or_default();
-    for other in found {
-        for (all, more) in first.iter_mut().zip(other) {
-            all.absorb(more);
-        }
-    }
-    first.into_iter().map(|top| top.into_sorted(k)).collect()
 }

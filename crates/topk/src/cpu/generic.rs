@@ -47,12 +47,7 @@ pub(super) fn passing_lanes(scores: &[i32], row: RowTerms, factors: &[f32], gate
     let passes = |((&score, &factor), &gate): ((&i32, &f32), &f32)| {
         (score - row.base) as f32 * row.scale + factor * row.residual >= gate
     };
-    let lanes = || scores.iter().zip(factors).zip(gates);
-    // Counting is vectorised; the loop over bits is entered rarely.
-    if lanes().map(|lane| u32::from(passes(lane))).sum::<u32>() == 0 {
-        return 0;
-    }
-    lanes().enumerate().fold(0, |bits, (i, lane)| bits | u64::from(passes(lane)) << i)
+    bits_of(scores.iter().zip(factors).zip(gates), passes)
 }
 
 /// See [`crate::cpu::kernels::ScanKernels::passing_rows`].
@@ -60,9 +55,15 @@ pub(super) fn passing_rows(scores: &[i32], rows: RowColumns<'_>, factor: f32, ga
     let passes = |(((&score, &base), &scale), &residual): (((&i32, &i32), &f32), &f32)| {
         (score - base) as f32 * scale + factor * residual >= gate
     };
-    let all = || scores.iter().zip(rows.bases).zip(rows.scales).zip(rows.residuals);
-    if all().map(|row| u32::from(passes(row))).sum::<u32>() == 0 {
+    bits_of(scores.iter().zip(rows.bases).zip(rows.scales).zip(rows.residuals), passes)
+}
+
+/// Returns one bit per item: 1 if it passes.
+#[inline(always)]
+fn bits_of<T>(items: impl Iterator<Item = T> + Clone, passes: impl Fn(T) -> bool) -> u64 {
+    // Counting is vectorised; the loop over bits is entered rarely.
+    if items.clone().map(|item| u32::from(passes(item))).sum::<u32>() == 0 {
         return 0;
     }
-    all().enumerate().fold(0, |bits, (i, row)| bits | u64::from(passes(row)) << i)
+    items.enumerate().fold(0, |bits, (i, item)| bits | u64::from(passes(item)) << i)
 }

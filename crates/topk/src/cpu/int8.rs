@@ -21,13 +21,10 @@
 //! that of the oracle, bit for bit. The gate compares 16 scores per instruction and rarely opens,
 //! so the scan runs at the speed of the integer products or of memory, whichever is slower.
 
+use super::ScanJob;
 use super::candidates::{BoundedRow, Candidates, SharedThreshold};
 use super::gate::{RowColumns, RowTerms};
-use super::kernels::ScanKernels;
 use super::quantize::{FEW, QuantizedQueries};
-use super::{passing_rows, scan_spans};
-use crate::mask::RowMask;
-use crate::matrix::MatrixView;
 use crate::oracle::ScoredRow;
 use crate::sq8::Sq8View;
 use rayon::prelude::*;
@@ -45,74 +42,48 @@ const TILE_ROWS: usize = 96;
 /// Queries of one GEMM call.
 const BATCH: usize = MAX_PANELS * PANEL;
 
-/// Returns the bytes of one query's candidate list.
-pub(super) fn candidate_bytes(k: usize) -> usize {
-    Candidates::bytes(k)
-}
-
-/// One scan of the int8 copy for a group of queries.
+/// One scan of the int8 copy.
 pub(super) struct QuantizedScan<'a> {
-    kernels: ScanKernels,
-    matrix: &'a MatrixView<'a>,
+    job: ScanJob<'a>,
     sq8: &'a Sq8View<'a>,
-    /// `[n_queries, matrix.stride()]`.
-    queries: &'a [f32],
     quantized: QuantizedQueries,
     thresholds: Vec<SharedThreshold>,
-    k: usize,
-    mask: Option<&'a RowMask>,
 }
 
 impl<'a> QuantizedScan<'a> {
-    pub(super) fn new(
-        kernels: ScanKernels,
-        matrix: &'a MatrixView<'a>,
-        sq8: &'a Sq8View<'a>,
-        queries: &'a [f32],
-        k: usize,
-        mask: Option<&'a RowMask>,
-    ) -> Self {
-        let quantized = QuantizedQueries::new(queries, matrix, sq8, kernels.products.column_qmax());
+    pub(super) fn new(job: ScanJob<'a>, sq8: &'a Sq8View<'a>) -> Self {
+        let qmax = job.kernels.products.column_qmax();
+        let quantized = QuantizedQueries::new(job.queries, job.matrix, sq8, qmax);
         let thresholds = (0..quantized.len()).map(|_| SharedThreshold::default()).collect();
-        Self { kernels, matrix, sq8, queries, quantized, thresholds, k, mask }
+        Self { job, sq8, quantized, thresholds }
     }
 
     pub(super) fn run(&self) -> Vec<Vec<ScoredRow>> {
-        let workers = scan_spans(
-            self.matrix.n_rows(),
-            self.quantized.len(),
+        let found = self.job.scan_blocks(
             BLOCK_ROWS,
             || Worker::new(self),
-            Worker::scan_span,
+            Worker::scan_block,
+            |worker| worker.found,
+            Candidates::absorb,
         );
-        let mut found: Vec<Vec<Candidates>> = workers.into_iter().map(|w| w.found).collect();
-        let mut first = found.pop().unwrap_or_default();
-        for other in found {
-            for (all, more) in first.iter_mut().zip(other) {
-                all.absorb(more);
-            }
-        }
         let finish = |(q, mut candidates): (usize, Candidates)| {
             candidates.prune();
             // The rows are far apart in memory: all are prefetched before the first is needed.
-            candidates.rows().for_each(|row| self.kernels.prefetch(self.f16_row(row)));
+            candidates.rows().for_each(|row| self.job.kernels.prefetch(self.f16_row(row)));
             candidates.into_sorted(|row| self.rescore(q, row))
         };
         if self.quantized.len() <= FEW {
-            return first.into_iter().enumerate().map(finish).collect();
+            return found.into_iter().enumerate().map(finish).collect();
         }
-        first.into_par_iter().enumerate().map(finish).collect()
+        found.into_par_iter().enumerate().map(finish).collect()
     }
 
     fn f16_row(&self, row: u32) -> &'a [half::f16] {
-        self.matrix.row(row as usize).unwrap_or_default()
+        self.job.matrix.row(row as usize).unwrap_or_default()
     }
 
-    /// Returns the canonical score.
     fn rescore(&self, query: usize, row: u32) -> f32 {
-        let stride = self.matrix.stride();
-        let query = &self.queries[query * stride..(query + 1) * stride];
-        self.kernels.canonical(query, self.f16_row(row))
+        self.job.kernels.canonical(self.job.query(query), self.f16_row(row))
     }
 }
 
@@ -120,7 +91,6 @@ impl<'a> QuantizedScan<'a> {
 struct Worker<'a> {
     scan: &'a QuantizedScan<'a>,
     found: Vec<Candidates>,
-    numbers: Vec<u32>,
     block: Block<'a>,
     /// `[TILE_ROWS, BATCH]`, or `[BLOCK_ROWS]` of one query.
     scores: Vec<i32>,
@@ -146,8 +116,7 @@ impl<'a> Worker<'a> {
         (0..n).for_each(|q| factors[q] = scan.quantized.bounds(q).residual_factor());
         Self {
             scan,
-            found: (0..n).map(|_| Candidates::new(scan.k)).collect(),
-            numbers: Vec::with_capacity(8192),
+            found: (0..n).map(|_| Candidates::new(scan.job.k)).collect(),
             block: Block {
                 rows: [&[]; BLOCK_ROWS],
                 bases: [0; BLOCK_ROWS],
@@ -161,22 +130,16 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Scans the rows of `span` that pass the mask, gathered into full blocks.
-    fn scan_span(&mut self, span: Range<usize>) {
-        let mut numbers = std::mem::take(&mut self.numbers);
-        passing_rows(self.scan.mask, span, &mut numbers);
-        for block in numbers.chunks(BLOCK_ROWS) {
-            self.gather(block);
-            for q in 0..self.scan.quantized.len() {
-                self.set_gate(q);
-            }
-            if self.scan.quantized.is_packed() {
-                self.scan_panels(block);
-            } else {
-                self.scan_few(block);
-            }
+    fn scan_block(&mut self, numbers: &[u32]) {
+        self.gather(numbers);
+        for q in 0..self.scan.quantized.len() {
+            self.set_gate(q);
         }
-        self.numbers = numbers;
+        if self.scan.quantized.is_packed() {
+            self.scan_panels(numbers);
+        } else {
+            self.scan_few(numbers);
+        }
     }
 
     fn gather(&mut self, numbers: &[u32]) {
@@ -208,9 +171,9 @@ impl<'a> Worker<'a> {
                 let end = (start + TILE_ROWS).min(numbers.len());
                 let rows = &self.block.rows[start..end];
                 let scores = &mut scores[..rows.len() * width];
-                scan.kernels.products.gemm_i8(rows, panels, scores);
+                scan.job.kernels.products.gemm_i8(rows, panels, scores);
                 for (r, scores) in (start..end).zip(scores.chunks_exact(width)) {
-                    let mut passing = scan.kernels.passing_lanes(
+                    let mut passing = scan.job.kernels.passing_lanes(
                         scores,
                         self.block.row(r),
                         &self.factors[lanes.clone()],
@@ -232,15 +195,11 @@ impl<'a> Worker<'a> {
         let scan = self.scan;
         let mut scores = std::mem::take(&mut self.scores);
         for q in 0..scan.quantized.len() {
-            let rows = &self.block.rows[..numbers.len()];
-            scan.kernels.products.gemv_i8(
-                rows,
-                scan.quantized.high(q),
-                &mut scores[..numbers.len()],
-            );
+            let (rows, products) = (&self.block.rows[..numbers.len()], &scan.job.kernels.products);
+            products.gemv_i8(rows, scan.quantized.high(q), &mut scores[..numbers.len()]);
             for start in (0..numbers.len()).step_by(64) {
                 let range = start..(start + 64).min(numbers.len());
-                let mut passing = scan.kernels.passing_rows(
+                let mut passing = scan.job.kernels.passing_rows(
                     &scores[range.clone()],
                     self.block.columns(range),
                     self.factors[q],
@@ -261,14 +220,14 @@ impl<'a> Worker<'a> {
     fn refine(&mut self, query: usize, r: usize, high: i32, number: u32) {
         let scan = self.scan;
         let Block { rows, bases, .. } = &self.block;
-        let low = scan.kernels.products.dot_i8(rows[r], scan.quantized.low(query));
+        let low = scan.job.kernels.products.dot_i8(rows[r], scan.quantized.low(query));
         let scores = [high - bases[r], low - bases[r]];
         let scale = &scan.sq8.scales()[number as usize];
         let (lower, upper) = scan.quantized.bounds(query).refine(scores, scale);
         let candidate = BoundedRow { lower, upper, row: number };
         let found = &mut self.found[query];
         if found.offer(candidate, |row| scan.rescore(query, row)) {
-            scan.thresholds[query].raise_to(found.threshold());
+            scan.thresholds[query].raise(found.threshold());
             self.set_gate(query);
         }
     }

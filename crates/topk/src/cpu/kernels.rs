@@ -17,6 +17,16 @@ pub(super) struct ScanKernels {
     pub(super) products: Kernels,
 }
 
+/// Calls the kernel of the tier.
+macro_rules! dispatch {
+    ($self:ident, $kernel:ident $arguments:tt) => {
+        by_tier!($self,
+            Tier::Avx2 | Tier::AvxVnni => avx2,
+            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
+            $kernel $arguments)
+    };
+}
+
 impl ScanKernels {
     /// Returns the kernels of `tier`, or the generic ones if this CPU lacks it.
     pub(super) fn of(tier: Tier) -> Self {
@@ -39,19 +49,13 @@ impl ScanKernels {
                 && queries.len().is_multiple_of(stride),
             "block of rows, queries and scores must fit together"
         );
-        by_tier!(self,
-            Tier::Avx2 | Tier::AvxVnni => avx2,
-            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
-            scores(rows, queries, scores))
+        dispatch!(self, scores(rows, queries, scores))
     }
 
     /// Returns the canonical score of a padded query and row.
     pub(super) fn canonical(self, query: &[f32], row: &[f16]) -> f32 {
         assert!(query.len() == row.len() && row.len().is_multiple_of(16));
-        by_tier!(self,
-            Tier::Avx2 | Tier::AvxVnni => avx2,
-            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
-            canonical(query, row))
+        dispatch!(self, canonical(query, row))
     }
 
     /// Compares one row's integer scores with the gates of up to 64 queries. Returns one bit per
@@ -65,10 +69,7 @@ impl ScanKernels {
     ) -> u64 {
         let n = scores.len();
         assert!(n <= 64 && n.is_multiple_of(PANEL) && factors.len() == n && gates.len() == n);
-        by_tier!(self,
-            Tier::Avx2 | Tier::AvxVnni => avx2,
-            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
-            passing_lanes(scores, row, factors, gates))
+        dispatch!(self, passing_lanes(scores, row, factors, gates))
     }
 
     /// Compares one query's integer scores of up to 64 rows with its gate. Returns one bit per row:
@@ -85,10 +86,7 @@ impl ScanKernels {
             n <= 64 && [rows.bases.len(), rows.scales.len(), rows.residuals.len()] == [n; 3],
             "scores and rows must fit together"
         );
-        by_tier!(self,
-            Tier::Avx2 | Tier::AvxVnni => avx2,
-            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
-            passing_rows(scores, rows, factor, gate))
+        dispatch!(self, passing_rows(scores, rows, factor, gate))
     }
 
     /// Prefetches a row that will be needed soon.

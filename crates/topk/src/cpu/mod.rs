@@ -22,9 +22,9 @@ mod x86;
 use crate::mask::RowMask;
 use crate::matrix::MatrixView;
 use crate::oracle::ScoredRow;
+use candidates::{Candidates, TopK};
 use kernels::ScanKernels;
 use rayon::prelude::*;
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use warpseek_compute::cpu::Tier;
 
@@ -33,6 +33,17 @@ const SCORES_PER_WORKER: usize = 4096;
 
 /// The most bytes of the candidate lists of one scan, over all threads.
 const CANDIDATE_BYTES: usize = 256 << 20;
+
+/// One scan of the matrix for a group of queries.
+#[derive(Clone, Copy)]
+struct ScanJob<'a> {
+    kernels: ScanKernels,
+    matrix: &'a MatrixView<'a>,
+    /// `[n_queries, stride]`.
+    queries: &'a [f32],
+    k: usize,
+    mask: Option<&'a RowMask>,
+}
 
 /// See [`crate::Scanner::top_k`], which checks the arguments. `queries` are `[n, stride]`.
 pub(super) fn top_k(
@@ -50,54 +61,72 @@ pub(super) fn top_k(
     let kernels = ScanKernels::of(tier);
     let sq8 = matrix.sq8();
     let bytes = match sq8 {
-        Some(_) => int8::candidate_bytes(k),
-        None => f16::candidate_bytes(k),
+        Some(_) => Candidates::bytes(k),
+        None => TopK::bytes(k),
     };
     let group = (CANDIDATE_BYTES / (bytes * rayon::current_num_threads())).clamp(1, n_queries);
     queries
         .chunks(group * matrix.stride())
-        .flat_map(|queries| match &sq8 {
-            Some(sq8) => int8::QuantizedScan::new(kernels, matrix, sq8, queries, k, mask).run(),
-            None => f16::F16Scan::new(kernels, matrix, queries, k, mask).run(),
+        .flat_map(|queries| {
+            let job = ScanJob { kernels, matrix, queries, k, mask };
+            match &sq8 {
+                Some(sq8) => int8::QuantizedScan::new(job, sq8).run(),
+                None => f16::F16Scan::new(job).run(),
+            }
         })
         .collect()
 }
 
-/// Divides the rows into spans of consecutive rows. Each thread makes a worker, which takes one
-/// span after the other. Returns the workers.
-fn scan_spans<W: Send>(
-    n_rows: usize,
-    n_queries: usize,
-    block_rows: usize,
-    worker: impl Fn() -> W + Sync,
-    scan: impl Fn(&mut W, Range<usize>) + Sync,
-) -> Vec<W> {
-    let threads = rayon::current_num_threads();
-    let n_workers = (n_rows * n_queries / SCORES_PER_WORKER).clamp(1, threads);
-    // Small enough to balance the threads; whole words of the mask.
-    let span = (n_rows / (n_workers * 8)).clamp(block_rows, 8192).next_multiple_of(64);
-    let next = AtomicUsize::new(0);
-    let work = |_| {
-        let mut worker = worker();
-        loop {
-            let start = next.fetch_add(1, Ordering::Relaxed) * span;
-            if start >= n_rows {
-                return worker;
-            }
-            scan(&mut worker, start..(start + span).min(n_rows));
-        }
-    };
-    if n_workers == 1 {
-        return vec![work(0)];
+impl<'a> ScanJob<'a> {
+    fn n_queries(&self) -> usize {
+        self.queries.len() / self.matrix.stride()
     }
-    (0..n_workers).into_par_iter().map(work).collect()
-}
 
-/// Fills `numbers` with the rows of a span that pass the mask.
-fn passing_rows(mask: Option<&RowMask>, span: Range<usize>, numbers: &mut Vec<u32>) {
-    numbers.clear();
-    match mask {
-        Some(mask) => mask.collect_range(span, numbers),
-        None => numbers.extend(span.start as u32..span.end as u32),
+    fn query(&self, i: usize) -> &'a [f32] {
+        let stride = self.matrix.stride();
+        &self.queries[i * stride..(i + 1) * stride]
+    }
+
+    /// Scans the rows that pass the mask, gathered into blocks of their numbers. Each thread makes
+    /// a worker, which takes one span of consecutive rows after the other. Returns what `found`
+    /// takes out of the workers, merged by `absorb`, one per query.
+    fn scan_blocks<W: Send, T>(
+        &self,
+        block_rows: usize,
+        worker: impl Fn() -> W + Sync,
+        scan: impl Fn(&mut W, &[u32]) + Sync,
+        found: impl Fn(W) -> Vec<T>,
+        absorb: impl Fn(&mut T, T),
+    ) -> Vec<T> {
+        let (n_rows, threads) = (self.matrix.n_rows(), rayon::current_num_threads());
+        let n_workers = (n_rows * self.n_queries() / SCORES_PER_WORKER).clamp(1, threads);
+        // Small enough to balance the threads; whole words of the mask.
+        let span = (n_rows / (n_workers * 8)).clamp(block_rows, 8192).next_multiple_of(64);
+        let next = AtomicUsize::new(0);
+        let work = |_| {
+            let (mut worker, mut numbers) = (worker(), Vec::with_capacity(8192));
+            loop {
+                let start = next.fetch_add(1, Ordering::Relaxed) * span;
+                if start >= n_rows {
+                    return worker;
+                }
+                let end = (start + span).min(n_rows);
+                numbers.clear();
+                match self.mask {
+                    Some(mask) => mask.collect_range(start..end, &mut numbers),
+                    None => numbers.extend(start as u32..end as u32),
+                }
+                numbers.chunks(block_rows).for_each(|block| scan(&mut worker, block));
+            }
+        };
+        let workers = match n_workers {
+            1 => vec![work(0)],
+            _ => (0..n_workers).into_par_iter().map(work).collect(),
+        };
+        let lists = workers.into_iter().map(found).reduce(|mut all, more| {
+            all.iter_mut().zip(more).for_each(|(all, more)| absorb(all, more));
+            all
+        });
+        lists.unwrap_or_default()
     }
 }

@@ -122,12 +122,11 @@ impl<'a> ScanBatch<'a> {
         Ok(Self { gpu, queries, row_shape, part, format })
     }
 
-    /// Returns `n` and `k`.
+    /// `n` and `k`.
     fn shape(&self) -> (usize, usize) {
         (self.queries.n as usize, self.queries.k as usize)
     }
 
-    /// Quantizes the queries.
     pub(super) fn prepare(&self) -> CudaResult<()> {
         let params = PrepareParams { rows: self.row_shape, queries: self.queries };
         let kernel = match self.format {

@@ -75,12 +75,8 @@ impl ScanGpu {
             };
             let large = |name: &str| -> CudaResult<LargeScans> {
                 let name = format!("scan_large_{name}");
-                let both = || {
-                    Ok([
-                        hopper(&format!("{name}_hopper"))?,
-                        hopper(&format!("{name}_hopper_streamed"))?,
-                    ])
-                };
+                let hopper = |suffix: &str| hopper(&format!("{name}_hopper{suffix}"));
+                let both = || Ok([hopper("")?, hopper("_streamed")?]);
                 let hopper = gpu.is_hopper().then(both).transpose()?;
                 Ok(LargeScans { portable: roomy(&name)?, hopper })
             };

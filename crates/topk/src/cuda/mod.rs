@@ -107,12 +107,8 @@ struct ScannerState {
 }
 
 impl CudaScanner {
-    /// Opens GPU `ordinal`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::DeviceUnavailable`](crate::error::Error::DeviceUnavailable) with the reason.
-    pub fn open(ordinal: u32, options: GpuOptions) -> Result<Self> {
+    /// See [`Scanner::cuda`](crate::Scanner::cuda).
+    pub(crate) fn open(ordinal: u32, options: GpuOptions) -> Result<Self> {
         let gpu = ScanGpu::open(ordinal, options.kernels)?;
         let free = gpu.context.mem_get_info().map_err(device_failed)?.0;
         let default = free.saturating_sub(WORKSPACE_BYTES).max(free / 2);
@@ -127,7 +123,7 @@ impl CudaScanner {
     }
 
     /// Describes the GPU.
-    pub fn info(&self) -> GpuInfo {
+    pub(crate) fn info(&self) -> GpuInfo {
         let (major, minor) = self.gpu.capability;
         let state = self.lock();
         GpuInfo {
@@ -144,21 +140,13 @@ impl CudaScanner {
     }
 
     /// Measures the limits of the GPU.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed).
-    pub fn limits(&self) -> Result<GpuLimits> {
+    pub(crate) fn limits(&self) -> Result<GpuLimits> {
         let _state = self.lock();
         measure::limits(&self.gpu).map_err(device_failed)
     }
 
-    /// Describes the last batch.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::DeviceFailed`](crate::error::Error::DeviceFailed), also before the first batch.
-    pub fn last_batch(&self) -> Result<GpuBatch> {
+    /// Describes the last batch; fails before the first one.
+    pub(crate) fn last_batch(&self) -> Result<GpuBatch> {
         let read_int8 = self.lock().read_int8;
         let seconds = self.gpu.seconds_between_marks().map_err(device_failed)?;
         Ok(GpuBatch { seconds, read_int8 })

@@ -115,13 +115,11 @@ impl ResidentMatrices {
         // One that is too small is freed before the new one is allocated.
         let known = known.map(|at| self.matrices.swap_remove(at));
         let known = known.filter(|r| r.capacity >= matrix.n_rows());
-        let mut resident = match known {
-            Some(known) => known,
-            None => match self.allocate(gpu, matrix)? {
-                Some(new) => new,
-                None => return Ok(None),
-            },
+        let resident = match known {
+            None => self.allocate(gpu, matrix)?,
+            known => known,
         };
+        let Some(mut resident) = resident else { return Ok(None) };
         if resident.shard.n_rows < matrix.n_rows()
             && let Err(e) = self.extend(gpu, &mut resident.shard, matrix)
         {

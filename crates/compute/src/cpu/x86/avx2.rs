@@ -5,7 +5,6 @@ use std::arch::x86_64::*;
 
 /// Sums of four neighbouring products in each 32-bit lane. With qmax 63 a column byte is at most
 /// 127, a product at most 127 * 127, so two products fit into 16 bits.
-#[derive(Clone, Copy)]
 struct Pairs;
 
 impl MultiplyAdd for Pairs {

@@ -3,34 +3,17 @@
 use super::tiles_512::{self, LaneDot};
 use std::arch::x86_64::*;
 
-#[derive(Clone, Copy)]
 struct Bfloat16;
 
 impl LaneDot for Bfloat16 {
-    type Row = u16;
-    type Column = u16;
-    type Sums = __m512;
-
     #[inline(always)]
-    unsafe fn zero() -> __m512 {
-        // SAFETY: the caller guarantees AVX-512F.
-        unsafe { _mm512_setzero_ps() }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply_add(sums: __m512, columns: __m512i, row: __m512i) -> __m512 {
+    unsafe fn multiply_add(sums: __m512i, columns: __m512i, row: __m512i) -> __m512i {
         // SAFETY: the caller guarantees AVX-512 BF16; any 32 bytes are 16 bfloat16 numbers.
         unsafe {
             let columns = std::mem::transmute::<__m512i, __m512bh>(columns);
             let row = std::mem::transmute::<__m512i, __m512bh>(row);
-            _mm512_dpbf16_ps(sums, columns, row)
+            _mm512_castps_si512(_mm512_dpbf16_ps(_mm512_castsi512_ps(sums), columns, row))
         }
-    }
-
-    #[inline(always)]
-    unsafe fn bits(sums: __m512) -> __m512i {
-        // SAFETY: the caller guarantees AVX-512F.
-        unsafe { _mm512_castps_si512(sums) }
     }
 }
 
@@ -47,5 +30,5 @@ pub(in crate::cpu) unsafe fn gemm_bf16(
     stride: usize,
 ) {
     // SAFETY: passed on from the caller.
-    unsafe { tiles_512::gemm::<Bfloat16, f32>(rows, panels, products, stride) };
+    unsafe { tiles_512::gemm::<Bfloat16, _, _, _>(rows, panels, products, stride) };
 }

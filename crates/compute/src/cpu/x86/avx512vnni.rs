@@ -3,29 +3,13 @@
 use super::tiles_512::{self, LaneDot};
 use std::arch::x86_64::*;
 
-#[derive(Clone, Copy)]
 struct Int8;
 
 impl LaneDot for Int8 {
-    type Row = i8;
-    type Column = u8;
-    type Sums = __m512i;
-
-    #[inline(always)]
-    unsafe fn zero() -> __m512i {
-        // SAFETY: the caller guarantees AVX-512F.
-        unsafe { _mm512_setzero_si512() }
-    }
-
     #[inline(always)]
     unsafe fn multiply_add(sums: __m512i, columns: __m512i, row: __m512i) -> __m512i {
         // SAFETY: the caller guarantees AVX-512 VNNI.
         unsafe { _mm512_dpbusd_epi32(sums, columns, row) }
-    }
-
-    #[inline(always)]
-    unsafe fn bits(sums: __m512i) -> __m512i {
-        sums
     }
 }
 
@@ -38,7 +22,7 @@ impl LaneDot for Int8 {
 pub(in crate::cpu) unsafe fn gemm_i8(rows: &[&[i8]], panels: &[u8], products: &mut [i32]) {
     let stride = products.len() / rows.len();
     // SAFETY: passed on from the caller.
-    unsafe { tiles_512::gemm::<Int8, i32>(rows, panels, products, stride) };
+    unsafe { tiles_512::gemm::<Int8, _, _, _>(rows, panels, products, stride) };
 }
 
 /// See [`crate::cpu::Kernels::gemv_i8`].

@@ -3,7 +3,6 @@
 use super::int8_256::{self, MultiplyAdd};
 use std::arch::x86_64::*;
 
-#[derive(Clone, Copy)]
 struct Vnni;
 
 impl MultiplyAdd for Vnni {

@@ -5,7 +5,7 @@ use crate::cpu::PANEL;
 use std::arch::x86_64::*;
 
 /// The instruction that multiplies bytes and adds the products.
-pub(super) trait MultiplyAdd: Copy {
+pub(super) trait MultiplyAdd {
     /// Adds to each 32-bit lane the sum of its four products of unsigned and signed bytes.
     ///
     /// # Safety
@@ -17,39 +17,26 @@ pub(super) trait MultiplyAdd: Copy {
 /// Defines the three kernels of a tier in the calling module.
 macro_rules! bind {
     ($instruction:ident, $features:literal) => {
-        /// See [`crate::cpu::Kernels::gemm_i8`].
-        ///
-        /// # Safety
-        ///
-        /// The CPU has the tier's features; the lengths are those of `Kernels::gemm_i8`.
-        #[target_feature(enable = $features)]
-        pub(in crate::cpu) unsafe fn gemm_i8(rows: &[&[i8]], panels: &[u8], products: &mut [i32]) {
-            // SAFETY: passed on from the caller.
-            unsafe { int8_256::gemm_i8::<$instruction>(rows, panels, products) };
+        int8_256::bind! { $instruction, $features,
+            gemm_i8(rows: &[&[i8]], panels: &[u8], products: &mut [i32]) -> ();
+            gemv_i8(rows: &[&[i8]], column: &[u8], products: &mut [i32]) -> ();
+            dot_i8(row: &[i8], column: &[u8]) -> i32;
         }
-
-        /// See [`crate::cpu::Kernels::gemv_i8`].
-        ///
-        /// # Safety
-        ///
-        /// The CPU has the tier's features; the lengths are those of `Kernels::gemv_i8`.
-        #[target_feature(enable = $features)]
-        pub(in crate::cpu) unsafe fn gemv_i8(rows: &[&[i8]], column: &[u8], products: &mut [i32]) {
-            // SAFETY: passed on from the caller.
-            unsafe { int8_256::gemv_i8::<$instruction>(rows, column, products) };
-        }
-
-        /// See [`crate::cpu::Kernels::dot_i8`].
-        ///
-        /// # Safety
-        ///
-        /// The CPU has the tier's features; both slices have the same length, a multiple of 32.
-        #[target_feature(enable = $features)]
-        pub(in crate::cpu) unsafe fn dot_i8(row: &[i8], column: &[u8]) -> i32 {
-            // SAFETY: passed on from the caller.
-            let [score] = unsafe { int8_256::dots::<$instruction, 1>([row.as_ptr()], column) };
-            score
-        }
+    };
+    ($instruction:ident, $features:literal,
+        $($name:ident($($argument:ident: $type:ty),+) -> $result:ty;)+) => {
+        $(
+            /// See the function of [`crate::cpu::Kernels`] of this name.
+            ///
+            /// # Safety
+            ///
+            /// The CPU has the tier's features; the lengths are those of that function.
+            #[target_feature(enable = $features)]
+            pub(in crate::cpu) unsafe fn $name($($argument: $type),+) -> $result {
+                // SAFETY: passed on from the caller.
+                unsafe { int8_256::$name::<$instruction>($($argument),+) }
+            }
+        )+
     };
 }
 pub(super) use bind;
@@ -125,6 +112,18 @@ pub(super) unsafe fn gemv_i8<I: MultiplyAdd>(rows: &[&[i8]], column: &[u8], prod
     }
 }
 
+/// See [`bind`].
+///
+/// # Safety
+///
+/// As [`gemv_i8`], for one row.
+#[inline(always)]
+pub(super) unsafe fn dot_i8<I: MultiplyAdd>(row: &[i8], column: &[u8]) -> i32 {
+    // SAFETY: passed on from the caller.
+    let [score] = unsafe { dots::<I, 1>([row.as_ptr()], column) };
+    score
+}
+
 /// Inner products of `R` rows and one column.
 ///
 /// # Safety
@@ -132,10 +131,7 @@ pub(super) unsafe fn gemv_i8<I: MultiplyAdd>(rows: &[&[i8]], column: &[u8], prod
 /// The CPU has AVX2 and the instruction of `I`; `column.len()` bytes, a multiple of 32, follow
 /// every pointer.
 #[inline(always)]
-pub(super) unsafe fn dots<I: MultiplyAdd, const R: usize>(
-    rows: [*const i8; R],
-    column: &[u8],
-) -> [i32; R] {
+unsafe fn dots<I: MultiplyAdd, const R: usize>(rows: [*const i8; R], column: &[u8]) -> [i32; R] {
     // SAFETY: the caller guarantees AVX2 and the pointers; chunks hold 32 bytes.
     unsafe {
         let mut sums = [_mm256_setzero_si256(); R];
