@@ -1,6 +1,7 @@
 //! Output files that appear only when they are complete.
 
 use crate::error::{Error, Result};
+use std::fs::{File, TryLockError};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -103,9 +104,22 @@ impl Write for OutputFile {
     }
 }
 
+/// Opens a file, which is created if it is missing, and takes its lock. Returns false beside the
+/// file if another process holds the lock. `action` is the verb of the error for the opening.
+pub(crate) fn open_locked(path: &Path, action: &'static str) -> Result<(File, bool)> {
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true);
+    let file = options.open(path).map_err(Error::io(action, path))?;
+    match file.try_lock() {
+        Ok(()) => Ok((file, true)),
+        Err(TryLockError::WouldBlock) => Ok((file, false)),
+        Err(TryLockError::Error(e)) => Err(Error::io("lock", path)(e)),
+    }
+}
+
 /// Makes renames and creations in the folder of `path` durable, if the system supports it.
 pub(crate) fn sync_folder_of(path: &Path) {
-    if let Ok(dir) = std::fs::File::open(folder_of(path)) {
+    if let Ok(dir) = File::open(folder_of(path)) {
         // Not every file system syncs folders; the data itself is already synced.
         let _ = dir.sync_all();
     }

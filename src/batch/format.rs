@@ -121,16 +121,12 @@ fn write_trec<W: Write>(
 ) -> Result<W> {
     let mut writer = RunWriter::new(writer, out, RUN_TAG)?;
     for answer in answers {
-        let answer = answer?;
-        writer.write_query(&answer.query_id, &documents(&answer.hits))?;
+        let BatchAnswer { query_id, hits, .. } = answer?;
+        let scores: Vec<Option<f32>> = hits.iter().map(|h| h.final_score).collect();
+        let documents = hits.into_iter().map(|h| h.doc_id).zip(run_scores(&scores));
+        writer.write_query(&query_id, &rank_documents(documents))?;
     }
     writer.finish()
-}
-
-/// Documents with the final scores of their hits.
-fn documents(hits: &[BatchHit]) -> Vec<(String, f64)> {
-    let scores: Vec<Option<f32>> = hits.iter().map(|h| h.final_score).collect();
-    rank_documents(hits.iter().map(|h| h.doc_id.clone()).zip(run_scores(&scores)))
 }
 
 fn write_parquet<W: Write + Send>(

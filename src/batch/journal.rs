@@ -2,7 +2,7 @@
 
 use super::format::{BatchAnswer, BatchFormat, convert};
 use crate::error::{Error, Place, Result};
-use crate::output::{OutputFile, check_target};
+use crate::output::{OutputFile, check_target, open_locked};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// query with the query's hash, a blank, and the answer.
 pub(super) struct Journal {
     out: PathBuf,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     writer: BufWriter<File>,
     /// Bytes of complete lines of an earlier run, its first line included.
     earlier_len: u64,
@@ -39,19 +39,9 @@ impl Journal {
         name.push(".partial");
         let path = PathBuf::from(name);
         let header = format!("{}\n", serde_json::json!({ HEADER_KEY: fingerprint }));
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io("create", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(Error::Locked { path, holder: None });
-            }
-            Err(std::fs::TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
+        let (mut file, is_locked) = open_locked(&path, "create")?;
+        if !is_locked {
+            return Err(Error::Locked { path, holder: None });
         }
         let mut earlier_len = earlier_length(&file, &path, &header, restart)?;
         if earlier_len == header.len() as u64 {
@@ -112,11 +102,6 @@ impl Journal {
         std::fs::remove_file(&self.path).map_err(Error::io("remove", &self.path))
     }
 
-    /// The error for an earlier run of another index, other queries or other options.
-    pub(super) fn mismatch(&self) -> Error {
-        mismatch(&self.path)
-    }
-
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.writer.write_all(bytes).map_err(Error::io("write", &self.path))
     }
@@ -152,7 +137,8 @@ fn earlier_length(file: &File, path: &Path, header: &str, restart: bool) -> Resu
     }
 }
 
-fn mismatch(path: &Path) -> Error {
+/// The error for an earlier run of another index, other queries or other options.
+pub(super) fn mismatch(path: &Path) -> Error {
     Error::usage(format!(
         "{} is an unfinished batch over another index, other queries or other options: use \
          --restart to discard it, or choose another output file",

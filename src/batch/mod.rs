@@ -103,7 +103,7 @@ pub fn run(
         let entry = entry?;
         let query = reader.next().transpose()?;
         if query.map(|q| hash_query(&q)) != Some(entry.query) {
-            return Err(journal.mismatch());
+            return Err(journal::mismatch(&journal.path));
         }
         batch.report.resumed += 1;
         batch.count(&entry.answer);

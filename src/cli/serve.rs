@@ -83,8 +83,8 @@ struct AccessArgs {
     read_only: bool,
 }
 
-/// Declares the options of [`ServerLimits`]. A row: meaning, field, type, value name,
-/// parser and variable.
+/// Declares the options of [`ServerLimits`]. A row: meaning, field, type, value name, parser and
+/// variable.
 macro_rules! limit_args {
     ($(
         #[doc = $meaning:literal]

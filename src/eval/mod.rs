@@ -195,7 +195,10 @@ pub fn evaluate(
             let known = scored.iter().position(|s| std::ptr::eq(s.reranker, system.reranker));
             let at = known.unwrap_or(scored.len());
             if known.is_none() {
-                scored.push(source.score(system.reranker, query, &retrieved, deepest)?);
+                let (reranker, unscored) = (system.reranker, retrieved.clone());
+                let (candidates, ms) =
+                    searcher.score_candidates(reranker, input(query), unscored, deepest)?;
+                scored.push(ScoredCandidates { reranker, candidates, ms });
             }
             let mut candidates = scored[at].candidates.clone();
             // The reranker's scores of deeper candidates do not count.
@@ -323,19 +326,6 @@ impl<'a> CandidateSource<'a> {
             // Several rows belong to one document: retrieve more.
             k = k.saturating_mul(2);
         }
-    }
-
-    /// Scores the first `depth` candidates of a query.
-    fn score<'r>(
-        &self,
-        reranker: &'r Reranker,
-        query: &Query,
-        retrieved: &[Candidate],
-        depth: usize,
-    ) -> Result<ScoredCandidates<'r>> {
-        let (mut candidates, mut ms) = (retrieved.to_vec(), 0.0);
-        self.searcher.score_candidates(reranker, input(query), &mut candidates, depth, &mut ms)?;
-        Ok(ScoredCandidates { reranker, candidates, ms })
     }
 
     /// Documents by their first row, without the query's own document if it is to be left out.

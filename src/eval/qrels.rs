@@ -1,6 +1,6 @@
 //! Qrels: relevance judgments, by query and document.
 
-use super::table::{self, TableLayout, VALUE};
+use super::table::{MAX_LINE, TableLayout, VALUE, read_rows};
 use crate::error::{Error, Result};
 use indexmap::IndexMap;
 use std::io::Read;
@@ -56,7 +56,7 @@ impl Qrels {
     /// integer, a document judged twice with different levels, a line over 64 KiB, invalid UTF-8,
     /// a damaged gzip stream, or a file without a judgment.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        Self::from_lines(table::open(path.as_ref())?)
+        Self::from_lines(Lines::open(path.as_ref(), MAX_LINE)?)
     }
 
     /// Reads qrels as [`Qrels::read`] does, from any reader; `file` is its name in messages.
@@ -65,7 +65,7 @@ impl Qrels {
     ///
     /// As [`Qrels::read`].
     pub fn from_reader(reader: impl Read, file: &str) -> Result<Self> {
-        Self::from_lines(table::from_reader(reader, file)?)
+        Self::from_lines(Lines::new(reader, file, MAX_LINE)?)
     }
 
     /// Adds one judgment. Adding the same judgment again changes nothing.
@@ -99,7 +99,7 @@ impl Qrels {
 
     fn from_lines(lines: Lines<'_>) -> Result<Self> {
         let mut qrels = Self::new();
-        table::read_rows(lines, &LAYOUTS, "relevance judgment", |row| {
+        read_rows(lines, &LAYOUTS, "relevance judgment", |row| {
             let level = row.value.parse().map_err(|_| {
                 (VALUE, format!("invalid relevance level '{}': write an integer", row.value))
             })?;
@@ -113,16 +113,13 @@ impl Qrels {
             self.0.insert(query.to_owned(), DocumentLevels::new());
         }
         let levels = &mut self.0[query];
-        match levels.get(document) {
-            Some(&before) if before != level => Err(format!(
-                "document '{document}' of query '{query}' has level {level} here and level \
-                 {before} before: keep one of them"
-            )),
-            Some(_) => Ok(()),
-            None => {
-                levels.insert(document.to_owned(), level);
-                Ok(())
-            }
+        let before = *levels.entry(document.to_owned()).or_insert(level);
+        if before == level {
+            return Ok(());
         }
+        Err(format!(
+            "document '{document}' of query '{query}' has level {level} here and level {before} \
+             before: keep one of them"
+        ))
     }
 }

@@ -1,6 +1,6 @@
 //! Runs: the ranked documents of each query, and the files that hold them.
 
-use super::table::{self, TableLayout, VALUE};
+use super::table::{MAX_LINE, TableLayout, VALUE, read_rows};
 use crate::error::{Error, Place, Result};
 use indexmap::IndexMap;
 use indexmap::map::Entry;
@@ -81,7 +81,7 @@ impl Run {
     /// invalid UTF-8, a damaged gzip stream, or a file without a ranked document.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::from_lines(table::open(path)?, &path.display().to_string())
+        Self::from_lines(Lines::open(path, MAX_LINE)?, &path.display().to_string())
     }
 
     /// Reads a run as [`Run::read`] does, from any reader; `file` is its name in messages.
@@ -90,7 +90,7 @@ impl Run {
     ///
     /// As [`Run::read`].
     pub fn from_reader(reader: impl Read, file: &str) -> Result<Self> {
-        Self::from_lines(table::from_reader(reader, file)?, file)
+        Self::from_lines(Lines::new(reader, file, MAX_LINE)?, file)
     }
 
     /// Adds the ranking of one query, best document first; the order is kept.
@@ -133,7 +133,7 @@ impl Run {
 
     fn from_lines(lines: Lines<'_>, file: &str) -> Result<Self> {
         let mut run = Self::new();
-        let layout = table::read_rows(lines, &LAYOUTS, "ranked document", |row| {
+        let layout = read_rows(lines, &LAYOUTS, "ranked document", |row| {
             let score = if *row.layout == RANKS { rank(row.value) } else { score(row.value) };
             let found = (row.document.to_owned(), score.map_err(|reason| (VALUE, reason))?);
             match run.0.get_mut(row.query) {

@@ -2,23 +2,11 @@
 //! tab-separated ones, such as BEIR's.
 
 use crate::error::Result;
-use std::io::Read;
-use std::path::Path;
 use warpseek_ingest::lines::Lines;
 
 /// The longest line of a table, in bytes without its end. Two ids, a number and a tag are far
 /// shorter; a longer line means that the file is something else.
-const MAX_LINE: usize = 64 * 1024;
-
-/// Opens a table, plain or gzip.
-pub(super) fn open(path: &Path) -> Result<Lines<'static>> {
-    Lines::open(path, MAX_LINE)
-}
-
-/// Reads a table from any reader; `file` is its name in messages.
-pub(super) fn from_reader<'a>(reader: impl Read + 'a, file: &str) -> Result<Lines<'a>> {
-    Lines::new(reader, file, MAX_LINE)
-}
+pub(super) const MAX_LINE: usize = 64 * 1024;
 
 /// A layout of the columns of a table.
 #[derive(Debug, PartialEq, Eq)]

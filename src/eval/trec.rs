@@ -56,18 +56,15 @@ impl<W: Write> RunWriter<W> {
                 continue;
             }
             let Some(written) = below(last, *score) else {
-                return Err(self.error(
-                    query,
-                    format!(
-                        "the score {score} of document '{document}' is not a finite 32-bit float"
-                    ),
-                ));
+                let reason = format!(
+                    "the score {score} of document '{document}' is not a finite 32-bit float"
+                );
+                return Err(self.error(query, reason));
             };
             last = written;
-            let (rank, digits) = (seen.len(), digits(written));
+            let (rank, digits, tag) = (seen.len(), digits(written), &self.tag);
             // Writing to a string cannot fail.
-            let _ =
-                writeln!(self.block, "{query} Q0 {document} {rank} {digits} {tag}", tag = self.tag);
+            let _ = writeln!(self.block, "{query} Q0 {document} {rank} {digits} {tag}");
         }
         self.writer.write_all(self.block.as_bytes()).map_err(Error::io("write", &self.path))
     }
@@ -83,17 +80,13 @@ impl<W: Write> RunWriter<W> {
     }
 
     fn check_id(&self, kind: &str, id: &str, query: &str) -> Result<()> {
-        match unwritable(id) {
-            None => Ok(()),
-            Some(problem) => Err(self.error(
-                query,
-                format!(
-                    "{kind} id '{}' {problem}, which a TREC run cannot hold: change the id or \
-                     choose another output format",
-                    id.escape_debug()
-                ),
-            )),
-        }
+        let Some(problem) = unwritable(id) else { return Ok(()) };
+        let reason = format!(
+            "{kind} id '{}' {problem}, which a TREC run cannot hold: change the id or choose \
+             another output format",
+            id.escape_debug()
+        );
+        Err(self.error(query, reason))
     }
 
     fn error(&self, query: &str, reason: String) -> Error {

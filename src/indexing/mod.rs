@@ -149,34 +149,28 @@ pub fn index(
         options,
         progress,
     };
-    for (number, document) in documents.enumerate() {
-        let taken = match document {
-            Ok(document) => match options.last {
-                Some(last) if !last.holds(&document, number as u64) => Ok(()),
-                _ => run.take(document),
-            },
-            Err(e) => Err(e),
-        };
-        let result = match taken {
-            Ok(()) if run.is_full() => run.flush(),
-            Ok(()) => Ok(()),
-            Err(e) => run.skip_or(e),
-        };
-        if let Err(e) = result {
-            return Err(run.give_up(e));
+    if let Err(error) = run.take_all(documents) {
+        // Documents that cannot be saved now are read again by the next run.
+        if let Err(e) = run.flush().and_then(|()| run.writer.commit()) {
+            tracing::warn!("{e}");
         }
-        if run.report.interrupted {
-            break;
-        }
-    }
-    if let Err(e) = run.flush() {
-        return Err(run.give_up(e));
+        return Err(error);
     }
     run.writer.commit()?;
     if options.prune && !run.report.interrupted && run.report.skipped == 0 {
         run.prune()?;
     }
     Ok(run.report)
+}
+
+/// The chunks of a document as models read them.
+pub(crate) fn passages(
+    document: &Document,
+    ranges: &[Range<usize>],
+) -> impl Iterator<Item = String> {
+    let Document { title, text, embed_title, .. } = document;
+    let part = |range: &Range<usize>| text.get(range.clone()).unwrap_or_default();
+    ranges.iter().map(move |range| passage(title, part(range), *embed_title))
 }
 
 /// State of an indexing run.
@@ -198,6 +192,25 @@ struct IndexRun<'a> {
 }
 
 impl IndexRun<'_> {
+    /// Stores all documents, unless the run is stopped.
+    fn take_all(&mut self, documents: &mut dyn Iterator<Item = Result<Document>>) -> Result<()> {
+        for (number, document) in documents.enumerate() {
+            let taken = document.and_then(|document| match self.options.last {
+                Some(last) if !last.holds(&document, number as u64) => Ok(()),
+                _ => self.take(document),
+            });
+            match taken {
+                Ok(()) if self.is_full() => self.flush()?,
+                Ok(()) => {}
+                Err(e) => self.skip_or(e)?,
+            }
+            if self.report.interrupted {
+                break;
+            }
+        }
+        self.flush()
+    }
+
     fn is_full(&self) -> bool {
         self.batch.len() >= self.batch_rows || self.batch_bytes >= self.batch_rows * ROW_BYTES
     }
@@ -244,16 +257,6 @@ impl IndexRun<'_> {
         Ok(())
     }
 
-    /// Commits the complete documents before an error ends the run. Returns that error.
-    fn give_up(&mut self, error: Error) -> Error {
-        // Documents that cannot be saved now are read again by the next run.
-        let saved = self.flush().and_then(|()| self.writer.commit());
-        if let Err(e) = saved {
-            tracing::warn!("{e}");
-        }
-        error
-    }
-
     /// Chunks, embeds and stores the batch, and commits if a commit is due.
     fn flush(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
@@ -294,14 +297,8 @@ impl IndexRun<'_> {
 
     /// Embeds and stores documents with their chunks' ranges.
     fn store(&mut self, documents: Vec<(Document, bool, Vec<Range<usize>>)>) -> Result<()> {
-        let texts: Vec<String> = documents
-            .iter()
-            .flat_map(|(d, _, ranges)| {
-                ranges.iter().map(|r| {
-                    passage(&d.title, d.text.get(r.clone()).unwrap_or_default(), d.embed_title)
-                })
-            })
-            .collect();
+        let texts = documents.iter().flat_map(|(document, _, ranges)| passages(document, ranges));
+        let texts: Vec<String> = texts.collect();
         let mut all = Embeddings::default();
         for texts in texts.chunks(self.batch_rows) {
             let part = self.embedder.embed(texts, Role::Passage)?;

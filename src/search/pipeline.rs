@@ -6,7 +6,7 @@
 
 use super::options::{QueryInput, SearchOptions};
 use super::rerank::{keep_best, record_scores};
-use super::result::{Candidate, Hit, Retrieved, SearchResult, Timings, milliseconds, timed};
+use super::result::{Candidate, Hit, Retrieved, SearchResult, Timings, milliseconds};
 use super::retrieve::embed_queries;
 use super::searcher::{Searcher, no_reranker};
 use crate::error::{Error, Result};
@@ -150,8 +150,8 @@ impl Searcher {
         Ok(Candidate::list(rows.iter().map(score).collect()))
     }
 
-    /// Scores the first `depth` candidates of one query with `reranker`, without ordering them, and
-    /// adds the milliseconds it took to `took`.
+    /// Scores the first `depth` candidates of one query with `reranker`, without ordering them.
+    /// Returns all of them and the milliseconds it took.
     ///
     /// # Errors
     ///
@@ -160,17 +160,15 @@ impl Searcher {
         &self,
         reranker: &Reranker,
         query: QueryInput<'_>,
-        candidates: &mut Vec<Candidate>,
+        candidates: Vec<Candidate>,
         depth: usize,
-        took: &mut f64,
-    ) -> Result<()> {
-        let unscored = std::mem::take(candidates);
-        let mut found = [Retrieved { candidates: unscored, ..Retrieved::default() }];
+    ) -> Result<(Vec<Candidate>, f64)> {
+        let mut found = [Retrieved { candidates, ..Retrieved::default() }];
         let steps = DirectSteps { searcher: self, reranker: Some(reranker) };
-        let outcome = timed(took, || run_direct(score(&steps, &[query], &mut found, depth)));
-        let [found] = found;
-        *candidates = found.candidates;
-        outcome
+        let started = Instant::now();
+        run_direct(score(&steps, &[query], &mut found, depth))?;
+        let [Retrieved { candidates, .. }] = found;
+        Ok((candidates, milliseconds(started)))
     }
 
     /// Hits of candidates. Reads the texts of those that hold none yet.

@@ -51,14 +51,12 @@ impl Searcher {
             masks: masks.iter().map(Option::as_deref).collect(),
             available: &available,
         };
-        let rankings = ranker.rank(timings)?.into_iter().zip(&available);
-        Ok(rankings
-            .map(|(candidates, &matched_rows)| Retrieved {
-                candidates,
-                matched_rows,
-                warnings: Vec::new(),
-            })
-            .collect())
+        let retrieved = |(candidates, &matched_rows): (Vec<Candidate>, &usize)| Retrieved {
+            candidates,
+            matched_rows,
+            ..Retrieved::default()
+        };
+        Ok(ranker.rank(timings)?.into_iter().zip(&available).map(retrieved).collect())
     }
 
     /// Row mask of each query (`None`: all rows) and the number of its rows. Queries with the same

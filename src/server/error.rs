@@ -56,6 +56,11 @@ impl ApiError {
         Self { status, message, param: None, is_empty: false, retry_after: None }
     }
 
+    /// Refuses a request with an invalid field, unless `is_valid`.
+    pub(super) fn check(is_valid: bool, field: &str, message: impl Into<String>) -> ApiResult<()> {
+        if is_valid { Ok(()) } else { Err(Self::invalid(message).param(field)) }
+    }
+
     /// An invalid request.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)

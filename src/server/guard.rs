@@ -82,7 +82,6 @@ impl Drop for CountedRequest {
 
 /// The client's own id if it is short and safe to log, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let is_safe = |id: &&HeaderValue| {
         (1..=128).contains(&id.len())
             && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(b))
@@ -90,10 +89,15 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     if let Some(id) = headers.get(REQUEST_ID).filter(is_safe) {
         return id.clone();
     }
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let (time, number) = unique_numbers();
+    HeaderValue::from_str(&format!("{time:x}-{number:x}")).unwrap_or(HeaderValue::from_static("0"))
+}
+
+/// The time in microseconds, and a number that this process has not given out before.
+pub(super) fn unique_numbers() -> (u128, u64) {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let id = format!("{:x}-{:x}", since.as_micros(), number);
-    HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("0"))
+    (since.as_micros(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Refuses requests that may not use this server, and ends those that exceed the time limit.

@@ -56,17 +56,8 @@ pub struct Listener {
 enum Socket {
     Tcp(std::net::TcpListener),
     #[cfg(unix)]
-    Unix(std::os::unix::net::UnixListener, SocketFile),
-}
-
-/// The file of a Unix socket; removed when the server ends.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+    /// The socket's file is removed when the server ends.
+    Unix(std::os::unix::net::UnixListener, tempfile::TempPath),
 }
 
 impl Listener {
@@ -105,7 +96,7 @@ impl Listener {
         }
         let socket = UnixListener::bind(path).map_err(fail)?;
         socket.set_nonblocking(true).map_err(fail)?;
-        let file = SocketFile(path.to_path_buf());
+        let file = tempfile::TempPath::try_from_path(path).map_err(fail)?;
         Ok(Self { address: Address::Unix(path.to_path_buf()), socket: Socket::Unix(socket, file) })
     }
 

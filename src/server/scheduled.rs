@@ -1,6 +1,7 @@
 //! Models and search steps by way of the scheduler.
 
 use super::error::{ApiError, ApiResult};
+use super::scheduler::WorkKind;
 use super::state::AppState;
 use crate::error::Result;
 use crate::search::{QueryInput, Retrieved, SearchOptions, SearchSteps, Searcher, Timings};
@@ -97,7 +98,8 @@ pub(super) async fn embed_tokens(
     let tokens: Vec<u32> = tokenized.iter().map(|t| t.sequence.ids.len() as u32).collect();
     let sequences: Vec<Sequence> = tokenized.into_iter().map(|t| t.sequence).collect();
     state.check_tokens(tokens.iter().map(|&n| n as usize).sum())?;
-    let mut vectors = state.scheduler.embed(embedder, role, sequences).await?.concat();
+    let kind = WorkKind::Embed(Arc::clone(embedder), role);
+    let mut vectors = state.scheduler.compute(kind, sequences).await?.concat();
     vectors.chunks_exact_mut(embedder.dim()).for_each(|vector| embedder.finish(vector));
     Ok(Embeddings { vectors, tokens, lost })
 }
@@ -118,8 +120,8 @@ pub(super) async fn score(
     };
     let (plan, pairs) = blocking(plan).await?;
     check(&pairs)?;
-    let logits = state.scheduler.logits(reranker, pairs).await?;
-    Ok(plan.scores(&mut logits.into_iter()))
+    let logits = state.scheduler.compute(WorkKind::Rerank(Arc::clone(reranker)), pairs).await?;
+    Ok(plan.scores(&mut logits.into_iter().flatten()))
 }
 
 /// Runs work that takes long on a thread that serves no clients.

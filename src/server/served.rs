@@ -18,9 +18,6 @@ pub struct Served {
     reloading: Mutex<()>,
 }
 
-/// Times and lengths of the files that every commit changes.
-pub(super) type Fingerprint = [Option<(SystemTime, u64)>; 3];
-
 impl Served {
     /// Serves `searcher` under `name`.
     pub fn new(name: impl Into<String>, searcher: Searcher) -> Self {
@@ -71,8 +68,8 @@ impl Served {
         Ok(())
     }
 
-    /// A value that changes with every commit, by any process.
-    pub(super) fn fingerprint(&self) -> Fingerprint {
+    /// Times and lengths of the files that every commit changes, by any process.
+    pub(super) fn fingerprint(&self) -> [Option<(SystemTime, u64)>; 3] {
         let searcher = self.searcher();
         ["documents.db", "documents.db-wal", "manifest.json"].map(|name| {
             let found = std::fs::metadata(searcher.index.dir().join(name)).ok()?;

@@ -115,16 +115,8 @@ impl AppState {
         &self,
         name: Option<&str>,
     ) -> ApiResult<(&Named<Embedder>, Option<String>)> {
-        let default = self.embedders.first().ok_or_else(|| {
-            ApiError::not_served(
-                "this server has no embedding model: start it without --rerank-only",
-            )
-        })?;
-        let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok((default, None)) };
-        match self.embedders.iter().find(|e| is_called(&e.name, name)) {
-            Some(found) => Ok((found, None)),
-            None => Ok((default, Some(other_model(name, &default.name)))),
-        }
+        let missing = "this server has no embedding model: start it without --rerank-only";
+        model_called(name, &self.embedders, missing)
     }
 
     /// The reranker, with a warning if `name` is another model's.
@@ -132,14 +124,9 @@ impl AppState {
         &self,
         name: Option<&str>,
     ) -> ApiResult<(&Named<Reranker>, Option<String>)> {
-        let only = self.reranker.as_ref().ok_or_else(|| {
-            ApiError::not_served(
-                "this server has no reranker: `warpseek models pull ms-marco-MiniLM-L6-v2` \
-                 fetches one",
-            )
-        })?;
-        let other = name.filter(|name| !name.is_empty() && !is_called(&only.name, name));
-        Ok((only, other.map(|name| other_model(name, &only.name))))
+        let missing = "this server has no reranker: `warpseek models pull ms-marco-MiniLM-L6-v2` \
+                       fetches one";
+        model_called(name, self.reranker.as_slice(), missing)
     }
 
     /// Permission to work on a request, until it is dropped. Back-pressure: refused if too many
@@ -198,11 +185,8 @@ impl AppState {
         if n == 0 {
             return Err(ApiError::empty(format!("`{param}` is empty")).param(param));
         }
-        if n > most {
-            let message = format!("`{param}` has {n} entries, and {most} are allowed");
-            return Err(ApiError::invalid(message).param(param));
-        }
-        Ok(())
+        let message = format!("`{param}` has {n} entries, and {most} are allowed");
+        ApiError::check(n <= most, param, message)
     }
 
     /// Refuses requests while the server shuts down.
@@ -218,17 +202,24 @@ impl AppState {
     }
 }
 
-/// True if `given` is the model's name, or has the same last part.
-fn is_called(name: &str, given: &str) -> bool {
+/// The model of this name, or of the same last part. If there is none: the first one, with a
+/// warning. `missing` is the message for no model at all.
+fn model_called<'a, T>(
+    name: Option<&str>,
+    models: &'a [Named<T>],
+    missing: &str,
+) -> ApiResult<(&'a Named<T>, Option<String>)> {
+    let default = models.first().ok_or_else(|| ApiError::not_served(missing))?;
+    let Some(given) = name.filter(|name| !name.is_empty()) else { return Ok((default, None)) };
     let last =
         |name: &str| name.rsplit(['/', '\\']).next().unwrap_or_default().to_ascii_lowercase();
-    name == given || last(name) == last(given)
-}
-
-fn other_model(given: &str, used: &str) -> String {
+    if let Some(found) = models.iter().find(|m| m.name == given || last(&m.name) == last(given)) {
+        return Ok((found, None));
+    }
     let shown: String =
         given.chars().take(80).filter(|c| c.is_ascii_graphic() && *c != '"').collect();
-    format!("model '{shown}' is not served here; '{used}' was used")
+    let warning = format!("model '{shown}' is not served here; '{}' was used", default.name);
+    Ok((default, Some(warning)))
 }
 
 /// Opens indexes again after commits of other processes, until it is aborted.

@@ -2,7 +2,8 @@
 
 use super::format::VectorFileKind;
 use crate::error::{Error, Result};
-use std::fs::{File, TryLockError};
+use crate::output::{open_locked, sync_folder_of};
+use std::fs::File;
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -41,22 +42,11 @@ pub(super) struct WriteLock {
 impl WriteLock {
     /// Takes the lock of `dir`, or fails at once with [`Error::Locked`].
     pub(super) fn take(dir: &Path) -> Result<Self> {
-        let path = dir.join(LOCK_FILE);
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let text = std::io::read_to_string(&mut file).unwrap_or_default();
-                let holder = text.trim().parse().ok();
-                return Err(Error::Locked { path: dir.to_path_buf(), holder });
-            }
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
+        let (mut file, is_locked) = open_locked(&dir.join(LOCK_FILE), "open")?;
+        if !is_locked {
+            let text = std::io::read_to_string(&mut file).unwrap_or_default();
+            let holder = text.trim().parse().ok();
+            return Err(Error::Locked { path: dir.to_path_buf(), holder });
         }
         // The process id only serves the other side's message.
         let _ = file
@@ -72,7 +62,7 @@ impl WriteLock {
         let missing: Vec<&Path> =
             dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.exists()).collect();
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-        missing.iter().for_each(|folder| crate::output::sync_folder_of(folder));
+        missing.iter().for_each(|folder| sync_folder_of(folder));
         Self::take(dir)
     }
 }

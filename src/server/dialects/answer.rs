@@ -75,22 +75,16 @@ impl Default for AnswerRequest {
         (status = 502, description = "The chat service failed")))]
 pub(super) async fn answer(request: JsonRequest<AnswerRequest>) -> ApiResult<Response> {
     let JsonRequest { state, body: request, permit } = request;
-    let answers = state.answers.clone().ok_or_else(|| {
-        ApiError::not_served(
-            "no chat service is set up: start the server with GROQ_API_KEY, or with --base-url \
-             for another service",
-        )
-    })?;
+    let missing = "no chat service is set up: start the server with GROQ_API_KEY, or with \
+                   --base-url for another service";
+    let answers = state.answers.clone().ok_or_else(|| ApiError::not_served(missing))?;
     let text = request.query.trim().to_owned();
     if text.is_empty() {
         return Err(ApiError::empty("`query` is empty: ask something").param("query"));
     }
-    if !(0.0..=2.0).contains(&request.temperature) {
-        return Err(ApiError::invalid("`temperature` must lie in 0 to 2").param("temperature"));
-    }
-    if request.max_tokens == 0 {
-        return Err(ApiError::invalid("`max_tokens` must be at least 1").param("max_tokens"));
-    }
+    let is_valid = (0.0..=2.0).contains(&request.temperature);
+    ApiError::check(is_valid, "temperature", "`temperature` must lie in 0 to 2")?;
+    ApiError::check(request.max_tokens > 0, "max_tokens", "`max_tokens` must be at least 1")?;
     let searcher = state.index(request.retrieval.index.as_deref())?.served.searcher();
     let options = request.retrieval.options(&state, &searcher, request.k).await?;
     let query = QueryInput { text: &text, ..QueryInput::default() };
@@ -183,10 +177,9 @@ fn ask(
     event: &mut dyn FnMut(AnswerEvent<'_>) -> ControlFlow<()>,
 ) -> Result<Answer> {
     if options.model.is_empty() {
+        let several = "the chat service offers several models: name one in `model`";
         options.model = answers.answerer.client.only_model().map_err(|e| match e {
-            Error::Usage(_) => {
-                Error::usage("the chat service offers several models: name one in `model`")
-            }
+            Error::Usage(_) => Error::usage(several),
             other => other,
         })?;
     }

@@ -3,12 +3,12 @@
 use super::warnings::Warned;
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
+use crate::server::guard::unique_numbers;
 use crate::server::scheduled::{blocking, score};
 use crate::server::state::AppState;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use utoipa::ToSchema;
 use warpseek_bert::reranker::RerankScores;
 use warpseek_bert::tokenizer::Sequence;
@@ -149,9 +149,8 @@ pub(super) async fn rerank(
         return Err(ApiError::empty("invalid request: list of documents must not be empty")
             .param("documents"));
     }
-    if request.top_n == Some(0) {
-        return Err(ApiError::invalid("invalid request: top_n must be at least 1").param("top_n"));
-    }
+    let message = "invalid request: top_n must be at least 1";
+    ApiError::check(request.top_n != Some(0), "top_n", message)?;
     let fields = request.rank_fields.as_deref();
     let texts = request.documents.into_iter().enumerate().map(|(i, d)| d.text(i, fields));
     let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
@@ -163,6 +162,7 @@ pub(super) async fn rerank(
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].logit.total_cmp(&scores[a].logit).then(a.cmp(&b)));
     order.truncate(request.top_n.unwrap_or(usize::MAX));
+    let (time, number) = unique_numbers();
     let document = |i: usize| kept.as_ref().map(|texts| TextOf { text: texts[i].clone() });
     let results = order
         .iter()
@@ -170,7 +170,7 @@ pub(super) async fn rerank(
         .collect();
     let warnings: Vec<String> = other.into_iter().chain(scored.warnings).collect();
     let reply = RerankReply {
-        id: new_id(),
+        id: format!("{time:016x}-{number:08x}"),
         model: named.name.clone(),
         results,
         meta: Meta {
@@ -289,11 +289,4 @@ pub(super) async fn score_texts(
         warnings.push(format!("the last {lost} tokens of the query were left out"));
     }
     Ok(ScoredTexts { scores, tokens, warnings })
-}
-
-/// An id that no other reply of this process has.
-fn new_id() -> String {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    format!("{:016x}-{:08x}", since.as_micros(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }

@@ -1,12 +1,12 @@
 //! `/v1/documents`: upserts and deletions.
 
 use crate::error::Place;
+use crate::indexing::passages;
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduled::{blocking, embed};
 use crate::server::state::{AppState, OpenIndex};
 use crate::server::writer::{Change, Written};
-use crate::store::passage;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Extract};
@@ -57,10 +57,9 @@ pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Jso
     state.check_inputs(documents.len(), "documents")?;
     let searcher = index.served.searcher();
     let manifest = searcher.index.manifest();
-    let embedder = manifest.model.as_ref().and(searcher.embedder.clone()).ok_or_else(|| {
-        let reason = "the index was imported without a model, so that texts cannot be added to it";
-        ApiError::invalid(reason)
-    })?;
+    let missing = "the index was imported without a model, so that texts cannot be added to it";
+    let embedder = manifest.model.as_ref().and(searcher.embedder.clone());
+    let embedder = embedder.ok_or_else(|| ApiError::invalid(missing))?;
     let (chunking, model) = (manifest.chunking, Arc::clone(&embedder));
     let work = move || {
         let mut ids = HashSet::new();
@@ -78,12 +77,8 @@ pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Jso
         Ok(split)
     };
     let documents: Vec<(Document, Vec<Range<usize>>)> = blocking(work).await?;
-    let passages = documents.iter().flat_map(|(document, ranges)| {
-        let Document { title, text, embed_title, .. } = document;
-        let part = |range: &Range<usize>| text.get(range.clone()).unwrap_or_default();
-        ranges.iter().map(move |range| passage(title, part(range), *embed_title))
-    });
-    let texts: Vec<String> = passages.collect();
+    let texts = documents.iter().flat_map(|(document, ranges)| passages(document, ranges));
+    let texts: Vec<String> = texts.collect();
     let embedded = embed(&state, &embedder, texts, Role::Passage).await?;
     let counts = embedded.tokens.iter().zip(&embedded.lost);
     let mut rows = embedded.vectors.chunks_exact(embedder.dim()).zip(counts);

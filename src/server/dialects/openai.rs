@@ -165,11 +165,8 @@ pub(super) async fn embeddings(
 /// Refuses dimensions other than the model's own.
 pub(super) fn check_dimensions(dimensions: Option<usize>, embedder: &Embedder) -> ApiResult<()> {
     let dim = embedder.dim();
-    if dimensions.is_none_or(|n| n == dim) {
-        return Ok(());
-    }
     let message = format!("`dimensions` can only be {dim}: the model makes no other");
-    Err(ApiError::invalid(message).param("dimensions"))
+    ApiError::check(dimensions.is_none_or(|n| n == dim), "dimensions", message)
 }
 
 async fn embed_texts(
@@ -225,11 +222,9 @@ pub(super) async fn model(
     name: Result<Path<String>, PathRejection>,
 ) -> ApiResult<Json<ModelReply>> {
     let Path(name) = name?;
+    let missing = "no such model is served; /v1/models lists those that are";
     let found = names(&state).find(|n| **n == name);
-    let found = found.ok_or_else(|| {
-        let message = "no such model is served; /v1/models lists those that are";
-        ApiError::new(StatusCode::NOT_FOUND, message)
-    })?;
+    let found = found.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, missing))?;
     Ok(Json(described(found)))
 }
 

@@ -60,14 +60,12 @@ impl Retrieval {
         searcher: &Arc<Searcher>,
         k: usize,
     ) -> ApiResult<SearchOptions> {
-        let invalid = |message: String, name: &str| Err(ApiError::invalid(message).param(name));
         let most = state.limits.max_hits;
-        if k == 0 || k > most {
-            return invalid(format!("`k` is {k}: use 1 to {most}"), "k");
-        }
-        if self.rerank_depth.is_some_and(|depth| depth > most) {
-            return invalid(format!("`rerank_depth` must be at most {most}"), "rerank_depth");
-        }
+        let is_valid = (1..=most).contains(&k);
+        ApiError::check(is_valid, "k", format!("`k` is {k}: use 1 to {most}"))?;
+        let is_valid = self.rerank_depth.is_none_or(|depth| depth <= most);
+        let message = format!("`rerank_depth` must be at most {most}");
+        ApiError::check(is_valid, "rerank_depth", message)?;
         let rerank_depth = match self.rerank_depth {
             Some(0) => None,
             Some(depth) => searcher.require_reranker().map(|_| Some(depth))?,
@@ -91,13 +89,11 @@ impl Retrieval {
             Some(Mmr::Lambda(lambda)) => Some(lambda),
         };
         for (value, name) in [(self.retriever_weight, "retriever_weight"), (mmr, "mmr")] {
-            if value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
-                return invalid(format!("`{name}` must lie in 0 to 1"), name);
-            }
+            let is_valid = value.is_none_or(|value| (0.0..=1.0).contains(&value));
+            ApiError::check(is_valid, name, format!("`{name}` must lie in 0 to 1"))?;
         }
-        if self.max_per_doc == Some(0) {
-            return invalid("`max_per_doc` must be at least 1".to_owned(), "max_per_doc");
-        }
+        let is_valid = self.max_per_doc != Some(0);
+        ApiError::check(is_valid, "max_per_doc", "`max_per_doc` must be at least 1")?;
         Ok(SearchOptions {
             k,
             rerank_depth,
@@ -214,16 +210,13 @@ async fn search_one(
         if request.retrieval.rerank_depth.is_none() {
             options.rerank_depth = None;
         }
-        if options.rerank_depth.is_some() || options.hybrid {
-            let message = "hybrid search and reranking need `query` beside `vector`";
-            return Err(ApiError::invalid(message).param("query"));
-        }
+        let is_valid = options.rerank_depth.is_none() && !options.hybrid;
+        let message = "hybrid search and reranking need `query` beside `vector`";
+        ApiError::check(is_valid, "query", message)?;
     }
     let dim = searcher.index.manifest().dim;
-    if let Some(vector) = request.vector.as_ref().filter(|v| v.len() != dim) {
-        let message = format!("`vector` has {} values, the index {dim}", vector.len());
-        return Err(ApiError::invalid(message).param("vector"));
-    }
+    let n = request.vector.as_ref().map_or(dim, Vec::len);
+    ApiError::check(n == dim, "vector", format!("`vector` has {n} values, the index {dim}"))?;
     let query = QueryInput { text, vector: request.vector.as_deref(), filter: None };
     let steps = ScheduledSteps { state, searcher: &searcher };
     let result = search::search(&steps, query, &options).await?;
@@ -274,9 +267,7 @@ pub(super) async fn compare(request: JsonRequest<CompareRequest>) -> ApiResult<J
     let CompareRequest { query, k, show, retrieval } = body;
     let searcher = state.index(retrieval.index.as_deref())?.served.searcher();
     let options = retrieval.options(&state, &searcher, k).await?;
-    if show == 0 {
-        return Err(ApiError::invalid("`show` must be at least 1").param("show"));
-    }
+    ApiError::check(show > 0, "show", "`show` must be at least 1")?;
     let query = query.trim();
     if query.is_empty() {
         return Err(empty_query());

@@ -85,8 +85,10 @@ pub(super) async fn info(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Js
         };
         indexes.push(blocking(look).await?);
     }
-    let embedder = state.embedders.first();
     let reranker = state.reranker.as_ref();
+    let reranks = reranker.map(|r| (&r.name, &r.sha256, r.model.max_tokens()));
+    let embedder = state.embedders.first();
+    let model = embedder.map(|e| (&e.name, &e.sha256, e.model.max_tokens())).or(reranks);
     let model_type = match embedder {
         Some(e) => json!({ "embedding": { "pooling": e.model.pooling() } }),
         None => {
@@ -95,14 +97,12 @@ pub(super) async fn info(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Js
     };
     Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION"),
-        model_id: embedder.map(|e| e.name.clone()).or(reranker.map(|r| r.name.clone())),
-        model_sha: embedder.map(|e| e.sha256.clone()).or(reranker.map(|r| r.sha256.clone())),
+        model_id: model.map(|(name, ..)| name.clone()),
+        model_sha: model.map(|(_, sha256, _)| sha256.clone()),
         model_dtype: state.precision.clone(),
         model_type,
         max_concurrent_requests: state.limits.max_concurrent_requests,
-        max_input_length: embedder
-            .map(|e| e.model.max_tokens())
-            .or(reranker.map(|r| r.model.max_tokens())),
+        max_input_length: model.map(|(.., max_tokens)| max_tokens),
         max_batch_tokens: state.limits.max_request_tokens,
         max_client_batch_size: state.limits.max_inputs,
         auto_truncate: true,

@@ -7,6 +7,7 @@ use super::warnings::{Warned, cut_warning};
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduled::blocking;
+use crate::server::scheduler::WorkKind;
 use crate::server::state::AppState;
 use axum::Json;
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,8 @@ pub(super) async fn embed_all(
     let tokenized = TokenizedInputs::new(&state, body.inputs, &body.reading).await?;
     let TokenizedInputs { embedder, sequences, warnings, .. } = tokenized;
     check_dimensions(body.dimensions, &embedder)?;
-    let states = state.scheduler.token_states(&embedder, sequences).await?;
+    let kind = WorkKind::TokenStates(Arc::clone(&embedder));
+    let states = state.scheduler.compute(kind, sequences).await?;
     let rows = |all: Vec<f32>| all.chunks_exact(embedder.dim()).map(<[f32]>::to_vec).collect();
     Ok(Warned(warnings, states.into_iter().map(rows).collect()))
 }
@@ -139,8 +141,8 @@ impl TokenizedInputs {
 
     /// Pooled states of the texts, not scaled to unit length, and warnings.
     async fn embed(self, state: &AppState) -> ApiResult<(Vec<Vec<f32>>, Vec<String>)> {
-        let vectors = state.scheduler.embed(&self.embedder, self.role, self.sequences).await?;
-        Ok((vectors, self.warnings))
+        let kind = WorkKind::Embed(self.embedder, self.role);
+        Ok((state.scheduler.compute(kind, self.sequences).await?, self.warnings))
     }
 }
 

@@ -68,7 +68,8 @@ use queue::{HEAVY_WORKERS, Queue};
 use rayon::ThreadPool;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use task::{ScanQuery, ScanTask, SequenceTask, WorkKind, WorkerClass};
+pub(super) use task::WorkKind;
+use task::{ScanQuery, ScanTask, SequenceTask, WorkerClass};
 use tokio::sync::oneshot;
 use warpseek_bert::embedder::{Embedder, Role};
 use warpseek_bert::reranker::Reranker;
@@ -118,42 +119,19 @@ impl Scheduler {
         Ok(Self { queue, scans })
     }
 
-    /// The pooled states of sequences, in their order.
-    pub(super) async fn embed(
+    /// The rows of results of sequences, in their order.
+    pub(super) async fn compute(
         &self,
-        embedder: &Arc<Embedder>,
-        role: Role,
-        sequences: Vec<Sequence>,
+        kind: WorkKind,
+        inputs: Vec<Sequence>,
     ) -> ApiResult<Vec<Vec<f32>>> {
-        self.compute(&WorkKind::Embed(Arc::clone(embedder), role), sequences).await
-    }
-
-    /// The states of all tokens of sequences, in their order; each `[len, dim]`, row-major.
-    pub(super) async fn token_states(
-        &self,
-        embedder: &Arc<Embedder>,
-        sequences: Vec<Sequence>,
-    ) -> ApiResult<Vec<Vec<f32>>> {
-        self.compute(&WorkKind::TokenStates(Arc::clone(embedder)), sequences).await
-    }
-
-    /// The logits of pairs, in their order.
-    pub(super) async fn logits(
-        &self,
-        reranker: &Arc<Reranker>,
-        pairs: Vec<Sequence>,
-    ) -> ApiResult<Vec<f32>> {
-        Ok(self.compute(&WorkKind::Rerank(Arc::clone(reranker)), pairs).await?.concat())
-    }
-
-    async fn compute(&self, kind: &WorkKind, inputs: Vec<Sequence>) -> ApiResult<Vec<Vec<f32>>> {
         let mut answers = Vec::with_capacity(inputs.len());
         let task = |input: Sequence| {
             let (reply, answer) = oneshot::channel();
             answers.push(answer);
             SequenceTask { input, reply }
         };
-        self.queue.push(kind, inputs.into_iter().map(task).collect())?;
+        self.queue.push(&kind, inputs.into_iter().map(task).collect())?;
         let mut rows = Vec::with_capacity(answers.len());
         for answer in answers {
             rows.push(received(answer).await?);

@@ -19,12 +19,12 @@ const DEVICE_TOKENS: usize = 16 << 10;
 pub(super) const MAX_QUERIES: usize = 64;
 
 /// Work of a model that can share a batch.
-pub(super) enum WorkKind {
-    /// Texts to pooled states.
+pub(in crate::server) enum WorkKind {
+    /// Texts to pooled states of `dim` values.
     Embed(Arc<Embedder>, Role),
-    /// Texts to the states of all tokens.
+    /// Texts to the states of all tokens, each `[len, dim]`, row-major.
     TokenStates(Arc<Embedder>),
-    /// Pairs to logits.
+    /// Pairs to logits, one each.
     Rerank(Arc<Reranker>),
 }
 
