@@ -66,7 +66,7 @@ fn search_with_filters_returns_exactly_the_rows_that_pass() {
         }),
         ("'storm' IN tags", &storm),
         ("tags CONTAINS 'storm' AND year > 2010", &|h| storm(h) && year(h) > 2010),
-        ("title LIKE 'title 1_'", &|h| title(h).len() == 8 && title(h).starts_with("Title 1")),
+        ("title ILIKE 'title 1_'", &|h| title(h).len() == 8 && title(h).starts_with("Title 1")),
         ("id = 'd7' OR doc_id = 'd8'", &|h| h["id"] == "d7" || h["id"] == "d8"),
         ("year IS NULL", &|_| false),
         ("year = -1", &|_| false),

@@ -75,6 +75,9 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
         for (name, types) in index.fields().iter() {
             say!("    {:24} {}", plain(name), types.describe())?;
         }
+        if !index.fields().counts_readings() {
+            say!("    an older catalogue: `warpseek compact` finds numbers and times in texts")?;
+        }
     }
     Ok(Status::Success)
 }
@@ -199,13 +202,18 @@ pub(super) fn delete(args: DeleteArgs, context: &Context) -> Result<Status> {
             missing[..missing.len().min(5)].join("', '")
         )));
     }
+    let mut warnings = Vec::new();
     if let Some(filter) = &filter {
-        deleted.extend(writer.find_where(filter)?);
+        let (found, notes) = writer.find_where(filter)?;
+        deleted.extend(found);
+        warnings = notes;
+        warnings.iter().for_each(|w| term::warn(w));
     }
     let n = deleted.len() as u64;
     deleted.into_iter().for_each(|seq| writer.delete(seq));
     writer.commit()?;
-    context.report(&json!({ "deleted": n, "missing": missing.len() }), || {
+    let report = json!({ "deleted": n, "missing": missing.len(), "warnings": warnings });
+    context.report(&report, || {
         let (dir, n) = (args.dir.display(), HumanCount(n));
         say!("{dir}: {n} documents deleted; `warpseek compact` reclaims their space")
     })

@@ -169,6 +169,7 @@ fn bare_document(id: String, place: Place) -> Document {
         text: String::new(),
         embed_title: false,
         metadata: Default::default(),
+        is_untyped: false,
         kind: TextKind::Record,
         place,
     }

@@ -5,6 +5,7 @@ use super::options::{QueryInput, SearchOptions};
 use super::result::{Candidate, Retrieved, Timings, timed};
 use super::searcher::Searcher;
 use crate::error::Result;
+use crate::store::PassingRows;
 use crate::store::filter::Filter;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -40,52 +41,56 @@ impl Searcher {
         options: &SearchOptions,
         timings: &mut Timings,
     ) -> Result<Vec<Retrieved>> {
-        let masks = timed(&mut timings.filter, || self.masks(queries, options))?;
-        let (masks, available): (Vec<_>, Vec<_>) = masks.into_iter().unzip();
+        let passing = timed(&mut timings.filter, || self.passing(queries, options))?;
+        let available: Vec<usize> = passing.iter().map(|(_, available)| *available).collect();
+        let masks = passing.iter().map(|(passing, _)| passing.as_deref().map(|rows| &rows.mask));
         let ranker = Ranker {
             searcher: self,
             matrix: self.index.matrix()?,
             queries,
             batch,
             options,
-            masks: masks.iter().map(Option::as_deref).collect(),
+            masks: masks.collect(),
             available: &available,
         };
-        let retrieved = |(candidates, &matched_rows): (Vec<Candidate>, &usize)| Retrieved {
-            candidates,
-            matched_rows,
-            ..Retrieved::default()
+        let rankings = ranker.rank(timings)?.into_iter().zip(&passing);
+        let retrieved = |(candidates, (rows, available)): (_, &(Option<Arc<PassingRows>>, _))| {
+            let warnings = rows.as_ref().map_or_else(Vec::new, |rows| rows.warnings.clone());
+            Retrieved { candidates, matched_rows: *available, warnings }
         };
-        Ok(ranker.rank(timings)?.into_iter().zip(&available).map(retrieved).collect())
+        Ok(rankings.map(retrieved).collect())
     }
 
-    /// Row mask of each query (`None`: all rows) and the number of its rows. Queries with the same
-    /// filter share a mask.
-    fn masks(
+    /// Rows of each query that pass its filter (`None`: all rows), and their number. Queries with
+    /// the same filter share them.
+    fn passing(
         &self,
         queries: &[QueryInput<'_>],
         options: &SearchOptions,
-    ) -> Result<Vec<(Option<Arc<RowMask>>, usize)>> {
-        let mut known: HashMap<Option<&str>, (Option<Arc<RowMask>>, usize)> = HashMap::new();
+    ) -> Result<Vec<(Option<Arc<PassingRows>>, usize)>> {
+        let mut known: HashMap<Option<&str>, (Option<Arc<PassingRows>>, usize)> = HashMap::new();
         let n_rows = self.index.n_rows();
-        let mut masks = Vec::with_capacity(queries.len());
+        let mut passing = Vec::with_capacity(queries.len());
         for query in queries {
             let filter = query.filter.or(options.filter.as_ref());
-            let mask = match known.entry(filter.map(Filter::source)) {
+            let rows = match known.entry(filter.map(Filter::source)) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => {
-                    let mask = match filter {
+                    let rows = match filter {
                         Some(filter) => Some(self.index.rows_where(filter)?),
                         None if self.index.live().count() == n_rows => None,
-                        None => Some(Arc::new(self.index.live().clone())),
+                        None => {
+                            let (mask, warnings) = (self.index.live().clone(), Vec::new());
+                            Some(Arc::new(PassingRows { mask, warnings }))
+                        }
                     };
-                    let available = mask.as_deref().map_or(n_rows, RowMask::count);
-                    new.insert((mask, available))
+                    let available = rows.as_ref().map_or(n_rows, |rows| rows.mask.count());
+                    new.insert((rows, available))
                 }
             };
-            masks.push(mask.clone());
+            passing.push(rows.clone());
         }
-        Ok(masks)
+        Ok(passing)
     }
 }
 

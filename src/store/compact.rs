@@ -50,6 +50,9 @@ impl IndexWriter {
             Compaction { rows_before, rows_after, generation, space_returned }
         };
         if n_live == old.n_rows && old.has_int8 {
+            if !FieldCatalog::is_current(&self.files.database)? {
+                self.files.database.commit(old, FieldCatalog::rebuild)?;
+            }
             return Ok(report(old.generation, true));
         }
         // No commit names the new files yet.
@@ -112,7 +115,7 @@ fn rewrite_tables(
     conn.execute_batch(
         "DELETE FROM chunk WHERE document IN (SELECT seq FROM document WHERE dead = 1);
          DELETE FROM document WHERE dead = 1;
-         DELETE FROM extent; DELETE FROM field;
+         DELETE FROM extent;
          INSERT INTO lexical (lexical) VALUES ('delete-all');",
     )?;
     // Ascending, and never upward: the new number is always free.
@@ -124,14 +127,7 @@ fn rewrite_tables(
         record.store(conn)?;
     }
     add_all_words(conn)?;
-    let mut fields = FieldCatalog::default();
-    let mut documents = conn.prepare("SELECT json(metadata) FROM document")?;
-    let mut documents = documents.query([])?;
-    while let Some(document) = documents.next()? {
-        let metadata = document.get_ref(0)?.as_str()?;
-        fields.count(&serde_json::from_str(metadata).unwrap_or_default());
-    }
-    fields.add_to(conn)
+    FieldCatalog::rebuild(conn)
 }
 
 /// Appends rows to new vector files, and collects their commit records.

@@ -3,6 +3,7 @@
 //! [`Database`] maps every error of SQLite to [`Error`], and separates damage from other failures.
 //! The tables are in `schema.sql`.
 
+use super::filter::functions;
 use super::folder::{DATABASE_FILE, remove_if_present};
 use super::format::{FORMAT_VERSION, INT8_VERSION, REBUILD, newer_version};
 use crate::error::{Error, Result};
@@ -217,6 +218,7 @@ impl Database {
         }
         let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(location, flags).map_err(sqlite_error(&path))?;
+        functions::register(&conn).map_err(sqlite_error(&path))?;
         Ok(Self { conn, path })
     }
 

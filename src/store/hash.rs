@@ -1,24 +1,26 @@
 //! The hash that finds changed and damaged documents.
 
+use super::row::DocumentTraits;
 use sha2::{Digest, Sha256};
 use warpseek_ingest::Document;
 
 /// SHA-256 of everything that is stored of a document. A record with the hash of a stored document
 /// needs no new embedding.
 pub fn content_hash(document: &Document) -> [u8; 32] {
-    let Document { id, doc_id, title, text, embed_title, .. } = document;
-    hash_parts([id, doc_id, title, text, &metadata_json(document)], *embed_title)
+    let Document { id, doc_id, title, text, .. } = document;
+    let traits = DocumentTraits::of(document);
+    hash_parts([id, doc_id, title, text, &metadata_json(document)], traits)
 }
 
 /// [`content_hash`] of id, doc_id, title, text and metadata (compact JSON) as the database has
 /// them.
-pub(super) fn hash_parts(texts: [&str; 5], embed_title: bool) -> [u8; 32] {
+pub(super) fn hash_parts(texts: [&str; 5], traits: DocumentTraits) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for text in texts {
         hasher.update((text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     }
-    hasher.update([u8::from(embed_title)]);
+    hasher.update([traits.bits()]);
     hasher.finalize().into()
 }
 

@@ -4,6 +4,7 @@ use super::commit_record::{CommitRecord, RowHasher};
 use super::fields::FieldCatalog;
 use super::hash::metadata_json;
 use super::lexical::add_words;
+use super::row::DocumentTraits;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rusqlite::Connection;
@@ -47,7 +48,7 @@ impl Pending {
         }
         let document = &pending.document;
         self.text_bytes += document.text.len() + document.title.len();
-        self.fields.count(&document.metadata);
+        self.fields.count(&document.metadata, document.is_untyped);
         self.by_id.insert(document.id.clone(), self.documents.len());
         self.documents.push(pending);
     }
@@ -61,7 +62,8 @@ impl Pending {
     ) -> rusqlite::Result<()> {
         // The old version of a document is deleted before the new one is inserted: ids of live
         // documents are unique.
-        self.deleted.iter().try_for_each(|seq| mark_deleted(conn, *seq))?;
+        let mut deleted = FieldCatalog::default();
+        self.deleted.iter().try_for_each(|seq| mark_deleted(conn, *seq, &mut deleted))?;
         let mut row = first_row;
         let mut insert_document = conn.prepare_cached(
             "INSERT INTO document
@@ -73,9 +75,10 @@ impl Pending {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
         for PendingDocument { seq, document, hash, chunks } in &self.documents {
-            let Document { id, doc_id, title, text, embed_title, .. } = document;
+            let Document { id, doc_id, title, text, .. } = document;
             let (n_chunks, metadata) = (chunks.len(), metadata_json(document));
-            let values = (seq, id, doc_id, n_chunks, embed_title, hash, metadata, title, text);
+            let traits = DocumentTraits::of(document).bits();
+            let values = (seq, id, doc_id, n_chunks, traits, hash, metadata, title, text);
             insert_document.execute(values)?;
             for (ordinal, Chunk { range, tokens, tokens_lost }) in chunks.iter().enumerate() {
                 let values = (row, seq, ordinal, range.start, range.end, tokens, tokens_lost);
@@ -86,18 +89,28 @@ impl Pending {
         }
         // Documents that were added and deleted within this commit.
         let added = self.documents.iter().map(|d| d.seq);
-        added.filter(|seq| self.deleted.contains(seq)).try_for_each(|s| mark_deleted(conn, s))?;
+        added
+            .filter(|seq| self.deleted.contains(seq))
+            .try_for_each(|seq| mark_deleted(conn, seq, &mut deleted))?;
         if row > first_row {
             let mut hasher = RowHasher::default();
             hasher.add(&self.rows, stride);
             CommitRecord::new(first_row, row - first_row, &hasher).store(conn)?;
         }
-        self.fields.add_to(conn)
+        FieldCatalog::update(conn, &self.fields, &deleted)
     }
 }
 
-fn mark_deleted(conn: &Connection, seq: i64) -> rusqlite::Result<()> {
-    conn.prepare_cached("UPDATE document SET dead = 1 WHERE seq = ?1")?.execute([seq])?;
+/// Marks a document as deleted, if it is there and live, and counts its fields.
+fn mark_deleted(conn: &Connection, seq: i64, fields: &mut FieldCatalog) -> rusqlite::Result<()> {
+    let sql = "UPDATE document SET dead = 1 WHERE seq = ?1 AND dead = 0
+               RETURNING json(metadata), embed_title";
+    let mut mark = conn.prepare_cached(sql)?;
+    let mut marked = mark.query([seq])?;
+    while let Some(document) = marked.next()? {
+        let metadata = serde_json::from_str(document.get_ref(0)?.as_str()?).unwrap_or_default();
+        fields.count(&metadata, DocumentTraits::from_bits(document.get(1)?).is_untyped);
+    }
     conn.prepare_cached(
         "DELETE FROM lexical WHERE rowid IN (SELECT row FROM chunk WHERE document = ?1)",
     )?

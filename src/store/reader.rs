@@ -3,13 +3,13 @@
 use super::commit_record::CommitRecord;
 use super::database::{CommitState, Database};
 use super::fields::FieldCatalog;
-use super::filter::Filter;
+use super::filter::{Filter, Note};
 use super::folder::DATABASE_FILE;
 use super::format::{HEADER_LEN, REBUILD, VectorFileKind, as_values};
 use super::index_files::IndexFiles;
 use super::lexical::{self, LexicalHit};
 use super::manifest::IndexManifest;
-use super::row::{Row, RowNames, row_id};
+use super::row::{DocumentTraits, Row, RowNames, row_id};
 use super::vector_files::RowFile;
 use crate::error::{Error, Result};
 use memmap2::Mmap;
@@ -42,7 +42,16 @@ pub struct Index {
     live: RowMask,
     fields: FieldCatalog,
     /// Masks of the last filters, by the filter's text.
-    masks: Mutex<HashMap<String, Arc<RowMask>>>,
+    masks: Mutex<HashMap<String, Arc<PassingRows>>>,
+}
+
+/// The rows that pass a filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassingRows {
+    /// The rows.
+    pub mask: RowMask,
+    /// Rows whose values the filter left out, counted by field and type.
+    pub warnings: Vec<String>,
 }
 
 /// Statistics of an index.
@@ -165,13 +174,13 @@ impl Index {
         &self.fields
     }
 
-    /// Row mask of the live rows whose documents pass a filter. The masks of recent filters are
+    /// The live rows whose documents pass a filter, with warnings. Those of recent filters are
     /// cached, because the snapshot never changes.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] naming an unknown field (with similar names) or an impossible comparison.
-    pub fn rows_where(&self, filter: &Filter) -> Result<Arc<RowMask>> {
+    pub fn rows_where(&self, filter: &Filter) -> Result<Arc<PassingRows>> {
         let masks = || self.masks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mask) = masks().get(filter.source()) {
             return Ok(Arc::clone(mask));
@@ -183,12 +192,13 @@ impl Index {
             condition.sql
         );
         let mut mask = RowMask::empty(self.n_rows());
-        self.database().for_each(&sql, rusqlite::params_from_iter(condition.values), |r| {
+        self.database().for_each(&sql, rusqlite::params_from_iter(&condition.values), |r| {
             mask.insert(r.get(0)?);
             Ok(())
         })?;
         mask.intersect(&self.live);
-        let mask = Arc::new(mask);
+        let warnings = notes(&self.database(), &condition.notes)?;
+        let mask = Arc::new(PassingRows { mask, warnings });
         let mut masks = masks();
         if masks.len() >= MAX_CACHED_MASKS {
             masks.clear();
@@ -227,6 +237,12 @@ impl Index {
                    FROM chunk c JOIN document d ON d.seq = c.document WHERE c.row = ?1";
         for &number in numbers {
             let found = database.collect(sql, [number], |r| {
+                let traits = DocumentTraits::from_bits(r.get(4)?);
+                let mut metadata =
+                    serde_json::from_str(&r.get::<_, String>(5)?).unwrap_or_default();
+                if traits.is_untyped {
+                    self.fields.give_types(&mut metadata);
+                }
                 let row = Row {
                     row: number,
                     id: row_id(r.get(0)?, r.get(3)?, r.get(6)?),
@@ -234,8 +250,8 @@ impl Index {
                     title: r.get(2)?,
                     text: String::new(),
                     range: r.get(7)?..r.get(8)?,
-                    embed_title: r.get(4)?,
-                    metadata: serde_json::from_str(&r.get::<_, String>(5)?).unwrap_or_default(),
+                    embed_title: traits.embed_title,
+                    metadata,
                     tokens: r.get(9)?,
                     tokens_lost: r.get(10)?,
                 };
@@ -321,4 +337,23 @@ impl Index {
         // A panic elsewhere leaves a read-only connection as usable as before.
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Counts the live rows that the notes of a filter are about.
+pub(super) fn notes(database: &Database, notes: &[Note]) -> Result<Vec<String>> {
+    let mut messages = Vec::new();
+    for note in notes {
+        let sql = format!(
+            "SELECT label, sum(n_chunks) FROM
+             (SELECT {} AS label, d.n_chunks FROM document d WHERE d.dead = 0)
+             WHERE label IS NOT NULL GROUP BY label ORDER BY label DESC",
+            note.sql
+        );
+        let values = rusqlite::params_from_iter(&note.values);
+        database.for_each(&sql, values, |r| {
+            messages.push(note.message(r.get_ref(0)?.as_str()?, r.get(1)?));
+            Ok(())
+        })?;
+    }
+    Ok(messages)
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 use std::ops::Range;
+use warpseek_ingest::Document;
 
 /// A row of the index with its text.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +44,33 @@ impl Row {
         let full = format!("{} {}", self.title, self.text);
         let trimmed = full.len() - full.trim_start().len();
         self.title.len() as isize + 1 - trimmed as isize
+    }
+}
+
+/// Two properties of a document that share the column `embed_title`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DocumentTraits {
+    /// True if models read the title in front of the text.
+    pub(super) embed_title: bool,
+    /// True if the metadata came from a format without types.
+    pub(super) is_untyped: bool,
+}
+
+impl DocumentTraits {
+    /// The properties of a document.
+    pub(super) fn of(document: &Document) -> Self {
+        let Document { embed_title, is_untyped, .. } = *document;
+        Self { embed_title, is_untyped }
+    }
+
+    /// The column's value.
+    pub(super) fn bits(self) -> u8 {
+        u8::from(self.embed_title) | u8::from(self.is_untyped) << 1
+    }
+
+    /// The properties that a value of the column means.
+    pub(super) fn from_bits(bits: i64) -> Self {
+        Self { embed_title: bits & 1 != 0, is_untyped: bits & 2 != 0 }
     }
 }
 

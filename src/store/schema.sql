@@ -13,7 +13,8 @@ CREATE TABLE manifest (
 );
 
 -- Documents are never changed in place. An upsert marks the old document as deleted (dead = 1) and
--- inserts a new one. The text of a row stays readable until `compact`.
+-- inserts a new one. The text of a row stays readable until `compact`. embed_title: 1 if models read
+-- the title, plus 2 if the metadata came from a format without types.
 CREATE TABLE document (
     seq         INTEGER PRIMARY KEY,
     id          TEXT NOT NULL,
@@ -53,15 +54,24 @@ CREATE TABLE extent (
     max_norm       REAL NOT NULL
 );
 
--- Field catalogue: the number of values of each JSON type in each metadata field.
+-- Field catalogue: the number of values of each JSON type in each metadata field of live documents,
+-- of texts that read as numbers, truth values, dates, times and times with an offset, of integers
+-- above 2^63 - 1, and of numbers from formats without types.
 CREATE TABLE field (
-    name     TEXT PRIMARY KEY,
-    texts    INTEGER NOT NULL DEFAULT 0,
-    numbers  INTEGER NOT NULL DEFAULT 0,
-    booleans INTEGER NOT NULL DEFAULT 0,
-    arrays   INTEGER NOT NULL DEFAULT 0,
-    objects  INTEGER NOT NULL DEFAULT 0,
-    nulls    INTEGER NOT NULL DEFAULT 0
+    name            TEXT PRIMARY KEY,
+    texts           INTEGER NOT NULL DEFAULT 0,
+    numbers         INTEGER NOT NULL DEFAULT 0,
+    booleans        INTEGER NOT NULL DEFAULT 0,
+    arrays          INTEGER NOT NULL DEFAULT 0,
+    objects         INTEGER NOT NULL DEFAULT 0,
+    nulls           INTEGER NOT NULL DEFAULT 0,
+    numeric_texts   INTEGER NOT NULL DEFAULT 0,
+    boolean_texts   INTEGER NOT NULL DEFAULT 0,
+    dates           INTEGER NOT NULL DEFAULT 0,
+    times           INTEGER NOT NULL DEFAULT 0,
+    zoned_times     INTEGER NOT NULL DEFAULT 0,
+    large_integers  INTEGER NOT NULL DEFAULT 0,
+    untyped_numbers INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 -- Lexical index: the words of each live row. The texts themselves are in `document`.

@@ -8,6 +8,7 @@ use super::hash::content_hash;
 use super::index_files::{FolderState, IndexFiles, restore_manifest};
 use super::manifest::IndexManifest;
 use super::pending::{Pending, PendingDocument};
+use super::reader::notes;
 use crate::error::{Error, Result};
 use half::f16;
 use std::path::Path;
@@ -228,14 +229,16 @@ impl IndexWriter {
         if by_id.is_empty() { self.live_where("doc_id = ?1", [name]) } else { Ok(by_id) }
     }
 
-    /// Numbers of the live documents that pass a filter.
+    /// Numbers of the live documents that pass a filter, and warnings.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] if the filter does not fit the index's fields.
-    pub fn find_where(&self, filter: &Filter) -> Result<Vec<i64>> {
+    pub fn find_where(&self, filter: &Filter) -> Result<(Vec<i64>, Vec<String>)> {
         let condition = filter.compile(&FieldCatalog::read(&self.files.database)?)?;
-        self.live_where(&condition.sql, rusqlite::params_from_iter(condition.values))
+        let warnings = notes(&self.files.database, &condition.notes)?;
+        let values = rusqlite::params_from_iter(condition.values);
+        Ok((self.live_where(&condition.sql, values)?, warnings))
     }
 
     /// Numbers of the live documents `d` that fulfil an SQL condition, ascending.

@@ -84,6 +84,7 @@ impl CsvReader {
         }
         let place = self.cells.place();
         let mut document = self.fields.document(record, place, &self.label, self.record)?;
+        document.is_untyped = true;
         for (_, value) in &mut document.metadata {
             if let Value::String(cell) = value {
                 *value = typed(std::mem::take(cell));

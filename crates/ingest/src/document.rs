@@ -23,6 +23,9 @@ pub struct Document {
     pub embed_title: bool,
     /// All other fields of the record, or those that were asked for.
     pub metadata: Map<String, Value>,
+    /// True if the metadata came from a format without types, such as csv: a number is then a text
+    /// that is written as JSON writes that number.
+    pub is_untyped: bool,
     /// The structure of the text, by which it is cut.
     pub kind: TextKind,
     /// The position of the record in the input, for messages.

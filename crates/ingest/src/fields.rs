@@ -140,6 +140,7 @@ impl FieldRoles {
             text,
             embed_title: self.layout != RecordLayout::Chunked,
             metadata: selected.unwrap_or(record),
+            is_untyped: false,
             kind: TextKind::Record,
             place,
         })

@@ -70,6 +70,7 @@ pub(crate) fn read(
         text,
         embed_title: false,
         metadata: fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
+        is_untyped: false,
         kind,
         place,
     })

@@ -3,29 +3,37 @@
 //! ```text
 //! "year >= 2015 AND topic = 'a'"   text of a user
 //!   -> Filter::parse               syntax tree, by sqlparser with the dialect of dialect.rs
-//!   -> compile.rs                  fields are looked up in the field catalogue of the index, and
-//!                                  literals are checked against the types of their field
+//!   -> compile.rs                  fields are looked up in the field catalogue of the index
+//!   -> comparison.rs               literals are brought to the type of their field
 //!   -> SqlCondition                json_extract(d.metadata, ?1) >= ?2 AND
-//!                                  json_extract(d.metadata, ?3) = ?4, and the values
+//!                                  json_extract(d.metadata, ?3) = ?4, and the values; long numbers
+//!                                  and times go through the functions of functions.rs
 //!   -> Index::rows_where           one SQLite query over the documents, then a row mask
 //! ```
 //!
 //! SQLite never sees the user's text: values and the JSON paths of fields are bound parameters, and
 //! the rest of the SQL consists of constants.
 //!
-//! Allowed: `=`, `<>`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN (...)`, `LIKE`, `IS [NOT] NULL`,
-//! `AND`, `OR`, `NOT`, parentheses, a boolean field alone, and for arrays `'x' IN field` or
-//! `field CONTAINS 'x'`. Fields are metadata names (`meta.year` for nested ones) and the built-in
-//! `id`, `doc_id` and `title`. `metadata.id` means a metadata field with a built-in's name.
-//! NULL follows SQL: a missing field makes a comparison unknown, which does not pass.
+//! Allowed: `=`, `<>`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN (...)`, `LIKE`, `ILIKE`,
+//! `IS [NOT] NULL`, `AND`, `OR`, `NOT`, parentheses, a boolean field alone, `DATE '...'`,
+//! `TIMESTAMP '...'`, and for arrays `'x' IN field` or `field CONTAINS 'x'`. Fields are metadata
+//! names (`meta.year` for nested ones) and the built-in `id`, `doc_id` and `title`. Where metadata
+//! has such a name too, they are `metadata.id` and `document.id`. NULL follows SQL: a missing field
+//! makes a comparison unknown, which does not pass.
 
+mod comparison;
 mod compile;
 mod dialect;
+pub(super) mod functions;
+mod literal;
+mod names;
+mod pattern;
 
 use super::fields::FieldCatalog;
 use crate::error::{Error, Result};
-use compile::{Compiler, SqlCondition, shorten};
+use compile::Compiler;
 use dialect::FilterDialect;
+use rusqlite::types::Value as Bound;
 use sqlparser::ast::Expr;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
@@ -33,6 +41,41 @@ use std::sync::Arc;
 
 /// The length limit of a filter in bytes.
 const MAX_LEN: usize = 32 << 10;
+
+/// Result with a plain reason. `Filter::compile` puts the filter in front of it.
+type Compiled<T = String> = std::result::Result<T, String>;
+
+/// A condition for `WHERE` over the table `document`, which the query names `d`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SqlCondition {
+    pub(super) sql: String,
+    /// Values of the parameters `?1`, `?2`, ...
+    pub(super) values: Vec<Bound>,
+    pub(super) notes: Vec<Note>,
+}
+
+/// A count of rows whose values a comparison leaves out, or takes for something else.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Note {
+    field: String,
+    /// The end of the message, behind the number of rows and their values.
+    end: String,
+    /// SQL over the table `document`, named `d`: a label of the value, or NULL.
+    pub(super) sql: String,
+    pub(super) values: Vec<Bound>,
+}
+
+impl Note {
+    /// The message about `rows` rows whose values have this label.
+    pub(super) fn message(&self, label: &str, rows: u64) -> String {
+        let Self { field, end, .. } = self;
+        let (rows, end) = match rows {
+            1 => ("1 row holds".to_owned(), end.clone()),
+            rows => (format!("{rows} rows hold"), end.replacen("was ", "were ", 1)),
+        };
+        format!("field '{field}': {rows} {label} and {end}")
+    }
+}
 
 /// A parsed metadata filter, not yet checked against an index's fields.
 ///
@@ -84,6 +127,14 @@ impl Filter {
     /// Checks the condition against `fields` and turns it into SQL.
     pub(super) fn compile(&self, fields: &FieldCatalog) -> Result<SqlCondition> {
         Compiler::new(fields).compile(&self.expr).map_err(|reason| refused(&self.source, &reason))
+    }
+}
+
+/// The first `limit` characters of a text, for messages.
+fn shorten(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
