@@ -255,3 +255,43 @@ fn interrupt_ends_an_indexing_run_with_what_it_did_committed() {
     assert_eq!(rest["unchanged"].as_u64().unwrap(), rows);
     assert_eq!(rest["added"].as_u64().unwrap(), 20_000 - rows);
 }
+
+#[cfg(unix)]
+#[test]
+fn interrupt_is_seen_while_one_large_document_is_cut() {
+    // Two seconds are promised. The rest is for slow machines, on which the document takes
+    // minutes to cut; on a fast one it takes most of a minute.
+    let limit = Duration::from_secs(10);
+    let place = Workplace::new();
+    place.file("docs/a.jsonl", records(600));
+    let paragraph = "The river runs past the garden. A lamp burns in the window. ".repeat(4);
+    place.file("docs/b.txt", format!("{paragraph}\n\n").repeat((60 << 20) / paragraph.len()));
+    for (signal, index) in [("-INT", "one"), ("-TERM", "two")] {
+        let mut child = place
+            .command(&["index", "docs", "--into", index, "--commit-rows", "64"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Batches of 128 records are committed; the last 88 wait for the text behind them.
+        let vectors = place.path(&format!("{index}/vectors-0.f16"));
+        while std::fs::metadata(&vectors).map_or(0, |m| m.len()) < 20_000 {
+            assert!(child.try_wait().unwrap().is_none(), "ended before it could be interrupted");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        assert!(child.try_wait().unwrap().is_none(), "ended before it could be interrupted");
+        let asked = Instant::now();
+        let kill = [signal, &child.id().to_string()];
+        assert!(std::process::Command::new("kill").args(kill).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        let took = asked.elapsed();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{stderr}");
+        assert!(took < limit, "{signal} was seen after {took:?}");
+        eprintln!("{signal} ended the program after {took:?}");
+        assert!(stderr.contains("run the same command again to continue"), "{stderr}");
+        place.run(&["verify", index]).ok();
+        assert_eq!(n_rows(&place, index), 512);
+    }
+}

@@ -38,7 +38,7 @@ pub(super) struct IndexArgs {
     /// Tokens per chunk [default: 254, or the model's limit if that is less]
     #[arg(long, value_name = "N")]
     chunk_tokens: Option<usize>,
-    /// Tokens that a chunk shares with the one before it
+    /// Tokens that a chunk repeats of the text before it, about this number and never more
     #[arg(long, value_name = "N", default_value_t = 32)]
     chunk_overlap: usize,
     /// Action for a record that cannot be used
@@ -94,7 +94,14 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let mut writer = IndexWriter::open_or_create(&args.into, &manifest)?;
     interrupt::install();
     let on_error = args.on_error;
-    let last = if two_passes { Some(LastRecords::collect(open()?, on_error)?) } else { None };
+    let unless_stopped = |document| match interrupt::requested() {
+        true => Err(Error::Interrupted("nothing was indexed".to_owned())),
+        false => document,
+    };
+    let last = match two_passes {
+        true => Some(LastRecords::collect(open()?.map(unless_stopped), on_error)?),
+        false => None,
+    };
     let started = Instant::now();
     let total = documents.progress().bytes_total;
     let template = match total {

@@ -13,6 +13,8 @@ use clap::ValueEnum;
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use warpseek_bert::embedder::{Embedder, Embeddings, Role};
 use warpseek_ingest::Document;
@@ -27,6 +29,9 @@ pub const DEFAULT_COMMIT_ROWS: usize = 4096;
 
 /// Maximum time between commits.
 const COMMIT_AFTER: Duration = Duration::from_secs(5);
+
+/// Time between two calls of `progress` while documents are chunked.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Maximum size of the text per commit, in bytes.
 const COMMIT_BYTES: usize = 64 << 20;
@@ -123,7 +128,7 @@ impl LastRecords {
 
 /// Writes documents into an index. Documents that the index already has with the same content are
 /// skipped, so that an interrupted run continues where it stopped. `progress` is called after every
-/// stored batch and while one is embedded; it returns false to stop.
+/// stored batch and while one is chunked or embedded; it returns false to stop.
 ///
 /// # Errors
 ///
@@ -204,6 +209,10 @@ impl IndexRun<'_> {
                 Ok(()) => {}
                 Err(e) => self.skip_or(e)?,
             }
+            // Documents that are not stored are many in a row at times.
+            if (number + 1).is_multiple_of(512) {
+                self.report_progress();
+            }
             if self.report.interrupted {
                 break;
             }
@@ -233,9 +242,6 @@ impl IndexRun<'_> {
         {
             self.seen.insert(existing.seq);
             self.report.unchanged += 1;
-            if self.report.unchanged.is_multiple_of(512) {
-                self.report_progress();
-            }
             return Ok(());
         }
         self.batch_bytes += document.text.len();
@@ -262,12 +268,10 @@ impl IndexRun<'_> {
         let batch = std::mem::take(&mut self.batch);
         self.batch_ids.clear();
         self.batch_bytes = 0;
-        let chunking = self.writer.manifest().chunking;
-        let tokenizer = self.embedder.tokenizer();
-        let chunks: Vec<Result<Vec<Range<usize>>>> = batch
-            .par_iter()
-            .map(|(document, _)| chunk::split(document, &chunking, |text| tokenizer.count(text)))
-            .collect();
+        let chunks = self.split_all(&batch);
+        if self.report.interrupted {
+            return Ok(());
+        }
         // Documents are stored as soon as all their rows are embedded, so that a stop loses little.
         let mut waiting: Vec<(Document, bool, Vec<Range<usize>>)> = Vec::new();
         let mut n_waiting = 0;
@@ -293,6 +297,29 @@ impl IndexRun<'_> {
             }
         }
         self.store(waiting)
+    }
+
+    /// Chunks the batch on all cores. Calls `progress` meanwhile, and stops when it says so.
+    fn split_all(&mut self, batch: &[(Document, bool)]) -> Vec<Result<Vec<Range<usize>>>> {
+        let chunking = self.writer.manifest().chunking;
+        let tokenizer = self.embedder.tokenizer();
+        let go_on = AtomicBool::new(true);
+        let split = |(document, _): &(Document, bool)| {
+            let count = |text: &str| tokenizer.count(text);
+            chunk::split_while(document, &chunking, count, || go_on.load(Ordering::Relaxed))
+        };
+        let (working, ended) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let chunks = scope.spawn(|| {
+                let _working = working;
+                batch.par_iter().map(split).collect()
+            });
+            while ended.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
+                self.report_progress();
+                go_on.store(!self.report.interrupted, Ordering::Relaxed);
+            }
+            chunks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Embeds and stores documents with their chunks' ranges.

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, reason = "in the helpers of tests, a failure is a panic")]
 #![allow(clippy::print_stdout, reason = "a test says what it does without")]
 
+mod chunk;
 mod csv;
 mod fields;
 mod hostile;

@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use text_splitter::{ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
+use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter, TryChunkSizer};
 use warpseek_error::{Error, Result};
 
 use crate::document::{Document, TextKind};
+use crate::overlap::{self, char_boundary};
 
 /// Options of chunking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +65,9 @@ pub struct Chunk {
 /// `chunking.max_tokens` by `count_tokens`. An embedded title counts as part of each chunk.
 ///
 /// Text and Markdown are cut at headings, paragraphs, sentences and words, at the largest of these
-/// that fits. A record stays whole unless [`Chunking::split_records`] is set.
+/// that fits. A record stays whole unless [`Chunking::split_records`] is set. A chunk begins up to
+/// [`Chunking::overlap`] tokens before its own part of the text, at a paragraph, sentence or word:
+/// at the largest of these that repeats at least half of the tokens asked for.
 ///
 /// # Errors
 ///
@@ -74,10 +77,24 @@ pub fn split(
     chunking: &Chunking,
     count_tokens: impl Fn(&str) -> usize,
 ) -> Result<Vec<Range<usize>>> {
+    split_while(document, chunking, count_tokens, || true)
+}
+
+/// As [`split`]; stops as soon as `go_on`, which is asked before every count of tokens, returns
+/// false.
+///
+/// # Errors
+///
+/// As [`split`], and [`Error::Interrupted`] if `go_on` returned false.
+pub fn split_while(
+    document: &Document,
+    chunking: &Chunking,
+    count_tokens: impl Fn(&str) -> usize,
+    go_on: impl Fn() -> bool,
+) -> Result<Vec<Range<usize>>> {
     let text = document.text.as_str();
-    let whole = || std::iter::once(0..text.len()).collect();
     if document.kind == TextKind::Record && !chunking.split_records {
-        return Ok(whole());
+        return Ok(whole(text));
     }
     let title_tokens = if document.embed_title { count_tokens(&document.title) } else { 0 };
     let room = chunking.max_tokens.saturating_sub(title_tokens);
@@ -91,24 +108,69 @@ pub fn split(
             ),
         ));
     }
-    if count_tokens(text) <= room {
-        return Ok(whole());
+    let count = |part: &str| if go_on() { Ok(count_tokens(part)) } else { Err(Stopped) };
+    cut(text, document.kind, room, chunking.overlap, &count)
+        .map_err(|Stopped| Error::Interrupted(format!("{} was not cut to its end", document.place)))
+}
+
+/// The answer of a count of tokens that was told to stop.
+struct Stopped;
+
+/// A text as one chunk.
+fn whole(text: &str) -> Vec<Range<usize>> {
+    std::iter::once(0..text.len()).collect()
+}
+
+/// Cuts a text into chunks of at most `room` tokens, which may be one chunk.
+fn cut<F: Fn(&str) -> Result<usize, Stopped>>(
+    text: &str,
+    kind: TextKind,
+    room: usize,
+    overlap: usize,
+    count: &F,
+) -> Result<Vec<Range<usize>>, Stopped> {
+    if fits(text, room, count)? {
+        return Ok(whole(text));
     }
-    let config = ChunkConfig::new(room)
-        .with_sizer(TokenSizer(count_tokens))
-        .with_overlap(chunking.overlap)
-        .map_err(|e| Error::usage(format!("chunk overlap: {e}")))?;
-    let ranges = match document.kind {
+    // The splitter repeats whole units of one level only, which may be none: it leaves the room.
+    let config = ChunkConfig::new(room - overlap).with_sizer(TokenSizer(count));
+    let pieces = match kind {
         TextKind::Markdown => {
             let splitter = MarkdownSplitter::new(config);
-            split_windows(text, |window| splitter.chunk_indices(window).collect())
+            split_windows(text, |window| splitter.try_chunk_indices(window).collect())?
         }
         TextKind::Prose | TextKind::Record => {
             let splitter = TextSplitter::new(config);
-            split_windows(text, |window| splitter.chunk_indices(window).collect())
+            split_windows(text, |window| splitter.try_chunk_indices(window).collect())?
         }
     };
-    Ok(if ranges.is_empty() { whole() } else { ranges })
+    match (pieces.is_empty(), overlap) {
+        (true, _) => Ok(whole(text)),
+        (false, 0) => Ok(pieces),
+        (false, _) => overlap::extend(text, pieces, room, overlap, count),
+    }
+}
+
+/// True if a text has at most `room` tokens. A long text is seldom read to its end.
+fn fits<F: Fn(&str) -> Result<usize, Stopped>>(
+    text: &str,
+    room: usize,
+    count: &F,
+) -> Result<bool, Stopped> {
+    let mut tokens = 0;
+    let mut rest = text;
+    while rest.len() > WINDOW {
+        // Tokens do not go across blanks and punctuation, or very few do.
+        let is_border = |c: char| c.is_whitespace() || c.is_ascii_punctuation();
+        let behind = char_boundary(rest, WINDOW);
+        let end = rest[behind..].find(is_border).map_or(rest.len(), |at| behind + at);
+        tokens += count(&rest[..end])?;
+        if tokens > 2 * room {
+            return Ok(false);
+        }
+        rest = &rest[end..];
+    }
+    Ok(count(text)? <= room)
 }
 
 /// Bytes that the splitter sees at a time: its work grows faster than its text.
@@ -117,13 +179,13 @@ const WINDOW: usize = 24 << 10;
 /// Splits a text window by window.
 fn split_windows<'a>(
     text: &'a str,
-    split: impl Fn(&'a str) -> Vec<(usize, &'a str)>,
-) -> Vec<Range<usize>> {
+    split: impl Fn(&'a str) -> Result<Vec<(usize, &'a str)>, Stopped>,
+) -> Result<Vec<Range<usize>>, Stopped> {
     let mut ranges = Vec::new();
     let mut start = 0;
     while start < text.len() {
         let end = window_end(text, start);
-        let pieces = split(&text[start..end]);
+        let pieces = split(&text[start..end])?;
         // The last chunk of a window may end only because the window does: the next window begins
         // with it.
         let is_last = end == text.len() || pieces.len() < 2;
@@ -135,7 +197,7 @@ fn split_windows<'a>(
         }));
         start = next;
     }
-    ranges
+    Ok(ranges)
 }
 
 /// The end of the window that begins at `start`: behind a blank line, a line or a blank in its
@@ -144,10 +206,7 @@ fn window_end(text: &str, start: usize) -> usize {
     if text.len() - start <= WINDOW {
         return text.len();
     }
-    let mut end = start + WINDOW;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = char_boundary(text, start + WINDOW);
     let border = |border: &&str| {
         let at = text[start..end].rfind(border).filter(|at| *at > WINDOW / 2)?;
         Some(start + at + border.len())
@@ -156,10 +215,12 @@ fn window_end(text: &str, start: usize) -> usize {
 }
 
 /// Sizes chunks in tokens.
-struct TokenSizer<F>(F);
+struct TokenSizer<'a, F>(&'a F);
 
-impl<F: Fn(&str) -> usize> ChunkSizer for TokenSizer<F> {
-    fn size(&self, chunk: &str) -> usize {
+impl<F: Fn(&str) -> Result<usize, Stopped>> TryChunkSizer for TokenSizer<'_, F> {
+    type Error = Stopped;
+
+    fn try_size(&self, chunk: &str) -> Result<usize, Stopped> {
         (self.0)(chunk)
     }
 }

@@ -25,6 +25,7 @@
 //! each document         fields.rs    id, title and text of the record; the rest is metadata
 //!                       reader.rs    the iterator over all inputs
 //! each chunk            chunk.rs     byte ranges of the document's text that fit the embedder
+//!                       overlap.rs   how far each repeats the text before it
 //! ```
 //!
 //! [`open`] checks all inputs at once, before the first record is read. The resulting
@@ -70,6 +71,7 @@ mod jsonl;
 mod markdown;
 mod message;
 mod options;
+mod overlap;
 mod parquet;
 mod reader;
 mod stream;
