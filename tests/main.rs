@@ -8,6 +8,8 @@
     clippy::unwrap_used
 )]
 
+#[cfg(unix)]
+mod access;
 mod answer;
 mod bad_input;
 mod cli;

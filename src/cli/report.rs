@@ -1,6 +1,6 @@
 //! Text output that several commands share: hits, comparisons and evaluations.
 
-use super::term::{self, bold, dim, plain, say};
+use super::term::{self, bold, decimal, dim, plain, say, signed};
 use warpseek::compare::Comparison;
 use warpseek::error::Result;
 use warpseek::eval::measures::Measure;
@@ -10,10 +10,11 @@ use warpseek::search::{Hit, Timings};
 /// Prints a hit: rank, title, scores, and an excerpt, or with `full` the whole passage.
 pub(super) fn print_hit(hit: &Hit, query: &str, full: bool) -> Result<()> {
     say!("{:>2}  {}", hit.rank, bold(plain(title(hit)).trim()))?;
-    let mut facts = format!("{}  score {:.4}", plain(&hit.id), hit.score);
+    let mut facts = format!("{}  score {}", plain(&hit.id), decimal(hit.score, 4));
     if let Some(rerank) = hit.rerank_score {
         let retrieved = hit.retrieved_rank.unwrap_or_default();
-        facts.push_str(&format!("  rerank {rerank:.4}  retrieved #{retrieved}"));
+        let rerank = decimal(rerank, 4);
+        facts.push_str(&format!("  rerank {rerank}  retrieved #{retrieved}"));
     }
     if hit.tokens_lost > 0 {
         facts.push_str(&format!("  ({} tokens beyond the embedder's limit)", hit.tokens_lost));
@@ -30,8 +31,9 @@ pub(super) fn print_hit(hit: &Hit, query: &str, full: bool) -> Result<()> {
 pub(super) fn print_passage(number: usize, hit: &Hit) -> Result<()> {
     let title: Vec<&str> = title(hit).split_whitespace().collect();
     say!("[{number}] {}", plain(&title.join(" ")))?;
-    let rerank = hit.rerank_score.map_or(String::new(), |score| format!("  rerank {score:.4}"));
-    say!("    {}", dim(&format!("{}  score {:.4}{rerank}", plain(&hit.id), hit.score)))
+    let rerank = hit.rerank_score.map(|score| format!("  rerank {}", decimal(score, 4)));
+    let (id, score, rerank) = (plain(&hit.id), decimal(hit.score, 4), rerank.unwrap_or_default());
+    say!("    {}", dim(&format!("{id}  score {score}{rerank}")))
 }
 
 /// Title of a hit; its id if it has none.
@@ -116,12 +118,12 @@ pub(super) fn print_comparison(comparison: &Comparison) -> Result<()> {
     }
     let churn = &comparison.churn;
     say!(
-        "\n{} of the top {} stay; {}; rows move {:.1} ranks on average, Kendall's tau {:.2}",
+        "\n{} of the top {} stay; {}; rows move {:.1} ranks on average, Kendall's tau {}",
         churn.kept,
         comparison.after.len(),
         if churn.first_changed { "another row is first" } else { "the first row stays first" },
         churn.mean_move,
-        churn.kendall_tau
+        decimal(churn.kendall_tau, 2)
     )?;
     say!("{}", milliseconds(&comparison.took_ms))
 }
@@ -130,8 +132,9 @@ pub(super) fn print_comparison(comparison: &Comparison) -> Result<()> {
 fn print_ranked(hit: &Hit, change: &str) -> Result<()> {
     say!("{:>3}  {}", hit.rank, bold(plain(title(hit)).trim()))?;
     let rerank = hit.rerank_score.filter(|_| !change.is_empty());
-    let rerank = rerank.map_or(String::new(), |score| format!("rerank {score:.4}, "));
-    let facts = format!("{}  {rerank}score {:.4}{change}", plain(&hit.id), hit.score);
+    let rerank = rerank.map(|score| format!("rerank {}, ", decimal(score, 4))).unwrap_or_default();
+    let (id, score) = (plain(&hit.id), decimal(hit.score, 4));
+    let facts = format!("{id}  {rerank}score {score}{change}");
     say!("     {}", dim(&facts))?;
     let text: String = hit.text.chars().take(200).collect();
     let more = if text.len() < hit.text.len() { " ..." } else { "" };
@@ -171,12 +174,12 @@ pub(super) fn print_evaluation(
     for system in &report.systems {
         if let Some((test, measure)) = system.against_first.as_ref().zip(measures.first()) {
             say!(
-                "{}: {measure} {:+.4} [95% interval {:+.4} .. {:+.4}], better on {}, worse on {}, \
+                "{}: {measure} {} [95% interval {} .. {}], better on {}, worse on {}, \
                  equal on {}; paired randomisation p = {:.4}",
                 system.name,
-                test.difference,
-                test.interval.0,
-                test.interval.1,
+                signed(test.difference, 4),
+                signed(test.interval.0, 4),
+                signed(test.interval.1, 4),
                 test.wins,
                 test.losses,
                 test.ties,

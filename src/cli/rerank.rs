@@ -2,7 +2,7 @@
 
 use super::args::{passage_of, read_query};
 use super::context::{Context, Status};
-use super::term::{self, plain, say};
+use super::term::{self, decimal, plain, say, signed};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -91,7 +91,8 @@ pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Status> {
         order.iter().try_for_each(|&i| {
             let (id, text) = &passages[i];
             let (id, text): (_, String) = (plain(id), plain(text).chars().take(100).collect());
-            say!("{:.4}  {:+8.3}  {id}  {text}", scores[i].score, scores[i].logit)
+            let (score, logit) = (decimal(scores[i].score, 4), signed(scores[i].logit, 3));
+            say!("{score}  {logit:>8}  {id}  {text}")
         })
     })
 }

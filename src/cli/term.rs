@@ -121,6 +121,21 @@ pub(super) fn dim(text: &str) -> String {
     console::style(text).dim().to_string()
 }
 
+/// A number with `digits` decimal places. One that rounds to zero has no minus sign.
+pub(super) fn decimal(value: impl Into<f64>, digits: usize) -> String {
+    let text = format!("{:.digits$}", value.into());
+    match text.strip_prefix('-') {
+        Some(zero) if zero.bytes().all(|b| matches!(b, b'0' | b'.')) => zero.to_owned(),
+        _ => text,
+    }
+}
+
+/// [`decimal`] with a plus sign in front of what is not negative.
+pub(super) fn signed(value: impl Into<f64>, digits: usize) -> String {
+    let text = decimal(value, digits);
+    if text.starts_with('-') { text } else { format!("+{text}") }
+}
+
 /// Text from documents without control characters and bidirectional marks, which a terminal would
 /// act on. Line ends and tabs stay.
 pub(super) fn plain(text: &str) -> String {
@@ -158,6 +173,18 @@ mod tests {
     #[test]
     fn plain_text_loses_terminal_escapes_and_direction_marks() {
         assert_eq!(plain("a\x1b[31mred\x07\u{202e}b\n\tc\u{9b}"), "a[31mredb\n\tc");
+    }
+
+    #[test]
+    fn numbers_that_round_to_zero_have_no_minus_sign() {
+        assert_eq!(
+            [-0.0, -0.000_04, -0.000_06].map(|v: f32| decimal(v, 4)),
+            ["0.0000", "0.0000", "-0.0001"]
+        );
+        assert_eq!(
+            [-0.0004, 0.0, 1.5, -1.5].map(|v: f64| signed(v, 3)),
+            ["+0.000", "+0.000", "+1.500", "-1.500"]
+        );
     }
 
     #[test]

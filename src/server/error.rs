@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 /// The wire format of a family of clients.
@@ -203,6 +204,15 @@ impl From<Error> for ApiError {
             Error::Remote { .. } => Self::new(StatusCode::BAD_GATEWAY, message),
             error if error.is_storage_full() => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, message)
+            }
+            // An index that this process may read only.
+            Error::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Self::new(StatusCode::FORBIDDEN, message)
             }
             Error::Corrupt { .. }
             | Error::Io { .. }

@@ -4,11 +4,13 @@
 //! The tables are in `schema.sql`.
 
 use super::filter::functions;
-use super::folder::{DATABASE_FILE, remove_if_present};
+use super::folder::{DATABASE_FILE, remove_if_present, write_denied};
 use super::format::{FORMAT_VERSION, INT8_VERSION, REBUILD, newer_version};
+use super::unlocked::{CheckpointLock, UnlockedDatabase, log_of};
 use crate::error::{Error, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, ErrorCode, FileControl, OpenFlags, Params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -18,12 +20,21 @@ pub(super) const SCHEMA: &str = include_str!("schema.sql");
 /// Marks a SQLite file as warpseek's: "wsek".
 const APPLICATION_ID: i64 = 0x7773_656b;
 
+/// Length of the write-ahead log from which a commit moves its pages to the database file; in
+/// bytes.
+const MAX_LOG: u64 = 4 << 20;
+
 /// An open database.
 #[derive(Debug)]
 pub(super) struct Database {
     conn: Connection,
     /// Path of the database file.
     pub(super) path: PathBuf,
+    /// True for the one writer, which alone makes checkpoints.
+    is_writer: bool,
+    /// The lock or the copy of a reader that cannot take SQLite's own locks. Dropped after the
+    /// connection.
+    unlocked: Option<UnlockedDatabase>,
 }
 
 /// State of the index as of the last commit.
@@ -44,9 +55,7 @@ impl Database {
         for suffix in ["", "-wal", "-shm"] {
             remove_if_present(&dir.join(format!("{DATABASE_FILE}{suffix}")))?;
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let this = Self::connect(dir, flags, false)?;
-        this.configure_writer()?;
+        let this = Self::connect(dir, OpenFlags::SQLITE_OPEN_CREATE)?.into_writer()?;
         this.commit(state, |conn| {
             conn.pragma_update(None, "application_id", APPLICATION_ID)?;
             conn.execute_batch(SCHEMA)?;
@@ -57,50 +66,63 @@ impl Database {
 
     /// Opens the database of `dir` for the one writer.
     pub(super) fn open_writer(dir: &Path) -> Result<Self> {
-        let this = Self::connect(dir, OpenFlags::SQLITE_OPEN_READ_WRITE, false)?;
+        let this = Self::connect(dir, OpenFlags::empty())?;
+        if this.run(|conn| conn.is_readonly(rusqlite::MAIN_DB))? {
+            return Err(write_denied(dir, &ErrorKind::PermissionDenied.into()));
+        }
         this.check_identity()?;
-        this.configure_writer()?;
-        Ok(this)
+        this.into_writer()
     }
 
     /// Opens the database of `dir` for reading, in a transaction: later commits stay invisible.
     pub(super) fn open_reader(dir: &Path) -> Result<Self> {
-        let open = |flags: OpenFlags, immutable: bool| -> Result<Self> {
-            let this = Self::connect(dir, flags, immutable)?;
-            this.check_identity()?;
-            this.run(|conn| {
-                conn.execute_batch("PRAGMA query_only = 1; PRAGMA busy_timeout = 10000; BEGIN;")
-            })?;
-            // The transaction's snapshot starts with the first read.
-            this.state()?;
-            Ok(this)
-        };
         let refused =
             |r: &Result<Self>| matches!(r, Err(Error::Database { .. } | Error::Io { .. }));
-        let mut result = open(OpenFlags::SQLITE_OPEN_READ_WRITE, false);
-        if refused(&result) {
-            // This process may not write to the folder. The files that SQLite shares between
-            // readers and the writer exist, because a writer leaves them there.
-            result = open(OpenFlags::SQLITE_OPEN_READ_ONLY, false);
-        }
-        if refused(&result) && is_read_only_media(&dir.join(DATABASE_FILE)) {
-            let wal = dir.join(format!("{DATABASE_FILE}-wal"));
-            if std::fs::metadata(&wal).is_ok_and(|file| file.len() > 0) {
-                return Err(Error::io("read", wal)(io::Error::other(
-                    "it holds commits that are not in the database yet: open the index once where \
-                     it can be written, then copy it again",
-                )));
+        let open = || {
+            let result = Self::connect(dir, OpenFlags::empty()).and_then(Self::begin);
+            // This process may not write to the folder, and the files that SQLite shares between
+            // readers and the writer are missing.
+            if refused(&result) { Self::open_unlocked(dir) } else { result }
+        };
+        let result = open();
+        // A writer that began in the meantime has left what the first attempt missed.
+        if refused(&result) { open() } else { result }
+    }
+
+    /// Opens the database of `dir` for reading without SQLite's locks.
+    fn open_unlocked(dir: &Path) -> Result<Self> {
+        let path = dir.join(DATABASE_FILE);
+        let unlocked = UnlockedDatabase::prepare(dir)?;
+        let conn = match &unlocked {
+            UnlockedDatabase::InPlace { .. } => {
+                let uri = immutable_uri(&absolute(&path)?);
+                open_file(uri.as_ref(), OpenFlags::SQLITE_OPEN_READ_ONLY, &path)
             }
-            // No process writes on read-only media.
-            result = open(OpenFlags::SQLITE_OPEN_READ_ONLY, true);
-        }
-        result
+            UnlockedDatabase::Copy(folder) => {
+                let copy = folder.path().join(DATABASE_FILE);
+                open_file(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE, &path)
+            }
+        };
+        Self { conn: conn?, path, is_writer: false, unlocked: Some(unlocked) }.begin()
+    }
+
+    /// Begins the reader's transaction.
+    fn begin(self) -> Result<Self> {
+        // A checkpoint would change the database file; that is the writer's part.
+        self.run(|conn| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true))?;
+        self.check_identity()?;
+        self.run(|conn| {
+            conn.execute_batch("PRAGMA query_only = 1; PRAGMA busy_timeout = 10000; BEGIN;")
+        })?;
+        // The transaction's snapshot starts with the first read.
+        self.state()?;
+        Ok(self)
     }
 
     /// True if a row was ever committed to the database of `dir`, whose creation may have been
     /// interrupted. `None` if the database is not warpseek's.
     pub(super) fn ever_had_rows(dir: &Path) -> Result<Option<bool>> {
-        let this = Self::connect(dir, OpenFlags::SQLITE_OPEN_READ_WRITE, false)?;
+        let this = Self::connect(dir, OpenFlags::empty())?;
         if this.number::<i64>("SELECT count(*) FROM sqlite_schema")? == 0 {
             return Ok(Some(false));
         }
@@ -158,17 +180,34 @@ impl Database {
                 // A failed COMMIT may have ended the transaction already.
                 let _ = conn.execute_batch("ROLLBACK");
             })
-        })
+        })?;
+        if std::fs::metadata(log_of(self.dir())).is_ok_and(|log| log.len() >= MAX_LOG) {
+            self.checkpoint("PASSIVE");
+        }
+        Ok(())
     }
 
     /// Shrinks the database file and empties the write-ahead log. Returns false if open readers or
     /// the disk prevent it; does not wait for them.
     pub(super) fn return_space(&self) -> bool {
-        let shrink = || {
-            self.conn.execute_batch("VACUUM; PRAGMA busy_timeout = 0")?;
-            self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, i64>(0))
+        // What VACUUM writes would only make the log longer.
+        let is_free = CheckpointLock::try_take(self.dir()).is_some();
+        is_free && self.conn.execute_batch("VACUUM").is_ok() && self.checkpoint("TRUNCATE")
+    }
+
+    /// Moves pages from the write-ahead log to the database file, as far as readers allow. Returns
+    /// false if they do not allow all of it; does not wait for them.
+    fn checkpoint(&self, mode: &str) -> bool {
+        // Nothing is lost if this fails: the log keeps the pages.
+        let Some(_lock) = CheckpointLock::try_take(self.dir()) else { return false };
+        let checkpoint = || {
+            self.conn.execute_batch("PRAGMA busy_timeout = 0")?;
+            let sql = format!("PRAGMA wal_checkpoint({mode})");
+            let busy = self.conn.query_row(&sql, [], |r| r.get::<_, i64>(0));
+            self.conn.execute_batch("PRAGMA busy_timeout = 10000")?;
+            busy
         };
-        shrink().is_ok_and(|busy| busy == 0)
+        checkpoint().is_ok_and(|busy| busy == 0)
     }
 
     /// Calls `work` with SQLite's connection.
@@ -176,7 +215,11 @@ impl Database {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        work(&self.conn).map_err(sqlite_error(&self.path))
+        let result = work(&self.conn).map_err(sqlite_error(&self.path));
+        if let Some(unlocked) = &self.unlocked {
+            unlocked.check_unchanged()?;
+        }
+        result
     }
 
     /// Runs a query and calls `visit` with every row of the result.
@@ -205,36 +248,37 @@ impl Database {
         self.run(|conn| conn.query_row(sql, [], |r| r.get(0)))
     }
 
-    /// Opens the file. `immutable`: without locks and the write-ahead log, for read-only media.
-    fn connect(dir: &Path, flags: OpenFlags, immutable: bool) -> Result<Self> {
+    /// Opens the file for reading and writing, or for reading if the system allows no more.
+    fn connect(dir: &Path, flags: OpenFlags) -> Result<Self> {
         let path = dir.join(DATABASE_FILE);
         let exists = path.try_exists().map_err(Error::io("read", &path))?;
         if !exists && !flags.contains(OpenFlags::SQLITE_OPEN_CREATE) {
             return Err(Error::corrupt(path, format!("the file is missing; {REBUILD}")));
         }
-        let mut location = std::path::absolute(&path).map_err(Error::io("read", &path))?;
-        if immutable {
-            location = immutable_uri(&location).into();
-        }
-        let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(location, flags).map_err(sqlite_error(&path))?;
-        functions::register(&conn).map_err(sqlite_error(&path))?;
-        Ok(Self { conn, path })
+        let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE;
+        let conn = open_file(&absolute(&path)?, flags, &path)?;
+        Ok(Self { conn, path, is_writer: false, unlocked: None })
     }
 
-    fn configure_writer(&self) -> Result<()> {
+    /// Makes this the connection of the one writer.
+    fn into_writer(mut self) -> Result<Self> {
         self.run(|conn| {
+            // Checkpoints are made in `checkpoint` alone. The log and its shared memory stay when
+            // the last connection closes: readers that may not write to the folder need them.
+            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             conn.execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = 0;
                  PRAGMA cache_size = -65536; PRAGMA journal_size_limit = 0;
-                 PRAGMA busy_timeout = 10000;",
-            )?;
-            // Keeps the write-ahead log and its shared memory when the last connection closes.
-            // Readers that may not write to the folder need them; others do without.
-            let keep = FileControl::PersistWal(&mut 1);
-            let _ = conn.file_control(Some(rusqlite::MAIN_DB), keep);
-            Ok(())
-        })
+                 PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = 10000;",
+            )
+        })?;
+        self.is_writer = true;
+        Ok(self)
+    }
+
+    /// The index folder.
+    fn dir(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
     }
 
     fn check_identity(&self) -> Result<()> {
@@ -251,6 +295,27 @@ impl Database {
         }
         Ok(())
     }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if self.is_writer {
+            self.checkpoint("TRUNCATE");
+        }
+    }
+}
+
+/// Opens the file at a path or URI; `path` is its name in errors.
+fn open_file(location: &Path, flags: OpenFlags, path: &Path) -> Result<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(location, flags).map_err(sqlite_error(path))?;
+    functions::register(&conn).map_err(sqlite_error(path))?;
+    Ok(conn)
+}
+
+/// The full path. A relative one could be taken for a URI.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(Error::io("read", path))
 }
 
 /// Maps a SQLite error about `path` to [`Error`]; for `map_err`.
@@ -293,15 +358,90 @@ fn immutable_uri(path: &Path) -> String {
     uri + "?immutable=1"
 }
 
-/// True if the file system refuses writes of every process.
-fn is_read_only_media(path: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::fs::StatVfsMountFlags;
-        rustix::fs::statvfs(path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Place;
+    use crate::store::{IndexManifest, IndexWriter};
+    use warpseek_ingest::chunk::{Chunk, Chunking};
+    use warpseek_ingest::{Document, TextKind};
+
+    /// Replaces the one document by a text of 3 MB, in one commit.
+    fn commit_round(writer: &mut IndexWriter, round: usize) {
+        let text = format!("round {round} ").repeat(300_000);
+        let document = Document {
+            id: "d".to_owned(),
+            doc_id: "d".to_owned(),
+            title: String::new(),
+            text,
+            embed_title: false,
+            metadata: serde_json::Map::new(),
+            kind: TextKind::Record,
+            place: Place::default(),
+        };
+        let chunk = Chunk { range: 0..document.text.len(), tokens: 0, tokens_lost: 0 };
+        writer.put(document, vec![chunk], &[1.0, 0.0]).unwrap();
+        writer.commit().unwrap();
     }
-    #[cfg(not(unix))]
-    {
-        std::fs::metadata(path).is_ok_and(|file| file.permissions().readonly())
+
+    fn round_of(database: &Database) -> String {
+        let sql = "SELECT text FROM document WHERE dead = 0";
+        let texts: Vec<String> = database.collect(sql, [], |r| r.get(0)).unwrap();
+        assert!(database.number::<String>("PRAGMA integrity_check").unwrap() == "ok");
+        texts.concat()[..7].to_owned()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn reader_without_locks_keeps_its_state_and_the_writer_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("idx");
+        let manifest = IndexManifest::new(2, None, Chunking::default());
+        let mut writer = IndexWriter::open_or_create(&dir, &manifest).unwrap();
+        commit_round(&mut writer, 0);
+        drop(writer);
+        let log = || std::fs::metadata(log_of(&dir)).unwrap().len();
+        assert_eq!(log(), 0);
+
+        let reader = Database::open_unlocked(&dir).unwrap();
+        assert!(matches!(reader.unlocked, Some(UnlockedDatabase::InPlace { .. })));
+        let mut writer = IndexWriter::open(&dir).unwrap();
+        for round in 1..4 {
+            commit_round(&mut writer, round);
+            assert_eq!(round_of(&reader), "round 0");
+        }
+        // The commits are in the log alone, and a second reader finds them there.
+        let copied = Database::open_unlocked(&dir).unwrap();
+        assert!(matches!(copied.unlocked, Some(UnlockedDatabase::Copy(_))));
+        assert_eq!(round_of(&copied), "round 3");
+        assert_eq!(round_of(&Database::open_reader(&dir).unwrap()), "round 3");
+        assert!(!writer.compact().unwrap().space_returned);
+        assert_eq!(round_of(&reader), "round 0");
+        assert!(log() > 9 << 20);
+        drop(reader);
+        assert_eq!(round_of(&copied), "round 3");
+        drop(IndexWriter::open(&dir).unwrap());
+        assert_eq!(log(), 0);
+        assert_eq!(round_of(&Database::open_unlocked(&dir).unwrap()), "round 3");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn reader_without_locks_notices_a_program_that_does_not_know_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("idx");
+        let manifest = IndexManifest::new(2, None, Chunking::default());
+        let mut writer = IndexWriter::open_or_create(&dir, &manifest).unwrap();
+        commit_round(&mut writer, 0);
+        drop(writer);
+        let reader = Database::open_unlocked(&dir).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        // This connection makes a checkpoint when it is closed.
+        let other = Connection::open(dir.join(DATABASE_FILE)).unwrap();
+        other.execute_batch("UPDATE document SET title = 'changed'").unwrap();
+        assert_eq!(round_of(&reader), "round 0");
+        drop(other);
+        let error = reader.number::<i64>("SELECT count(*) FROM document").unwrap_err();
+        assert!(error.to_string().contains("another program changed the file"), "{error}");
     }
 }

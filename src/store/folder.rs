@@ -4,7 +4,7 @@ use super::format::VectorFileKind;
 use crate::error::{Error, Result};
 use crate::output::{open_locked, sync_folder_of};
 use std::fs::File;
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// File name of the manifest.
@@ -33,6 +33,35 @@ pub(super) fn remove_if_present(path: &Path) -> Result<()> {
     }
 }
 
+/// True if the system refuses an operation on a file to this user, or on this file system.
+fn is_denied(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Error of a writer that may not change the index in `dir`.
+pub(super) fn write_denied(dir: &Path, error: &io::Error) -> Error {
+    let reason = format!(
+        "{error}. Only a user who may write to the folder and its files can change this index; \
+         others can read it"
+    );
+    Error::io("write to", dir)(io::Error::new(error.kind(), reason))
+}
+
+/// Error of reading `path`, a file of an index. If it is about permissions, it names the remedy.
+pub(super) fn read_error(path: &Path, error: io::Error) -> Error {
+    let error = if error.kind() == ErrorKind::PermissionDenied {
+        let dir = path.parent().unwrap_or(path).display();
+        let reason = format!(
+            "{error}. This user may not read the index; its owner can allow it with \
+             `chmod -R a+rX {dir}`"
+        );
+        io::Error::new(error.kind(), reason)
+    } else {
+        error
+    };
+    Error::io("read", path)(error)
+}
+
 /// The write lock of an index. The operating system releases it when the process ends, in any way.
 #[derive(Debug)]
 pub(super) struct WriteLock {
@@ -42,7 +71,11 @@ pub(super) struct WriteLock {
 impl WriteLock {
     /// Takes the lock of `dir`, or fails at once with [`Error::Locked`].
     pub(super) fn take(dir: &Path) -> Result<Self> {
-        let (mut file, is_locked) = open_locked(&dir.join(LOCK_FILE), "open")?;
+        let (mut file, is_locked) =
+            open_locked(&dir.join(LOCK_FILE), "open").map_err(|e| match e {
+                Error::Io { source, .. } if is_denied(&source) => write_denied(dir, &source),
+                e => e,
+            })?;
         if !is_locked {
             let text = std::io::read_to_string(&mut file).unwrap_or_default();
             let holder = text.trim().parse().ok();

@@ -1,6 +1,6 @@
 //! `manifest.json`: the settings of an index, written once when it is created.
 
-use super::folder::{DATABASE_FILE, MANIFEST_FILE};
+use super::folder::{DATABASE_FILE, MANIFEST_FILE, read_error};
 use super::format::{FORMAT_VERSION, REBUILD, newer_version};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ impl IndexManifest {
             Err(e) if e.kind() == ErrorKind::NotADirectory => {
                 "this is a file; name the index folder"
             }
-            Err(e) => return Err(Error::io("read", path)(e)),
+            Err(e) => return Err(read_error(&path, e)),
         };
         Err(Error::NoIndex { path: dir.to_path_buf(), reason: reason.to_owned() })
     }

@@ -55,6 +55,9 @@
 //! compaction removes the vector files before they are opened, the reader starts again with the new
 //! generation.
 //!
+//! A reader that may not write to the folder sees the same, the last commit; `unlocked` explains
+//! how. Readers leave the database file and its log as they are: checkpoints are the writer's part.
+//!
 //! # Damage
 //!
 //! Opening checks the manifest against its hash in the database, and the headers and lengths of the
@@ -65,9 +68,10 @@
 //!
 //! # Source files
 //!
-//! `format` (bytes of the vector files), `folder` (file names, lock), `manifest`, `database` and
-//! `vector_files` know one kind of file each; `index_files` opens them together. On top of these
-//! are [`Index`] (`reader`), [`IndexWriter`] (`writer`, `pending`, `compact`) and [`verify`].
+//! `format` (bytes of the vector files), `folder` (file names, lock), `manifest`, `database` (with
+//! `unlocked`) and `vector_files` know one kind of file each; `index_files` opens them together. On
+//! top of these are [`Index`] (`reader`), [`IndexWriter`] (`writer`, `pending`, `compact`) and
+//! [`verify`].
 
 mod commit_record;
 mod compact;
@@ -83,6 +87,7 @@ mod manifest;
 mod pending;
 mod reader;
 mod row;
+mod unlocked;
 mod value;
 mod vector_files;
 mod verify;

@@ -2,7 +2,7 @@
 
 use super::commit_record::{CommitRecord, RowHasher};
 use super::database::CommitState;
-use super::folder::remove_if_present;
+use super::folder::{read_error, remove_if_present};
 use super::format::{HEADER_LEN, Header, VectorFileKind, as_bytes, as_bytes_mut};
 use crate::error::{Error, Result};
 use half::f16;
@@ -144,8 +144,10 @@ impl RowFile {
         let mut file = File::options().read(true).write(write).open(&path).map_err(|e| {
             if e.kind() == ErrorKind::NotFound {
                 Error::corrupt(&path, format!("the file is missing; {remedy}"))
-            } else {
+            } else if write {
                 Error::io("open", &path)(e)
+            } else {
+                read_error(&path, e)
             }
         })?;
         let mut header = Vec::with_capacity(HEADER_LEN);

@@ -99,6 +99,36 @@ fn inputs_with_a_format_are_read_whatever_their_name() {
     assert_eq!(read(&lines, FileFormat::Jsonl), ["a"]);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_utf8_are_read_and_told_apart() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    let path = |name: &[u8]| folder.path().join(OsStr::from_bytes(name));
+    std::fs::create_dir(path(b"caf\xe9")).expect("a folder");
+    for name in [&b"a\xff.txt"[..], b"a\xfe.txt", b"caf\xe9/b.txt", b"c\xc3.TXT", b"d\xff.csv"] {
+        std::fs::write(path(name), "text\none").expect("a file");
+    }
+    std::fs::write(path(b"left.\xff"), "").expect("a file");
+    std::fs::write(path(b"left\xff.docx"), "").expect("a file");
+    let reader = open(&[folder.path().into()]).expect("a reader");
+    let reasons: Vec<_> = reader.skipped_files().iter().map(|f| f.reason.clone()).collect();
+    assert_eq!(reasons, ["unknown type '.\u{fffd}'", "unknown type '.docx'"]);
+    let prefix = format!("{}/", folder.path().display());
+    let documents: Vec<_> = reader.map(|document| document.expect("a document")).collect();
+    let ids: Vec<_> =
+        documents.iter().map(|d| d.id.strip_prefix(&prefix).expect("a path")).collect();
+    let right = ["a\\xFE.txt", "a\\xFF.txt", "c\\xC3.TXT", "caf\\xE9/b.txt", "d\\xFF.csv:1"];
+    assert_eq!(ids, right);
+    let error = open(&[path(b"caf\xe9/b.txt"), path(b"gone\xff.txt")]).err().expect("an error");
+    assert_has(&error.to_string(), &["gone", ".txt"]);
+    std::fs::write(path(b"bad\xff.jsonl"), "{").expect("a file");
+    let mut reader = open(&[path(b"bad\xff.jsonl")]).expect("a reader");
+    let error = reader.next().expect("a result").expect_err("not JSON").to_string();
+    assert_has(&error, &["bad\\xFF.jsonl, line 1"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn folder_with_links_is_read_once() {

@@ -50,7 +50,7 @@ impl FileFormat {
 
     /// The format by a file's name, in upper or lower case, with or without `.gz`.
     pub fn of_path(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
         let name = name.strip_suffix(".gz").unwrap_or(&name);
         name.rsplit_once('.')?.1.parse().ok()
     }

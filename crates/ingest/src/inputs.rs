@@ -171,7 +171,7 @@ impl InputList {
 
     fn add_file(&mut self, path: &Path, format: FileFormat, metadata: &Metadata) -> Result<()> {
         let path = path.to_path_buf();
-        let (name, label) = (path.display().to_string(), label(&path));
+        let (name, label) = (escaped(&path), label(&path));
         let location = if metadata.is_file() {
             File::open(&path).map_err(Error::io("read", &path))?;
             let real = fs::canonicalize(&path).map_err(Error::io("read", &path))?;
@@ -224,7 +224,18 @@ fn is_hidden(entry: &DirEntry) -> bool {
 /// The path with `/` between its parts and without `./`.
 fn label(path: &Path) -> String {
     let parts = path.components().filter(|part| *part != Component::CurDir);
-    parts.collect::<PathBuf>().to_string_lossy().replace(MAIN_SEPARATOR, "/")
+    escaped(&parts.collect::<PathBuf>()).replace(MAIN_SEPARATOR, "/")
+}
+
+/// A path as text. Each byte that is not UTF-8 is written as `\xFF`, so that different files have
+/// different names.
+fn escaped(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")));
+    }
+    text
 }
 
 fn unknown_type(path: &Path) -> String {

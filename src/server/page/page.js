@@ -18,7 +18,8 @@ function el(name, props = {}, ...children) {
 
 const count = (n) => Number(n).toLocaleString("en");
 const ms = (n) => `${n < 10 ? n.toFixed(1) : Math.round(n)} ms`;
-const score = (n) => (typeof n === "number" ? n.toFixed(4) : "");
+// A score that rounds to zero has no minus sign.
+const score = (n) => (typeof n === "number" ? n.toFixed(4).replace(/^-0.0000$/, "0.0000") : "");
 
 // Reads or writes a value in a storage. The browser may forbid storage; the page works without it.
 function keep(storage, key, value) {
