@@ -340,7 +340,7 @@ fn index_takes_in_only_what_changed_and_prunes_what_is_gone() {
     assert_eq!((&again["added"], &again["unchanged"]), (&json!(0), &json!(50)));
     let changed = records(40).replace("Title 3\"", "Another title\"");
     place.file("corpus.jsonl", changed + "{\"_id\": \"new\", \"text\": \"fresh bread\"}\n");
-    let report = place.call("index corpus.jsonl --into idx --json --prune").ok().json();
+    let report = place.call("index corpus.jsonl --into idx --json --prune --yes").ok().json();
     let counts = ["added", "updated", "unchanged", "pruned"].map(|name| number(&report[name]));
     assert_eq!(counts, [1.0, 1.0, 39.0, 10.0]);
     let stats = place.stats("idx");

@@ -19,6 +19,7 @@ mod cuda;
 mod eval;
 mod filters;
 mod golden;
+mod ids;
 mod parity;
 mod quality;
 mod reranking;

@@ -162,7 +162,7 @@ pub(super) fn compact(args: CompactArgs, context: &Context) -> Result<Status> {
 pub(super) struct DeleteArgs {
     /// Index folder
     dir: PathBuf,
-    /// Ids of rows; an id of no row is a doc_id, and deletes all rows of that document
+    /// Ids of documents; an id of none is a doc_id, and deletes all documents that share it
     #[arg(required_unless_present_any = ["filter", "ids_from"])]
     ids: Vec<String>,
     /// Delete the documents that pass this condition
@@ -194,6 +194,14 @@ pub(super) fn delete(args: DeleteArgs, context: &Context) -> Result<Status> {
         deleted.extend(found);
     }
     if !missing.is_empty() && !args.ignore_missing {
+        for row in missing.iter().take(5) {
+            if let Some(document) = writer.document_of_row(row)? {
+                return Err(Error::usage(format!(
+                    "'{row}' is one of several chunks of the document '{document}', and nothing \
+                     was deleted: delete the whole document by that id"
+                )));
+            }
+        }
         return Err(Error::usage(format!(
             "{} of {} ids are not in the index ('{}'), and nothing was deleted; --ignore-missing \
              skips them",

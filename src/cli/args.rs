@@ -7,6 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use std::ops::RangeBounds;
 use std::path::Path;
 use warpseek::error::{Error, Result};
+use warpseek::indexing;
 use warpseek::ingest::{self, FieldMap, FileFormat, ReadOptions};
 use warpseek::queries::Query;
 use warpseek::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
@@ -145,7 +146,8 @@ impl RerankingArgs {
 }
 
 impl ReadArgs {
-    pub(super) fn options(&self) -> Result<ReadOptions> {
+    /// The options of reading for the index in `into`.
+    pub(super) fn options(&self, into: &Path) -> Result<ReadOptions> {
         Ok(ReadOptions {
             format: self.format.as_deref().map(str::parse::<FileFormat>).transpose()?,
             fields: FieldMap {
@@ -155,6 +157,7 @@ impl ReadArgs {
                 metadata: self.metadata_fields.clone(),
             },
             max_record_bytes: self.max_record_bytes,
+            base: Some(indexing::base_of(into)?),
         })
     }
 }

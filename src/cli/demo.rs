@@ -83,18 +83,19 @@ fn index(args: &DemoArgs, embedder: &Embedder, stamp: ModelStamp) -> Result<()> 
     let started = Instant::now();
     let manifest = IndexManifest::new(embedder.dim(), Some(stamp), Chunking::default());
     let mut writer = IndexWriter::open_or_create(&args.into, &manifest)?;
-    // The demo prunes all other documents, so it must not write to a user's index.
-    let mut own = 0;
+    // The demo must not write to a user's index.
+    let (mut own, mut all) = (0, 0);
     for document in corpus()? {
         own += usize::from(writer.find(&document?.id)?.is_some());
     }
-    if writer.live_except(|_| false)?.len() != own {
+    writer.for_each_live(|_, _| all += 1)?;
+    if all != own {
         return Err(Error::usage(format!(
             "{} holds an index of other documents: choose another folder with --into",
             args.into.display()
         )));
     }
-    let options = IndexOptions { prune: true, ..IndexOptions::default() };
+    let options = IndexOptions::default();
     let report = indexing::index(&mut writer, embedder, &mut corpus()?, options, &mut |_| {
         !interrupt::requested()
     })?;

@@ -5,7 +5,7 @@ use super::context::{Context, Status};
 use super::interrupt;
 use super::term::{self, HumanCount, say};
 use clap::{Args, ValueEnum};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use warpseek::bert::embedder::Normalize;
@@ -47,9 +47,12 @@ pub(super) struct IndexArgs {
     /// Action for an id that occurs twice in the input
     #[arg(long, value_enum, default_value_t = OnDuplicateArg::Error)]
     on_duplicate: OnDuplicateArg,
-    /// Delete documents of the index that are not in the input
+    /// Delete documents that came from these inputs and are no longer in them
     #[arg(long)]
     prune: bool,
+    /// Prune without a question
+    #[arg(long, requires = "prune")]
+    yes: bool,
     /// Rows per commit; a commit is made at least every five seconds
     #[arg(long, value_name = "N", default_value_t = indexing::DEFAULT_COMMIT_ROWS)]
     commit_rows: usize,
@@ -64,7 +67,7 @@ enum OnDuplicateArg {
 }
 
 pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
-    let read = args.read.options()?;
+    let read = args.read.options(&args.into)?;
     // With `--on-duplicate last` the input is read twice, so stdin is copied to a file first.
     let two_passes = args.on_duplicate == OnDuplicateArg::Last;
     let has_stdin = args.inputs.iter().any(|i| i.as_os_str() == "-");
@@ -75,6 +78,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     };
     // All inputs are checked before the model is downloaded.
     let mut documents = open()?;
+    let roots = documents.roots().clone();
     let name = context.model_name(args.model.as_deref());
     let (embedder, stamp) = context.embedder(name, Normalize::Always)?;
     let room = embedder.max_tokens().saturating_sub(embedder.overhead());
@@ -116,7 +120,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     });
     let options = IndexOptions {
         on_error,
-        prune: args.prune,
+        prune: args.prune.then_some(&roots),
         commit_rows: args.commit_rows.max(1),
         last: last.as_ref(),
     };
@@ -132,7 +136,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     };
     let outcome = indexing::index(&mut writer, &embedder, &mut input, options, &mut progress);
     bar.finish_and_clear();
-    let report = outcome.inspect_err(|e| {
+    let mut report = outcome.inspect_err(|e| {
         if matches!(e, Error::Input { .. }) && on_error == OnError::Stop {
             context.note(
                 "the records before this one are in the index, and running again continues from \
@@ -143,7 +147,10 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     for skipped in documents.skipped_files() {
         context.note(&format!("left out {}: {}", skipped.path.display(), skipped.reason));
     }
-    print_report(&report, &args, started.elapsed().as_secs_f64(), context)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let pruned = prune(&mut writer, &mut report, &args, context);
+    print_report(&report, &args, seconds, context)?;
+    pruned?;
     if report.interrupted {
         return Err(Error::Interrupted(
             "the documents indexed so far are committed; run the same command again to continue"
@@ -151,6 +158,49 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         ));
     }
     Ok(Status::Success)
+}
+
+/// Deletes outdated documents, after telling their number and asking.
+fn prune(
+    writer: &mut IndexWriter,
+    report: &mut IndexReport,
+    args: &IndexArgs,
+    context: &Context,
+) -> Result<()> {
+    if report.sourceless > 0 {
+        context.note(&format!(
+            "kept {} documents that are not in this input: it is not known where they came from \
+             (an older version, an import or the server added them); `warpseek delete` deletes \
+             them",
+            HumanCount(report.sourceless)
+        ));
+    }
+    let outdated = &report.outdated;
+    if outdated.is_empty() {
+        return Ok(());
+    }
+    let first = writer.ids(&outdated[..outdated.len().min(3)])?;
+    let found = format!(
+        "{} documents came from these inputs and are no longer in them ('{}'{})",
+        HumanCount(outdated.len() as u64),
+        first.join("', '"),
+        if outdated.len() > first.len() { ", ..." } else { "" }
+    );
+    if !args.yes {
+        let uses_stdin = args.inputs.iter().any(|input| input.as_os_str() == "-");
+        if uses_stdin || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Err(Error::usage(format!(
+                "{found}: nothing was pruned; --prune --yes deletes them"
+            )));
+        }
+        if !term::ask(&format!("{found}. Delete them?"))? || interrupt::requested() {
+            context.note("nothing was pruned");
+            return Ok(());
+        }
+    } else {
+        context.note(&format!("pruning: {found}"));
+    }
+    indexing::prune(writer, report)
 }
 
 fn print_report(
@@ -168,6 +218,13 @@ fn print_report(
     if args.prune && report.skipped > 0 {
         term::warn("nothing was pruned: the index may hold the records that were skipped");
     }
+    if let Some([id, old, new]) = &report.first_elsewhere {
+        term::warn(&format!(
+            "{} documents replaced documents of the same id from another input ('{id}' of {old} by \
+             that of {new}): make ids unique to keep both",
+            HumanCount(report.replaced_elsewhere)
+        ));
+    }
     let rate = report.tokens as f64 / seconds.max(1e-9);
     if context.json {
         let mut value = serde_json::json!(report);
@@ -181,6 +238,7 @@ fn print_report(
         (report.unchanged, "unchanged"),
         (report.pruned, "pruned"),
         (report.skipped, "skipped"),
+        (report.duplicates, "left out for a later record of the same id"),
     ];
     let others = others.into_iter().filter(|(n, _)| *n > 0);
     parts.extend(others.map(|(n, what)| format!("{} {what}", HumanCount(n))));

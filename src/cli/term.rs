@@ -106,6 +106,16 @@ pub(super) fn note(text: &str) {
     write_stderr(&plain(text));
 }
 
+/// Asks a question on the terminal; true if the answer is yes.
+pub(super) fn ask(question: &str) -> Result<bool> {
+    let mut stderr = std::io::stderr().lock();
+    let asked = write!(stderr, "{} [y/N] ", plain(question)).and_then(|()| stderr.flush());
+    asked.map_err(Error::io("write to", "stderr"))?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(Error::io("read", "stdin"))?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
 fn write_stderr(line: &str) {
     // If stderr is closed there is nowhere left to report to.
     let _ = writeln!(std::io::stderr().lock(), "{line}");

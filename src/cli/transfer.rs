@@ -127,7 +127,7 @@ fn documents(args: &ImportArgs) -> Result<Option<(String, ImportedDocuments)>> {
     let Some(path) = args.documents.as_ref().or(args.ids.as_ref()) else { return Ok(None) };
     let name = path.display().to_string();
     let documents: ImportedDocuments = if args.documents.is_some() {
-        Box::new(ingest::open(std::slice::from_ref(path), &args.read.options()?)?)
+        Box::new(ingest::open(std::slice::from_ref(path), &args.read.options(&args.into)?)?)
     } else {
         Box::new(bare_documents(&name, &term::read_text(path)?)?.into_iter().map(Ok))
     };

@@ -172,5 +172,7 @@ fn bare_document(id: String, place: Place) -> Document {
         is_untyped: false,
         kind: TextKind::Record,
         place,
+        has_own_id: true,
+        source: None,
     }
 }

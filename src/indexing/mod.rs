@@ -13,12 +13,14 @@ use clap::ValueEnum;
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use warpseek_bert::embedder::{Embedder, Embeddings, Role};
-use warpseek_ingest::Document;
 use warpseek_ingest::chunk::{self, Chunk};
+use warpseek_ingest::{Document, InputRoots, STREAM_SOURCE};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Bytes of text per row at which a batch is full.
@@ -53,8 +55,8 @@ pub enum OnError {
 pub struct IndexOptions<'a> {
     /// Action for a record that cannot be used.
     pub on_error: OnError,
-    /// True to delete documents of the index that are not in the input, at the end.
-    pub prune: bool,
+    /// The inputs whose documents are looked up in the index at the end, for [`prune`].
+    pub prune: Option<&'a InputRoots>,
     /// Rows per commit; a commit is made at least every five seconds.
     pub commit_rows: usize,
     /// The last record of each id. Without it, an id that occurs twice is an error.
@@ -63,7 +65,7 @@ pub struct IndexOptions<'a> {
 
 impl Default for IndexOptions<'_> {
     fn default() -> Self {
-        Self { on_error: OnError::Stop, prune: false, commit_rows: DEFAULT_COMMIT_ROWS, last: None }
+        Self { on_error: OnError::Stop, prune: None, commit_rows: DEFAULT_COMMIT_ROWS, last: None }
     }
 }
 
@@ -76,8 +78,22 @@ pub struct IndexReport {
     pub updated: u64,
     /// Documents that the index already had with the same content.
     pub unchanged: u64,
-    /// Documents that were deleted because they are not in the input.
+    /// Documents that were deleted because the inputs that they came from no longer hold them.
     pub pruned: u64,
+    /// Records that were left out because a later one has the same id.
+    pub duplicates: u64,
+    /// Documents that replaced one of the same id from another input.
+    pub replaced_elsewhere: u64,
+    /// The first of these: its id, the old and the new input.
+    #[serde(skip)]
+    pub first_elsewhere: Option<[String; 3]>,
+    /// Documents that came from the inputs and are no longer in them, by number. Empty without
+    /// [`IndexOptions::prune`], and after an interrupted run or one that skipped records.
+    #[serde(skip)]
+    pub outdated: Vec<i64>,
+    /// Documents that are not in the input and have no known source, counted with `outdated`.
+    #[serde(skip)]
+    pub sourceless: u64,
     /// Records that could not be used.
     pub skipped: u64,
     /// The first messages about skipped records.
@@ -162,10 +178,43 @@ pub fn index(
         return Err(error);
     }
     run.writer.commit()?;
-    if options.prune && !run.report.interrupted && run.report.skipped == 0 {
-        run.prune()?;
+    if let Some(roots) = options.prune
+        && !run.report.interrupted
+        && run.report.skipped == 0
+    {
+        run.find_outdated(roots)?;
     }
     Ok(run.report)
+}
+
+/// Deletes the [outdated](IndexReport::outdated) documents of a run.
+///
+/// # Errors
+///
+/// The errors of the store.
+pub fn prune(writer: &mut IndexWriter, report: &mut IndexReport) -> Result<()> {
+    report.outdated.iter().for_each(|&seq| writer.delete(seq));
+    writer.commit()?;
+    report.pruned = std::mem::take(&mut report.outdated).len() as u64;
+    Ok(())
+}
+
+/// The folder that holds an index, existing or not: the [base](warpseek_ingest::ReadOptions::base)
+/// of the paths in its ids. So these stay the same wherever a command is run, and if index and
+/// documents move together.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the path cannot be resolved.
+pub fn base_of(dir: &Path) -> Result<PathBuf> {
+    let dir = std::path::absolute(dir).map_err(Error::io("read", dir))?;
+    let existing = dir.ancestors().find(|folder| folder.exists()).unwrap_or(&dir);
+    let real = std::fs::canonicalize(existing).map_err(Error::io("read", existing))?;
+    let real = match dir.strip_prefix(existing) {
+        Ok(missing) if missing != Path::new("") => real.join(missing),
+        _ => real,
+    };
+    Ok(real.parent().unwrap_or(&real).to_path_buf())
 }
 
 /// The chunks of a document as models read them.
@@ -201,7 +250,10 @@ impl IndexRun<'_> {
     fn take_all(&mut self, documents: &mut dyn Iterator<Item = Result<Document>>) -> Result<()> {
         for (number, document) in documents.enumerate() {
             let taken = document.and_then(|document| match self.options.last {
-                Some(last) if !last.holds(&document, number as u64) => Ok(()),
+                Some(last) if !last.holds(&document, number as u64) => {
+                    self.report.duplicates += 1;
+                    Ok(())
+                }
                 _ => self.take(document),
             });
             match taken {
@@ -237,16 +289,49 @@ impl IndexRun<'_> {
             );
             return Err(Error::input(document.place, reason));
         }
-        if let Some(existing) = existing
-            && existing.hash == content_hash(&document)
-        {
-            self.seen.insert(existing.seq);
-            self.report.unchanged += 1;
-            return Ok(());
+        if let Some(existing) = existing {
+            let source = self.writer.source(existing.seq)?;
+            if existing.hash == content_hash(&document) {
+                if document.source.is_some() && source != document.source {
+                    self.writer.set_source(existing.seq, document.source);
+                }
+                self.seen.insert(existing.seq);
+                self.report.unchanged += 1;
+                if self.report.unchanged.is_multiple_of(512) {
+                    self.report_progress();
+                }
+                return Ok(());
+            }
+            self.check_replacement(&document, source)?;
         }
         self.batch_bytes += document.text.len();
         self.batch_ids.insert(id);
         self.batch.push((document, existing.is_some()));
+        Ok(())
+    }
+
+    /// Refuses to replace a document of `source` by one that is another for all that is known, and
+    /// counts those that come from another input.
+    fn check_replacement(&mut self, document: &Document, source: Option<Arc<str>>) -> Result<()> {
+        if !document.has_own_id {
+            if document.source.as_deref() != Some(STREAM_SOURCE) {
+                return Ok(());
+            }
+            // Every stream has the same name, so the number says nothing.
+            let reason = format!(
+                "no id of its own, and the index has another text as '{}', perhaps of another \
+                 stream: name the field with the id with --id-field, or read a file instead",
+                document.id
+            );
+            return Err(Error::input(document.place.clone(), reason));
+        }
+        if let (Some(old), Some(new)) = (source, &document.source)
+            && old != *new
+        {
+            self.report.replaced_elsewhere += 1;
+            let names = || [document.id.clone(), old.to_string(), new.to_string()];
+            self.report.first_elsewhere.get_or_insert_with(names);
+        }
         Ok(())
     }
 
@@ -371,11 +456,15 @@ impl IndexRun<'_> {
         }
     }
 
-    fn prune(&mut self) -> Result<()> {
-        let gone = self.writer.live_except(|seq| self.seen.contains(seq))?;
-        self.report.pruned = gone.len() as u64;
-        gone.into_iter().for_each(|seq| self.writer.delete(seq));
-        self.writer.commit()
+    /// Finds the documents that came from `roots` and were not in the input.
+    fn find_outdated(&mut self, roots: &InputRoots) -> Result<()> {
+        let Self { writer, seen, report, .. } = self;
+        writer.for_each_live(|seq, source| match source {
+            _ if seen.contains(seq) => {}
+            Some(source) if roots.covers(source) => report.outdated.push(seq),
+            Some(_) => {}
+            None => report.sourceless += 1,
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use super::database::CommitState;
 use super::fields::FieldCatalog;
 use super::format::REBUILD;
 use super::lexical::add_all_words;
+use super::sources;
 use super::vector_files::{BLOCK_ROWS, VectorFiles};
 use super::writer::IndexWriter;
 use crate::error::{Error, Result};
@@ -127,6 +128,7 @@ fn rewrite_tables(
         record.store(conn)?;
     }
     add_all_words(conn)?;
+    sources::trim(conn)?;
     FieldCatalog::rebuild(conn)
 }
 

@@ -364,21 +364,13 @@ mod tests {
     use crate::error::Place;
     use crate::store::{IndexManifest, IndexWriter};
     use warpseek_ingest::chunk::{Chunk, Chunking};
-    use warpseek_ingest::{Document, TextKind};
 
     /// Replaces the one document by a text of 3 MB, in one commit.
     fn commit_round(writer: &mut IndexWriter, round: usize) {
         let text = format!("round {round} ").repeat(300_000);
-        let document = Document {
-            id: "d".to_owned(),
-            doc_id: "d".to_owned(),
-            title: String::new(),
-            text,
-            embed_title: false,
-            metadata: serde_json::Map::new(),
-            kind: TextKind::Record,
-            place: Place::default(),
-        };
+        let record = serde_json::json!({ "id": "d", "text": text });
+        let record = record.as_object().cloned().unwrap_or_default();
+        let document = warpseek_ingest::from_object(record, Place::default()).unwrap();
         let chunk = Chunk { range: 0..document.text.len(), tokens: 0, tokens_lost: 0 };
         writer.put(document, vec![chunk], &[1.0, 0.0]).unwrap();
         writer.commit().unwrap();

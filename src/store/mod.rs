@@ -87,6 +87,7 @@ mod manifest;
 mod pending;
 mod reader;
 mod row;
+mod sources;
 mod unlocked;
 mod value;
 mod vector_files;

@@ -5,6 +5,7 @@ use super::fields::FieldCatalog;
 use super::hash::metadata_json;
 use super::lexical::add_words;
 use super::row::DocumentTraits;
+use super::sources::{self, SourceRun};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rusqlite::Connection;
@@ -23,6 +24,8 @@ pub(super) struct Pending {
     /// Numbers of the documents to be deleted, committed and pending ones.
     pub(super) deleted: HashSet<i64>,
     pub(super) text_bytes: usize,
+    /// Sources of documents, committed and pending ones.
+    pub(super) sources: Vec<SourceRun>,
     fields: FieldCatalog,
 }
 
@@ -36,7 +39,7 @@ pub(super) struct PendingDocument {
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        self.documents.is_empty() && self.deleted.is_empty()
+        self.documents.is_empty() && self.deleted.is_empty() && self.sources.is_empty()
     }
 
     /// Adds a document with the vectors of its chunks, `[chunks.len(), dim]`.
@@ -50,6 +53,7 @@ impl Pending {
         self.text_bytes += document.text.len() + document.title.len();
         self.fields.count(&document.metadata, document.is_untyped);
         self.by_id.insert(document.id.clone(), self.documents.len());
+        sources::push(&mut self.sources, pending.seq, document.source.clone());
         self.documents.push(pending);
     }
 
@@ -97,6 +101,7 @@ impl Pending {
             hasher.add(&self.rows, stride);
             CommitRecord::new(first_row, row - first_row, &hasher).store(conn)?;
         }
+        sources::store(conn, &self.sources)?;
         FieldCatalog::update(conn, &self.fields, &deleted)
     }
 }

@@ -9,7 +9,8 @@ use warpseek_ingest::Document;
 pub struct Row {
     /// The row's number in the matrix.
     pub row: u32,
-    /// The document's id, followed by `#n` if the document has several chunks.
+    /// The document's id, followed by `#n` for chunk `n` if the document has several chunks, or if
+    /// its id ends like that of a chunk. No two live rows share one.
     pub id: String,
     /// Id of the document in relevance judgments.
     pub doc_id: String,
@@ -107,6 +108,40 @@ impl RowNames {
 }
 
 /// Id of a row: the document's id, followed by `#ordinal` if it has several chunks.
+///
+/// The only chunk of a document whose id itself ends in `#n` is `#0` too: `doc#0#0`. So the id of a
+/// row tells its document and its chunk, and is unique because ids of live documents are.
 pub(super) fn row_id(id: String, n_chunks: i64, ordinal: i64) -> String {
-    if n_chunks > 1 { format!("{id}#{ordinal}") } else { id }
+    if n_chunks > 1 || split_row_id(&id).is_some() { format!("{id}#{ordinal}") } else { id }
+}
+
+/// The document's id and the chunk in the id of a row. `None` if it does not end in `#n`, and is
+/// the id of a document.
+pub(super) fn split_row_id(row_id: &str) -> Option<(&str, u32)> {
+    let (id, digits) = row_id.rsplit_once('#')?;
+    let ordinal: u32 = digits.parse().ok()?;
+    // A blank id is no document's, and `+1` or `01` no chunk.
+    (!id.trim().is_empty() && ordinal.to_string() == digits).then_some((id, ordinal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_ids_of_different_rows_differ() {
+        let ids = ["doc", "doc#0", "doc#1", "doc#0#0", "#0", "doc#", "doc#01", "doc#+1", "doc#x"];
+        let mut seen = std::collections::HashMap::new();
+        for (id, n_chunks) in ids.iter().flat_map(|id| [1, 2, 3].map(|n| (*id, n))) {
+            for ordinal in 0..n_chunks {
+                // A document has one number of chunks, so its chunks may come again.
+                let before = seen.insert(row_id(id.into(), n_chunks, ordinal), (id, ordinal));
+                assert!(before.is_none_or(|before| before == (id, ordinal)), "{id} {before:?}");
+            }
+        }
+        assert_eq!(row_id("doc".into(), 1, 0), "doc");
+        assert_eq!(row_id("doc".into(), 2, 1), "doc#1");
+        assert_eq!(row_id("doc#1".into(), 1, 0), "doc#1#0");
+        assert_eq!(row_id("doc#01".into(), 1, 0), "doc#01");
+    }
 }

@@ -8,6 +8,7 @@ use super::hash::hash_parts;
 use super::index_files::IndexFiles;
 use super::lexical::add_all_words;
 use super::row::DocumentTraits;
+use super::sources;
 use crate::error::Result;
 use rusqlite::Connection;
 use std::path::Path;
@@ -197,7 +198,7 @@ impl Checks {
         Ok(())
     }
 
-    /// Every row has its chunk, and every document its chunks.
+    /// Every row has its chunk, and every document its chunks; the entries of sources.
     fn chunks(&mut self) -> Result<()> {
         let IndexFiles { database, state, .. } = &self.files;
         let count = |sql: &str| database.number::<i64>(sql);
@@ -214,12 +215,14 @@ impl Checks {
              (SELECT count(DISTINCT ordinal) FROM chunk c WHERE c.document = d.seq
               AND c.ordinal >= 0 AND c.ordinal < d.n_chunks)",
         )?;
+        let sources = sources::count_damaged(database)?;
         let problem = (chunks != n_rows || last != n_rows)
             .then(|| format!("{chunks} chunks up to row {last} do not match {n_rows} rows"));
         self.add(format!("documents.db, chunks of {n_rows} rows"), problem);
-        let problem = (stray + incomplete > 0).then(|| {
+        let problem = (stray + incomplete > 0 || sources > 0).then(|| {
             format!(
-                "{stray} chunks outside their document, {incomplete} documents without all chunks"
+                "{stray} chunks outside their document, {incomplete} documents without all \
+                 chunks, {sources} damaged sources"
             )
         });
         self.add("documents.db, chunks and documents", problem);

@@ -9,9 +9,12 @@ use super::index_files::{FolderState, IndexFiles, restore_manifest};
 use super::manifest::IndexManifest;
 use super::pending::{Pending, PendingDocument};
 use super::reader::notes;
+use super::row::split_row_id;
+use super::sources;
 use crate::error::{Error, Result};
 use half::f16;
 use std::path::Path;
+use std::sync::Arc;
 use warpseek_ingest::Document;
 use warpseek_ingest::chunk::Chunk;
 use warpseek_topk::layout::MAX_ROWS;
@@ -208,25 +211,73 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Numbers of the live documents for which `keep` is false, for pruning.
+    /// Calls `visit` with the number of every committed live document, ascending, and its source
+    /// ([`Document::source`]) if that is known. Documents of older versions have none.
     ///
     /// # Errors
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
-    pub fn live_except(&self, keep: impl Fn(i64) -> bool) -> Result<Vec<i64>> {
-        let mut live = self.live_where("1", [])?;
-        live.retain(|&seq| !keep(seq));
-        Ok(live)
+    pub fn for_each_live(&self, visit: impl FnMut(i64, Option<&str>)) -> Result<()> {
+        let sql = "SELECT seq FROM document WHERE dead = 0 ORDER BY seq";
+        sources::for_each(&self.files.database, sql, visit)
     }
 
-    /// Numbers of the live documents with this id; if there is none, of those with this `doc_id`.
+    /// The source of a committed document, if it is known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn source(&self, seq: i64) -> Result<Option<Arc<str>>> {
+        sources::find(&self.files.database, seq)
+    }
+
+    /// Changes the source of a live document with the next commit.
+    pub fn set_source(&mut self, seq: i64, source: Option<Arc<str>>) {
+        sources::push(&mut self.pending.sources, seq, source);
+    }
+
+    /// Ids of the live documents with these numbers, in the given order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn ids(&self, seqs: &[i64]) -> Result<Vec<String>> {
+        let sql = "SELECT id FROM document WHERE seq = ?1 AND dead = 0";
+        let id = |seq: &i64| self.files.database.collect(sql, [seq], |r| r.get::<_, String>(0));
+        let ids: Result<Vec<Vec<String>>> = seqs.iter().map(id).collect();
+        Ok(ids?.concat())
+    }
+
+    /// Numbers of the live documents with this id; if there is none, of those with this `doc_id`;
+    /// else of the one whose only row has this id.
     ///
     /// # Errors
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn find_all(&self, name: &str) -> Result<Vec<i64>> {
-        let by_id = self.live_where("id = ?1", [name])?;
-        if by_id.is_empty() { self.live_where("doc_id = ?1", [name]) } else { Ok(by_id) }
+        for condition in ["id = ?1", "doc_id = ?1"] {
+            let found = self.live_where(condition, [name])?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        match split_row_id(name) {
+            Some((id, 0)) if split_row_id(id).is_some() => {
+                self.live_where("id = ?1 AND n_chunks = 1", [id])
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The id of the live document that has a row of this id among several.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn document_of_row(&self, row_id: &str) -> Result<Option<String>> {
+        let Some((id, ordinal)) = split_row_id(row_id) else { return Ok(None) };
+        let found = self.live_where("id = ?1 AND n_chunks > max(?2, 1)", (id, ordinal))?;
+        Ok((!found.is_empty()).then(|| id.to_owned()))
     }
 
     /// Numbers of the live documents that pass a filter, and warnings.

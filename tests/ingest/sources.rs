@@ -70,13 +70,14 @@ fn format_is_known_by_the_ending_and_the_name() {
 }
 
 #[test]
-fn id_of_a_text_is_its_path_without_a_leading_dot() {
+fn id_of_a_text_is_its_path_however_that_is_written() {
     // Tests run in the folder of the crate.
     let options = ReadOptions { format: Some(FileFormat::Text), ..ReadOptions::default() };
     for (path, id) in [
         ("./src//lib.rs", "src/lib.rs"),
         ("src/./lib.rs", "src/lib.rs"),
-        ("../ingest/src/lib.rs", "../ingest/src/lib.rs"),
+        ("../ingest/src/lib.rs", "src/lib.rs"),
+        (concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs"), "src/lib.rs"),
         ("Cargo.toml", "Cargo.toml"),
     ] {
         let mut reader = ingest::open(&[path.into()], &options).expect("a reader");
@@ -145,7 +146,39 @@ fn folder_with_links_is_read_once() {
     let links = ["a link back to a folder above it", "a link that leads nowhere"];
     assert_eq!(reasons, [&links[..], &[twice, twice]].concat());
     let ids: Vec<_> = reader.map(|document| document.expect("a document").id).collect();
-    assert_eq!(ids, [folder.path().join("b.txt").display().to_string()]);
+    // The id is that of the file, not of the link that was found first.
+    assert_eq!(ids, [file.display().to_string()]);
+}
+
+#[test]
+fn paths_start_at_the_base_and_sources_at_the_input() {
+    let folder = Folder::new();
+    folder.file("docs/a.txt", "a");
+    folder.file("docs/b.jsonl", "{\"text\":\"b\"}\n{\"text\":\"c\"}");
+    folder.file("docs2/b.jsonl", "{\"text\":\"b\"}");
+    let read = |base: &Path, input: &str| {
+        let options = ReadOptions { base: Some(base.into()), ..ReadOptions::default() };
+        let reader = ingest::open(&[folder.path().join(input)], &options).expect("a reader");
+        let covered = |source: &str| reader.roots().covers(source);
+        assert!(!covered("other/a.txt") && !covered(ingest::STREAM_SOURCE));
+        let roots = reader.roots().clone();
+        let documents = reader.map(|document| document.expect("a document"));
+        let id = |document: ingest::Document| {
+            assert!(!document.has_own_id);
+            assert!(roots.covers(&document.source.expect("a source")));
+            document.id
+        };
+        documents.map(id).collect::<Vec<_>>()
+    };
+    let expected = ["docs/a.txt", "docs/b.jsonl:1", "docs/b.jsonl:2"];
+    assert_eq!(read(folder.path(), "docs"), expected);
+    assert_eq!(read(&folder.path().join("docs2/.."), "docs/"), expected);
+    assert_eq!(read(folder.path(), "docs2/b.jsonl"), ["docs2/b.jsonl:1"]);
+    // Outside of the base, and with a base that does not exist, paths are absolute.
+    for base in ["docs2", "missing/folder"] {
+        let absolute = folder.path().join("docs/a.txt").display().to_string();
+        assert_eq!(read(&folder.path().join(base), "docs/a.txt"), [absolute]);
+    }
 }
 
 #[test]

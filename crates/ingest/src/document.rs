@@ -1,5 +1,7 @@
 //! The document: one text with an id, a title and metadata.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use warpseek_error::{Error, Place, Result};
 
@@ -30,6 +32,12 @@ pub struct Document {
     pub kind: TextKind,
     /// The position of the record in the input, for messages.
     pub place: Place,
+    /// True if the record brought its id. Otherwise the id was made from the input's path, and the
+    /// number of the record where an input has several.
+    pub has_own_id: bool,
+    /// The input: the path of a file, from [`ReadOptions::base`](crate::ReadOptions::base) or
+    /// absolute, or [`STREAM_SOURCE`](crate::STREAM_SOURCE). `None` if there is no input.
+    pub source: Option<Arc<str>>,
 }
 
 /// Structure of a document's text.

@@ -143,6 +143,8 @@ impl FieldRoles {
             is_untyped: false,
             kind: TextKind::Record,
             place,
+            has_own_id: self.id.is_some(),
+            source: None,
         })
     }
 

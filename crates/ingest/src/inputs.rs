@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
-use std::path::{Component, MAIN_SEPARATOR, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use walkdir::{DirEntry, WalkDir};
 use warpseek_error::{Error, Place, Result};
@@ -10,6 +11,7 @@ use warpseek_error::{Error, Place, Result};
 use crate::format::{FileFormat, format_names, known_endings};
 use crate::message::shown;
 use crate::options::ReadOptions;
+use crate::paths::{Base, InputRoots, STREAM_SOURCE, resolve_folder, text};
 
 /// A file that was found in a folder and will not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +27,10 @@ pub struct SkippedFile {
 pub(crate) struct InputFile {
     /// The name that the user gave, for messages; `<stdin>` for standard input.
     pub(crate) name: String,
-    /// The name for ids and metadata: with `/` and without a leading `./`.
+    /// The name for ids and metadata: the resolved path from the base, or `stdin`.
     pub(crate) label: String,
+    /// The source of its documents: as the label, but a link below a named folder is not resolved.
+    pub(crate) source: Arc<str>,
     pub(crate) format: FileFormat,
     pub(crate) location: Location,
 }
@@ -58,6 +62,8 @@ impl InputFile {
 pub(crate) struct InputList {
     pub(crate) inputs: Vec<InputFile>,
     pub(crate) skipped: Vec<SkippedFile>,
+    pub(crate) roots: InputRoots,
+    base: Base,
     /// The format of all inputs, if it was given.
     format: Option<FileFormat>,
     /// Real paths of the regular files.
@@ -74,7 +80,9 @@ impl InputList {
                 "nothing to read: name files or folders, or - for standard input",
             ));
         }
-        let mut list = Self { format: options.format, ..Self::default() };
+        let base = Base::new(options.base.as_deref())?;
+        let roots = InputRoots::new(&base);
+        let mut list = Self { format: options.format, base, roots, ..Self::default() };
         for path in paths {
             if path.as_os_str() == "-" {
                 if list.inputs.iter().any(|input| input.location == Location::Stdin) {
@@ -97,7 +105,13 @@ impl InputList {
                     known_endings()
                 )));
             };
-            list.add_file(path, format, &metadata)?;
+            if metadata.is_file() {
+                let source = resolve_folder(path)?;
+                list.roots.add(&source);
+                list.add_file(path, &source, format, &metadata)?;
+            } else {
+                list.add_pipe(path, format)?;
+            }
         }
         Ok(list)
     }
@@ -110,19 +124,30 @@ impl InputList {
     }
 
     fn add_stdin(&mut self, name: &str) {
-        self.inputs.push(InputFile {
-            name: name.to_owned(),
-            // `<stdin>` in messages, `stdin` in ids.
-            label: name.trim_matches(['<', '>']).to_owned(),
-            format: self.format.unwrap_or(FileFormat::Jsonl),
-            location: Location::Stdin,
-        });
+        // `<stdin>` in messages, `stdin` in ids.
+        let label = name.trim_matches(['<', '>']).to_owned();
+        let format = self.format.unwrap_or(FileFormat::Jsonl);
+        self.add_stream(name.to_owned(), label, format, Location::Stdin);
+    }
+
+    fn add_pipe(&mut self, path: &Path, format: FileFormat) -> Result<()> {
+        // Resolving `/dev/fd/63` would give a name that is different in every run.
+        let label = self.base.name(&std::path::absolute(path).map_err(Error::io("read", path))?);
+        self.add_stream(path.display().to_string(), label, format, Location::Pipe(path.into()));
+        Ok(())
+    }
+
+    fn add_stream(&mut self, name: String, label: String, format: FileFormat, location: Location) {
+        self.roots.add_stream();
+        self.inputs.push(InputFile { name, label, source: STREAM_SOURCE.into(), format, location });
     }
 
     /// Adds all files below `folder`. Hidden ones are left out, links are followed, files of
     /// unknown type are skipped.
     fn add_folder(&mut self, folder: &Path) -> Result<()> {
         let mut found = false;
+        let root = fs::canonicalize(folder).map_err(Error::io("read", folder))?;
+        self.roots.add(&root);
         let mut entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
         while let Some(entry) = entries.next() {
             let entry = match entry {
@@ -149,7 +174,8 @@ impl InputList {
             if !metadata.is_file() {
                 self.skip(path, "not a regular file");
             } else if let Some(format) = self.format_of(path) {
-                self.add_file(path, format, &metadata)?;
+                let source = root.join(path.strip_prefix(folder).unwrap_or(path));
+                self.add_file(path, &source, format, &metadata)?;
                 found = true;
             } else {
                 self.skip(path, unknown_type(path));
@@ -169,21 +195,25 @@ impl InputList {
         ))
     }
 
-    fn add_file(&mut self, path: &Path, format: FileFormat, metadata: &Metadata) -> Result<()> {
-        let path = path.to_path_buf();
-        let (name, label) = (escaped(&path), label(&path));
-        let location = if metadata.is_file() {
-            File::open(&path).map_err(Error::io("read", &path))?;
-            let real = fs::canonicalize(&path).map_err(Error::io("read", &path))?;
-            if !self.seen.insert(real) {
-                self.skip(&path, "is already among the inputs");
-                return Ok(());
-            }
-            Location::Regular { path, length: metadata.len() }
-        } else {
-            Location::Pipe(path)
-        };
-        self.inputs.push(InputFile { name, label, format, location });
+    /// Adds a regular file, unless it is among the inputs already.
+    fn add_file(
+        &mut self,
+        path: &Path,
+        source: &Path,
+        format: FileFormat,
+        metadata: &Metadata,
+    ) -> Result<()> {
+        File::open(path).map_err(Error::io("read", path))?;
+        let real = fs::canonicalize(path).map_err(Error::io("read", path))?;
+        let label = self.base.name(&real);
+        if !self.seen.insert(real) {
+            self.skip(path, "is already among the inputs");
+            return Ok(());
+        }
+        let source = self.base.name(source).into();
+        let location = Location::Regular { path: path.to_path_buf(), length: metadata.len() };
+        let name = path.to_str().map_or_else(|| text(path), str::to_owned);
+        self.inputs.push(InputFile { name, label, source, format, location });
         Ok(())
     }
 
@@ -219,23 +249,6 @@ fn is_index(folder: &Path) -> bool {
 
 fn is_hidden(entry: &DirEntry) -> bool {
     entry.file_name().as_encoded_bytes().starts_with(b".")
-}
-
-/// The path with `/` between its parts and without `./`.
-fn label(path: &Path) -> String {
-    let parts = path.components().filter(|part| *part != Component::CurDir);
-    escaped(&parts.collect::<PathBuf>()).replace(MAIN_SEPARATOR, "/")
-}
-
-/// A path as text. Each byte that is not UTF-8 is written as `\xFF`, so that different files have
-/// different names.
-fn escaped(path: &Path) -> String {
-    let mut text = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")));
-    }
-    text
 }
 
 fn unknown_type(path: &Path) -> String {

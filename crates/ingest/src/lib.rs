@@ -17,6 +17,7 @@
 //!
 //! ```text
 //! paths, folders, -     inputs.rs    a list of inputs: each exists, can be opened, has a format
+//!                       paths.rs     their names, the same however a path was written
 //! each input            stream.rs    its bytes: counted, decompressed, another encoding refused
 //! each record           jsonl.rs     one JSON object per line
 //!                       csv.rs       one row below a header; also tsv
@@ -47,8 +48,11 @@
 //!
 //! Fields that become the id, the text or the title are not repeated in the metadata. All others
 //! are kept there, in the order of the record. In BEIR's layout the fields of an object named
-//! `metadata` move up beside the others, as `metadata.<name>` where that name is taken. A file
-//! without any id field gets the ids `<path>:<number of the record>`.
+//! `metadata` move up beside the others, as `metadata.<name>` where that name is taken. Records
+//! without an id field get the ids `<path>:<number of the record>`.
+//!
+//! Paths in ids are resolved: relative to [`ReadOptions::base`] below it, else absolute. However a
+//! file is named, its documents have the same ids, and no two files share one.
 //!
 //! # Memory
 //!
@@ -73,6 +77,7 @@ mod message;
 mod options;
 mod overlap;
 mod parquet;
+mod paths;
 mod reader;
 mod stream;
 mod text;
@@ -82,4 +87,5 @@ pub use fields::from_object;
 pub use format::FileFormat;
 pub use inputs::SkippedFile;
 pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, ReadOptions};
+pub use paths::{InputRoots, STREAM_SOURCE};
 pub use reader::{DocumentReader, ReadProgress, open, read_stream};

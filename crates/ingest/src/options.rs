@@ -1,5 +1,7 @@
 //! Options of reading.
 
+use std::path::PathBuf;
+
 use warpseek_error::{Error, Result};
 
 use crate::format::FileFormat;
@@ -21,6 +23,9 @@ pub struct ReadOptions {
     /// Maximum size of a record (a line, a row, a text file) in bytes after decompression, at
     /// least 1. A longer one is an error, and reading goes on behind it.
     pub max_record_bytes: u64,
+    /// Folder for the paths in ids and sources: a file below it has the path from here, any other
+    /// file its absolute path. `None` is the working directory.
+    pub base: Option<PathBuf>,
 }
 
 impl Default for ReadOptions {
@@ -29,6 +34,7 @@ impl Default for ReadOptions {
             format: None,
             fields: FieldMap::default(),
             max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
+            base: None,
         }
     }
 }

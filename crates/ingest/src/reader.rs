@@ -15,6 +15,7 @@ use crate::inputs::{InputFile, InputList, SkippedFile};
 use crate::jsonl::JsonlReader;
 use crate::options::ReadOptions;
 use crate::parquet::ParquetReader;
+use crate::paths::InputRoots;
 use crate::stream::InputStream;
 use crate::text;
 
@@ -61,6 +62,7 @@ pub fn read_stream(
 pub struct DocumentReader {
     inputs: VecDeque<InputFile>,
     skipped: Vec<SkippedFile>,
+    roots: InputRoots,
     options: ReadOptions,
     /// The reader in place of standard input.
     stdin: Option<Box<dyn Read + Send>>,
@@ -86,6 +88,7 @@ pub struct ReadProgress {
 
 struct OpenInput {
     name: String,
+    source: Arc<str>,
     length: Option<u64>,
     bytes_read: Arc<AtomicU64>,
     records: Box<dyn Iterator<Item = Result<Document>> + Send>,
@@ -95,12 +98,12 @@ struct OpenInput {
 
 impl DocumentReader {
     fn new(list: InputList, stdin: Option<Box<dyn Read + Send>>, options: &ReadOptions) -> Self {
-        let InputList { inputs, skipped, .. } = list;
+        let InputList { inputs, skipped, roots, .. } = list;
         let bytes_total = inputs.iter().map(InputFile::length).sum();
         let files_total = inputs.len();
         let done = ReadProgress { bytes_total, files_total, ..ReadProgress::default() };
         let (inputs, options) = (inputs.into(), options.clone());
-        Self { inputs, skipped, options, stdin, current: None, done }
+        Self { inputs, skipped, roots, options, stdin, current: None, done }
     }
 
     /// The progress of reading.
@@ -120,6 +123,11 @@ impl DocumentReader {
     /// Files in the given folders that are not read, with the reasons; known from the start.
     pub fn skipped_files(&self) -> &[SkippedFile] {
         &self.skipped
+    }
+
+    /// The files and folders that are read.
+    pub fn roots(&self) -> &InputRoots {
+        &self.roots
     }
 
     fn open_next(&mut self, input: &InputFile) -> Result<OpenInput> {
@@ -142,7 +150,8 @@ impl DocumentReader {
             }
         };
         let (name, length) = (input.name.clone(), input.length());
-        Ok(OpenInput { name, length, bytes_read, records, is_empty: true })
+        let source = Arc::clone(&input.source);
+        Ok(OpenInput { name, source, length, bytes_read, records, is_empty: true })
     }
 
     fn close(&mut self, bytes: u64) {
@@ -160,7 +169,8 @@ impl Iterator for DocumentReader {
                 && let Some(next) = current.records.next()
             {
                 current.is_empty = false;
-                return Some(next);
+                let source = Some(Arc::clone(&current.source));
+                return Some(next.map(|document| Document { source, ..document }));
             }
             if let Some(current) = self.current.take() {
                 let read = current.bytes_read.load(Ordering::Relaxed);

@@ -69,7 +69,7 @@ impl InputStream {
         let mut raw = CountingReader { inner: reader, counter };
         let head = read_head(&mut raw, GZIP_MAGIC.len(), &origin)?;
         origin.compressed = head == GZIP_MAGIC;
-        let named_gz = input.label.to_ascii_lowercase().ends_with(".gz");
+        let named_gz = input.name.to_ascii_lowercase().ends_with(".gz");
         if named_gz && !origin.compressed && !head.is_empty() {
             return Err(Error::input(
                 Place::file(&input.name),

@@ -15,9 +15,9 @@ use crate::{html, markdown};
 
 /// Reads the whole of `stream` as one document.
 ///
-/// Its id and `doc_id` are the path. The title is the first heading of Markdown (or the `title:`
-/// of its front matter), the `<title>` or first `<h1>` of HTML, else the file's name without the
-/// ending.
+/// Its id and `doc_id` are the file's resolved path. The title is the first heading of Markdown (or
+/// the `title:` of its front matter), the `<title>` or first `<h1>` of HTML, else the file's name
+/// without the ending.
 pub(crate) fn read(
     stream: InputStream,
     input: &InputFile,
@@ -73,6 +73,8 @@ pub(crate) fn read(
         is_untyped: false,
         kind,
         place,
+        has_own_id: false,
+        source: None,
     })
 }
 

@@ -1,0 +1,145 @@
+//! Names of files for ids and sources: the same however a path was written.
+
+use std::fs;
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+
+use warpseek_error::{Error, Result};
+
+/// The source of documents from standard input, a pipe, or another stream. No file has this name.
+pub const STREAM_SOURCE: &str = "//stdin";
+
+/// The folder for the names of files.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Base(PathBuf);
+
+impl Base {
+    /// Resolves the folder, which need not exist; `None` is the working directory.
+    pub(crate) fn new(folder: Option<&Path>) -> Result<Self> {
+        let folder = folder.unwrap_or(Path::new("."));
+        let resolved = fs::canonicalize(folder).or_else(|_| std::path::absolute(folder));
+        resolved.map(Self).map_err(Error::io("read", folder))
+    }
+
+    /// The name of a resolved path: from this folder if the file is below it, else absolute.
+    pub(crate) fn name(&self, resolved: &Path) -> String {
+        match resolved.strip_prefix(&self.0) {
+            Ok(below) if below != Path::new("") => text(below),
+            _ => text(resolved),
+        }
+    }
+}
+
+/// The files and folders that were read, to tell which documents of an index come from them.
+#[derive(Debug, Clone, Default)]
+pub struct InputRoots {
+    base: String,
+    /// Absolute names of files and folders.
+    roots: Vec<String>,
+    has_stream: bool,
+}
+
+impl InputRoots {
+    pub(crate) fn new(base: &Base) -> Self {
+        Self { base: text(&base.0), ..Self::default() }
+    }
+
+    /// Adds a resolved file or folder.
+    pub(crate) fn add(&mut self, resolved: &Path) {
+        self.roots.push(text(resolved));
+    }
+
+    pub(crate) fn add_stream(&mut self) {
+        self.has_stream = true;
+    }
+
+    /// True if documents of this [source](crate::Document::source) come from the named files, from
+    /// below the named folders, or from a stream if one was read.
+    pub fn covers(&self, source: &str) -> bool {
+        if source == STREAM_SOURCE {
+            return self.has_stream;
+        }
+        let absolute;
+        let source = match Path::new(source).is_absolute() {
+            true => source,
+            false => {
+                absolute = format!("{}/{source}", self.base.trim_end_matches('/'));
+                &absolute
+            }
+        };
+        let is_below = |root: &str| {
+            source.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.roots.iter().any(|root| is_below(root.trim_end_matches('/')))
+    }
+}
+
+/// Resolves the folder of a file, but not the file itself, which may be a link.
+pub(crate) fn resolve_folder(path: &Path) -> Result<PathBuf> {
+    let Some(name) = path.file_name() else {
+        return fs::canonicalize(path).map_err(Error::io("read", path));
+    };
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    let resolved = fs::canonicalize(folder).map_err(Error::io("read", folder))?;
+    Ok(resolved.join(name))
+}
+
+/// A path as text, with `/` between its parts. A byte that is not UTF-8 is written as `\xFF`, so
+/// that different paths stay different.
+pub(crate) fn text(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        let invalid = chunk.invalid().iter();
+        text.extend(invalid.map(|byte| format!("\\x{byte:02X}")));
+    }
+    match MAIN_SEPARATOR {
+        '/' => text,
+        separator => text.replace(separator, "/").replace("//?/", ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roots(roots: &[&str]) -> InputRoots {
+        let mut all = InputRoots::new(&Base("/home/me".into()));
+        roots.iter().for_each(|root| all.add(root.as_ref()));
+        all
+    }
+
+    #[test]
+    fn name_is_relative_below_the_base_and_absolute_elsewhere() {
+        let base = Base("/home/me".into());
+        let name = |path: &str| base.name(path.as_ref());
+        assert_eq!(name("/home/me/docs/a.txt"), "docs/a.txt");
+        assert_eq!(name("/home/me2/a.txt"), "/home/me2/a.txt");
+        assert_eq!(name("/home/me"), "/home/me");
+        assert_eq!(Base("/".into()).name("/a".as_ref()), "a");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_not_utf8_stay_different() {
+        use std::os::unix::ffi::OsStrExt;
+        let name = |bytes: &[u8]| text(std::ffi::OsStr::from_bytes(bytes).as_ref());
+        assert_eq!(name(b"caf\xe9.txt"), "caf\\xE9.txt");
+        assert_ne!(name(b"caf\xe9.txt"), name(b"caf\xe8.txt"));
+    }
+
+    #[test]
+    fn roots_cover_what_is_below_them_and_nothing_else() {
+        let docs = roots(&["/home/me/docs", "/data/x.jsonl"]);
+        let covered = ["docs/a.txt", "docs/sub/b.md", "/home/me/docs/c", "/data/x.jsonl"];
+        assert!(covered.iter().all(|source| docs.covers(source)));
+        let others = ["docs2/a.txt", "a.txt", "/docs/a.txt", "/data/x.jsonl.gz", STREAM_SOURCE];
+        assert!(!others.iter().any(|source| docs.covers(source)));
+        let all = roots(&["/"]);
+        assert!(all.covers("a.txt") && all.covers("/x") && !all.covers(STREAM_SOURCE));
+        assert!(roots(&["/home/me"]).covers("a.txt"));
+        let mut stream = roots(&[]);
+        stream.add_stream();
+        assert!(stream.covers(STREAM_SOURCE) && !stream.covers("a.txt"));
+    }
+}
