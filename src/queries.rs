@@ -1,30 +1,23 @@
-//! Query files: jsonl, tab-separated, plain lines, or vectors.
+//! Query files: records with id and text, lines of text, or vectors.
 
 use crate::error::{Error, Place, Result};
 use crate::vectors::{VectorFile, VectorFormat};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
-use warpseek_ingest::lines::Lines;
-
-/// The longest line of a query file, in bytes.
-const MAX_LINE: usize = 8 << 20;
-
-/// Names of the id field in jsonl.
-const ID_FIELDS: [&str; 5] = ["_id", "id", "query_id", "query-id", "qid"];
-
-/// Names of the text field in jsonl.
-const TEXT_FIELDS: [&str; 3] = ["text", "query", "question"];
+use warpseek_ingest::{
+    DEFAULT_MAX_RECORD_BYTES, Document, FieldMap, HeaderRule, QueryFile, ReadOptions,
+};
 
 /// One query of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// The id; the line number if the file has no ids.
+    /// The id; a number if the file has no ids.
     pub id: String,
     /// The text; empty if there is only a vector.
     pub text: String,
-    /// The title of a jsonl line, for texts that are passages and not queries.
+    /// The title of a record, for texts that are passages and not queries.
     pub title: String,
     /// The vector, if the file has one.
     pub vector: Option<Vec<f32>>,
@@ -34,86 +27,125 @@ pub struct Query {
     pub place: Place,
 }
 
+/// Options of reading a query file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryOptions {
+    /// The field of the id; else the first known name ([`QueryFile`]).
+    pub id_field: Option<String>,
+    /// The field of the text; else the first known name.
+    pub text_field: Option<String>,
+    /// True if the first line of csv and tsv is a query; else the line itself decides.
+    pub no_header: bool,
+    /// Maximum size of a record in bytes after decompression, at least 1.
+    pub max_record_bytes: u64,
+    /// The word for a query in messages: `query`, `passage`, `text`.
+    pub noun: &'static str,
+}
+
+impl Default for QueryOptions {
+    fn default() -> Self {
+        Self {
+            id_field: None,
+            text_field: None,
+            no_header: false,
+            max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
+            noun: "query",
+        }
+    }
+}
+
 /// Iterator over the queries of a file.
 pub struct QueryReader {
     source: QuerySource,
-    seen: HashSet<String>,
+    noun: &'static str,
+    /// The position of each id.
+    seen: HashMap<String, String>,
 }
 
 enum QuerySource {
-    Lines { lines: Lines<'static>, file: String, format: Option<TextFormat> },
+    Records(QueryFile),
     Vectors { file: VectorFile, name: String, next: usize },
-}
-
-#[derive(Clone, Copy)]
-enum TextFormat {
-    Jsonl,
-    Tabs,
-    Plain,
 }
 
 impl QueryReader {
     /// Opens a query file, plain or gzip; `-` is standard input.
     ///
-    /// Files that end in `.npy`, `.fvecs`, `.fbin` or `.faiss` hold vectors. Otherwise the first
-    /// line decides. If it begins with `{`, the file is jsonl (`_id`, `id` or `query_id`; `text`,
-    /// `query` or `question`; optionally `filter` and `vector`). If it has a single tab, lines are
-    /// `id <tab> text`. Otherwise every line is a query, and its number is the id.
+    /// Files that end in `.npy`, `.fvecs`, `.fbin` or `.faiss` hold vectors, whose numbers from 0
+    /// are the ids. All others are read as [`QueryFile`] says.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the file cannot be read, [`Error::Input`] for a damaged vector file.
-    pub fn open(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
-        let source = if let Some(format) = VectorFormat::of_path(path) {
-            QuerySource::Vectors { file: VectorFile::open(path, Some(format))?, name, next: 0 }
-        } else if name == "-" {
-            return Self::from_reader(std::io::stdin(), "<stdin>");
-        } else {
-            QuerySource::Lines { lines: Lines::open(path, MAX_LINE)?, file: name, format: None }
+    /// As [`QueryFile::open`]; [`Error::Input`] for a damaged vector file, [`Error::Usage`] for
+    /// named fields in one.
+    pub fn open(path: &Path, options: &QueryOptions) -> Result<Self> {
+        let source = match VectorFormat::of_path(path) {
+            None => QuerySource::Records(QueryFile::open(path, &options.read_options())?),
+            Some(_) if options.id_field.is_some() || options.text_field.is_some() => {
+                let name = path.display();
+                return Err(Error::usage(format!("{name}: vectors have no fields to name")));
+            }
+            Some(format) => {
+                let file = VectorFile::open(path, Some(format))?;
+                QuerySource::Vectors { file, name: path.display().to_string(), next: 0 }
+            }
         };
-        Ok(Self { source, seen: HashSet::new() })
+        Ok(Self { source, noun: options.noun, seen: HashMap::new() })
     }
 
-    /// Reads queries as text from any reader; `name` is its name in messages.
+    /// Reads queries from any reader, as from standard input; `name` is its name in messages.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the first bytes cannot be read.
-    pub fn from_reader(reader: impl Read + 'static, name: &str) -> Result<Self> {
-        let lines = Lines::new(reader, name, MAX_LINE)?;
-        let source = QuerySource::Lines { lines, file: name.to_owned(), format: None };
-        Ok(Self { source, seen: HashSet::new() })
+    /// As [`QueryFile::from_reader`].
+    pub fn from_reader(reader: impl Read + Send + 'static, name: &str) -> Result<Self> {
+        let options = QueryOptions::default();
+        let file = QueryFile::from_reader(reader, name, &options.read_options())?;
+        Ok(Self { source: QuerySource::Records(file), noun: options.noun, seen: HashMap::new() })
+    }
+
+    /// The file's name in messages.
+    pub fn name(&self) -> &str {
+        match &self.source {
+            QuerySource::Records(file) => file.name(),
+            QuerySource::Vectors { name, .. } => name,
+        }
+    }
+
+    /// The decision about format, header and fields, for the user to know.
+    pub fn note(&self) -> Option<&str> {
+        match &self.source {
+            QuerySource::Records(file) => file.note(),
+            QuerySource::Vectors { .. } => None,
+        }
     }
 
     /// The number of blank lines skipped so far.
     pub fn blank_lines(&self) -> u64 {
         match &self.source {
-            QuerySource::Lines { lines, .. } => lines.blank(),
+            QuerySource::Records(file) => file.blank_lines(),
             QuerySource::Vectors { .. } => 0,
         }
     }
 
     fn read(&mut self) -> Result<Option<Query>> {
         match &mut self.source {
+            QuerySource::Records(file) => file.next().transpose()?.map(Query::of).transpose(),
             QuerySource::Vectors { file, name, next } => {
                 if *next == file.n_rows() {
                     return Ok(None);
                 }
                 let mut vector = vec![0.0; file.dim()];
                 file.read(*next, &mut vector)?;
-                let place = Place::record(name.clone(), format!("vector {next}"));
-                let query = Query::new(next.to_string(), place);
+                let query = Query {
+                    id: next.to_string(),
+                    text: String::new(),
+                    title: String::new(),
+                    vector: Some(vector),
+                    filter: None,
+                    place: Place::record(name.clone(), format!("vector {next}")),
+                };
                 *next += 1;
-                Ok(Some(Query { vector: Some(vector), ..query }))
-            }
-            QuerySource::Lines { lines, file, format } => {
-                // The line borrows the reader, which also has the number: copy the line first.
-                let Some(line) = lines.next()?.map(str::to_owned) else { return Ok(None) };
-                let number = lines.number();
-                let place = Place::record(file.clone(), format!("line {number}"));
-                let format = *format.get_or_insert_with(|| TextFormat::of(&line));
-                parse(format, &line, Query::new(number.to_string(), place)).map(Some)
+                Ok(Some(query))
             }
         }
     }
@@ -127,119 +159,72 @@ impl Iterator for QueryReader {
             Ok(query) => query?,
             Err(e) => return Some(Err(e)),
         };
-        if !self.seen.insert(query.id.clone()) {
-            let reason =
-                format!("the query id '{}' occurs twice: give each query a unique id", query.id);
+        let position = query.place.record.clone().unwrap_or_default();
+        if let Some(first) = self.seen.get(&query.id) {
+            let (id, noun) = (&query.id, self.noun);
+            let reason = format!(
+                "the {noun} id '{id}' occurs twice, first in {first}: give each {noun} a unique id"
+            );
             return Some(Err(Error::input(query.place, reason)));
         }
+        self.seen.insert(query.id.clone(), position);
         Some(Ok(query))
     }
 }
 
-impl TextFormat {
-    fn of(line: &str) -> Self {
-        if line.trim_start().starts_with('{') {
-            Self::Jsonl
-        } else if line.matches('\t').count() == 1 {
-            Self::Tabs
-        } else {
-            Self::Plain
+impl QueryOptions {
+    fn read_options(&self) -> ReadOptions {
+        ReadOptions {
+            fields: FieldMap {
+                id: self.id_field.clone(),
+                text: self.text_field.clone(),
+                ..FieldMap::default()
+            },
+            header: if self.no_header { HeaderRule::Absent } else { HeaderRule::Auto },
+            max_record_bytes: self.max_record_bytes,
+            ..ReadOptions::default()
         }
     }
 }
 
 impl Query {
-    fn new(id: String, place: Place) -> Self {
-        let (text, title) = (String::new(), String::new());
-        Self { id, text, title, vector: None, filter: None, place }
+    /// The query of a record, with its vector and its filter.
+    fn of(record: Document) -> Result<Self> {
+        let Document { id, text, title, metadata, place, .. } = record;
+        let wrong = |field: &str, wanted: &str, got: &Value| {
+            let reason = format!("expected {wanted}, not {}", kind(got));
+            Error::input(place.clone().field(field), reason)
+        };
+        let filter = match metadata.get("filter") {
+            // An empty cell of a table is null.
+            None | Some(Value::Null) => None,
+            Some(Value::String(filter)) => Some(filter.clone()),
+            Some(other) => return Err(wrong("filter", "text", other)),
+        };
+        let vector = match metadata.get("vector") {
+            None | Some(Value::Null) => None,
+            Some(Value::Array(values)) => Some(components(values)),
+            // The cell of a table.
+            Some(Value::String(cell)) => match serde_json::from_str::<Vec<Value>>(cell) {
+                Ok(values) => Some(components(&values)),
+                Err(_) => {
+                    return Err(wrong("vector", "an array of numbers", &metadata["vector"]));
+                }
+            },
+            Some(other) => return Err(wrong("vector", "an array of numbers", other)),
+        };
+        let vector = vector.map(|vector| {
+            let reason = "a component is not a number";
+            vector.ok_or_else(|| Error::input(place.clone().field("vector"), reason))
+        });
+        let vector = vector.transpose()?;
+        Ok(Self { id, text, title, vector, filter, place })
     }
 }
 
-/// Parses a line into `query`, which has the line number as its id.
-fn parse(format: TextFormat, line: &str, mut query: Query) -> Result<Query> {
-    match format {
-        TextFormat::Plain => query.text = line.to_owned(),
-        TextFormat::Tabs => {
-            let (id, text) = line.split_once('\t').ok_or_else(|| {
-                Error::input(query.place.clone(), "no tab: lines are `id <tab> text` in this file")
-            })?;
-            query.id = id.trim().to_owned();
-            query.text = text.to_owned();
-        }
-        TextFormat::Jsonl => parse_object(line, &mut query)?,
-    }
-    if query.id.is_empty() {
-        return Err(Error::input(query.place.field("id"), "the id is empty"));
-    }
-    if query.vector.is_none() && query.text.trim().is_empty() {
-        return Err(Error::input(query.place.field("text"), "the query has no text"));
-    }
-    Ok(query)
-}
-
-fn parse_object(line: &str, query: &mut Query) -> Result<()> {
-    let place = query.place.clone();
-    let value: Value =
-        serde_json::from_str(line).map_err(|e| Error::input(place.clone(), not_json(&e)))?;
-    let Value::Object(object) = value else {
-        return Err(Error::input(
-            place,
-            "not a JSON object: a line is {\"_id\": .., \"text\": ..}",
-        ));
-    };
-    let find = |names: &[&'static str]| {
-        names.iter().find_map(|&name| object.get(name).map(|value| (name, value)))
-    };
-    let wrong = |field: &str, wanted: &str, got: &Value| {
-        let reason = format!("expected {wanted}, not {}", kind(got));
-        Error::input(place.clone().field(field), reason)
-    };
-    match find(&ID_FIELDS) {
-        None => {}
-        Some((_, Value::String(id))) => query.id = id.trim().to_owned(),
-        Some((_, Value::Number(id))) if !id.is_f64() => query.id = id.to_string(),
-        Some((name, other)) => return Err(wrong(name, "text or an integer", other)),
-    }
-    match find(&TEXT_FIELDS) {
-        Some((_, Value::String(text))) => query.text = text.clone(),
-        Some((name, other)) => return Err(wrong(name, "text", other)),
-        None if object.contains_key("vector") => {}
-        None => {
-            let have: Vec<&str> = object.keys().map(String::as_str).collect();
-            return Err(Error::input(
-                place,
-                format!("no field 'text', 'query' or 'question'; it has {}", have.join(", ")),
-            ));
-        }
-    }
-    if let Some(Value::String(title)) = object.get("title") {
-        query.title = title.clone();
-    }
-    match object.get("filter") {
-        None | Some(Value::Null) => {}
-        Some(Value::String(filter)) => query.filter = Some(filter.clone()),
-        Some(other) => return Err(wrong("filter", "text", other)),
-    }
-    match object.get("vector") {
-        None | Some(Value::Null) => {}
-        Some(Value::Array(values)) => {
-            let vector: Option<Vec<f32>> =
-                values.iter().map(|v| v.as_f64().map(|v| v as f32)).collect();
-            query.vector = Some(vector.ok_or_else(|| {
-                Error::input(place.clone().field("vector"), "a component is not a number")
-            })?);
-        }
-        Some(other) => return Err(wrong("vector", "an array of numbers", other)),
-    }
-    Ok(())
-}
-
-/// A JSON error with its column only: the text has one line.
-fn not_json(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    let position = format!(" at line {} column {}", error.line(), error.column());
-    let message = message.strip_suffix(&position).unwrap_or(&message);
-    format!("not valid JSON: {message} (column {})", error.column())
+/// The components of a vector; `None` if one is not a number.
+fn components(values: &[Value]) -> Option<Vec<f32>> {
+    values.iter().map(|value| value.as_f64().map(|value| value as f32)).collect()
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -285,6 +285,89 @@ fn batch_that_was_cut_off_continues_and_ends_the_same() {
 }
 
 #[test]
+fn query_files_of_every_format_give_the_same_answers() {
+    let place = indexed(40);
+    place.file(
+        "q.jsonl",
+        "{\"_id\": \"q1\", \"text\": \"river\"}\n{\"_id\": \"q2\", \"text\": \"lamp, storm\"}\n",
+    );
+    place.file("hq.tsv", "qid\tquery\nq1\triver\nq2\tlamp, storm\n");
+    place.file("q.csv", "query,id\nriver,q1\n\"lamp, storm\",q2\n");
+    place.file("wide.csv", "year,ask,key\n2001,river,q1\n2002,\"lamp, storm\",q2\n");
+    place.file("bare.csv", "river,q1\n\"lamp, storm\",q2\n");
+    place.file("qrels.txt", "q1 0 d3 1.0\nq2 0 d4 1.0\n");
+    let answers = |queries: &str| {
+        let run = place.call(&format!("batch idx {queries} --out o.jsonl --restart")).ok();
+        assert_holds(&run.stdout, &["2 queries"]);
+        (place.lines("o.jsonl"), run.stderr)
+    };
+    let (expected, _) = answers("q.jsonl");
+    for (queries, note) in [
+        ("hq.tsv", "hq.tsv: tsv, its first line is a header: ids from 'qid', texts from 'query'"),
+        ("q.csv", "q.csv: csv, its first line is a header: ids from 'id', texts from 'query'"),
+        ("wide.csv --query-field ask --id-field key", "ids from 'key', texts from 'ask'"),
+        (
+            "bare.csv --no-header --query-field column_1 --id-field column_2",
+            "its first line is data, not a header: ids from 'column_2', texts from 'column_1'",
+        ),
+    ] {
+        let (got, stderr) = answers(queries);
+        assert_eq!(got, expected, "{queries}");
+        assert_holds(&stderr, &[note]);
+        let embedded = place.call(&format!("embed {queries}")).ok().stdout;
+        assert_eq!(embedded.lines().count(), 2, "{embedded}");
+        let line = format!("eval idx --queries {queries} --qrels qrels.txt --no-rerank --json");
+        let run = place.call(&line).ok();
+        assert_holds(&run.stderr, &[note, ": 2 queries"]);
+        assert_eq!(run.json()["judged_queries"], 2);
+        assert_eq!(run.json()["unjudged_queries"], 0);
+    }
+    let quiet = place.call("batch idx hq.tsv --out o.jsonl --quiet").ok();
+    assert_eq!(quiet.stderr, "");
+    // Passages with titles, from a table.
+    place.file("p.csv", "id,title,text\np1,River,\"lamp, storm\"\np2,Bread,clock\n");
+    let args = ["rerank", "river", "--json", "--passages", "p.csv", "--reranker"];
+    let run = place.run(&[&args[..], &[&small_reranker()]].concat()).ok();
+    assert_holds(&run.stderr, &["p.csv: 2 passages", "ids from 'id', texts from 'text'"]);
+    let results = run.json();
+    let results = results["results"].as_array().unwrap();
+    let mut ids: Vec<&str> = results.iter().map(|r| r["id"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["p1", "p2"]);
+}
+
+#[test]
+fn index_of_a_tsv_without_header_says_so() {
+    let place = Workplace::new();
+    place.file("collection.tsv", "0\tThe \"river\" runs\n1\t\"Lamp\" and storm\n2\tbread\n");
+    let run = place.call("index collection.tsv --into idx --json").ok();
+    assert_eq!(run.json()["added"], 3);
+    assert_holds(&run.stderr, &["collection.tsv: the first line is data, not a header"]);
+    assert_eq!(ids(&search(&place, "river", &[])).len(), 3);
+    let again = place.call("index collection.tsv --into idx --no-header --json").ok();
+    assert_eq!(again.json()["unchanged"], 3);
+    assert!(!again.stderr.contains("header"), "{}", again.stderr);
+    place.file("d.csv", "D7,\"river, lamp\"\n");
+    place.call("index d.csv --into other --no-header").ok();
+    let found = place.run(&["search", "other", "river", "--json"]).ok().json();
+    assert_eq!(
+        (&found["hits"][0]["id"], &found["hits"][0]["text"]),
+        (&json!("D7"), &json!("river, lamp"))
+    );
+}
+
+#[test]
+fn eval_of_queries_that_are_documents_hints_at_drop_self() {
+    let place = indexed(20);
+    place.file("q.tsv", "d1\triver\nq2\tlamp\n");
+    place.file("qrels.txt", "d1 0 d3 1\nq2 0 d4 1\n");
+    let line = "eval idx --queries q.tsv --qrels qrels.txt --no-rerank";
+    let hint = "1 judged queries have the id of a document";
+    assert_holds(&place.call(line).ok().stderr, &[hint, "--drop-self"]);
+    assert!(!place.call(&format!("{line} --drop-self")).ok().stderr.contains(hint));
+}
+
+#[test]
 fn batch_takes_vectors_as_queries() {
     let place = indexed(40);
     place.call("export idx --vectors all.npy --documents all.jsonl").ok();

@@ -73,7 +73,7 @@ pub struct BatchReport {
     pub took_ms: Timings,
 }
 
-/// Answers the queries of a file into `out`.
+/// Answers the queries of a file into the file `out`.
 ///
 /// `progress` is called after every window of queries; it returns false to stop the run, which can
 /// be continued later.
@@ -85,7 +85,7 @@ pub struct BatchReport {
 /// [`Searcher::retrieve`].
 pub fn run(
     searcher: &Searcher,
-    queries: &Path,
+    mut queries: QueryReader,
     out: &Path,
     options: &BatchOptions,
     progress: &mut dyn FnMut(&BatchReport) -> bool,
@@ -97,11 +97,10 @@ pub fn run(
         filters: HashMap::new(),
         report: BatchReport::default(),
     };
-    let mut reader = QueryReader::open(queries)?;
     let mut journal = Journal::open(out, &fingerprint(searcher, options), options.restart)?;
     for entry in journal.earlier()? {
         let entry = entry?;
-        let query = reader.next().transpose()?;
+        let query = queries.next().transpose()?;
         if query.map(|q| hash_query(&q)) != Some(entry.query) {
             return Err(journal::mismatch(&journal.path));
         }
@@ -112,7 +111,7 @@ pub fn run(
     let mut window: Vec<FilteredQuery> = Vec::with_capacity(size);
     loop {
         // The queries before an invalid one are answered first.
-        let next = reader.next().map(|query| batch.prepare(query?)).transpose();
+        let next = queries.next().map(|query| batch.prepare(query?)).transpose();
         let (query, ended) = match next {
             Ok(Some(query)) => (Some(query), Ok(false)),
             Ok(None) => (None, Ok(true)),
@@ -137,8 +136,7 @@ pub fn run(
         }
     }
     if batch.report.queries == 0 {
-        let place = Place::file(queries.display().to_string());
-        return Err(Error::input(place, "the file holds no queries"));
+        return Err(Error::input(Place::file(queries.name()), "the file holds no queries"));
     }
     journal.finish(options.format)?;
     Ok(batch.report)

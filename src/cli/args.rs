@@ -8,8 +8,8 @@ use std::ops::RangeBounds;
 use std::path::Path;
 use warpseek::error::{Error, Result};
 use warpseek::indexing;
-use warpseek::ingest::{self, FieldMap, FileFormat, ReadOptions};
-use warpseek::queries::Query;
+use warpseek::ingest::{self, FieldMap, FileFormat, HeaderRule, ReadOptions};
+use warpseek::queries::{Query, QueryOptions, QueryReader};
 use warpseek::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
 use warpseek::store::filter::Filter;
 use warpseek::store::passage;
@@ -77,9 +77,58 @@ pub(super) struct ReadArgs {
     /// Fields to keep as metadata [default: all others]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     metadata_fields: Option<Vec<String>>,
+    /// The first line of csv and tsv files is a record, not a header
+    #[arg(long)]
+    no_header: bool,
     /// Maximum size of a record, in bytes after decompression
     #[arg(long, value_name = "BYTES", default_value_t = ingest::DEFAULT_MAX_RECORD_BYTES)]
     max_record_bytes: u64,
+}
+
+/// Options of reading a file of queries, or of other texts that are not stored.
+#[derive(Debug, Clone, Args)]
+pub(super) struct QueryFileArgs {
+    /// Field with the text [default: text, query, question or another known name]
+    #[arg(long, value_name = "NAME", visible_alias = "text-field")]
+    query_field: Option<String>,
+    /// Field with the id [default: _id, id, qid, query_id or another known name; else numbers]
+    #[arg(long, value_name = "NAME")]
+    id_field: Option<String>,
+    /// The first line of csv and tsv is a record [default: a header if it has a known name]
+    #[arg(long)]
+    no_header: bool,
+    /// Maximum size of a record, in bytes after decompression
+    #[arg(long, value_name = "BYTES", default_value_t = ingest::DEFAULT_MAX_RECORD_BYTES)]
+    max_record_bytes: u64,
+}
+
+impl QueryFileArgs {
+    /// Opens a file and notes the decision about its header and fields. `noun` is the word for one
+    /// of its texts in messages.
+    pub(super) fn open(
+        &self,
+        path: &Path,
+        noun: &'static str,
+        context: &Context,
+    ) -> Result<QueryReader> {
+        let options = QueryOptions {
+            id_field: self.id_field.clone(),
+            text_field: self.query_field.clone(),
+            no_header: self.no_header,
+            max_record_bytes: self.max_record_bytes,
+            noun,
+        };
+        let reader = QueryReader::open(path, &options)?;
+        if let Some(note) = reader.note() {
+            context.note(&format!("{}: {note}", reader.name()));
+        }
+        Ok(reader)
+    }
+
+    /// True if an option names a field or the header.
+    pub(super) fn is_given(&self) -> bool {
+        self.query_field.is_some() || self.id_field.is_some() || self.no_header
+    }
 }
 
 impl RetrieveArgs {
@@ -156,6 +205,7 @@ impl ReadArgs {
                 title: self.title_field.clone(),
                 metadata: self.metadata_fields.clone(),
             },
+            header: if self.no_header { HeaderRule::Absent } else { HeaderRule::Auto },
             max_record_bytes: self.max_record_bytes,
             base: Some(indexing::base_of(into)?),
         })

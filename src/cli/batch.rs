@@ -1,6 +1,6 @@
 //! `warpseek batch`.
 
-use super::args::{EmbedderArg, RerankingArgs, RetrieveArgs};
+use super::args::{EmbedderArg, QueryFileArgs, RerankingArgs, RetrieveArgs};
 use super::context::{Context, OpenOptions, Status};
 use super::interrupt;
 use super::term::{self, HumanCount, say};
@@ -18,9 +18,11 @@ use warpseek::error::{Error, Result};
 pub(super) struct BatchArgs {
     /// Index folder
     dir: PathBuf,
-    /// Queries: jsonl (_id, text, optionally filter and vector), id <tab> text, one per line, or
-    /// vectors (npy, fvecs, fbin); - reads stdin
+    /// Queries: jsonl, csv, tsv or parquet (_id, text, optionally filter and vector), id <tab>
+    /// text, one per line, or vectors (npy, fvecs, fbin); - reads stdin
     queries: PathBuf,
+    #[command(flatten)]
+    file: QueryFileArgs,
     /// Output file
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -51,6 +53,7 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Status> {
         return Err(Error::usage("--with-text needs --format jsonl"));
     }
     term::check_outputs(&[&args.out], &[&args.queries], Some(&args.dir))?;
+    let queries = args.file.open(&args.queries, "query", context)?;
     let rerank = args.rerank.is_requested();
     let open = OpenOptions { rerank, ..args.rerank.open(args.embedder.model.as_deref()) };
     let searcher = context.searcher(&args.dir, &open)?;
@@ -61,7 +64,7 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Status> {
     interrupt::install();
     let bar = context.bar(None, "{spinner} {msg}");
     let started = Instant::now();
-    let report = batch::run(&searcher, &args.queries, &args.out, &options, &mut |report| {
+    let report = batch::run(&searcher, queries, &args.out, &options, &mut |report| {
         let answered = report.queries - report.resumed;
         let rate = answered as f64 / started.elapsed().as_secs_f64().max(1e-9);
         bar.set_message(format!("{} queries, {rate:.0} queries/s", HumanCount(report.queries)));

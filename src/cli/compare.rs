@@ -1,13 +1,13 @@
 //! `warpseek compare`.
 
-use super::args::{EmbedderArg, RetrieveArgs, number, read_query};
+use super::args::{EmbedderArg, QueryFileArgs, RetrieveArgs, number, read_query};
 use super::context::{Context, OpenOptions, Status};
 use super::report::print_comparison;
 use super::{judged, term};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use warpseek::compare::{Second, compare};
-use warpseek::error::Result;
+use warpseek::error::{Error, Result};
 use warpseek::eval::{EvalOptions, JudgedQueries};
 use warpseek::search::{SearchOptions, Searcher};
 
@@ -57,6 +57,8 @@ pub(super) struct CompareArgs {
     /// Qrels (relevance judgments) of the queries
     #[arg(long, requires = "queries", value_name = "FILE")]
     qrels: Option<PathBuf>,
+    #[command(flatten)]
+    file: QueryFileArgs,
 }
 
 /// Rerank depths to evaluate for a set of queries.
@@ -73,9 +75,15 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Status> {
     options.retriever_weight = args.retriever_weight;
     let query = args.query.as_deref().map(read_query).transpose()?;
     let (model, reranker) = (args.embedder.model.as_deref(), args.reranker.as_deref());
+    if args.queries.is_none() && args.file.is_given() {
+        return Err(Error::usage("--query-field, --id-field and --no-header are for --queries"));
+    }
     let searcher = context.searcher(&args.dir, &OpenOptions { model, rerank: true, reranker })?;
     if let (Some(queries), Some(qrels)) = (&args.queries, &args.qrels) {
-        return compare_depths(&searcher, queries, qrels, options, context);
+        searcher.require_reranker()?;
+        let queries = args.file.open(queries, "query", context)?;
+        let judged = JudgedQueries::read(queries, qrels)?;
+        return compare_depths(&searcher, &judged, options, context);
     }
     let query = query.unwrap_or_default();
     let comparison = compare(&searcher, &query, args.k, args.show, &options)?;
@@ -94,16 +102,13 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Status> {
 /// Evaluates the reranker at several depths.
 fn compare_depths(
     searcher: &Searcher,
-    queries: &Path,
-    qrels: &Path,
+    queries: &JudgedQueries,
     search: SearchOptions,
     context: &Context,
 ) -> Result<Status> {
-    searcher.require_reranker()?;
-    let judged_queries = JudgedQueries::read(queries, qrels)?;
     let weight = search.retriever_weight;
     let options = EvalOptions { search, ..EvalOptions::default() };
     let reranked = judged::systems(searcher.reranker.as_slice(), &DEPTHS, weight);
-    let report = judged::measure(searcher, &reranked, &judged_queries, &options, context)?;
+    let report = judged::measure(searcher, &reranked, queries, &options, context)?;
     judged::print(&report, &options, false, searcher, context)
 }

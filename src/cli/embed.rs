@@ -1,6 +1,6 @@
 //! `warpseek embed`.
 
-use super::args::passage_of;
+use super::args::{QueryFileArgs, passage_of};
 use super::context::{Context, Status};
 use super::interrupt;
 use super::term::{self, HumanCount};
@@ -10,15 +10,18 @@ use serde_json::json;
 use std::path::PathBuf;
 use warpseek::bert::embedder::{Normalize, Role};
 use warpseek::error::{Error, Place, Result};
-use warpseek::queries::{Query, QueryReader};
+use warpseek::queries::Query;
 use warpseek::vectors::{VectorFormat, VectorWriter};
 
 /// Embed texts: turn them into vectors.
 #[derive(Debug, Args)]
 pub(super) struct EmbedArgs {
-    /// Texts: one per line, id <tab> text, or jsonl (_id, text); - reads stdin
+    /// Texts: one per line, id <tab> text, or jsonl, csv, tsv, parquet (_id, title, text); - reads
+    /// stdin
     #[arg(default_value = "-")]
     input: PathBuf,
+    #[command(flatten)]
+    file: QueryFileArgs,
     /// Embedding model: a listed name, a hub id, or a folder [default: all-MiniLM-L6-v2]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
@@ -53,7 +56,7 @@ struct Embedded<'a> {
 pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Status> {
     let format = |path: &PathBuf| VectorFormat::choose(None, path);
     let format = args.out.as_ref().map(format).transpose()?;
-    let mut texts = QueryReader::open(&args.input)?;
+    let mut texts = args.file.open(&args.input, "text", context)?;
     let normalize = if args.normalize { Normalize::Always } else { Normalize::AsConfigured };
     let name = context.model_name(args.model.as_deref());
     let (embedder, _) = context.embedder(name, normalize)?;

@@ -1,6 +1,6 @@
 //! `warpseek eval`.
 
-use super::args::{EmbedderArg, RerankingArgs, RetrieveArgs, number};
+use super::args::{EmbedderArg, QueryFileArgs, RerankingArgs, RetrieveArgs, number};
 use super::context::{Context, OpenOptions, Status};
 use super::judged::{measure, print, systems};
 use super::term;
@@ -19,14 +19,17 @@ use warpseek::search::no_reranker;
 
 /// Score an index on judged queries, with and without reranking.
 ///
-/// Measures follow trec_eval: a judged query without an answer counts 0.
+/// Measures follow trec_eval: a judged query without an answer counts 0. mrr@N is its recip_rank of
+/// the first N; ir_measures' RR@N differs from it on ties of score.
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
     /// Index folder
     dir: PathBuf,
-    /// Queries: jsonl (_id, text), id <tab> text, or one per line
+    /// Queries: jsonl, csv, tsv or parquet (_id, text), id <tab> text, or one per line
     #[arg(long, value_name = "FILE")]
     queries: PathBuf,
+    #[command(flatten)]
+    file: QueryFileArgs,
     /// Qrels (relevance judgments): BEIR's TSV or TREC's four columns
     #[arg(long, value_name = "FILE")]
     qrels: PathBuf,
@@ -71,7 +74,10 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Status> {
     let search = args.retrieve.options(depth)?;
     let outputs: Vec<&Path> = args.run_out.as_deref().into_iter().collect();
     term::check_outputs(&outputs, &[&args.queries, &args.qrels], Some(&args.dir))?;
-    let judged = JudgedQueries::read(&args.queries, &args.qrels)?;
+    let queries = args.file.open(&args.queries, "query", context)?;
+    let name = queries.name().to_owned();
+    let judged = JudgedQueries::read(queries, &args.qrels)?;
+    context.note(&format!("{name}: {} queries", judged.queries.len()));
     let open = OpenOptions { rerank: false, ..args.rerank.open(args.embedder.model.as_deref()) };
     let searcher = context.searcher(&args.dir, &open)?;
     let rerankers = rerankers(&args.rerank, &judged.queries, context)?;
@@ -89,6 +95,13 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Status> {
     // An output file that cannot be written is refused before the work.
     let run_out = args.run_out.as_deref().map(OutputFile::create).transpose()?;
     let report = measure(&searcher, &reranked, &judged, &options, context)?;
+    if report.queries_in_index > 0 && !args.drop_self {
+        context.note(&format!(
+            "{} judged queries have the id of a document: if the queries are documents \
+             themselves, --drop-self leaves each one's own document out",
+            report.queries_in_index
+        ));
+    }
     print(&report, &options, args.per_query, &searcher, context)?;
     if let (Some(file), Some(path), Some(system)) = (run_out, args.run_out, report.systems.last()) {
         let mut writer = RunWriter::new(file, path, "warpseek")?;

@@ -115,6 +115,9 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let bar = context.bar(total, template);
     let mut input = std::iter::from_fn(|| {
         let document = documents.next();
+        for note in documents.take_notes() {
+            bar.suspend(|| context.note(&note));
+        }
         bar.set_position(documents.progress().bytes_read);
         document
     });

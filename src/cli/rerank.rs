@@ -1,13 +1,13 @@
 //! `warpseek rerank`.
 
-use super::args::{passage_of, read_query};
+use super::args::{QueryFileArgs, passage_of, read_query};
 use super::context::{Context, Status};
 use super::term::{self, decimal, plain, say, signed};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 use warpseek::error::{Error, Result};
-use warpseek::queries::QueryReader;
+use warpseek::queries::Query;
 use warpseek::search::no_reranker;
 
 /// Score passages against a query with a cross-encoder; best first.
@@ -17,7 +17,8 @@ pub(super) struct RerankArgs {
     query: String,
     /// Passages; without any they come from --passages
     passages: Vec<String>,
-    /// File of passages: one per line, id <tab> text, or jsonl (_id, text); - reads stdin
+    /// File of passages: one per line, id <tab> text, or jsonl, csv, tsv, parquet (_id, title,
+    /// text); - reads stdin
     #[arg(
         long = "passages",
         value_name = "FILE",
@@ -25,6 +26,8 @@ pub(super) struct RerankArgs {
         default_value = "-"
     )]
     file: PathBuf,
+    #[command(flatten)]
+    fields: QueryFileArgs,
     /// Reranker: a listed name, a hub id, or a folder [default: the best one present]
     #[arg(long, value_name = "MODEL")]
     reranker: Option<String>,
@@ -55,8 +58,13 @@ struct PassageResult<'a> {
 pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Status> {
     let query = read_query(&args.query)?;
     let passages: Vec<(String, String)> = if args.passages.is_empty() {
-        let texts = QueryReader::open(&args.file)?;
-        texts.map(|q| q.map(|q| (q.id.clone(), passage_of(&q)))).collect::<Result<_>>()?
+        let mut texts = args.fields.open(&args.file, "passage", context)?;
+        let passage = |q: Result<Query>| q.map(|q| (q.id.clone(), passage_of(&q)));
+        let passages: Vec<_> = texts.by_ref().map(passage).collect::<Result<_>>()?;
+        context.note(&format!("{}: {} passages", texts.name(), passages.len()));
+        passages
+    } else if args.fields.is_given() {
+        return Err(Error::usage("--query-field, --id-field and --no-header are for --passages"));
     } else {
         (1..).map(|i: usize| i.to_string()).zip(args.passages).collect()
     };

@@ -83,7 +83,8 @@ pub(super) struct ImportArgs {
 pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
     let vectors = VectorFile::open(&args.vectors, args.vector_format)?;
     let (n_rows, dim) = (vectors.n_rows(), vectors.dim());
-    let import = Import { vectors, documents: documents(&args)?, normalize: args.normalize };
+    let import =
+        Import { vectors, documents: documents(&args, context.quiet)?, normalize: args.normalize };
     import.check()?;
     let stamp = match &args.model {
         Some(model) => {
@@ -123,11 +124,17 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
     })
 }
 
-fn documents(args: &ImportArgs) -> Result<Option<(String, ImportedDocuments)>> {
+fn documents(args: &ImportArgs, quiet: bool) -> Result<Option<(String, ImportedDocuments)>> {
     let Some(path) = args.documents.as_ref().or(args.ids.as_ref()) else { return Ok(None) };
     let name = path.display().to_string();
     let documents: ImportedDocuments = if args.documents.is_some() {
-        Box::new(ingest::open(std::slice::from_ref(path), &args.read.options(&args.into)?)?)
+        let options = args.read.options(&args.into)?;
+        let mut reader = ingest::open(std::slice::from_ref(path), &options)?;
+        Box::new(std::iter::from_fn(move || {
+            let document = reader.next();
+            reader.take_notes().iter().filter(|_| !quiet).for_each(|note| term::note(note));
+            document
+        }))
     } else {
         Box::new(bare_documents(&name, &term::read_text(path)?)?.into_iter().map(Ok))
     };

@@ -23,8 +23,9 @@ pub enum Measure {
     /// by the same sum over the ideal ranking of all judged documents of the query, cut at `k`.
     /// Negative levels count 0; the relevance level has no effect.
     Ndcg(usize),
-    /// The inverse rank of the first relevant document, 0 if it is not among the first `k`
-    /// (`recip_rank` with a cut-off; ir_measures `RR@k`).
+    /// The inverse rank of the first relevant document, 0 if it is not among the first `k`: equal
+    /// to trec_eval's `recip_rank` of a run cut at `k`. ir_measures' `RR@k` orders documents of
+    /// equal score in another way, so that the two differ on ties.
     ReciprocalRank(usize),
     /// The share of the query's relevant documents that are among the first `k` (`recall`).
     Recall(usize),

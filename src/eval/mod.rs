@@ -33,15 +33,15 @@ pub struct JudgedQueries {
 }
 
 impl JudgedQueries {
-    /// Reads a query file and a qrels file.
+    /// Reads the queries of an opened file, and a qrels file.
     ///
     /// # Errors
     ///
-    /// As [`QueryReader::open`] and [`Qrels::read`]; [`Error::Input`] if there is no query, or
-    /// none has judgments.
-    pub fn read(queries: &Path, qrels: &Path) -> Result<Self> {
+    /// As [`QueryReader`] and [`Qrels::read`]; [`Error::Input`] if there is no query, or none has
+    /// judgments.
+    pub fn read(mut queries: QueryReader, qrels: &Path) -> Result<Self> {
         let (judged, qrels_file) = (Qrels::read(qrels)?, qrels.display().to_string());
-        let all = QueryReader::open(queries)?.collect::<Result<Vec<_>>>()?;
+        let all = queries.by_ref().collect::<Result<Vec<_>>>()?;
         let reason = if all.is_empty() {
             "the file holds no queries".to_owned()
         } else if all.iter().all(|q| judged.get(&q.id).is_none()) {
@@ -53,7 +53,7 @@ impl JudgedQueries {
         } else {
             return Ok(Self { queries: all, qrels: judged, qrels_file });
         };
-        Err(Error::input(Place::file(queries.display().to_string()), reason))
+        Err(Error::input(Place::file(queries.name()), reason))
     }
 }
 
@@ -144,6 +144,8 @@ pub struct EvalReport {
     pub absent_documents: usize,
     /// Documents of the external ranking that the index does not hold; they were left out.
     pub absent_candidates: usize,
+    /// Judged queries of the file whose id is also that of a document of the index.
+    pub queries_in_index: usize,
 }
 
 /// Searches for all judged queries and scores the rankings. `progress` gets the number of finished
@@ -246,6 +248,7 @@ pub fn evaluate(
         unjudged_queries: all.len() - queries.len(),
         missing_queries: qrels.len() - queries.len(),
         absent_candidates: source.absent,
+        queries_in_index: queries.iter().filter(|q| present.contains(q.id.as_str())).count(),
     })
 }
 

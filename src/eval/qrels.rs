@@ -53,8 +53,8 @@ impl Qrels {
     ///
     /// [`Error::Io`] if the file cannot be read. [`Error::Input`] with file and line for neither
     /// of the formats, a wrong number of columns, an empty id, a level that is not a 32-bit
-    /// integer, a document judged twice with different levels, a line over 64 KiB, invalid UTF-8,
-    /// a damaged gzip stream, or a file without a judgment.
+    /// integer (`2.0` is one), a document judged twice with different levels, a line over 64 KiB,
+    /// invalid UTF-8, a damaged gzip stream, or a file without a judgment.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         Self::from_lines(Lines::open(path.as_ref(), MAX_LINE)?)
     }
@@ -100,7 +100,7 @@ impl Qrels {
     fn from_lines(lines: Lines<'_>) -> Result<Self> {
         let mut qrels = Self::new();
         read_rows(lines, &LAYOUTS, "relevance judgment", |row| {
-            let level = row.value.parse().map_err(|_| {
+            let level = level(row.value).ok_or_else(|| {
                 (VALUE, format!("invalid relevance level '{}': write an integer", row.value))
             })?;
             qrels.add(row.query, row.document, level).map_err(|reason| (None, reason))
@@ -122,4 +122,15 @@ impl Qrels {
              before: keep one of them"
         ))
     }
+}
+
+/// An integer, also as a decimal number with nothing but zeros behind the point: `1.0`, as tools
+/// write that keep the column as floats.
+fn level(value: &str) -> Option<i32> {
+    let integer = match value.split_once('.') {
+        Some((integer, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => integer,
+        Some(_) => return None,
+        None => value,
+    };
+    integer.parse().ok()
 }

@@ -6,7 +6,7 @@ use crate::vectors::{Metric, VectorFile};
 use std::collections::HashSet;
 use warpseek_bert::embedder::normalize;
 use warpseek_ingest::chunk::Chunk;
-use warpseek_ingest::{self, Document, TextKind};
+use warpseek_ingest::{self, Document};
 use warpseek_topk::layout::MAX_DIM;
 
 /// Rows that are committed together.
@@ -114,7 +114,7 @@ impl Import {
 
     fn document(&mut self, row: usize) -> Result<Document> {
         let Some((file, documents)) = &mut self.documents else {
-            return Ok(bare_document(row.to_string(), Place::default()));
+            return Ok(Document::new(row.to_string(), "", Place::default()));
         };
         documents.next().unwrap_or_else(|| {
             let reason = format!("only {row} entries, and there are more vectors: they must match");
@@ -156,23 +156,7 @@ pub fn bare_documents(file: &str, text: &str) -> Result<Vec<Document>> {
     let document = |(i, line): (usize, &str)| {
         let place = Place::record(file, format!("line {}", i + 1));
         warpseek_ingest::check_id(line.trim(), &place)?;
-        Ok(bare_document(line.trim().to_owned(), place))
+        Ok(Document::new(line.trim(), "", place))
     };
     text.lines().enumerate().map(document).collect()
-}
-
-fn bare_document(id: String, place: Place) -> Document {
-    Document {
-        doc_id: id.clone(),
-        id,
-        title: String::new(),
-        text: String::new(),
-        embed_title: false,
-        metadata: Default::default(),
-        is_untyped: false,
-        kind: TextKind::Record,
-        place,
-        has_own_id: true,
-        source: None,
-    }
 }

@@ -363,14 +363,13 @@ mod tests {
     use super::*;
     use crate::error::Place;
     use crate::store::{IndexManifest, IndexWriter};
+    use warpseek_ingest::Document;
     use warpseek_ingest::chunk::{Chunk, Chunking};
 
     /// Replaces the one document by a text of 3 MB, in one commit.
     fn commit_round(writer: &mut IndexWriter, round: usize) {
         let text = format!("round {round} ").repeat(300_000);
-        let record = serde_json::json!({ "id": "d", "text": text });
-        let record = record.as_object().cloned().unwrap_or_default();
-        let document = warpseek_ingest::from_object(record, Place::default()).unwrap();
+        let document = Document::new("d", text, Place::default());
         let chunk = Chunk { range: 0..document.text.len(), tokens: 0, tokens_lost: 0 };
         writer.put(document, vec![chunk], &[1.0, 0.0]).unwrap();
         writer.commit().unwrap();

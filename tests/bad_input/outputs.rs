@@ -23,12 +23,13 @@ fn batch_of_a_bad_query_names_its_line_and_keeps_the_answers_before_it() {
         ("c.jsonl", first, br#"{"_id": "q2", "text": 5}"#, &["field 'text'", "not a number"]),
         ("d.jsonl", first, br#"{"_id": "q2", "text": " "}"#, &["field 'text'", "no text"]),
         ("e.jsonl", first, br#"{"_id": null, "text": "x"}"#, &["field '_id'", "not null"]),
-        ("f.jsonl", first, br#"{"_id": "q1", "text": "x"}"#, &["'q1' occurs twice"]),
+        ("f.jsonl", first, br#"{"_id": "q1", "text": "x"}"#, &["query id 'q1'", "first in line 1"]),
         ("g.jsonl", first, br#"["q2", "x"]"#, &["not a JSON object"]),
         ("h.jsonl", first, b"{\"_id\": \"q2\", \"text\": \"\xe9\"}", &["UTF-8"]),
         ("i.jsonl", first, br#"{"_id": "q2", "text": "x", "filter": 7}"#, &["field 'filter'"]),
         ("j.jsonl", first, br#"{"_id": "q2", "vector": [1, "x"]}"#, &["field 'vector'", "number"]),
         ("k.tsv", "q1\triver", b"no tab", &["no tab", "`id <tab> text`"]),
+        ("n.tsv", "q1\triver", b"q1\tlamp", &["query id 'q1' occurs twice, first in line 1"]),
         ("l.tsv", "q1\triver", b"\tlamp", &["field 'id'", "empty"]),
         ("m.tsv", "q1\triver", b"q2\t ", &["field 'text'", "no text"]),
     ];
@@ -194,6 +195,7 @@ fn eval_with_invalid_qrels_names_the_line_and_the_columns() {
         (b"{\"query\": \"q1\"}\n", &["line 1", "query-id, corpus-id, score"]),
         (b"q1 0 d3 x\n", &["line 1, field 'level'", "'x'", "write an integer"]),
         (b"q1 0 d3 1.5\n", &["line 1, field 'level'", "'1.5'"]),
+        (b"q1 0 d3 1.\n", &["line 1, field 'level'", "'1.'"]),
         (b"q1 0 d3 1\nq2 0\n", &["line 2", "expected 4 columns", "found 2"]),
         (b"query-id\tcorpus-id\tscore\nq1\td3\tone\n", &["line 2, field 'score'", "'one'"]),
         (b"q1 0 d3 1\nq1 0 d3 2\n", &["line 2", "level 2 here and level 1 before"]),
@@ -260,6 +262,10 @@ fn embed_and_rerank_of_nothing_say_what_they_lack() {
         (&line("--passages gone.txt"), 8, &["gone.txt"]),
         ("embed gone.txt", 8, &["gone.txt"]),
     ]);
+    place.pipe(&["embed"], "a\tx\na\ty\n").fails(7, &["line 2: the text id 'a'", "in line 1"]);
+    let parts = ["line 3: the passage id 'a' occurs twice, first in line 2"];
+    place.pipe(&rerank("river"), "id\ttext\na\tx\na\ty\n").fails(7, &parts);
+    place.refuses(&[(&line("lamp --id-field x"), 2, &["--id-field", "--passages"])]);
     let cases: [(&[u8], &[&str]); 3] = [
         (b"{\"_id\": \"a\", \"text\": ", &["not valid JSON"]),
         (b"{\"_id\": \"a\", \"text\": 5}", &["field 'text'", "not a number"]),

@@ -44,6 +44,20 @@ fn qrels_in_both_formats_read_the_same_in_order_of_appearance() {
 }
 
 #[test]
+fn qrels_levels_with_zeros_behind_the_point_are_integers() {
+    let text = "query-id\tcorpus-id\tscore\nq\ta\t1.0\nq\tb\t2.00\nq\tc\t-1.0\nq\td\t0.0\n";
+    let judged = qrels(text).unwrap();
+    let levels: Vec<i32> = judged.get("q").unwrap().values().copied().collect();
+    assert_eq!(levels, [1, 2, -1, 0]);
+    for level in ["1.5", "1.", ".0", "1.0.0", "1e0", "1.0x", "3000000000.0", "nan"] {
+        let message = format!(
+            "judged, line 1, field 'level': invalid relevance level '{level}': write an integer"
+        );
+        assert_input_error(qrels(&format!("q 0 d {level}\n")), &message);
+    }
+}
+
+#[test]
 fn qrels_with_a_bad_line_name_file_line_and_field() {
     for (text, message) in [
         (

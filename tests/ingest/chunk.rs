@@ -5,7 +5,6 @@ use std::fmt::Write;
 use std::ops::Range;
 
 use proptest::prelude::*;
-use serde_json::Map;
 use text_splitter::{ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
 use warpseek_error::{Error, Place};
 use warpseek_ingest::chunk::{Chunking, split, split_while};
@@ -14,19 +13,7 @@ use warpseek_ingest::{Document, TextKind};
 use super::assert_has;
 
 fn document(kind: TextKind, text: impl Into<String>) -> Document {
-    Document {
-        id: "d".into(),
-        doc_id: "d".into(),
-        title: String::new(),
-        text: text.into(),
-        embed_title: false,
-        has_own_id: true,
-        is_untyped: false,
-        source: None,
-        metadata: Map::new(),
-        kind,
-        place: Place::file("d.txt"),
-    }
+    Document { kind, ..Document::new("d", text, Place::file("d.txt")) }
 }
 
 /// Tokens as a model's tokenizer counts them: up to five letters or digits, or another character.

@@ -12,6 +12,7 @@ mod parquet;
 mod parquet_builder;
 mod parquet_hostile;
 mod parquet_writer;
+mod queries;
 mod shared;
 mod sources;
 mod text;

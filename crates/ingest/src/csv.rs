@@ -1,4 +1,4 @@
-//! Comma- and tab-separated values with a header line.
+//! Comma- and tab-separated values, with a header line or without (header.rs).
 //!
 //! Quotes work as in RFC 4180, also across lines. In tab-separated files they are ordinary
 //! characters, as the format's registration has it, unless the header line itself has quotes.
@@ -18,11 +18,12 @@ use serde_json::{Map, Number, Value};
 use warpseek_error::{Error, Place, Result};
 
 use crate::document::Document;
-use crate::fields::FieldRoles;
 use crate::format::FileFormat;
+use crate::header;
 use crate::inputs::InputFile;
 use crate::message::{shown, size, utf8_error};
-use crate::options::{ReadOptions, SKIPPED_RECORDS};
+use crate::options::{HeaderRule, ReadOptions, SKIPPED_RECORDS};
+use crate::roles::{RoleRules, Roles};
 use crate::stream::InputStream;
 
 /// Limit on the columns; a file with more is taken for damaged.
@@ -31,49 +32,89 @@ const MAX_COLUMNS: usize = 10_000;
 /// The records of one file.
 pub(crate) struct CsvReader {
     cells: CellReader,
+    format: FileFormat,
     label: String,
     columns: Vec<String>,
-    fields: FieldRoles,
+    fields: Roles,
     record: u64,
+    is_headed: bool,
+    /// The number of cells of a first record that was read in search of a header.
+    first: Option<usize>,
+    note: Option<String>,
 }
 
 impl CsvReader {
-    /// Reads the header.
+    /// Reads the header, or the first record of a file without one.
     pub(crate) fn open(
         stream: InputStream,
         input: &InputFile,
         options: &ReadOptions,
     ) -> Result<Self> {
         let delimiter = if input.format == FileFormat::Tsv { b'\t' } else { b',' };
-        let mut cells = CellReader::new(stream.utf8()?, delimiter, options.max_record_bytes)?;
+        let (line, stream) = stream.utf8()?.peek_line(header::HEAD)?;
+        let head = header::cells(&line, delimiter);
+        let is_headed = header::is_header(&head, input, options);
+        let quoting = delimiter != b'\t' || (is_headed && line.contains(&b'"'));
+        let mut cells = CellReader::new(stream, delimiter, quoting, options.max_record_bytes);
         let place = Place::file(&input.name);
         let count = cells.next()?.ok_or_else(|| Error::input(place, "no records in this file"))?;
         if count > MAX_COLUMNS {
             return Err(cells.error(format!("the header has more than {MAX_COLUMNS} columns")));
         }
-        let mut columns = Vec::with_capacity(count);
-        for number in 0..count {
-            let name = cells.cell(number, &format!("column {}", number + 1))?.trim();
-            columns.push(match name.is_empty() {
-                true => format!("column_{}", number + 1),
-                false => name.to_string(),
-            });
-        }
-        check_header(&columns, delimiter, cells.place())?;
+        let columns = match is_headed {
+            true => read_header(&cells, count, delimiter)?,
+            false => header::made_up_names(&head, count, input, options)?,
+        };
         let sample = columns.iter().map(|name| (name.clone(), Value::Null)).collect();
-        let fields = FieldRoles::resolve(&sample, &options.fields, &input.name)?;
-        Ok(Self { cells, label: input.label.clone(), columns, fields, record: 0 })
+        let fields =
+            RoleRules::new(input.content, &options.fields).of_columns(&sample, &input.name)?;
+        let first_line = if is_headed { "a header" } else { "data, not a header" };
+        let note = match fields.describe() {
+            Some(roles) => {
+                Some(format!("{}, its first line is {first_line}: {roles}", input.format))
+            }
+            None if is_headed || options.header == HeaderRule::Absent => None,
+            None => Some(format!(
+                "the first line is {first_line}: its columns are {}",
+                columns.join(" and ")
+            )),
+        };
+        Ok(Self {
+            cells,
+            format: input.format,
+            label: input.label.clone(),
+            columns,
+            fields,
+            record: 0,
+            is_headed,
+            first: (!is_headed).then_some(count),
+            note,
+        })
+    }
+
+    /// The decision about the header, and in queries about the columns, for the user to know.
+    pub(crate) fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// The number of blank lines passed over so far.
+    pub(crate) fn blank_lines(&self) -> u64 {
+        self.cells.blank
     }
 
     fn document(&mut self, count: usize) -> Result<Document> {
         let expected = self.columns.len();
         if count != expected {
+            if self.format == FileFormat::Tsv && !self.is_headed && (count, expected) == (1, 2) {
+                return Err(self.cells.error("no tab: lines are `id <tab> text` in this file"));
+            }
             let count = match count > expected {
                 true => format!("more than {expected}"),
                 false => count.to_string(),
             };
+            let first = if self.is_headed { "header" } else { "first record" };
             return Err(self.cells.error(format!(
-                "the record has {count} fields, the header has {expected}: is a quote or a \
+                "the record has {count} fields, the {first} has {expected}: is a quote or a \
                  separator missing?"
             )));
         }
@@ -98,7 +139,10 @@ impl Iterator for CsvReader {
     type Item = Result<Document>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let count = self.cells.next().transpose()?;
+        let count = match self.first.take() {
+            Some(count) => Ok(count),
+            None => self.cells.next().transpose()?,
+        };
         self.record += 1;
         Some(count.and_then(|count| self.document(count)))
     }
@@ -116,20 +160,18 @@ struct CellReader {
     breaks: u64,
     /// The line on which the current record starts, from 1.
     line: u64,
+    /// Blank lines between records so far.
+    blank: u64,
+    /// True if the byte read last is a carriage return, which a line feed may follow.
+    after_cr: bool,
     /// True inside a record that was too long.
     in_record: bool,
     done: bool,
 }
 
 impl CellReader {
-    fn new(mut stream: InputStream, delimiter: u8, max_record_bytes: u64) -> Result<Self> {
-        let head = match stream.fill_buf() {
-            Ok(head) => head,
-            Err(e) => return Err(stream.origin.read_error(e, Some("line 1".into()))),
-        };
-        let header = head.split(|b| *b == b'\n').next().unwrap_or_default();
-        let quoting = delimiter != b'\t' || header.contains(&b'"');
-        Ok(Self {
+    fn new(stream: InputStream, delimiter: u8, quoting: bool, max_record_bytes: u64) -> Self {
+        Self {
             stream,
             parser: csv_core::ReaderBuilder::new().delimiter(delimiter).quoting(quoting).build(),
             max_record_bytes,
@@ -137,9 +179,11 @@ impl CellReader {
             ends: vec![0; MAX_COLUMNS + 1],
             breaks: 0,
             line: 1,
+            blank: 0,
+            after_cr: false,
             in_record: false,
             done: false,
-        })
+        }
     }
 
     fn place(&self) -> Place {
@@ -218,7 +262,12 @@ impl CellReader {
             };
             let blank = bytes.iter().take_while(|b| matches!(b, b'\n' | b'\r')).count();
             let is_last = blank < bytes.len() || blank == 0;
-            self.breaks += count(&bytes[..blank], b'\n');
+            let breaks = count(&bytes[..blank], b'\n');
+            // A line feed may belong to the carriage return that ended the record.
+            let ends_record = self.after_cr && bytes.first() == Some(&b'\n');
+            self.blank += breaks - u64::from(ends_record);
+            self.breaks += breaks;
+            self.after_cr = false;
             self.stream.consume(blank);
             if is_last {
                 self.line = self.breaks + 1;
@@ -256,6 +305,7 @@ impl CellReader {
             self.parser.read_record(input, &mut self.bytes[length..], &mut self.ends[count..]);
         self.breaks += self::count(&input[..read], b'\n');
         let quotes = self::count(&input[..read], b'"');
+        self.after_cr = read > 0 && input[read - 1] == b'\r';
         self.stream.consume(read);
         Ok(ParserStep { result, read, written, ended, quotes })
     }
@@ -276,6 +326,20 @@ struct ParserStep {
 
 fn count(bytes: &[u8], byte: u8) -> u64 {
     bytes.iter().filter(|b| **b == byte).count() as u64
+}
+
+/// The names of the columns; the header is the current record.
+fn read_header(cells: &CellReader, count: usize, delimiter: u8) -> Result<Vec<String>> {
+    let mut columns = Vec::with_capacity(count);
+    for number in 0..count {
+        let name = cells.cell(number, &format!("column {}", number + 1))?.trim();
+        columns.push(match name.is_empty() {
+            true => format!("column_{}", number + 1),
+            false => name.to_string(),
+        });
+    }
+    check_header(&columns, delimiter, cells.place())?;
+    Ok(columns)
 }
 
 fn check_header(columns: &[String], delimiter: u8, place: Place) -> Result<()> {

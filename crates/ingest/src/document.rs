@@ -40,6 +40,26 @@ pub struct Document {
     pub source: Option<Arc<str>>,
 }
 
+impl Document {
+    /// A record with an id of its own and a text, without title, metadata and source.
+    pub fn new(id: impl Into<String>, text: impl Into<String>, place: Place) -> Self {
+        let (id, text) = (id.into(), text.into());
+        Self {
+            doc_id: id.clone(),
+            id,
+            title: String::new(),
+            text,
+            embed_title: false,
+            metadata: Map::new(),
+            is_untyped: false,
+            kind: TextKind::Record,
+            place,
+            has_own_id: true,
+            source: None,
+        }
+    }
+}
+
 /// Structure of a document's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextKind {

@@ -194,7 +194,13 @@ pub fn from_object(object: Map<String, Value>, place: Place) -> Result<Document>
     fields.document(object, place, "", 0)
 }
 
-fn no_such_field(name: &str, sample: &Map<String, Value>, flag: &str, file: &str) -> Error {
+/// The error for a field that the user names with `flag` and that `sample` does not have.
+pub(crate) fn no_such_field(
+    name: &str,
+    sample: &Map<String, Value>,
+    flag: &str,
+    file: &str,
+) -> Error {
     let names = names(sample, 3);
     let mut near: Vec<(f64, &String)> = names
         .iter()
@@ -212,7 +218,7 @@ fn no_such_field(name: &str, sample: &Map<String, Value>, flag: &str, file: &str
 }
 
 /// All field names, nested ones with dots, down to `depth` levels.
-fn names(sample: &Map<String, Value>, depth: usize) -> Vec<String> {
+pub(crate) fn names(sample: &Map<String, Value>, depth: usize) -> Vec<String> {
     let mut names = Vec::new();
     for (name, value) in sample {
         names.push(name.clone());
@@ -225,7 +231,8 @@ fn names(sample: &Map<String, Value>, depth: usize) -> Vec<String> {
     names
 }
 
-fn list(names: &[String]) -> String {
+/// Names for messages.
+pub(crate) fn list(names: &[String]) -> String {
     const MAX_NAMES: usize = 20;
     if names.is_empty() {
         return "no fields at all".into();
@@ -240,7 +247,7 @@ fn list(names: &[String]) -> String {
 }
 
 /// Finds the field with exactly the name `name`, else the one along its dots.
-fn find<'a>(record: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+pub(crate) fn find<'a>(record: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     record.get(name).or_else(|| {
         let (first, rest) = name.split_once('.')?;
         find(record.get(first)?.as_object()?, rest)

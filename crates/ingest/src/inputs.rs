@@ -33,6 +33,15 @@ pub(crate) struct InputFile {
     pub(crate) source: Arc<str>,
     pub(crate) format: FileFormat,
     pub(crate) location: Location,
+    pub(crate) content: Content,
+}
+
+/// The meaning of a file's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    Documents,
+    /// Queries, or other texts that are not stored.
+    Queries,
 }
 
 /// The place of an input's bytes.
@@ -139,7 +148,8 @@ impl InputList {
 
     fn add_stream(&mut self, name: String, label: String, format: FileFormat, location: Location) {
         self.roots.add_stream();
-        self.inputs.push(InputFile { name, label, source: STREAM_SOURCE.into(), format, location });
+        let (source, content) = (STREAM_SOURCE.into(), Content::Documents);
+        self.inputs.push(InputFile { name, label, source, format, location, content });
     }
 
     /// Adds all files below `folder`. Hidden ones are left out, links are followed, files of
@@ -213,7 +223,8 @@ impl InputList {
         let source = self.base.name(source).into();
         let location = Location::Regular { path: path.to_path_buf(), length: metadata.len() };
         let name = path.to_str().map_or_else(|| text(path), str::to_owned);
-        self.inputs.push(InputFile { name, label, source, format, location });
+        let content = Content::Documents;
+        self.inputs.push(InputFile { name, label, source, format, location, content });
         Ok(())
     }
 

@@ -6,24 +6,26 @@ use serde_json::Value;
 use warpseek_error::{Error, Place, Result};
 
 use crate::document::Document;
-use crate::fields::FieldRoles;
-use crate::inputs::InputFile;
+use crate::inputs::{Content, InputFile};
 use crate::json;
 use crate::lines::read_line;
 use crate::message::{size, utf8_error};
-use crate::options::{FieldMap, ReadOptions, SKIPPED_RECORDS};
+use crate::options::{ReadOptions, SKIPPED_RECORDS};
+use crate::roles::{RoleRules, Roles};
 use crate::stream::InputStream;
 
 /// The records of one file.
 pub(crate) struct JsonlReader {
     stream: InputStream,
     label: String,
-    map: FieldMap,
+    rules: RoleRules,
     /// Known from the first record on.
-    fields: Option<FieldRoles>,
+    fields: Option<Roles>,
     max_record_bytes: u64,
     line: u64,
     record: u64,
+    /// Blank lines passed over so far.
+    pub(crate) blank: u64,
     position: Position,
 }
 
@@ -44,11 +46,12 @@ impl JsonlReader {
         Ok(Self {
             stream: stream.utf8()?,
             label: input.label.clone(),
-            map: options.fields.clone(),
+            rules: RoleRules::new(input.content, &options.fields),
             fields: None,
             max_record_bytes: options.max_record_bytes,
             line: 0,
             record: 0,
+            blank: 0,
             position: Position::AtLine,
         })
     }
@@ -83,6 +86,7 @@ impl JsonlReader {
                 self.record += 1;
                 return Ok(Some(line));
             }
+            self.blank += 1;
         }
     }
 
@@ -127,16 +131,26 @@ impl JsonlReader {
         };
         let record = match value.map_err(fail)? {
             Value::Object(record) => record,
-            other => return Err(fail(format!("expected an object, found {}", json::kind(&other)))),
+            other => {
+                return Err(fail(format!(
+                    "not a JSON object: expected an object, found {}",
+                    json::kind(&other)
+                )));
+            }
         };
         let fields = match &self.fields {
             Some(fields) => fields,
             None => {
-                let fields = FieldRoles::resolve(&record, &self.map, &self.stream.origin.name);
+                let fields = self.rules.of_record(&record, &self.stream.origin.name);
                 self.fields.insert(fields.inspect_err(|_| self.position = Position::Done)?)
             }
         };
-        fields.document(record, place, &self.label, self.record)
+        // The number that stands for a missing id.
+        let number = match self.rules.content {
+            Content::Documents => self.record,
+            Content::Queries => self.line,
+        };
+        fields.document(record, place, &self.label, number)
     }
 
     /// Parses as [`json::parse`] does. JSON in another layout than one object per line is an error

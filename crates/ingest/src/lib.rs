@@ -20,10 +20,11 @@
 //!                       paths.rs     their names, the same however a path was written
 //! each input            stream.rs    its bytes: counted, decompressed, another encoding refused
 //! each record           jsonl.rs     one JSON object per line
-//!                       csv.rs       one row below a header; also tsv
+//!                       csv.rs       one row below a header, or without one (header.rs); also tsv
 //!                       parquet/     one row
 //!                       text.rs      one file: text, Markdown (markdown.rs), HTML (html.rs)
 //! each document         fields.rs    id, title and text of the record; the rest is metadata
+//! each query            query_fields.rs  its id, text, vector and filter (query_file.rs)
 //!                       reader.rs    the iterator over all inputs
 //! each chunk            chunk.rs     byte ranges of the document's text that fit the embedder
 //!                       overlap.rs   how far each repeats the text before it
@@ -68,6 +69,7 @@ mod csv;
 mod document;
 mod fields;
 mod format;
+mod header;
 mod html;
 mod inputs;
 mod json;
@@ -78,7 +80,10 @@ mod options;
 mod overlap;
 mod parquet;
 mod paths;
+mod query_fields;
+mod query_file;
 mod reader;
+mod roles;
 mod stream;
 mod text;
 
@@ -86,6 +91,7 @@ pub use document::{Document, MAX_ID_BYTES, TextKind, check_id};
 pub use fields::from_object;
 pub use format::FileFormat;
 pub use inputs::SkippedFile;
-pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, ReadOptions};
+pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions};
 pub use paths::{InputRoots, STREAM_SOURCE};
+pub use query_file::QueryFile;
 pub use reader::{DocumentReader, ReadProgress, open, read_stream};

@@ -20,6 +20,8 @@ pub struct ReadOptions {
     pub format: Option<FileFormat>,
     /// Names of the fields with id, text and title. Text, Markdown and HTML files have no fields.
     pub fields: FieldMap,
+    /// The first line of csv and tsv files: column names or a record.
+    pub header: HeaderRule,
     /// Maximum size of a record (a line, a row, a text file) in bytes after decompression, at
     /// least 1. A longer one is an error, and reading goes on behind it.
     pub max_record_bytes: u64,
@@ -33,6 +35,7 @@ impl Default for ReadOptions {
         Self {
             format: None,
             fields: FieldMap::default(),
+            header: HeaderRule::default(),
             max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
             base: None,
         }
@@ -46,6 +49,23 @@ impl ReadOptions {
             _ => Ok(()),
         }
     }
+}
+
+/// The meaning of the first line of csv and tsv files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HeaderRule {
+    /// Decided by the line itself.
+    ///
+    /// A document file has a header, except a tsv file without any name in [`FieldMap`] whose first
+    /// line is an integer, a tab, and a text of several words (MS MARCO's `collection.tsv`).
+    ///
+    /// A query file has one if a name in [`FieldMap`] is given, or if a cell is a name that is
+    /// known for an id, a text or a title ([`QueryFile`](crate::QueryFile)), and none an integer.
+    #[default]
+    Auto,
+    /// No header: the first line is a record. One column is the text, two are id and text. With
+    /// more columns, or with names in [`FieldMap`], they are called `column_1`, `column_2`, ...
+    Absent,
 }
 
 /// Names of fields, where the user gives them. A field that is not named is found by its name.
@@ -64,4 +84,12 @@ pub struct FieldMap {
     /// The fields that are kept as metadata, under the names given here; `None` keeps all that
     /// did not become id, text or title. A record that lacks one lacks it in its metadata.
     pub metadata: Option<Vec<String>>,
+}
+
+impl FieldMap {
+    /// True if any field is named.
+    pub(crate) fn has_names(&self) -> bool {
+        let names = [&self.id, &self.text, &self.title];
+        names.iter().any(|name| name.is_some()) || self.metadata.is_some()
+    }
 }

@@ -69,6 +69,7 @@ pub struct DocumentReader {
     current: Option<OpenInput>,
     /// The progress without the current input.
     done: ReadProgress,
+    notes: Vec<String>,
 }
 
 /// Progress of a [`DocumentReader`].
@@ -103,7 +104,14 @@ impl DocumentReader {
         let files_total = inputs.len();
         let done = ReadProgress { bytes_total, files_total, ..ReadProgress::default() };
         let (inputs, options) = (inputs.into(), options.clone());
-        Self { inputs, skipped, roots, options, stdin, current: None, done }
+        let notes = Vec::new();
+        Self { inputs, skipped, roots, options, stdin, current: None, done, notes }
+    }
+
+    /// Decisions about the inputs opened since the last call, for the user to know: a tsv file
+    /// without a header, say.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 
     /// The progress of reading.
@@ -140,7 +148,11 @@ impl DocumentReader {
         };
         let records: Box<dyn Iterator<Item = Result<Document>> + Send> = match input.format {
             FileFormat::Jsonl => Box::new(JsonlReader::open(stream, input, options)?),
-            FileFormat::Csv | FileFormat::Tsv => Box::new(CsvReader::open(stream, input, options)?),
+            FileFormat::Csv | FileFormat::Tsv => {
+                let reader = CsvReader::open(stream, input, options)?;
+                self.notes.extend(reader.note().map(|note| format!("{}: {note}", input.name)));
+                Box::new(reader)
+            }
             FileFormat::Parquet => {
                 let counter = Arc::clone(&bytes_read);
                 Box::new(ParquetReader::open(stream, input, counter, options)?)

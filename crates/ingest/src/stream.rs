@@ -110,8 +110,37 @@ impl InputStream {
         if head.starts_with(b"\xef\xbb\xbf") {
             head.drain(..3);
         }
+        Ok(self.unread(head))
+    }
+
+    /// The first line that is not blank, with its end, and the stream as it was before. The line is
+    /// cut, or empty, if it ends more than `limit` bytes into the stream.
+    pub(crate) fn peek_line(mut self, limit: u64) -> Result<(Vec<u8>, Self)> {
+        let mut head = Vec::new();
+        let mut start = 0;
+        while (head.len() as u64) < limit {
+            start = head.len();
+            let left = limit - head.len() as u64;
+            let read = (&mut self.bytes).take(left).read_until(b'\n', &mut head);
+            let read = read.map_err(|e| self.origin.read_error(e, Some("line 1".into())))?;
+            if read == 0 || !head[start..].trim_ascii().is_empty() {
+                break;
+            }
+        }
+        let line = head[start..].to_vec();
+        Ok((line, self.unread(head)))
+    }
+
+    /// True if the stream starts with these bytes; and the stream as it was before.
+    pub(crate) fn starts_with(mut self, magic: &[u8]) -> Result<(bool, Self)> {
+        let head = read_head(&mut self.bytes, magic.len(), &self.origin)?;
+        Ok((head == magic, self.unread(head)))
+    }
+
+    /// The stream with `head` in front.
+    fn unread(self, head: Vec<u8>) -> Self {
         let bytes: Box<dyn Read + Send> = Box::new(Cursor::new(head).chain(self.bytes));
-        Ok(Self { bytes: BufReader::with_capacity(BUFFER, bytes), origin: self.origin })
+        Self { bytes: BufReader::with_capacity(BUFFER, bytes), origin: self.origin }
     }
 }
 

@@ -46,10 +46,10 @@ use self::pages::{CheckedPages, PageSource};
 use self::schema::RowAssembler;
 use self::value::ColumnType;
 use crate::document::Document;
-use crate::fields::FieldRoles;
 use crate::inputs::{InputFile, Location};
 use crate::message::{shown, size};
 use crate::options::ReadOptions;
+use crate::roles::{RoleRules, Roles};
 use crate::stream::InputStream;
 
 /// Limit on the temporary file that a compressed file, or one from a pipe, is unpacked to. It may
@@ -67,7 +67,7 @@ pub(crate) struct ParquetReader {
     selected: Vec<TypePtr>,
     /// Their columns: the number in the file, and the type.
     projection: Vec<(usize, ColumnType)>,
-    fields: FieldRoles,
+    fields: Roles,
     /// The columns of the open row group.
     columns: Vec<LeafColumn>,
     next_group: usize,
@@ -110,7 +110,8 @@ impl ParquetReader {
                 return Err(Error::input(place, "the schema has this field twice"));
             }
         }
-        let fields = FieldRoles::resolve(&sample, &options.fields, &input.name)?;
+        let rules = RoleRules::new(input.content, &options.fields);
+        let fields = rules.of_columns(&sample, &input.name)?;
         let needed = fields.needed(&sample);
         let is_needed = |name: &str| needed.as_ref().is_none_or(|n| n.iter().any(|n| n == name));
         selected.retain(|field| is_needed(field.name()));
@@ -145,6 +146,11 @@ impl ParquetReader {
             rows_read: 0,
             progress,
         })
+    }
+
+    /// The columns of id and text in a file of queries, for the user to know.
+    pub(crate) fn note(&self) -> Option<String> {
+        self.fields.describe().map(|roles| format!("parquet: {roles}"))
     }
 
     /// Opens the next row group that has rows; false behind the last.
