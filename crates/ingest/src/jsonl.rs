@@ -157,9 +157,9 @@ impl JsonlReader {
     /// that names the cure and ends the file.
     fn parse_first(&mut self, line: &str) -> Result<Value, String> {
         let (layout, filter) = match json::parse(line) {
-            _ if line.starts_with('[') => ("one JSON array", ".[]"),
+            _ if line.starts_with('[') => ("one JSON array".to_owned(), ".[]"),
             Err(reason) if reason.starts_with("not valid JSON: EOF") => {
-                ("JSON over several lines", ".")
+                (format!("JSON over several lines ({reason})"), ".")
             }
             parsed => return parsed,
         };
