@@ -136,8 +136,9 @@ impl QueryReader {
                 }
                 let mut vector = vec![0.0; file.dim()];
                 file.read(*next, &mut vector)?;
+                let id = file.id(*next).map_or_else(|| next.to_string(), |id| id.to_string());
                 let query = Query {
-                    id: next.to_string(),
+                    id,
                     text: String::new(),
                     title: String::new(),
                     vector: Some(vector),

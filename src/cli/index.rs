@@ -115,7 +115,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let bar = context.bar(total, template);
     let mut input = std::iter::from_fn(|| {
         let document = documents.next();
-        for note in documents.take_notes() {
+        for note in documents.take_decisions() {
             bar.suspend(|| context.note(&note));
         }
         bar.set_position(documents.progress().bytes_read);
@@ -140,6 +140,9 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let outcome = indexing::index(&mut writer, &embedder, &mut input, options, &mut progress);
     bar.finish_and_clear();
     let mut report = outcome.inspect_err(|e| {
+        let notes = documents.notes();
+        let texts: Vec<String> = notes.list().iter().map(ToString::to_string).collect();
+        term::warn_all(&texts, notes.total());
         if matches!(e, Error::Input { .. }) && on_error == OnError::Stop {
             context.note(
                 "the records before this one are in the index, and running again continues from \
@@ -147,6 +150,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
             );
         }
     })?;
+    report.take_notes(documents.notes());
     for skipped in documents.skipped_files() {
         context.note(&format!("left out {}: {}", skipped.path.display(), skipped.reason));
     }
@@ -212,6 +216,7 @@ fn print_report(
     seconds: f64,
     context: &Context,
 ) -> Result<()> {
+    term::warn_all(&report.notes, report.notes_total);
     for message in &report.messages {
         term::warn(&format!("skipped {message}"));
     }

@@ -101,6 +101,14 @@ pub(super) fn warn(text: &str) {
     write_stderr(&format!("{word} {}", plain(text)));
 }
 
+/// Writes the first of `total` warnings to stderr, and the number of the others.
+pub(super) fn warn_all(first: &[String], total: u64) {
+    first.iter().for_each(|text| warn(text));
+    if total > first.len() as u64 {
+        warn(&format!("and {} more about the input", total - first.len() as u64));
+    }
+}
+
 /// Writes a note to stderr.
 pub(super) fn note(text: &str) {
     write_stderr(&plain(text));

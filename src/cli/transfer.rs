@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use warpseek::bert::embedder::Normalize;
 use warpseek::error::{Error, Result};
 use warpseek::indexing::{
-    Import, ImportedDocuments, bare_documents, export_documents, export_vectors,
+    Import, ImportReport, ImportedDocuments, bare_documents, export_documents, export_vectors,
 };
-use warpseek::ingest;
 use warpseek::ingest::chunk::Chunking;
+use warpseek::ingest::{self, ReadNotes};
 use warpseek::store::{Index, IndexManifest, IndexWriter};
 use warpseek::vectors::{VectorFile, VectorFormat};
 
@@ -56,7 +56,7 @@ pub(super) fn export(args: ExportArgs, context: &Context) -> Result<Status> {
 /// Make an index from existing vectors.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// Vectors: .npy, .fvecs, .fbin or .faiss (an IndexFlat)
+    /// Vectors: .npy, .fvecs, .fbin or .faiss (an IndexFlat, also inside an IndexIDMap)
     vectors: PathBuf,
     /// Index folder; created if it does not exist
     #[arg(long, value_name = "DIR")]
@@ -67,7 +67,8 @@ pub(super) struct ImportArgs {
     /// Documents in the order of the vectors, in any format that `index` reads
     #[arg(long, value_name = "FILE", conflicts_with = "ids")]
     documents: Option<PathBuf>,
-    /// Ids in the order of the vectors, one per line [default: 0, 1, 2, ...]
+    /// Ids in the order of the vectors, one per line [default: those of an IndexIDMap, else 0, 1,
+    /// 2, ...]
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
     /// Model that made the vectors; needed to search by text
@@ -83,9 +84,14 @@ pub(super) struct ImportArgs {
 pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
     let vectors = VectorFile::open(&args.vectors, args.vector_format)?;
     let (n_rows, dim) = (vectors.n_rows(), vectors.dim());
-    let import =
-        Import { vectors, documents: documents(&args, context.quiet)?, normalize: args.normalize };
-    import.check()?;
+    if vectors.id(0).is_some() && (args.documents.is_some() || args.ids.is_some()) {
+        term::warn("the ids in the FAISS index are not used: those of the documents or --ids are");
+    }
+    let (documents, notes) = documents(&args, context.quiet)?;
+    let import = Import { vectors, documents, normalize: args.normalize };
+    if let Some(warning) = import.check()? {
+        term::warn(&warning);
+    }
     let stamp = match &args.model {
         Some(model) => {
             let (embedder, stamp) = context.embedder(model, Normalize::Always)?;
@@ -102,11 +108,14 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
     let mut writer = IndexWriter::open_or_create(&args.into, &manifest)?;
     interrupt::install();
     let bar = context.bar(Some(n_rows as u64), "[{bar:40}] {pos}/{len} rows");
-    let report = import.run(&mut writer, &mut |rows| {
+    let outcome = import.run(&mut writer, &mut |rows| {
         bar.set_position(rows as u64);
         !interrupt::requested()
-    })?;
+    });
     bar.finish_and_clear();
+    let texts: Vec<String> = notes.list().iter().map(ToString::to_string).collect();
+    term::warn_all(&texts, notes.total());
+    let report = ImportReport { notes: texts, notes_total: notes.total(), ..outcome? };
     if report.not_unit > 0 {
         term::warn(&format!(
             "{} vectors are not of unit length: scores are inner products, not cosines; \
@@ -124,19 +133,26 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
     })
 }
 
-fn documents(args: &ImportArgs, quiet: bool) -> Result<Option<(String, ImportedDocuments)>> {
-    let Some(path) = args.documents.as_ref().or(args.ids.as_ref()) else { return Ok(None) };
-    let name = path.display().to_string();
-    let documents: ImportedDocuments = if args.documents.is_some() {
-        let options = args.read.options(&args.into)?;
-        let mut reader = ingest::open(std::slice::from_ref(path), &options)?;
-        Box::new(std::iter::from_fn(move || {
-            let document = reader.next();
-            reader.take_notes().iter().filter(|_| !quiet).for_each(|note| term::note(note));
-            document
-        }))
-    } else {
-        Box::new(bare_documents(&name, &term::read_text(path)?)?.into_iter().map(Ok))
+/// The documents of the import with the name of their file, if there are any, and their notes.
+fn documents(
+    args: &ImportArgs,
+    quiet: bool,
+) -> Result<(Option<(String, ImportedDocuments)>, ReadNotes)> {
+    let Some(path) = args.documents.as_ref().or(args.ids.as_ref()) else {
+        return Ok((None, ReadNotes::default()));
     };
-    Ok(Some((name, documents)))
+    let name = path.display().to_string();
+    if args.documents.is_none() {
+        let documents = bare_documents(&name, &term::read_text(path)?)?.into_iter().map(Ok);
+        return Ok((Some((name, Box::new(documents))), ReadNotes::default()));
+    }
+    let options = args.read.options(&args.into)?;
+    let mut reader = ingest::open(std::slice::from_ref(path), &options)?;
+    let notes = reader.notes().clone();
+    let documents = std::iter::from_fn(move || {
+        let document = reader.next();
+        reader.take_decisions().iter().filter(|_| !quiet).for_each(|note| term::note(note));
+        document
+    });
+    Ok((Some((name, Box::new(documents))), notes))
 }

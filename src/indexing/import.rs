@@ -12,12 +12,16 @@ use warpseek_topk::layout::MAX_DIM;
 /// Rows that are committed together.
 const COMMIT_ROWS: usize = 65_536;
 
+/// Deviation from the length 1 up to which the orders by L2 distance and by inner product count as
+/// equal. Vectors that were scaled in half precision deviate less.
+const UNIT_TOLERANCE: f64 = 1e-3;
+
 /// Vectors to import, with their documents.
 pub struct Import {
     /// The vectors.
     pub vectors: VectorFile,
     /// Their documents, in the same order, and the name of their file. Without any, documents have
-    /// no text, and the row numbers as ids.
+    /// no text, and as ids those of the vector file, else the row numbers.
     pub documents: Option<(String, ImportedDocuments)>,
     /// True to scale the vectors to unit length.
     pub normalize: bool,
@@ -27,7 +31,7 @@ pub struct Import {
 pub type ImportedDocuments = Box<dyn Iterator<Item = Result<Document>>>;
 
 /// The result of an import.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ImportReport {
     /// Rows imported.
     pub rows: u64,
@@ -37,32 +41,57 @@ pub struct ImportReport {
     pub updated: u64,
     /// Dimensions of the vectors.
     pub dim: usize,
+    /// The first notes about the documents: columns left out, values that became null or text.
+    pub notes: Vec<String>,
+    /// Notes about the documents, those beyond `notes` included.
+    pub notes_total: u64,
     /// Rows that are not of unit length.
     #[serde(skip)]
     pub not_unit: u64,
 }
 
 impl Import {
-    /// Checks that the vectors fit an index.
+    /// Checks that the vectors fit an index. Returns a warning if they are ranked in another order
+    /// than the file's own metric has.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if the file asks for L2 distances and the vectors are not scaled,
-    /// [`Error::Input`] for too many dimensions.
-    pub fn check(&self) -> Result<()> {
+    /// [`Error::Usage`] if the file asks for L2 distances, the vectors are not of unit length and
+    /// they are not scaled; [`Error::Input`] for too many dimensions.
+    pub fn check(&self) -> Result<Option<String>> {
         let (dim, name) = (self.vectors.dim(), self.vectors.path().display().to_string());
-        if self.vectors.metric() == Some(Metric::L2) && !self.normalize {
-            return Err(Error::usage(format!(
-                "{name}: the index compares by L2 distance, warpseek by inner product: use \
-                 --normalize to scale the vectors to unit length, which makes the two orders equal \
-                 for unit queries"
-            )));
-        }
         if dim > MAX_DIM {
             let reason = format!("{dim} dimensions; at most {MAX_DIM} are supported");
             return Err(Error::input(Place::file(name), reason));
         }
-        Ok(())
+        if self.vectors.metric() != Some(Metric::L2) {
+            return Ok(None);
+        }
+        let Some((row, norm)) = self.first_not_unit()? else { return Ok(None) };
+        let orders = format!(
+            "{name}: the index ranks by L2 distance, warpseek by inner product. The two orders are \
+             equal only for vectors of unit length, and vector {row} has the length {norm:.4}"
+        );
+        if self.normalize {
+            return Ok(Some(format!("{orders}: scaled, they are ranked by cosine instead")));
+        }
+        Err(Error::usage(format!(
+            "{orders}: use --normalize to rank by cosine instead, which is another order"
+        )))
+    }
+
+    /// The first vector that is not of unit length, with its length. Vectors that are not finite
+    /// are left to [`Import::run`].
+    fn first_not_unit(&self) -> Result<Option<(usize, f64)>> {
+        let mut vector = vec![0f32; self.vectors.dim()];
+        for row in 0..self.vectors.n_rows() {
+            self.vectors.read(row, &mut vector)?;
+            let norm = norm(&vector);
+            if norm.is_finite() && (norm - 1.0).abs() > UNIT_TOLERANCE {
+                return Ok(Some((row, norm)));
+            }
+        }
+        Ok(None)
     }
 
     /// Writes all rows. `progress` gets the number of rows written; it returns false to stop.
@@ -114,7 +143,8 @@ impl Import {
 
     fn document(&mut self, row: usize) -> Result<Document> {
         let Some((file, documents)) = &mut self.documents else {
-            return Ok(Document::new(row.to_string(), "", Place::default()));
+            let id = self.vectors.id(row).map_or_else(|| row.to_string(), |id| id.to_string());
+            return Ok(Document::new(id, "", self.place(row)));
         };
         documents.next().unwrap_or_else(|| {
             let reason = format!("only {row} entries, and there are more vectors: they must match");
@@ -130,7 +160,7 @@ impl Import {
             let reason = format!("component {at} is {}; vectors must be finite", vector[at]);
             return Err(Error::input(self.place(row), reason));
         }
-        let norm = vector.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let norm = norm(vector);
         if !self.normalize {
             return Ok(norm);
         }
@@ -145,6 +175,10 @@ impl Import {
     fn place(&self, row: usize) -> Place {
         Place::record(self.vectors.path().display().to_string(), format!("vector {row}"))
     }
+}
+
+fn norm(vector: &[f32]) -> f64 {
+    vector.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt()
 }
 
 /// Documents without text, with ids from the lines of a text; `file` is its name in messages.

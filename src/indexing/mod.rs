@@ -20,7 +20,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use warpseek_bert::embedder::{Embedder, Embeddings, Role};
 use warpseek_ingest::chunk::{self, Chunk};
-use warpseek_ingest::{Document, InputRoots, STREAM_SOURCE};
+use warpseek_ingest::{Document, InputRoots, ReadNotes, STREAM_SOURCE};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Bytes of text per row at which a batch is full.
@@ -98,6 +98,10 @@ pub struct IndexReport {
     pub skipped: u64,
     /// The first messages about skipped records.
     pub messages: Vec<String>,
+    /// The first notes about the input: columns left out, values that became null or text.
+    pub notes: Vec<String>,
+    /// Notes about the input, those beyond `notes` included.
+    pub notes_total: u64,
     /// Rows written.
     pub rows: u64,
     /// Tokens embedded, special tokens included.
@@ -108,6 +112,14 @@ pub struct IndexReport {
     pub rows_truncated: u64,
     /// True if the run was stopped before the end.
     pub interrupted: bool,
+}
+
+impl IndexReport {
+    /// Adds the notes of the reader whose documents were indexed.
+    pub fn take_notes(&mut self, notes: &ReadNotes) {
+        self.notes = notes.list().iter().map(ToString::to_string).collect();
+        self.notes_total = notes.total();
+    }
 }
 
 /// The last record of each id, for inputs where a later record replaces an earlier one.

@@ -13,7 +13,7 @@ pub enum VectorFormat {
     Fvecs,
     /// The format of big-ann-benchmarks: uint32 count, uint32 dimension, then float32 rows
     Fbin,
-    /// A FAISS index of type IndexFlat
+    /// A FAISS index of type IndexFlat, also inside an IndexIDMap
     #[value(aliases = ["index", "faissindex"])]
     Faiss,
 }

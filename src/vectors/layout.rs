@@ -30,6 +30,8 @@ pub(super) struct VectorLayout {
     /// Bytes from one column to the next.
     pub(super) column_step: usize,
     pub(super) metric: Option<Metric>,
+    /// Offset of the rows' ids, an int64 each, if the file has ids.
+    pub(super) ids: Option<usize>,
     /// True if the four bytes before each row hold its dimension.
     pub(super) has_row_dims: bool,
 }
@@ -51,6 +53,7 @@ impl VectorLayout {
             row_step: dim.saturating_mul(component.len()),
             column_step: component.len(),
             metric: None,
+            ids: None,
             has_row_dims: false,
         }
     }

@@ -1,4 +1,5 @@
-//! Vector files of other tools, read and written: NumPy's npy, fvecs, fbin, and FAISS IndexFlat.
+//! Vector files of other tools, read and written: NumPy's npy, fvecs, fbin, and FAISS
+//! IndexFlat (read with the ids of an IndexIDMap).
 
 mod faiss;
 mod format;

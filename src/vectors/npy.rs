@@ -23,12 +23,7 @@ pub(super) fn layout(bytes: &[u8]) -> Result<VectorLayout, String> {
         "<f2" | "=f2" | "f2" => Component::F16,
         "<f4" | "=f4" | "f4" => Component::F32,
         "<f8" | "=f8" | "f8" => Component::F64,
-        other => {
-            return Err(format!(
-                "the array's type is '{other}'; supported are float16, float32 and float64 \
-                 (little-endian): save it with `array.astype('float32')`"
-            ));
-        }
+        other => return Err(wrong_type(other)),
     };
     let fortran = value(header, "fortran_order")?.trim_start().starts_with("True");
     let shape = value(header, "shape")?;
@@ -56,6 +51,36 @@ pub(super) fn layout(bytes: &[u8]) -> Result<VectorLayout, String> {
         layout.column_step = n_rows.saturating_mul(component.len());
     }
     Ok(layout)
+}
+
+/// The message for an array of another type than floats, by its `descr`.
+fn wrong_type(descr: &str) -> String {
+    let kind = descr.trim_start_matches(['<', '>', '=', '|']);
+    let cure = match kind.chars().next() {
+        // NumPy keeps the bytes of types that it does not know, and forgets the type.
+        Some('V') if kind == "V2" => {
+            "NumPy saves bfloat16 in this way. If it is that, convert the file in Python: \
+             `import numpy as np; a = np.load('FILE.npy').view('<u2').astype('<u4') << 16; \
+             np.save('NEW.npy', a.view('<f4'))`"
+        }
+        Some('V' | 'f') if kind.ends_with('1') => {
+            "NumPy saves 8-bit floats in this way. Convert them before they are saved: \
+             `np.save('NEW.npy', array.astype('float32'))`"
+        }
+        Some('O') => {
+            "the rows are separate objects. Stack them: `import numpy as np; np.save('NEW.npy', \
+             np.stack(np.load('FILE.npy', allow_pickle=True)).astype('float32'))`"
+        }
+        Some('V') => "save an array of floats instead of bytes",
+        _ => {
+            "convert it in Python: `import numpy as np; np.save('NEW.npy', \
+             np.load('FILE.npy').astype('float32'))`"
+        }
+    };
+    format!(
+        "the array's type is '{descr}'; supported are float16, float32 and float64 \
+         (little-endian): {cure}"
+    )
 }
 
 /// The length of written headers: enough for any shape, and a multiple of 64.

@@ -1,7 +1,7 @@
 //! Reader of vector files.
 
 use super::format::VectorFormat;
-use super::layout::{self, Component, Metric, VectorLayout, u32_at};
+use super::layout::{self, Component, Metric, VectorLayout, u32_at, u64_at};
 use super::{faiss, npy};
 use crate::error::{Error, Place, Result};
 use half::f16;
@@ -62,6 +62,12 @@ impl VectorFile {
     /// The metric that the file names, if any.
     pub fn metric(&self) -> Option<Metric> {
         self.layout.metric
+    }
+
+    /// The id of a vector, if the file has ids (a FAISS IndexIDMap).
+    pub fn id(&self, row: usize) -> Option<i64> {
+        let ids = self.layout.ids.filter(|_| row < self.layout.n_rows)?;
+        u64_at(&self.map, ids + row * 8).map(u64::cast_signed)
     }
 
     /// Copies a vector into `out`, `[dim]`; float64 is rounded to float32.

@@ -179,3 +179,28 @@ fn index_folder_of_any_name_can_be_opened_again() {
         assert_eq!(result.json()["total_rows"], 3, "{}", name.display());
     }
 }
+
+#[test]
+fn index_tells_what_became_of_values_that_metadata_cannot_hold() {
+    let place = Workplace::new();
+    place.file("year=2023/c.jsonl", records(2).replacen('{', "{\"x\": NaN, ", 1));
+    let run = place.call("index year=2023 --into idx --json").ok();
+    let report = run.json();
+    let told = [
+        "year=2023/c.jsonl, field 'year': 2 records have another value than the folder 'year=2023",
+        "year=2023/c.jsonl, field 'x': 1 value became null: NaN or infinity, which JSON cannot",
+    ];
+    assert_eq!(report["notes_total"], 2, "{report}");
+    for (note, told) in report["notes"].as_array().unwrap().iter().zip(told) {
+        assert!(note.as_str().unwrap().starts_with(told), "{note}");
+    }
+    assert_holds(&run.stderr, &["warning: year=2023/c.jsonl, field 'x'", told[0]]);
+    // They are told as well if the run fails later.
+    place.file("year=2023/d.jsonl", "broken\n");
+    let parts = ["d.jsonl, line 1", "field 'x': 1 value became null"];
+    place.refuses(&[("index year=2023 --into idx", 7, &parts)]);
+    place.file("table/_delta_log/0.json", "{}");
+    place.file("table/part-0.parquet", "PAR1");
+    let parts = ["table", "Delta Lake", "export its current version"];
+    place.refuses(&[("index table --into idx", 7, &parts)]);
+}

@@ -74,6 +74,9 @@ fn import_of_vectors_that_cannot_be_stored_names_file_vector_and_cure() {
         ("flat.npy", npy("<f4", "(4, 0)", b""), &["flat.npy", "no dimensions"]),
         ("none.npy", npy("<f4", "(0, 8)", b""), &["none.npy", "no vectors"]),
         ("int.npy", npy("<i4", "(4, 8)", &data), &["int.npy", "'<i4'", "astype('float32')"]),
+        ("bf16.npy", npy("<V2", "(4, 16)", &data), &["'<V2'", "bfloat16", "view('<u2')", "<< 16"]),
+        ("f8.npy", npy("<f1", "(4, 32)", &data), &["'<f1'", "8-bit", "before they are saved"]),
+        ("objects.npy", npy("|O", "(4,)", &data), &["'|O'", "np.stack"]),
         ("turned.npy", npy(">f4", "(4, 8)", &data), &["turned.npy", "'>f4'", "little-endian"]),
         ("cube.npy", npy("<f4", "(2, 2, 8)", &data), &["cube.npy", "3 axes", "need 2"]),
         ("wide.npy", wide, &["wide.npy", "20000 dimensions", "at most 16384"]),
@@ -159,4 +162,80 @@ fn import_with_a_model_of_another_dimension_names_both() {
     let both = "import units.npy --into new --ids ids.txt --documents corpus.jsonl";
     place.refuses(&[(both, 2, &["--ids", "--documents"])]);
     place.is_sound(12);
+}
+
+/// A FAISS header of vectors of 8 dimensions.
+fn faiss(letters: &[u8; 4], n_rows: u64, metric: u32) -> Vec<u8> {
+    let numbers = [n_rows, 1 << 20, 1 << 20].map(u64::to_le_bytes).concat();
+    [letters, &8u32.to_le_bytes()[..], &numbers, &[1], &metric.to_le_bytes()].concat()
+}
+
+/// An IndexFlat of these vectors, and one inside an IndexIDMap with these ids.
+fn faiss_flat(letters: &[u8; 4], metric: u32, values: &[f32]) -> Vec<u8> {
+    let head = faiss(letters, values.len() as u64 / 8, metric);
+    [&head[..], &(values.len() as u64).to_le_bytes(), &bytes_of(values)].concat()
+}
+
+fn faiss_with_ids(letters: &[u8; 4], flat: &[u8], ids: &[i64]) -> Vec<u8> {
+    let head = faiss(letters, ids.len() as u64, 0);
+    let count = (ids.len() as u64).to_le_bytes();
+    let ids: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    [&head[..], flat, &count, &ids].concat()
+}
+
+#[test]
+fn import_of_a_faiss_id_map_keeps_the_ids() {
+    let mut units = [0f32; 32];
+    (0..4).for_each(|i| units[i * 8 + i] = 1.0);
+    let flat = faiss_flat(b"IxFI", 0, &units);
+    let ids = [7, -5, 1 << 40, 0];
+    let place = Workplace::new();
+    for (letters, name) in [(b"IxMp", "map.faiss"), (b"IxM2", "map2.faiss")] {
+        place.file(name, faiss_with_ids(letters, &flat, &ids));
+        place.call(&format!("import {name} --into {name}.idx")).ok();
+        place.call(&format!("batch {name}.idx {name} --out o.jsonl -k 1")).ok();
+        let lines = place.lines("o.jsonl");
+        for (line, id) in lines.iter().zip(ids) {
+            assert_eq!(line["hits"][0]["id"], id.to_string(), "{line}");
+            assert_eq!(line["hits"][0]["score"], 1.0);
+        }
+        assert_eq!(lines.len(), 4);
+    }
+    let whole = faiss_with_ids(b"IxMp", &flat, &ids);
+    let hnsw = [&faiss(b"IxMp", 4, 0)[..], b"IHNf", &faiss(b"IxFI", 4, 0)[4..]].concat();
+    place.file("cut.faiss", &whole[..whole.len() - 1]);
+    place.file("none.faiss", &whole[..whole.len() - 40]);
+    place.file("half.faiss", &whole[..whole.len() - 100]);
+    place.file("head.faiss", &whole[..60]);
+    place.file("few.faiss", faiss_with_ids(b"IxM2", &flat, &ids[..3]));
+    place.file("hnsw.faiss", hnsw);
+    place.file("twice.faiss", faiss_with_ids(b"IxMp", &flat, &[1, 2, 1, 3]));
+    place.file("ids.txt", "a\nb\nc\nd\n");
+    place.refuses(&[
+        ("import cut.faiss --into new", 7, &["cut.faiss", "no ids for 4 vectors"]),
+        ("import none.faiss --into new", 7, &["none.faiss", "cut off"]),
+        ("import half.faiss --into new", 7, &["half.faiss", "cut off"]),
+        ("import head.faiss --into new", 7, &["head.faiss", "cut off"]),
+        ("import few.faiss --into new", 7, &["few.faiss", "3 ids", "4 vectors"]),
+        ("import hnsw.faiss --into new", 7, &["'IHNf' inside an IndexIDMap", "IndexFlat"]),
+        ("import twice.faiss --into new", 7, &["twice.faiss, vector 2", "'1' occurs twice"]),
+    ]);
+    let told = place.call("import map.faiss --into named --ids ids.txt").ok().stderr;
+    assert!(told.contains("the ids in the FAISS index are not used"), "{told}");
+}
+
+#[test]
+fn import_of_an_l2_index_promises_its_order_for_unit_vectors_alone() {
+    let place = Workplace::new();
+    let mut values = [0f32; 32];
+    (0..4).for_each(|i| values[i * 8 + i] = 1.0);
+    place.file("unit.faiss", faiss_flat(b"IxF2", 1, &values));
+    let plain = place.call("import unit.faiss --into unit").ok();
+    assert!(!plain.stderr.contains("L2"), "{}", plain.stderr);
+    values[2 * 8 + 2] = 3.0;
+    place.file("long.faiss", faiss_flat(b"IxF2", 1, &values));
+    let parts = ["long.faiss", "L2", "vector 2 has the length 3.0000", "another order"];
+    place.refuses(&[("import long.faiss --into long", 2, &parts)]);
+    let scaled = place.call("import long.faiss --into long --normalize").ok();
+    assert!(scaled.stderr.contains("ranked by cosine instead"), "{}", scaled.stderr);
 }

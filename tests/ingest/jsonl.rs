@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use warpseek_error::Error;
-use warpseek_ingest::ReadOptions;
+use warpseek_ingest::{FieldMap, ReadOptions};
 
-use super::{Folder, assert_has, documents, first_error, gzip, memory, outcomes, read};
+use super::{Folder, assert_has, documents, first_error, gzip, memory, noted, outcomes, read};
 
 fn limit(max_record_bytes: u64) -> ReadOptions {
     ReadOptions { max_record_bytes, ..ReadOptions::default() }
@@ -139,6 +140,64 @@ fn gzip_of_several_members_is_read_through() {
     assert_eq!(ids, ["1", "2", "3"]);
     // The magic number decides, not the name.
     assert_eq!(documents("d.jsonl", content).len(), 3);
+}
+
+#[test]
+fn gzip_with_zeros_behind_the_last_member_is_read() {
+    let whole = [gzip("{\"id\":1,\"text\":\"a\"}\n"), gzip("{\"id\":2,\"text\":\"b\"}\n")].concat();
+    for zeros in [1, 7, 512, 70_000] {
+        let padded = [&whole[..], &vec![0; zeros]].concat();
+        let ids: Vec<_> = documents("d.jsonl.gz", padded).into_iter().map(|d| d.id).collect();
+        assert_eq!(ids, ["1", "2"], "{zeros} zeros");
+    }
+    let spoilt = [&whole[..], &[0; 10], b"x", &[0; 10]].concat();
+    let spoilt = outcomes("d.jsonl.gz", spoilt, &ReadOptions::default());
+    assert_eq!(spoilt.len(), 3, "{spoilt:?}");
+    assert_has(&spoilt[2], &["gzip data is damaged", "behind the zeros"]);
+    // Zeros in the middle are no padding, nor is another byte.
+    for more in [&[&[0; 10][..], &gzip("{\"id\":3,\"text\":\"c\"}")].concat()[..], b"x"] {
+        let outcomes = outcomes("d.jsonl.gz", [&whole, more].concat(), &ReadOptions::default());
+        assert_has(outcomes.last().expect("an outcome"), &["d.jsonl.gz", "gzip data is"]);
+    }
+}
+
+#[test]
+fn jsonl_numbers_that_json_lacks_are_null_in_metadata() {
+    let lines = "{\"id\":1,\"text\":\"a NaN\",\"x\":NaN,\"l\":[1,-Infinity,Infinity]}\n\
+                 {\"id\":2,\"text\":\"b\",\"x\":0.5,\"title\":NaN}\n\
+                 {\"id\":3,\"text\":\"c\",\"x\": Infinity }\n";
+    let folder = Folder::new();
+    let path = folder.file("d.jsonl", lines);
+    let (all, notes) = noted(&[path.clone()], &ReadOptions::default());
+    let values: Vec<_> = all.iter().map(|d| d.metadata["x"].clone()).collect();
+    assert_eq!(values, [json!(null), json!(0.5), json!(null)]);
+    assert_eq!(all[0].metadata["l"], json!([1, null, null]));
+    assert_eq!((all[0].text.as_str(), all[1].title.as_str()), ("a NaN", ""));
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    let told = |field: &str| notes.iter().find(|n| n.contains(field)).expect("a note");
+    assert_has(told("'x'"), &["d.jsonl, field 'x': 2 values became null: NaN or infinity"]);
+    assert_has(told("'l'"), &["2 values became null"]);
+    assert_has(told("'title'"), &["1 value became null"]);
+    // What is not kept is not told.
+    let fields = FieldMap { metadata: Some(vec!["x".into()]), ..FieldMap::default() };
+    let (_, notes) = noted(&[path], &ReadOptions { fields, ..ReadOptions::default() });
+    assert_eq!(notes.len(), 2, "{notes:?}");
+}
+
+#[test]
+fn jsonl_causes_are_named() {
+    for (line, parts) in [
+        ("{\"id\":NaN,\"text\":\"a\"}", &["line 2, field 'id'", "NaN"][..]),
+        ("{\"id\":1,\"text\":NaN}", &["line 2, field 'text'", "NaN"]),
+        ("{\"id\":1,\"text\":\"a\",\"x\":-NaN}", &["line 2", "not valid JSON"]),
+        ("{\"id\":1,\"text\":\"cut \\ud83d at\"}", &["\\ud83d is half", "column 21", "\\ufffd"]),
+        ("{\"id\":1,\"text\":\"cut \\udc00\"}", &["\\udc00 is half of a surrogate pair"]),
+    ] {
+        let content = format!("{{\"id\":0,\"text\":\"first\"}}\n{line}\n");
+        let outcomes = outcomes("d.jsonl", content, &ReadOptions::default());
+        assert_eq!(outcomes.len(), 2, "{outcomes:?}");
+        assert_has(&outcomes[1], parts);
+    }
 }
 
 #[test]

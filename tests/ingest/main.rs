@@ -10,8 +10,10 @@ mod jsonl;
 mod memory;
 mod parquet;
 mod parquet_builder;
+mod parquet_columns;
 mod parquet_hostile;
 mod parquet_writer;
+mod partitions;
 mod queries;
 mod shared;
 mod sources;
@@ -60,6 +62,15 @@ fn read(path: &Path, options: &ReadOptions) -> Vec<Result<Document>> {
         Ok(reader) => reader.collect(),
         Err(error) => vec![Err(error)],
     }
+}
+
+/// The documents of inputs without errors, and the notes.
+fn noted(inputs: &[PathBuf], options: &ReadOptions) -> (Vec<Document>, Vec<String>) {
+    let mut reader = ingest::open(inputs, options).expect("a reader");
+    let documents = reader.by_ref().map(|document| document.expect("a document")).collect();
+    let notes = reader.notes().list();
+    assert_eq!(reader.notes().total(), notes.len() as u64);
+    (documents, notes.iter().map(ToString::to_string).collect())
 }
 
 /// The documents of a file called `name`, which has no errors.

@@ -33,6 +33,18 @@ fn outcomes_within(content: &[u8], max_record_bytes: u64) -> (Vec<String>, usize
     (outcomes, peak)
 }
 
+/// The only note on a file.
+fn notes(content: &[u8], max_record_bytes: u64) -> String {
+    let folder = Folder::new();
+    let path = folder.file("d.parquet", content);
+    let options = ReadOptions { max_record_bytes, ..ReadOptions::default() };
+    let mut reader = warpseek_ingest::open(&[path], &options).expect("a reader");
+    assert!(reader.by_ref().all(|document| document.is_ok()));
+    let notes = reader.notes().list();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    notes[0].to_string()
+}
+
 /// Flips, overwrites and cuts, at places spread over the whole file.
 #[test]
 fn parquet_damaged_anywhere_is_an_error_or_other_data() {
@@ -99,7 +111,7 @@ fn parquet_false_claims_are_refused_without_harm() {
     let suffixes = [vec![0x80, 1, 4, 2, 0, 0, 0, 0, 0, 0], huge.clone()].concat();
     let long = [&[0x80, 1, 4, 2, 0xfe, 1, 0, 0, 0, 0][..], b"onetwo"].concat();
     let run = [vec![6, 0, 0, 0], Thrift::varint(0x1_ffff_fffe), vec![1]].concat();
-    let rows = page(i64::from(i32::MAX), PLAIN, &run.repeat(2));
+    let endless = page(i64::from(i32::MAX), PLAIN, &run.repeat(2));
     let header = |unpacked: i64, packed: i64| {
         vec![column(sizes(unpacked, packed).structure(5, data(1, PLAIN)).end())]
     };
@@ -110,7 +122,7 @@ fn parquet_false_claims_are_refused_without_harm() {
     };
     let one = plain(&[b"a"]);
     let beyond = [0xff, 0xff, 0, 0, 1, 2, 3, 4];
-    let cases: [(&str, Vec<TestColumn>, &str); 17] = [
+    let cases: [(&str, Vec<TestColumn>, &str); 16] = [
         ("a page of two gigabytes", header(i64::from(i32::MAX), 10), "a page claims"),
         ("a body beyond the end", header(10, 200 << 20), "damaged"),
         ("a negative size", header(-1, 10), "negative size"),
@@ -127,7 +139,6 @@ fn parquet_false_claims_are_refused_without_harm() {
         ("prefixes cut off", of(40, DELTA_BYTE_ARRAY, &[0x80, 1, 4, 40, 0, 0, 2]), "cut off"),
         ("an unknown encoding", of(1, 10, &[0; 4]), "not supported"),
         ("a string beyond the page", of(1, PLAIN, &beyond), "damaged"),
-        ("a list without end", vec![texts(&[b"a"]), list(rows)], "more than 131072 values"),
     ];
     for (what, columns, expected) in cases {
         let (outcomes, peak) = outcomes(&file(2, &columns));
@@ -135,6 +146,12 @@ fn parquet_false_claims_are_refused_without_harm() {
         assert_has(&outcomes[0], &["error: ", "d.parquet, row 1", expected]);
         assert!(peak < 4 << 20, "{what}: {peak} bytes at once");
     }
+    // Metadata that cannot be read costs no record.
+    let content = file(1, &[texts(&[b"a"]), list(endless)]);
+    let (outcomes, peak) = outcomes(&content);
+    assert_eq!(outcomes, ["a"]);
+    assert!(peak < 4 << 20, "{peak} bytes at once");
+    assert_has(&notes(&content, 1 << 20), &["'list': 1 value became null", "131072 values"]);
 }
 
 #[test]
@@ -190,20 +207,22 @@ fn parquet_rows_of_lists_are_limited() {
         let ones = levels(&[Thrift::varint(count as u64 * 2), vec![1]].concat());
         page(count, PLAIN, &[levels(reps), ones, vec![0; 4 * count as usize]].concat())
     };
-    let long = "a row has more than 10 values";
     let cases = [
-        ("a run of ten", numbers(&[2, 0, 18, 1], 10), "a"),
-        ("a run of eleven", numbers(&[2, 0, 20, 1], 11), long),
-        ("ten packed", numbers(&[5, 0b1111_1110, 0b11], 10), "a"),
-        ("eleven packed", numbers(&[5, 0b1111_1110, 0b111], 11), long),
-        ("over two pages", [numbers(&[2, 0, 10, 1], 6), numbers(&[10, 1], 5)].concat(), long),
-        ("a run without end", numbers(&[2, 0, 0xfe, 0xff, 0xff, 0xff, 15, 1], 12), long),
+        ("a run of ten", numbers(&[2, 0, 18, 1], 10), true),
+        ("a run of eleven", numbers(&[2, 0, 20, 1], 11), false),
+        ("ten packed", numbers(&[5, 0b1111_1110, 0b11], 10), true),
+        ("eleven packed", numbers(&[5, 0b1111_1110, 0b111], 11), false),
+        ("over two pages", [numbers(&[2, 0, 10, 1], 6), numbers(&[10, 1], 5)].concat(), false),
+        ("a run without end", numbers(&[2, 0, 0xfe, 0xff, 0xff, 0xff, 15, 1], 12), false),
     ];
-    for (what, pages, expected) in cases {
+    for (what, pages, is_read) in cases {
         let content = file(1, &[texts(&[b"a"]), list(pages)]);
         let (outcomes, _) = outcomes_within(&content, 80);
-        assert_has(&outcomes[0], &[expected]);
-        assert_eq!(outcomes.len(), 1, "{what}: {outcomes:?}");
+        assert_eq!(outcomes, ["a"], "{what}");
+        if !is_read {
+            let parts = ["field 'list': 1 value became null", "a row has more than 10 values"];
+            assert_has(&notes(&content, 80), &parts);
+        }
     }
 }
 

@@ -279,7 +279,7 @@ fn tsv_of_documents_without_header_is_recognised() {
     let path = folder.file("c.tsv.gz", gzip(collection));
     let mut reader = warpseek_ingest::open(&[path], &ReadOptions::default()).expect("a reader");
     assert!(reader.next().is_some_and(|first| first.is_ok()));
-    let notes = reader.take_notes();
+    let notes = reader.take_decisions();
     assert_eq!(notes.len(), 1);
     assert_has(&notes[0], &["c.tsv.gz", "not a header", "id and text"]);
 

@@ -14,14 +14,16 @@ use std::collections::HashSet;
 use std::io::{self, BufRead};
 
 use csv_core::ReadRecordResult;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use warpseek_error::{Error, Place, Result};
 
 use crate::document::Document;
 use crate::format::FileFormat;
 use crate::header;
 use crate::inputs::InputFile;
+use crate::json::typed;
 use crate::message::{shown, size, utf8_error};
+use crate::notes::ReadNotes;
 use crate::options::{HeaderRule, ReadOptions, SKIPPED_RECORDS};
 use crate::roles::{RoleRules, Roles};
 use crate::stream::InputStream;
@@ -49,6 +51,7 @@ impl CsvReader {
         stream: InputStream,
         input: &InputFile,
         options: &ReadOptions,
+        notes: &ReadNotes,
     ) -> Result<Self> {
         let delimiter = if input.format == FileFormat::Tsv { b'\t' } else { b',' };
         let (line, stream) = stream.utf8()?.peek_line(header::HEAD)?;
@@ -66,8 +69,7 @@ impl CsvReader {
             false => header::made_up_names(&head, count, input, options)?,
         };
         let sample = columns.iter().map(|name| (name.clone(), Value::Null)).collect();
-        let fields =
-            RoleRules::new(input.content, &options.fields).of_columns(&sample, &input.name)?;
+        let fields = RoleRules::new(input, options, notes).of_columns(&sample)?;
         let first_line = if is_headed { "a header" } else { "data, not a header" };
         let note = match fields.describe() {
             Some(roles) => {
@@ -362,18 +364,4 @@ fn check_header(columns: &[String], delimiter: u8, place: Place) -> Result<()> {
         return Ok(());
     };
     Err(Error::input(place, reason))
-}
-
-/// A cell as metadata.
-fn typed(cell: String) -> Value {
-    if cell.is_empty() {
-        return Value::Null;
-    }
-    let number = cell
-        .bytes()
-        .all(|b| matches!(b, b'0'..=b'9' | b'-' | b'.'))
-        .then(|| serde_json::from_str::<Number>(&cell).ok())
-        .flatten()
-        .filter(|number| number.to_string() == cell);
-    number.map_or(Value::String(cell), Value::Number)
 }

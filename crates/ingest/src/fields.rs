@@ -9,6 +9,7 @@ use crate::document::{Document, TextKind, check_id};
 use crate::json::kind;
 use crate::message::shown;
 use crate::options::FieldMap;
+use crate::partition::Partitions;
 
 const ID_NAMES: [&str; 6] = ["id", "_id", "doc_id", "docid", "docno", "pid"];
 const TEXT_NAMES: [&str; 7] =
@@ -17,15 +18,19 @@ const TITLE_NAMES: [&str; 3] = ["title", "headline", "name"];
 
 /// The object in BEIR's layout whose fields move up into the metadata.
 const BEIR_METADATA: &str = "metadata";
+/// The field in the chunked layout that counts the chunks of a document.
+const CHUNK_ID: &str = "chunk-id";
 
 /// The roles of the fields in the records of one file.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct FieldRoles {
     layout: RecordLayout,
     id: Option<String>,
     text: String,
     title: Option<String>,
     metadata: Option<Vec<String>>,
+    /// Further metadata, which is the same for all records.
+    partitions: Partitions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,13 +44,18 @@ enum RecordLayout {
 
 impl FieldRoles {
     /// Assigns the roles by `sample`, the first record of `file` or an object with its columns.
-    pub(crate) fn resolve(sample: &Map<String, Value>, map: &FieldMap, file: &str) -> Result<Self> {
+    pub(crate) fn resolve(
+        sample: &Map<String, Value>,
+        map: &FieldMap,
+        file: &str,
+        partitions: Partitions,
+    ) -> Result<Self> {
         let has = |name: &str| sample.contains_key(name);
         let layout = match (map.id.as_deref(), map.text.as_deref()) {
             (None | Some("_id"), None | Some("text")) if has("_id") && has("text") => {
                 RecordLayout::Beir
             }
-            (None, None | Some("chunk")) if has("id") && has("chunk-id") && has("chunk") => {
+            (None, None | Some("chunk")) if has("id") && has(CHUNK_ID) && has("chunk") => {
                 RecordLayout::Chunked
             }
             _ => RecordLayout::Other,
@@ -87,11 +97,11 @@ impl FieldRoles {
                 .filter(|title| *title != text && Some(title) != id.as_ref())
         });
         for name in map.metadata.iter().flatten() {
-            if find_metadata(sample, name, layout).is_none() {
+            if find_metadata(sample, name, layout).is_none() && !partitions.has(name) {
                 return Err(no_such_field(name, sample, "--metadata-fields", file));
             }
         }
-        Ok(Self { layout, id, text, title, metadata: map.metadata.clone() })
+        Ok(Self { layout, id, text, title, metadata: map.metadata.clone(), partitions })
     }
 
     /// The top-level fields that [`FieldRoles::document`] reads; `None` for all of them.
@@ -102,9 +112,41 @@ impl FieldRoles {
             true => name.clone(),
             false => name.split('.').next().unwrap_or(name).to_owned(),
         };
-        let mut needed = vec!["chunk-id".into(), BEIR_METADATA.into()];
+        let mut needed = vec![CHUNK_ID.into(), BEIR_METADATA.into()];
         needed.extend(roles.into_iter().flatten().chain(metadata).map(top));
         Some(needed)
+    }
+
+    /// True if no record can do without this field: it is the text or (part of) the id.
+    pub(crate) fn is_essential(&self, field: &str) -> bool {
+        self.text == field
+            || self.id.as_deref() == Some(field)
+            || self.layout == RecordLayout::Chunked && field == CHUNK_ID
+    }
+
+    /// True if the top-level field is essential or has a field that is.
+    pub(crate) fn is_essential_part(&self, field: &str) -> bool {
+        self.is_essential(field)
+            || is_below(&self.text, field)
+            || self.id.iter().any(|id| is_below(id, field))
+    }
+
+    /// True if the field is the title.
+    pub(crate) fn is_title(&self, field: &str) -> bool {
+        self.title.as_deref() == Some(field)
+    }
+
+    /// True if the user chose this field, or an object that it belongs to, as metadata.
+    pub(crate) fn is_chosen(&self, field: &str) -> bool {
+        self.metadata.iter().flatten().any(|name| is_below(field, name))
+    }
+
+    /// True if a document shows anything of this field, which may be one of an object.
+    pub(crate) fn keeps(&self, field: &str) -> bool {
+        let Some(metadata) = &self.metadata else { return true };
+        let mut names = metadata.iter().chain(&self.title).chain([&self.text]);
+        names.any(|name| is_below(name, field) || is_below(field, name))
+            || self.layout == RecordLayout::Beir && field == BEIR_METADATA
     }
 
     /// Makes `record` a document: the `number`th record of the file `label`, counted from 1.
@@ -116,6 +158,7 @@ impl FieldRoles {
         number: u64,
     ) -> Result<Document> {
         let (id, doc_id) = self.ids(&record, &place, label, number)?;
+        let partitions = self.partitions.beside(&record, &place.file, |name| self.keeps(name));
         let selected = self.metadata.as_ref().map(|names| {
             let found = |name: &String| {
                 Some((name.clone(), find_metadata(&record, name, self.layout)?.clone()))
@@ -133,13 +176,15 @@ impl FieldRoles {
         if let Some(name) = &self.id {
             remove(&mut record, name);
         }
+        let mut metadata = selected.unwrap_or(record);
+        metadata.extend(partitions);
         Ok(Document {
             id,
             doc_id,
             title,
             text,
             embed_title: self.layout != RecordLayout::Chunked,
-            metadata: selected.unwrap_or(record),
+            metadata,
             is_untyped: false,
             kind: TextKind::Record,
             place,
@@ -166,7 +211,7 @@ impl FieldRoles {
             (None, _) => (format!("{label}:{number}"), None),
             (Some(name), RecordLayout::Chunked) => {
                 let doc_id = part(name)?;
-                (format!("{doc_id}-{}", part("chunk-id")?), Some(doc_id))
+                (format!("{doc_id}-{}", part(CHUNK_ID)?), Some(doc_id))
             }
             (Some(name), _) => (part(name)?, None),
         };
@@ -190,8 +235,14 @@ pub fn from_object(object: Map<String, Value>, place: Place) -> Result<Document>
             return Err(Error::input(place, reason));
         }
     }
-    let fields = FieldRoles::resolve(&object, &FieldMap::default(), &place.file)?;
+    let fields =
+        FieldRoles::resolve(&object, &FieldMap::default(), &place.file, Partitions::default())?;
     fields.document(object, place, "", 0)
+}
+
+/// True if the dotted name `name` is `field` or leads to a field of it.
+fn is_below(name: &str, field: &str) -> bool {
+    name.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The error for a field that the user names with `flag` and that `sample` does not have.

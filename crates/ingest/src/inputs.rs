@@ -10,8 +10,11 @@ use warpseek_error::{Error, Place, Result};
 
 use crate::format::{FileFormat, format_names, known_endings};
 use crate::message::shown;
+use crate::notes::ReadNotes;
 use crate::options::ReadOptions;
+use crate::partition::Partitions;
 use crate::paths::{Base, InputRoots, STREAM_SOURCE, resolve_folder, text};
+use crate::tables;
 
 /// A file that was found in a folder and will not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,17 @@ impl InputFile {
             Location::Pipe(_) | Location::Stdin => None,
         }
     }
+
+    /// The columns in the names of the file's folders.
+    pub(crate) fn partitions(&self, notes: &ReadNotes) -> Partitions {
+        match self.location {
+            Location::Stdin => Partitions::default(),
+            _ => {
+                let path = self.name.replace(std::path::MAIN_SEPARATOR, "/");
+                Partitions::of_path(&self.name, &path, notes)
+            }
+        }
+    }
 }
 
 /// All inputs in reading order, and the files that were left out.
@@ -101,6 +115,7 @@ impl InputList {
                 continue;
             }
             let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
+            tables::check_input(path, metadata.is_dir())?;
             if metadata.is_dir() {
                 list.add_folder(path)?;
                 continue;
@@ -174,6 +189,8 @@ impl InputList {
                 } else if is_index(path) {
                     self.skip(path, "this is an index of warpseek, not a folder of documents");
                     entries.skip_current_dir();
+                } else {
+                    tables::check_folder(path)?;
                 }
                 continue;
             }

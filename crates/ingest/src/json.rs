@@ -1,25 +1,142 @@
-//! Strict JSON: a key that appears twice in one object is an error.
+//! Strict JSON: a key that appears twice in one object is an error. Numbers that JSON lacks.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
-/// Parses `text`, or returns what is wrong with it and in which column.
+/// Parses one line, or returns what is wrong with it and in which column.
 ///
-/// Objects keep their order. Nesting deeper than 127 levels is an error.
-pub(crate) fn parse(text: &str) -> Result<Value, String> {
+/// Objects keep their order. Nesting deeper than 127 levels is an error. The numbers that JSON
+/// lacks become null: `NaN`, `Infinity` and `-Infinity`, as DuckDB and Python's `json` write them.
+/// Returns the names of the line's fields that have some, each with their number.
+pub(crate) fn parse_line(line: &str) -> Result<(Value, BTreeMap<String, u64>), String> {
+    let error = match parse_strictly(line) {
+        Ok(value) => return Ok((value, BTreeMap::new())),
+        Err(error) => error,
+    };
+    if !NON_FINITE_WORDS.iter().any(|word| line.contains(word)) {
+        return Err(described(&error, line, &[]));
+    }
+    let (finite, longer, fields) = without_non_finite(line);
+    match parse_strictly(&finite) {
+        Ok(value) => Ok((value, fields)),
+        Err(error) => Err(described(&error, &finite, &longer)),
+    }
+}
+
+/// A cell of a table as metadata: an empty one is null, and one that is written exactly as JSON
+/// writes that number is a number.
+pub(crate) fn typed(cell: String) -> Value {
+    if cell.is_empty() {
+        return Value::Null;
+    }
+    let number = cell
+        .bytes()
+        .all(|b| matches!(b, b'0'..=b'9' | b'-' | b'.'))
+        .then(|| serde_json::from_str::<Number>(&cell).ok())
+        .flatten()
+        .filter(|number| number.to_string() == cell);
+    number.map_or(Value::String(cell), Value::Number)
+}
+
+fn parse_strictly(text: &str) -> serde_json::Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let parsed = Strict.deserialize(&mut deserializer).and_then(|value| {
-        deserializer.end()?;
-        Ok(value)
-    });
-    parsed.map_err(|error| {
-        let message = error.to_string();
-        let position = format!(" at line {} column {}", error.line(), error.column());
-        let message = message.strip_suffix(&position).unwrap_or(&message);
-        format!("not valid JSON: {message} (column {})", error.column())
-    })
+    let value = Strict.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// The message for an error in `text`. Behind each of the columns `longer`, the text has one byte
+/// more than the file.
+fn described(error: &serde_json::Error, text: &str, longer: &[usize]) -> String {
+    let message = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    let message = message.strip_suffix(&position).unwrap_or(&message);
+    let column = |at: usize| at - longer.iter().filter(|column| **column < at).count();
+    if message.contains("hex escape")
+        && let Some((escape, at)) = lone_surrogate(text)
+    {
+        return format!(
+            "not valid JSON: {escape} is half of a surrogate pair without the other half (column \
+             {}): write the character itself, or \\ufffd for one that is lost",
+            column(at)
+        );
+    }
+    format!("not valid JSON: {message} (column {})", column(error.column()))
+}
+
+/// The first escape of a surrogate without its other half, and its column, from 1.
+fn lone_surrogate(text: &str) -> Option<(&str, usize)> {
+    let unit = |at: usize| {
+        let escape = text.get(at..at + 6)?;
+        u16::from_str_radix(escape.strip_prefix("\\u")?, 16).ok()
+    };
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        at += match (bytes[at], unit(at)) {
+            (b'\\', Some(0xd800..=0xdbff)) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
+            (b'\\', Some(0xd800..=0xdfff)) => return Some((&text[at..at + 6], at + 1)),
+            (b'\\', _) => 2,
+            _ => 1,
+        };
+    }
+    None
+}
+
+const NON_FINITE_WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
+
+/// Puts null in the place of the numbers that JSON lacks. Returns the text, the columns behind
+/// which it is one byte longer, and the fields of the outermost object with their numbers of nulls.
+fn without_non_finite(line: &str) -> (String, Vec<usize>, BTreeMap<String, u64>) {
+    let (mut text, mut longer) = (String::with_capacity(line.len() + 16), Vec::new());
+    let mut fields: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut depth, mut name, mut last_string) = (0usize, "", "");
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        let is_inside_word = text.ends_with(|c: char| c.is_alphanumeric() || "+-._".contains(c));
+        let word = NON_FINITE_WORDS.iter().find(|word| {
+            let behind = rest.strip_prefix(**word);
+            !is_inside_word && behind.is_some_and(|b| !b.starts_with(|c: char| c.is_alphanumeric()))
+        });
+        if let Some(word) = word {
+            text.push_str(&format!("{:width$}", "null", width = word.len()));
+            if word.len() < "null".len() {
+                longer.push(text.len());
+            }
+            let name = serde_json::from_str(name).unwrap_or_else(|_| name.to_owned());
+            *fields.entry(name).or_default() += 1;
+            rest = &rest[word.len()..];
+            continue;
+        }
+        let length = if c == '"' { string_length(rest) } else { c.len_utf8() };
+        match c {
+            '"' => last_string = &rest[..length],
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            ':' if depth == 1 => name = last_string,
+            _ => {}
+        }
+        text.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    (text, longer, fields)
+}
+
+/// The length of the string at the start of `text`, with its quotes, in bytes.
+fn string_length(text: &str) -> usize {
+    let mut is_escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 /// The type of a value for messages: `a number`.
@@ -84,5 +201,42 @@ impl<'de> Visitor<'de> for Strict {
             object.insert(key, value);
         }
         Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_that_json_lacks_become_null() {
+        let line = r#"{"id":"NaN","a":NaN,"b\n":[-Infinity,{"c": Infinity }],"d":1}"#;
+        let (value, fields) = parse_line(line).expect("JSON");
+        assert_eq!(value, json!({"id": "NaN", "a": null, "b\n": [null, {"c": null}], "d": 1}));
+        assert_eq!(fields, BTreeMap::from([("a".to_owned(), 1), ("b\n".to_owned(), 2)]));
+        let (_, fields) = parse_line(r#"{"a":"\"NaN","b":1}"#).expect("JSON");
+        assert_eq!(fields, BTreeMap::new());
+        for wrong in ["{\"a\":-NaN}", "{\"a\":NaNs}", "{\"a\":xNaN}", "{\"a\":nan}", "{NaN:1}"] {
+            assert!(parse_line(wrong).is_err(), "{wrong}");
+        }
+        // The column is that of the file.
+        let error = parse_line(r#"{"a":NaN,"b":Infinity,"c":x}"#).expect_err("an error");
+        assert_eq!(error, "not valid JSON: expected value (column 27)");
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_named() {
+        for (text, escape, column) in [
+            (r#"{"a":"cut \ud83d at"}"#, r"\ud83d", 11),
+            (r#"{"a":"\\ \uD83D\uDE00 \udc00"}"#, r"\udc00", 23),
+            (r#"["\ud83d\ud83d"]"#, r"\ud83d", 3),
+        ] {
+            let error = parse_line(text).expect_err("an error");
+            let start = format!("not valid JSON: {escape} is half of a surrogate pair");
+            assert!(error.starts_with(&start), "{error}");
+            assert!(error.contains(&format!("(column {column})")), "{error}");
+        }
+        assert_eq!(parse_line(r#""\ud83d\ude00""#).expect("JSON").0, json!("😀"));
     }
 }

@@ -1,5 +1,9 @@
 //! JSON lines: one object per line.
+//!
+//! `NaN`, `Infinity` and `-Infinity` are not JSON. DuckDB and Python's `json` write them all the
+//! same. In metadata they become null, which is counted and told.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use serde_json::Value;
@@ -9,7 +13,8 @@ use crate::document::Document;
 use crate::inputs::{Content, InputFile};
 use crate::json;
 use crate::lines::read_line;
-use crate::message::{size, utf8_error};
+use crate::message::{shown, size, utf8_error};
+use crate::notes::{NON_FINITE, NoteKind, ReadNotes};
 use crate::options::{ReadOptions, SKIPPED_RECORDS};
 use crate::roles::{RoleRules, Roles};
 use crate::stream::InputStream;
@@ -19,6 +24,7 @@ pub(crate) struct JsonlReader {
     stream: InputStream,
     label: String,
     rules: RoleRules,
+    notes: ReadNotes,
     /// Known from the first record on.
     fields: Option<Roles>,
     max_record_bytes: u64,
@@ -42,11 +48,13 @@ impl JsonlReader {
         stream: InputStream,
         input: &InputFile,
         options: &ReadOptions,
+        notes: &ReadNotes,
     ) -> Result<Self> {
         Ok(Self {
             stream: stream.utf8()?,
             label: input.label.clone(),
-            rules: RoleRules::new(input.content, &options.fields),
+            rules: RoleRules::new(input, options, notes),
+            notes: notes.clone(),
             fields: None,
             max_record_bytes: options.max_record_bytes,
             line: 0,
@@ -125,11 +133,12 @@ impl JsonlReader {
         let place = self.place();
         let fail = |reason: String| Error::input(place.clone(), reason);
         let line = std::str::from_utf8(line).map_err(|e| fail(utf8_error(e, "line")))?.trim_ascii();
-        let value = match self.fields {
-            Some(_) => json::parse(line),
+        let parsed = match self.fields {
+            Some(_) => json::parse_line(line),
             None => self.parse_first(line),
         };
-        let record = match value.map_err(fail)? {
+        let (value, non_finite) = parsed.map_err(fail)?;
+        let record = match value {
             Value::Object(record) => record,
             other => {
                 return Err(fail(format!(
@@ -141,22 +150,30 @@ impl JsonlReader {
         let fields = match &self.fields {
             Some(fields) => fields,
             None => {
-                let fields = self.rules.of_record(&record, &self.stream.origin.name);
+                let fields = self.rules.of_record(&record);
                 self.fields.insert(fields.inspect_err(|_| self.position = Position::Done)?)
             }
         };
+        if let Some(name) = non_finite.keys().find(|name| fields.is_essential(name)) {
+            let reason = "NaN and Infinity are not JSON, and no text or id: write a string";
+            return Err(Error::input(place.field(shown(name)), reason));
+        }
         // The number that stands for a missing id.
         let number = match self.rules.content {
             Content::Documents => self.record,
             Content::Queries => self.line,
         };
-        fields.document(record, place, &self.label, number)
+        let document = fields.document(record, place, &self.label, number)?;
+        for (name, count) in non_finite.into_iter().filter(|(name, _)| fields.keeps(name)) {
+            self.notes.add(&document.place.file, &name, NoteKind::Null, NON_FINITE, count);
+        }
+        Ok(document)
     }
 
-    /// Parses as [`json::parse`] does. JSON in another layout than one object per line is an error
-    /// that names the cure and ends the file.
-    fn parse_first(&mut self, line: &str) -> Result<Value, String> {
-        let (layout, filter) = match json::parse(line) {
+    /// Parses as [`json::parse_line`] does. JSON in another layout than one object per line is an
+    /// error that names the cure and ends the file.
+    fn parse_first(&mut self, line: &str) -> Result<(Value, BTreeMap<String, u64>), String> {
+        let (layout, filter) = match json::parse_line(line) {
             _ if line.starts_with('[') => ("one JSON array".to_owned(), ".[]"),
             Err(reason) if reason.starts_with("not valid JSON: EOF") => {
                 (format!("JSON over several lines ({reason})"), ".")

@@ -18,13 +18,16 @@
 //! ```text
 //! paths, folders, -     inputs.rs    a list of inputs: each exists, can be opened, has a format
 //!                       paths.rs     their names, the same however a path was written
+//!                       tables.rs    tables with a log of their files: refused
 //! each input            stream.rs    its bytes: counted, decompressed, another encoding refused
+//!                       partition.rs the columns in the names of its folders
 //! each record           jsonl.rs     one JSON object per line
 //!                       csv.rs       one row below a header, or without one (header.rs); also tsv
 //!                       parquet/     one row
 //!                       text.rs      one file: text, Markdown (markdown.rs), HTML (html.rs)
 //! each document         fields.rs    id, title and text of the record; the rest is metadata
 //! each query            query_fields.rs  its id, text, vector and filter (query_file.rs)
+//!                       notes.rs     values that were replaced, columns that were left out
 //!                       reader.rs    the iterator over all inputs
 //! each chunk            chunk.rs     byte ranges of the document's text that fit the embedder
 //!                       overlap.rs   how far each repeats the text before it
@@ -55,6 +58,16 @@
 //! Paths in ids are resolved: relative to [`ReadOptions::base`] below it, else absolute. However a
 //! file is named, its documents have the same ids, and no two files share one.
 //!
+//! A file of records below a folder called `key=value` has the column `key` with that value, unless
+//! it has a field of that name itself.
+//!
+//! # Values without a place in metadata
+//!
+//! Metadata is JSON. A value that JSON lacks (infinity, a date before the year 0) becomes text or
+//! null, a column of a type without a JSON form is left out, and both are told by
+//! [`DocumentReader::notes`]. Neither costs the record. Text and id are always needed: a record
+//! without them is an error.
+//!
 //! # Memory
 //!
 //! A record takes no more than a small multiple of [`ReadOptions::max_record_bytes`], whatever a
@@ -69,6 +82,7 @@ mod csv;
 mod document;
 mod fields;
 mod format;
+mod gzip;
 mod header;
 mod html;
 mod inputs;
@@ -76,21 +90,25 @@ mod json;
 mod jsonl;
 mod markdown;
 mod message;
+mod notes;
 mod options;
 mod overlap;
 mod parquet;
+mod partition;
 mod paths;
 mod query_fields;
 mod query_file;
 mod reader;
 mod roles;
 mod stream;
+mod tables;
 mod text;
 
 pub use document::{Document, MAX_ID_BYTES, TextKind, check_id};
 pub use fields::from_object;
 pub use format::FileFormat;
 pub use inputs::SkippedFile;
+pub use notes::{MAX_NOTES, NoteKind, ReadNote, ReadNotes};
 pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions};
 pub use paths::{InputRoots, STREAM_SOURCE};
 pub use query_file::QueryFile;

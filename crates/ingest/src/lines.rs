@@ -4,11 +4,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
 use warpseek_error::{Error, Place, Result};
 
-/// The first bytes of a gzip stream (RFC 1952, section 2.3.1).
-pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+use crate::gzip::{GZIP_MAGIC, GzipReader};
 
 /// Reads one line after another.
 pub struct Lines<'a> {
@@ -49,7 +47,7 @@ impl<'a> Lines<'a> {
         let is_gzip = head == GZIP_MAGIC;
         let whole = Cursor::new(head).chain(reader);
         let reader: Box<dyn BufRead + 'a> = match is_gzip {
-            true => Box::new(BufReader::new(MultiGzDecoder::new(whole))),
+            true => Box::new(BufReader::new(GzipReader::new(BufReader::new(whole)))),
             false => Box::new(BufReader::new(whole)),
         };
         let file = file.to_owned();

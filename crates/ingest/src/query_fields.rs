@@ -125,6 +125,16 @@ impl QueryRoles {
         given.clone().cloned().chain(given.map(top)).chain(fixed).collect()
     }
 
+    /// True if the top-level field is read, or one of its fields.
+    pub(crate) fn reads(&self, field: &str) -> bool {
+        let top = |name: &String| name.split('.').next() == Some(field);
+        [VECTOR, FILTER].contains(&field)
+            || [&self.id, &self.text].into_iter().flatten().any(|name| name == field || top(name))
+            || self.text.is_none() && TEXT_NAMES.contains(&normalized(field).as_str())
+            || self.id.is_none() && ID_NAMES.contains(&normalized(field).as_str())
+            || normalized(field) == TITLE
+    }
+
     /// The roles, for a note.
     pub(crate) fn describe(&self) -> String {
         let ids = match &self.id {

@@ -15,6 +15,7 @@ use crate::header::{HEAD, cells, has_known_name};
 use crate::inputs::{Content, InputFile, Location};
 use crate::jsonl::JsonlReader;
 use crate::lines::Lines;
+use crate::notes::ReadNotes;
 use crate::options::{HeaderRule, ReadOptions};
 use crate::parquet::ParquetReader;
 use crate::paths::{STREAM_SOURCE, text};
@@ -133,9 +134,11 @@ impl QueryFile {
         counter: Arc<AtomicU64>,
         options: &ReadOptions,
     ) -> Result<Self> {
+        // Every field that is read must be as it should: there is nothing to note.
+        let notes = ReadNotes::default();
         let (is_parquet, stream) = stream.starts_with(PARQUET_MAGIC)?;
         if is_parquet || input.format == FileFormat::Parquet {
-            let records = ParquetReader::open(stream, &input, counter, options)?;
+            let records = ParquetReader::open(stream, &input, counter, options, &notes)?;
             let note = records.note();
             let records = QueryRecords::Parquet(Box::new(records));
             return Ok(Self { name: input.name, records, note });
@@ -145,12 +148,17 @@ impl QueryFile {
         let (records, note) = match format {
             TextFormat::Jsonl => {
                 input.format = FileFormat::Jsonl;
-                (QueryRecords::Jsonl(Box::new(JsonlReader::open(stream, &input, options)?)), None)
+                (
+                    QueryRecords::Jsonl(Box::new(JsonlReader::open(
+                        stream, &input, options, &notes,
+                    )?)),
+                    None,
+                )
             }
             TextFormat::Csv | TextFormat::Tsv => {
                 let is_csv = format == TextFormat::Csv;
                 input.format = if is_csv { FileFormat::Csv } else { FileFormat::Tsv };
-                let records = CsvReader::open(stream, &input, options)?;
+                let records = CsvReader::open(stream, &input, options, &notes)?;
                 let note = records.note().map(str::to_owned);
                 (QueryRecords::Table(Box::new(records)), note)
             }

@@ -13,6 +13,7 @@ use crate::document::Document;
 use crate::format::FileFormat;
 use crate::inputs::{InputFile, InputList, SkippedFile};
 use crate::jsonl::JsonlReader;
+use crate::notes::ReadNotes;
 use crate::options::ReadOptions;
 use crate::parquet::ParquetReader;
 use crate::paths::InputRoots;
@@ -64,12 +65,14 @@ pub struct DocumentReader {
     skipped: Vec<SkippedFile>,
     roots: InputRoots,
     options: ReadOptions,
+    notes: ReadNotes,
+    /// Decisions about the inputs that the caller has not taken yet.
+    decisions: Vec<String>,
     /// The reader in place of standard input.
     stdin: Option<Box<dyn Read + Send>>,
     current: Option<OpenInput>,
     /// The progress without the current input.
     done: ReadProgress,
-    notes: Vec<String>,
 }
 
 /// Progress of a [`DocumentReader`].
@@ -104,14 +107,14 @@ impl DocumentReader {
         let files_total = inputs.len();
         let done = ReadProgress { bytes_total, files_total, ..ReadProgress::default() };
         let (inputs, options) = (inputs.into(), options.clone());
-        let notes = Vec::new();
-        Self { inputs, skipped, roots, options, stdin, current: None, done, notes }
+        let (notes, decisions) = (ReadNotes::default(), Vec::new());
+        Self { inputs, skipped, roots, options, notes, decisions, stdin, current: None, done }
     }
 
     /// Decisions about the inputs opened since the last call, for the user to know: a tsv file
     /// without a header, say.
-    pub fn take_notes(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.notes)
+    pub fn take_decisions(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.decisions)
     }
 
     /// The progress of reading.
@@ -138,8 +141,13 @@ impl DocumentReader {
         &self.roots
     }
 
+    /// Notes on the records read so far. A clone goes on with the reader.
+    pub fn notes(&self) -> &ReadNotes {
+        &self.notes
+    }
+
     fn open_next(&mut self, input: &InputFile) -> Result<OpenInput> {
-        let options = &self.options;
+        let (options, notes) = (&self.options, &self.notes);
         let bytes_read = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&bytes_read);
         let stream = match self.stdin.take() {
@@ -147,15 +155,16 @@ impl DocumentReader {
             None => InputStream::open(input, counter)?,
         };
         let records: Box<dyn Iterator<Item = Result<Document>> + Send> = match input.format {
-            FileFormat::Jsonl => Box::new(JsonlReader::open(stream, input, options)?),
+            FileFormat::Jsonl => Box::new(JsonlReader::open(stream, input, options, notes)?),
             FileFormat::Csv | FileFormat::Tsv => {
-                let reader = CsvReader::open(stream, input, options)?;
-                self.notes.extend(reader.note().map(|note| format!("{}: {note}", input.name)));
+                let reader = CsvReader::open(stream, input, options, notes)?;
+                let note = reader.note().map(|note| format!("{}: {note}", input.name));
+                self.decisions.extend(note);
                 Box::new(reader)
             }
             FileFormat::Parquet => {
                 let counter = Arc::clone(&bytes_read);
-                Box::new(ParquetReader::open(stream, input, counter, options)?)
+                Box::new(ParquetReader::open(stream, input, counter, options, notes)?)
             }
             FileFormat::Text | FileFormat::Markdown | FileFormat::Html => {
                 Box::new(std::iter::once(text::read(stream, input, options)))

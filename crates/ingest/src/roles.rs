@@ -5,15 +5,20 @@ use warpseek_error::{Place, Result};
 
 use crate::document::Document;
 use crate::fields::FieldRoles;
-use crate::inputs::Content;
-use crate::options::FieldMap;
+use crate::inputs::{Content, InputFile};
+use crate::notes::ReadNotes;
+use crate::options::{FieldMap, ReadOptions};
+use crate::partition::Partitions;
 use crate::query_fields::QueryRoles;
 
-/// The rules by which fields get their roles.
+/// The rules by which the fields of a file get their roles.
 #[derive(Debug, Clone)]
 pub(crate) struct RoleRules {
     pub(crate) content: Content,
     map: FieldMap,
+    /// The file's name, for messages.
+    file: String,
+    partitions: Partitions,
 }
 
 /// The roles of the fields in the records of one file.
@@ -24,25 +29,34 @@ pub(crate) enum Roles {
 }
 
 impl RoleRules {
-    pub(crate) fn new(content: Content, map: &FieldMap) -> Self {
-        Self { content, map: map.clone() }
+    /// The rules for `input`. Conflicts of fields with partition columns go to `notes`.
+    pub(crate) fn new(input: &InputFile, options: &ReadOptions, notes: &ReadNotes) -> Self {
+        Self {
+            content: input.content,
+            map: options.fields.clone(),
+            file: input.name.clone(),
+            partitions: input.partitions(notes),
+        }
     }
 
-    /// Assigns the roles by an object with the columns of `file`, which every record has.
-    pub(crate) fn of_columns(&self, columns: &Map<String, Value>, file: &str) -> Result<Roles> {
+    /// Assigns the roles by an object with the columns of the file, which every record has.
+    pub(crate) fn of_columns(&self, columns: &Map<String, Value>) -> Result<Roles> {
         match self.content {
-            Content::Documents => self.of_record(columns, file),
+            Content::Documents => self.of_record(columns),
             Content::Queries => {
-                Ok(Roles::Queries(QueryRoles::of_columns(columns, &self.map, file)?))
+                Ok(Roles::Queries(QueryRoles::of_columns(columns, &self.map, &self.file)?))
             }
         }
     }
 
-    /// Assigns the roles by the first record of `file`; others may have other fields.
-    pub(crate) fn of_record(&self, first: &Map<String, Value>, file: &str) -> Result<Roles> {
-        Ok(match self.content {
-            Content::Documents => Roles::Documents(FieldRoles::resolve(first, &self.map, file)?),
-            Content::Queries => Roles::Queries(QueryRoles::of_record(first, &self.map, file)?),
+    /// Assigns the roles by the first record of the file; others may have other fields.
+    pub(crate) fn of_record(&self, first: &Map<String, Value>) -> Result<Roles> {
+        let Self { content, map, file, partitions } = self;
+        Ok(match content {
+            Content::Documents => {
+                Roles::Documents(FieldRoles::resolve(first, map, file, partitions.clone())?)
+            }
+            Content::Queries => Roles::Queries(QueryRoles::of_record(first, map, file)?),
         })
     }
 }
@@ -53,6 +67,41 @@ impl Roles {
         match self {
             Self::Documents(roles) => roles.needed(columns),
             Self::Queries(roles) => Some(roles.needed(columns)),
+        }
+    }
+
+    /// True if no record can do without this field: it is the text or (part of) the id. In queries
+    /// every field that is read counts.
+    pub(crate) fn is_essential(&self, field: &str) -> bool {
+        match self {
+            Self::Documents(roles) => roles.is_essential(field),
+            Self::Queries(roles) => roles.reads(field),
+        }
+    }
+
+    /// True if the top-level field is essential or has a field that is.
+    pub(crate) fn is_essential_part(&self, field: &str) -> bool {
+        match self {
+            Self::Documents(roles) => roles.is_essential_part(field),
+            Self::Queries(roles) => roles.reads(field),
+        }
+    }
+
+    /// True if the field is the title.
+    pub(crate) fn is_title(&self, field: &str) -> bool {
+        matches!(self, Self::Documents(roles) if roles.is_title(field))
+    }
+
+    /// True if the user chose this field, or an object that it belongs to, as metadata.
+    pub(crate) fn is_chosen(&self, field: &str) -> bool {
+        matches!(self, Self::Documents(roles) if roles.is_chosen(field))
+    }
+
+    /// True if a document shows anything of this field, which may be one of an object.
+    pub(crate) fn keeps(&self, field: &str) -> bool {
+        match self {
+            Self::Documents(roles) => roles.keeps(field),
+            Self::Queries(roles) => roles.reads(field),
         }
     }
 

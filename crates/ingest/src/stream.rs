@@ -5,11 +5,11 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
 use warpseek_error::{Error, Place, Result};
 
+use crate::gzip::{GZIP_MAGIC, GzipReader};
 use crate::inputs::{InputFile, Location};
-use crate::lines::{GZIP_MAGIC, is_damage};
+use crate::lines::is_damage;
 
 const BUFFER: usize = 64 << 10;
 
@@ -78,7 +78,7 @@ impl InputStream {
         }
         let raw = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(raw));
         let bytes: Box<dyn Read + Send> = match origin.compressed {
-            true => Box::new(MultiGzDecoder::new(raw)),
+            true => Box::new(GzipReader::new(raw)),
             false => Box::new(raw),
         };
         Ok(Self { bytes: BufReader::with_capacity(BUFFER, bytes), origin })

@@ -7,6 +7,7 @@ use parquet::errors::Result;
 use parquet::schema::types::ColumnDescPtr;
 use serde_json::Value;
 
+use super::substitute::Substitute;
 use super::value::{ColumnType, RawValue};
 
 /// The values of the current row in one column, with their levels.
@@ -24,6 +25,9 @@ pub(super) struct LeafColumn {
     next: usize,
     next_value: usize,
 }
+
+/// A value as JSON.
+pub(super) type TakenValue = std::result::Result<Value, Substitute>;
 
 /// The repetition and the definition level of a value.
 pub(super) type Levels = (i16, i16);
@@ -94,14 +98,15 @@ impl LeafColumn {
         self.next += 1;
     }
 
-    /// Takes the next value, which is not null.
-    pub(super) fn take(&mut self) -> std::result::Result<Value, String> {
+    /// Takes the next value, which is not null, or what stands in its place. The outer error tells
+    /// that the column is damaged.
+    pub(super) fn take(&mut self) -> std::result::Result<TakenValue, String> {
         let is_value = self.levels().is_some_and(|(_, def)| def == self.max_def);
         match self.row.values.get(self.next_value).filter(|_| is_value) {
             Some(raw) => {
                 self.next += 1;
                 self.next_value += 1;
-                self.column_type.to_json(raw)
+                Ok(self.column_type.to_json(raw))
             }
             None => Err("the file's levels and values do not agree".into()),
         }

@@ -5,7 +5,8 @@ use std::io::{Read, Seek, SeekFrom};
 
 use parquet::basic::Compression;
 use parquet::file::metadata::{
-    ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader,
+    ParquetStatisticsPolicy,
 };
 use warpseek_error::{Error, Place, Result};
 
@@ -54,7 +55,7 @@ pub(super) fn read(file: &mut File, name: &str, length: u64) -> Result<ParquetMe
     let metadata =
         guarded(|| ParquetMetaDataReader::decode_metadata_with_options(&bytes, Some(&options)))
             .map_err(fail)?;
-    check_row_groups(&metadata, length).map_err(|reason| fail(reason.into()))?;
+    check_row_groups(&metadata).map_err(|reason| fail(reason.into()))?;
     Ok(metadata)
 }
 
@@ -109,7 +110,7 @@ fn check_bytes(footer: &[u8]) -> Result<(), &'static str> {
 }
 
 /// Checks the claims of the footer about its row groups.
-fn check_row_groups(metadata: &ParquetMetaData, length: u64) -> Result<(), &'static str> {
+fn check_row_groups(metadata: &ParquetMetaData) -> Result<(), &'static str> {
     let columns = metadata.file_metadata().schema_descr().num_columns();
     let mut rows = 0i64;
     for group in metadata.row_groups() {
@@ -120,22 +121,25 @@ fn check_row_groups(metadata: &ParquetMetaData, length: u64) -> Result<(), &'sta
         if group.num_columns() != columns {
             return Err("the footer is damaged: a row group without all columns");
         }
-        for chunk in group.columns() {
-            let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
-            let end = u64::try_from(start)
-                .ok()
-                .zip(u64::try_from(chunk.compressed_size()).ok())
-                .and_then(|(start, size)| start.checked_add(size));
-            if end.is_none_or(|end| end > length) {
-                return Err("the footer is damaged: a column lies outside of the file");
-            }
-            if chunk.file_path().is_some() {
-                return Err("has columns in other files, which is not supported");
-            }
-            if chunk.compression() == Compression::LZO {
-                return Err("is compressed with LZO: write it with zstd");
-            }
-        }
     }
     Ok(())
+}
+
+/// Checks the claims of the footer about one column of a row group, in a file of `length` bytes.
+pub(super) fn check_chunk(chunk: &ColumnChunkMetaData, length: u64) -> Result<(), String> {
+    let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+    let end = u64::try_from(start)
+        .ok()
+        .zip(u64::try_from(chunk.compressed_size()).ok())
+        .and_then(|(start, size)| start.checked_add(size));
+    let reason = if end.is_none_or(|end| end > length) {
+        "the footer is damaged: the column lies outside of the file"
+    } else if chunk.file_path().is_some() {
+        "the column lies in another file, which is not supported"
+    } else if chunk.compression() == Compression::LZO {
+        "the column is compressed with LZO: write it with zstd"
+    } else {
+        return Ok(());
+    };
+    Err(reason.into())
 }

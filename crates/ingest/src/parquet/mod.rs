@@ -6,12 +6,18 @@
 //!
 //! ```text
 //! footer.rs    check the footer (thrift.rs), then decode it
+//! schema.rs    plan the columns
 //! for each row group
 //!     pages.rs     check the pages of each column (thrift.rs, encodings.rs), then decode them
 //!     for each row
 //!         columns.rs   read the row's values of each column
-//!         schema.rs    assemble them; value.rs renders a value as JSON
+//!         rows.rs      assemble them; value.rs renders a value as JSON
 //! ```
+//!
+//! The schema decides beforehand which columns are read, and as what (schema.rs, value.rs). Only
+//! the text and the id have to be readable. Another column that cannot be read is left out, or null
+//! for the rest of the row group, and a value that JSON cannot hold becomes text or null
+//! (substitute.rs). Both are told as notes.
 //!
 //! The crate's row reader (`parquet::record`) is not used. It cuts INT96 timestamps to
 //! milliseconds, stops at the first text that is not valid UTF-8, panics on intervals, and reads
@@ -22,12 +28,16 @@
 //! could cause one is checked before the crate acts on it. Panics are caught (guard.rs).
 
 mod columns;
+mod decimal;
 mod encodings;
 mod footer;
 mod guard;
 mod pages;
+mod rows;
 mod schema;
+mod substitute;
 mod thrift;
+mod time;
 mod value;
 
 use std::fs::File;
@@ -36,18 +46,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parquet::file::metadata::ParquetMetaData;
-use parquet::schema::types::TypePtr;
-use serde_json::Map;
+use serde_json::{Map, Value};
 use warpseek_error::{Error, Place, Result};
 
 use self::columns::LeafColumn;
 use self::guard::guarded;
 use self::pages::{CheckedPages, PageSource};
-use self::schema::RowAssembler;
-use self::value::ColumnType;
+use self::rows::FieldAssembler;
+use self::schema::{Planner, TopField};
+use self::value::{ColumnType, ColumnUse};
 use crate::document::Document;
 use crate::inputs::{InputFile, Location};
 use crate::message::{shown, size};
+use crate::notes::{NoteKind, ReadNotes};
 use crate::options::ReadOptions;
 use crate::roles::{RoleRules, Roles};
 use crate::stream::InputStream;
@@ -64,12 +75,11 @@ pub(crate) struct ParquetReader {
     label: String,
     metadata: ParquetMetaData,
     /// The top-level fields that are read.
-    selected: Vec<TypePtr>,
-    /// Their columns: the number in the file, and the type.
-    projection: Vec<(usize, ColumnType)>,
+    selected: Vec<TopField>,
     fields: Roles,
-    /// The columns of the open row group.
-    columns: Vec<LeafColumn>,
+    notes: ReadNotes,
+    /// The columns of the open row group, by top-level field; `None` for one that cannot be read.
+    columns: Vec<Option<Vec<LeafColumn>>>,
     next_group: usize,
     /// Rows of the open row group that are still to come.
     rows_left: u64,
@@ -85,6 +95,7 @@ impl ParquetReader {
         input: &InputFile,
         progress: Arc<AtomicU64>,
         options: &ReadOptions,
+        notes: &ReadNotes,
     ) -> Result<Self> {
         let mut file = match &input.location {
             Location::Regular { path, .. } if !stream.origin.compressed => {
@@ -99,30 +110,31 @@ impl ParquetReader {
         }
         let metadata = footer::read(&mut file, &input.name, length)?;
         let schema = metadata.file_metadata().schema_descr();
-        if let Some(name) = schema::empty_group(schema.root_schema()) {
-            return Err(fail(format!("the group '{}' has no columns", shown(name))));
-        }
-        let mut selected = schema.root_schema().get_fields().to_vec();
         let mut sample = Map::new();
-        for field in &selected {
-            if sample.insert(field.name().to_owned(), schema::sample(field)).is_some() {
-                let place = Place::file(&input.name).field(shown(field.name()));
-                return Err(Error::input(place, "the schema has this field twice"));
-            }
+        for field in schema.root_schema().get_fields() {
+            sample.entry(field.name()).or_insert_with(|| schema::sample(field));
         }
-        let rules = RoleRules::new(input.content, &options.fields);
-        let fields = rules.of_columns(&sample, &input.name)?;
+        let rules = RoleRules::new(input, options, notes);
+        let fields = rules.of_columns(&sample)?;
         let needed = fields.needed(&sample);
         let is_needed = |name: &str| needed.as_ref().is_none_or(|n| n.iter().any(|n| n == name));
-        selected.retain(|field| is_needed(field.name()));
-        let mut projection = Vec::new();
-        for (number, column) in schema.columns().iter().enumerate() {
-            if is_needed(schema.get_column_root(number).name()) {
-                let column_type = ColumnType::of(column).map_err(|reason| {
-                    let place = Place::file(&input.name).field(shown(&column.path().string()));
-                    Error::input(place, format!("the column {reason}"))
-                })?;
-                projection.push((number, column_type));
+        let column_type = |name: &str, number: usize| {
+            let purpose = match name {
+                _ if fields.is_essential(name) || fields.is_title(name) => ColumnUse::Role,
+                _ if fields.is_chosen(name) => ColumnUse::Chosen,
+                _ => ColumnUse::Metadata,
+            };
+            ColumnType::of(&schema.column(number), purpose)
+        };
+        let (selected, left_out) = Planner::plan(schema, is_needed, &column_type);
+        for (name, reason) in &left_out {
+            let is_named = options.fields.title.as_deref() == Some(name);
+            if is_named || fields.is_essential(name) {
+                let place = Place::file(&input.name).field(shown(name));
+                return Err(Error::input(place, format!("the column cannot be read: {reason}")));
+            }
+            if fields.keeps(name) {
+                notes.left_out(&input.name, name, reason);
             }
         }
         let rows = metadata.row_groups().iter().map(|group| group.num_rows());
@@ -138,8 +150,8 @@ impl ParquetReader {
             rows_total: u64::try_from(rows.sum::<i64>()).unwrap_or(0),
             metadata,
             selected,
-            projection,
             fields,
+            notes: notes.clone(),
             columns: Vec::new(),
             next_group: 0,
             rows_left: 0,
@@ -166,24 +178,64 @@ impl ParquetReader {
             if self.rows_left == 0 {
                 continue;
             }
-            let rows = usize::try_from(self.rows_left).unwrap_or(usize::MAX);
-            let open = |&(number, column_type): &(usize, ColumnType)| {
-                let chunk = group.column(number);
-                let pages = Box::new(CheckedPages::open(&self.source, chunk, rows)?);
-                Ok(LeafColumn::new(chunk.column_descr_ptr(), pages, column_type))
-            };
-            self.columns = guarded(|| self.projection.iter().map(open).collect())?;
+            for at in 0..self.selected.len() {
+                let columns = self.open_columns(at);
+                self.columns.push(None);
+                match columns {
+                    Ok(columns) => self.columns[at] = Some(columns),
+                    Err(reason) => self.lose(at, reason)?,
+                }
+            }
         }
         Ok(true)
     }
 
+    /// Opens the columns of a top-level field in the row group that comes next.
+    fn open_columns(&self, at: usize) -> Result<Vec<LeafColumn>, String> {
+        let group = self.metadata.row_group(self.next_group - 1);
+        let rows = usize::try_from(self.rows_left).unwrap_or(usize::MAX);
+        let open = |&(number, column_type): &(usize, ColumnType)| {
+            let chunk = group.column(number);
+            footer::check_chunk(chunk, self.source.length)?;
+            guarded(|| {
+                let pages = Box::new(CheckedPages::open(&self.source, chunk, rows)?);
+                Ok(LeafColumn::new(chunk.column_descr_ptr(), pages, column_type))
+            })
+        };
+        self.selected[at].columns.iter().map(open).collect()
+    }
+
+    /// Does without a top-level field in the rest of the row group, unless it is needed.
+    fn lose(&mut self, at: usize, reason: String) -> Result<(), String> {
+        let name = &self.selected[at].field.name;
+        if self.is_needed(name) {
+            return Err(reason);
+        }
+        self.columns[at] = None;
+        let reason = format!("the column cannot be read ({reason})");
+        self.notes.add(&self.name, name, NoteKind::Null, &reason, self.rows_left);
+        Ok(())
+    }
+
+    /// True if no row can do without this top-level field.
+    fn is_needed(&self, name: &str) -> bool {
+        self.fields.is_essential_part(name)
+    }
+
     /// Brings all columns to the next row and returns the size of its strings.
     fn next_row(&mut self) -> Result<u64, String> {
-        let mut bytes = 0;
-        for column in &mut self.columns {
-            bytes += guarded(|| column.next_row())?.ok_or("a column ends before the others")?;
+        let mut total = 0;
+        for at in 0..self.columns.len() {
+            let Some(columns) = &mut self.columns[at] else { continue };
+            let bytes = columns.iter_mut().map(|column| {
+                guarded(|| column.next_row())?.ok_or("a column ends before the others".to_owned())
+            });
+            match bytes.sum::<Result<u64, String>>() {
+                Ok(bytes) => total += bytes,
+                Err(reason) => self.lose(at, reason)?,
+            }
         }
-        Ok(bytes)
+        Ok(total)
     }
 
     /// Converts the row that was read last to a document.
@@ -194,11 +246,37 @@ impl ParquetReader {
             let reason = format!("the row is longer than {limit}: raise --max-record-bytes");
             return Err(Error::input(place, reason));
         }
-        let mut row = RowAssembler::new(&mut self.columns);
-        let record = row.object(&self.selected, (0, 0)).map_err(|reason| {
-            Error::input(place.clone().field(shown(&row.path.join("."))), reason)
-        })?;
-        self.fields.document(record, place, &self.label, self.rows_read)
+        let mut record = Map::with_capacity(self.selected.len());
+        let mut substitutes = Vec::new();
+        for (TopField { field, .. }, columns) in self.selected.iter().zip(&mut self.columns) {
+            let assembled = match columns {
+                Some(columns) => FieldAssembler::assemble(field, columns),
+                None => Ok((Value::Null, Vec::new())),
+            };
+            let value = match assembled {
+                Ok((value, more)) => {
+                    substitutes.extend(more);
+                    value
+                }
+                Err(reason) if self.fields.is_essential_part(&field.name) => {
+                    return Err(Error::input(place.field(shown(&field.name)), reason));
+                }
+                Err(reason) => {
+                    self.notes.add(&self.name, &field.name, NoteKind::Null, &reason, 1);
+                    Value::Null
+                }
+            };
+            record.insert(field.name.clone(), value);
+        }
+        if let Some((name, value)) = substitutes.iter().find(|(n, _)| self.fields.is_essential(n)) {
+            let reason = format!("{}{}: no text or id", value.reason, value.detail);
+            return Err(Error::input(place.field(shown(name)), reason));
+        }
+        let document = self.fields.document(record, place, &self.label, self.rows_read)?;
+        for (name, substitute) in substitutes.into_iter().filter(|(n, _)| self.fields.keeps(n)) {
+            self.notes.add(&self.name, &name, substitute.kind, substitute.reason, 1);
+        }
+        Ok(document)
     }
 
     /// Returns the error for the next row, and goes on with the next row group.

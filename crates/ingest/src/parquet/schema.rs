@@ -1,15 +1,17 @@
-//! The schema, by which the columns of a row become JSON values.
+//! The schema: the columns that are read, and the structure of the values that they make up.
+
+use std::collections::HashSet;
 
 use parquet::basic::{ConvertedType, LogicalType, Repetition};
-use parquet::schema::types::{Type, TypePtr};
-use serde_json::{Map, Value};
+use parquet::schema::types::{SchemaDescriptor, Type};
+use serde_json::Value;
 
-use super::columns::{LeafColumn, Levels};
+use super::value::{self, ColumnType};
 
 /// A value that shows the names of a field's fields: objects for structs, else null.
 pub(super) fn sample(field: &Type) -> Value {
-    match Nesting::of(field) {
-        Nesting::Struct if repetition(field) != Repetition::REPEATED => {
+    match Shape::of(field) {
+        Shape::Struct if repetition(field) != Repetition::REPEATED => {
             let fields = field.get_fields().iter();
             fields.map(|field| (field.name().to_owned(), sample(field))).collect()
         }
@@ -17,163 +19,161 @@ pub(super) fn sample(field: &Type) -> Value {
     }
 }
 
-/// The name of a group without columns, if there is one.
-pub(super) fn empty_group(field: &Type) -> Option<&str> {
-    match field.is_group().then(|| field.get_fields()) {
-        Some([]) => Some(field.name()),
-        Some(fields) => fields.iter().find_map(|field| empty_group(field)),
-        None => None,
-    }
+/// A top-level field with the columns that are read for it.
+pub(super) struct TopField {
+    pub(super) field: PlannedField,
+    /// The number of each column in the file, and its type; in the order of the schema.
+    pub(super) columns: Vec<(usize, ColumnType)>,
 }
 
-/// Assembles the current row of a row group.
-pub(super) struct RowAssembler<'a> {
-    /// The columns of the fields that are read, in the order of the schema.
-    columns: &'a mut [LeafColumn],
-    /// The column that comes next in the schema.
-    next: usize,
-    /// The names down to the present field; after an error to the field in question.
-    pub(super) path: Vec<&'a str>,
-}
-
-impl<'a> RowAssembler<'a> {
-    pub(super) fn new(columns: &'a mut [LeafColumn]) -> Self {
-        Self { columns, next: 0, path: Vec::new() }
-    }
-
-    /// The values of a struct's fields, or the reason that one has none.
-    ///
-    /// `levels` are those of the struct's values: zero for a row, one more definition level inside
-    /// each optional field, one more of both inside each repeated field.
-    pub(super) fn object(
-        &mut self,
-        fields: &'a [TypePtr],
-        levels: Levels,
-    ) -> Result<Map<String, Value>, String> {
-        let mut object = Map::with_capacity(fields.len());
-        for field in fields {
-            self.path.push(field.name());
-            object.insert(field.name().to_owned(), self.field(field, levels)?);
-            self.path.pop();
-        }
-        Ok(object)
-    }
-
-    /// The value of a field. `levels` are those of the struct around it.
-    fn field(&mut self, field: &'a Type, levels: Levels) -> Result<Value, String> {
-        let (rep, def) = levels;
-        match repetition(field) {
-            Repetition::REQUIRED => self.value(field, levels),
-            Repetition::OPTIONAL if self.levels().is_some_and(|next| next.1 <= def) => {
-                self.skip(field);
-                Ok(Value::Null)
-            }
-            Repetition::OPTIONAL => self.value(field, (rep, def + 1)),
-            Repetition::REPEATED => {
-                let levels = (rep + 1, def + 1);
-                self.list(field, levels, |this| this.value(field, levels))
-            }
-        }
-    }
-
-    /// The value of a field that is there. `levels` are its own.
-    fn value(&mut self, field: &'a Type, levels: Levels) -> Result<Value, String> {
-        let inner = (levels.0 + 1, levels.1 + 1);
-        match Nesting::of(field) {
-            Nesting::Leaf => {
-                self.next += 1;
-                self.columns.get_mut(self.next - 1).ok_or("the column is missing")?.take()
-            }
-            Nesting::Struct => self.object(field.get_fields(), levels).map(Value::Object),
-            Nesting::List(entry) => self.list(entry, inner, |this| this.value(entry, inner)),
-            Nesting::WrappedList(element) => {
-                self.list(element, inner, |this| this.field(element, inner))
-            }
-            Nesting::Map(entry) => {
-                let mut object = Map::new();
-                self.each(entry, inner, |this| {
-                    let pair = this.object(entry.get_fields(), inner)?;
-                    let mut pair = pair.into_iter().map(|(_, value)| value);
-                    let key = match pair.next() {
-                        Some(Value::String(key)) => key,
-                        Some(Value::Number(key)) => key.to_string(),
-                        _ => return Err("the keys of a map must be strings".into()),
-                    };
-                    match object.insert(key, pair.next().unwrap_or_default()) {
-                        Some(_) => Err("a key of the map appears twice".into()),
-                        None => Ok(()),
-                    }
-                })?;
-                Ok(Value::Object(object))
-            }
-        }
-    }
-
-    fn list(
-        &mut self,
-        entry: &Type,
-        levels: Levels,
-        mut item: impl FnMut(&mut Self) -> Result<Value, String>,
-    ) -> Result<Value, String> {
-        let mut items = Vec::new();
-        self.each(entry, levels, |this| {
-            items.push(item(this)?);
-            Ok(())
-        })?;
-        Ok(Value::Array(items))
-    }
-
-    /// Calls `read` for each entry of a repeated field. `levels` are those of the entries.
-    fn each(
-        &mut self,
-        entry: &Type,
-        levels: Levels,
-        mut read: impl FnMut(&mut Self) -> Result<(), String>,
-    ) -> Result<(), String> {
-        if self.levels().is_some_and(|next| next.1 < levels.1) {
-            self.skip(entry);
-            return Ok(());
-        }
-        let first = self.next;
-        loop {
-            read(self)?;
-            let next = self.columns.get(first).and_then(LeafColumn::levels);
-            if next.is_none_or(|next| next.0 != levels.0) {
-                return Ok(());
-            }
-            self.next = first;
-        }
-    }
-
-    /// The levels of the next value in the next column.
-    fn levels(&self) -> Option<Levels> {
-        self.columns.get(self.next)?.levels()
-    }
-
-    /// Passes a null in all columns of a field.
-    fn skip(&mut self, field: &Type) {
-        if field.is_group() {
-            field.get_fields().iter().for_each(|field| self.skip(field));
-        } else {
-            self.columns.get_mut(self.next).into_iter().for_each(LeafColumn::skip);
-            self.next += 1;
-        }
-    }
+/// A field without the columns that cannot be read.
+pub(super) struct PlannedField {
+    pub(super) name: String,
+    pub(super) repetition: Repetition,
+    pub(super) nesting: Nesting,
 }
 
 /// Structure of a field's values.
-enum Nesting<'a> {
+pub(super) enum Nesting {
     Leaf,
-    Struct,
+    Struct(Vec<PlannedField>),
     /// A list whose repeated field is the element.
-    List(&'a Type),
+    List(Box<PlannedField>),
     /// A list whose repeated field is a group around this element.
-    WrappedList(&'a Type),
-    /// A map whose repeated field is this group of key and value.
-    Map(&'a Type),
+    WrappedList(Box<PlannedField>),
+    /// A map whose repeated field is a group of this key and value.
+    Map(Box<PlannedField>, Box<PlannedField>),
 }
 
-impl<'a> Nesting<'a> {
+/// Decides, before the first row, which columns are read and as what.
+pub(super) struct Planner<'a> {
+    /// The number of the next column of the schema.
+    next_column: usize,
+    /// The columns of the present top-level field.
+    columns: Vec<(usize, ColumnType)>,
+    /// The names of structs' fields down to the present one.
+    path: Vec<&'a str>,
+    /// Names of fields that are left out, with the reasons.
+    left_out: Vec<(String, String)>,
+}
+
+impl<'a> Planner<'a> {
+    /// Plans to read the top-level fields that are `needed`. `column_type` gets the dotted name of
+    /// a column and its number, and returns its type or the reason to leave it out. Returns the
+    /// fields, and the names of those that are left out with the reasons.
+    pub(super) fn plan(
+        schema: &'a SchemaDescriptor,
+        needed: impl Fn(&str) -> bool,
+        column_type: &dyn Fn(&str, usize) -> Result<ColumnType, String>,
+    ) -> (Vec<TopField>, Vec<(String, String)>) {
+        let (columns, path, left_out) = (Vec::new(), Vec::new(), Vec::new());
+        let mut this = Self { next_column: 0, columns, path, left_out };
+        let mut fields: Vec<TopField> = Vec::new();
+        let mut names = HashSet::new();
+        for field in schema.root_schema().get_fields() {
+            if !needed(field.name()) {
+                this.pass(field);
+                continue;
+            }
+            let is_known = !names.insert(field.name());
+            let field = this.named(field, is_known, column_type);
+            let columns = std::mem::take(&mut this.columns);
+            fields.extend(field.map(|field| TopField { field, columns }));
+        }
+        (fields, this.left_out)
+    }
+
+    /// A field of a struct, or of a row.
+    fn named(
+        &mut self,
+        field: &'a Type,
+        is_known: bool,
+        column_type: &dyn Fn(&str, usize) -> Result<ColumnType, String>,
+    ) -> Option<PlannedField> {
+        self.path.push(field.name());
+        let planned = match is_known {
+            true => self.leave_out(field, "another field has the same name".into()),
+            false => self.field(field, column_type),
+        };
+        self.path.pop();
+        planned
+    }
+
+    fn field(
+        &mut self,
+        field: &'a Type,
+        column_type: &dyn Fn(&str, usize) -> Result<ColumnType, String>,
+    ) -> Option<PlannedField> {
+        let first = self.columns.len();
+        let nesting = match Shape::of(field) {
+            Shape::Unreadable(reason) => return self.leave_out(field, reason),
+            Shape::Leaf => {
+                match column_type(&self.path.join("."), self.next_column) {
+                    Ok(column_type) => self.columns.push((self.next_column, column_type)),
+                    Err(reason) => return self.leave_out(field, reason),
+                }
+                self.next_column += 1;
+                Nesting::Leaf
+            }
+            Shape::Struct => {
+                let (mut fields, mut names) = (Vec::new(), HashSet::new());
+                for field in field.get_fields() {
+                    let is_known = !names.insert(field.name());
+                    fields.extend(self.named(field, is_known, column_type));
+                }
+                match fields.is_empty() {
+                    true => return None,
+                    false => Nesting::Struct(fields),
+                }
+            }
+            Shape::List(entry) => Nesting::List(Box::new(self.field(entry, column_type)?)),
+            Shape::WrappedList(element) => {
+                Nesting::WrappedList(Box::new(self.field(element, column_type)?))
+            }
+            Shape::Map(entry) => {
+                let [key, value] = entry.get_fields() else { return None };
+                let key = self.field(key, column_type);
+                let value = self.field(value, column_type);
+                match key.zip(value) {
+                    Some((key, value)) => Nesting::Map(Box::new(key), Box::new(value)),
+                    None => {
+                        self.columns.truncate(first);
+                        return None;
+                    }
+                }
+            }
+        };
+        let (name, repetition) = (field.name().to_owned(), repetition(field));
+        Some(PlannedField { name, repetition, nesting })
+    }
+
+    fn leave_out(&mut self, field: &Type, reason: String) -> Option<PlannedField> {
+        self.left_out.push((self.path.join("."), reason));
+        self.pass(field);
+        None
+    }
+
+    /// Passes the columns of a field.
+    fn pass(&mut self, field: &Type) {
+        match field.is_group() {
+            true => field.get_fields().iter().for_each(|field| self.pass(field)),
+            false => self.next_column += 1,
+        }
+    }
+}
+
+/// Structure of a field's values, as the file declares it.
+enum Shape<'a> {
+    Leaf,
+    Struct,
+    List(&'a Type),
+    WrappedList(&'a Type),
+    Map(&'a Type),
+    /// A group that is left out, with the reason.
+    Unreadable(String),
+}
+
+impl<'a> Shape<'a> {
     /// Recognises lists and maps by the format's rules, those for old writers included
     /// (<https://github.com/apache/parquet-format/blob/master/LogicalTypes.md#lists>).
     fn of(field: &'a Type) -> Self {
@@ -181,12 +181,20 @@ impl<'a> Nesting<'a> {
         if field.is_primitive() {
             return Self::Leaf;
         }
+        let info = field.get_basic_info();
+        match info.logical_type_ref() {
+            None | Some(LogicalType::List | LogicalType::Map) => {}
+            Some(LogicalType::Variant(_)) => {
+                return Self::Unreadable(value::cast("VARIANT", "JSON"));
+            }
+            Some(_) => return Self::Unreadable(value::unknown_type()),
+        }
         let entry = match field.get_fields() {
+            [] => return Self::Unreadable("it is a group without columns".into()),
             [entry] if repetition(entry) == Repetition::REPEATED => entry,
             _ => return Self::Struct,
         };
         let inner = if entry.is_group() { entry.get_fields() } else { &[] };
-        let info = field.get_basic_info();
         match (info.logical_type_ref(), info.converted_type(), inner) {
             (Some(LogicalType::List), _, [element]) | (None, C::LIST, [element])
                 if repetition(element) != Repetition::REPEATED
