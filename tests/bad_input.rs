@@ -65,7 +65,7 @@ fn index_of_a_bad_record_names_line_and_field_and_keeps_the_others() {
         // Not JSON.
         (r#"{"_id": "b", "text": "#, &["JSON"]),
         (r#"{"_id": "b", "text": "x"} {"_id": "c", "text": "y"}"#, &["JSON"]),
-        (r#"{"_id": "b", "text": "x", "value": NaN}"#, &["JSON"]),
+        (r#"{"_id": "b", "text": "x", "value": nan}"#, &["JSON"]),
         (r#"{"_id": "b", "text": "\ud800 alone"}"#, &["JSON"]),
         (r#"{'_id': 'b', 'text': 'x'}"#, &["JSON"]),
     ];

@@ -268,7 +268,16 @@ fn interrupt_is_seen_while_one_large_document_is_cut() {
     place.file("docs/b.txt", format!("{paragraph}\n\n").repeat((60 << 20) / paragraph.len()));
     for (signal, index) in [("-INT", "one"), ("-TERM", "two")] {
         let mut child = place
-            .command(&["index", "docs", "--into", index, "--commit-rows", "64"])
+            .command(&[
+                "index",
+                "docs",
+                "--into",
+                index,
+                "--commit-rows",
+                "64",
+                "--max-record-bytes",
+                "99999999",
+            ])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

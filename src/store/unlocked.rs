@@ -86,7 +86,7 @@ impl UnlockedDatabase {
             copy_file(path, &folder.path().join(DATABASE_FILE))?;
             copy_file(log, &log_of(folder.path()))?;
             if (Stamp::of(path)?, header_of(log)?) == (before, header) {
-                tracing::info!(
+                tracing::warn!(
                     "{}: not writable here, and its last commits are in the write-ahead log: \
                      reading a copy of {size} bytes in {}",
                     path.display(),

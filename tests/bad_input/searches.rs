@@ -106,7 +106,7 @@ fn filter_that_cannot_hold_is_refused_with_the_cure() {
         ("year >", &["filter `year >`", "Expected"]),
         ("year = 2001)", &["Column: 12"]),
         ("topic = 'a' topic = 'b'", &["Column: 13"]),
-        ("year = '2001'", &["field 'year'", "never text", "without quotes"]),
+        ("year = 'last'", &["field 'year' holds numbers", "'last' is none"]),
         ("topic = 1", &["field 'topic'", "never a number", "in single quotes"]),
         ("topic = \"a\"", &["compares two fields", "single quotes"]),
         ("topic = a", &["compares two fields", "single quotes"]),
@@ -118,7 +118,6 @@ fn filter_that_cannot_hold_is_refused_with_the_cure() {
         ("year BETWEEN 1 AND 'x'", &["BETWEEN", "differ in type"]),
         ("year IN (1, 'a')", &["IN list", "differ in type"]),
         ("year = NULL", &["IS NULL"]),
-        ("year = 1e999", &["`1e999` is not a number"]),
         (&long, &["40010 bytes", "32768"]),
         (&many, &["more than 400 comparisons", "IN (...)"]),
     ];

@@ -1,8 +1,8 @@
 //! Paths, folders and `-` to the list of inputs that will be read.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, Metadata};
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::Arc;
 
 use walkdir::{DirEntry, WalkDir};
@@ -12,7 +12,7 @@ use crate::format::{FileFormat, format_names, known_endings};
 use crate::message::shown;
 use crate::notes::ReadNotes;
 use crate::options::ReadOptions;
-use crate::partition::Partitions;
+use crate::partition::{Partitions, text_columns};
 use crate::paths::{Base, InputRoots, STREAM_SOURCE, resolve_folder, text};
 use crate::tables;
 
@@ -37,6 +37,8 @@ pub(crate) struct InputFile {
     pub(crate) format: FileFormat,
     pub(crate) location: Location,
     pub(crate) content: Content,
+    /// Columns in folder names that some input has with a value that is no number.
+    pub(crate) text_partitions: Arc<BTreeSet<String>>,
 }
 
 /// The meaning of a file's records.
@@ -68,14 +70,16 @@ impl InputFile {
         }
     }
 
+    /// The path that the user gave, with `/` between its parts.
+    fn path(&self) -> String {
+        self.name.replace(MAIN_SEPARATOR, "/")
+    }
+
     /// The columns in the names of the file's folders.
     pub(crate) fn partitions(&self, notes: &ReadNotes) -> Partitions {
         match self.location {
             Location::Stdin => Partitions::default(),
-            _ => {
-                let path = self.name.replace(std::path::MAIN_SEPARATOR, "/");
-                Partitions::of_path(&self.name, &path, notes)
-            }
+            _ => Partitions::of_path(&self.name, &self.path(), &self.text_partitions, notes),
         }
     }
 }
@@ -137,6 +141,9 @@ impl InputList {
                 list.add_pipe(path, format)?;
             }
         }
+        let paths: Vec<String> = list.inputs.iter().map(InputFile::path).collect();
+        let texts = Arc::new(text_columns(paths.iter().map(String::as_str)));
+        list.inputs.iter_mut().for_each(|input| input.text_partitions = Arc::clone(&texts));
         Ok(list)
     }
 
@@ -164,7 +171,9 @@ impl InputList {
     fn add_stream(&mut self, name: String, label: String, format: FileFormat, location: Location) {
         self.roots.add_stream();
         let (source, content) = (STREAM_SOURCE.into(), Content::Documents);
-        self.inputs.push(InputFile { name, label, source, format, location, content });
+        let text_partitions = Arc::default();
+        let input = InputFile { name, label, source, format, location, content, text_partitions };
+        self.inputs.push(input);
     }
 
     /// Adds all files below `folder`. Hidden ones are left out, links are followed, files of
@@ -241,7 +250,9 @@ impl InputList {
         let location = Location::Regular { path: path.to_path_buf(), length: metadata.len() };
         let name = path.to_str().map_or_else(|| text(path), str::to_owned);
         let content = Content::Documents;
-        self.inputs.push(InputFile { name, label, source, format, location, content });
+        let text_partitions = Arc::default();
+        let input = InputFile { name, label, source, format, location, content, text_partitions };
+        self.inputs.push(input);
         Ok(())
     }
 

@@ -10,9 +10,10 @@ use serde_json::{Map, Number, Value};
 ///
 /// Objects keep their order. Nesting deeper than 127 levels is an error. The numbers that JSON
 /// lacks become null: `NaN`, `Infinity` and `-Infinity`, as DuckDB and Python's `json` write them.
-/// Returns the names of the line's fields that have some, each with their number.
+/// Returns the names of the line's fields that have some, each with their number. An integer of
+/// more than 64 bits becomes text, which keeps its digits.
 pub(crate) fn parse_line(line: &str) -> Result<(Value, BTreeMap<String, u64>), String> {
-    let error = match parse_strictly(line) {
+    let error = match parse_exactly(line) {
         Ok(value) => return Ok((value, BTreeMap::new())),
         Err(error) => error,
     };
@@ -20,7 +21,7 @@ pub(crate) fn parse_line(line: &str) -> Result<(Value, BTreeMap<String, u64>), S
         return Err(described(&error, line, &[]));
     }
     let (finite, longer, fields) = without_non_finite(line);
-    match parse_strictly(&finite) {
+    match parse_exactly(&finite) {
         Ok(value) => Ok((value, fields)),
         Err(error) => Err(described(&error, &finite, &longer)),
     }
@@ -39,6 +40,48 @@ pub(crate) fn typed(cell: String) -> Value {
         .flatten()
         .filter(|number| number.to_string() == cell);
     number.map_or(Value::String(cell), Value::Number)
+}
+
+/// Parses with integers of more than 64 bits as text. The error is that of `text` itself.
+fn parse_exactly(text: &str) -> serde_json::Result<Value> {
+    match with_long_integers_as_text(text).as_deref().map(parse_strictly) {
+        Some(Ok(value)) => Ok(value),
+        _ => parse_strictly(text),
+    }
+}
+
+/// The text with quotes around integers of more than 64 bits; `None` if there are none.
+fn with_long_integers_as_text(text: &str) -> Option<String> {
+    /// Integers of fewer digits have at most 64 bits.
+    const MIN_DIGITS: usize = 19;
+    let mut digits = 0;
+    let is_long = |byte: &u8| {
+        digits = if byte.is_ascii_digit() { digits + 1 } else { 0 };
+        digits >= MIN_DIGITS
+    };
+    if !text.as_bytes().iter().any(is_long) {
+        return None;
+    }
+    let mut exact = String::with_capacity(text.len() + 8);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let is_number = |b: &u8| b.is_ascii_digit() || b"+-.eE".contains(b);
+        let length = match c {
+            '"' => string_length(rest),
+            '-' | '0'..='9' => rest.bytes().take_while(is_number).count(),
+            c => c.len_utf8(),
+        };
+        let token = &rest[..length];
+        let digits = token.strip_prefix('-').unwrap_or(token);
+        let is_integer = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+        let is_long = is_integer && digits.len() >= MIN_DIGITS;
+        match is_long && token.parse::<u64>().is_err() && token.parse::<i64>().is_err() {
+            true => exact.push_str(&format!("\"{token}\"")),
+            false => exact.push_str(token),
+        }
+        rest = &rest[length..];
+    }
+    Some(exact)
 }
 
 fn parse_strictly(text: &str) -> serde_json::Result<Value> {
@@ -223,6 +266,22 @@ mod tests {
         // The column is that of the file.
         let error = parse_line(r#"{"a":NaN,"b":Infinity,"c":x}"#).expect_err("an error");
         assert_eq!(error, "not valid JSON: expected value (column 27)");
+    }
+
+    #[test]
+    fn integers_keep_their_digits() {
+        let line = r#"{"a":18446744073709551615,"b":18446744073709551616,"c":[-9223372036854775809],
+            "d":"18446744073709551616","e":1844674407370955161600.5}"#;
+        let (value, _) = parse_line(line).expect("JSON");
+        let expected = json!({
+            "a": u64::MAX, "b": "18446744073709551616", "c": ["-9223372036854775809"],
+            "d": "18446744073709551616", "e": 1.8446744073709552e21,
+        });
+        assert_eq!(value, expected);
+        let (value, fields) = parse_line(r#"{"a":NaN,"b":99999999999999999999}"#).expect("JSON");
+        assert_eq!((value, fields.len()), (json!({"a": null, "b": "99999999999999999999"}), 1));
+        let error = parse_line(r#"{"b":099999999999999999999}"#).expect_err("an error");
+        assert_eq!(error, "not valid JSON: invalid number (column 7)");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Columns that stand in the names of folders: `year=2023/part-0.parquet` (Hive's layout).
 //!
 //! Spark, pyarrow, polars and DuckDB write a partition column in this way and leave it out of the
-//! files. A value is text: a field of numbers is one all of whose texts read as numbers.
+//! files. The values of a column are numbers if all of them, over all inputs, are written as JSON
+//! writes numbers, else texts.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
+use crate::json::typed;
 use crate::notes::{NoteKind, ReadNotes};
 
 /// The value that stands for null in folder names.
@@ -21,10 +24,21 @@ pub(crate) struct Partitions {
 impl Partitions {
     /// The columns in the folders of the file `name`, whose path with `/` between its parts is
     /// `label`. If a column stands there twice, the inner folder counts.
-    pub(crate) fn of_path(name: &str, label: &str, notes: &ReadNotes) -> Self {
+    ///
+    /// The values of the columns `texts` are texts.
+    pub(crate) fn of_path(
+        name: &str,
+        label: &str,
+        texts: &BTreeSet<String>,
+        notes: &ReadNotes,
+    ) -> Self {
         let mut columns: Vec<(String, Value)> = Vec::new();
-        let folders = label.rsplit_once('/').map_or("", |(folders, _)| folders);
-        for (column, value) in folders.split('/').filter_map(column) {
+        for (column, value) in columns_of(label) {
+            let value = match value {
+                Some(text) if !texts.contains(&column) => typed(text),
+                Some(text) => Value::String(text),
+                None => Value::Null,
+            };
             if let Some(at) = columns.iter().position(|(other, _)| *other == column) {
                 let reason = "a folder further in has the same name";
                 notes.add(name, &column, NoteKind::LeftOut, reason, 0);
@@ -63,14 +77,29 @@ impl Partitions {
     }
 }
 
-/// The column of a folder called `name=value`.
-fn column(folder: &str) -> Option<(String, Value)> {
+/// The columns some of whose values, in the paths of all files, are texts.
+pub(crate) fn text_columns<'a>(paths: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let is_text = |value: &Option<String>| {
+        value.as_ref().is_some_and(|text| matches!(typed(text.clone()), Value::String(_)))
+    };
+    let texts = paths.flat_map(columns_of).filter(|(_, value)| is_text(value));
+    texts.map(|(column, _)| column).collect()
+}
+
+/// The columns in the folders of a path.
+fn columns_of(path: &str) -> impl Iterator<Item = (String, Option<String>)> {
+    let folders = path.rsplit_once('/').map_or("", |(folders, _)| folders);
+    folders.split('/').filter_map(column)
+}
+
+/// The column of a folder called `name=value`, and its value unless that is null.
+fn column(folder: &str) -> Option<(String, Option<String>)> {
     let (name, value) = folder.split_once('=')?;
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let name = decoded(name);
     let value = match value {
-        NULL => Value::Null,
-        value => decoded(value).into(),
+        NULL => None,
+        value => Some(decoded(value)),
     };
     (!name.trim().is_empty()).then_some((name, value))
 }
@@ -100,15 +129,18 @@ mod tests {
     fn folders_are_columns() {
         let path = "data/year=2023/city=S%C3%A3o%20Paulo/zip=02139/p=__HIVE_DEFAULT_PARTITION__/f";
         let expected = [
-            ("year", json!("2023")),
+            ("year", json!(2023)),
             ("city", json!("São Paulo")),
             ("zip", json!("02139")),
             ("p", json!(null)),
         ];
-        let columns = |path: &str| Partitions::of_path("f", path, &ReadNotes::default()).columns;
+        let columns = |path: &str| {
+            let texts = text_columns([path].into_iter());
+            Partitions::of_path("f", path, &texts, &ReadNotes::default()).columns
+        };
         let expected = expected.map(|(name, value)| (name.to_owned(), value));
         assert_eq!(columns(path), expected);
-        assert_eq!(columns("a=1/a=2/f"), [("a".to_owned(), json!("2"))]);
+        assert_eq!(columns("a=1/a=2/f"), [("a".to_owned(), json!(2))]);
         assert_eq!(columns("a%3Db=x=y/f"), [("a=b".to_owned(), json!("x=y"))]);
         assert_eq!(columns("=1/no/x=1"), []);
         assert_eq!(columns("100%=5%/f"), [("100%".to_owned(), json!("5%"))]);
