@@ -1,8 +1,8 @@
 //! The element type of matrix products on the CPU.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use warpseek_compute::cpu::{Bf16, Kernels, Tier};
-use warpseek_compute::device::{Precision, unavailable};
+use warpseek_compute::device::Precision;
 
 /// The element type of the CPU's matrix products, with its kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,18 +18,18 @@ impl ComputeType {
     ///
     /// # Errors
     ///
-    /// `Error::DeviceUnavailable` for bfloat16 on a CPU without it, and for half precision.
+    /// [`Error::DeviceUnavailable`] for bfloat16 on a CPU without it, and for half precision.
     pub(crate) fn of(precision: Precision, tier: Tier) -> Result<Self> {
         let kernels = tier.kernels();
         match precision {
             Precision::F32 => Ok(Self::F32(kernels)),
-            Precision::F16 => Err(unavailable(
+            Precision::F16 => Err(Error::unavailable(
                 "f16",
                 "half precision is computed on a GPU; use --device cuda, or --precision auto",
             )),
             Precision::Bf16 => match kernels.bf16() {
                 Some(bf16) => Ok(Self::Bf16(kernels, bf16)),
-                None => Err(unavailable(
+                None => Err(Error::unavailable(
                     "bf16",
                     "this CPU has no instruction for bfloat16 numbers; use --precision auto",
                 )),

@@ -136,8 +136,3 @@ pub struct ComputeOptions {
     /// The kernels that a GPU may use.
     pub gpu_kernels: GpuKernels,
 }
-
-/// Returns the error for a device that cannot be used.
-pub fn unavailable(device: impl Into<String>, reason: impl Into<String>) -> Error {
-    Error::DeviceUnavailable { device: device.into(), reason: reason.into() }
-}

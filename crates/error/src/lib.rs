@@ -176,6 +176,11 @@ impl Error {
         Self::Usage(message.into())
     }
 
+    /// A [`Error::DeviceUnavailable`] for `device`.
+    pub fn unavailable(device: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::DeviceUnavailable { device: device.into(), reason: reason.into() }
+    }
+
     /// A [`Error::Corrupt`] about `path`.
     pub fn corrupt(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::Corrupt { path: path.into(), reason: reason.into() }

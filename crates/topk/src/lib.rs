@@ -16,10 +16,12 @@ pub mod audit;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod gpu;
 pub mod layout;
 pub mod mask;
 pub mod matrix;
 pub mod oracle;
+mod queries;
 pub mod scanner;
 pub mod sq8;
 

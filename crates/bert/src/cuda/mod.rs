@@ -20,7 +20,7 @@ mod weights;
 
 use crate::batching::{longest, micro_batches};
 use crate::config::{Activation, BertConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pooling::{ClassifierHead, NeededStates, Output};
 use crate::tokenizer::Sequence;
 use crate::weights::Weights;
@@ -30,7 +30,7 @@ use cudarc::driver::{CudaEvent, CudaFunction};
 use params::{GELU, GELU_TANH, RELU};
 use plan::Plan;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use warpseek_compute::device::{GpuKernels, unavailable};
+use warpseek_compute::device::GpuKernels;
 use warpseek_compute::gpu::{
     BufferPool, CudaResult, DeviceBuffer, DeviceVectors, Gpu, GraphCache, HOPPER_SHARED_BYTES,
     HOPPER_STAGES_TWO_BLOCKS, MAX_SHARED_BYTES, StagedBuffer, TILE_SHARED_BYTES, TILE_SIDE,
@@ -204,7 +204,7 @@ impl CudaBert {
     ) -> Result<Self> {
         let shape = PaddedShape::of(config).ok_or_else(|| {
             let reason = "no kernel computes a model of this shape; use --device cpu";
-            unavailable(format!("cuda:{ordinal}"), reason)
+            Error::unavailable(format!("cuda:{ordinal}"), reason)
         })?;
         let gpu = Arc::new(Gpu::open(ordinal)?);
         let kernels = EncoderKernels::load(&gpu, shape, allowed)?;

@@ -3,7 +3,6 @@
 use super::Kernels;
 #[cfg(target_arch = "x86_64")]
 use super::x86::amx;
-use crate::device::unavailable;
 use crate::error::{Error, Result};
 
 /// A set of CPU instructions with kernels of its own.
@@ -50,7 +49,10 @@ impl Tier {
         if tier.is_available() {
             return Ok(tier);
         }
-        Err(unavailable(name, format!("this CPU lacks {}; unset WARPSEEK_TIER", tier.needs())))
+        Err(Error::unavailable(
+            name,
+            format!("this CPU lacks {}; unset WARPSEEK_TIER", tier.needs()),
+        ))
     }
 
     /// Returns the name, as the setting `WARPSEEK_TIER` takes it.

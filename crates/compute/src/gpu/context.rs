@@ -1,6 +1,5 @@
 //! GPU context: the driver, a device with its streams, kernel launches, and their errors.
 
-use crate::device::unavailable;
 use crate::error::{Error, Result};
 use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
 use cudarc::driver::{
@@ -51,7 +50,7 @@ impl Gpu {
     /// [`Error::DeviceUnavailable`] with the reason: no driver, a driver that is too old, no such
     /// device, or a device that the kernels were not compiled for.
     pub fn open(ordinal: u32) -> Result<Self> {
-        let unavailable = |reason: String| unavailable(format!("cuda:{ordinal}"), reason);
+        let unavailable = |reason: String| Error::unavailable(format!("cuda:{ordinal}"), reason);
         // SAFETY: loads the driver library, whose initialisers are NVIDIA's own.
         if !unsafe { sys::is_culib_present() } {
             return Err(unavailable(
@@ -157,7 +156,7 @@ impl Gpu {
     }
 
     pub(super) fn unavailable(&self, reason: String) -> Error {
-        unavailable(format!("cuda:{}", self.context.ordinal()), reason)
+        Error::unavailable(format!("cuda:{}", self.context.ordinal()), reason)
     }
 }
 

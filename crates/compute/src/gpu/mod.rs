@@ -26,7 +26,6 @@ mod tiles;
 #[cfg(feature = "cuda")]
 mod wgmma;
 
-use crate::device::unavailable;
 use crate::error::Error;
 #[cfg(feature = "cuda")]
 pub use buffer::{DeviceBuffer, Pod, StagedBuffer, address, allocate, copy_values};
@@ -53,5 +52,5 @@ pub enum DeviceVectors {}
 /// Returns the error for a GPU that was requested from a build without the feature `cuda`.
 pub fn not_built(ordinal: u32) -> Error {
     let reason = "this warpseek was built without CUDA; use --device cpu";
-    unavailable(format!("cuda:{ordinal}"), reason)
+    Error::unavailable(format!("cuda:{ordinal}"), reason)
 }

@@ -2,7 +2,7 @@
 
 use super::kernels::ScanGpu;
 use super::params::{MEASURE_PRODUCTS, MeasureParams, SELECT_THREADS};
-use crate::scanner::GpuLimits;
+use crate::gpu::GpuLimits;
 use warpseek_compute::gpu::{CudaResult, DeviceBuffer, launch};
 
 /// Measures the rates of a copy within the device and of `mma.sync` in half precision.

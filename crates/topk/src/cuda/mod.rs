@@ -63,9 +63,10 @@ mod schedule;
 mod workspace;
 
 use crate::error::Result;
+use crate::gpu::{GpuBatch, GpuInfo, GpuLimits, GpuOptions};
 use crate::matrix::MatrixView;
 use crate::oracle::{ScoredRow, from_ordered_bits};
-use crate::scanner::{BatchMasks, GpuBatch, GpuInfo, GpuLimits, GpuOptions, QueryBatch};
+use crate::queries::{BatchMasks, QueryBatch};
 use batch::{ScanBatch, rows_to_scan};
 use format::{INT8_FROM, MAX_CANDIDATES, MAX_K, ScanFormat};
 use kernels::ScanGpu;

@@ -2,4 +2,4 @@
 
 include!(concat!(env!("OUT_DIR"), "/params.rs"));
 
-const _: () = assert!(NO_MASK == crate::scanner::NO_MASK);
+const _: () = assert!(NO_MASK == crate::queries::NO_MASK);

@@ -2,7 +2,7 @@
 
 use super::params::PrepareParams;
 use crate::error::Result;
-use crate::scanner::{QueryBatch, QueryValues};
+use crate::queries::{QueryBatch, QueryValues};
 use cudarc::driver::sys::CUdeviceptr;
 use std::ops::Range;
 use warpseek_compute::gpu::{
