@@ -168,7 +168,7 @@ fn jsonl_numbers_that_json_lacks_are_null_in_metadata() {
                  {\"id\":3,\"text\":\"c\",\"x\": Infinity }\n";
     let folder = Folder::new();
     let path = folder.file("d.jsonl", lines);
-    let (all, notes) = noted(&[path.clone()], &ReadOptions::default());
+    let (all, notes) = noted(std::slice::from_ref(&path), &ReadOptions::default());
     let values: Vec<_> = all.iter().map(|d| d.metadata["x"].clone()).collect();
     assert_eq!(values, [json!(null), json!(0.5), json!(null)]);
     assert_eq!(all[0].metadata["l"], json!([1, null, null]));

@@ -81,10 +81,12 @@ fn columns_of_folders_can_be_chosen() {
         let fields = FieldMap { metadata, ..FieldMap::default() };
         ReadOptions { fields, ..ReadOptions::default() }
     };
-    let of = |names: &[&str]| json!(noted(&[path.clone()], &options(names)).0[0].metadata);
+    let of =
+        |names: &[&str]| json!(noted(std::slice::from_ref(&path), &options(names)).0[0].metadata);
     assert_eq!(of(&["year"]), json!({"year": 2023}));
     assert_eq!(of(&["x", "month"]), json!({"x": "y", "month": 5}));
-    let mut reader = ingest::open(&[path.clone()], &options(&["day"])).expect("a reader");
+    let mut reader =
+        ingest::open(std::slice::from_ref(&path), &options(&["day"])).expect("a reader");
     let error = reader.next().expect("a result").expect_err("no such field");
     assert_has(&error.to_string(), &["field 'day'", "--metadata-fields"]);
 }

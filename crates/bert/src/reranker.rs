@@ -239,7 +239,7 @@ impl Reranker {
         kept: &[u32],
         room: usize,
         passage: &str,
-    ) -> Result<(Vec<(Sequence, Range<usize>)>, usize)> {
+    ) -> Result<(Vec<Window>, usize)> {
         let TokenSpans { ids, spans } = self.tokenizer.spans(passage)?;
         if query.len() + ids.len() <= room {
             return Ok((vec![(self.tokenizer.pair(query, &ids), 0..passage.len())], 0));
@@ -259,6 +259,9 @@ impl Reranker {
         Ok((windows.collect(), query.len() - kept.len()))
     }
 }
+
+/// A pair of query and window, and the bytes of the window in its passage.
+type Window = (Sequence, Range<usize>);
 
 impl RerankPlan {
     /// Returns the windows of each passage, in bytes of the passage.
