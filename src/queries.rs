@@ -225,7 +225,9 @@ impl Query {
 
 /// The components of a vector; `None` if one is not a number.
 fn components(values: &[Value]) -> Option<Vec<f32>> {
-    values.iter().map(|value| value.as_f64().map(|value| value as f32)).collect()
+    // A long integer is text.
+    let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.parse().ok());
+    values.iter().map(|value| number(value).map(|value| value as f32)).collect()
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -119,7 +119,8 @@ impl Import {
             report.not_unit += u64::from((norm - 1.0).abs() > 0.01);
             report.updated += u64::from(writer.find(&document.id)?.is_some());
             let chunk = Chunk { range: 0..document.text.len(), tokens: 0, tokens_lost: 0 };
-            let document = Document { place: self.place(row), ..document };
+            // The vectors are not in the file of the documents, which `--prune` looks at.
+            let document = Document { place: self.place(row), source: None, ..document };
             writer.put(document, vec![chunk], &vector)?;
             if writer.n_pending_rows() >= COMMIT_ROWS {
                 writer.commit()?;

@@ -206,7 +206,7 @@ impl From<Error> for ApiError {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, message)
             }
             // An index that this process may read only.
-            Error::Io { source, .. }
+            Error::Io { action: "write to", source, .. }
                 if matches!(
                     source.kind(),
                     ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem

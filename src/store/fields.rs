@@ -294,14 +294,6 @@ impl FieldCatalog {
         }
     }
 
-    /// True if the counts are those of `other`; a name without values may be missing there.
-    pub(super) fn has_counts_of(&self, other: &Self) -> bool {
-        let empty = FieldTypes::default();
-        let of = |name: &String| other.fields.get(name).unwrap_or(&empty);
-        self.fields.iter().all(|(name, types)| types == of(name))
-            && other.fields.keys().all(|name| self.fields.contains_key(name))
-    }
-
     /// The catalogue in the database.
     pub(super) fn read(database: &Database) -> Result<Self> {
         let is_earlier = !Self::is_current(database)?;
@@ -350,7 +342,10 @@ impl FieldCatalog {
                 change.execute(&values[..])?;
             }
         }
-        Ok(())
+        // A field without values in live documents is unknown.
+        let sql = "DELETE FROM field
+                   WHERE texts + numbers + booleans + arrays + objects + nulls = 0";
+        conn.execute(sql, []).map(drop)
     }
 
     /// Makes the table and its content anew from the live documents.

@@ -50,7 +50,7 @@ pub struct Index {
 pub struct PassingRows {
     /// The rows.
     pub mask: RowMask,
-    /// Rows whose values the filter left out, counted by field and type.
+    /// Messages about rows whose values the filter did not compare, or took as UTC.
     pub warnings: Vec<String>,
 }
 

@@ -74,7 +74,7 @@ impl UnlockedDatabase {
             if size > MAX_COPY {
                 return Err(Error::io("read", log)(io::Error::other(format!(
                     "it holds commits that are not in the database yet. Without write access they \
-                     are read from a copy, of {} GB here, and {} GB are the limit: let the owner \
+                     are read from a copy, of {} GiB here, and {} GiB are the limit: let the owner \
                      open the index once, as with `warpseek info`",
                     size.div_ceil(1 << 30),
                     MAX_COPY >> 30

@@ -127,6 +127,54 @@ fn a_field_changes_its_type_with_later_documents_and_back_when_they_go() {
 }
 
 #[test]
+fn odd_cells_of_a_column_are_told_and_differ_from_numbers_and_times() {
+    let odd = Collection::new(&[(
+        "odd.csv",
+        "id,text,v,at\n1,x,5,2024-01-31T23:00:00-05:00\n2,x,abc,2024-02-01T00:00:00Z\n\
+         3,x,7,unknown\n4,x,05,\n",
+    )]);
+    for (filter, ids) in [
+        ("v = 5", "1"),
+        ("v <> 5", "2,3,4"),
+        ("NOT (v = 5)", "2,3,4"),
+        ("v NOT IN (5)", "2,3,4"),
+        ("v IN (5, 7)", "1,3"),
+        ("v > 4", "1,3"),
+        ("NOT (v > 6)", "1"),
+        ("at >= TIMESTAMP '2024-02-01T00:00:00Z'", "1,2"),
+        ("at <> TIMESTAMP '2024-02-01T04:00:00Z'", "2,3"),
+    ] {
+        let (found, warnings) = odd.find(filter);
+        assert_eq!((found.as_str(), warnings.len()), (ids, 1), "{filter}: {warnings:?}");
+    }
+    let different = "field 'v': 2 rows hold text and were not compared with a number: it counts \
+                     as different";
+    assert_eq!(odd.find("v <> 5").1, [different]);
+    let (ids, warnings) = odd.find("at >= '2024-02-01T00:00:00Z'");
+    assert_eq!(ids, "2,3");
+    let as_text = "field 'at': 1 row holds text that is no time and was compared as text, as all \
+                   of the field is";
+    assert_eq!(warnings, [as_text]);
+    odd.check(&[("v <> '5'", "2,3,4"), ("v < '5'", "4")]);
+}
+
+#[test]
+fn names_behind_document_are_the_documents_own() {
+    let file = r#"{"_id":"a","text":"x","id":"M1","document":{"id":"b"}}
+{"_id":"b","text":"x","id":"a"}
+"#;
+    let named = Collection::new(&[("named.jsonl", file)]);
+    named.check(&[
+        ("document.id = 'b'", "b"),
+        ("metadata.document.id = 'b'", "a"),
+        ("metadata.id = 'a'", "b"),
+    ]);
+    assert_eq!(named.delete("document.id = 'a'"), 1);
+    let reason = named.reason("metadata.document.id = 'b'");
+    assert!(reason.contains("no field is called 'document.id'"), "{reason}");
+}
+
+#[test]
 fn data_frames_written_as_csv_keep_their_numbers_and_truth_values() {
     let frame = Collection::new(&[(
         "frame.csv",

@@ -121,3 +121,19 @@ fn tables_with_a_log_are_refused_with_a_cure() {
     std::fs::remove_dir_all(folder.path().join("delta/_delta_log")).expect("removed");
     assert_eq!(ingest::open(&[part], &ReadOptions::default()).expect("a reader").count(), 1);
 }
+
+#[test]
+fn column_of_a_path_has_one_type_over_all_inputs_and_yields_to_beirs_metadata() {
+    let folder = Folder::new();
+    folder.file("t/zip=02139/a.csv", "id,text\na,A\n");
+    folder.file("t/zip=94110/b.csv", "id,text,n\nb,B,7\n");
+    folder.file("t/zip=94110/c.jsonl", r#"{"id":"c","text":"C"}"#);
+    let (documents, _) = noted(&[folder.path().join("t")], &ReadOptions::default());
+    let zips: Vec<_> = documents.iter().map(|d| d.metadata["zip"].clone()).collect();
+    assert_eq!(zips, ["02139", "94110", "94110"].map(Value::from));
+    assert_eq!(documents[1].metadata["n"], 7);
+    let beir = r#"{"_id":"1","text":"a","metadata":{"year":1999}}"#;
+    let path = folder.file("year=2023/beir.jsonl", beir);
+    let (documents, notes) = noted(std::slice::from_ref(&path), &ReadOptions::default());
+    assert_eq!((&documents[0].metadata["year"], notes.len()), (&json!(1999), 1), "{notes:?}");
+}

@@ -128,8 +128,13 @@ impl CsvReader {
         let place = self.cells.place();
         let mut document = self.fields.document(record, place, &self.label, self.record)?;
         document.is_untyped = true;
-        for (_, value) in &mut document.metadata {
-            if let Value::String(cell) = value {
+        let has_partitions = self.fields.has_partitions();
+        for (name, value) in &mut document.metadata {
+            // The values of partition columns have their type already.
+            let is_cell = !has_partitions || self.columns.contains(name);
+            if let Value::String(cell) = value
+                && is_cell
+            {
                 *value = typed(std::mem::take(cell));
             }
         }

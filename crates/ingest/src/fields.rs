@@ -117,6 +117,11 @@ impl FieldRoles {
         Some(needed)
     }
 
+    /// True if the file's path has partition columns.
+    pub(crate) fn has_partitions(&self) -> bool {
+        !self.partitions.is_empty()
+    }
+
     /// True if no record can do without this field: it is the text or (part of) the id.
     pub(crate) fn is_essential(&self, field: &str) -> bool {
         self.text == field
@@ -158,7 +163,8 @@ impl FieldRoles {
         number: u64,
     ) -> Result<Document> {
         let (id, doc_id) = self.ids(&record, &place, label, number)?;
-        let partitions = self.partitions.beside(&record, &place.file, |name| self.keeps(name));
+        let own = |name: &str| find_metadata(&record, name, self.layout);
+        let partitions = self.partitions.beside(own, &place.file, |name| self.keeps(name));
         let selected = self.metadata.as_ref().map(|names| {
             let found = |name: &String| {
                 Some((name.clone(), find_metadata(&record, name, self.layout)?.clone()))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, Metadata};
-use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use walkdir::{DirEntry, WalkDir};
@@ -37,6 +37,8 @@ pub(crate) struct InputFile {
     pub(crate) format: FileFormat,
     pub(crate) location: Location,
     pub(crate) content: Content,
+    /// The absolute path, in which folders may be columns; empty for a stream.
+    pub(crate) path: String,
     /// Columns in folder names that some input has with a value that is no number.
     pub(crate) text_partitions: Arc<BTreeSet<String>>,
 }
@@ -70,16 +72,11 @@ impl InputFile {
         }
     }
 
-    /// The path that the user gave, with `/` between its parts.
-    fn path(&self) -> String {
-        self.name.replace(MAIN_SEPARATOR, "/")
-    }
-
     /// The columns in the names of the file's folders.
     pub(crate) fn partitions(&self, notes: &ReadNotes) -> Partitions {
         match self.location {
             Location::Stdin => Partitions::default(),
-            _ => Partitions::of_path(&self.name, &self.path(), &self.text_partitions, notes),
+            _ => Partitions::of_path(&self.name, &self.path, &self.text_partitions, notes),
         }
     }
 }
@@ -119,7 +116,10 @@ impl InputList {
                 continue;
             }
             let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
-            tables::check_input(path, metadata.is_dir())?;
+            let real = fs::canonicalize(path).map_err(Error::io("read", path))?;
+            if metadata.is_dir() || metadata.is_file() {
+                tables::check_input(&real, metadata.is_dir())?;
+            }
             if metadata.is_dir() {
                 list.add_folder(path)?;
                 continue;
@@ -141,8 +141,8 @@ impl InputList {
                 list.add_pipe(path, format)?;
             }
         }
-        let paths: Vec<String> = list.inputs.iter().map(InputFile::path).collect();
-        let texts = Arc::new(text_columns(paths.iter().map(String::as_str)));
+        let paths = list.inputs.iter().map(|input| input.path.as_str());
+        let texts = Arc::new(text_columns(paths));
         list.inputs.iter_mut().for_each(|input| input.text_partitions = Arc::clone(&texts));
         Ok(list)
     }
@@ -172,7 +172,9 @@ impl InputList {
         self.roots.add_stream();
         let (source, content) = (STREAM_SOURCE.into(), Content::Documents);
         let text_partitions = Arc::default();
-        let input = InputFile { name, label, source, format, location, content, text_partitions };
+        let path = String::new();
+        let input =
+            InputFile { name, label, source, format, location, content, path, text_partitions };
         self.inputs.push(input);
     }
 
@@ -246,12 +248,15 @@ impl InputList {
             self.skip(path, "is already among the inputs");
             return Ok(());
         }
+        let path_text = text(source);
         let source = self.base.name(source).into();
         let location = Location::Regular { path: path.to_path_buf(), length: metadata.len() };
         let name = path.to_str().map_or_else(|| text(path), str::to_owned);
         let content = Content::Documents;
         let text_partitions = Arc::default();
-        let input = InputFile { name, label, source, format, location, content, text_partitions };
+        let path = path_text;
+        let input =
+            InputFile { name, label, source, format, location, content, path, text_partitions };
         self.inputs.push(input);
         Ok(())
     }

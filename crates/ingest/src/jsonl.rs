@@ -155,7 +155,7 @@ impl JsonlReader {
             }
         };
         if let Some(name) = non_finite.keys().find(|name| fields.is_essential(name)) {
-            let reason = "NaN and Infinity are not JSON, and no text or id: write a string";
+            let reason = "NaN and Infinity are not JSON, and this field cannot do without a value";
             return Err(Error::input(place.field(shown(name)), reason));
         }
         // The number that stands for a missing id.

@@ -15,6 +15,9 @@ use crate::message::shown;
 /// Maximum number of notes that are kept word for word. Further ones are counted.
 pub const MAX_NOTES: usize = 100;
 
+/// Maximum number of notes that are counted.
+const MAX_KNOWN: usize = 1 << 16;
+
 /// The reason for nulls in the place of numbers that are none.
 pub(crate) const NON_FINITE: &str = "NaN or infinity, which JSON cannot hold";
 
@@ -25,7 +28,7 @@ pub struct ReadNote {
     pub place: Place,
     /// The event.
     pub kind: NoteKind,
-    /// The cause, or for a column the reason and the remedy.
+    /// The cause; for a column also the remedy; for a conflict the folder.
     pub reason: String,
     /// Number of values or records concerned; 0 for a whole column.
     pub count: u64,
@@ -88,7 +91,7 @@ impl ReadNotes {
         self.with(|list| list.notes.clone())
     }
 
-    /// Number of distinct notes, those beyond [`MAX_NOTES`] included.
+    /// Number of distinct notes, those beyond [`MAX_NOTES`] included; 65,536 at most.
     pub fn total(&self) -> u64 {
         self.with(|list| list.known.len() as u64)
     }
@@ -103,6 +106,9 @@ impl ReadNotes {
         self.with(|list| {
             let hash = list.hasher.hash_one((file, field, kind, reason));
             let next = list.notes.len();
+            if list.known.len() >= MAX_KNOWN && !list.known.contains_key(&hash) {
+                return;
+            }
             let at = *list.known.entry(hash).or_insert(next);
             if at == next && next < MAX_NOTES {
                 let place = Place::file(file).field(shown(field));

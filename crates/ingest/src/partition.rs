@@ -5,7 +5,7 @@
 //! writes numbers, else texts.
 
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 use crate::json::typed;
@@ -49,22 +49,27 @@ impl Partitions {
         Self { columns, notes: notes.clone() }
     }
 
+    /// True if there is no column.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
     /// True if there is a column of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.columns.iter().any(|(column, _)| column == name)
     }
 
-    /// The columns that `record` of `file` lacks and `is_kept` wants. A column that the record has
-    /// with another value counts as a conflict.
-    pub(crate) fn beside(
+    /// The columns that a record of `file` lacks and `is_kept` wants. `own` finds the record's own
+    /// value; another one than the folder's counts as a conflict.
+    pub(crate) fn beside<'r>(
         &self,
-        record: &Map<String, Value>,
+        own: impl Fn(&str) -> Option<&'r Value>,
         file: &str,
         is_kept: impl Fn(&str) -> bool,
     ) -> Vec<(String, Value)> {
         let mut beside = Vec::new();
         for (name, value) in self.columns.iter().filter(|(name, _)| is_kept(name)) {
-            match record.get(name) {
+            match own(name) {
                 None => beside.push((name.clone(), value.clone())),
                 Some(own) if agree(own, value) => {}
                 Some(_) => {

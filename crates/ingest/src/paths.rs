@@ -8,7 +8,7 @@ use warpseek_error::{Error, Result};
 /// The source of documents from standard input, a pipe, or another stream. No file has this name.
 pub const STREAM_SOURCE: &str = "//stdin";
 
-/// The folder for the names of files.
+/// The folder from which relative names start.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Base(PathBuf);
 
@@ -84,8 +84,7 @@ pub(crate) fn resolve_folder(path: &Path) -> Result<PathBuf> {
     Ok(resolved.join(name))
 }
 
-/// A path as text, with `/` between its parts. A byte that is not UTF-8 is written as `\xFF`, so
-/// that different paths stay different.
+/// A path as text, with `/` between its parts. A byte that is not UTF-8 is written as `\xFF`.
 pub(crate) fn text(path: &Path) -> String {
     let mut text = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {

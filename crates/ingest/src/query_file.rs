@@ -246,8 +246,8 @@ fn query_input(
     let format = format.unwrap_or(FileFormat::Text);
     // Queries are not stored, so that their source does not count.
     let (name, source, content) = (name.to_owned(), STREAM_SOURCE.into(), Content::Queries);
-    let text_partitions = Arc::default();
-    InputFile { name, label, source, format, location, content, text_partitions }
+    let (path, text_partitions) = (String::new(), Arc::default());
+    InputFile { name, label, source, format, location, content, path, text_partitions }
 }
 
 fn lines_note(first: &[u8]) -> String {

@@ -87,6 +87,11 @@ impl Roles {
         }
     }
 
+    /// True if the file's path has columns that its records share.
+    pub(crate) fn has_partitions(&self) -> bool {
+        matches!(self, Self::Documents(roles) if roles.has_partitions())
+    }
+
     /// True if the field is the title.
     pub(crate) fn is_title(&self, field: &str) -> bool {
         matches!(self, Self::Documents(roles) if roles.is_title(field))

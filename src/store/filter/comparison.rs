@@ -19,6 +19,9 @@ use crate::store::value::boolean;
 use crate::store::value::time::Time;
 use rusqlite::types::Value as Bound;
 
+/// The end of a message about values that are unequal to a literal because of their type.
+const DIFFERENT: &str = ": it counts as different";
+
 /// Labels of JSON types, and the kinds of literals that they can be compared with.
 const LABELS: &str = "WHEN 'text' THEN 'text' WHEN 'integer' THEN 'a number' WHEN 'real' THEN \
                       'a number' WHEN 'true' THEN 'a boolean' WHEN 'false' THEN 'a boolean' WHEN \
@@ -58,12 +61,22 @@ impl<'a> Comparer<'a> {
             FieldClass::Times => self.compare_time(field, op, literal),
             FieldClass::Texts => match literal {
                 Literal::Text(text) => {
+                    if !is_equality && has_times(&field.types) && literal.as_time().is_some() {
+                        self.note_no_times(field, "was compared as text, as all of the field is");
+                    }
                     let value = self.text(field);
                     Ok(format!("{value} {op} {}", self.bind(Bound::Text(text.clone()))))
                 }
                 Literal::Number(number) if has_numbers(&field.types) => {
-                    self.note_texts(field);
-                    Ok(self.compare_number(field, op, number))
+                    let compared = self.compare_number(field, op, number);
+                    self.note_no_numbers(field, is_equality);
+                    Ok(self.of_reading(field, "is_number", &compared, unequal(op)))
+                }
+                Literal::Time(_) if has_times(&field.types) => {
+                    let compared = self.compare_time(field, op, literal)?;
+                    let different = if is_equality { DIFFERENT } else { "" };
+                    self.note_no_times(field, &format!("was not compared with a time{different}"));
+                    Ok(self.of_reading(field, "is_time", &compared, unequal(op)))
                 }
                 other => Err(self.no_such_type(field, other)),
             },
@@ -83,13 +96,8 @@ impl<'a> Comparer<'a> {
                         self.compare_mixed_text(field, op, literal)?
                     }
                 };
-                let other = match op {
-                    "=" => Some(false),
-                    "<>" => Some(true),
-                    _ => None,
-                };
                 self.note_types(field, literal, is_equality);
-                Ok(self.of_type(field, literal, &compared, other))
+                Ok(self.of_type(field, literal, &compared, unequal(op)))
             }
         }
     }
@@ -152,7 +160,8 @@ impl<'a> Comparer<'a> {
             in_bound(self, value, wanted)
         };
         if class == FieldClass::Texts && is_numeric {
-            self.note_texts(field);
+            self.note_no_numbers(field, true);
+            return Ok(self.of_reading(field, "is_number", &compared, Some(false)));
         }
         if class != FieldClass::Mixed {
             return Ok(compared);
@@ -221,7 +230,7 @@ impl<'a> Comparer<'a> {
         let (text, time) = time(field, &literal)?;
         self.note_offsets(field, time, is_equality);
         let FieldTypes { times, zoned_times, .. } = field.types;
-        if times + zoned_times == 0 && time.is_date {
+        if times + zoned_times == 0 && time.is_date && field.types.are_texts_times() {
             // Dates are in the order of their texts.
             let value = self.extract(field);
             return Ok(format!("{value} {op} {}", self.bind(Bound::Text(text.to_owned()))));
@@ -299,10 +308,33 @@ impl<'a> Comparer<'a> {
         }
     }
 
-    /// Notes the texts of a field that are not numbers.
-    fn note_texts(&mut self, field: &Field) {
-        self.note(field, "was not compared with a number", |this| {
+    /// A condition for the values of a field of texts of which the function `reading` is true.
+    /// Others give `other`.
+    fn of_reading(
+        &mut self,
+        field: &Field,
+        reading: &str,
+        condition: &str,
+        other: Option<bool>,
+    ) -> String {
+        let value = self.json_text(field);
+        let other = other.map_or("NULL".to_owned(), |other| u8::from(other).to_string());
+        format!("CASE {reading}({value}) WHEN 1 THEN {condition} WHEN 0 THEN {other} END")
+    }
+
+    /// Notes the texts of a field that are no numbers.
+    fn note_no_numbers(&mut self, field: &Field, is_equality: bool) {
+        let different = if is_equality { DIFFERENT } else { "" };
+        self.note(field, &format!("was not compared with a number{different}"), |this| {
             format!("CASE WHEN NOT is_number({}) THEN 'text' END", this.json_text(field))
+        });
+    }
+
+    /// Notes the texts of a field that are no dates or times.
+    fn note_no_times(&mut self, field: &Field, end: &str) {
+        self.note(field, end, |this| {
+            let value = this.json_text(field);
+            format!("CASE WHEN NOT is_time({value}) THEN 'text that is no time' END")
         });
     }
 
@@ -312,7 +344,7 @@ impl<'a> Comparer<'a> {
             Literal::Time(_) => "text",
             other => other.type_name(),
         };
-        let different = if is_equality { ": it counts as different" } else { "" };
+        let different = if is_equality { DIFFERENT } else { "" };
         let end = format!("was not compared with {kind}{different}{}", self.hint());
         self.note(field, &end, |this| {
             let json_type = this.json("json_type", field);
@@ -397,6 +429,20 @@ fn first_of(mut calls: Vec<String>) -> String {
 /// True if a field of texts has numbers, or texts that read as numbers.
 fn has_numbers(types: &FieldTypes) -> bool {
     types.numbers + types.numeric_texts > 0
+}
+
+/// True if a field of texts has some that are dates or times.
+fn has_times(types: &FieldTypes) -> bool {
+    types.dates + types.times + types.zoned_times > 0
+}
+
+/// The result of `=` and `<>` for values of different types.
+fn unequal(op: &str) -> Option<bool> {
+    match op {
+        "=" => Some(false),
+        "<>" => Some(true),
+        _ => None,
+    }
 }
 
 /// The literal for a field of numbers.

@@ -39,6 +39,10 @@ pub(in crate::store) fn register(conn: &Connection) -> Result<()> {
     conn.create_scalar_function("is_number", 1, flags, |c| {
         Ok(scalar(c).map(|value| Reading::of(value) == Some(Reading::Number)))
     })?;
+    // True for a text that reads as a date or time.
+    conn.create_scalar_function("is_time", 1, flags, |c| {
+        Ok(scalar(c).map(|value| Time::parse(value).is_some()))
+    })?;
     conn.create_scalar_function("truth", 1, flags, |c| Ok(scalar(c).and_then(value::boolean)))?;
     // The order of a time and a literal. The third argument is true if a time with an offset and
     // one without have no order.

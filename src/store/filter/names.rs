@@ -43,12 +43,10 @@ pub(super) fn look_up(expr: &Expr, catalog: &FieldCatalog) -> Compiled<Field> {
     };
     let mut parts: Vec<&str> = idents.iter().map(|i| i.value.as_str()).collect();
     let is_known = |name: &str| catalog.get(name).is_some();
-    // `doc_id`, or `document.doc_id` beside a metadata field `doc_id`.
+    // `doc_id`, or `document.doc_id`, which needs no look at the metadata.
     let built_in = match parts[..] {
         [only] => BUILT_IN.into_iter().find(|(name, _)| *name == only),
-        ["document", name] if !is_known(&parts.join(".")) => {
-            BUILT_IN.into_iter().find(|(known, _)| *known == name)
-        }
+        ["document", name] => BUILT_IN.into_iter().find(|(known, _)| *known == name),
         _ => None,
     };
     if let Some((name, column)) = built_in {
