@@ -321,6 +321,8 @@ fn names_of_the_document_and_of_metadata_are_both_reachable() {
 
 #[test]
 fn like_heeds_case_and_ilike_does_not() {
+    let signs = Collection::new(&[("signs.csv", "id,text,v\na,x,[a]*?b\nb,x,a*?b\nc,x,[a]xyb\n")]);
+    signs.check(&[("v LIKE '[a]*?%'", "a"), ("v LIKE 'a*%'", "b"), ("v LIKE '[a]%'", "a,c")]);
     let names = Collection::new(&[(
         "names.jsonl",
         "{\"id\":\"a\",\"text\":\"x\",\"v\":\"NeurIPS 2023\"}\n\
@@ -335,6 +337,9 @@ fn like_heeds_case_and_ilike_does_not() {
         ("v NOT ILIKE '\u{c9}COLE'", "a,c"),
         ("v LIKE 'a_b'", "c"),
         ("v LIKE 'a'", ""),
+        ("v LIKE 'a%'", "c"),
+        ("v LIKE '%b%'", "c"),
+        ("v LIKE '%'", "a,b,c"),
     ]);
     assert!(names.reason("v LIKE 'a!' ESCAPE '!'").contains("ends with the escape character"));
 }

@@ -3,6 +3,7 @@
 use super::comparison::Comparer;
 use super::literal::Literal;
 use super::names::{Field, look_up};
+use super::pattern::Pattern;
 use super::{Compiled, SqlCondition, shorten};
 use crate::store::fields::FieldCatalog;
 use rusqlite::types::Value as Bound;
@@ -171,6 +172,30 @@ impl<'a> Compiler<'a> {
         }
         let field = look_up(field, self.fields)?;
         let text = self.comparer.text_for_pattern(&field)?;
+        let first = escape.as_ref().and_then(|escape| escape.chars().next());
+        let shape = Pattern::new(&pattern, first, ignores_case);
+        // SQLite's own functions are faster, where there is one.
+        match shape.plain_parts() {
+            Some([whole]) => {
+                return Ok(format!("{text} = {}", self.comparer.bind(Bound::Text(whole.clone()))));
+            }
+            Some([start, end]) if end.is_empty() => {
+                let mut glob = String::with_capacity(start.len() + 1);
+                for char in start.chars() {
+                    match char {
+                        '*' | '?' | '[' => glob.extend(['[', char, ']']),
+                        char => glob.push(char),
+                    }
+                }
+                glob.push('*');
+                return Ok(format!("{text} GLOB {}", self.comparer.bind(Bound::Text(glob))));
+            }
+            Some([start, middle, end]) if start.is_empty() && end.is_empty() => {
+                let middle = self.comparer.bind(Bound::Text(middle.clone()));
+                return Ok(format!("instr({text}, {middle}) > 0"));
+            }
+            _ => {}
+        }
         let pattern = self.comparer.bind(Bound::Text(pattern));
         let escape = self.comparer.bind(escape.map_or(Bound::Null, Bound::Text));
         let ignores_case = self.comparer.bind(Bound::Integer(i64::from(ignores_case)));

@@ -34,6 +34,15 @@ impl Pattern {
         }
     }
 
+    /// The parts between `%`s, if they are compared as they are. SQLite's functions end at a NUL,
+    /// so that parts must not have one.
+    pub(super) fn plain_parts(&self) -> Option<&[String]> {
+        match self {
+            Self::Plain(parts) if !parts.iter().any(|part| part.contains('\0')) => Some(parts),
+            _ => None,
+        }
+    }
+
     /// True if a text fits the pattern.
     pub(super) fn fits(&self, text: &str) -> bool {
         match self {
