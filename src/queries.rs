@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 use warpseek_ingest::{
-    DEFAULT_MAX_RECORD_BYTES, Document, FieldMap, HeaderRule, QueryFile, ReadOptions,
+    DEFAULT_MAX_RECORD_BYTES, Document, FieldMap, HeaderRule, QueryFile, ReadOptions, json_kind,
 };
 
 /// One query of a file.
@@ -34,8 +34,8 @@ pub struct QueryOptions {
     pub id_field: Option<String>,
     /// The field of the text; else the first known name.
     pub text_field: Option<String>,
-    /// True if the first line of csv and tsv is a query; else the line itself decides.
-    pub no_header: bool,
+    /// The rule by which the first line of csv and tsv is a header or a query.
+    pub header: HeaderRule,
     /// Maximum size of a record in bytes after decompression, at least 1.
     pub max_record_bytes: u64,
     /// The word for a query in messages: `query`, `passage`, `text`.
@@ -47,7 +47,7 @@ impl Default for QueryOptions {
         Self {
             id_field: None,
             text_field: None,
-            no_header: false,
+            header: HeaderRule::Auto,
             max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
             noun: "query",
         }
@@ -181,7 +181,7 @@ impl QueryOptions {
                 text: self.text_field.clone(),
                 ..FieldMap::default()
             },
-            header: if self.no_header { HeaderRule::Absent } else { HeaderRule::Auto },
+            header: self.header,
             max_record_bytes: self.max_record_bytes,
             ..ReadOptions::default()
         }
@@ -193,7 +193,7 @@ impl Query {
     fn of(record: Document) -> Result<Self> {
         let Document { id, text, title, metadata, place, .. } = record;
         let wrong = |field: &str, wanted: &str, got: &Value| {
-            let reason = format!("expected {wanted}, not {}", kind(got));
+            let reason = format!("expected {wanted}, not {}", json_kind(got));
             Error::input(place.clone().field(field), reason)
         };
         let filter = match metadata.get("filter") {
@@ -225,18 +225,5 @@ impl Query {
 
 /// The components of a vector; `None` if one is not a number.
 fn components(values: &[Value]) -> Option<Vec<f32>> {
-    // A long integer is text.
-    let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.parse().ok());
-    values.iter().map(|value| number(value).map(|value| value as f32)).collect()
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
+    values.iter().map(|value| value.as_f64().map(|value| value as f32)).collect()
 }

@@ -97,9 +97,9 @@ pub(super) struct QueryFileArgs {
     /// The first line of csv and tsv is a record [default: a header if it has a known name]
     #[arg(long)]
     no_header: bool,
-    /// Maximum size of a record, in bytes after decompression
-    #[arg(long, value_name = "BYTES", default_value_t = ingest::DEFAULT_MAX_RECORD_BYTES)]
-    max_record_bytes: u64,
+    /// Maximum size of a record, in bytes after decompression [default: 16777216]
+    #[arg(long, value_name = "BYTES")]
+    max_record_bytes: Option<u64>,
 }
 
 impl QueryFileArgs {
@@ -114,8 +114,8 @@ impl QueryFileArgs {
         let options = QueryOptions {
             id_field: self.id_field.clone(),
             text_field: self.query_field.clone(),
-            no_header: self.no_header,
-            max_record_bytes: self.max_record_bytes,
+            header: header_rule(self.no_header),
+            max_record_bytes: self.max_record_bytes.unwrap_or(ingest::DEFAULT_MAX_RECORD_BYTES),
             noun,
         };
         let reader = QueryReader::open(path, &options)?;
@@ -125,10 +125,23 @@ impl QueryFileArgs {
         Ok(reader)
     }
 
-    /// True if an option names a field or the header.
-    pub(super) fn is_given(&self) -> bool {
-        self.query_field.is_some() || self.id_field.is_some() || self.no_header
+    /// Refuses the options where there is no file; `option` names it.
+    pub(super) fn refuse_without(&self, option: &str) -> Result<()> {
+        let names = [
+            (self.query_field.is_some(), "--query-field"),
+            (self.id_field.is_some(), "--id-field"),
+            (self.no_header, "--no-header"),
+            (self.max_record_bytes.is_some(), "--max-record-bytes"),
+        ];
+        match names.iter().find(|(is_given, _)| *is_given) {
+            Some((_, name)) => Err(Error::usage(format!("{name} is for {option}"))),
+            None => Ok(()),
+        }
     }
+}
+
+fn header_rule(no_header: bool) -> HeaderRule {
+    if no_header { HeaderRule::Absent } else { HeaderRule::Auto }
 }
 
 impl RetrieveArgs {
@@ -205,7 +218,7 @@ impl ReadArgs {
                 title: self.title_field.clone(),
                 metadata: self.metadata_fields.clone(),
             },
-            header: if self.no_header { HeaderRule::Absent } else { HeaderRule::Auto },
+            header: header_rule(self.no_header),
             max_record_bytes: self.max_record_bytes,
             base: Some(indexing::base_of(into)?),
         })

@@ -7,7 +7,7 @@ use super::{judged, term};
 use clap::Args;
 use std::path::PathBuf;
 use warpseek::compare::{Second, compare};
-use warpseek::error::{Error, Result};
+use warpseek::error::Result;
 use warpseek::eval::{EvalOptions, JudgedQueries};
 use warpseek::search::{SearchOptions, Searcher};
 
@@ -75,8 +75,8 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Status> {
     options.retriever_weight = args.retriever_weight;
     let query = args.query.as_deref().map(read_query).transpose()?;
     let (model, reranker) = (args.embedder.model.as_deref(), args.reranker.as_deref());
-    if args.queries.is_none() && args.file.is_given() {
-        return Err(Error::usage("--query-field, --id-field and --no-header are for --queries"));
+    if args.queries.is_none() {
+        args.file.refuse_without("--queries")?;
     }
     let searcher = context.searcher(&args.dir, &OpenOptions { model, rerank: true, reranker })?;
     if let (Some(queries), Some(qrels)) = (&args.queries, &args.qrels) {

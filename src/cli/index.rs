@@ -141,8 +141,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     bar.finish_and_clear();
     let mut report = outcome.inspect_err(|e| {
         let notes = documents.notes();
-        let texts: Vec<String> = notes.list().iter().map(ToString::to_string).collect();
-        term::warn_all(&texts, notes.total());
+        term::warn_all(&notes.texts(), notes.total());
         if matches!(e, Error::Input { .. }) && on_error == OnError::Stop {
             context.note(
                 "the records before this one are in the index, and running again continues from \

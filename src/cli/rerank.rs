@@ -63,9 +63,8 @@ pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Status> {
         let passages: Vec<_> = texts.by_ref().map(passage).collect::<Result<_>>()?;
         context.note(&format!("{}: {} passages", texts.name(), passages.len()));
         passages
-    } else if args.fields.is_given() {
-        return Err(Error::usage("--query-field, --id-field and --no-header are for --passages"));
     } else {
+        args.fields.refuse_without("--passages")?;
         (1..).map(|i: usize| i.to_string()).zip(args.passages).collect()
     };
     if let Some((id, _)) = passages.iter().find(|p| p.1.trim().is_empty()) {

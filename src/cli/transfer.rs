@@ -113,7 +113,7 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
         !interrupt::requested()
     });
     bar.finish_and_clear();
-    let texts: Vec<String> = notes.list().iter().map(ToString::to_string).collect();
+    let texts: Vec<String> = notes.texts();
     term::warn_all(&texts, notes.total());
     let report = ImportReport { notes: texts, notes_total: notes.total(), ..outcome? };
     if report.not_unit > 0 {

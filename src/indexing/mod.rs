@@ -117,7 +117,7 @@ pub struct IndexReport {
 impl IndexReport {
     /// Adds the notes of the reader whose documents were indexed.
     pub fn take_notes(&mut self, notes: &ReadNotes) {
-        self.notes = notes.list().iter().map(ToString::to_string).collect();
+        self.notes = notes.texts();
         self.notes_total = notes.total();
     }
 }

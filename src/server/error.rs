@@ -1,6 +1,7 @@
 //! Errors of requests, and their wire format in each dialect.
 
 use crate::error::Error;
+use crate::store::is_write_denied;
 use axum::Json;
 use axum::extract::Request;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -9,7 +10,6 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use std::io::ErrorKind;
 use std::time::Duration;
 
 /// The wire format of a family of clients.
@@ -206,14 +206,7 @@ impl From<Error> for ApiError {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, message)
             }
             // An index that this process may read only.
-            Error::Io { action: "write to", source, .. }
-                if matches!(
-                    source.kind(),
-                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
-                ) =>
-            {
-                Self::new(StatusCode::FORBIDDEN, message)
-            }
+            error if is_write_denied(error) => Self::new(StatusCode::FORBIDDEN, message),
             Error::Corrupt { .. }
             | Error::Io { .. }
             | Error::NoIndex { .. }

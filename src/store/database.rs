@@ -375,6 +375,15 @@ mod tests {
         writer.commit().unwrap();
     }
 
+    /// A closed index with the first round.
+    fn new_index() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = IndexManifest::new(2, None, Chunking::default());
+        let mut writer = IndexWriter::open_or_create(dir.path(), &manifest).unwrap();
+        commit_round(&mut writer, 0);
+        dir
+    }
+
     fn round_of(database: &Database) -> String {
         let sql = "SELECT text FROM document WHERE dead = 0";
         let texts: Vec<String> = database.collect(sql, [], |r| r.get(0)).unwrap();
@@ -385,47 +394,39 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn reader_without_locks_keeps_its_state_and_the_writer_goes_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("idx");
-        let manifest = IndexManifest::new(2, None, Chunking::default());
-        let mut writer = IndexWriter::open_or_create(&dir, &manifest).unwrap();
-        commit_round(&mut writer, 0);
-        drop(writer);
-        let log = || std::fs::metadata(log_of(&dir)).unwrap().len();
+        let dir = new_index();
+        let dir = dir.path();
+        let log = || std::fs::metadata(log_of(dir)).unwrap().len();
         assert_eq!(log(), 0);
 
-        let reader = Database::open_unlocked(&dir).unwrap();
+        let reader = Database::open_unlocked(dir).unwrap();
         assert!(matches!(reader.unlocked, Some(UnlockedDatabase::InPlace { .. })));
-        let mut writer = IndexWriter::open(&dir).unwrap();
+        let mut writer = IndexWriter::open(dir).unwrap();
         for round in 1..4 {
             commit_round(&mut writer, round);
             assert_eq!(round_of(&reader), "round 0");
         }
         // The commits are in the log alone, and a second reader finds them there.
-        let copied = Database::open_unlocked(&dir).unwrap();
+        let copied = Database::open_unlocked(dir).unwrap();
         assert!(matches!(copied.unlocked, Some(UnlockedDatabase::Copy(_))));
         assert_eq!(round_of(&copied), "round 3");
-        assert_eq!(round_of(&Database::open_reader(&dir).unwrap()), "round 3");
+        assert_eq!(round_of(&Database::open_reader(dir).unwrap()), "round 3");
         assert!(!writer.compact().unwrap().space_returned);
         assert_eq!(round_of(&reader), "round 0");
         assert!(log() > 9 << 20);
         drop(reader);
         assert_eq!(round_of(&copied), "round 3");
-        drop(IndexWriter::open(&dir).unwrap());
+        drop(IndexWriter::open(dir).unwrap());
         assert_eq!(log(), 0);
-        assert_eq!(round_of(&Database::open_unlocked(&dir).unwrap()), "round 3");
+        assert_eq!(round_of(&Database::open_unlocked(dir).unwrap()), "round 3");
     }
 
     #[cfg(unix)]
     #[test]
     fn reader_without_locks_notices_a_program_that_does_not_know_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("idx");
-        let manifest = IndexManifest::new(2, None, Chunking::default());
-        let mut writer = IndexWriter::open_or_create(&dir, &manifest).unwrap();
-        commit_round(&mut writer, 0);
-        drop(writer);
-        let reader = Database::open_unlocked(&dir).unwrap();
+        let dir = new_index();
+        let dir = dir.path();
+        let reader = Database::open_unlocked(dir).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
         // This connection makes a checkpoint when it is closed.
         let other = Connection::open(dir.join(DATABASE_FILE)).unwrap();

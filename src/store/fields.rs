@@ -80,7 +80,7 @@ const EARLIER_COLUMNS: usize = 6;
 pub(super) enum FieldClass {
     /// Numbers, and texts that all read as numbers.
     Numbers,
-    /// Truth values, and texts that all read as truth values.
+    /// Truth values, and texts that all read as booleans.
     Booleans,
     /// Texts that all read as dates or times.
     Times,
@@ -234,7 +234,7 @@ impl FieldCatalog {
         self.fields.iter().map(|(name, types)| (name.as_str(), types))
     }
 
-    /// True if the catalogue knows which texts read as numbers, truth values, dates and times. An
+    /// True if the catalogue knows which texts read as numbers, booleans, dates and times. An
     /// earlier version made it otherwise, and `compact` makes it anew.
     pub fn counts_readings(&self) -> bool {
         !self.is_earlier
@@ -321,16 +321,15 @@ impl FieldCatalog {
         if !has_current_table(conn)? {
             return Self::rebuild(conn);
         }
-        let names: Vec<&str> = COLUMNS.to_vec();
         let set = |sign: char| {
             let change = |name: &&str| format!("{name} = max({name} {sign} excluded.{name}, 0)");
-            names.iter().map(change).collect::<Vec<_>>().join(", ")
+            COLUMNS.iter().map(change).collect::<Vec<_>>().join(", ")
         };
         let places: Vec<String> = (1..=COLUMNS.len() + 1).map(|i| format!("?{i}")).collect();
         for (catalog, sign) in [(added, '+'), (deleted, '-')] {
             let mut change = conn.prepare_cached(&format!(
                 "INSERT INTO field (name, {}) VALUES ({}) ON CONFLICT (name) DO UPDATE SET {}",
-                names.join(", "),
+                COLUMNS.join(", "),
                 places.join(", "),
                 set(sign)
             ))?;

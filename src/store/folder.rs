@@ -33,6 +33,9 @@ pub(super) fn remove_if_present(path: &Path) -> Result<()> {
     }
 }
 
+/// The action of [`write_denied`].
+const WRITE_ACTION: &str = "write to";
+
 /// True if the system refuses an operation on a file to this user, or on this file system.
 fn is_denied(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
@@ -44,7 +47,12 @@ pub(super) fn write_denied(dir: &Path, error: &io::Error) -> Error {
         "{error}. Only a user who may write to the folder and its files can change this index; \
          others can read it"
     );
-    Error::io("write to", dir)(io::Error::new(error.kind(), reason))
+    Error::io(WRITE_ACTION, dir)(io::Error::new(error.kind(), reason))
+}
+
+/// True for the error of a writer that may not change an index.
+pub(crate) fn is_write_denied(error: &Error) -> bool {
+    matches!(error, Error::Io { action: WRITE_ACTION, source, .. } if is_denied(source))
 }
 
 /// Error of reading `path`, a file of an index. If it is about permissions, it names the remedy.

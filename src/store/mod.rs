@@ -96,6 +96,7 @@ mod writer;
 
 pub use compact::Compaction;
 pub use fields::{FieldCatalog, FieldTypes};
+pub(crate) use folder::is_write_denied;
 pub use hash::content_hash;
 pub use lexical::LexicalHit;
 pub use manifest::{IndexManifest, ModelStamp};

@@ -4,12 +4,12 @@ use super::commit_record::CommitRecord;
 use super::database::{CommitState, Database};
 use super::fields::FieldCatalog;
 use super::filter::{Filter, Note};
-use super::folder::DATABASE_FILE;
 use super::format::{HEADER_LEN, REBUILD, VectorFileKind, as_values};
 use super::index_files::IndexFiles;
 use super::lexical::{self, LexicalHit};
 use super::manifest::IndexManifest;
 use super::row::{DocumentTraits, Row, RowNames, row_id};
+use super::unlocked::log_of;
 use super::vector_files::RowFile;
 use crate::error::{Error, Result};
 use memmap2::Mmap;
@@ -327,8 +327,7 @@ impl Index {
             generation: self.state.generation,
             vector_bytes: self.rows.len() as u64,
             int8_bytes: self.int8.iter().flatten().map(|file| file.len() as u64).sum(),
-            document_bytes: size(&database.path)
-                + size(&self.dir.join(format!("{DATABASE_FILE}-wal"))),
+            document_bytes: size(&database.path) + size(&log_of(&self.dir)),
         })
     }
 

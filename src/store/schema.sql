@@ -55,7 +55,7 @@ CREATE TABLE extent (
 );
 
 -- Field catalogue: the number of values of each JSON type in each metadata field of live documents,
--- of texts that read as numbers, truth values, dates, times and times with an offset, of integers
+-- of texts that read as numbers, booleans, dates, times and times with an offset, of integers
 -- above 2^63 - 1, and of numbers from formats without types.
 CREATE TABLE field (
     name            TEXT PRIMARY KEY,

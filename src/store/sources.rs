@@ -22,6 +22,9 @@ const PREFIX: &str = "source:";
 /// The first text behind all names that begin with [`PREFIX`].
 const PREFIX_END: &str = "source;";
 
+/// Query for the entries, in the order of their documents.
+const ENTRIES: &str = "SELECT name, value FROM state WHERE name > ?1 AND name < ?2 ORDER BY name";
+
 /// Documents with neighbouring numbers and the same source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SourceRun {
@@ -118,8 +121,7 @@ pub(super) fn for_each(
     sql: &str,
     mut visit: impl FnMut(i64, Option<&str>),
 ) -> Result<()> {
-    let entries = "SELECT name, value FROM state WHERE name > ?1 AND name < ?2 ORDER BY name";
-    let runs = database.run(|conn| select(conn, entries, &[PREFIX, PREFIX_END]))?;
+    let runs = database.run(|conn| select(conn, ENTRIES, &[PREFIX, PREFIX_END]))?;
     let mut runs = runs.into_iter().peekable();
     database.for_each(sql, [], |r| {
         let seq = r.get(0)?;
@@ -132,9 +134,8 @@ pub(super) fn for_each(
 
 /// Forgets the sources of documents that are gone: their numbers may be given again.
 pub(super) fn trim(conn: &Connection) -> rusqlite::Result<()> {
-    let entries = "SELECT name, value FROM state WHERE name > ?1 AND name < ?2";
     let mut last = conn.prepare("SELECT max(seq) FROM document WHERE seq BETWEEN ?1 AND ?2")?;
-    for run in select(conn, entries, &[PREFIX, PREFIX_END])? {
+    for run in select(conn, ENTRIES, &[PREFIX, PREFIX_END])? {
         match last.query_row([run.first, run.last], |r| r.get::<_, Option<i64>>(0))? {
             Some(last) if last < run.last => SourceRun { last, ..run }.store(conn)?,
             Some(_) => {}
@@ -146,10 +147,9 @@ pub(super) fn trim(conn: &Connection) -> rusqlite::Result<()> {
 
 /// The number of entries that are not as written.
 pub(super) fn count_damaged(database: &Database) -> Result<usize> {
-    let entries = "SELECT name, value FROM state WHERE name > ?1 AND name < ?2 ORDER BY name";
-    let runs = database.run(|conn| select(conn, entries, &[PREFIX, PREFIX_END]))?;
-    let count = "SELECT count(*) FROM state WHERE name > 'source:' AND name < 'source;'";
-    let n = database.number::<i64>(count)? as usize;
+    let runs = database.run(|conn| select(conn, ENTRIES, &[PREFIX, PREFIX_END]))?;
+    let count = "SELECT 1 FROM state WHERE name > ?1 AND name < ?2";
+    let n = database.collect(count, [PREFIX, PREFIX_END], |_| Ok(()))?.len();
     let overlapping = runs.windows(2).filter(|pair| pair[0].last >= pair[1].first).count();
     Ok(n - runs.len() + overlapping)
 }
@@ -196,8 +196,7 @@ mod tests {
             let [first, last] = [words[0], words[1]].map(|word| word.parse().unwrap());
             store(&conn, &[SourceRun { first, last, source }]).unwrap();
         }
-        let entries = "SELECT name, value FROM state WHERE name > ?1 AND name < ?2";
-        let runs = select(&conn, entries, &[PREFIX, PREFIX_END]).unwrap();
+        let runs = select(&conn, ENTRIES, &[PREFIX, PREFIX_END]).unwrap();
         let text = |run: &SourceRun| {
             format!("{} {} {}", run.first, run.last, run.source.as_deref().unwrap())
         };

@@ -156,6 +156,9 @@ fn odd_cells_of_a_column_are_told_and_differ_from_numbers_and_times() {
                    of the field is";
     assert_eq!(warnings, [as_text]);
     odd.check(&[("v <> '5'", "2,3,4"), ("v < '5'", "4")]);
+    let words = Collection::new(&[("words.csv", "id,text,v\na,x,null\nb,x,5\nc,x,\n")]);
+    assert_eq!(words.find("v <> 5").0, "a");
+    assert_eq!(words.find("v IS NULL").0, "c");
 }
 
 #[test]
@@ -277,6 +280,8 @@ fn texts_that_are_all_numbers_are_numbers_beside_numbers() {
     years.check(&[("year >= 2020", "a,b"), ("price < 10", "a,c"), ("price = '1.5'", "a")]);
     // A typed format's text stays text in the output.
     assert_eq!(years.metadata("price"), [json!("1.50"), json!("10.25"), json!("9.99")]);
+    let (ids, warnings) = years.find("year LIKE '20%'");
+    assert_eq!((ids.as_str(), warnings.len()), ("a", 1), "{warnings:?}");
     assert!(years.reason("year = 'last'").contains("holds numbers, and 'last' is none"));
 }
 

@@ -183,7 +183,7 @@ fn string_length(text: &str) -> usize {
 }
 
 /// The type of a value for messages: `a number`.
-pub(crate) fn kind(value: &Value) -> &'static str {
+pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

@@ -108,6 +108,7 @@ pub use document::{Document, MAX_ID_BYTES, TextKind, check_id};
 pub use fields::from_object;
 pub use format::FileFormat;
 pub use inputs::SkippedFile;
+pub use json::kind as json_kind;
 pub use notes::{MAX_NOTES, NoteKind, ReadNote, ReadNotes};
 pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions};
 pub use paths::{InputRoots, STREAM_SOURCE};

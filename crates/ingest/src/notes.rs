@@ -91,6 +91,11 @@ impl ReadNotes {
         self.with(|list| list.notes.clone())
     }
 
+    /// [`ReadNotes::list`] as messages.
+    pub fn texts(&self) -> Vec<String> {
+        self.list().iter().map(ToString::to_string).collect()
+    }
+
     /// Number of distinct notes, those beyond [`MAX_NOTES`] included; 65,536 at most.
     pub fn total(&self) -> u64 {
         self.with(|list| list.known.len() as u64)

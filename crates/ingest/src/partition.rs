@@ -41,7 +41,7 @@ impl Partitions {
             };
             if let Some(at) = columns.iter().position(|(other, _)| *other == column) {
                 let reason = "a folder further in has the same name";
-                notes.add(name, &column, NoteKind::LeftOut, reason, 0);
+                notes.left_out(name, &column, reason);
                 columns.remove(at);
             }
             columns.push((column, value));

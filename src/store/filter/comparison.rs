@@ -54,8 +54,8 @@ impl<'a> Comparer<'a> {
                 Ok(self.compare_number(field, op, number))
             }
             FieldClass::Booleans => {
-                let wanted = Bound::Integer(i64::from(truth(field, literal)?));
-                let value = self.truth_of(field);
+                let wanted = Bound::Integer(i64::from(boolean_literal(field, literal)?));
+                let value = self.boolean_of(field);
                 Ok(format!("{value} {op} {}", self.bind(wanted)))
             }
             FieldClass::Times => self.compare_time(field, op, literal),
@@ -145,9 +145,9 @@ impl<'a> Comparer<'a> {
         } else {
             let (value, wanted) = match (class, first) {
                 (FieldClass::Booleans, _) => {
-                    let wanted = list.iter().map(|l| truth(field, l).map(i64::from));
+                    let wanted = list.iter().map(|l| boolean_literal(field, l).map(i64::from));
                     let wanted = wanted.map(|wanted| wanted.map(Bound::Integer));
-                    (self.truth_of(field), wanted.collect::<Compiled<_>>()?)
+                    (self.boolean_of(field), wanted.collect::<Compiled<_>>()?)
                 }
                 (FieldClass::Texts, Literal::Text(_)) => {
                     (self.text(field), list.iter().filter_map(Literal::bound).collect())
@@ -183,24 +183,21 @@ impl<'a> Comparer<'a> {
             let (name, types) = (&field.name, field.types.describe());
             return Err(format!("field '{name}' holds {types}; LIKE compares text"));
         }
-        if field.types.class() == FieldClass::Mixed {
-            self.note_types(field, &Literal::Text(String::new()), false);
-            let value = self.extract(field);
-            return Ok(self.of_type(field, &Literal::Text(String::new()), &value, None));
-        }
         // Numbers of typed formats have no text of their own.
-        if numbers > untyped_numbers {
+        if field.types.class() == FieldClass::Mixed || numbers > untyped_numbers {
+            let pattern = Literal::Text(String::new());
+            self.note_types(field, &pattern, false);
             let value = self.extract(field);
-            return Ok(self.of_type(field, &Literal::Text(String::new()), &value, None));
+            return Ok(self.of_type(field, &pattern, &value, None));
         }
         Ok(self.text(field))
     }
 
-    /// The value of a field of truth values, 1 or 0.
-    fn truth_of(&mut self, field: &Field) -> String {
+    /// The value of a field of booleans, 1 or 0.
+    fn boolean_of(&mut self, field: &Field) -> String {
         match field.types.texts {
             0 => self.extract(field),
-            _ => format!("truth({})", self.json_text(field)),
+            _ => format!("boolean_of({})", self.json_text(field)),
         }
     }
 
@@ -455,8 +452,8 @@ fn number<'a>(field: &Field, literal: &'a Literal) -> Compiled<&'a str> {
     })
 }
 
-/// The literal for a field of truth values.
-fn truth(field: &Field, literal: &Literal) -> Compiled<bool> {
+/// The literal for a field of booleans.
+fn boolean_literal(field: &Field, literal: &Literal) -> Compiled<bool> {
     let wanted = match literal {
         Literal::Boolean(wanted) => Some(*wanted),
         Literal::Text(text) => boolean(text),

@@ -43,7 +43,12 @@ pub(in crate::store) fn register(conn: &Connection) -> Result<()> {
     conn.create_scalar_function("is_time", 1, flags, |c| {
         Ok(scalar(c).map(|value| Time::parse(value).is_some()))
     })?;
-    conn.create_scalar_function("truth", 1, flags, |c| Ok(scalar(c).and_then(value::boolean)))?;
+    conn.create_scalar_function(
+        "boolean_of",
+        1,
+        flags,
+        |c| Ok(scalar(c).and_then(value::boolean)),
+    )?;
     // The order of a time and a literal. The third argument is true if a time with an offset and
     // one without have no order.
     conn.create_scalar_function("compare_time", 3, flags, |c| {
@@ -96,9 +101,8 @@ fn argument<'a>(context: &'a Context<'_>, at: usize) -> Option<&'a str> {
 
 /// The first argument, a value as JSON text, without its quotes.
 fn scalar<'a>(context: &'a Context<'_>) -> Option<&'a str> {
-    let json = argument(context, 0)?;
-    let text = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(json);
-    (json != "null").then_some(text)
+    let json = argument(context, 0).filter(|json| *json != "null")?;
+    Some(json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(json))
 }
 
 /// The second argument, a JSON array of texts, each as `read` has it. It is read once.

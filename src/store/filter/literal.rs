@@ -1,4 +1,4 @@
-//! Literals of a filter: texts, numbers, truth values and times.
+//! Literals of a filter: texts, numbers, booleans and times.
 
 use super::shorten;
 use crate::store::value::number::Number;

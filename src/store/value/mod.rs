@@ -1,4 +1,4 @@
-//! Readings of metadata texts: numbers, truth values, dates and times that are written as text.
+//! Readings of metadata texts: numbers, booleans, dates and times that are written as text.
 //!
 //! Csv has no types, and writers of other formats store decimals and times as text. The field
 //! catalogue counts the reading of every text, so that a field whose texts all read as numbers, or
@@ -46,7 +46,7 @@ impl Reading {
     }
 }
 
-/// The truth value that a text spells, in any case.
+/// The boolean that a text spells, in any case.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     let is = |word: &str| text.eq_ignore_ascii_case(word);
     if is("true") { Some(true) } else { is("false").then_some(false) }
