@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | files to documents and chunks | [`ingest`] |
 //! | finding, fetching and verifying models | [`hub`] |
-//! | opening and running models | [`models`], [`bert`] |
+//! | opening and running models | [`engine`], [`models`], [`bert`] |
 //! | the index on disk | [`store`] |
 //! | all of it together, resumable | [`indexing`] |
 //! | vectors of other tools | [`vectors`] |
@@ -14,19 +14,22 @@
 //! | retrieve, fuse, diversify, rerank | [`search`] |
 //! | answers with checked citations | [`answer`] |
 //! | two rankings side by side; judged queries; many queries | [`compare`], [`eval`], [`batch`] |
-//! | all of it behind one port | [`server`] |
+//! | all of it behind one port, and as commands | [`server`], [`cli`] |
 //! | throughput beside the machine's limits | [`mod@bench`] |
 //! | devices, instruction sets, GPU memory | [`compute`] |
 //!
-//! [`search::Searcher`] reads an index, [`indexing::index`] writes one. Errors are one enum,
+//! [`engine::Engine`] opens models and indexes, [`search::Searcher`] reads an index,
+//! [`indexing::index`] writes one. Errors are one enum,
 //! [`error::Error`], whose messages say what to do.
 #![warn(missing_docs)]
 
 pub mod answer;
 pub mod batch;
 pub mod bench;
+pub mod cli;
 pub mod compare;
 pub mod config;
+pub mod engine;
 pub mod eval;
 pub mod indexing;
 pub mod models;

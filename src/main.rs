@@ -1,9 +1,7 @@
 //! The `warpseek` command.
 
-mod cli;
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main()
+    ExitCode::from(warpseek::cli::main(std::env::args_os()))
 }

@@ -111,6 +111,30 @@ pub struct AnswerTimings {
     pub total: f64,
 }
 
+impl Answer {
+    /// Checks a text that a chat model wrote for a prompt, complete as it is.
+    pub fn check(prompt: &Prompt, text: &str, model: &str) -> Self {
+        let mut checker = checker(prompt);
+        checker.push(text, &mut |_| {});
+        checker.finish(&mut |_| {});
+        Self {
+            text: text.to_owned(),
+            refused: checker.is_refusal(),
+            sentences: checker.sentences().to_vec(),
+            model: model.to_owned(),
+            finish_reason: None,
+            usage: None,
+            took_ms: AnswerTimings::default(),
+        }
+    }
+}
+
+/// A checker of quotes from the passages of a prompt.
+fn checker(prompt: &Prompt) -> QuoteChecker {
+    let sources = prompt.passages.iter().map(|p| QuoteSource::new(&p.text)).collect();
+    QuoteChecker::new(sources, REFUSAL)
+}
+
 impl Answerer {
     /// Sends a prompt and checks the answer as it arrives. `event` stops it with
     /// [`ControlFlow::Break`].
@@ -124,8 +148,7 @@ impl Answerer {
         options: &AnswerOptions,
         event: &mut dyn FnMut(AnswerEvent<'_>) -> ControlFlow<()>,
     ) -> Result<Answer> {
-        let sources = prompt.passages.iter().map(|p| QuoteSource::new(&p.text)).collect();
-        let mut checker = QuoteChecker::new(sources, REFUSAL);
+        let mut checker = checker(prompt);
         let request = ChatRequest {
             model: options.model.clone(),
             messages: prompt.messages.clone(),

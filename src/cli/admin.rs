@@ -3,14 +3,14 @@
 use super::context::{Context, Status};
 use super::interrupt;
 use super::term::{self, DecimalBytes, HumanCount, bold, plain, say};
+use crate::error::{Error, Result};
+use crate::store::filter::Filter;
+use crate::store::{Finding, Index, IndexWriter};
+use crate::topk::audit;
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use warpseek::error::{Error, Result};
-use warpseek::store::filter::Filter;
-use warpseek::store::{Finding, Index, IndexWriter};
-use warpseek::topk::audit;
 
 /// Show the contents of an index.
 #[derive(Debug, Args)]
@@ -93,7 +93,7 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) fn verify(args: VerifyArgs, context: &Context) -> Result<Status> {
-    let mut findings = warpseek::store::verify(&args.dir)?;
+    let mut findings = crate::store::verify(&args.dir)?;
     let damaged = |findings: &[Finding]| findings.iter().filter(|f| f.problem.is_some()).count();
     if args.sample > 0 && damaged(&findings) == 0 {
         findings.push(audit(&args, context)?);
@@ -116,7 +116,7 @@ fn audit(args: &VerifyArgs, context: &Context) -> Result<Finding> {
     interrupt::install();
     let index = Index::open(&args.dir)?;
     let bar = context.bar(Some(args.sample as u64), "[{bar:40}] {pos}/{len} searches");
-    let scanner = context.scanner()?;
+    let scanner = context.engine.scanner();
     let gpu = scanner.is_gpu().then_some(&scanner);
     let mut progress = |done| {
         bar.set_position(done as u64);
@@ -127,14 +127,7 @@ fn audit(args: &VerifyArgs, context: &Context) -> Result<Finding> {
     if interrupt::requested() {
         return Err(Error::Interrupted("the audit was stopped".to_owned()));
     }
-    Ok(Finding {
-        check: format!(
-            "{} searches equal to an exhaustive one in float64, bit for bit, by {}",
-            outcome.searches,
-            outcome.backends.join(", ")
-        ),
-        problem: outcome.difference,
-    })
+    Ok(outcome.into())
 }
 
 /// Reclaim the space of deleted and replaced documents, and upgrade an older index.

@@ -5,17 +5,17 @@ use super::context::{Context, Status};
 use super::interrupt;
 use super::report::{milliseconds, print_passage};
 use super::term::{self, bold, dim, plain, say};
+use crate::answer::{
+    Answer, AnswerEvent, AnswerOptions, Answerer, ChatClient, DEFAULT_TEMPLATE, Piece, Prompt,
+    PromptTemplate, QuoteStatus,
+};
+use crate::error::{Error, Result};
+use crate::search::{Hit, SearchResult};
 use clap::{Args, value_parser};
 use serde_json::json;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use warpseek::answer::{
-    Answer, AnswerEvent, AnswerOptions, Answerer, ChatClient, DEFAULT_TEMPLATE, Piece, Prompt,
-    PromptTemplate, QuoteStatus,
-};
-use warpseek::error::{Error, Result};
-use warpseek::search::{Hit, SearchResult};
 
 /// Answer a question from the retrieved passages by a chat service, and check the answer's quotes.
 ///
@@ -83,7 +83,8 @@ pub(super) fn run(args: AnswerArgs, context: &Context) -> Result<Status> {
     // An unusable service is refused before the search.
     let client = if args.dry_run { None } else { Some(client(&args, context)?) };
     let mut search = args.retrieve.options(args.k)?;
-    let searcher = context.searcher(&args.dir, &args.rerank.open(args.embedder.as_deref()))?;
+    let searcher =
+        context.engine.searcher(&args.dir, &args.rerank.open(args.embedder.as_deref()))?;
     args.rerank.apply(&mut search, &searcher, context)?;
     let found = searcher.search(&question, &search)?;
     found.warnings.iter().for_each(|w| term::warn(w));
@@ -105,7 +106,7 @@ pub(super) fn run(args: AnswerArgs, context: &Context) -> Result<Status> {
         return context.report(&prompt, || print_prompt(&prompt));
     };
     interrupt::install();
-    let model = args.model.clone().or_else(|| context.settings.chat_model.clone());
+    let model = args.model.clone().or_else(|| context.engine.settings.chat_model.clone());
     let answerer = Answerer { client, template };
     let outcome = model.map_or_else(|| answerer.client.only_model(), Ok).and_then(|model| {
         options.model = model;

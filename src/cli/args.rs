@@ -1,18 +1,19 @@
 //! Groups of arguments that several commands share.
 
-use super::context::{Context, OpenOptions};
+use super::context::Context;
 use super::term;
+use crate::engine::OpenOptions;
+use crate::error::{Error, Result};
+use crate::indexing;
+use crate::ingest::{self, FieldMap, FileFormat, HeaderRule, ReadOptions};
+use crate::queries::{Query, QueryOptions, QueryReader};
+use crate::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
+use crate::store::filter::Filter;
+use crate::store::passage;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use std::ops::RangeBounds;
 use std::path::Path;
-use warpseek::error::{Error, Result};
-use warpseek::indexing;
-use warpseek::ingest::{self, FieldMap, FileFormat, HeaderRule, ReadOptions};
-use warpseek::queries::{Query, QueryOptions, QueryReader};
-use warpseek::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
-use warpseek::store::filter::Filter;
-use warpseek::store::passage;
 
 /// Options of the retrieval.
 #[derive(Debug, Clone, Args)]

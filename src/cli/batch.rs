@@ -1,14 +1,15 @@
 //! `warpseek batch`.
 
 use super::args::{EmbedderArg, QueryFileArgs, RerankingArgs, RetrieveArgs};
-use super::context::{Context, OpenOptions, Status};
+use super::context::{Context, Status};
 use super::interrupt;
 use super::term::{self, HumanCount, say};
+use crate::batch::{self, BatchFormat, BatchOptions};
+use crate::engine::OpenOptions;
+use crate::error::{Error, Result};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Instant;
-use warpseek::batch::{self, BatchFormat, BatchOptions};
-use warpseek::error::{Error, Result};
 
 /// Answer the queries of a file into a file; an interrupted run continues where it stopped.
 ///
@@ -56,7 +57,7 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Status> {
     let queries = args.file.open(&args.queries, "query", context)?;
     let rerank = args.rerank.is_requested();
     let open = OpenOptions { rerank, ..args.rerank.open(args.embedder.model.as_deref()) };
-    let searcher = context.searcher(&args.dir, &open)?;
+    let searcher = context.engine.searcher(&args.dir, &open)?;
     if rerank {
         args.rerank.apply(&mut search, &searcher, context)?;
     }

@@ -1,17 +1,18 @@
 //! `warpseek bench`.
 
 use super::args::number;
-use super::context::{Context, DEFAULT_MODEL, Status};
+use super::context::{Context, Status};
 use super::term::{self, HumanCount, bold, say};
+use crate::bench::{self, MachineLimits, ModelRate, ScanRate, SearchData, SearchShape};
+use crate::bert::embedder::Normalize;
+use crate::compute::cpu::Tier;
+use crate::engine::DEFAULT_MODEL;
+use crate::error::{Error, Result};
+use crate::topk::scanner::{GpuOptions, Scanner};
+use crate::vectors::VectorFile;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
-use warpseek::bench::{self, MachineLimits, ModelRate, ScanRate, SearchData, SearchShape};
-use warpseek::bert::embedder::Normalize;
-use warpseek::compute::cpu::Tier;
-use warpseek::error::{Error, Result};
-use warpseek::topk::scanner::{GpuOptions, Scanner};
-use warpseek::vectors::VectorFile;
 
 /// Measure this machine, and the share of its limits that search, embedding and reranking reach.
 #[derive(Debug, Args)]
@@ -69,16 +70,16 @@ const QUERY_ROWS: usize = 41_584;
 pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Status> {
     // A named model that is missing is refused before anything is measured.
     for name in args.model.iter().chain(args.reranker.iter().filter(|name| *name != "none")) {
-        context.models.find(name)?;
+        context.engine.models.find(name)?;
     }
-    let mut scanner = context.scanner()?;
+    let mut scanner = context.engine.scanner();
     if let Some(info) = scanner.gpu_info().filter(|_| args.force_sq8) {
         let (row_bytes, int8_from) = (Some(info.row_bytes), Some(0));
-        let kernels = context.compute().gpu_kernels;
+        let kernels = context.engine.compute().gpu_kernels;
         let options = GpuOptions { row_bytes, int8_from, kernels, ..GpuOptions::default() };
         scanner = Scanner::cuda(info.ordinal, options)?;
     }
-    let tier = context.compute().tier;
+    let tier = context.engine.compute().tier;
     let limits = bench::limits(&scanner, tier)?;
     if !context.json {
         print_limits(&limits, tier)?;
@@ -89,14 +90,14 @@ pub(super) fn run(args: BenchArgs, context: &Context) -> Result<Status> {
     }
     let models = !args.search_only;
     let name = args.model.as_deref().unwrap_or(DEFAULT_MODEL);
-    let embedder = match context.models.find(name) {
-        Ok(_) if models => Some(context.embedder(name, Normalize::Always)?.0),
+    let embedder = match context.engine.models.find(name) {
+        Ok(_) if models => Some(context.engine.embedder(name, Normalize::Always)?.0),
         _ => None,
     };
     let embedding = embedder.as_ref().map(|e| bench::embed(e, args.tokens)).transpose()?;
     let query_ms =
         embedder.as_ref().map(|e| bench::query_ms(e, &scanner, QUERY_ROWS)).transpose()?;
-    let reranker = if models { context.reranker(args.reranker.as_deref())? } else { None };
+    let reranker = if models { context.engine.reranker(args.reranker.as_deref())? } else { None };
     let reranking =
         reranker.as_ref().map(|(_, r)| bench::rerank(r, args.pair_tokens)).transpose()?;
     if context.json {

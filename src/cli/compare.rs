@@ -1,15 +1,16 @@
 //! `warpseek compare`.
 
 use super::args::{EmbedderArg, QueryFileArgs, RetrieveArgs, number, read_query};
-use super::context::{Context, OpenOptions, Status};
+use super::context::{Context, Status};
 use super::report::print_comparison;
 use super::{judged, term};
+use crate::compare::{Second, compare};
+use crate::engine::OpenOptions;
+use crate::error::Result;
+use crate::eval::{EvalOptions, JudgedQueries, RerankedSystem};
+use crate::search::{SearchOptions, Searcher};
 use clap::Args;
 use std::path::PathBuf;
-use warpseek::compare::{Second, compare};
-use warpseek::error::Result;
-use warpseek::eval::{EvalOptions, JudgedQueries};
-use warpseek::search::{SearchOptions, Searcher};
 
 /// Set two rankings side by side: the retrieval order and the reranked order.
 ///
@@ -78,7 +79,8 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Status> {
     if args.queries.is_none() {
         args.file.refuse_without("--queries")?;
     }
-    let searcher = context.searcher(&args.dir, &OpenOptions { model, rerank: true, reranker })?;
+    let searcher =
+        context.engine.searcher(&args.dir, &OpenOptions { model, rerank: true, reranker })?;
     if let (Some(queries), Some(qrels)) = (&args.queries, &args.qrels) {
         searcher.require_reranker()?;
         let queries = args.file.open(queries, "query", context)?;
@@ -108,7 +110,7 @@ fn compare_depths(
 ) -> Result<Status> {
     let weight = search.retriever_weight;
     let options = EvalOptions { search, ..EvalOptions::default() };
-    let reranked = judged::systems(searcher.reranker.as_slice(), &DEPTHS, weight);
+    let reranked = RerankedSystem::all(searcher.reranker.as_slice(), &DEPTHS, weight);
     let report = judged::measure(searcher, &reranked, queries, &options, context)?;
     judged::print(&report, &options, false, searcher, context)
 }

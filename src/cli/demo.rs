@@ -1,25 +1,26 @@
 //! `warpseek demo`.
 
-use super::context::{Context, DEFAULT_MODEL, Status};
+use super::context::{Context, Status};
 use super::interrupt;
 use super::report::{print_comparison, print_hit};
 use super::term::{HumanCount, bold, say};
+use crate::bert::embedder::{Embedder, Normalize};
+use crate::compare::compare;
+use crate::engine::DEFAULT_MODEL;
+use crate::error::{Error, Result};
+use crate::eval::qrels::Qrels;
+use crate::eval::{EvalOptions, JudgedQueries, RerankedSystem, evaluate};
+use crate::indexing::{self, IndexOptions};
+use crate::ingest::chunk::Chunking;
+use crate::ingest::{self, DocumentReader, ReadOptions};
+use crate::queries::QueryReader;
+use crate::search::{DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
+use crate::store::filter::Filter;
+use crate::store::{Index, IndexManifest, IndexWriter, ModelStamp};
 use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use warpseek::bert::embedder::{Embedder, Normalize};
-use warpseek::compare::compare;
-use warpseek::error::{Error, Result};
-use warpseek::eval::qrels::Qrels;
-use warpseek::eval::{EvalOptions, JudgedQueries, RerankedSystem, evaluate};
-use warpseek::indexing::{self, IndexOptions};
-use warpseek::ingest::chunk::Chunking;
-use warpseek::ingest::{self, DocumentReader, ReadOptions};
-use warpseek::queries::QueryReader;
-use warpseek::search::{DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
-use warpseek::store::filter::Filter;
-use warpseek::store::{Index, IndexManifest, IndexWriter, ModelStamp};
 
 const CORPUS: &str = include_str!("../../examples/demo/corpus.jsonl");
 const QUERIES: &str = include_str!("../../examples/demo/queries.jsonl");
@@ -36,16 +37,17 @@ pub(super) struct DemoArgs {
 pub(super) fn run(args: DemoArgs, context: &Context) -> Result<Status> {
     interrupt::install();
     step(1, &format!("The embedding model, {DEFAULT_MODEL}"))?;
-    let (embedder, stamp) = context.embedder(DEFAULT_MODEL, Normalize::Always)?;
+    let (embedder, stamp) = context.engine.embedder(DEFAULT_MODEL, Normalize::Always)?;
     let (dim, tokens) = (embedder.dim(), embedder.max_tokens());
     say!("{dim} dimensions, {tokens} tokens, {}", embedder.precision())?;
     step(2, "Indexing 150 short passages on search, machine learning and computing")?;
     index(&args, &embedder, stamp)?;
     let searcher = Searcher {
-        index: Index::open(&args.into)?,
+        index: Arc::new(Index::open(&args.into)?),
         embedder: Some(Arc::new(embedder)),
-        reranker: context.reranker(None)?,
-        scanner: context.scanner()?,
+        reranker: context.engine.reranker(None)?,
+        scanner: context.engine.scanner(),
+        stop: None,
     };
     search_twice(&searcher)?;
     compare_rankings(&searcher)?;

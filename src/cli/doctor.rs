@@ -1,15 +1,16 @@
 //! `warpseek doctor`.
 
-use super::context::{Context, DEFAULT_MODEL, Status};
+use super::context::{Context, Status};
 use super::settings::variable;
 use super::term::{self, DecimalBytes, bold, say};
+use crate::bert::encoder::describe;
+use crate::compute::cpu::{Tier, features};
+use crate::config::Settings;
+use crate::engine::DEFAULT_MODEL;
+use crate::error::Result;
 use clap::Args;
 use serde_json::json;
 use std::env::consts::{ARCH, OS};
-use warpseek::bert::encoder::describe;
-use warpseek::compute::cpu::{Tier, features};
-use warpseek::config::Settings;
-use warpseek::error::Result;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -18,15 +19,15 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(super) struct DoctorArgs {}
 
 pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Status> {
-    let tier = context.compute().tier;
-    let gpu = context.gpu().and_then(|gpu| gpu.gpu_info().ok_or("the CPU was requested"));
+    let tier = context.engine.compute().tier;
+    let gpu = context.engine.gpu().and_then(|gpu| gpu.gpu_info().ok_or("the CPU was requested"));
     let available: Vec<&str> =
         Tier::ALL.iter().filter(|t| t.is_available()).map(|t| t.name()).collect();
-    let sources = &context.models.sources;
-    let models = context.models.status();
+    let sources = &context.engine.models.sources;
+    let models = context.engine.models.status();
     let config = Settings::file(variable).filter(|f| f.exists());
-    let encoder = describe(context.compute())?;
-    let (threads, device) = (rayon::current_num_threads(), context.scanner()?.device());
+    let encoder = describe(context.engine.compute())?;
+    let (threads, device) = (rayon::current_num_threads(), context.engine.scanner().device());
     if context.json {
         term::print_json(&json!({
             "version": VERSION,
@@ -96,12 +97,12 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Status> {
         say!("  {:24} {place}", status.spec.name)?;
         status.problems.iter().for_each(|p| term::warn(p));
     }
-    match context.reranker(None) {
+    match context.engine.reranker(None) {
         Ok(Some((name, _))) => say!("  search reranks with {name}")?,
         Ok(None) => say!("  search shows the retrieval order: no reranker is present")?,
         Err(e) => term::warn(&e.to_string()),
     }
-    if context.models.find(DEFAULT_MODEL).is_err() {
+    if context.engine.models.find(DEFAULT_MODEL).is_err() {
         say!("  `warpseek models pull {DEFAULT_MODEL}` downloads the default embedder")?;
     }
     Ok(Status::Success)

@@ -4,14 +4,14 @@ use super::args::{QueryFileArgs, passage_of};
 use super::context::{Context, Status};
 use super::interrupt;
 use super::term::{self, HumanCount};
+use crate::bert::embedder::{Normalize, Role};
+use crate::error::{Error, Place, Result};
+use crate::queries::Query;
+use crate::vectors::{VectorFormat, VectorWriter};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
-use warpseek::bert::embedder::{Normalize, Role};
-use warpseek::error::{Error, Place, Result};
-use warpseek::queries::Query;
-use warpseek::vectors::{VectorFormat, VectorWriter};
 
 /// Embed texts: turn them into vectors.
 #[derive(Debug, Args)]
@@ -58,8 +58,8 @@ pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Status> {
     let format = args.out.as_ref().map(format).transpose()?;
     let mut texts = args.file.open(&args.input, "text", context)?;
     let normalize = if args.normalize { Normalize::Always } else { Normalize::AsConfigured };
-    let name = context.model_name(args.model.as_deref());
-    let (embedder, _) = context.embedder(name, normalize)?;
+    let name = context.engine.model_name(args.model.as_deref());
+    let (embedder, _) = context.engine.embedder(name, normalize)?;
     let (role, dim) = (args.role.into(), embedder.dim());
     let mut writer = match (&args.out, format) {
         (Some(path), Some(format)) => {

@@ -1,21 +1,22 @@
 //! `warpseek eval`.
 
 use super::args::{EmbedderArg, QueryFileArgs, RerankingArgs, RetrieveArgs, number};
-use super::context::{Context, OpenOptions, Status};
-use super::judged::{measure, print, systems};
+use super::context::{Context, Status};
+use super::judged::{measure, print};
 use super::term;
+use crate::bert::reranker::Reranker;
+use crate::engine::OpenOptions;
+use crate::error::{Error, Result};
+use crate::eval::measures::{EvaluateOptions, Measure};
+use crate::eval::run::Run;
+use crate::eval::trec::RunWriter;
+use crate::eval::{EvalOptions, JudgedQueries, RerankedSystem};
+use crate::output::OutputFile;
+use crate::queries::Query;
+use crate::search::no_reranker;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use warpseek::bert::reranker::Reranker;
-use warpseek::error::{Error, Result};
-use warpseek::eval::measures::{EvaluateOptions, Measure};
-use warpseek::eval::run::Run;
-use warpseek::eval::trec::RunWriter;
-use warpseek::eval::{EvalOptions, JudgedQueries};
-use warpseek::output::OutputFile;
-use warpseek::queries::Query;
-use warpseek::search::no_reranker;
 
 /// Score an index on judged queries, with and without reranking.
 ///
@@ -79,9 +80,9 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Status> {
     let judged = JudgedQueries::read(queries, &args.qrels)?;
     context.note(&format!("{name}: {} queries", judged.queries.len()));
     let open = OpenOptions { rerank: false, ..args.rerank.open(args.embedder.model.as_deref()) };
-    let searcher = context.searcher(&args.dir, &open)?;
+    let searcher = context.engine.searcher(&args.dir, &open)?;
     let rerankers = rerankers(&args.rerank, &judged.queries, context)?;
-    let reranked = systems(&rerankers, &[args.rerank.depth(0)], args.rerank.retriever_weight);
+    let reranked = RerankedSystem::all(&rerankers, &[args.rerank.depth(0)], args.rerank.retriever_weight);
     let options = EvalOptions {
         measures: args.measures,
         judging: EvaluateOptions {
@@ -131,8 +132,8 @@ fn rerankers(
         return Ok(Vec::new());
     }
     let found = match &args.reranker {
-        Some(name) => context.reranker(Some(name))?.into_iter().collect(),
-        None => context.rerankers()?,
+        Some(name) => context.engine.reranker(Some(name))?.into_iter().collect(),
+        None => context.engine.rerankers()?,
     };
     if found.is_empty() {
         if args.rerank_depth.is_some() {

@@ -4,16 +4,16 @@ use super::args::ReadArgs;
 use super::context::{Context, Status};
 use super::interrupt;
 use super::term::{self, HumanCount, say};
+use crate::bert::embedder::Normalize;
+use crate::engine::{ChunkOptions, manifest_for};
+use crate::error::{Error, Result};
+use crate::indexing::{self, IndexOptions, IndexReport, LastRecords, OnError};
+use crate::ingest::{self, DocumentReader, ReadOptions};
+use crate::store::IndexWriter;
 use clap::{Args, ValueEnum};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use warpseek::bert::embedder::Normalize;
-use warpseek::error::{Error, Result};
-use warpseek::indexing::{self, IndexOptions, IndexReport, LastRecords, OnError};
-use warpseek::ingest::chunk::Chunking;
-use warpseek::ingest::{self, DocumentReader, ReadOptions};
-use warpseek::store::{IndexManifest, IndexWriter};
 
 /// Read documents, chunk and embed them, and store them in an index.
 ///
@@ -79,22 +79,14 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     // All inputs are checked before the model is downloaded.
     let mut documents = open()?;
     let roots = documents.roots().clone();
-    let name = context.model_name(args.model.as_deref());
-    let (embedder, stamp) = context.embedder(name, Normalize::Always)?;
-    let room = embedder.max_tokens().saturating_sub(embedder.overhead());
-    if room == 0 {
-        return Err(Error::usage(format!(
-            "{name}: the prompt alone fills the model's limit of {} tokens",
-            embedder.max_tokens()
-        )));
-    }
-    let chunking = Chunking {
-        max_tokens: args.chunk_tokens.unwrap_or(254.min(room)),
-        overlap: args.chunk_overlap,
+    let name = context.engine.model_name(args.model.as_deref());
+    let (embedder, stamp) = context.engine.embedder(name, Normalize::Always)?;
+    let chunks = ChunkOptions {
+        max_tokens: args.chunk_tokens,
+        overlap: Some(args.chunk_overlap),
         split_records: args.chunk,
     };
-    chunking.check(room)?;
-    let manifest = IndexManifest::new(embedder.dim(), Some(stamp), chunking);
+    let manifest = manifest_for(&embedder, stamp, chunks)?;
     let mut writer = IndexWriter::open_or_create(&args.into, &manifest)?;
     interrupt::install();
     let on_error = args.on_error;
@@ -126,6 +118,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         prune: args.prune.then_some(&roots),
         commit_rows: args.commit_rows.max(1),
         last: last.as_ref(),
+        stop: Some(interrupt::flag()),
     };
     let mut progress = |report: &IndexReport| {
         let seconds = started.elapsed().as_secs_f64().max(1e-9);

@@ -23,6 +23,11 @@ pub(super) fn install() {
     });
 }
 
+/// True as soon as the user asked to stop.
+pub(super) fn flag() -> &'static AtomicBool {
+    &REQUESTED
+}
+
 /// True if the user asked to stop.
 pub(super) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)

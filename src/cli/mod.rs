@@ -23,14 +23,14 @@ mod settings;
 mod term;
 mod transfer;
 
+use crate::error::{Error, Result};
 use clap::{Parser, Subcommand};
 use context::{Context, Status};
 use settings::GlobalArgs;
+use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::process::ExitCode;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
-use warpseek::error::{Error, Result};
 
 /// Fully local semantic search: embed, store, search exactly, rerank, compare.
 #[derive(Debug, Parser)]
@@ -104,22 +104,21 @@ fn never<T>(_args: &T) -> bool {
     false
 }
 
-/// Runs the command line and returns the process's exit status.
-pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+/// Runs a command line, whose first argument is the program's name, and returns the process's exit
+/// status. Ends the process itself after `--help`, `--version` and wrong options.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = Cli::parse_from(args);
     start_logging(&cli.command);
     let status = Context::new(&cli.global, cli.command.is_long())
         .and_then(|context| cli.command.run(&context));
     match status {
-        Ok(Status::Success) => ExitCode::SUCCESS,
-        Ok(Status::NoHits) => ExitCode::from(1),
+        Ok(Status::Success) => 0,
+        Ok(Status::NoHits) => 1,
         // The reader of the pipe has seen what it wanted and closed it.
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             term::error(&error);
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
     }
 }
@@ -148,8 +147,8 @@ fn start_logging(command: &Command) {
 #[cfg(test)]
 mod tests {
     use super::Cli;
+    use crate::config::{OTHER_VARIABLES, SETTINGS};
     use clap::CommandFactory;
-    use warpseek::config::{OTHER_VARIABLES, SETTINGS};
 
     fn row(cells: [&str; 5]) -> String {
         format!("| {} |\n", cells.join(" | ")).replace("|  |", "| |").replace("|  |", "| |")

@@ -2,10 +2,10 @@
 
 use super::context::{Context, Status};
 use super::term::{self, DecimalBytes, bold, say};
+use crate::error::{Error, Result};
+use crate::hub::{ModelOrigin, ModelStatus};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use warpseek::error::{Error, Result};
-use warpseek::hub::{ModelOrigin, ModelStatus};
 
 /// List, download and verify models.
 #[derive(Debug, Args)]
@@ -39,11 +39,11 @@ pub(super) fn run(args: ModelsArgs, context: &Context) -> Result<Status> {
     match args.action {
         Action::List => list(context),
         Action::Pull { name } => {
-            let folder = context.get_or_download(&name)?;
+            let folder = context.engine.get_or_download(&name)?;
             context.report(&folder, || say!("{}: {}", folder.name, folder.path.display()))
         }
         Action::Path { name } => {
-            let folder = context.models.find(&name)?;
+            let folder = context.engine.models.find(&name)?;
             folder.warnings.iter().for_each(|w| term::warn(w));
             context.report(&folder, || say!("{}", folder.path.display()))
         }
@@ -52,7 +52,7 @@ pub(super) fn run(args: ModelsArgs, context: &Context) -> Result<Status> {
 }
 
 fn list(context: &Context) -> Result<Status> {
-    let all = context.models.status();
+    let all = context.engine.models.status();
     context.report(&all, || all.iter().try_for_each(print_status))
 }
 
@@ -78,13 +78,13 @@ fn print_status(status: &ModelStatus) -> Result<()> {
 
 fn verify(name: Option<String>, context: &Context) -> Result<Status> {
     let present = || {
-        let all = context.models.status().into_iter();
+        let all = context.engine.models.status().into_iter();
         all.filter(|s| s.folder.is_some() || !s.problems.is_empty()).map(|s| s.spec.name).collect()
     };
     let names: Vec<String> = name.map_or_else(present, |name| vec![name]);
     let mut reports = Vec::new();
     for name in &names {
-        reports.extend(context.models.verify(name)?.into_iter().map(|copy| (name, copy)));
+        reports.extend(context.engine.models.verify(name)?.into_iter().map(|copy| (name, copy)));
     }
     let all: Vec<_> = reports
         .iter()

@@ -1,11 +1,11 @@
 //! Text output that several commands share: hits, comparisons and evaluations.
 
 use super::term::{self, bold, decimal, dim, plain, say, signed};
-use warpseek::compare::Comparison;
-use warpseek::error::Result;
-use warpseek::eval::measures::Measure;
-use warpseek::eval::{EvalReport, SystemEval};
-use warpseek::search::{Hit, Timings};
+use crate::compare::Comparison;
+use crate::error::Result;
+use crate::eval::measures::Measure;
+use crate::eval::{EvalReport, SystemEval};
+use crate::search::{Hit, Timings};
 
 /// Prints a hit: rank, title, scores, and an excerpt, or with `full` the whole passage.
 pub(super) fn print_hit(hit: &Hit, query: &str, full: bool) -> Result<()> {

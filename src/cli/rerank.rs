@@ -3,12 +3,12 @@
 use super::args::{QueryFileArgs, passage_of, read_query};
 use super::context::{Context, Status};
 use super::term::{self, decimal, plain, say, signed};
+use crate::error::{Error, Result};
+use crate::queries::Query;
+use crate::search::no_reranker;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
-use warpseek::error::{Error, Result};
-use warpseek::queries::Query;
-use warpseek::search::no_reranker;
 
 /// Score passages against a query with a cross-encoder; best first.
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Status> {
     if passages.is_empty() || args.top_n == Some(0) {
         return Err(Error::usage("there is nothing to rerank: give passages, and --top-n above 0"));
     }
-    let reranker = context.reranker(args.reranker.as_deref())?;
+    let reranker = context.engine.reranker(args.reranker.as_deref())?;
     let (name, reranker) = reranker.ok_or_else(no_reranker)?;
     let texts: Vec<&str> = passages.iter().map(|p| p.1.as_str()).collect();
     let scores = reranker.score(&query, &texts)?;

@@ -4,10 +4,10 @@ use super::args::{EmbedderArg, RerankingArgs, RetrieveArgs, read_query};
 use super::context::{Context, Status};
 use super::report::{milliseconds, print_hit};
 use super::term::{self, HumanCount};
+use crate::error::Result;
+use crate::search::SearchResult;
 use clap::Args;
 use std::path::PathBuf;
-use warpseek::error::Result;
-use warpseek::search::SearchResult;
 
 /// Find the passages that answer a query.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub(super) fn run(args: SearchArgs, context: &Context) -> Result<Status> {
     let query = read_query(&args.query)?;
     let mut options = args.retrieve.options(args.k)?;
     let open = args.rerank.open(args.embedder.model.as_deref());
-    let searcher = context.searcher(&args.dir, &open)?;
+    let searcher = context.engine.searcher(&args.dir, &open)?;
     args.rerank.apply(&mut options, &searcher, context)?;
     let result = searcher.search(&query, &options)?;
     result.warnings.iter().for_each(|w| term::warn(w));

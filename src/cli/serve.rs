@@ -1,19 +1,16 @@
 //! `warpseek serve`.
 
 use super::args::number;
-use super::context::{Context, OpenOptions, Status};
+use super::context::{Context, Status};
 use super::{interrupt, term};
+use crate::answer::{Answerer, DEFAULT_TEMPLATE, PromptTemplate};
+use crate::error::{Error, Result};
+use crate::hub::http::Secret;
+use crate::server::{Access, Answers, Listener, ServedModels, ServerLimits, Serving, serve};
 use clap::{Args, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
-use warpseek::answer::{Answerer, DEFAULT_TEMPLATE, PromptTemplate};
-use warpseek::bert::embedder::{Embedder, Normalize};
-use warpseek::bert::encoder::describe;
-use warpseek::error::{Error, Result};
-use warpseek::hub::http::Secret;
-use warpseek::server::{Access, Answers, Listener, Named, Served, ServerLimits, Serving, serve};
 
 /// Serve indexes and models over HTTP, in the dialects of OpenAI, Cohere, Jina and
 /// text-embeddings-inference, with a search page.
@@ -189,7 +186,23 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<Status> {
         #[cfg(not(unix))]
         Some(_) => return Err(Error::usage("this system has no Unix sockets: use --port")),
     };
-    let serving = open(&args, context, access, answers)?;
+    let named = |named: &String| match named.split_once('=') {
+        Some((name, dir)) if !Path::new(named).exists() => (Some(name.to_owned()), dir.into()),
+        _ => (None, named.into()),
+    };
+    let models = ServedModels {
+        model: args.model.as_deref(),
+        reranker: args.reranker.as_deref(),
+        embed_only: args.embed_only,
+        rerank_only: args.rerank_only,
+    };
+    let indexes: Vec<_> = args.indexes.iter().map(named).collect();
+    let serving = Serving {
+        answers,
+        access,
+        limits: ServerLimits::from(&args.limits),
+        ..Serving::open(&context.engine, &indexes, models)?
+    };
     raise_file_limit();
     interrupt::install();
     // Programs read the address from this line. Everything else goes to stderr.
@@ -202,76 +215,11 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<Status> {
     Ok(Status::Success)
 }
 
-/// Opens models and indexes.
-fn open(
-    args: &ServeArgs,
-    context: &Context,
-    access: Access,
-    answers: Option<Answers>,
-) -> Result<Serving> {
-    let reranker =
-        if args.embed_only { None } else { context.reranker(args.reranker.as_deref())? };
-    if args.rerank_only && reranker.is_none() {
-        return Err(warpseek::search::no_reranker());
-    }
-    let mut embedders: Vec<Named<Embedder>> = Vec::new();
-    let mut indexes: Vec<Served> = Vec::new();
-    for named in &args.indexes {
-        let (name, dir) = match named.split_once('=') {
-            Some((name, dir)) if !Path::new(named).exists() => (Some(name.to_owned()), dir),
-            _ => (None, named.as_str()),
-        };
-        let dir = Path::new(dir);
-        let options = OpenOptions { model: args.model.as_deref(), ..OpenOptions::default() };
-        let mut searcher = context.searcher(dir, &options)?;
-        let name = name.map_or_else(|| Served::name_of(dir), Ok)?;
-        if indexes.iter().any(|other| other.name == name) {
-            return Err(Error::usage(format!(
-                "two indexes have the name '{name}': give them names, as in NAME=DIR"
-            )));
-        }
-        searcher.reranker = reranker.clone();
-        if let (Some(embedder), Some(stamp)) =
-            (&searcher.embedder, &searcher.index.manifest().model)
-        {
-            match embedders.iter().find(|e| e.sha256 == stamp.sha256) {
-                // Indexes of one model share it.
-                Some(known) => searcher.embedder = Some(Arc::clone(&known.model)),
-                None => embedders.push(Named {
-                    name: stamp.name.clone(),
-                    sha256: stamp.sha256.clone(),
-                    model: Arc::clone(embedder),
-                }),
-            }
-        }
-        indexes.push(Served::new(name, searcher));
-    }
-    if embedders.is_empty() && !args.rerank_only {
-        let name = context.model_name(args.model.as_deref());
-        let (embedder, stamp) = context.embedder(name, Normalize::Always)?;
-        embedders.push(Named { name: stamp.name, sha256: stamp.sha256, model: Arc::new(embedder) });
-    }
-    let reranker = reranker.map(|(name, model)| {
-        let sha256 = context.models.find(&name).map(|folder| folder.sha256).unwrap_or_default();
-        Named { name, sha256, model }
-    });
-    Ok(Serving {
-        indexes,
-        embedders,
-        reranker,
-        answers,
-        access,
-        limits: ServerLimits::from(&args.limits),
-        device: context.scanner()?.device(),
-        precision: describe(context.compute())?,
-    })
-}
-
 /// Keys and access rights. Refuses to serve other machines without a key unless `--no-auth` is set.
 fn access(args: &ServeArgs, context: &Context) -> Result<Access> {
     let text = match &args.access.api_key_file {
         Some(path) => Some(term::read_text(path)?),
-        None => context.settings.api_keys.as_ref().map(|keys| keys.reveal().to_owned()),
+        None => context.engine.settings.api_keys.as_ref().map(|keys| keys.reveal().to_owned()),
     };
     let lines = text.iter().flat_map(|text| text.lines()).map(str::trim);
     let keys: Vec<Secret> = lines.filter(|line| !line.is_empty()).map(Secret::new).collect();
@@ -297,15 +245,15 @@ fn access(args: &ServeArgs, context: &Context) -> Result<Access> {
 fn answers(args: &ChatArgs, context: &Context) -> Result<Option<Answers>> {
     let base = args.base_url.as_deref();
     // Offline, a key for Groq that happens to be set does not request Groq.
-    let is_named = base.or(context.settings.base_url.as_deref()).is_some();
-    if context.settings.offline.unwrap_or(false) && !is_named {
+    let is_named = base.or(context.engine.settings.base_url.as_deref()).is_some();
+    if context.engine.settings.offline.unwrap_or(false) && !is_named {
         return Ok(None);
     }
     let Some(client) = context.chat_client(base, args.chat_key_file.as_deref())? else {
         return Ok(None);
     };
     let template = PromptTemplate::new("the default template", DEFAULT_TEMPLATE)?;
-    let model = args.chat_model.clone().or_else(|| context.settings.chat_model.clone());
+    let model = args.chat_model.clone().or_else(|| context.engine.settings.chat_model.clone());
     Ok(Some(Answers { answerer: Answerer { client, template }, model }))
 }
 

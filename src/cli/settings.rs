@@ -1,8 +1,8 @@
 //! Options of every command.
 
+use crate::config::{Setting, Settings};
+use crate::error::Result;
 use clap::Args;
-use warpseek::config::{Setting, Settings};
-use warpseek::error::Result;
 
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]

@@ -1,10 +1,10 @@
 //! Terminal input and output: data goes to stdout, everything else to stderr.
 
+use crate::error::{Error, Place, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
-use warpseek::error::{Error, Place, Result};
 
 pub(super) use indicatif::{DecimalBytes, HumanCount};
 

@@ -4,18 +4,19 @@ use super::args::ReadArgs;
 use super::context::{Context, Status};
 use super::interrupt;
 use super::term::{self, HumanCount, say};
+use crate::bert::embedder::Normalize;
+use crate::error::{Error, Result};
+use crate::indexing::{
+    Import, ImportReport, ImportedDocuments, Vectors, bare_documents, export_documents,
+    export_vectors,
+};
+use crate::ingest::chunk::Chunking;
+use crate::ingest::{self, ReadNotes};
+use crate::store::{Index, IndexManifest, IndexWriter};
+use crate::vectors::{VectorFile, VectorFormat};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
-use warpseek::bert::embedder::Normalize;
-use warpseek::error::{Error, Result};
-use warpseek::indexing::{
-    Import, ImportReport, ImportedDocuments, bare_documents, export_documents, export_vectors,
-};
-use warpseek::ingest::chunk::Chunking;
-use warpseek::ingest::{self, ReadNotes};
-use warpseek::store::{Index, IndexManifest, IndexWriter};
-use warpseek::vectors::{VectorFile, VectorFormat};
 
 /// Write the live rows of an index to files: vectors, and documents in the same order.
 #[derive(Debug, Args)]
@@ -88,13 +89,14 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
         term::warn("the ids in the FAISS index are not used: those of the documents or --ids are");
     }
     let (documents, notes) = documents(&args, context.quiet)?;
+    let vectors = Vectors::File(vectors);
     let import = Import { vectors, documents, normalize: args.normalize };
     if let Some(warning) = import.check()? {
         term::warn(&warning);
     }
     let stamp = match &args.model {
         Some(model) => {
-            let (embedder, stamp) = context.embedder(model, Normalize::Always)?;
+            let (embedder, stamp) = context.engine.embedder(model, Normalize::Always)?;
             if embedder.dim() != dim {
                 let own = embedder.dim();
                 let reason = format!("the vectors have {dim} dimensions, {model} makes {own}");

@@ -2,6 +2,7 @@
 
 pub mod measures;
 pub mod qrels;
+mod report;
 pub mod run;
 pub mod significance;
 mod table;

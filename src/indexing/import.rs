@@ -19,12 +19,77 @@ const UNIT_TOLERANCE: f64 = 1e-3;
 /// Vectors to import, with their documents.
 pub struct Import {
     /// The vectors.
-    pub vectors: VectorFile,
+    pub vectors: Vectors,
     /// Their documents, in the same order, and the name of their file. Without any, documents have
     /// no text, and as ids those of the vector file, else the row numbers.
     pub documents: Option<(String, ImportedDocuments)>,
     /// True to scale the vectors to unit length.
     pub normalize: bool,
+}
+
+/// Vectors of a file or of a program.
+#[derive(Debug)]
+pub enum Vectors {
+    /// A vector file.
+    File(VectorFile),
+    /// Rows in memory.
+    Memory {
+        /// Their name, for messages.
+        name: String,
+        /// Dimensions of a row, at least 1.
+        dim: usize,
+        /// `[n, dim]`, row-major.
+        values: Vec<f32>,
+    },
+}
+
+impl Vectors {
+    /// The number of vectors.
+    pub fn n_rows(&self) -> usize {
+        match self {
+            Self::File(file) => file.n_rows(),
+            Self::Memory { dim, values, .. } => values.len() / dim,
+        }
+    }
+
+    /// The number of dimensions.
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::File(file) => file.dim(),
+            Self::Memory { dim, .. } => *dim,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::File(file) => file.path().display().to_string(),
+            Self::Memory { name, .. } => name.clone(),
+        }
+    }
+
+    fn id(&self, row: usize) -> Option<i64> {
+        match self {
+            Self::File(file) => file.id(row),
+            Self::Memory { .. } => None,
+        }
+    }
+
+    fn metric(&self) -> Option<Metric> {
+        match self {
+            Self::File(file) => file.metric(),
+            Self::Memory { .. } => None,
+        }
+    }
+
+    fn read(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        match self {
+            Self::File(file) => file.read(row, out)?,
+            Self::Memory { dim, values, .. } => {
+                out.copy_from_slice(&values[row * dim..(row + 1) * dim]);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The documents of imported vectors.
@@ -59,7 +124,7 @@ impl Import {
     /// [`Error::Usage`] if the file asks for L2 distances, the vectors are not of unit length and
     /// they are not scaled; [`Error::Input`] for too many dimensions.
     pub fn check(&self) -> Result<Option<String>> {
-        let (dim, name) = (self.vectors.dim(), self.vectors.path().display().to_string());
+        let (dim, name) = (self.vectors.dim(), self.vectors.name());
         if dim > MAX_DIM {
             let reason = format!("{dim} dimensions; at most {MAX_DIM} are supported");
             return Err(Error::input(Place::file(name), reason));
@@ -174,7 +239,7 @@ impl Import {
     }
 
     fn place(&self, row: usize) -> Place {
-        Place::record(self.vectors.path().display().to_string(), format!("vector {row}"))
+        Place::record(self.vectors.name(), format!("vector {row}"))
     }
 }
 

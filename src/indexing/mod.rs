@@ -3,24 +3,25 @@
 
 mod export;
 mod import;
+mod report;
 
 pub use export::{export_documents, export_vectors};
-pub use import::{Import, ImportReport, ImportedDocuments, bare_documents};
+pub use import::{Import, ImportReport, ImportedDocuments, Vectors, bare_documents};
+pub use report::{IndexReport, LastRecords};
 
 use crate::error::{Error, Result};
 use crate::store::{IndexWriter, content_hash, passage};
 use clap::ValueEnum;
 use rayon::prelude::*;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use warpseek_bert::embedder::{Embedder, Embeddings, Role};
+use warpseek_bert::embedder::{EmbedOptions, Embedder, Embeddings, Role};
 use warpseek_ingest::chunk::{self, Chunk};
-use warpseek_ingest::{Document, InputRoots, ReadNotes, STREAM_SOURCE};
+use warpseek_ingest::{Document, InputRoots, STREAM_SOURCE};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Bytes of text per row at which a batch is full.
@@ -31,9 +32,6 @@ pub const DEFAULT_COMMIT_ROWS: usize = 4096;
 
 /// Maximum time between commits.
 const COMMIT_AFTER: Duration = Duration::from_secs(5);
-
-/// Time between two calls of `progress` while documents are chunked.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Maximum size of the text per commit, in bytes.
 const COMMIT_BYTES: usize = 64 << 20;
@@ -61,102 +59,20 @@ pub struct IndexOptions<'a> {
     pub commit_rows: usize,
     /// The last record of each id. Without it, an id that occurs twice is an error.
     pub last: Option<&'a LastRecords>,
+    /// Set to true, it stops the run as `progress` does, but within a micro-batch of the model.
+    pub stop: Option<&'a AtomicBool>,
 }
 
 impl Default for IndexOptions<'_> {
     fn default() -> Self {
-        Self { on_error: OnError::Stop, prune: None, commit_rows: DEFAULT_COMMIT_ROWS, last: None }
-    }
-}
-
-/// The result of an indexing run.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
-pub struct IndexReport {
-    /// New documents.
-    pub added: u64,
-    /// Documents that replaced an older version.
-    pub updated: u64,
-    /// Documents that the index already had with the same content.
-    pub unchanged: u64,
-    /// Documents that were deleted because the inputs that they came from no longer hold them.
-    pub pruned: u64,
-    /// Records that were left out because a later one has the same id.
-    pub duplicates: u64,
-    /// Documents that replaced one of the same id from another input.
-    pub replaced_elsewhere: u64,
-    /// The first of these: its id, the old and the new input.
-    #[serde(skip)]
-    pub first_elsewhere: Option<[String; 3]>,
-    /// Documents that came from the inputs and are no longer in them, by number. Empty without
-    /// [`IndexOptions::prune`], and after an interrupted run or one that skipped records.
-    #[serde(skip)]
-    pub outdated: Vec<i64>,
-    /// Documents that are not in the input and have no known source, counted with `outdated`.
-    #[serde(skip)]
-    pub sourceless: u64,
-    /// Records that could not be used.
-    pub skipped: u64,
-    /// The first messages about skipped records.
-    pub messages: Vec<String>,
-    /// The first notes about the input: columns left out, values that became null or text.
-    pub notes: Vec<String>,
-    /// Notes about the input, those beyond `notes` included.
-    pub notes_total: u64,
-    /// Rows written.
-    pub rows: u64,
-    /// Tokens embedded, special tokens included.
-    pub tokens: u64,
-    /// Truncated tokens, beyond the model's limit.
-    pub tokens_lost: u64,
-    /// Rows with truncated tokens.
-    pub rows_truncated: u64,
-    /// True if the run was stopped before the end.
-    pub interrupted: bool,
-}
-
-impl IndexReport {
-    /// Adds the notes of the reader whose documents were indexed.
-    pub fn take_notes(&mut self, notes: &ReadNotes) {
-        self.notes = notes.texts();
-        self.notes_total = notes.total();
-    }
-}
-
-/// The last record of each id, for inputs where a later record replaces an earlier one.
-#[derive(Debug, Default)]
-pub struct LastRecords(HashMap<u128, u64>);
-
-impl LastRecords {
-    /// Reads the input once.
-    ///
-    /// # Errors
-    ///
-    /// The errors of the input; with [`OnError::Skip`] only those that are not about a record.
-    pub fn collect(
-        documents: impl Iterator<Item = Result<Document>>,
-        on_error: OnError,
-    ) -> Result<Self> {
-        let mut last = HashMap::new();
-        for (number, document) in documents.enumerate() {
-            match document {
-                Ok(document) => {
-                    last.insert(xxh3_128(document.id.as_bytes()), number as u64);
-                }
-                Err(Error::Input { .. }) if on_error == OnError::Skip => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(Self(last))
-    }
-
-    fn holds(&self, document: &Document, number: u64) -> bool {
-        self.0.get(&xxh3_128(document.id.as_bytes())) == Some(&number)
+        let commit_rows = DEFAULT_COMMIT_ROWS;
+        Self { on_error: OnError::Stop, prune: None, commit_rows, last: None, stop: None }
     }
 }
 
 /// Writes documents into an index. Documents that the index already has with the same content are
-/// skipped, so that an interrupted run continues where it stopped. `progress` is called after every
-/// stored batch and while one is chunked or embedded; it returns false to stop.
+/// skipped, so that an interrupted run continues where it stopped. `progress` is called before and
+/// after every step of a batch; it returns false to stop.
 ///
 /// # Errors
 ///
@@ -396,27 +312,19 @@ impl IndexRun<'_> {
         self.store(waiting)
     }
 
-    /// Chunks the batch on all cores. Calls `progress` meanwhile, and stops when it says so.
+    /// Chunks the batch on all cores.
     fn split_all(&mut self, batch: &[(Document, bool)]) -> Vec<Result<Vec<Range<usize>>>> {
+        self.report_progress();
         let chunking = self.writer.manifest().chunking;
-        let tokenizer = self.embedder.tokenizer();
-        let go_on = AtomicBool::new(true);
+        let (tokenizer, stop) = (self.embedder.tokenizer(), self.options.stop);
+        let go_on = || !stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
         let split = |(document, _): &(Document, bool)| {
             let count = |text: &str| tokenizer.count(text);
-            chunk::split_while(document, &chunking, count, || go_on.load(Ordering::Relaxed))
+            chunk::split_while(document, &chunking, count, go_on)
         };
-        let (working, ended) = mpsc::channel::<()>();
-        std::thread::scope(|scope| {
-            let chunks = scope.spawn(|| {
-                let _working = working;
-                batch.par_iter().map(split).collect()
-            });
-            while ended.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
-                self.report_progress();
-                go_on.store(!self.report.interrupted, Ordering::Relaxed);
-            }
-            chunks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        let chunks = batch.par_iter().map(split).collect();
+        self.report.interrupted |= !go_on();
+        chunks
     }
 
     /// Embeds and stores documents with their chunks' ranges.
@@ -425,7 +333,14 @@ impl IndexRun<'_> {
         let texts: Vec<String> = texts.collect();
         let mut all = Embeddings::default();
         for texts in texts.chunks(self.batch_rows) {
-            let part = self.embedder.embed(texts, Role::Passage)?;
+            let options = EmbedOptions { stop: self.options.stop, ..EmbedOptions::default() };
+            let part = match self.embedder.embed_with(texts, Role::Passage, options) {
+                Err(Error::Interrupted(_)) => {
+                    self.report.interrupted = true;
+                    return Ok(());
+                }
+                part => part?,
+            };
             all.vectors.extend(part.vectors);
             all.tokens.extend(part.tokens);
             all.lost.extend(part.lost);

@@ -29,6 +29,9 @@ pub struct SearchOptions {
     pub mmr: Option<f32>,
     /// The maximum number of retrieved rows that share a `doc_id`. `None`: no limit.
     pub max_per_doc: Option<usize>,
+    /// Least score of a retrieved row: the inner product with the query. Not for hybrid search,
+    /// whose fused scores depend on ranks alone.
+    pub min_score: Option<f32>,
 }
 
 impl Default for SearchOptions {
@@ -41,6 +44,7 @@ impl Default for SearchOptions {
             hybrid: false,
             mmr: None,
             max_per_doc: None,
+            min_score: None,
         }
     }
 }
@@ -80,6 +84,14 @@ impl SearchOptions {
             if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
                 return Err(Error::usage(format!("the {name} is {value}; it must lie in 0..1")));
             }
+        }
+        if self.min_score.is_some_and(f32::is_nan) {
+            return Err(Error::usage("the least score is not a number"));
+        }
+        if self.min_score.is_some() && self.hybrid {
+            return Err(Error::usage(
+                "hybrid search has no least score: its scores come from ranks alone",
+            ));
         }
         let needs_text = self.hybrid || self.rerank_depth.is_some();
         for query in queries.iter().filter(|query| query.text.trim().is_empty()) {

@@ -70,7 +70,8 @@ pub(crate) trait SearchSteps {
         let pairs = queries.iter().zip(passages);
         let jobs: Vec<RerankJob<'_>> =
             pairs.map(|(query, passages)| RerankJob { query: query.text, passages }).collect();
-        Ok(self.reranker()?.score_batch(&jobs)?)
+        let stop = self.searcher().stop.as_deref();
+        Ok(self.reranker()?.score_batch_until(&jobs, stop)?)
     }
 }
 
@@ -117,6 +118,20 @@ impl Searcher {
     pub fn search(&self, query: &str, options: &SearchOptions) -> Result<SearchResult> {
         let query = QueryInput { text: query, ..QueryInput::default() };
         run_direct(search(&DirectSteps::new(self), query, options))
+    }
+
+    /// Searches for many queries that share their options, which is faster than one after another.
+    /// The times of a result are those of all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Searcher::search`]; [`Error::Usage`] also for vectors of another dimension.
+    pub fn search_many(
+        &self,
+        queries: &[QueryInput<'_>],
+        options: &SearchOptions,
+    ) -> Result<Vec<SearchResult>> {
+        run_direct(search_many(&DirectSteps::new(self), queries, options))
     }
 
     /// Retrieves and orders the rows of many queries that share their options; up to `k` candidates
@@ -187,24 +202,38 @@ pub(crate) async fn search<S: SearchSteps>(
     query: QueryInput<'_>,
     options: &SearchOptions,
 ) -> Result<SearchResult, S::Error> {
+    let mut found = search_many(steps, &[query], options).await?;
+    let none = || Error::usage("the search of one query has no result");
+    Ok(found.pop().ok_or_else(none)?)
+}
+
+/// Searches for several queries together; see [`Searcher::search_many`].
+async fn search_many<S: SearchSteps>(
+    steps: &S,
+    queries: &[QueryInput<'_>],
+    options: &SearchOptions,
+) -> Result<Vec<SearchResult>, S::Error> {
     let started = Instant::now();
     let mut timings = Timings::default();
-    let found = retrieve(steps, &[query], options, &mut timings).await?;
-    let found = found.into_iter().next().unwrap_or_default();
+    let found = retrieve(steps, queries, options, &mut timings).await?;
     let fetching = Instant::now();
-    let hits = hits(steps, found.candidates).await?;
-    timings.fetch = milliseconds(fetching);
-    timings.total = milliseconds(started);
     let searcher = steps.searcher();
     let reranker = options.rerank_depth.and(searcher.reranker.as_ref());
-    Ok(SearchResult {
-        hits,
-        matched_rows: found.matched_rows,
-        total_rows: searcher.index.live().count(),
-        reranker: reranker.map(|(name, _)| name.clone()),
-        took_ms: timings,
-        warnings: found.warnings,
-    })
+    let mut results = Vec::with_capacity(found.len());
+    for found in found {
+        results.push(SearchResult {
+            hits: hits(steps, found.candidates).await?,
+            matched_rows: found.matched_rows,
+            total_rows: searcher.index.live().count(),
+            reranker: reranker.map(|(name, _)| name.clone()),
+            took_ms: timings,
+            warnings: found.warnings,
+        });
+    }
+    timings.fetch = milliseconds(fetching);
+    timings.total = milliseconds(started);
+    results.iter_mut().for_each(|result| result.took_ms = timings);
+    Ok(results)
 }
 
 /// Retrieves and orders rows; see [`Searcher::retrieve`].

@@ -150,6 +150,9 @@ impl Ranker<'_> {
                 let query = &self.queries[number];
                 let depth = options.k.min(self.available[number]);
                 let mut ranked: Vec<(u32, f32)> = dense.iter().map(|h| (h.row, h.score)).collect();
+                if let Some(least) = options.min_score {
+                    ranked.retain(|(_, score)| *score >= least);
+                }
                 if options.hybrid {
                     let lexical = searcher.index.lexical(query.text, list, self.masks[number])?;
                     let lexical: Vec<u32> = lexical.iter().map(|h| h.row).collect();

@@ -3,24 +3,46 @@
 use crate::error::{Error, Result};
 use crate::store::Index;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use warpseek_bert::embedder::Embedder;
 use warpseek_bert::reranker::Reranker;
 use warpseek_topk::scanner::Scanner;
 
 /// An index with the models to search it. May be shared between threads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Searcher {
     /// The snapshot that is searched.
-    pub index: Index,
+    pub index: Arc<Index>,
     /// Embeds queries. Without it only vectors can be searched for.
     pub embedder: Option<Arc<Embedder>>,
     /// The reranker with its name.
     pub reranker: Option<(String, Arc<Reranker>)>,
     /// Scans the vectors.
     pub scanner: Scanner,
+    /// Set to true, it ends the searches that run with [`Error::Interrupted`].
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
 impl Searcher {
+    /// The searcher of the index as it is now, with the same models; `None` if nothing was
+    /// committed since.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::open`]; [`Error::Corrupt`] if another index has taken the place of this one.
+    pub fn reopened(&self) -> Result<Option<Self>> {
+        let index = Index::open(self.index.dir())?;
+        if index.snapshot_id() == self.index.snapshot_id() {
+            return Ok(None);
+        }
+        let (new, known) = (index.manifest(), self.index.manifest());
+        if new.dim != known.dim || new.model != known.model {
+            let reason = "the index was replaced by another one: open it again";
+            return Err(Error::corrupt(self.index.dir(), reason));
+        }
+        Ok(Some(Self { index: Arc::new(index), ..self.clone() }))
+    }
+
     /// The number of tokens of a text as the embedder counts them. Without an embedder: one token
     /// per four characters, as in English.
     pub fn count_tokens(&self, text: &str) -> usize {

@@ -9,7 +9,8 @@
 //! | `scheduled` | models and search steps by way of the scheduler |
 //! | `scheduler` | batches across requests, ordered by virtual deadlines |
 //! | `served`, `writer` | snapshots of an index; the one writer of each index |
-//! | `state`, `settings`, `keys`, `metrics` | what requests share |
+//! | `open`, `settings` | what is served, to whom, within which limits |
+//! | `state`, `keys`, `metrics` | what requests share |
 
 mod body;
 mod dialects;
@@ -18,6 +19,7 @@ mod guard;
 mod keys;
 mod listen;
 mod metrics;
+mod open;
 mod scheduled;
 mod scheduler;
 mod served;
@@ -26,6 +28,7 @@ mod state;
 mod writer;
 
 pub use listen::{Address, Listener};
+pub use open::ServedModels;
 pub use served::Served;
 pub use settings::{Access, Answers, Named, ServerLimits, Serving};
 
@@ -63,4 +66,54 @@ pub fn serve(
     // Work that is still in progress has no client any more.
     runtime.shutdown_timeout(Duration::from_secs_f64(drain.min(1.0)));
     outcome
+}
+
+/// A server on a thread of its own, which ends with this value.
+#[derive(Debug)]
+pub struct BackgroundServer {
+    address: Address,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<Result<()>>>,
+}
+
+impl BackgroundServer {
+    /// Starts to serve.
+    pub fn start(serving: Serving, listener: Listener) -> Self {
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let address = listener.address().clone();
+        // A server whose owner is gone stops too.
+        let stopped = async { stopped.await.unwrap_or_default() };
+        let thread = std::thread::spawn(|| serve(serving, listener, stopped));
+        Self { address, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// The address of the socket.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// True until the server has ended.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Stops the server and waits for the requests in progress.
+    ///
+    /// # Errors
+    ///
+    /// As [`serve`].
+    pub fn stop(&mut self) -> Result<()> {
+        // It fails if the server has ended by itself.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for BackgroundServer {
+    fn drop(&mut self) {
+        if let Err(e) = self.stop() {
+            tracing::warn!("{e}");
+        }
+    }
 }

@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::search::Searcher;
-use crate::store::Index;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -47,24 +46,9 @@ impl Served {
     pub(super) fn reload(&self) -> Result<()> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.searcher();
-        let index = Index::open(old.index.dir())?;
-        if index.snapshot_id() == old.index.snapshot_id() {
-            return Ok(());
+        if let Some(new) = old.reopened()? {
+            *self.searcher.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         }
-        let (new, known) = (index.manifest(), old.index.manifest());
-        if new.dim != known.dim || new.model != known.model {
-            return Err(Error::corrupt(
-                old.index.dir(),
-                "the index was replaced by another one: restart the server to serve it",
-            ));
-        }
-        let new = Searcher {
-            index,
-            embedder: old.embedder.clone(),
-            reranker: old.reranker.clone(),
-            scanner: old.scanner.clone(),
-        };
-        *self.searcher.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())
     }
 

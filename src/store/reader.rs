@@ -8,7 +8,7 @@ use super::format::{HEADER_LEN, REBUILD, VectorFileKind, as_values};
 use super::index_files::IndexFiles;
 use super::lexical::{self, LexicalHit};
 use super::manifest::IndexManifest;
-use super::row::{DocumentTraits, Row, RowNames, row_id};
+use super::row::{DocumentTraits, Row, RowNames, row_id, split_row_id};
 use super::unlocked::log_of;
 use super::vector_files::RowFile;
 use crate::error::{Error, Result};
@@ -270,6 +270,43 @@ impl Index {
             rows.push(row);
         }
         Ok(rows)
+    }
+
+    /// The live rows of an id, in order: those of the document with this id; else the one row of
+    /// this id; else those of the documents with this `doc_id`. None if the index has no such id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn rows_of(&self, id: &str) -> Result<Vec<u32>> {
+        let find = |name: &str, id: &str| {
+            let sql = format!(
+                "SELECT c.row FROM document d JOIN chunk c ON c.document = d.seq
+                 WHERE d.{name} = ?1 AND d.dead = 0 ORDER BY c.row"
+            );
+            self.database().collect(&sql, [id], |r| r.get(0))
+        };
+        let rows = find("id", id)?;
+        if !rows.is_empty() {
+            return Ok(rows);
+        }
+        if let Some((document, ordinal)) = split_row_id(id)
+            && let rows = find("id", document)?
+            && (rows.len() > 1 || split_row_id(document).is_some())
+            && let Some(&row) = rows.get(ordinal as usize)
+        {
+            return Ok(vec![row]);
+        }
+        find("doc_id", id)
+    }
+
+    /// The number of live documents.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn n_documents(&self) -> Result<u64> {
+        self.database().number("SELECT count(*) FROM document WHERE dead = 0")
     }
 
     /// The `doc_id`s of rows, in the given order.

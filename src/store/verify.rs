@@ -12,6 +12,7 @@ use super::sources;
 use crate::error::Result;
 use rusqlite::Connection;
 use std::path::Path;
+use warpseek_topk::audit::Audit;
 
 /// Outcome of one check.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -20,6 +21,17 @@ pub struct Finding {
     pub check: String,
     /// The damage and its remedy; `None` if there is none.
     pub problem: Option<String>,
+}
+
+impl From<Audit> for Finding {
+    fn from(audit: Audit) -> Self {
+        let backends = audit.backends.join(", ");
+        let check = format!(
+            "{} searches equal to an exhaustive one in float64, bit for bit, by {backends}",
+            audit.searches
+        );
+        Self { check, problem: audit.difference }
+    }
 }
 
 /// Checks the whole index in `dir`: manifest, headers, the checksums of rows and chunks, stored

@@ -10,6 +10,7 @@ use crate::model_files::ModelFiles;
 use crate::pooling::Output;
 use crate::tokenizer::{Sequence, Tokenized, Tokenizer};
 use crate::weights::Weights;
+use std::sync::atomic::AtomicBool;
 use warpseek_compute::device::ComputeOptions;
 use warpseek_compute::gpu::DeviceVectors;
 
@@ -52,6 +53,15 @@ pub enum Normalize {
     AsConfigured,
     /// Always, as an index requires.
     Always,
+}
+
+/// Options of [`Embedder::embed_with`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EmbedOptions<'a> {
+    /// The prompt, instead of the role's own.
+    pub prompt: Option<&'a str>,
+    /// Set to true, it ends the call with [`Error::Interrupted`].
+    pub stop: Option<&'a AtomicBool>,
 }
 
 impl Embedder {
@@ -100,6 +110,19 @@ impl Embedder {
         self.tokenizer.n_special() + self.tokenizer.count(&self.config.passage_prompt)
     }
 
+    /// Returns the text that stands in front of every text of a role.
+    pub fn prompt(&self, role: Role) -> &str {
+        match role {
+            Role::Query => &self.config.query_prompt,
+            Role::Passage => &self.config.passage_prompt,
+        }
+    }
+
+    /// True if vectors are scaled to unit length.
+    pub fn is_normalized(&self) -> bool {
+        self.config.normalize
+    }
+
     /// Returns the pooling of token states: `mean` or `cls`.
     pub fn pooling(&self) -> &'static str {
         match self.config.pooling {
@@ -125,9 +148,25 @@ impl Embedder {
     ///
     /// [`Error::Usage`] if the tokenizer refuses a text, [`Error::Compute`] if the encoder fails.
     pub fn embed<T: AsRef<str> + Sync>(&self, texts: &[T], role: Role) -> Result<Embeddings> {
+        self.embed_with(texts, role, EmbedOptions::default())
+    }
+
+    /// As [`Embedder::embed`], with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedder::embed`]; [`Error::Interrupted`] if it was stopped.
+    pub fn embed_with<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        role: Role,
+        options: EmbedOptions<'_>,
+    ) -> Result<Embeddings> {
         let mut vectors = Vec::with_capacity(texts.len() * self.dim);
-        let mut embeddings = self.encode(texts, role, |sequences, _| {
-            vectors.extend(self.pooled(sequences, role)?);
+        let (encoder, output) = (self.encoder(role)?, self.output());
+        let prompt = options.prompt.unwrap_or(self.prompt(role));
+        let mut embeddings = self.encode(texts, prompt, |sequences, _| {
+            vectors.extend(encoder.forward_until(sequences, output, options.stop)?);
             Ok(())
         })?;
         vectors.chunks_exact_mut(self.dim).for_each(|vector| self.finish(vector));
@@ -150,7 +189,7 @@ impl Embedder {
         let encoder = self.encoder(role)?;
         let Some(mut vectors) = encoder.allocate(texts.len(), stride)? else { return Ok(None) };
         let (output, unit) = (self.output(), self.config.normalize);
-        let embeddings = self.encode(texts, role, |sequences, first| {
+        let embeddings = self.encode(texts, self.prompt(role), |sequences, first| {
             encoder.forward_on_device(sequences, output, unit, &mut vectors, first)
         })?;
         Ok(Some((vectors, embeddings)))
@@ -160,13 +199,13 @@ impl Embedder {
     fn encode<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
-        role: Role,
+        prompt: &str,
         mut run: impl FnMut(&[Sequence], usize) -> Result<()>,
     ) -> Result<Embeddings> {
         let mut embeddings = Embeddings::default();
         let on_device = self.is_on_device();
         let part = if on_device { DEVICE_TEXTS } else { texts.len().max(1) };
-        let tokenize = |texts: &[T]| self.tokenize(texts, role);
+        let tokenize = |texts: &[T]| self.tokenize_after(prompt, texts);
         overlapped(texts.chunks(part), on_device, tokenize, |tokenized| {
             let first = embeddings.tokens.len();
             embeddings.tokens.extend(tokenized.iter().map(|text| text.sequence.ids.len() as u32));
@@ -198,10 +237,14 @@ impl Embedder {
         texts: &[T],
         role: Role,
     ) -> Result<Vec<Tokenized>> {
-        let prompt = match role {
-            Role::Query => &self.config.query_prompt,
-            Role::Passage => &self.config.passage_prompt,
-        };
+        self.tokenize_after(self.prompt(role), texts)
+    }
+
+    fn tokenize_after<T: AsRef<str> + Sync>(
+        &self,
+        prompt: &str,
+        texts: &[T],
+    ) -> Result<Vec<Tokenized>> {
         if prompt.is_empty() {
             return self.tokenizer.batch(texts, self.config.max_tokens);
         }

@@ -15,6 +15,7 @@ use crate::pooling::{ClassifierHead, Output, Pooler};
 use crate::reference::ReferenceBert;
 use crate::tokenizer::Sequence;
 use crate::weights::Weights;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 #[cfg(feature = "cuda")]
 use warpseek_compute::device::GpuKernels;
@@ -247,6 +248,21 @@ impl Encoder {
     /// beyond its vocabulary, and for the logit of a model that is not a cross-encoder;
     /// [`Error::Compute`] if the tensor library fails, [`Error::DeviceFailed`] if the GPU fails.
     pub fn forward(&self, sequences: &[Sequence], output: Output) -> Result<Vec<f32>> {
+        self.forward_until(sequences, output, None)
+    }
+
+    /// As [`Encoder::forward`], unless `stop` becomes true meanwhile, which is seen within a
+    /// micro-batch on the CPU and after the call on a GPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::forward`]; [`Error::Interrupted`] if it was stopped.
+    pub fn forward_until(
+        &self,
+        sequences: &[Sequence],
+        output: Output,
+        stop: Option<&AtomicBool>,
+    ) -> Result<Vec<f32>> {
         self.check(sequences, output)?;
         let config = &self.config;
         let n_out = match output {
@@ -254,12 +270,16 @@ impl Encoder {
             Output::Mean | Output::Cls => config.hidden_size,
             Output::Logit => 1,
         };
-        let pool = Pooler { output, n_out, head: self.head.as_ref() };
-        match &self.backend {
+        let pool = Pooler { output, n_out, head: self.head.as_ref(), stop };
+        let out = match &self.backend {
             Backend::Packed(bert) => bert.forward(sequences, pool),
             #[cfg(feature = "cuda")]
             Backend::Cuda(bert) => bert.forward(sequences, output, n_out),
             Backend::Reference(bert) => bert.forward(sequences, pool),
+        };
+        match pool.is_stopped() {
+            true => Err(Error::Interrupted("the model did not finish".to_owned())),
+            false => out,
         }
     }
 

@@ -139,6 +139,9 @@ impl PackedBert {
         let pooled: Vec<Vec<f32>> = batches
             .par_iter()
             .map_init(Activations::default, |space, batch| {
+                if pool.is_stopped() {
+                    return Vec::new();
+                }
                 let batch: Vec<&Sequence> = batch.iter().map(|&i| &sequences[i]).collect();
                 self.encode(&batch, states, words, space);
                 let mut out = vec![0f32; batch.len() * n_out];

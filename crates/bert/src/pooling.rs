@@ -3,6 +3,7 @@
 use crate::config::BertConfig;
 use crate::error::Result;
 use crate::weights::{Affine, Weights};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The output of an encoder for one sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,9 +84,16 @@ pub(crate) struct Pooler<'a> {
     /// Values of one sequence.
     pub(crate) n_out: usize,
     pub(crate) head: Option<&'a ClassifierHead>,
+    /// True as soon as the output is no longer wanted.
+    pub(crate) stop: Option<&'a AtomicBool>,
 }
 
 impl Pooler<'_> {
+    /// True if the output is no longer wanted.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
+
     /// Pools the needed hidden states of one sequence into `out`, `[n_out]`.
     pub(crate) fn apply(&self, states: &[f32], out: &mut [f32]) {
         match self.output {

@@ -15,6 +15,7 @@ use crate::tokenizer::{Sequence, TokenSpans, Tokenizer};
 use crate::weights::Weights;
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use warpseek_compute::device::ComputeOptions;
 
 /// Limit of query and passage together, in tokens, for models that the manifest does not list.
@@ -138,6 +139,19 @@ impl Reranker {
     ///
     /// As [`Reranker::score`].
     pub fn score_batch(&self, jobs: &[RerankJob<'_>]) -> Result<Vec<RerankScores>> {
+        self.score_batch_until(jobs, None)
+    }
+
+    /// As [`Reranker::score_batch`], unless `stop` becomes true meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reranker::score`]; [`Error::Interrupted`] if it was stopped.
+    pub fn score_batch_until(
+        &self,
+        jobs: &[RerankJob<'_>],
+        stop: Option<&AtomicBool>,
+    ) -> Result<Vec<RerankScores>> {
         let on_device = self.is_on_device();
         let part = if on_device { DEVICE_JOBS } else { jobs.len().max(1) };
         let plan = |jobs: &[RerankJob<'_>]| -> Result<Vec<(RerankPlan, Vec<Sequence>)>> {
@@ -147,7 +161,8 @@ impl Reranker {
         overlapped(jobs.chunks(part), on_device, plan, |planned| {
             let (plans, sequences): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
             let sequences: Vec<Sequence> = sequences.into_iter().flatten().collect();
-            let mut logits = self.logits(&sequences)?.into_iter();
+            let logits = self.encoder.forward_until(&sequences, Output::Logit, stop)?;
+            let mut logits = logits.into_iter();
             scores.extend(plans.into_iter().map(|plan| plan.scores(&mut logits)));
             Ok(())
         })?;

@@ -29,6 +29,7 @@
 //! each query            query_fields.rs  its id, text, vector and filter (query_file.rs)
 //!                       notes.rs     values that were replaced, columns that were left out
 //!                       reader.rs    the iterator over all inputs
+//!                       records.rs   records that a program holds in memory
 //! each chunk            chunk.rs     byte ranges of the document's text that fit the embedder
 //!                       overlap.rs   how far each repeats the text before it
 //! ```
@@ -99,6 +100,7 @@ mod paths;
 mod query_fields;
 mod query_file;
 mod reader;
+mod records;
 mod roles;
 mod stream;
 mod tables;
@@ -114,3 +116,4 @@ pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions};
 pub use paths::{InputRoots, STREAM_SOURCE};
 pub use query_file::QueryFile;
 pub use reader::{DocumentReader, ReadProgress, open, read_stream};
+pub use records::{RecordParts, Records};

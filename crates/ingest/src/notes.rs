@@ -106,6 +106,11 @@ impl ReadNotes {
         self.add(file, field, NoteKind::LeftOut, reason, 0);
     }
 
+    /// Notes that `count` values of `field` became null because they are no finite numbers.
+    pub fn non_finite(&self, file: &str, field: &str, count: u64) {
+        self.add(file, field, NoteKind::Null, NON_FINITE, count);
+    }
+
     /// Adds `count` to the note of this text, which is made if it is new.
     pub(crate) fn add(&self, file: &str, field: &str, kind: NoteKind, reason: &str, count: u64) {
         self.with(|list| {

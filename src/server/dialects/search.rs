@@ -102,6 +102,7 @@ impl Retrieval {
             hybrid: self.hybrid,
             mmr,
             max_per_doc: self.max_per_doc,
+            min_score: None,
         })
     }
 }

@@ -1,0 +1,88 @@
+//! Errors of the library as exceptions of `warpseek.errors`.
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use warpseek::error::{Error, Result};
+
+/// Options of the command line in messages, and the arguments that stand for them here.
+const ARGUMENTS: [(&str, &str); 20] = [
+    (", or keep the last record with --on-duplicate last", ""),
+    ("; --device cpu does without it", "; device=\"cpu\" does without it"),
+    ("--on-error skip", "on_error=\"skip\""),
+    ("--no-header", "no_header=True"),
+    ("--normalize", "normalize=True"),
+    ("--id-field", "id="),
+    ("--text-field", "text="),
+    ("--title-field", "title="),
+    ("--metadata-fields", "metadata="),
+    ("--metadata", "metadata="),
+    ("--reranker", "reranker="),
+    ("--embedder", "model="),
+    ("--device", "device="),
+    ("--precision", "precision="),
+    ("--models-dir", "models_dir="),
+    ("--model", "model="),
+    ("--offline", "offline="),
+    ("--documents", "documents="),
+    ("--chunk splits records", "Index.create(..., split_records=True) splits records"),
+    (", or search for vectors with `warpseek batch`", ", or search for vectors"),
+];
+
+/// The exception for an error.
+pub(crate) fn raised(error: Error) -> PyErr {
+    Python::attach(|py| exception(py, &error).unwrap_or_else(|e| e))
+}
+
+fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
+    if let Error::Interrupted(message) = error {
+        return Ok(PyKeyboardInterrupt::new_err(message.clone()));
+    }
+    let mut message = error.to_string();
+    for (option, argument) in ARGUMENTS {
+        message = message.replace(option, argument);
+    }
+    let (name, file) = match error {
+        Error::Usage(_) => ("UsageError", None),
+        Error::ModelUnavailable { .. } => ("ModelUnavailableError", None),
+        Error::DeviceUnavailable { .. } | Error::DeviceFailed { .. } => ("DeviceError", None),
+        Error::Compute { .. } => ("DeviceError", None),
+        Error::Corrupt { path, .. } => ("CorruptIndexError", Some(path)),
+        Error::Remote { .. } => ("RemoteError", None),
+        Error::Input { .. } => ("InputError", None),
+        Error::NoIndex { path, .. } => ("IndexNotFoundError", Some(path)),
+        Error::Locked { path, .. } => ("IndexLockedError", Some(path)),
+        Error::Io { path, .. } | Error::Database { path, .. } => ("IndexIOError", Some(path)),
+        Error::Interrupted(_) => return Err(PyRuntimeError::new_err(message)),
+    };
+    let details = PyDict::new(py);
+    details.set_item("exit_code", error.exit_code())?;
+    details.set_item("file", file.map(|path| path.display().to_string()))?;
+    if let Error::Input { place, .. } = error {
+        details.set_item("file", &place.file)?;
+        details.set_item("record", &place.record)?;
+        details.set_item("field", &place.field)?;
+    }
+    if let Error::Io { source, .. } = error {
+        details.set_item("errno", source.raw_os_error())?;
+    }
+    let class = py.import("warpseek.errors")?.getattr(name)?;
+    Ok(PyErr::from_value(class.call((message,), Some(&details))?))
+}
+
+/// Turns errors of the library into exceptions.
+pub(crate) trait OrRaise<T> {
+    /// The value, or the exception.
+    fn or_raise(self) -> PyResult<T>;
+}
+
+impl<T> OrRaise<T> for Result<T> {
+    fn or_raise(self) -> PyResult<T> {
+        self.map_err(raised)
+    }
+}
+
+/// A [`Error::Usage`] as an exception.
+pub(crate) fn usage(message: impl Into<String>) -> PyErr {
+    raised(Error::usage(message))
+}

@@ -1,0 +1,412 @@
+//! The class `Index`: an index folder with the models that it needs, opened when first used.
+
+use crate::answer::Prompt;
+use crate::array::Rows;
+use crate::call::{Stop, run};
+use crate::engine::EngineSettings;
+use crate::error::usage;
+use crate::reading::{self, SearchArguments};
+use crate::records::{FieldNames, RecordSource};
+use crate::values::to_python;
+use crate::writing;
+use numpy::{PyArray2, PyReadonlyArray2};
+use pyo3::prelude::*;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use warpseek::bert::embedder::Normalize;
+use warpseek::engine::{ChunkOptions, Engine, manifest_for};
+use warpseek::error::{Error, Result};
+use warpseek::ingest::chunk::Chunking;
+use warpseek::search::{Searcher, no_reranker};
+use warpseek::store::{Index as Snapshot, IndexManifest, IndexWriter};
+
+/// An index folder with the models that it needs. Threads may share it.
+#[pyclass(module = "warpseek._warpseek", frozen)]
+pub(crate) struct Index {
+    pub(crate) dir: PathBuf,
+    pub(crate) engine: Arc<Engine>,
+    model: Option<String>,
+    reranker: Option<String>,
+    /// The newest snapshot; none once the index is closed.
+    opened: Mutex<Option<Opened>>,
+    /// Held while documents are written.
+    pub(crate) writing: Mutex<()>,
+}
+
+/// A snapshot, and the process that opened it: SQLite's connections do not outlive a fork.
+struct Opened {
+    process: u32,
+    searcher: Searcher,
+}
+
+/// The models that a call needs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Needs {
+    /// The embedder, where the index has one.
+    pub(crate) embedder: bool,
+    /// The reranker: not at all, if there is one, or in any case.
+    pub(crate) reranker: Option<bool>,
+}
+
+impl Index {
+    /// A searcher over the newest snapshot, with the models that are needed.
+    pub(crate) fn searcher(&self, needs: Needs, stop: &Stop) -> Result<Searcher> {
+        let mut opened = self.opened();
+        let process = std::process::id();
+        let closed = || Error::usage("the index is closed: open it again with Index.open");
+        if opened.as_ref().ok_or_else(closed)?.process != process {
+            let searcher = self.open()?;
+            // What the parent process opened is left alone.
+            std::mem::forget(opened.replace(Opened { process, searcher }));
+        }
+        let searcher = &mut opened.as_mut().ok_or_else(closed)?.searcher;
+        if needs.embedder && searcher.embedder.is_none() {
+            let embedder = self.engine.embedder_of(&searcher.index, self.model.as_deref())?;
+            searcher.embedder = embedder.map(Arc::new);
+        }
+        if let Some(required) = needs.reranker {
+            if searcher.reranker.is_none() {
+                searcher.reranker = self.engine.reranker(self.reranker.as_deref())?;
+            }
+            if required && searcher.reranker.is_none() {
+                return Err(no_reranker());
+            }
+        }
+        Ok(Searcher { stop: Some(Arc::clone(stop)), ..searcher.clone() })
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        Ok(self.searcher(Needs::default(), &Stop::default())?.index)
+    }
+
+    fn open(&self) -> Result<Searcher> {
+        let index = Arc::new(Snapshot::open(&self.dir)?);
+        let scanner = self.engine.scanner();
+        Ok(Searcher { index, embedder: None, reranker: None, scanner, stop: None })
+    }
+
+    /// Takes up what was committed since. True if anything was.
+    pub(crate) fn reopen(&self) -> Result<bool> {
+        let current = self.searcher(Needs::default(), &Stop::default())?;
+        let Some(new) = current.reopened()? else { return Ok(false) };
+        if let Some(opened) = &mut *self.opened() {
+            opened.searcher.index = new.index;
+        }
+        Ok(true)
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Index {
+    /// Opens the index in a folder.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        dir: PathBuf,
+        model: Option<String>,
+        reranker: Option<String>,
+        settings: EngineSettings,
+    ) -> PyResult<Self> {
+        let engine = settings.engine()?;
+        let (opened, writing) = (Mutex::new(None), Mutex::new(()));
+        let index = Self { dir, engine, model, reranker, opened, writing };
+        let searcher = run(py, |_| index.open())?;
+        *index.opened() = Some(Opened { process: std::process::id(), searcher });
+        Ok(index)
+    }
+
+    /// Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions.
+    #[staticmethod]
+    fn create(
+        py: Python<'_>,
+        dir: PathBuf,
+        model: Option<String>,
+        dim: Option<usize>,
+        chunking: (Option<usize>, Option<usize>, bool),
+        exist_ok: bool,
+        settings: EngineSettings,
+    ) -> PyResult<()> {
+        let engine = settings.engine()?;
+        run(py, |_| {
+            if !exist_ok && dir.join("manifest.json").exists() {
+                return Err(Error::usage(format!(
+                    "{} holds an index already: open it with Index.open, or pass exist_ok=True",
+                    dir.display()
+                )));
+            }
+            let (max_tokens, overlap, split_records) = chunking;
+            let manifest = match (&model, dim) {
+                (Some(model), _) => {
+                    let (embedder, stamp) = engine.embedder(model, Normalize::Always)?;
+                    let made = embedder.dim();
+                    if let Some(dim) = dim.filter(|dim| *dim != made) {
+                        let reason = format!("dim is {dim}, and {model} makes {made} dimensions");
+                        return Err(Error::usage(reason));
+                    }
+                    let chunks = ChunkOptions { max_tokens, overlap, split_records };
+                    manifest_for(&embedder, stamp, chunks)?
+                }
+                (None, Some(dim)) => IndexManifest::new(dim, None, Chunking::default()),
+                (None, None) => {
+                    return Err(Error::usage("without a model, dim is needed: Index.create(dim=N)"));
+                }
+            };
+            IndexWriter::open_or_create(&dir, &manifest)?.commit()
+        })
+    }
+
+    /// The model's name; none for imported vectors.
+    #[getter]
+    fn model_name(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let index = run(py, |_| self.snapshot())?;
+        Ok(index.manifest().model.as_ref().map(|stamp| stamp.name.clone()))
+    }
+
+    /// Dimensions of a vector.
+    #[getter]
+    fn dim(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(run(py, |_| self.snapshot())?.manifest().dim)
+    }
+
+    /// Identifies the snapshot: a commit changes it.
+    #[getter]
+    fn snapshot_id(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(run(py, |_| self.snapshot())?.snapshot_id())
+    }
+
+    /// Statistics and settings of the index.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let stats = run(py, |_| reading::stats(&*self.snapshot()?))?;
+        to_python(py, &stats)
+    }
+
+    /// The number of live documents, or of live rows that pass a filter.
+    fn count(&self, py: Python<'_>, filter: Option<String>) -> PyResult<u64> {
+        run(py, |_| reading::count(&*self.snapshot()?, filter.as_deref()))
+    }
+
+    /// True if the index has a document or a row of this id.
+    fn contains(&self, py: Python<'_>, id: &str) -> PyResult<bool> {
+        run(py, |_| Ok(!self.snapshot()?.rows_of(id)?.is_empty()))
+    }
+
+    /// Numbers of live rows: those of ids, or those that pass a filter, or all.
+    fn find(
+        &self,
+        py: Python<'_>,
+        ids: Option<Vec<String>>,
+        filter: Option<String>,
+    ) -> PyResult<Vec<u32>> {
+        run(py, |_| reading::find(&*self.snapshot()?, ids.as_deref(), filter.as_deref()))
+    }
+
+    /// Rows with their texts.
+    fn rows<'py>(&self, py: Python<'py>, numbers: Vec<u32>) -> PyResult<Bound<'py, PyAny>> {
+        let rows = run(py, |_| reading::rows(&*self.snapshot()?, &numbers))?;
+        to_python(py, &rows)
+    }
+
+    /// Vectors of rows as float32, `[n, dim]`.
+    fn vectors_of<'py>(
+        &self,
+        py: Python<'py>,
+        numbers: Vec<u32>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let index = run(py, |_| self.snapshot())?;
+        let values = run(py, |_| reading::vectors(&index, &numbers))?;
+        crate::array::matrix(py, values, index.manifest().dim)
+    }
+
+    /// The mapped rows, deleted ones included, as float16 `[n_rows, dim]`, without a copy.
+    fn mapped<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        reading::mapped(py, run(py, |_| self.snapshot())?)
+    }
+
+    /// Searches for texts, for vectors `[n, dim]`, or for vectors with their texts.
+    fn search<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Option<Vec<String>>,
+        vectors: Option<PyReadonlyArray2<'py, f32>>,
+        options: SearchArguments,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let vectors = vectors.map(|array| rows_of(&array)).transpose()?;
+        let results = run(py, |stop| reading::search(self, texts, vectors, &options, stop))?;
+        to_python(py, &results)
+    }
+
+    /// Scores `[n, k]` and row numbers `[n, k]` of query vectors `[n, dim]`.
+    fn search_vectors<'py>(
+        &self,
+        py: Python<'py>,
+        queries: PyReadonlyArray2<'py, f32>,
+        k: usize,
+        filter: Option<String>,
+    ) -> PyResult<(Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<i64>>)> {
+        let queries = rows_of(&queries)?;
+        let (scores, rows) =
+            run(py, |stop| reading::search_vectors(self, &queries, k, filter.as_deref(), stop))?;
+        Ok((crate::array::matrix(py, scores, k)?, crate::array::matrix(py, rows, k)?))
+    }
+
+    /// Compares the retrieval order with the reranked one.
+    fn compare<'py>(
+        &self,
+        py: Python<'py>,
+        query: &str,
+        depth: usize,
+        show: usize,
+        options: SearchArguments,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let comparison =
+            run(py, |stop| reading::compare(self, query, (depth, show), &options, stop))?;
+        to_python(py, &comparison)
+    }
+
+    /// Evaluates the index on judged queries.
+    #[allow(clippy::too_many_arguments)]
+    fn evaluate<'py>(
+        &self,
+        py: Python<'py>,
+        queries: Bound<'py, PyAny>,
+        qrels: Bound<'py, PyAny>,
+        measures: Vec<String>,
+        depth: usize,
+        rerank_depth: usize,
+        options: SearchArguments,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reading::evaluate(
+            py,
+            self,
+            (&queries, &qrels),
+            &measures,
+            (depth, rerank_depth),
+            &options,
+            progress,
+        )
+    }
+
+    /// Searches for a question and fills the prompt of a chat model with the hits.
+    fn prompt<'py>(
+        &self,
+        py: Python<'py>,
+        question: &str,
+        passage_tokens: usize,
+        template: Option<String>,
+        options: SearchArguments,
+    ) -> PyResult<(Bound<'py, PyAny>, Prompt)> {
+        let (found, prompt) = run(py, |stop| {
+            crate::answer::prompt(self, question, passage_tokens, template, &options, stop)
+        })?;
+        Ok((to_python(py, &found)?, Prompt::new(prompt)))
+    }
+
+    /// Adds records of an iterator. Returns the report.
+    #[allow(clippy::too_many_arguments)]
+    fn add<'py>(
+        &self,
+        py: Python<'py>,
+        records: Bound<'py, PyAny>,
+        fields: FieldNames,
+        vectors: Option<Bound<'py, PyAny>>,
+        normalize: bool,
+        on_error: &str,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let dim = run(py, |_| self.snapshot())?.manifest().dim;
+        let vectors =
+            vectors.map(|array| crate::array::rows(&array, "vectors", Some(dim))).transpose()?;
+        let source = RecordSource::new(&records, fields, vectors.is_some())?;
+        match vectors {
+            None => writing::add(py, self, source, on_error, progress),
+            Some(_) if on_error != "raise" => {
+                Err(usage("on_error=\"skip\" is for records without vectors"))
+            }
+            Some(vectors) => {
+                writing::add_vectors(py, self, source, vectors, normalize, progress)
+            }
+        }
+    }
+
+    /// Adds the documents of files and folders. Returns the report.
+    fn add_files<'py>(
+        &self,
+        py: Python<'py>,
+        paths: Vec<PathBuf>,
+        fields: FieldNames,
+        on_error: &str,
+        prune: bool,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        writing::add_files(py, self, &paths, fields, on_error, prune, progress)
+    }
+
+    /// Deletes the documents of ids, and those that pass a filter. Returns their number.
+    fn delete(
+        &self,
+        py: Python<'_>,
+        ids: Vec<String>,
+        filter: Option<String>,
+    ) -> PyResult<u64> {
+        run(py, |_| writing::delete(self, &ids, filter.as_deref()))
+    }
+
+    /// Removes deleted rows from the files.
+    fn compact<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let compaction = run(py, |_| writing::compact(self))?;
+        to_python(py, &compaction)
+    }
+
+    /// Checks the files, and that `sample` searches are exact. Returns the findings.
+    fn verify<'py>(&self, py: Python<'py>, sample: usize) -> PyResult<Bound<'py, PyAny>> {
+        let findings = run(py, |stop| reading::verify(self, sample, stop))?;
+        to_python(py, &findings)
+    }
+
+    /// Takes up what other processes committed. True if anything was.
+    fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
+        run(py, |_| self.reopen())
+    }
+
+    /// Closes the index. Nothing is lost: every change is committed when its call returns.
+    fn close(&self) {
+        let opened = self.opened().take();
+        if opened.as_ref().is_some_and(|opened| opened.process != std::process::id()) {
+            std::mem::forget(opened);
+        }
+    }
+
+    /// Imports a vector file into a new index.
+    #[staticmethod]
+    #[allow(clippy::too_many_arguments)]
+    fn import_vectors<'py>(
+        py: Python<'py>,
+        file: PathBuf,
+        into: PathBuf,
+        documents: Option<Bound<'py, PyAny>>,
+        ids: Option<Vec<String>>,
+        fields: FieldNames,
+        model: Option<String>,
+        normalize: bool,
+        settings: EngineSettings,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let engine = settings.engine()?;
+        let documents = documents
+            .map(|records| RecordSource::new(&records, fields, true)?.all(py))
+            .transpose()?;
+        let report = run(py, |stop| {
+            writing::import(&engine, (&file, &into), documents, ids, model, normalize, stop)
+        })?;
+        to_python(py, &report)
+    }
+}
+
+fn rows_of(array: &PyReadonlyArray2<'_, f32>) -> PyResult<Rows> {
+    crate::array::rows(array.as_any(), "queries", None)
+}

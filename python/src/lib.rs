@@ -1,0 +1,46 @@
+//! The Rust core of the Python package: classes over the library, without policy of their own.
+//!
+//! Python's own part, in `warpseek/`, takes frames and records, names arguments in its messages and
+//! shows results. Nothing here prints.
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `call` | computations without the GIL: threads per process, Ctrl+C, progress |
+//! | `error` | errors of the library as exceptions |
+//! | `engine` | settings of Python callers, messages to `logging` |
+//! | `array` | NumPy arrays in and out, checked |
+//! | `values` | Python values as JSON values |
+//! | `records` | records of an iterator as documents |
+//! | `models`, `index`, `writing`, `reading`, `answer`, `server` | the classes |
+
+mod answer;
+mod array;
+mod call;
+mod engine;
+mod error;
+mod index;
+mod models;
+mod reading;
+mod records;
+mod server;
+mod values;
+mod writing;
+
+use pyo3::prelude::*;
+
+/// The Rust core of warpseek.
+#[pymodule(name = "_warpseek")]
+mod warpseek_core {
+    #[pymodule_export]
+    use crate::answer::Prompt;
+    #[pymodule_export]
+    use crate::call::{get_num_threads, set_num_threads};
+    #[pymodule_export]
+    use crate::engine::version;
+    #[pymodule_export]
+    use crate::index::Index;
+    #[pymodule_export]
+    use crate::models::{CrossEncoder, Embedder};
+    #[pymodule_export]
+    use crate::server::{Server, main};
+}

@@ -1,0 +1,443 @@
+//! Calls of `Index` that read.
+
+use crate::array::Rows;
+use crate::call::{Stop, run_with};
+use crate::error::usage;
+use crate::index::{Index, Needs};
+use crate::models::{check, report};
+use crate::values::to_python;
+use half::f16;
+use numpy::ndarray::{ArrayView2, ShapeBuilder};
+use numpy::PyArray2;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use warpseek::compare::Comparison;
+use warpseek::error::{Error, Place, Result};
+use warpseek::eval::measures::Measure;
+use warpseek::eval::qrels::Qrels;
+use warpseek::eval::{EvalOptions, JudgedQueries, RerankedSystem, evaluate as evaluate_all};
+use warpseek::queries::{Query, QueryOptions, QueryReader};
+use warpseek::search::{
+    DEFAULT_RERANK_DEPTH, QueryInput, SearchOptions, SearchResult, Searcher, no_reranker,
+};
+use warpseek::store::filter::Filter;
+use warpseek::store::{Finding, Index as Snapshot, Row, verify as verify_files};
+use warpseek::topk::audit::audit;
+use warpseek::topk::scanner::QueryBatch;
+use warpseek::topk::RowMask;
+
+/// Queries per call of the searcher.
+const QUERIES: usize = 256;
+
+/// Query vectors per call of the scanner.
+const VECTORS: usize = 1024;
+
+/// The arguments of a search.
+#[derive(Debug, FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct SearchArguments {
+    pub(crate) k: usize,
+    #[pyo3(item("where"))]
+    filter: Option<String>,
+    hybrid: bool,
+    mmr: Option<f32>,
+    /// True to rerank in any case, false never; none if there is a reranker.
+    rerank: Option<bool>,
+    rerank_depth: Option<usize>,
+    retriever_weight: Option<f32>,
+    min_score: Option<f32>,
+    max_per_doc: Option<usize>,
+}
+
+impl SearchArguments {
+    /// The options of a search, without reranking.
+    pub(crate) fn options(&self) -> Result<SearchOptions> {
+        if self.k == 0 {
+            return Err(Error::usage("k must be at least 1"));
+        }
+        Ok(SearchOptions {
+            k: self.k,
+            rerank_depth: None,
+            retriever_weight: self.retriever_weight,
+            filter: self.filter.as_deref().map(Filter::parse).transpose()?,
+            hybrid: self.hybrid,
+            mmr: self.mmr,
+            max_per_doc: self.max_per_doc,
+            min_score: self.min_score,
+        })
+    }
+
+    /// A searcher with what the arguments need, and the options. Without the texts of all queries,
+    /// nothing is reranked unless it must be.
+    pub(crate) fn open(
+        &self,
+        index: &Index,
+        (embeds, has_texts): (bool, bool),
+        stop: &Stop,
+    ) -> Result<(Searcher, SearchOptions)> {
+        let mut options = self.options()?;
+        let reranker = match self.rerank {
+            Some(false) => None,
+            Some(true) => Some(true),
+            None => has_texts.then_some(false),
+        };
+        let searcher = index.searcher(Needs { embedder: embeds, reranker }, stop)?;
+        if reranker.is_some() && searcher.reranker.is_some() {
+            let depth = self.rerank_depth.unwrap_or(DEFAULT_RERANK_DEPTH.max(self.k));
+            options.rerank_depth = Some(depth);
+        }
+        Ok((searcher, options))
+    }
+}
+
+/// Searches for texts, vectors, or both.
+pub(crate) fn search(
+    index: &Index,
+    texts: Option<Vec<String>>,
+    vectors: Option<Rows>,
+    arguments: &SearchArguments,
+    stop: &Stop,
+) -> Result<Vec<SearchResult>> {
+    let dim = index.snapshot()?.manifest().dim;
+    if let Some(rows) = &vectors {
+        check_dim(rows, dim)?;
+    }
+    let queries: Vec<QueryInput<'_>> = match (&texts, &vectors) {
+        (Some(texts), None) => {
+            texts.iter().map(|text| QueryInput { text, ..QueryInput::default() }).collect()
+        }
+        (texts, Some(rows)) => {
+            if let Some(texts) = texts.as_ref().filter(|texts| texts.len() != rows.n) {
+                let (n, given) = (rows.n, texts.len());
+                return Err(Error::usage(format!("text has {given} texts for {n} query vectors")));
+            }
+            let text = |i: usize| texts.as_ref().map_or("", |texts| texts[i].as_str());
+            let vectors = rows.values.chunks_exact(dim).enumerate();
+            let query = |(i, vector)| QueryInput { text: text(i), vector: Some(vector), filter: None };
+            vectors.map(query).collect()
+        }
+        (None, None) => return Err(Error::usage("a query is needed: a text or a vector")),
+    };
+    let has_texts = queries.iter().all(|query| !query.text.trim().is_empty());
+    let (searcher, options) = arguments.open(index, (vectors.is_none(), has_texts), stop)?;
+    // Queries that are reranked are many pairs each, and take long enough one by one.
+    let together = if options.rerank_depth.is_some() { 8 } else { QUERIES };
+    let mut results = Vec::with_capacity(queries.len());
+    for queries in queries.chunks(together) {
+        check(stop)?;
+        results.extend(searcher.search_many(queries, &options)?);
+    }
+    Ok(results)
+}
+
+/// Scores and rows of query vectors, `[n, k]` each; -inf and -1 where there are fewer rows.
+pub(crate) fn search_vectors(
+    index: &Index,
+    queries: &Rows,
+    k: usize,
+    filter: Option<&str>,
+    stop: &Stop,
+) -> Result<(Vec<f32>, Vec<i64>)> {
+    if k == 0 {
+        return Err(Error::usage("k must be at least 1"));
+    }
+    let searcher = index.searcher(Needs::default(), stop)?;
+    let snapshot = &searcher.index;
+    let dim = snapshot.manifest().dim;
+    check_dim(queries, dim)?;
+    let n_values = queries.n.checked_mul(k).filter(|n| *n <= isize::MAX as usize / 8);
+    let n_values = n_values.ok_or_else(|| Error::usage(format!("k is {k}: too large")))?;
+    let filter = filter.map(Filter::parse).transpose()?;
+    let passing = filter.map(|filter| snapshot.rows_where(&filter)).transpose()?;
+    let live = snapshot.live();
+    let mask: Option<&RowMask> = match &passing {
+        Some(passing) => Some(&passing.mask),
+        None => (live.count() < snapshot.n_rows()).then_some(live),
+    };
+    let mut scores = vec![f32::NEG_INFINITY; n_values];
+    let mut rows = vec![-1i64; n_values];
+    let matrix = snapshot.matrix()?;
+    for (part, vectors) in queries.values.chunks(VECTORS * dim).enumerate() {
+        check(stop)?;
+        let batch = QueryBatch::new(vectors, dim)?;
+        let found = searcher.scanner.top_k(&matrix, &batch, k.min(snapshot.n_rows().max(1)), mask)?;
+        for (i, hits) in found.iter().enumerate() {
+            let at = (part * VECTORS + i) * k;
+            for (j, hit) in hits.iter().enumerate() {
+                (scores[at + j], rows[at + j]) = (hit.score, i64::from(hit.row));
+            }
+        }
+    }
+    Ok((scores, rows))
+}
+
+fn check_dim(rows: &Rows, dim: usize) -> Result<()> {
+    if rows.dim == dim {
+        return Ok(());
+    }
+    let hint = if rows.n == dim { ": transpose them with .T" } else { "" };
+    let shape = (rows.n, rows.dim);
+    Err(Error::usage(format!(
+        "the query vectors have the shape {shape:?}, and the index has {dim} dimensions{hint}"
+    )))
+}
+
+/// Compares the retrieval order with the reranked one, or with the hybrid one without a reranker.
+pub(crate) fn compare(
+    index: &Index,
+    query: &str,
+    (depth, show): (usize, usize),
+    arguments: &SearchArguments,
+    stop: &Stop,
+) -> Result<Comparison> {
+    let (searcher, options) = arguments.open(index, (true, true), stop)?;
+    if depth == 0 || show == 0 {
+        return Err(Error::usage("depth and show must be at least 1"));
+    }
+    warpseek::compare::compare(&searcher, query, depth, show, &options)
+}
+
+/// Evaluates the index on judged queries. Queries are a path or a dict of texts, qrels a path or a
+/// dict of dicts of levels.
+pub(crate) fn evaluate<'py>(
+    py: Python<'py>,
+    index: &Index,
+    (queries, qrels): (&Bound<'py, PyAny>, &Bound<'py, PyAny>),
+    measures: &[String],
+    (depth, rerank_depth): (usize, usize),
+    arguments: &SearchArguments,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let queries = match queries.cast::<PyDict>() {
+        Ok(texts) => Given::Here(judged_texts(texts)?),
+        Err(_) => Given::Path(queries.extract::<PathBuf>()?),
+    };
+    let qrels = match qrels.cast::<PyDict>() {
+        Ok(levels) => Given::Here(levels_of(levels)?),
+        Err(_) => Given::Path(qrels.extract::<PathBuf>()?),
+    };
+    let (done, progress) = (AtomicUsize::new(0), progress.map(Bound::unbind));
+    let work = |stop: &Stop| -> Result<Value> {
+        let judged = judged(queries, qrels)?;
+        let options = EvalOptions {
+            measures: measures.iter().map(|m| m.parse()).collect::<Result<Vec<Measure>>>()?,
+            depth,
+            search: SearchOptions { k: depth, ..arguments.options()? },
+            ..EvalOptions::default()
+        };
+        let needs = Needs { embedder: true, reranker: arguments.rerank.filter(|rerank| *rerank) };
+        let searcher = index.searcher(needs, stop)?;
+        let rerankers = match (arguments.rerank, searcher.reranker.clone()) {
+            (Some(false), _) => Vec::new(),
+            (_, Some(reranker)) => vec![reranker],
+            (_, None) => index.engine.reranker(None)?.into_iter().collect(),
+        };
+        if arguments.rerank == Some(true) && rerankers.is_empty() {
+            return Err(no_reranker());
+        }
+        let weight = arguments.retriever_weight;
+        let systems = RerankedSystem::all(&rerankers, &[rerank_depth], weight);
+        let report = evaluate_all(&searcher, &systems, &judged, &options, &mut |finished, _| {
+            done.store(finished, Ordering::Relaxed);
+            !stop.load(Ordering::Relaxed)
+        })?;
+        let mut value = report.to_json(&options, true);
+        value["absent_documents"] = json!(report.absent_documents);
+        value["rows"] = json!(searcher.index.live().count());
+        Ok(value)
+    };
+    let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
+    let value = run_with(py, work, tick)?;
+    to_python(py, &value)
+}
+
+enum Given<T> {
+    Here(T),
+    Path(PathBuf),
+}
+
+fn judged_texts(texts: &Bound<'_, PyDict>) -> PyResult<Vec<Query>> {
+    let mut queries = Vec::with_capacity(texts.len());
+    for (i, (id, text)) in texts.iter().enumerate() {
+        let text: String = text.extract().map_err(|_| {
+            let found = crate::values::type_name(&text);
+            usage(format!("queries must map ids to texts, found {found} for '{id}'"))
+        })?;
+        queries.push(Query {
+            id: id.str()?.extract()?,
+            text,
+            title: String::new(),
+            vector: None,
+            filter: None,
+            place: Place::record("queries", format!("query {}", i + 1)),
+        });
+    }
+    Ok(queries)
+}
+
+fn levels_of(levels: &Bound<'_, PyDict>) -> PyResult<Vec<(String, String, i32)>> {
+    let mut all = Vec::new();
+    for (query, documents) in levels.iter() {
+        let query: String = query.str()?.extract()?;
+        let documents = documents.cast::<PyDict>().map_err(|_| {
+            let found = crate::values::type_name(&documents);
+            usage(format!("qrels must map query ids to dicts, found {found} for '{query}'"))
+        })?;
+        for (document, level) in documents.iter() {
+            let document: String = document.str()?.extract()?;
+            let level: i32 = level.extract().map_err(|_| {
+                usage(format!(
+                    "qrels of query '{query}', document '{document}': a level is an integer, found \
+                     {level}"
+                ))
+            })?;
+            all.push((query.clone(), document, level));
+        }
+    }
+    Ok(all)
+}
+
+fn judged(
+    queries: Given<Vec<Query>>,
+    qrels: Given<Vec<(String, String, i32)>>,
+) -> Result<JudgedQueries> {
+    let queries = match queries {
+        Given::Here(queries) => queries,
+        Given::Path(path) => {
+            QueryReader::open(&path, &QueryOptions::default())?.collect::<Result<Vec<_>>>()?
+        }
+    };
+    let (qrels, qrels_file) = match qrels {
+        Given::Path(path) => (Qrels::read(&path)?, path.display().to_string()),
+        Given::Here(levels) => {
+            let mut qrels = Qrels::new();
+            for (query, document, level) in &levels {
+                qrels.insert(query, document, *level)?;
+            }
+            (qrels, "qrels".to_owned())
+        }
+    };
+    Ok(JudgedQueries { queries, qrels, qrels_file })
+}
+
+/// Statistics and settings.
+pub(crate) fn stats(index: &Snapshot) -> Result<Value> {
+    let manifest = index.manifest();
+    let mut value = json!(index.stats()?);
+    let fields = index.fields().iter().map(|(name, types)| (name.to_owned(), types.describe()));
+    let fields: serde_json::Map<String, Value> =
+        fields.map(|(name, types)| (name, json!(types))).collect();
+    value["dim"] = json!(manifest.dim);
+    value["model"] = json!(manifest.model);
+    value["chunking"] = json!(manifest.chunking);
+    value["fields"] = fields.into();
+    Ok(value)
+}
+
+/// The number of live documents, or of live rows that pass a filter.
+pub(crate) fn count(index: &Snapshot, filter: Option<&str>) -> Result<u64> {
+    match filter {
+        None => index.n_documents(),
+        Some(filter) => Ok(index.rows_where(&Filter::parse(filter)?)?.mask.count() as u64),
+    }
+}
+
+/// Numbers of live rows, in the order of the ids, or ascending.
+pub(crate) fn find(
+    index: &Snapshot,
+    ids: Option<&[String]>,
+    filter: Option<&str>,
+) -> Result<Vec<u32>> {
+    let passing =
+        filter.map(|filter| index.rows_where(&Filter::parse(filter)?)).transpose()?;
+    let passes = |row: &u32| passing.as_ref().is_none_or(|passing| passing.mask.contains(*row as usize));
+    let Some(ids) = ids else {
+        let mask = passing.as_ref().map_or(index.live(), |passing| &passing.mask);
+        let mut rows = Vec::new();
+        mask.collect_range(0..index.n_rows(), &mut rows);
+        return Ok(rows);
+    };
+    let mut rows = Vec::new();
+    for id in ids {
+        rows.extend(index.rows_of(id)?.into_iter().filter(passes));
+    }
+    Ok(rows)
+}
+
+/// Rows with their texts.
+pub(crate) fn rows(index: &Snapshot, numbers: &[u32]) -> Result<Vec<Value>> {
+    check_rows(index, numbers)?;
+    let row = |row: Row| {
+        json!({
+            "row": row.row,
+            "id": row.id,
+            "doc_id": row.doc_id,
+            "title": row.title,
+            "text": row.text,
+            "tokens_lost": row.tokens_lost,
+            "document_range": [row.range.start, row.range.end],
+            "metadata": row.metadata,
+        })
+    };
+    Ok(index.rows(numbers)?.into_iter().map(row).collect())
+}
+
+/// Vectors of rows as float32, `[n, dim]`.
+pub(crate) fn vectors(index: &Snapshot, numbers: &[u32]) -> Result<Vec<f32>> {
+    check_rows(index, numbers)?;
+    let (matrix, dim) = (index.matrix()?, index.manifest().dim);
+    let mut values = Vec::with_capacity(numbers.len() * dim);
+    for &number in numbers {
+        let row = matrix.row(number as usize).unwrap_or_default();
+        values.extend(row.iter().take(dim).map(|value| value.to_f32()));
+    }
+    Ok(values)
+}
+
+fn check_rows(index: &Snapshot, numbers: &[u32]) -> Result<()> {
+    let n = index.n_rows();
+    match numbers.iter().find(|number| **number as usize >= n) {
+        Some(number) => Err(Error::usage(format!("there is no row {number}: the index has {n}"))),
+        None => Ok(()),
+    }
+}
+
+/// Keeps a snapshot mapped while an array of its rows lives.
+#[pyclass(frozen)]
+struct MappedRows {
+    _index: Arc<Snapshot>,
+}
+
+/// The mapped rows as a read-only array.
+pub(crate) fn mapped<'py>(py: Python<'py>, index: Arc<Snapshot>) -> PyResult<Bound<'py, PyAny>> {
+    let matrix = index.matrix().map_err(crate::error::raised)?;
+    let (n, dim, stride) = (matrix.n_rows(), matrix.dim(), matrix.stride());
+    let values: *const f16 = matrix.values().as_ptr();
+    // SAFETY: the rows are mapped as long as the snapshot lives, and `stride >= dim` values apart.
+    let view = unsafe { ArrayView2::from_shape_ptr((n, dim).strides((stride, 1)), values) };
+    let owner = Bound::new(py, MappedRows { _index: Arc::clone(&index) })?.into_any();
+    // SAFETY: `owner` keeps the rows mapped, and no one writes to committed rows.
+    let array = unsafe { PyArray2::borrow_from_array(&view, owner) };
+    let flags = array.getattr("flags")?;
+    flags.setattr("writeable", false)?;
+    Ok(array.into_any())
+}
+
+/// Checks the files, and that `sample` searches are exact.
+pub(crate) fn verify(index: &Index, sample: usize, stop: &Stop) -> Result<Vec<Finding>> {
+    let mut findings = verify_files(&index.dir)?;
+    if sample == 0 || findings.iter().any(|finding| finding.problem.is_some()) {
+        return Ok(findings);
+    }
+    let searcher = index.searcher(Needs::default(), stop)?;
+    let gpu = searcher.scanner.is_gpu().then_some(&searcher.scanner);
+    let matrix = searcher.index.matrix()?;
+    let outcome = audit(&matrix, searcher.index.live(), gpu, sample, &mut |_| check(stop).is_ok())?;
+    check(stop)?;
+    findings.push(outcome.into());
+    Ok(findings)
+}

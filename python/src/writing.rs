@@ -1,0 +1,270 @@
+//! Calls of `Index` that write.
+
+use crate::array::Rows;
+use crate::call::{Stop, feed, run_with};
+use crate::error::{OrRaise, raised, usage};
+use crate::index::{Index, Needs};
+use crate::models::report;
+use crate::records::{Batch, FieldNames, RecordSource, channel, send};
+use crate::values::to_python;
+use pyo3::prelude::*;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{MutexGuard, PoisonError};
+use warpseek::bert::embedder::Normalize;
+use warpseek::engine::Engine;
+use warpseek::error::{Error, Place, Result};
+use warpseek::indexing::{
+    self, Import, ImportReport, IndexOptions, IndexReport, OnError, Vectors, base_of,
+};
+use warpseek::ingest::chunk::Chunking;
+use warpseek::ingest::{self, Document, FieldMap, ReadOptions};
+use warpseek::store::filter::Filter;
+use warpseek::store::{Compaction, IndexManifest, IndexWriter};
+use warpseek::vectors::VectorFile;
+
+/// Indexes the records of an iterator.
+pub(crate) fn add<'py>(
+    py: Python<'py>,
+    index: &Index,
+    source: RecordSource,
+    on_error: &str,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let on_error = on_error_of(on_error)?;
+    let (notes, progress, done) = (source.notes(), progress.map(Bound::unbind), AtomicUsize::new(0));
+    let (sender, receiver) = channel();
+    let work = |stop: &Stop, receiver: std::sync::mpsc::Receiver<Batch>| {
+        let mut documents = receiver.into_iter().flatten();
+        let options = IndexOptions { on_error, ..IndexOptions::default() };
+        index_documents(index, &mut documents, options, stop, &done)
+    };
+    let mut failed = None;
+    let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
+    let outcome = feed(
+        py,
+        work,
+        receiver,
+        |stop| {
+            let sent = send(source, &sender, stop, |py| report(py, progress.as_ref(), &done));
+            drop(sender);
+            failed = sent.err();
+            failed.is_none()
+        },
+        tick,
+    );
+    // An exception of the records' iterator, or Ctrl+C. What came before it is committed.
+    if let Some(exception) = failed {
+        index.reopen().or_raise()?;
+        return Err(exception);
+    }
+    let mut indexed = finish(index, outcome)?;
+    indexed.take_notes(&notes);
+    report(py, progress.as_ref(), &done)?;
+    to_python(py, &indexed)
+}
+
+/// Indexes the documents of files and folders.
+pub(crate) fn add_files<'py>(
+    py: Python<'py>,
+    index: &Index,
+    paths: &[PathBuf],
+    fields: FieldNames,
+    on_error: &str,
+    prune: bool,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let on_error = on_error_of(on_error)?;
+    let base = Some(base_of(&index.dir).or_raise()?);
+    let options = ReadOptions { fields: fields.into(), base, ..ReadOptions::default() };
+    let (progress, done) = (progress.map(Bound::unbind), AtomicUsize::new(0));
+    let work = |stop: &Stop| {
+        let mut documents = ingest::open(paths, &options)?;
+        let (roots, notes) = (documents.roots().clone(), documents.notes().clone());
+        let options =
+            IndexOptions { on_error, prune: prune.then_some(&roots), ..IndexOptions::default() };
+        let mut indexed = index_documents(index, &mut documents, options, stop, &done)?;
+        indexed.take_notes(&notes);
+        let skipped = documents.skipped_files().iter();
+        let skipped = skipped.map(|file| format!("left out {}: {}", file.path.display(), file.reason));
+        indexed.notes.extend(skipped);
+        Ok(indexed)
+    };
+    let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
+    let indexed = finish(index, run_with(py, work, tick))?;
+    report(py, progress.as_ref(), &done)?;
+    to_python(py, &indexed)
+}
+
+fn index_documents(
+    index: &Index,
+    documents: &mut dyn Iterator<Item = Result<Document>>,
+    options: IndexOptions<'_>,
+    stop: &Stop,
+    done: &AtomicUsize,
+) -> Result<IndexReport> {
+    let searcher = index.searcher(Needs { embedder: true, reranker: None }, stop)?;
+    let embedder = searcher.embedder.as_ref().ok_or_else(|| {
+        Error::usage(
+            "the index was made without a model: pass vectors=, or name the model that made its \
+             vectors with Index.open(..., model=)",
+        )
+    })?;
+    let _one_at_a_time = lock(index);
+    let mut writer = IndexWriter::open(&index.dir)?;
+    let mut progress = |report: &IndexReport| {
+        let finished = report.added + report.updated + report.unchanged + report.skipped;
+        done.store(finished as usize, Ordering::Relaxed);
+        !stop.load(Ordering::Relaxed)
+    };
+    let options = IndexOptions { stop: Some(stop), ..options };
+    let mut report = indexing::index(&mut writer, embedder, documents, options, &mut progress)?;
+    if !report.outdated.is_empty() {
+        indexing::prune(&mut writer, &mut report)?;
+    }
+    progress(&report);
+    Ok(report)
+}
+
+/// Takes up what was committed, whether or not the call failed.
+fn finish<T>(index: &Index, outcome: PyResult<T>) -> PyResult<T> {
+    let reopened = index.reopen();
+    let value = outcome?;
+    reopened.or_raise()?;
+    Ok(value)
+}
+
+/// Stores records with their vectors.
+pub(crate) fn add_vectors<'py>(
+    py: Python<'py>,
+    index: &Index,
+    source: RecordSource,
+    vectors: Rows,
+    normalize: bool,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let notes = source.notes();
+    let documents = source.all(py)?;
+    let (n, given) = (documents.len(), vectors.n);
+    if n != given {
+        return Err(usage(format!("vectors has {given} rows, and there are {n} records")));
+    }
+    let (progress, done) = (progress.map(Bound::unbind), AtomicUsize::new(0));
+    let Rows { values, dim, .. } = vectors;
+    let vectors = Vectors::Memory { name: "vectors".to_owned(), dim, values };
+    let work = |stop: &Stop| {
+        let documents: Option<(String, Box<dyn Iterator<Item = Result<Document>>>)> =
+            Some(("records".to_owned(), Box::new(documents.into_iter())));
+        let _one_at_a_time = lock(index);
+        let mut writer = IndexWriter::open(&index.dir)?;
+        let import = Import { vectors, documents, normalize };
+        import.run(&mut writer, &mut |rows| {
+            done.store(rows, Ordering::Relaxed);
+            !stop.load(Ordering::Relaxed)
+        })
+    };
+    let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
+    let mut imported = finish(index, run_with(py, work, tick))?;
+    (imported.notes, imported.notes_total) = (notes.texts(), notes.total());
+    to_python(py, &imported)
+}
+
+/// Imports a vector file into an index.
+pub(crate) fn import(
+    engine: &Engine,
+    (file, into): (&Path, &Path),
+    documents: Option<Batch>,
+    ids: Option<Vec<String>>,
+    model: Option<String>,
+    normalize: bool,
+    stop: &Stop,
+) -> Result<ImportReport> {
+    let vectors = Vectors::File(VectorFile::open(file, None)?);
+    let dim = vectors.dim();
+    type Documents = Box<dyn Iterator<Item = Result<Document>>>;
+    let documents: Option<(String, Documents)> = match (documents, ids) {
+        (Some(_), Some(_)) => return Err(Error::usage("pass documents or ids, not both")),
+        (Some(documents), None) => Some(("documents".to_owned(), Box::new(documents.into_iter()))),
+        (None, Some(ids)) => {
+            let document = |(i, id): (usize, String)| {
+                let place = Place::record("ids", format!("id {}", i + 1));
+                ingest::check_id(&id, &place)?;
+                Ok(Document::new(id, "", place))
+            };
+            let documents: Vec<_> = ids.into_iter().enumerate().map(document).collect();
+            Some(("ids".to_owned(), Box::new(documents.into_iter())))
+        }
+        (None, None) => None,
+    };
+    let import = Import { vectors, documents, normalize };
+    let warning = import.check()?;
+    let stamp = match &model {
+        Some(model) => {
+            let (embedder, stamp) = engine.embedder(model, Normalize::Always)?;
+            if embedder.dim() != dim {
+                let own = embedder.dim();
+                let reason = format!("the vectors have {dim} dimensions, {model} makes {own}");
+                return Err(Error::usage(reason));
+            }
+            Some(stamp)
+        }
+        None => None,
+    };
+    let manifest = IndexManifest::new(dim, stamp, Chunking::default());
+    let mut writer = IndexWriter::open_or_create(into, &manifest)?;
+    let mut report = import.run(&mut writer, &mut |_| !stop.load(Ordering::Relaxed))?;
+    report.notes.extend(warning);
+    Ok(report)
+}
+
+/// Deletes documents. Ids that the index does not have are passed over.
+pub(crate) fn delete(index: &Index, ids: &[String], filter: Option<&str>) -> Result<u64> {
+    let filter = filter.map(Filter::parse).transpose()?;
+    let one_at_a_time = lock(index);
+    let mut writer = IndexWriter::open(&index.dir)?;
+    let mut deleted = BTreeSet::new();
+    for id in ids {
+        deleted.extend(writer.find_all(id)?);
+    }
+    if let Some(filter) = &filter {
+        deleted.extend(writer.find_where(filter)?.0);
+    }
+    let n = deleted.len() as u64;
+    deleted.into_iter().for_each(|seq| writer.delete(seq));
+    writer.commit()?;
+    drop(writer);
+    drop(one_at_a_time);
+    index.reopen()?;
+    Ok(n)
+}
+
+/// Compacts the index.
+pub(crate) fn compact(index: &Index) -> Result<Compaction> {
+    let one_at_a_time = lock(index);
+    let compaction = IndexWriter::open(&index.dir)?.compact()?;
+    drop(one_at_a_time);
+    index.reopen()?;
+    Ok(compaction)
+}
+
+fn lock(index: &Index) -> MutexGuard<'_, ()> {
+    index.writing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn on_error_of(name: &str) -> PyResult<OnError> {
+    match name {
+        "raise" => Ok(OnError::Stop),
+        "skip" => Ok(OnError::Skip),
+        other => Err(raised(Error::usage(format!(
+            "invalid on_error '{other}': use \"raise\" or \"skip\""
+        )))),
+    }
+}
+
+impl From<FieldNames> for FieldMap {
+    fn from(names: FieldNames) -> Self {
+        let FieldNames { id, text, title, metadata } = names;
+        Self { id, text, title, metadata }
+    }
+}

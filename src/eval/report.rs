@@ -1,0 +1,80 @@
+//! Evaluations as JSON, and the systems that they compare.
+
+use super::{EvalOptions, EvalReport, RerankedSystem, SystemEval};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use warpseek_bert::reranker::Reranker;
+
+impl<'a> RerankedSystem<'a> {
+    /// Every reranker at every depth. One that is blended with the retrieval score counts twice:
+    /// with its weight (`weight`, or its own), and alone.
+    pub fn all(
+        rerankers: &'a [(String, Arc<Reranker>)],
+        depths: &[usize],
+        weight: Option<f32>,
+    ) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (name, reranker) in rerankers {
+            // A folder is named by its last part.
+            let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
+            for &depth in depths {
+                let weight = weight.unwrap_or(reranker.retriever_weight());
+                let mut add = |name: String, retriever_weight| {
+                    all.push(RerankedSystem { name, reranker, depth, retriever_weight });
+                };
+                if weight > 0.0 {
+                    add(format!("{name} alone, top {depth}"), 0.0);
+                }
+                add(format!("{name}, top {depth}"), weight);
+            }
+        }
+        all
+    }
+}
+
+impl EvalReport {
+    /// The report as JSON, as `eval --json` prints it; with the scores of every query if
+    /// `per_query`.
+    pub fn to_json(&self, options: &EvalOptions, per_query: bool) -> Value {
+        let system = |system| system_json(system, options, per_query);
+        json!({
+            "systems": self.systems.iter().map(system).collect::<Vec<_>>(),
+            "judged_queries": self.systems.first().map(|s| s.evaluation.judged),
+            "missing_queries": self.missing_queries,
+            "unjudged_queries": self.unjudged_queries,
+        })
+    }
+}
+
+fn system_json(system: &SystemEval, options: &EvalOptions, per_query: bool) -> Value {
+    let scores = |values: &[f64]| -> Value {
+        let pairs = options.measures.iter().zip(values);
+        pairs.map(|(m, v)| (m.to_string(), json!(v))).collect::<Map<_, _>>().into()
+    };
+    let evaluation = &system.evaluation;
+    let mut value = json!({
+        "name": system.name,
+        "mean": scores(&evaluation.mean),
+        "judged": evaluation.judged,
+        "answered": evaluation.answered,
+        "without_relevant": evaluation.without_relevant,
+        "latency_ms": system.latency,
+        "latency_estimated": system.latency_estimated,
+    });
+    if let Some(test) = &system.against_first {
+        value["against_first"] = json!({
+            "difference": test.difference,
+            "interval_95": [test.interval.0, test.interval.1],
+            "wins": test.wins,
+            "ties": test.ties,
+            "losses": test.losses,
+            "p_randomisation": test.randomisation.p_value,
+            "p_t_test": test.t_test.as_ref().map(|t| t.p_value),
+        });
+    }
+    if per_query {
+        let all = evaluation.per_query.iter();
+        value["per_query"] = all.map(|q| (q.query.clone(), scores(&q.values))).collect();
+    }
+    value
+}

@@ -1,0 +1,92 @@
+//! The report of an indexing run, and the last records of its input.
+
+use super::OnError;
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use warpseek_ingest::{Document, ReadNotes};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// The result of an indexing run.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct IndexReport {
+    /// New documents.
+    pub added: u64,
+    /// Documents that replaced an older version.
+    pub updated: u64,
+    /// Documents that the index already had with the same content.
+    pub unchanged: u64,
+    /// Documents that were deleted because the inputs that they came from no longer hold them.
+    pub pruned: u64,
+    /// Records that were left out because a later one has the same id.
+    pub duplicates: u64,
+    /// Documents that replaced one of the same id from another input.
+    pub replaced_elsewhere: u64,
+    /// The first of these: its id, the old and the new input.
+    #[serde(skip)]
+    pub first_elsewhere: Option<[String; 3]>,
+    /// Documents that came from the inputs and are no longer in them, by number. Empty without
+    /// [`IndexOptions::prune`], and after an interrupted run or one that skipped records.
+    #[serde(skip)]
+    pub outdated: Vec<i64>,
+    /// Documents that are not in the input and have no known source, counted with `outdated`.
+    #[serde(skip)]
+    pub sourceless: u64,
+    /// Records that could not be used.
+    pub skipped: u64,
+    /// The first messages about skipped records.
+    pub messages: Vec<String>,
+    /// The first notes about the input: columns left out, values that became null or text.
+    pub notes: Vec<String>,
+    /// Notes about the input, those beyond `notes` included.
+    pub notes_total: u64,
+    /// Rows written.
+    pub rows: u64,
+    /// Tokens embedded, special tokens included.
+    pub tokens: u64,
+    /// Truncated tokens, beyond the model's limit.
+    pub tokens_lost: u64,
+    /// Rows with truncated tokens.
+    pub rows_truncated: u64,
+    /// True if the run was stopped before the end.
+    pub interrupted: bool,
+}
+
+impl IndexReport {
+    /// Adds the notes of the reader whose documents were indexed.
+    pub fn take_notes(&mut self, notes: &ReadNotes) {
+        self.notes = notes.texts();
+        self.notes_total = notes.total();
+    }
+}
+
+/// The last record of each id, for inputs where a later record replaces an earlier one.
+#[derive(Debug, Default)]
+pub struct LastRecords(HashMap<u128, u64>);
+
+impl LastRecords {
+    /// Reads the input once.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the input; with [`OnError::Skip`] only those that are not about a record.
+    pub fn collect(
+        documents: impl Iterator<Item = Result<Document>>,
+        on_error: OnError,
+    ) -> Result<Self> {
+        let mut last = HashMap::new();
+        for (number, document) in documents.enumerate() {
+            match document {
+                Ok(document) => {
+                    last.insert(xxh3_128(document.id.as_bytes()), number as u64);
+                }
+                Err(Error::Input { .. }) if on_error == OnError::Skip => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Self(last))
+    }
+
+    pub(super) fn holds(&self, document: &Document, number: u64) -> bool {
+        self.0.get(&xxh3_128(document.id.as_bytes())) == Some(&number)
+    }
+}
