@@ -11,14 +11,18 @@ use crate::values::to_python;
 use crate::writing;
 use numpy::{PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use warpseek::bert::embedder::Normalize;
 use warpseek::engine::{ChunkOptions, Engine, manifest_for};
 use warpseek::error::{Error, Result};
+use warpseek::indexing::base_of;
 use warpseek::ingest::chunk::Chunking;
+use warpseek::ingest::{self, FieldMap, ReadOptions};
 use warpseek::search::{Searcher, no_reranker};
-use warpseek::store::{Index as Snapshot, IndexManifest, IndexWriter};
+use warpseek::store::{FieldTypes, Index as Snapshot, IndexManifest, IndexWriter};
+use warpseek::topk::layout::MAX_DIM;
 
 /// An index folder with the models that it needs. Threads may share it.
 #[pyclass(module = "warpseek._warpseek", frozen)]
@@ -127,6 +131,7 @@ impl Index {
         dir: PathBuf,
         model: Option<String>,
         dim: Option<usize>,
+        embeds: bool,
         chunking: (Option<usize>, Option<usize>, bool),
         exist_ok: bool,
         settings: EngineSettings,
@@ -140,8 +145,10 @@ impl Index {
                 )));
             }
             let (max_tokens, overlap, split_records) = chunking;
-            let manifest = match (&model, dim) {
-                (Some(model), _) => {
+            let manifest = match dim.filter(|_| !embeds) {
+                Some(dim) => IndexManifest::new(dim, None, Chunking::default()),
+                None => {
+                    let model = engine.model_name(model.as_deref());
                     let (embedder, stamp) = engine.embedder(model, Normalize::Always)?;
                     let made = embedder.dim();
                     if let Some(dim) = dim.filter(|dim| *dim != made) {
@@ -151,11 +158,10 @@ impl Index {
                     let chunks = ChunkOptions { max_tokens, overlap, split_records };
                     manifest_for(&embedder, stamp, chunks)?
                 }
-                (None, Some(dim)) => IndexManifest::new(dim, None, Chunking::default()),
-                (None, None) => {
-                    return Err(Error::usage("without a model, dim is needed: Index.create(dim=N)"));
-                }
             };
+            if let Some(dim) = dim.filter(|dim| *dim > MAX_DIM) {
+                return Err(Error::usage(format!("dim is {dim}: at most {MAX_DIM} are supported")));
+            }
             IndexWriter::open_or_create(&dir, &manifest)?.commit()
         })
     }
@@ -183,6 +189,26 @@ impl Index {
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let stats = run(py, |_| reading::stats(&*self.snapshot()?))?;
         to_python(py, &stats)
+    }
+
+    /// The metadata fields with the numbers of their values by type.
+    fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let index = run(py, |_| self.snapshot())?;
+        let fields: BTreeMap<&str, &FieldTypes> = index.fields().iter().collect();
+        to_python(py, &fields)
+    }
+
+    /// Searches by words, ranked by BM25.
+    fn search_bm25<'py>(
+        &self,
+        py: Python<'py>,
+        text: &str,
+        k: usize,
+        filter: Option<String>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let found =
+            run(py, |_| reading::search_bm25(&*self.snapshot()?, text, k, filter.as_deref()))?;
+        to_python(py, &found)
     }
 
     /// The number of live documents, or of live rows that pass a filter.
@@ -389,6 +415,7 @@ impl Index {
         py: Python<'py>,
         file: PathBuf,
         into: PathBuf,
+        document_file: Option<PathBuf>,
         documents: Option<Bound<'py, PyAny>>,
         ids: Option<Vec<String>>,
         fields: FieldNames,
@@ -397,10 +424,21 @@ impl Index {
         settings: EngineSettings,
     ) -> PyResult<Bound<'py, PyAny>> {
         let engine = settings.engine()?;
-        let documents = documents
-            .map(|records| RecordSource::new(&records, fields, true)?.all(py))
-            .transpose()?;
+        let (documents, map) = match documents {
+            Some(records) => {
+                (Some(RecordSource::new(&records, fields, true)?.all(py)?), FieldMap::default())
+            }
+            None => (None, fields.into()),
+        };
         let report = run(py, |stop| {
+            let documents = match &document_file {
+                Some(file) => {
+                    let base = Some(base_of(&into)?);
+                    let options = ReadOptions { fields: map, base, ..ReadOptions::default() };
+                    Some(ingest::open(std::slice::from_ref(file), &options)?.collect())
+                }
+                None => documents,
+            };
             writing::import(&engine, (&file, &into), documents, ids, model, normalize, stop)
         })?;
         to_python(py, &report)

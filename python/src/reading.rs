@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 use warpseek::compare::Comparison;
 use warpseek::error::{Error, Place, Result};
 use warpseek::eval::measures::Measure;
@@ -404,6 +405,36 @@ fn check_rows(index: &Snapshot, numbers: &[u32]) -> Result<()> {
         Some(number) => Err(Error::usage(format!("there is no row {number}: the index has {n}"))),
         None => Ok(()),
     }
+}
+
+/// The first rows by BM25 as a search result.
+pub(crate) fn search_bm25(
+    index: &Snapshot,
+    text: &str,
+    k: usize,
+    filter: Option<&str>,
+) -> Result<Value> {
+    let started = Instant::now();
+    let passing =
+        filter.map(|filter| index.rows_where(&Filter::parse(filter)?)).transpose()?;
+    let found = index.lexical(text, k, passing.as_ref().map(|passing| &passing.mask))?;
+    let numbers: Vec<u32> = found.iter().map(|hit| hit.row).collect();
+    let mut hits = rows(index, &numbers)?;
+    for ((hit, lexical), rank) in hits.iter_mut().zip(&found).zip(1..) {
+        hit["rank"] = json!(rank);
+        hit["retrieved_rank"] = json!(rank);
+        hit["score"] = json!(lexical.score);
+        hit["final_score"] = json!(lexical.score);
+    }
+    let total = index.live().count();
+    let took = started.elapsed().as_secs_f64() * 1e3;
+    Ok(json!({
+        "hits": hits,
+        "matched_rows": passing.as_ref().map_or(total, |passing| passing.mask.count()),
+        "total_rows": total,
+        "took_ms": { "total": took },
+        "warnings": passing.map_or_else(Vec::new, |passing| passing.warnings.clone()),
+    }))
 }
 
 /// Keeps a snapshot mapped while an array of its rows lives.

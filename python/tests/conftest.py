@@ -1,0 +1,51 @@
+"""Fixtures: the embedding model, a small corpus, an index of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import warpseek
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A model that was fetched for the tests of the Rust library is used here too.
+_MODELS = ROOT / "models"
+if (_MODELS / "all-MiniLM-L6-v2").exists():
+    os.environ.setdefault("WARPSEEK_MODELS_DIR", str(_MODELS))
+
+
+@pytest.fixture(scope="session")
+def corpus() -> list[dict[str, object]]:
+    """The demo's 150 passages."""
+    lines = (ROOT / "examples/demo/corpus.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def embedder() -> warpseek.Embedder:
+    return warpseek.Embedder()
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory, corpus: list[dict[str, object]]) -> Iterator[warpseek.Index]:
+    """An index of the corpus that tests only read."""
+    with warpseek.Index.create(tmp_path_factory.mktemp("demo") / "index") as index:
+        index.add(corpus)
+        yield index
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> warpseek.Index:
+    """An empty index of vectors of 4 dimensions."""
+    return warpseek.Index.create(tmp_path / "index", model=None, dim=4)
+
+
+@pytest.fixture
+def unit() -> np.ndarray:
+    return np.eye(4, dtype=np.float32)

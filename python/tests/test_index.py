@@ -1,0 +1,282 @@
+"""Index: creating, adding, searching, deleting."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import warpseek
+from warpseek import Index
+
+RECORDS = [
+    {"id": "a", "text": "Cats sleep most of the day.", "year": 2019, "tags": ["pets", "sleep"]},
+    {"id": "b", "text": "Dogs like to run.", "year": 2021, "tags": ["pets"]},
+    {"id": "c", "text": "The engine of a car burns fuel.", "year": 2023, "tags": []},
+]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Index:
+    index = Index.create(tmp_path / "small")
+    assert index.add(RECORDS).added == 3
+    return index
+
+
+def test_search_finds_texts_and_vectors_alike(
+    demo: Index, corpus: list[dict[str, Any]], embedder: warpseek.Embedder
+) -> None:
+    query = "How do I merge a keyword hit list with a vector hit list?"
+    hits = demo.search(query, 5, rerank=False)
+    assert len(hits) == 5 and hits.total_rows == len(corpus) == len(demo)
+    assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5]
+    assert hits[0].title and hits[0].text and hits[0].doc_id == hits[0].id
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    by_vector = demo.search(embedder.encode_query(query), 5)
+    assert by_vector.ids == hits.ids
+    many = demo.search([query, "bread"], 5, rerank=False)
+    assert many[0].ids == hits.ids and len(many) == 2
+    assert demo.search(np.zeros((0, demo.dim), dtype=np.float32)) == [] == demo.search([])
+
+
+def test_search_reranks_texts_unless_told_not_to(demo: Index) -> None:
+    query = "Will my page climb in the results if I repeat the keyword fifty times?"
+    reranked = demo.search(query, 3)
+    assert reranked.reranker and reranked[0].rerank_score is not None
+    assert reranked[0].id == "bm25-term-saturation"
+    plain = demo.search(query, 3, rerank=False)
+    assert plain.reranker is None and plain[0].rerank_logit is None
+    vector = demo.vectors[plain[0].row].astype(np.float32)
+    with_text = demo.search(vector, 3, text=query)
+    assert with_text[0].rerank_score is not None
+    with pytest.raises(warpseek.UsageError, match="text"):
+        demo.search(vector, 3, rerank=True)
+
+
+def test_search_vectors_is_the_exact_order(demo: Index) -> None:
+    rows = demo.vectors.astype(np.float64)
+    queries = np.random.default_rng(5).standard_normal((20, demo.dim)).astype(np.float32)
+    scores, found = demo.search_vectors(queries, 7)
+    assert scores.dtype == np.float32 and found.dtype == np.int64
+    exact = queries.astype(np.float64) @ rows.T
+    order = np.argsort(-exact, axis=1, kind="stable")[:, :7]
+    assert np.array_equal(found, order)
+    assert np.allclose(scores, np.take_along_axis(exact, order, 1), rtol=1e-6)
+    scores, found = demo.search_vectors(queries[:1], 200)
+    assert (found[0, len(demo) :] == -1).all() and np.isneginf(scores[0, len(demo) :]).all()
+    assert [hit.row for hit in demo.rows(found[0, :3])] == found[0, :3].tolist()
+
+
+def test_mapped_vectors_are_read_only_and_outlive_the_index(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "v", model=None, dim=3)
+    index.add([{"id": "a", "text": ""}], vectors=np.array([[1, 2, 3]], dtype=np.float32))
+    rows = index.vectors
+    assert rows.shape == (1, 3) and rows.dtype == np.float16 and not rows.flags.writeable
+    assert not rows.flags.owndata
+    index.close()
+    del index
+    assert rows.tolist() == [[1, 2, 3]]
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0, 0] = 5
+
+
+def test_filters_are_text_or_dicts(small: Index) -> None:
+    assert small.search("animals", where="year > 2020", rerank=False).ids == ["b", "c"]
+    hits = small.search("animals", where={"year": {"$gt": 2020}, "tags": {"$contains": "pets"}})
+    assert hits.ids == ["b"] and hits.matched_rows == 1
+    assert small.count() == 3 and small.count("year >= 2021") == 2
+    scores, rows = small.search_vectors(np.eye(384, dtype=np.float32)[:1], 3, where="year = 2019")
+    assert (rows[0] >= 0).sum() == 1
+    with pytest.raises(warpseek.UsageError, match="did you mean"):
+        small.search("animals", where="yaer > 2020")
+
+
+def test_upsert_delete_get_and_compact(small: Index) -> None:
+    report = small.add([{**RECORDS[0], "text": "Lions sleep, too."}, RECORDS[1]])
+    assert (report.updated, report.unchanged, len(small)) == (1, 1, 3)
+    assert small.get("a")[0].text == "Lions sleep, too."
+    assert [hit.id for hit in small.get(["c", "nobody", "a", "c"])] == ["c", "a"]
+    assert [hit.id for hit in small.get(limit=1, offset=1)] == [small.get()[1].id]
+    assert small.get("b", include_vectors=True)[0].vector.shape == (384,)
+    assert "a" in small and "nobody" not in small and 7 not in small
+    assert small.delete(["a", "nobody"]) == 1 and small.delete(where="year = 2023") == 1
+    assert [hit.id for hit in small.get()] == ["b"]
+    scores, rows = small.search_vectors(np.ones((1, 384), dtype=np.float32), 3)
+    assert (rows[0] >= 0).sum() == 1
+    assert small.compact()["rows_after"] == 1 and len(small.vectors) == 1
+    assert all(check["problem"] is None for check in small.verify(sample=10))
+    with pytest.raises(warpseek.UsageError, match="ids or where"):
+        small.delete()
+
+
+def test_options_of_a_search(demo: Index) -> None:
+    query = "how are vectors compressed?"
+    plain = demo.search(query, 10, rerank=False)
+    least = plain[4].score
+    assert demo.search(query, 10, rerank=False, min_score=least).ids == plain.ids[:5]
+    assert demo.search(query, 10, rerank=False, mmr=1.0).ids == plain.ids
+    assert demo.search(query, 10, rerank=False, mmr=0.3).ids != plain.ids
+    assert demo.search(query, 3, hybrid=True, rerank=False)[0].score < 0.1
+    assert demo.search(query, 2, include_vectors=True)[0].vector.shape == (demo.dim,)
+    words = demo.search_bm25("vectors compressed", 5)
+    assert words[0].score > words[-1].score and demo.search_bm25("zzzz") == warpseek.Hits([])
+    for kwargs in ({"mmr": 2.0}, {"min_score": 0.5, "hybrid": True}, {"max_per_doc": 0}):
+        with pytest.raises(warpseek.UsageError):
+            demo.search(query, 3, rerank=False, **kwargs)
+
+
+def test_results_as_tables(demo: Index) -> None:
+    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    hits = demo.search("quantization", 4)
+    frame = hits.to_pandas()
+    assert isinstance(frame, pandas.DataFrame) and frame["id"].tolist() == hits.ids
+    table = hits.to_arrow()
+    assert isinstance(table, pyarrow.Table) and table["id"].to_pylist() == hits.ids
+    assert hits[:0] == [] and warpseek.Hits([]).to_pandas().empty
+    assert hits.ids[0] in hits._repr_html_() and hits.ids[0] in repr(hits)
+
+
+def test_compare_maps_ranks(demo: Index) -> None:
+    comparison = demo.compare("How do I merge two hit lists on different scales?", depth=25)
+    assert sorted(comparison.rank_map) == list(range(1, 26))
+    assert sorted(comparison.rank_map.values()) == list(range(1, 26))
+    assert len(comparison.before) == len(comparison.after) == 3
+    assert comparison.after[0].retrieved_rank == comparison.rank_map[1]
+    assert "retrieved" in comparison._repr_html_() and comparison.reranker in comparison._repr_html_()
+
+
+def test_answers_quotes_are_checked(demo: Index) -> None:
+    seen: list[Any] = []
+
+    def model(messages: list[dict[str, str]]) -> str:
+        seen.extend(messages)
+        return 'It hardly counts: "a curve that climbs steeply at first" [1]. It was "invented by a cat called Tom" [1].'
+
+    answer = demo.answer("Does the tenth repetition of a word count in BM25?", model, k=1)
+    assert [m["role"] for m in seen] == ["system", "user"]
+    assert [citation["status"] for citation in answer.citations] == ["found", "absent"]
+    assert not answer.supported and answer.hits[0].id == answer.citations[0]["passage_id"]
+
+    class ChatModel:
+        model_name = "stand-in"
+
+        def invoke(self, messages: list[tuple[str, str]]) -> Any:
+            assert messages[0][0] == "system"
+            return type("Message", (), {"content": [{"type": "text", "text": "No quote."}]})()
+
+    assert demo.answer("Why?", ChatModel(), k=1).model == "stand-in"
+    with pytest.raises(warpseek.UsageError, match="llm"):
+        demo.answer("Why?", 7)
+    with pytest.raises(warpseek.UsageError, match="no setting 'url'"):
+        demo.answer("Why?", {"url": "http://localhost"})
+
+
+def test_evaluate_measures_both_orders(demo: Index) -> None:
+    root = Path(__file__).resolve().parents[2] / "examples/demo"
+    report = demo.evaluate(root / "queries.jsonl", next((root / "qrels").glob("*.tsv")))
+    assert report.judged_queries == 30
+    assert report["retrieval"]["mean"]["ndcg@10"] > 0.7
+    assert list(report.to_pandas().columns) == list(report[0]["mean"])
+    here = demo.evaluate(
+        {"q": "keyword repetition in BM25"}, {"q": {"bm25-term-saturation": 1}}, rerank=False
+    )
+    assert here[0]["mean"]["mrr@10"] == 1.0 and len(here.systems) == 1
+    with pytest.raises(warpseek.UsageError, match="level"):
+        demo.evaluate({"q": "x"}, {"q": {"d": "much"}})
+
+
+def test_files_are_added_as_the_command_does(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.csv").write_text("id,text,price\n1,bread,2.5\n2,butter,3\n")
+    index = Index.create(tmp_path / "index")
+    assert index.add_files(tmp_path / "docs").added == 2
+    assert index.get("1")[0].metadata == {"price": 2.5}
+    (tmp_path / "docs" / "a.csv").write_text("id,text,price\n1,bread,2.5\n")
+    assert index.add_files([tmp_path / "docs"], prune=True).pruned == 1
+    with pytest.raises(warpseek.InputError, match="no such field"):
+        index.add_files(tmp_path / "docs", text="body")
+    with pytest.raises(OSError, match="missing"):
+        index.add_files(tmp_path / "missing.csv")
+
+
+def test_import_of_a_faiss_file(tmp_path: Path) -> None:
+    header = b"IxFI" + (4).to_bytes(4, "little") + (2).to_bytes(8, "little")
+    header += (1 << 20).to_bytes(8, "little") * 2 + b"\x01" + (0).to_bytes(4, "little")
+    rows = np.eye(4, dtype="<f4")[:2]
+    (tmp_path / "v.faiss").write_bytes(header + (8).to_bytes(8, "little") + rows.tobytes())
+    index = Index.import_faiss(tmp_path / "v.faiss", tmp_path / "a", ids=["x", "y"])
+    assert index.search(rows[1], 1).ids == ["y"] and index.model_name is None
+    documents = [{"id": "p", "text": "one", "n": 1}, {"id": "q", "text": "two", "n": 2}]
+    index = Index.import_faiss(tmp_path / "v.faiss", tmp_path / "b", documents=documents)
+    assert index.search(rows[0], 1)[0].metadata == {"n": 1}
+    with pytest.raises(warpseek.InputError, match="only 1 entries"):
+        Index.import_faiss(tmp_path / "v.faiss", tmp_path / "c", documents=documents[:1])
+    with pytest.raises(warpseek.UsageError, match="model="):
+        index.search("text")
+
+
+def test_an_empty_index_has_no_hits(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "empty")
+    assert len(index) == 0 and index and len(index.search("anything")) == 0
+    scores, rows = index.search_vectors(np.zeros((2, 384), dtype=np.float32), 3)
+    assert rows.tolist() == [[-1] * 3] * 2
+    assert index.vectors.shape == (0, 384) and index.get() == []
+
+
+def test_create_and_open_tell_what_is_there(tmp_path: Path) -> None:
+    Index.create(tmp_path / "i", model=None, dim=4)
+    with pytest.raises(warpseek.UsageError, match="exist_ok=True"):
+        Index.create(tmp_path / "i", model=None, dim=4)
+    assert Index.create(tmp_path / "i", model=None, dim=4, exist_ok=True).dim == 4
+    with pytest.raises(warpseek.WarpseekError, match="dimensions"):
+        Index.create(tmp_path / "i", model=None, dim=5, exist_ok=True)
+    with pytest.raises(FileNotFoundError, match="no index here") as caught:
+        Index.open(tmp_path / "nothing")
+    assert isinstance(caught.value, warpseek.IndexNotFoundError) and caught.value.exit_code == 8
+    assert caught.value.file == str(tmp_path / "nothing")
+    with pytest.raises(warpseek.UsageError, match="model=None needs dim="):
+        Index.create(tmp_path / "j", model=None)
+    index = Index.open(tmp_path / "i")
+    index.close()
+    with pytest.raises(warpseek.UsageError, match="the index is closed"):
+        len(index)
+    assert "closed" in repr(index)
+
+
+def test_asyncio(small: Index) -> None:
+    async def work() -> tuple[Any, Any]:
+        found, report = await asyncio.gather(
+            small.asearch("pets", 1), small.aadd([{"id": "d", "text": "Fish swim."}])
+        )
+        return found, report
+
+    found, report = asyncio.run(work())
+    assert len(found) == 1 and report.added == 1 and len(small) == 4
+
+
+def test_another_object_sees_a_commit_after_refresh(small: Index) -> None:
+    other = Index.open(small.path)
+    small.add([{"id": "d", "text": "Fish swim."}])
+    assert len(other) == 3 and other.refresh() and len(other) == 4 and not other.refresh()
+
+
+def test_serve_answers_over_http(small: Index) -> None:
+    import json
+    import urllib.request
+
+    with warpseek.serve(small) as server:
+        request = urllib.request.Request(
+            f"{server.url}/v1/search",
+            json.dumps({"query": "pets", "k": 1}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as reply:
+            assert len(json.load(reply)["hits"]) == 1
+        assert server.is_running
+    assert not server.is_running
+    with pytest.raises(warpseek.UsageError, match="api_keys"):
+        warpseek.serve(small, host="0.0.0.0")

@@ -1,0 +1,721 @@
+"""The index: a folder of documents with their vectors, searched exactly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from warpseek import _warpseek
+from warpseek import records as _records
+from warpseek.llm import ask
+from warpseek._arrays import as_vectors
+from warpseek._progress import Progress
+from warpseek._settings import Settings, settings
+from warpseek.errors import UsageError
+from warpseek.filters import to_filter
+from warpseek.results import AddReport, Answer, Comparison, Evaluation, Hit, Hits
+
+Path = str | os.PathLike[str]
+Where = str | Mapping[str, Any] | None
+OnError = Literal["raise", "skip"]
+Field = str | Callable[[Any], Any] | None
+Metadata = Sequence[str] | Callable[[Any], Mapping[str, Any]] | None
+
+MEASURES: Final = ("ndcg@10", "mrr@10", "recall@10", "recall@100", "map")
+
+
+class _Default:
+    """Stands for the default embedding model, which the settings may name."""
+
+    def __repr__(self) -> str:
+        return "the default model"
+
+
+DEFAULT_MODEL: Final = _Default()
+
+
+class Index:
+    """An index folder, open for reading and writing. Threads may share it.
+
+    Every change is committed when its call returns, and later calls of this object see it; what
+    other processes commit is seen after :meth:`refresh`. Models are opened when first needed.
+
+    Args:
+        path: Folder of the index.
+        model: Embedding model instead of the one that the index names: another copy of it, or, for
+            imported vectors, the model that made them.
+        reranker: Reranker instead of the best one present; ``"none"`` for none.
+        device: See :class:`warpseek.Embedder`.
+        precision: See :class:`warpseek.Embedder`.
+        models_dir: See :class:`warpseek.Embedder`.
+        offline: See :class:`warpseek.Embedder`.
+
+    Raises:
+        IndexNotFoundError: If there is no index in the folder.
+        CorruptIndexError: If its files are damaged, with the remedy.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        model: str | None = None,
+        reranker: str | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        models_dir: Path | None = None,
+        offline: bool | None = None,
+    ) -> None:
+        self._path = os.path.abspath(os.fspath(path))
+        self._model = model
+        self._reranker = reranker
+        self._settings = settings(device, precision, models_dir, offline)
+        self._core = _warpseek.Index(self._path, model, reranker, self._settings)
+
+    # -- opening -----------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: Path, **kwargs: Any) -> Index:
+        """Opens the index in a folder; the arguments are those of the class."""
+        return cls(path, **kwargs)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        model: str | None | _Default = DEFAULT_MODEL,
+        dim: int | None = None,
+        exist_ok: bool = False,
+        split_records: bool = False,
+        chunk_tokens: int | None = None,
+        chunk_overlap: int | None = None,
+        **kwargs: Any,
+    ) -> Index:
+        """Creates an empty index and opens it.
+
+        Args:
+            path: Folder of the index; created if it does not exist.
+            model: Embedding model; ``None`` for an index of given vectors alone, which needs `dim`.
+            dim: Dimensions of the vectors.
+            exist_ok: Whether to open an index of the same settings that is there already.
+            split_records: Whether to split records into chunks, as running text of files is.
+            chunk_tokens: Tokens per chunk; by default 254, or the model's limit if that is less.
+            chunk_overlap: Tokens that a chunk repeats of the text before it, by default 32.
+            kwargs: Further arguments of the class.
+
+        Raises:
+            UsageError: If the folder holds an index and `exist_ok` is false, or one of other
+                settings.
+        """
+        if model is None and dim is None:
+            raise UsageError("model=None needs dim=, the dimensions of the vectors to come")
+        for name, value in (("dim", dim), ("chunk_tokens", chunk_tokens)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}: it must be at least 1")
+        if model is None and (split_records or chunk_tokens or chunk_overlap):
+            raise UsageError("model=None has no tokens to split by: leave out the chunk settings")
+        given = settings(
+            *(kwargs.get(name) for name in ("device", "precision", "models_dir", "offline"))
+        )
+        _warpseek.Index.create(
+            os.fspath(path),
+            None if isinstance(model, _Default) else model,
+            dim,
+            model is not None,
+            (chunk_tokens, chunk_overlap, split_records),
+            exist_ok,
+            given,
+        )
+        return cls(path, **kwargs)
+
+    @classmethod
+    def import_faiss(
+        cls,
+        file: Path,
+        path: Path,
+        *,
+        documents: Any = None,
+        ids: Iterable[str] | None = None,
+        id: str | None = None,
+        text: str | None = None,
+        title: str | None = None,
+        metadata: Sequence[str] | None = None,
+        model: str | None = None,
+        normalize: bool = False,
+        **kwargs: Any,
+    ) -> Index:
+        """Imports an ``IndexFlat`` of FAISS, or a file of vectors (npy, fvecs, fbin), and opens it.
+
+        Args:
+            file: The vectors.
+            path: Folder of the new index.
+            documents: Documents in the order of the vectors: a file, or records as for :meth:`add`.
+            ids: Ids in the order of the vectors, instead of documents.
+            id: Field of the documents with the id; `text`, `title` and `metadata` likewise.
+            model: Model that made the vectors, which is needed to search by text.
+            normalize: Whether to scale the vectors to unit length.
+
+        Raises:
+            UsageError: If the file ranks by L2 distance and its vectors are not of unit length.
+        """
+        is_file = isinstance(documents, (str, os.PathLike))
+        given = None if documents is None or is_file else _records.read(documents)[0]
+        names = _settings_of(kwargs)
+        _warpseek.Index.import_vectors(
+            os.fspath(file),
+            os.fspath(path),
+            os.fspath(documents) if is_file else None,
+            given,
+            None if ids is None else [str(i) for i in ids],
+            {"id": id, "text": text, "title": title, "metadata": _names(metadata)},
+            model,
+            normalize,
+            names,
+        )
+        return cls(path, **kwargs)
+
+    @classmethod
+    def import_langchain_faiss(
+        cls,
+        folder: Path,
+        path: Path,
+        *,
+        index_name: str = "index",
+        model: str | None = None,
+        normalize: bool = False,
+        **kwargs: Any,
+    ) -> Index:
+        """Imports what LangChain's FAISS store saved with ``save_local``, and opens it.
+
+        Nothing in the pickle is executed: its documents are read by a reader that knows their
+        classes alone, and anything else is refused by name.
+
+        Args:
+            folder: Folder with ``index.faiss`` and ``index.pkl``.
+            path: Folder of the new index.
+            index_name: Base name of the two files.
+            model: Model that made the vectors, which is needed to search by text.
+            normalize: Whether to scale the vectors to unit length.
+        """
+        _warpseek.Index.import_langchain(
+            os.fspath(folder), index_name, os.fspath(path), model, normalize, _settings_of(kwargs)
+        )
+        return cls(path, **kwargs)
+
+    def refresh(self) -> bool:
+        """Takes up what other processes committed; returns True if anything was."""
+        return self._core.refresh()
+
+    def close(self) -> None:
+        """Closes the index. Nothing is lost: every change is committed when its call returns."""
+        self._core.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- properties --------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        return self._path
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a vector."""
+        return self._core.dim
+
+    @property
+    def model_name(self) -> str | None:
+        """The embedding model that made the vectors; None for imported vectors."""
+        return self._core.model_name
+
+    @property
+    def vectors(self) -> npt.NDArray[np.float16]:
+        """The rows in half precision, ``[n_rows, dim]``, mapped and read-only, without a copy.
+
+        Deleted rows are among them until :meth:`compact`.
+        """
+        return self._core.mapped()
+
+    def stats(self) -> dict[str, Any]:
+        """Returns counts, sizes, the model, and the metadata fields with their types."""
+        return self._core.stats()
+
+    def fields(self) -> dict[str, dict[str, int]]:
+        """Returns the metadata fields, those of objects with dots, with their values by type."""
+        return self._core.fields()
+
+    def count(self, where: Where = None) -> int:
+        """Returns the number of documents, or of rows that pass a filter."""
+        return self._core.count(to_filter(where))
+
+    def __len__(self) -> int:
+        return self._core.count(None)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and self._core.contains(id)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def add(
+        self,
+        records: Any,
+        *,
+        vectors: Any = None,
+        id: Field = None,
+        text: Field = None,
+        title: Field = None,
+        metadata: Metadata = None,
+        normalize: bool = False,
+        on_error: OnError = "raise",
+        show_progress_bar: bool | None = None,
+    ) -> AddReport:
+        """Adds records, embedded by the index's model or with their vectors.
+
+        A record whose id the index has replaces the old document. A record that is there with the
+        same content is not embedded again, so that a run that was interrupted goes on where it
+        stopped.
+
+        Args:
+            records: Dicts, a pandas or polars data frame, an Arrow table, a Hugging Face dataset,
+                an iterator of dicts, or of tuples ``(id, text, title, metadata)``.
+            vectors: Float array ``[n, dim]`` in the order of the records, stored as given. Texts may
+                be empty then, and nothing is embedded.
+            id: Field with the id, or a function of a record. By default the first of ``id``,
+                ``_id``, ``doc_id``, ``docid``, ``docno``, ``pid``; `text` and `title` likewise.
+            text: Field with the text, or a function of a record.
+            title: Field with the title, or a function of a record.
+            metadata: Fields to keep as metadata, or a function of a record that returns a dict; by
+                default all other fields. Dates become ISO 8601 text, decimals text with all digits,
+                NaN and infinity null, which the report notes. All else is kept exactly.
+            normalize: Whether to scale `vectors` to unit length.
+            on_error: ``"raise"`` stops at a record that cannot be used, after the records before it
+                were committed; ``"skip"`` counts it and goes on.
+            show_progress_bar: See :meth:`warpseek.Embedder.encode`.
+
+        Raises:
+            InputError: For a record that cannot be used, with its number and field.
+            IndexLockedError: If another process writes to the index.
+        """
+        if on_error not in ("raise", "skip"):
+            raise UsageError(f'on_error={on_error!r}: use "raise" or "skip"')
+        items, total = _records.read(records)
+        names: dict[str, Any] = {"id": None, "text": None, "title": None, "metadata": None}
+        if any(callable(part) for part in (id, text, title, metadata)):
+            items = _records.parts_of(items, id=id, text=text, title=title, metadata=metadata)
+        else:
+            names = {"id": id, "text": text, "title": title, "metadata": _names(metadata)}
+            _check_names(names)
+        rows = None if vectors is None else as_vectors(vectors, "vectors", self.dim)
+        with Progress(show_progress_bar, total, "records") as progress:
+            report = self._core.add(items, names, rows, normalize, on_error, progress.callback)
+        return AddReport(**report)
+
+    def add_files(
+        self,
+        paths: Path | Sequence[Path],
+        *,
+        id: str | None = None,
+        text: str | None = None,
+        title: str | None = None,
+        metadata: Sequence[str] | None = None,
+        on_error: OnError = "raise",
+        prune: bool = False,
+        show_progress_bar: bool | None = None,
+    ) -> AddReport:
+        """Adds the documents of files and folders, as ``warpseek index`` does.
+
+        Args:
+            paths: Files (jsonl, csv, tsv, parquet, txt, md, html) and folders.
+            id: Field with the id; `text`, `title` and `metadata` likewise.
+            on_error: See :meth:`add`.
+            prune: Whether to delete the documents that came from these inputs and are no longer in
+                them.
+        """
+        if on_error not in ("raise", "skip"):
+            raise UsageError(f'on_error={on_error!r}: use "raise" or "skip"')
+        given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        names = {"id": id, "text": text, "title": title, "metadata": _names(metadata)}
+        _check_names(names)
+        with Progress(show_progress_bar, None, "documents") as progress:
+            report = self._core.add_files(
+                [os.fspath(path) for path in given], names, on_error, prune, progress.callback
+            )
+        return AddReport(**report)
+
+    def delete(self, ids: str | Iterable[str] | None = None, *, where: Where = None) -> int:
+        """Deletes the documents of ids, and those that pass a filter; returns their number.
+
+        An id of no document is a ``doc_id``, and deletes all documents that share it. Ids that the
+        index does not have are passed over.
+        """
+        if ids is None and where is None:
+            raise UsageError("delete needs ids or where; where=\"id IS NOT NULL\" deletes all")
+        return self._core.delete(_ids(ids), to_filter(where))
+
+    def compact(self) -> dict[str, Any]:
+        """Removes deleted rows from the files; rows get new numbers."""
+        return self._core.compact()
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def get(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        where: Where = None,
+        limit: int | None = None,
+        offset: int = 0,
+        include_vectors: bool = False,
+    ) -> list[Hit]:
+        """Returns rows without a search: those of ids, of a filter, or all.
+
+        Args:
+            ids: Ids of documents, of rows, or ``doc_id``; each is returned once, in this order.
+                Unknown ones are passed over.
+            where: Filter. Without ids, rows come in the order in which they were written.
+            limit: Maximum number of rows.
+            offset: Rows to pass over first.
+            include_vectors: Whether to set :attr:`Hit.vector`.
+        """
+        if (limit is not None and limit < 0) or offset < 0:
+            raise UsageError("limit and offset must not be negative")
+        numbers = self._core.find(None if ids is None else _ids(ids), to_filter(where))
+        numbers = list(dict.fromkeys(numbers))[offset:]
+        return self.rows(numbers[:limit], include_vectors=include_vectors)
+
+    def rows(self, numbers: Iterable[int], *, include_vectors: bool = False) -> list[Hit]:
+        """Returns the rows of these numbers, in their order."""
+        wanted = [int(number) for number in numbers]
+        negative = next((number for number in wanted if number < 0), None)
+        if negative is not None:
+            raise UsageError(f"there is no row {negative}: -1 stands for a missing one")
+        hits = [Hit(**row) for row in self._core.rows(wanted)]
+        if include_vectors and hits:
+            for hit, vector in zip(hits, self._core.vectors_of(wanted), strict=True):
+                hit.vector = vector
+        return hits
+
+    @overload
+    def search(self, query: str, k: int = ..., **kwargs: Any) -> Hits: ...
+    @overload
+    def search(self, query: Any, k: int = ..., **kwargs: Any) -> Any: ...
+    def search(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        text: str | Sequence[str] | None = None,
+        where: Where = None,
+        hybrid: bool = False,
+        mmr: float | None = None,
+        rerank: bool | None = None,
+        rerank_depth: int | None = None,
+        retriever_weight: float | None = None,
+        min_score: float | None = None,
+        max_per_doc: int | None = None,
+        include_vectors: bool = False,
+    ) -> Hits | list[Hits]:
+        """Searches exactly: the k best rows among all that pass the filter.
+
+        Args:
+            query: A text or a vector ``[dim]``, for :class:`Hits`; a list of texts or vectors
+                ``[n, dim]``, for a list of them.
+            k: Number of hits.
+            text: Texts of query vectors, for hybrid search and reranking.
+            where: Filter as text (``"year >= 2020 AND lang = 'en'"``) or as a dict
+                (``{"year": {"$gte": 2020}}``).
+            hybrid: Whether to fuse the dense ranking with BM25's.
+            mmr: Weight of relevance in maximal marginal relevance, 0..1; 1 is relevance alone.
+            rerank: ``None`` reranks queries that have a text if a reranker is present; ``False``
+                never, ``True`` in any case.
+            rerank_depth: Rows that the reranker reads, by default 50 or `k`.
+            retriever_weight: Weight of the retrieval score beside the reranker's, 0..1.
+            min_score: Least cosine of a hit.
+            max_per_doc: Maximum number of hits that share a ``doc_id``.
+            include_vectors: Whether to set :attr:`Hit.vector`.
+        """
+        texts, vectors, is_one = _queries(query, text, self.dim if not _is_text(query) else 0)
+        options = _options(
+            k, where, hybrid, mmr, rerank, rerank_depth, retriever_weight, min_score, max_per_doc
+        )
+        if not texts and vectors is None:
+            return []
+        found = [Hits._of(result) for result in self._core.search(texts, vectors, options)]
+        if include_vectors:
+            for hits in found:
+                for hit, vector in zip(
+                    hits, self._core.vectors_of([hit.row for hit in hits]), strict=True
+                ):
+                    hit.vector = vector
+        return found[0] if is_one else found
+
+    def search_vectors(
+        self, queries: Any, k: int, *, where: Where = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Searches for vectors as FAISS does, without texts.
+
+        Args:
+            queries: Float array ``[n, dim]``.
+            k: Number of rows per query.
+            where: Filter.
+
+        Returns:
+            Scores ``[n, k]`` (inner products) and row numbers ``[n, k]``, best first; ``-inf`` and
+            ``-1`` where fewer rows pass. :meth:`rows` reads the texts.
+        """
+        _check_k(k)
+        return self._core.search_vectors(as_vectors(queries, "queries"), k, to_filter(where))
+
+    def search_bm25(self, text: str, k: int = 10, *, where: Where = None) -> Hits:
+        """Searches by words alone, ranked by BM25; a hit has at least one of the words."""
+        _check_k(k)
+        return Hits._of(self._core.search_bm25(text, k, to_filter(where)))
+
+    def compare(
+        self,
+        query: str,
+        depth: int = 25,
+        show: int = 3,
+        *,
+        where: Where = None,
+        retriever_weight: float | None = None,
+        mmr: float | None = None,
+        max_per_doc: int | None = None,
+    ) -> Comparison:
+        """Retrieves `depth` rows, reranks them, and shows the first `show` of both rankings.
+
+        Without a reranker, the dense ranking is compared with the hybrid one.
+        """
+        options = _options(
+            depth, where, False, mmr, None, depth, retriever_weight, None, max_per_doc
+        )
+        return Comparison._of(self._core.compare(query, depth, show, options))
+
+    def answer(
+        self,
+        question: str,
+        llm: Any = None,
+        *,
+        k: int = 5,
+        where: Where = None,
+        hybrid: bool = False,
+        rerank: bool | None = None,
+        rerank_depth: int | None = None,
+        passage_tokens: int = 3000,
+        temperature: float = 0.0,
+        max_tokens: int = 1024,
+        template: str | None = None,
+    ) -> Answer:
+        """Answers a question from the retrieved passages, and checks every quote in them.
+
+        Args:
+            question: The question.
+            llm: Chat model: a function of the messages (dicts with ``role`` and ``content``) that
+                returns the text; a LangChain chat model; a dict with ``base_url``, ``model`` and
+                ``api_key`` of a service that speaks OpenAI's protocol; or ``None`` for the service
+                of the settings, by default Groq.
+            k: Number of passages.
+            passage_tokens: Maximum number of tokens of all passages.
+            temperature: Sampling temperature at a service, 0..2.
+            max_tokens: Maximum length of the answer of a service, in tokens.
+            template: Prompt template (Jinja) instead of the default.
+        """
+        options = _options(k, where, hybrid, None, rerank, rerank_depth, None, None, None)
+        found, prompt = self._core.prompt(question, passage_tokens, template, options)
+        hits = Hits._of(found)
+        reply = ask(llm, prompt, temperature, max_tokens, self._settings)
+        return Answer(question=question, hits=hits, messages=prompt.messages, **reply)
+
+    def evaluate(
+        self,
+        queries: Mapping[str, str] | Path,
+        qrels: Mapping[str, Mapping[str, int]] | Path,
+        *,
+        measures: Sequence[str] = MEASURES,
+        depth: int = 100,
+        rerank: bool | None = None,
+        rerank_depth: int = 50,
+        retriever_weight: float | None = None,
+        where: Where = None,
+        hybrid: bool = False,
+        show_progress_bar: bool | None = None,
+    ) -> Evaluation:
+        """Measures the retrieval, and its reranking, on judged queries.
+
+        Args:
+            queries: Texts by query id, or a file.
+            qrels: Relevance levels by query id and ``doc_id``, or a file (BEIR or TREC).
+            measures: ``ndcg@N``, ``mrr@N``, ``recall@N``, ``p@N``, ``map``.
+            depth: Documents per query in the run.
+        """
+        total = len(queries) if isinstance(queries, Mapping) else None
+        options = _options(
+            depth, where, hybrid, None, rerank, rerank_depth, retriever_weight, None, None
+        )
+        with Progress(show_progress_bar, total, "queries") as progress:
+            report = self._core.evaluate(
+                _plain(queries),
+                _plain(qrels),
+                list(measures),
+                depth,
+                rerank_depth,
+                options,
+                progress.callback,
+            )
+        return Evaluation(**report)
+
+    def verify(self, sample: int = 0) -> list[dict[str, Any]]:
+        """Checks every file of the index, and that `sample` searches are exact.
+
+        Returns:
+            Dicts with ``check`` and ``problem``, which is ``None`` where all is well.
+        """
+        return self._core.verify(sample)
+
+    # -- asyncio -----------------------------------------------------------------------------------
+
+    async def asearch(self, query: Any, k: int = 10, **kwargs: Any) -> Any:
+        """Searches as :meth:`search` does, in a thread; cancelling it does not wait for the end."""
+        return await asyncio.to_thread(self.search, query, k, **kwargs)
+
+    async def aadd(self, records: Any, **kwargs: Any) -> AddReport:
+        """Adds records as :meth:`add` does, in a thread."""
+        return await asyncio.to_thread(self.add, records, **kwargs)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_open, (self._path, self._model, self._reranker, self._settings))
+
+    def __repr__(self) -> str:
+        try:
+            n = f"{len(self)} documents"
+        except UsageError:
+            n = "closed"
+        return f"Index({self._path!r}, {n})"
+
+
+def _open(path: str, model: str | None, reranker: str | None, given: Settings) -> Index:
+    return Index(path, model=model, reranker=reranker, **given)
+
+
+def _settings_of(kwargs: Mapping[str, Any]) -> Settings:
+    return settings(
+        *(kwargs.get(name) for name in ("device", "precision", "models_dir", "offline"))
+    )
+
+
+def _options(
+    k: int,
+    where: Where,
+    hybrid: bool,
+    mmr: float | None,
+    rerank: bool | None,
+    rerank_depth: int | None,
+    retriever_weight: float | None,
+    min_score: float | None,
+    max_per_doc: int | None,
+) -> dict[str, Any]:
+    _check_k(k)
+    if isinstance(mmr, bool):
+        raise UsageError("mmr is a weight of relevance, 0..1: use mmr=0.5")
+    for name, value in (("rerank_depth", rerank_depth), ("max_per_doc", max_per_doc)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}: it must be at least 1")
+    return {
+        "k": k,
+        "where": to_filter(where),
+        "hybrid": hybrid,
+        "mmr": mmr,
+        "rerank": rerank,
+        "rerank_depth": rerank_depth,
+        "retriever_weight": retriever_weight,
+        "min_score": min_score,
+        "max_per_doc": max_per_doc,
+    }
+
+
+def _check_k(k: Any) -> None:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise UsageError(f"k must be an integer, found {type(k).__name__}")
+    if k < 1:
+        raise UsageError(f"k is {k}: it must be at least 1")
+
+
+def _is_text(query: Any) -> bool:
+    return isinstance(query, str) or (
+        isinstance(query, (list, tuple)) and all(isinstance(text, str) for text in query)
+    )
+
+
+def _queries(
+    query: Any, text: str | Sequence[str] | None, dim: int
+) -> tuple[list[str] | None, npt.NDArray[np.float32] | None, bool]:
+    """Texts, vectors, and whether it is one query."""
+    if isinstance(query, str):
+        if text is not None:
+            raise UsageError("text is for query vectors, and the query is a text already")
+        return [query], None, True
+    if _is_text(query):
+        if text is not None:
+            raise UsageError("text is for query vectors, and the queries are texts already")
+        return list(query), None, False
+    array = np.asarray(query)
+    if array.dtype.kind in "OUS":
+        raise UsageError("query must be a text, a list of texts, or an array of vectors")
+    vectors = as_vectors(array, "query", dim, one=True)
+    if text is None:
+        return None, vectors, array.ndim == 1
+    texts = [text] if isinstance(text, str) else list(text)
+    if len(texts) != len(vectors):
+        raise UsageError(f"text has {len(texts)} texts for {len(vectors)} query vectors")
+    return texts, vectors, array.ndim == 1
+
+
+def _ids(ids: str | Iterable[str] | None) -> list[str]:
+    if ids is None:
+        return []
+    if isinstance(ids, str):
+        return [ids]
+    checked = []
+    for i, id in enumerate(ids):
+        if not isinstance(id, str):
+            raise UsageError(
+                f"ids[{i}] must be a string, found {type(id).__name__}: use str({id!r})"
+            )
+        checked.append(id)
+    return checked
+
+
+def _names(metadata: Any) -> list[str] | None:
+    if metadata is None:
+        return None
+    if isinstance(metadata, str):
+        raise UsageError("metadata must be a list of field names: use metadata=[...]")
+    return list(metadata)
+
+
+def _check_names(names: Mapping[str, Any]) -> None:
+    for role in ("id", "text", "title"):
+        name = names[role]
+        if name is not None and not isinstance(name, str):
+            raise UsageError(f"{role} must be a field's name, found {type(name).__name__}")
+
+
+def _plain(value: Any) -> Any:
+    """Mappings as dicts, for the core; paths as they are."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
