@@ -39,6 +39,20 @@ pub trait EngineEvents: Send + Sync {
     fn download(&self, model: &str, event: FetchEvent) -> ControlFlow<()>;
 }
 
+/// Passes no messages on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl EngineEvents for Silent {
+    fn note(&self, _: &str) {}
+
+    fn warn(&self, _: &str) {}
+
+    fn download(&self, _: &str, _: FetchEvent) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
 /// Settings, models and compute device of a program. May be shared between threads.
 pub struct Engine {
     /// The settings.

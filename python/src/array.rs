@@ -58,9 +58,6 @@ pub(crate) fn matrix<T: numpy::Element>(
 }
 
 /// Values as an array `[n]`, without a copy.
-pub(crate) fn vector<T: numpy::Element>(
-    py: Python<'_>,
-    values: Vec<T>,
-) -> Bound<'_, PyArray1<T>> {
+pub(crate) fn vector<T: numpy::Element>(py: Python<'_>, values: Vec<T>) -> Bound<'_, PyArray1<T>> {
     values.into_pyarray(py)
 }

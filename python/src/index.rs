@@ -354,9 +354,7 @@ impl Index {
             Some(_) if on_error != "raise" => {
                 Err(usage("on_error=\"skip\" is for records without vectors"))
             }
-            Some(vectors) => {
-                writing::add_vectors(py, self, source, vectors, normalize, progress)
-            }
+            Some(vectors) => writing::add_vectors(py, self, source, vectors, normalize, progress),
         }
     }
 
@@ -374,12 +372,7 @@ impl Index {
     }
 
     /// Deletes the documents of ids, and those that pass a filter. Returns their number.
-    fn delete(
-        &self,
-        py: Python<'_>,
-        ids: Vec<String>,
-        filter: Option<String>,
-    ) -> PyResult<u64> {
+    fn delete(&self, py: Python<'_>, ids: Vec<String>, filter: Option<String>) -> PyResult<u64> {
         run(py, |_| writing::delete(self, &ids, filter.as_deref()))
     }
 

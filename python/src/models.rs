@@ -180,7 +180,10 @@ impl CrossEncoder {
                 let jobs: Vec<RerankJob<'_>> = same_query(pairs)
                     .map(|range| RerankJob {
                         query: &pairs[range.start].0,
-                        passages: pairs[range].iter().map(|(_, passage)| passage.as_str()).collect(),
+                        passages: pairs[range]
+                            .iter()
+                            .map(|(_, passage)| passage.as_str())
+                            .collect(),
                     })
                     .collect();
                 let scored = self.model.score_batch_until(&jobs, Some(stop))?;

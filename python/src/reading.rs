@@ -7,8 +7,8 @@ use crate::index::{Index, Needs};
 use crate::models::{check, report};
 use crate::values::to_python;
 use half::f16;
-use numpy::ndarray::{ArrayView2, ShapeBuilder};
 use numpy::PyArray2;
+use numpy::ndarray::{ArrayView2, ShapeBuilder};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::{Value, json};
@@ -27,9 +27,9 @@ use warpseek::search::{
 };
 use warpseek::store::filter::Filter;
 use warpseek::store::{Finding, Index as Snapshot, Row, verify as verify_files};
+use warpseek::topk::RowMask;
 use warpseek::topk::audit::audit;
 use warpseek::topk::scanner::QueryBatch;
-use warpseek::topk::RowMask;
 
 /// Queries per call of the searcher.
 const QUERIES: usize = 256;
@@ -118,7 +118,8 @@ pub(crate) fn search(
             }
             let text = |i: usize| texts.as_ref().map_or("", |texts| texts[i].as_str());
             let vectors = rows.values.chunks_exact(dim).enumerate();
-            let query = |(i, vector)| QueryInput { text: text(i), vector: Some(vector), filter: None };
+            let query =
+                |(i, vector)| QueryInput { text: text(i), vector: Some(vector), filter: None };
             vectors.map(query).collect()
         }
         (None, None) => return Err(Error::usage("a query is needed: a text or a vector")),
@@ -165,7 +166,8 @@ pub(crate) fn search_vectors(
     for (part, vectors) in queries.values.chunks(VECTORS * dim).enumerate() {
         check(stop)?;
         let batch = QueryBatch::new(vectors, dim)?;
-        let found = searcher.scanner.top_k(&matrix, &batch, k.min(snapshot.n_rows().max(1)), mask)?;
+        let found =
+            searcher.scanner.top_k(&matrix, &batch, k.min(snapshot.n_rows().max(1)), mask)?;
         for (i, hits) in found.iter().enumerate() {
             let at = (part * VECTORS + i) * k;
             for (j, hit) in hits.iter().enumerate() {
@@ -353,9 +355,9 @@ pub(crate) fn find(
     ids: Option<&[String]>,
     filter: Option<&str>,
 ) -> Result<Vec<u32>> {
-    let passing =
-        filter.map(|filter| index.rows_where(&Filter::parse(filter)?)).transpose()?;
-    let passes = |row: &u32| passing.as_ref().is_none_or(|passing| passing.mask.contains(*row as usize));
+    let passing = filter.map(|filter| index.rows_where(&Filter::parse(filter)?)).transpose()?;
+    let passes =
+        |row: &u32| passing.as_ref().is_none_or(|passing| passing.mask.contains(*row as usize));
     let Some(ids) = ids else {
         let mask = passing.as_ref().map_or(index.live(), |passing| &passing.mask);
         let mut rows = Vec::new();
@@ -415,8 +417,7 @@ pub(crate) fn search_bm25(
     filter: Option<&str>,
 ) -> Result<Value> {
     let started = Instant::now();
-    let passing =
-        filter.map(|filter| index.rows_where(&Filter::parse(filter)?)).transpose()?;
+    let passing = filter.map(|filter| index.rows_where(&Filter::parse(filter)?)).transpose()?;
     let found = index.lexical(text, k, passing.as_ref().map(|passing| &passing.mask))?;
     let numbers: Vec<u32> = found.iter().map(|hit| hit.row).collect();
     let mut hits = rows(index, &numbers)?;

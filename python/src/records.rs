@@ -28,8 +28,6 @@ pub(crate) type Batch = Vec<Result<Document>>;
 pub(crate) struct RecordSource {
     iterator: Py<PyIterator>,
     records: Records,
-    /// True if vectors are given, so that a text may be empty.
-    has_vectors: bool,
 }
 
 /// Names of the fields with id, text and title, and of the metadata to keep.
@@ -53,8 +51,9 @@ impl RecordSource {
             let found = type_name(records);
             usage(format!("records must be iterable, found {found}: pass a list of dicts"))
         })?;
-        let records = Records::new("records", FieldMap { id, text, title, metadata });
-        Ok(Self { iterator: iterator.unbind(), records, has_vectors })
+        let map = FieldMap { id, text, title, metadata };
+        let records = Records::new("records", map, has_vectors);
+        Ok(Self { iterator: iterator.unbind(), records })
     }
 
     /// Notes on the records so far; a clone goes on with them.
@@ -99,7 +98,7 @@ impl RecordSource {
         let mut values = Converter { py: item.py(), place: &place, replaced: &mut replaced };
         let document = match item.cast::<PyTuple>() {
             Ok(parts) => match values.parts(parts) {
-                Ok(parts) => self.records.document_of(parts, self.has_vectors),
+                Ok(parts) => self.records.document_of(parts),
                 Err(e) => Err(self.skip(e)),
             },
             Err(_) => match values.object(item) {
@@ -123,8 +122,7 @@ impl<'py> Converter<'_, 'py> {
     /// The parts of a record: `(id, text, title, metadata)`. The id is a string, an integer or
     /// None.
     fn parts(&mut self, parts: &Bound<'py, PyTuple>) -> Result<RecordParts> {
-        type Parts<'a> =
-            (Bound<'a, PyAny>, Bound<'a, PyAny>, Bound<'a, PyAny>, Bound<'a, PyAny>);
+        type Parts<'a> = (Bound<'a, PyAny>, Bound<'a, PyAny>, Bound<'a, PyAny>, Bound<'a, PyAny>);
         let (id, text, title, metadata) = parts
             .extract::<Parts<'_>>()
             .map_err(|e| self.fail("", format!("(id, text, title, metadata) is needed: {e}")))?;

@@ -31,9 +31,9 @@ impl Server {
         reranker: Option<String>,
         settings: EngineSettings,
     ) -> PyResult<Self> {
-        let address: IpAddr = host
-            .parse()
-            .map_err(|_| usage(format!("invalid host '{host}': use an address such as 127.0.0.1")))?;
+        let address: IpAddr = host.parse().map_err(|_| {
+            usage(format!("invalid host '{host}': use an address such as 127.0.0.1"))
+        })?;
         if api_keys.is_empty() && !address.is_loopback() {
             return Err(usage(format!(
                 "{address} can be reached from other machines: pass api_keys"

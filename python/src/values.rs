@@ -1,8 +1,8 @@
 //! Python values as JSON values, and results as Python values.
 
 use crate::error::raised;
-use pyo3::exceptions::PyAttributeError;
 use pyo3::PyTypeInfo;
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString,
@@ -184,7 +184,7 @@ impl<'py> Converter<'_, 'py> {
         // NumPy scalars and arrays, torch tensors, Arrow scalars and arrays.
         for method in [intern!(py, "tolist"), intern!(py, "as_py")] {
             match value.call_method0(method) {
-                Ok(plain) if !plain.is(value) && type_name(&plain) != type_name(value) => {
+                Ok(plain) if !plain.get_type().is(value.get_type()) => {
                     return self.value(&plain, field, depth + 1);
                 }
                 Ok(_) => {}

@@ -33,7 +33,8 @@ pub(crate) fn add<'py>(
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let on_error = on_error_of(on_error)?;
-    let (notes, progress, done) = (source.notes(), progress.map(Bound::unbind), AtomicUsize::new(0));
+    let (notes, progress, done) =
+        (source.notes(), progress.map(Bound::unbind), AtomicUsize::new(0));
     let (sender, receiver) = channel();
     let work = |stop: &Stop, receiver: std::sync::mpsc::Receiver<Batch>| {
         let mut documents = receiver.into_iter().flatten();
@@ -87,7 +88,8 @@ pub(crate) fn add_files<'py>(
         let mut indexed = index_documents(index, &mut documents, options, stop, &done)?;
         indexed.take_notes(&notes);
         let skipped = documents.skipped_files().iter();
-        let skipped = skipped.map(|file| format!("left out {}: {}", file.path.display(), file.reason));
+        let skipped =
+            skipped.map(|file| format!("left out {}: {}", file.path.display(), file.reason));
         indexed.notes.extend(skipped);
         Ok(indexed)
     };

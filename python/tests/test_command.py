@@ -10,6 +10,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 import warpseek
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +33,7 @@ def test_the_command_is_the_one_of_the_library(tmp_path: Path) -> None:
     hit = json.loads(found.stdout)["hits"][0]
     index = warpseek.Index.open(tmp_path / "i")
     here = index.search("food", 1, rerank=False)[0]
-    assert (hit["id"], hit["score"]) == (here.id, here.score)
+    assert (hit["id"], np.float32(hit["score"])) == (here.id, here.score)
     wrong = command("search", tmp_path / "nothing", "food")
     assert wrong.returncode == 8 and "no index here" in wrong.stderr
     module = subprocess.run([sys.executable, "-m", "warpseek", "search"], capture_output=True)

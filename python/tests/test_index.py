@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 
 import warpseek
@@ -130,7 +132,6 @@ def test_options_of_a_search(demo: Index) -> None:
 
 
 def test_results_as_tables(demo: Index) -> None:
-    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
     hits = demo.search("quantization", 4)
     frame = hits.to_pandas()
     assert isinstance(frame, pandas.DataFrame) and frame["id"].tolist() == hits.ids
@@ -232,7 +233,8 @@ def test_create_and_open_tell_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(warpseek.UsageError, match="exist_ok=True"):
         Index.create(tmp_path / "i", model=None, dim=4)
     assert Index.create(tmp_path / "i", model=None, dim=4, exist_ok=True).dim == 4
-    with pytest.raises(warpseek.WarpseekError, match="dimensions"):
+    Index.open(tmp_path / "i").add([{"id": "a"}], vectors=np.eye(4, dtype=np.float32)[:1])
+    with pytest.raises(warpseek.WarpseekError, match="made with 4 dimensions, not 5"):
         Index.create(tmp_path / "i", model=None, dim=5, exist_ok=True)
     with pytest.raises(FileNotFoundError, match="no index here") as caught:
         Index.open(tmp_path / "nothing")

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas
+import polars
+import pyarrow
 import pytest
 
 import warpseek
@@ -30,9 +33,6 @@ def add(index: Index, records: Any, **kwargs: Any) -> list[dict[str, Any]]:
 
 
 def test_every_kind_of_table_gives_the_same_records(vectors: Index) -> None:
-    pandas = pytest.importorskip("pandas")
-    polars = pytest.importorskip("polars")
-    pyarrow = pytest.importorskip("pyarrow")
     expected = [{"year": 2020, "note": "x"}, {"year": 2021, "note": None}]
     table = pyarrow.Table.from_pylist(ROWS)
     kinds = [
@@ -93,7 +93,6 @@ def test_metadata_comes_back_exactly(vectors: Index) -> None:
 
 
 def test_values_of_other_types_become_text_or_null_and_are_told(vectors: Index) -> None:
-    pandas = pytest.importorskip("pandas")
     key = uuid.uuid4()
     metadata = {
         "date": dt.date(2024, 2, 29),
@@ -137,7 +136,7 @@ def test_values_of_other_types_become_text_or_null_and_are_told(vectors: Index) 
     ("record", "part"),
     [
         ({"id": 1.5, "text": "x"}, "an id must be a string or a 64-bit integer, found 1.5"),
-        ({"id": "a"}, "text"),
+        ({"id": None, "text": "x"}, "an id must be a string or an integer, found null"),
         ({"id": "a", "text": "x", "b": b"raw"}, "record 1, field 'b': bytes have no place in JSON"),
         ({"id": "a", "text": "x", 7: 1}, "names of fields must be strings, found int"),
         ({"id": "a", "text": "x", "f": print}, "builtin_function_or_method has no place in JSON"),
@@ -155,7 +154,6 @@ def test_records_that_cannot_be_used_are_named(vectors: Index, record: Any, part
 
 
 def test_inputs_that_are_no_records_are_refused(vectors: Index) -> None:
-    pandas = pytest.importorskip("pandas")
     for records in ("papers.jsonl", {"id": "a"}, 7, pandas.Series([1])):
         with pytest.raises(warpseek.UsageError, match="records"):
             vectors.add(records)
@@ -212,6 +210,8 @@ def test_zero_vectors_are_kept_and_normalize_scales(vectors: Index) -> None:
 
 def test_bad_records_are_skipped_and_counted_if_asked(tmp_path: pathlib.Path) -> None:
     index = Index.create(tmp_path / "i")
+    with pytest.raises(warpseek.InputError, match="no text field: it has 'id'; name one with text="):
+        index.add([{"id": "a"}])
     rows = [ROWS[0], {"id": "x", "text": ""}, {"id": "y", "text": "t", "f": print}, ROWS[1]]
     report = index.add(rows, on_error="skip")
     assert (report.added, report.skipped, len(report.messages)) == (2, 2, 2)

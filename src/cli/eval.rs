@@ -82,7 +82,8 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Status> {
     let open = OpenOptions { rerank: false, ..args.rerank.open(args.embedder.model.as_deref()) };
     let searcher = context.engine.searcher(&args.dir, &open)?;
     let rerankers = rerankers(&args.rerank, &judged.queries, context)?;
-    let reranked = RerankedSystem::all(&rerankers, &[args.rerank.depth(0)], args.rerank.retriever_weight);
+    let reranked =
+        RerankedSystem::all(&rerankers, &[args.rerank.depth(0)], args.rerank.retriever_weight);
     let options = EvalOptions {
         measures: args.measures,
         judging: EvaluateOptions {

@@ -12,7 +12,7 @@ use crate::options::FieldMap;
 use crate::partition::Partitions;
 
 const ID_NAMES: [&str; 6] = ["id", "_id", "doc_id", "docid", "docno", "pid"];
-const TEXT_NAMES: [&str; 7] =
+pub(crate) const TEXT_NAMES: [&str; 7] =
     ["text", "contents", "content", "body", "passage", "chunk", "abstract"];
 const TITLE_NAMES: [&str; 3] = ["title", "headline", "name"];
 
@@ -31,6 +31,8 @@ pub(crate) struct FieldRoles {
     metadata: Option<Vec<String>>,
     /// Further metadata, which is the same for all records.
     partitions: Partitions,
+    /// True if texts may be empty, as those of given vectors may.
+    pub(crate) allows_empty_texts: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,7 +103,15 @@ impl FieldRoles {
                 return Err(no_such_field(name, sample, "--metadata-fields", file));
             }
         }
-        Ok(Self { layout, id, text, title, metadata: map.metadata.clone(), partitions })
+        Ok(Self {
+            layout,
+            id,
+            text,
+            title,
+            metadata: map.metadata.clone(),
+            partitions,
+            allows_empty_texts: false,
+        })
     }
 
     /// The top-level fields that [`FieldRoles::document`] reads; `None` for all of them.
@@ -174,7 +184,12 @@ impl FieldRoles {
         if self.layout == RecordLayout::Beir && selected.is_none() {
             record = flatten_metadata(record);
         }
-        let text = text(remove(&mut record, &self.text), &self.text, &place)?;
+        let text = match remove(&mut record, &self.text) {
+            Some(Value::String(empty)) if self.allows_empty_texts && empty.trim().is_empty() => {
+                empty
+            }
+            value => text(value, &self.text, &place)?,
+        };
         let title = match &self.title {
             Some(name) => title(remove(&mut record, name), name, &place)?,
             None => String::new(),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use warpseek_error::{Error, Place, Result};
 
 use crate::document::{Document, TextKind, check_id};
-use crate::fields::FieldRoles;
+use crate::fields::{FieldRoles, TEXT_NAMES};
 use crate::notes::ReadNotes;
 use crate::options::FieldMap;
 use crate::partition::Partitions;
@@ -20,6 +20,7 @@ pub struct Records {
     roles: Option<FieldRoles>,
     number: u64,
     notes: ReadNotes,
+    has_vectors: bool,
 }
 
 /// A record whose parts have their roles already.
@@ -36,9 +37,11 @@ pub struct RecordParts {
 }
 
 impl Records {
-    /// Records of a sequence that messages call `name`.
-    pub fn new(name: impl Into<String>, map: FieldMap) -> Self {
-        Self { name: name.into(), map, roles: None, number: 0, notes: ReadNotes::default() }
+    /// Records of a sequence that messages call `name`. With `has_vectors` their vectors are given,
+    /// so that texts may be empty, or absent from all of them.
+    pub fn new(name: impl Into<String>, map: FieldMap, has_vectors: bool) -> Self {
+        let (name, notes) = (name.into(), ReadNotes::default());
+        Self { name, map, roles: None, number: 0, notes, has_vectors }
     }
 
     /// The place of the next record, for messages about it.
@@ -66,14 +69,19 @@ impl Records {
     /// # Errors
     ///
     /// [`Error::Input`] with the number of the record and the field.
-    pub fn document(&mut self, record: Map<String, Value>) -> Result<Document> {
+    pub fn document(&mut self, mut record: Map<String, Value>) -> Result<Document> {
         let place = self.next_place();
         self.number += 1;
+        let has_text = || TEXT_NAMES.iter().any(|name| record.contains_key(*name));
+        if self.has_vectors && self.map.text.is_none() && !has_text() {
+            record.insert("text".to_owned(), Value::String(String::new()));
+        }
         let roles = match &mut self.roles {
             Some(roles) => roles,
             empty => {
-                let roles =
+                let mut roles =
                     FieldRoles::resolve(&record, &self.map, &self.name, Partitions::default())?;
+                roles.allows_empty_texts = self.has_vectors;
                 empty.insert(roles)
             }
         };
@@ -81,16 +89,15 @@ impl Records {
         Ok(Document { source: Some(STREAM_SOURCE.into()), ..document })
     }
 
-    /// Makes a record of known parts the next document. An empty text is refused unless
-    /// `has_vector`.
+    /// Makes a record of known parts the next document.
     ///
     /// # Errors
     ///
     /// As [`Records::document`].
-    pub fn document_of(&mut self, parts: RecordParts, has_vector: bool) -> Result<Document> {
+    pub fn document_of(&mut self, parts: RecordParts) -> Result<Document> {
         let place = self.next_place();
         self.number += 1;
-        if parts.text.trim().is_empty() && !has_vector {
+        if parts.text.trim().is_empty() && !self.has_vectors {
             return Err(Error::input(place.field("text"), "the text is empty"));
         }
         let has_own_id = parts.id.is_some();
@@ -119,7 +126,7 @@ mod tests {
 
     #[test]
     fn records_are_documents_as_lines_of_jsonl_are() {
-        let mut records = Records::new("records", FieldMap::default());
+        let mut records = Records::new("records", FieldMap::default(), false);
         let document = records
             .document(object(json!({"_id": 7, "title": "T", "text": "one", "metadata": {"y": 1}})))
             .unwrap();
@@ -131,12 +138,15 @@ mod tests {
 
     #[test]
     fn parts_keep_metadata_of_any_name_and_need_a_text_or_a_vector() {
-        let mut records = Records::new("records", FieldMap::default());
+        let mut records = Records::new("records", FieldMap::default(), true);
         let metadata = object(json!({"id": 1, "text": "x", "title": null}));
         let parts = RecordParts { metadata: metadata.clone(), ..RecordParts::default() };
-        assert!(records.document_of(parts.clone(), false).is_err());
-        let document = records.document_of(parts, true).unwrap();
-        assert_eq!((document.id.as_str(), document.has_own_id), ("records:2", false));
+        let document = records.document_of(parts.clone()).unwrap();
+        assert_eq!((document.id.as_str(), document.has_own_id), ("records:1", false));
         assert_eq!(document.metadata, metadata);
+        assert_eq!(records.document(object(json!({"id": "a"}))).unwrap().text, "");
+        let mut embedded = Records::new("records", FieldMap::default(), false);
+        assert!(embedded.document_of(parts).is_err());
+        assert!(embedded.document(object(json!({"id": "a"}))).is_err());
     }
 }
