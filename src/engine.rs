@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::models::{open_embedder, open_reranker};
 use crate::search::Searcher;
-use crate::store::{Index, IndexManifest, ModelStamp};
+use crate::store::{Index, IndexManifest, IndexWriter, ModelStamp};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -282,6 +282,34 @@ impl Engine {
                 Err(Error::usage(reason))
             }
         }
+    }
+
+    /// A writer of the index in `dir` for imported vectors of `dim` dimensions, which `model` made if
+    /// it is known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if the model makes vectors of other dimensions, or an index is there that
+    /// was made otherwise; the errors of [`Engine::embedder`] and of the store.
+    pub fn import_writer(
+        &self,
+        dir: &Path,
+        dim: usize,
+        model: Option<&str>,
+    ) -> Result<IndexWriter> {
+        let stamp = match model {
+            Some(model) => {
+                let (embedder, stamp) = self.embedder(model, Normalize::Always)?;
+                if embedder.dim() != dim {
+                    let own = embedder.dim();
+                    let reason = format!("the vectors have {dim} dimensions, {model} makes {own}");
+                    return Err(Error::usage(reason));
+                }
+                Some(stamp)
+            }
+            None => None,
+        };
+        IndexWriter::open_or_create(dir, &IndexManifest::new(dim, stamp, Chunking::default()))
     }
 
     /// The requested reranker, else that of the settings, else the best one present. `None` for

@@ -20,6 +20,7 @@ mod eval;
 mod filters;
 mod golden;
 mod ids;
+mod langchain;
 mod parity;
 mod quality;
 mod reranking;

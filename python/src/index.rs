@@ -8,7 +8,7 @@ use crate::error::usage;
 use crate::reading::{self, SearchArguments};
 use crate::records::{FieldNames, RecordSource};
 use crate::values::to_python;
-use crate::writing;
+use crate::writing::{self, Imported};
 use numpy::{PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
@@ -432,7 +432,27 @@ impl Index {
                 }
                 None => documents,
             };
-            writing::import(&engine, (&file, &into), documents, ids, model, normalize, stop)
+            let source = Imported::File(file, documents, ids);
+            writing::import(&engine, source, &into, model.as_deref(), normalize, stop)
+        })?;
+        to_python(py, &report)
+    }
+
+    /// Imports a store that LangChain saved into a new index.
+    #[staticmethod]
+    fn import_langchain<'py>(
+        py: Python<'py>,
+        folder: PathBuf,
+        index_name: String,
+        into: PathBuf,
+        model: Option<String>,
+        normalize: bool,
+        settings: EngineSettings,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let engine = settings.engine()?;
+        let source = Imported::Langchain(folder, index_name);
+        let report = run(py, |stop| {
+            writing::import(&engine, source, &into, model.as_deref(), normalize, stop)
         })?;
         to_python(py, &report)
     }

@@ -133,6 +133,7 @@ impl Embedder {
 #[pyclass(module = "warpseek._warpseek", frozen)]
 pub(crate) struct CrossEncoder {
     name: String,
+    sha256: String,
     model: Arc<Reranker>,
 }
 
@@ -146,16 +147,24 @@ impl CrossEncoder {
             if let Some(name) = &model {
                 engine.get_or_download(name)?;
             }
-            engine.reranker(model.as_deref())?.ok_or_else(no_reranker)
+            let (name, model) = engine.reranker(model.as_deref())?.ok_or_else(no_reranker)?;
+            let sha256 = engine.models.find(&name)?.sha256;
+            Ok((name, sha256, model))
         };
-        let (name, model) = run_with(py, open, |_, _| Ok(()))?;
-        Ok(Self { name, model })
+        let (name, sha256, model) = run_with(py, open, |_, _| Ok(()))?;
+        Ok(Self { name, sha256, model })
     }
 
     /// The model's name.
     #[getter]
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    /// The sha256 of the weights.
+    #[getter]
+    fn sha256(&self) -> String {
+        self.sha256.clone()
     }
 
     /// Limit of a pair in tokens, special tokens included.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 use warpseek::error::{Error, Result};
-use warpseek::ingest::{Document, FieldMap, ReadNotes, RecordParts, Records};
+use warpseek::ingest::{Document, FieldMap, NON_FINITE, NoteKind, ReadNotes, RecordParts, Records};
 
 /// Records that are made at a time, with the GIL.
 const BATCH: usize = 128;
@@ -107,7 +107,7 @@ impl RecordSource {
             },
         };
         for field in replaced {
-            self.records.notes().non_finite(self.records.name(), &field, 1);
+            self.records.notes().add(self.records.name(), &field, NoteKind::Null, NON_FINITE, 1);
         }
         document
     }

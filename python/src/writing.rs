@@ -12,17 +12,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{MutexGuard, PoisonError};
-use warpseek::bert::embedder::Normalize;
 use warpseek::engine::Engine;
 use warpseek::error::{Error, Place, Result};
 use warpseek::indexing::{
-    self, Import, ImportReport, IndexOptions, IndexReport, OnError, Vectors, base_of,
+    self, Import, ImportReport, ImportedDocuments, IndexOptions, IndexReport, OnError, Vectors,
+    base_of,
 };
-use warpseek::ingest::chunk::Chunking;
-use warpseek::ingest::{self, Document, FieldMap, ReadOptions};
+use warpseek::ingest::{self, Document, FieldMap, ReadNotes, ReadOptions};
 use warpseek::store::filter::Filter;
-use warpseek::store::{Compaction, IndexManifest, IndexWriter};
-use warpseek::vectors::VectorFile;
+use warpseek::store::{Compaction, IndexWriter};
+use warpseek::vectors::{VectorFile, langchain};
 
 /// Indexes the records of an iterator.
 pub(crate) fn add<'py>(
@@ -156,8 +155,7 @@ pub(crate) fn add_vectors<'py>(
     let Rows { values, dim, .. } = vectors;
     let vectors = Vectors::Memory { name: "vectors".to_owned(), dim, values };
     let work = |stop: &Stop| {
-        let documents: Option<(String, Box<dyn Iterator<Item = Result<Document>>>)> =
-            Some(("records".to_owned(), Box::new(documents.into_iter())));
+        let documents = documents_of(Some(documents), None)?;
         let _one_at_a_time = lock(index);
         let mut writer = IndexWriter::open(&index.dir)?;
         let import = Import { vectors, documents, normalize };
@@ -172,20 +170,49 @@ pub(crate) fn add_vectors<'py>(
     to_python(py, &imported)
 }
 
-/// Imports a vector file into an index.
+/// The source of an import.
+pub(crate) enum Imported {
+    /// A vector file, its documents or ids.
+    File(PathBuf, Option<Batch>, Option<Vec<String>>),
+    /// A folder that LangChain saved, and the base name of its files.
+    Langchain(PathBuf, String),
+}
+
+/// Imports vectors into an index.
 pub(crate) fn import(
     engine: &Engine,
-    (file, into): (&Path, &Path),
-    documents: Option<Batch>,
-    ids: Option<Vec<String>>,
-    model: Option<String>,
+    source: Imported,
+    into: &Path,
+    model: Option<&str>,
     normalize: bool,
     stop: &Stop,
 ) -> Result<ImportReport> {
-    let vectors = Vectors::File(VectorFile::open(file, None)?);
-    let dim = vectors.dim();
-    type Documents = Box<dyn Iterator<Item = Result<Document>>>;
-    let documents: Option<(String, Documents)> = match (documents, ids) {
+    let (import, notes) = match source {
+        Imported::File(file, documents, ids) => {
+            let vectors = Vectors::File(VectorFile::open(&file, None)?);
+            let documents = documents_of(documents, ids)?;
+            (Import { vectors, documents, normalize }, ReadNotes::default())
+        }
+        Imported::Langchain(folder, name) => {
+            let store = langchain::open(&folder, &name)?;
+            let notes = store.notes.clone();
+            (Import::of_langchain(store, normalize), notes)
+        }
+    };
+    let warning = import.check()?;
+    let mut writer = engine.import_writer(into, import.vectors.dim(), model)?;
+    let mut report = import.run(&mut writer, &mut |_| !stop.load(Ordering::Relaxed))?;
+    (report.notes, report.notes_total) = (notes.texts(), notes.total());
+    report.notes.extend(warning);
+    Ok(report)
+}
+
+/// The documents of a vector file, under the name that messages have for them.
+fn documents_of(
+    documents: Option<Batch>,
+    ids: Option<Vec<String>>,
+) -> Result<Option<(String, ImportedDocuments)>> {
+    Ok(match (documents, ids) {
         (Some(_), Some(_)) => return Err(Error::usage("pass documents or ids, not both")),
         (Some(documents), None) => Some(("documents".to_owned(), Box::new(documents.into_iter()))),
         (None, Some(ids)) => {
@@ -198,26 +225,7 @@ pub(crate) fn import(
             Some(("ids".to_owned(), Box::new(documents.into_iter())))
         }
         (None, None) => None,
-    };
-    let import = Import { vectors, documents, normalize };
-    let warning = import.check()?;
-    let stamp = match &model {
-        Some(model) => {
-            let (embedder, stamp) = engine.embedder(model, Normalize::Always)?;
-            if embedder.dim() != dim {
-                let own = embedder.dim();
-                let reason = format!("the vectors have {dim} dimensions, {model} makes {own}");
-                return Err(Error::usage(reason));
-            }
-            Some(stamp)
-        }
-        None => None,
-    };
-    let manifest = IndexManifest::new(dim, stamp, Chunking::default());
-    let mut writer = IndexWriter::open_or_create(into, &manifest)?;
-    let mut report = import.run(&mut writer, &mut |_| !stop.load(Ordering::Relaxed))?;
-    report.notes.extend(warning);
-    Ok(report)
+    })
 }
 
 /// Deletes documents. Ids that the index does not have are passed over.

@@ -232,6 +232,11 @@ class CrossEncoder:
         return self._core.name
 
     @property
+    def sha256(self) -> str:
+        """The sha256 of the weights."""
+        return self._core.sha256
+
+    @property
     def max_length(self) -> int:
         """Limit of a pair in tokens; longer passages are read in windows."""
         return self._core.max_tokens

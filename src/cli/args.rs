@@ -224,6 +224,21 @@ impl ReadArgs {
             base: Some(indexing::base_of(into)?),
         })
     }
+
+    /// The name of an option that was given, if any.
+    pub(super) fn first_given(&self) -> Option<&'static str> {
+        let has_limit = self.max_record_bytes != ingest::DEFAULT_MAX_RECORD_BYTES;
+        let names = [
+            (self.format.is_some(), "--format"),
+            (self.id_field.is_some(), "--id-field"),
+            (self.text_field.is_some(), "--text-field"),
+            (self.title_field.is_some(), "--title-field"),
+            (self.metadata_fields.is_some(), "--metadata-fields"),
+            (self.no_header, "--no-header"),
+            (has_limit, "--max-record-bytes"),
+        ];
+        names.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name)
+    }
 }
 
 /// Parser of a number in a range.

@@ -4,15 +4,14 @@ use super::args::ReadArgs;
 use super::context::{Context, Status};
 use super::interrupt;
 use super::term::{self, HumanCount, say};
-use crate::bert::embedder::Normalize;
 use crate::error::{Error, Result};
 use crate::indexing::{
     Import, ImportReport, ImportedDocuments, Vectors, bare_documents, export_documents,
     export_vectors,
 };
-use crate::ingest::chunk::Chunking;
 use crate::ingest::{self, ReadNotes};
-use crate::store::{Index, IndexManifest, IndexWriter};
+use crate::store::Index;
+use crate::vectors::langchain::{self, DEFAULT_INDEX_NAME};
 use crate::vectors::{VectorFile, VectorFormat};
 use clap::Args;
 use serde_json::json;
@@ -57,7 +56,8 @@ pub(super) fn export(args: ExportArgs, context: &Context) -> Result<Status> {
 /// Make an index from existing vectors.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// Vectors: .npy, .fvecs, .fbin or .faiss (an IndexFlat, also inside an IndexIDMap)
+    /// Vectors: .npy, .fvecs, .fbin or .faiss (an IndexFlat, also inside an IndexIDMap), or the
+    /// folder of a FAISS store that LangChain saved, with its documents
     vectors: PathBuf,
     /// Index folder; created if it does not exist
     #[arg(long, value_name = "DIR")]
@@ -72,6 +72,9 @@ pub(super) struct ImportArgs {
     /// 2, ...]
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
+    /// Name of the store in a folder that LangChain saved [default: index]
+    #[arg(long, value_name = "NAME")]
+    index_name: Option<String>,
     /// Model that made the vectors; needed to search by text
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
@@ -83,31 +86,27 @@ pub(super) struct ImportArgs {
 }
 
 pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
-    let vectors = VectorFile::open(&args.vectors, args.vector_format)?;
-    let (n_rows, dim) = (vectors.n_rows(), vectors.dim());
-    if vectors.id(0).is_some() && (args.documents.is_some() || args.ids.is_some()) {
-        term::warn("the ids in the FAISS index are not used: those of the documents or --ids are");
-    }
-    let (documents, notes) = documents(&args, context.quiet)?;
-    let vectors = Vectors::File(vectors);
-    let import = Import { vectors, documents, normalize: args.normalize };
+    let (import, notes) = if args.vectors.is_dir() {
+        langchain_store(&args)?
+    } else {
+        let vectors = VectorFile::open(&args.vectors, args.vector_format)?;
+        if args.index_name.is_some() {
+            return Err(Error::usage("--index-name is for a folder that LangChain saved"));
+        }
+        if vectors.id(0).is_some() && (args.documents.is_some() || args.ids.is_some()) {
+            term::warn(
+                "the ids in the FAISS index are not used: those of the documents or --ids are",
+            );
+        }
+        let (documents, notes) = documents(&args, context.quiet)?;
+        let vectors = Vectors::File(vectors);
+        (Import { vectors, documents, normalize: args.normalize }, notes)
+    };
+    let (n_rows, dim) = (import.vectors.n_rows(), import.vectors.dim());
     if let Some(warning) = import.check()? {
         term::warn(&warning);
     }
-    let stamp = match &args.model {
-        Some(model) => {
-            let (embedder, stamp) = context.engine.embedder(model, Normalize::Always)?;
-            if embedder.dim() != dim {
-                let own = embedder.dim();
-                let reason = format!("the vectors have {dim} dimensions, {model} makes {own}");
-                return Err(Error::usage(reason));
-            }
-            Some(stamp)
-        }
-        None => None,
-    };
-    let manifest = IndexManifest::new(dim, stamp, Chunking::default());
-    let mut writer = IndexWriter::open_or_create(&args.into, &manifest)?;
+    let mut writer = context.engine.import_writer(&args.into, dim, args.model.as_deref())?;
     interrupt::install();
     let bar = context.bar(Some(n_rows as u64), "[{bar:40}] {pos}/{len} rows");
     let outcome = import.run(&mut writer, &mut |rows| {
@@ -133,6 +132,27 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
         let (into, rows, dim) = (args.into.display(), HumanCount(report.rows), report.dim);
         say!("{into}: {rows} rows of {dim} dimensions imported{replaced}")
     })
+}
+
+/// The import of a store that LangChain saved, and its notes.
+fn langchain_store(args: &ImportArgs) -> Result<(Import, ReadNotes)> {
+    let names = [
+        (args.vector_format.is_some(), "--vector-format"),
+        (args.documents.is_some(), "--documents"),
+        (args.ids.is_some(), "--ids"),
+    ];
+    let given = names.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name);
+    if let Some(name) = given.or(args.read.first_given()) {
+        let folder = args.vectors.display();
+        return Err(Error::usage(format!(
+            "{name} is for a file of vectors, and {folder} is a folder, whose documents are \
+             imported as LangChain saved them: leave it out, or name the .faiss file in it"
+        )));
+    }
+    let name = args.index_name.as_deref().unwrap_or(DEFAULT_INDEX_NAME);
+    let store = langchain::open(&args.vectors, name)?;
+    let notes = store.notes.clone();
+    Ok((Import::of_langchain(store, args.normalize), notes))
 }
 
 /// The documents of the import with the name of their file, if there are any, and their notes.

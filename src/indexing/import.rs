@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Place, Result};
 use crate::store::IndexWriter;
+use crate::vectors::langchain::LangchainStore;
 use crate::vectors::{Metric, VectorFile};
 use std::collections::HashSet;
 use warpseek_bert::embedder::normalize;
@@ -116,6 +117,13 @@ pub struct ImportReport {
 }
 
 impl Import {
+    /// The vectors and documents of a store that LangChain saved.
+    pub fn of_langchain(store: LangchainStore, normalize: bool) -> Self {
+        let LangchainStore { vectors, documents, .. } = store;
+        let documents = Some((documents.name().to_owned(), Box::new(documents) as _));
+        Self { vectors: Vectors::File(vectors), documents, normalize }
+    }
+
     /// Checks that the vectors fit an index. Returns a warning if they are ranked in another order
     /// than the file's own metric has.
     ///

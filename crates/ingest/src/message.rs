@@ -1,7 +1,7 @@
 //! Names and sizes for messages.
 
 /// A name from the input, shortened and without control characters.
-pub(crate) fn shown(name: &str) -> String {
+pub fn shown(name: &str) -> String {
     shortened(name, 80)
 }
 

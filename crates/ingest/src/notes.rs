@@ -19,7 +19,7 @@ pub const MAX_NOTES: usize = 100;
 const MAX_KNOWN: usize = 1 << 16;
 
 /// The reason for nulls in the place of numbers that are none.
-pub(crate) const NON_FINITE: &str = "NaN or infinity, which JSON cannot hold";
+pub const NON_FINITE: &str = "NaN or infinity, which JSON cannot hold";
 
 /// One kind of event in one field of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub enum NoteKind {
     Text,
     /// The records have another value than the folder that the reason names, which gives way.
     Conflict,
+    /// Entries of the file, or values of the field, have no place in the index.
+    Omitted,
 }
 
 impl fmt::Display for ReadNote {
@@ -61,6 +63,9 @@ impl fmt::Display for ReadNote {
             }
             NoteKind::Text => {
                 write!(f, "{place}: {} text: {reason}", count("value became", "values became"))
+            }
+            NoteKind::Omitted => {
+                write!(f, "{place}: {} left out: {reason}", count("entry is", "entries are"))
             }
             NoteKind::Conflict => {
                 let records = count("record has", "records have");
@@ -106,13 +111,9 @@ impl ReadNotes {
         self.add(file, field, NoteKind::LeftOut, reason, 0);
     }
 
-    /// Notes that `count` values of `field` became null because they are no finite numbers.
-    pub fn non_finite(&self, file: &str, field: &str, count: u64) {
-        self.add(file, field, NoteKind::Null, NON_FINITE, count);
-    }
-
-    /// Adds `count` to the note of this text, which is made if it is new.
-    pub(crate) fn add(&self, file: &str, field: &str, kind: NoteKind, reason: &str, count: u64) {
+    /// Adds `count` to the note of this text, which is made if it is new. Without a `field` it is
+    /// about the whole file.
+    pub fn add(&self, file: &str, field: &str, kind: NoteKind, reason: &str, count: u64) {
         self.with(|list| {
             let hash = list.hasher.hash_one((file, field, kind, reason));
             let next = list.notes.len();
@@ -121,7 +122,8 @@ impl ReadNotes {
             }
             let at = *list.known.entry(hash).or_insert(next);
             if at == next && next < MAX_NOTES {
-                let place = Place::file(file).field(shown(field));
+                let place = Place::file(file);
+                let place = if field.is_empty() { place } else { place.field(shown(field)) };
                 list.notes.push(ReadNote { place, kind, reason: reason.to_owned(), count });
             } else if let Some(note) = list.notes.get_mut(at) {
                 note.count += count;
@@ -150,5 +152,17 @@ mod tests {
         assert_eq!((list.len(), notes.total()), (MAX_NOTES, MAX_NOTES as u64 + 50));
         assert!(list.iter().all(|note| note.count == 3));
         assert_eq!(list[1].to_string(), "f, field 'x1': 3 values became null: NaN");
+    }
+
+    #[test]
+    fn a_note_without_a_field_is_about_the_file() {
+        let notes = ReadNotes::default();
+        notes.add("f", "", NoteKind::Omitted, "no row has them", 2);
+        notes.add("f", "id", NoteKind::Omitted, "no row has it", 1);
+        let expected = [
+            "f: 2 entries are left out: no row has them",
+            "f, field 'id': 1 entry is left out: no row has it",
+        ];
+        assert_eq!(notes.texts(), expected);
     }
 }
