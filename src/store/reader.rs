@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use memmap2::Mmap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use warpseek_topk::Sq8View;
 use warpseek_topk::matrix::RowsDigest;
 use warpseek_topk::{MatrixView, RowMask};
@@ -43,6 +43,8 @@ pub struct Index {
     fields: FieldCatalog,
     /// Masks of the last filters, by the filter's text.
     masks: Mutex<HashMap<String, Arc<PassingRows>>>,
+    /// The number of live documents, once it was asked for.
+    n_documents: OnceLock<u64>,
 }
 
 /// The rows that pass a filter.
@@ -118,6 +120,7 @@ impl Index {
             live,
             fields,
             masks: Mutex::default(),
+            n_documents: OnceLock::new(),
         })
     }
 
@@ -306,7 +309,11 @@ impl Index {
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn n_documents(&self) -> Result<u64> {
-        self.database().number("SELECT count(*) FROM document WHERE dead = 0")
+        if let Some(&known) = self.n_documents.get() {
+            return Ok(known);
+        }
+        let n = self.database().number("SELECT count(*) FROM document WHERE dead = 0")?;
+        Ok(*self.n_documents.get_or_init(|| n))
     }
 
     /// The `doc_id`s of rows, in the given order.

@@ -79,8 +79,10 @@ pub(super) fn look_up(expr: &Expr, catalog: &FieldCatalog) -> Compiled<Field> {
         }
         return Err(format!("no field is called '{name}'; {hint}"));
     };
-    if name.contains(['"', '\\']) {
-        return Err(format!("field '{name}' cannot be filtered: its name holds a quote"));
+    // JSON paths of SQLite have no escapes, and end at a NUL.
+    if name.contains(['"', '\\', '\0']) {
+        let reason = "its name holds a quote, a backslash or a NUL";
+        return Err(format!("field '{}' cannot be filtered: {reason}", name.escape_debug()));
     }
     let mut paths =
         vec![parts.iter().fold("$".to_owned(), |path, part| format!("{path}.\"{part}\""))];
