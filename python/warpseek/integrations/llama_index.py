@@ -1,0 +1,334 @@
+"""LlamaIndex: a vector store, embeddings and a reranker (llama-index-core 0.14).
+
+::
+
+    from llama_index.core import StorageContext, VectorStoreIndex
+    from warpseek.integrations.llama_index import WarpseekEmbedding, WarpseekVectorStore
+
+    context = StorageContext.from_defaults(vector_store=WarpseekVectorStore("papers"))
+    index = VectorStoreIndex.from_documents(
+        documents, storage_context=context, embed_model=WarpseekEmbedding()
+    )
+    retriever = index.as_retriever(similarity_top_k=5, vector_store_query_mode="hybrid")
+
+Query modes: `DEFAULT`, `HYBRID` (reciprocal rank fusion with BM25) and `MMR`. Any other mode, and
+an option of a query that the mode does not heed, is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+from warpseek.errors import UsageError
+from warpseek.index import Index
+from warpseek.results import Hit
+
+from warpseek.integrations._llama_index_models import WarpseekEmbedding, WarpseekReranker
+from warpseek.integrations._llama_index_nodes import (
+    joined,
+    of_ids,
+    of_sources,
+    to_node,
+    to_record,
+    to_where,
+)
+from warpseek.integrations._store import (
+    EVERY_DOCUMENT,
+    FloatArray,
+    IndexStore,
+    check_dim,
+    check_options,
+    diversified,
+    last_of_each,
+    row_of,
+    rows_of,
+)
+
+__all__ = ["WarpseekEmbedding", "WarpseekReranker", "WarpseekVectorStore"]
+
+_MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
+
+_MMR_OPTIONS = ("mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
+
+#: Weight of relevance in MMR, and its candidates per node.
+_MMR_THRESHOLD = 0.5
+_MMR_PREFETCH_FACTOR = 4
+
+
+class WarpseekVectorStore(BasePydanticVectorStore):
+    """Nodes in a warpseek index: exact search on disk, metadata filters, BM25 and MMR.
+
+    Nodes are read back as they were, with their text, metadata and relationships. An index that
+    was made otherwise can be queried too; its documents become text nodes.
+    """
+
+    stores_text: bool = True
+    normalize: bool = Field(
+        default=True,
+        description="Scale vectors to unit length, so that similarities are cosines.",
+    )
+    _store: IndexStore = PrivateAttr()
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        index: Index | None = None,
+        normalize: bool = True,
+    ) -> None:
+        """Opens the index; a new one is created with the first nodes.
+
+        Args:
+            path: Folder of the index. Without a path and an index the nodes are stored in a
+                temporary folder, which is deleted with the store.
+            index: An open index, instead of a path.
+            normalize: False to store vectors as they are; similarities are inner products then.
+        """
+        super().__init__(stores_text=True, normalize=normalize)
+        self._store = IndexStore(path, index)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name in serialized components."""
+        return "WarpseekVectorStore"
+
+    @property
+    def client(self) -> Index | None:
+        """The index; None as long as nothing was added to a new one."""
+        return self._store.index
+
+    def _filled(self) -> Index | None:
+        """The index, if it has documents."""
+        index = self._store.index
+        return index if index is not None and len(index) > 0 else None
+
+    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Adds nodes with embeddings, or replaces those of the same ids; returns the ids."""
+        check_options("add", kwargs, ())
+        ids = [node.node_id for node in nodes]
+        if not ids:
+            return ids
+        kept = [nodes[at] for at in last_of_each(ids)]
+        for node in kept:
+            if node.embedding is None:
+                raise UsageError(
+                    f"node '{node.node_id}' has no embedding: add it through a VectorStoreIndex, "
+                    "or embed it first"
+                )
+        rows = rows_of([node.embedding or [] for node in kept], self.normalize)
+        self._store.for_vectors(rows.shape[1]).add(
+            [to_record(node) for node in kept],
+            vectors=rows,
+            id="id",
+            text="text",
+            metadata=lambda record: record["metadata"],
+            show_progress_bar=False,
+        )
+        return ids
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """As `add`, in a thread."""
+        return await asyncio.to_thread(self.add, nodes, **kwargs)
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Deletes the nodes of a source document."""
+        check_options("delete", delete_kwargs, ())
+        index = self._filled()
+        if index is not None:
+            for where in of_sources([ref_doc_id]):
+                index.delete(where=where)
+
+    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """As `delete`, in a thread."""
+        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
+
+    def delete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """Deletes nodes by ids, by filters, or those of the ids that pass the filters."""
+        check_options("delete_nodes", delete_kwargs, ())
+        where = to_where(filters)
+        if node_ids is None and where is None:
+            raise UsageError("delete_nodes takes node_ids, filters or both; clear() deletes all")
+        index = self._filled()
+        if index is None:
+            return
+        if node_ids is None:
+            index.delete(where=where)
+        elif where is None:
+            index.delete(list(node_ids))
+        elif node_ids:
+            for ids in of_ids(node_ids):
+                index.delete(where=joined(ids, where))
+
+    async def adelete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """As `delete_nodes`, in a thread."""
+        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
+
+    def clear(self) -> None:
+        """Deletes all nodes."""
+        index = self._filled()
+        if index is not None:
+            index.delete(where=EVERY_DOCUMENT)
+
+    async def aclear(self) -> None:
+        """As `clear`, in a thread."""
+        await asyncio.to_thread(self.clear)
+
+    def get_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """Nodes by ids (in their order), by filters, or those of the ids that pass the filters.
+
+        Without both all nodes. Ids that do not exist are left out.
+        """
+        where = to_where(filters)
+        index = self._filled()
+        if index is None:
+            return []
+        if node_ids is None:
+            return [to_node(hit) for hit in index.get(where=where)]
+        if not node_ids:
+            return []
+        hits = index.get(list(node_ids))
+        if where is not None:
+            found = [index.get(where=joined(ids, where)) for ids in of_ids(node_ids)]
+            passing = {hit.id for some in found for hit in some}
+            hits = [hit for hit in hits if hit.id in passing]
+        return [to_node(hit) for hit in hits]
+
+    async def aget_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """As `get_nodes`, in a thread."""
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """The nodes that answer a query, best first; those of MMR in the order of selection.
+
+        Similarities are cosines, or the fused scores of `HYBRID`. An empty list of `node_ids` or
+        `doc_ids` is no restriction: retrievers pass one where they have none.
+
+        Args:
+            query: The query. `mmr_threshold` is the weight of relevance, 0..1; `hybrid_top_k`
+                replaces `similarity_top_k` in `HYBRID`.
+            **kwargs: For `MMR`: `mmr_threshold`, and the number of candidates as `mmr_prefetch_k`,
+                or as `mmr_prefetch_factor` times `similarity_top_k` (4 by default).
+        """
+        _check_query(query, kwargs)
+        where = to_where(query.filters)
+        index = self._filled()
+        if index is None:
+            return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
+        vector = row_of(query.query_embedding or [], self.normalize)
+        check_dim(index, len(vector))
+        wheres = [
+            joined(where, sources, ids)
+            for sources in (of_sources(query.doc_ids) if query.doc_ids else [None])
+            for ids in (of_ids(query.node_ids) if query.node_ids else [None])
+        ]
+        if query.mode == VectorStoreQueryMode.HYBRID:
+            hits = _fused(index, vector, query, wheres)
+        elif query.mode == VectorStoreQueryMode.MMR:
+            hits = _diverse(index, vector, query, wheres, kwargs)
+        else:
+            hits = _nearest(index, vector, query.similarity_top_k, wheres)
+        return VectorStoreQueryResult(
+            nodes=[to_node(hit) for hit in hits],
+            similarities=[hit.score or 0.0 for hit in hits],
+            ids=[hit.id for hit in hits],
+        )
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """As `query`, in a thread."""
+        return await asyncio.to_thread(self.query, query, **kwargs)
+
+
+def _check_query(query: VectorStoreQuery, kwargs: dict[str, Any]) -> None:
+    """Refuses modes that do not exist here, and options that the mode does not heed."""
+    mode = VectorStoreQueryMode(query.mode)
+    if mode not in _MODES:
+        known = ", ".join(known.value for known in _MODES)
+        raise UsageError(f"the query mode '{mode.value}' is not supported; there are {known}")
+    is_mmr = mode == VectorStoreQueryMode.MMR
+    check_options(f"a query of mode '{mode.value}'", kwargs, _MMR_OPTIONS if is_mmr else ())
+    if query.query_embedding is None:
+        raise UsageError("the query has no embedding: query through an index or a retriever")
+    if query.similarity_top_k < 1:
+        raise UsageError("similarity_top_k must be at least 1")
+    is_hybrid = mode == VectorStoreQueryMode.HYBRID
+    if is_hybrid and not query.query_str:
+        raise UsageError("hybrid search needs the text of the query, query_str")
+    unheeded = {
+        "alpha": "the two rankings are fused by their ranks, without weights",
+        "sparse_top_k": "the depth of the BM25 ranking follows from hybrid_top_k",
+        "output_fields": "nodes are read back whole",
+        "embedding_field": "a node has one vector",
+        **({} if is_hybrid else {"hybrid_top_k": "use it with the mode 'hybrid'"}),
+        **({} if is_mmr else {"mmr_threshold": "use it with the mode 'mmr'"}),
+    }
+    for name, reason in unheeded.items():
+        if getattr(query, name) is not None:
+            raise UsageError(f"the option '{name}' of a query is not supported: {reason}")
+
+
+def _nearest(index: Index, vector: FloatArray, k: int, wheres: Sequence[str | None]) -> list[Hit]:
+    """The `k` best of the hits that pass one of the filters, which pass no hit twice."""
+    found = [hit for where in wheres for hit in index.search(vector, k, where=where, rerank=False)]
+    return sorted(found, key=lambda hit: (-(hit.score or 0.0), hit.row))[:k]
+
+
+def _fused(
+    index: Index, vector: FloatArray, query: VectorStoreQuery, wheres: Sequence[str | None]
+) -> list[Hit]:
+    if len(wheres) > 1:
+        raise UsageError("hybrid search takes node_ids and doc_ids of at most 24 KB")
+    k = query.hybrid_top_k or query.similarity_top_k
+    return list(
+        index.search(vector, k, text=query.query_str, where=wheres[0], hybrid=True, rerank=False)
+    )
+
+
+def _diverse(
+    index: Index,
+    vector: FloatArray,
+    query: VectorStoreQuery,
+    wheres: Sequence[str | None],
+    options: dict[str, Any],
+) -> list[Hit]:
+    """Hits that are selected by maximal marginal relevance."""
+    k = query.similarity_top_k
+    threshold = options.get("mmr_threshold", query.mmr_threshold)
+    if options.get("mmr_prefetch_k") is not None:
+        if options.get("mmr_prefetch_factor") is not None:
+            raise UsageError("give mmr_prefetch_k or mmr_prefetch_factor, not both")
+        depth = int(options["mmr_prefetch_k"])
+    else:
+        depth = int(k * float(options.get("mmr_prefetch_factor") or _MMR_PREFETCH_FACTOR))
+    hits = _nearest(index, vector, max(k, depth), wheres)
+    rows = np.asarray(index.vectors[[hit.row for hit in hits]], dtype=np.float32)
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
+    relevance = (rows @ vector) / np.where(lengths > 0, lengths, 1)
+    selected = diversified(relevance, rows, k, _MMR_THRESHOLD if threshold is None else threshold)
+    return [hits[at] for at in selected]
