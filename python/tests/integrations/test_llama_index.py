@@ -275,7 +275,7 @@ def test_long_lists_of_ids(tmp_path: Path) -> None:
     mmr = {"mode": VectorStoreQueryMode.MMR, "mmr_threshold": 1.0, "similarity_top_k": 20}
     assert found(store, node_ids=ids, **mmr) == expected[:20]
     assert [one.node_id for one in store.get_nodes(ids)] == ids
-    with pytest.raises(UsageError, match="at most 24 KB"):
+    with pytest.raises(UsageError, match="at most 12 KB"):
         found(store, node_ids=ids, mode=VectorStoreQueryMode.HYBRID, query_str="x")
     store.delete_nodes(ids)
     assert len(store.get_nodes()) == 1500
@@ -359,12 +359,23 @@ def test_hybrid_search_finds_words(store: WarpseekVectorStore) -> None:
     assert found(store, filters=filters(("weight", Op.GT, 2)), **options)[0] == "n4"
 
 
+@pytest.mark.parametrize("mode", [VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.TEXT_SEARCH])
+def test_search_by_words(store: WarpseekVectorStore, mode: VectorStoreQueryMode) -> None:
+    options = {"mode": mode, "query_embedding": None}
+    assert found(store, query_str="n3 or n4", similarity_top_k=9, **options)[:2] == ["n3", "n4"]
+    assert found(store, query_str="nothing", **options) == []
+    where = filters(("weight", Op.LT, 3))
+    assert found(store, query_str="n3 n4", filters=where, node_ids=["n4"], **options) == ["n4"]
+    if mode == VectorStoreQueryMode.SPARSE:
+        assert len(found(store, query_str="text", sparse_top_k=2, **options)) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "kwargs", "message"),
     [
-        ({"mode": VectorStoreQueryMode.SPARSE}, {}, "mode 'sparse' is not supported"),
-        ({"mode": VectorStoreQueryMode.TEXT_SEARCH}, {}, "mode 'text_search'"),
-        ({"mode": VectorStoreQueryMode.SVM}, {}, "mode 'svm'"),
+        ({"mode": VectorStoreQueryMode.SVM}, {}, "mode 'svm' is not supported"),
+        ({"mode": VectorStoreQueryMode.SEMANTIC_HYBRID}, {}, "mode 'semantic_hybrid'"),
+        ({"mode": VectorStoreQueryMode.TEXT_SEARCH}, {}, "query_str"),
         ({"mode": VectorStoreQueryMode.HYBRID}, {}, "query_str"),
         ({"mode": VectorStoreQueryMode.HYBRID, "query_str": "x", "alpha": 0.5}, {}, "'alpha'"),
         ({"mode": VectorStoreQueryMode.HYBRID, "query_str": "x", "sparse_top_k": 5}, {}, "sparse"),

@@ -36,7 +36,12 @@ class Search:
     rerank: bool
 
     def hits(
-        self, vector: FloatArray | None, text: str | None, k: int, options: dict[str, Any]
+        self,
+        vector: FloatArray | None,
+        text: str | None,
+        k: int,
+        options: dict[str, Any],
+        include_vectors: bool = False,
     ) -> list[Hit]:
         """The hits of a query that is a vector, a text, or both."""
         check_options("the search", options, _OPTIONS)
@@ -67,6 +72,7 @@ class Search:
             hybrid=hybrid,
             rerank=rerank,
             rerank_depth=depth,
+            include_vectors=include_vectors,
         )
         return [hit for hit in found if threshold is None or relevance(hit) >= threshold]
 
@@ -104,11 +110,11 @@ class Search:
         check_options("the MMR search", options, (*_MMR_OPTIONS, "rerank"))
         if k < 1:
             raise UsageError("k must be at least 1")
-        hits = self.hits(vector, text, max(k, fetch_k), {**options, "rerank": False})
-        index = self.store.index
-        if index is None or not hits:
+        options = {**options, "rerank": False}
+        hits = self.hits(vector, text, max(k, fetch_k), options, include_vectors=True)
+        if not hits:
             return []
-        rows = np.asarray(index.vectors[[hit.row for hit in hits]], dtype=np.float32)
+        rows = np.asarray([hit.vector for hit in hits], dtype=np.float32)
         relevances = np.asarray([_score(hit) for hit in hits], dtype=np.float64)
         if self._steps(text, options)[0]:
             relevances /= relevances.max()

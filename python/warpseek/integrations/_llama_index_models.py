@@ -6,17 +6,17 @@ import asyncio
 import os
 from typing import Any
 
-import llama_index.core.instrumentation as instrument
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from warpseek.errors import UsageError
 from warpseek.models import CrossEncoder, Embedder
 
-_dispatcher = instrument.get_dispatcher(__name__)
+_dispatcher = get_dispatcher(__name__)
 
 
 class WarpseekEmbedding(BaseEmbedding):
@@ -51,12 +51,12 @@ class WarpseekEmbedding(BaseEmbedding):
         unknown = sorted(set(kwargs) - set(type(self).model_fields))
         if unknown:
             raise TypeError(f"WarpseekEmbedding has no option {', '.join(unknown)}")
-        super().__init__(
-            model_name=model_name if embedder is None else embedder.name,
-            embed_batch_size=embed_batch_size,
-            models_dir=None if models_dir is None else os.fspath(models_dir),
-            **kwargs,
-        )
+        kwargs |= {
+            "model_name": model_name if embedder is None else embedder.name,
+            "embed_batch_size": embed_batch_size,
+            "models_dir": None if models_dir is None else os.fspath(models_dir),
+        }
+        super().__init__(**kwargs)
         self._embedder = embedder or Embedder(
             model_name,
             device=self.device,
@@ -129,7 +129,7 @@ class WarpseekReranker(BaseNodePostprocessor):
         if unknown:
             raise TypeError(f"WarpseekReranker has no option {', '.join(unknown)}")
         models_dir = None if models_dir is None else os.fspath(models_dir)
-        super().__init__(top_n=top_n, model=model, models_dir=models_dir, **kwargs)
+        super().__init__(**kwargs | {"top_n": top_n, "model": model, "models_dir": models_dir})
         self._encoder = CrossEncoder(
             model,
             device=self.device,
@@ -154,7 +154,7 @@ class WarpseekReranker(BaseNodePostprocessor):
         _dispatcher.event(
             ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=self.top_n, model_name=name)
         )
-        payload = {
+        payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: name,
             EventPayload.QUERY_STR: query,

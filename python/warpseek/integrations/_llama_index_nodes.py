@@ -36,12 +36,14 @@ from warpseek.errors import UsageError
 from warpseek.results import Hit
 
 from warpseek.filters import to_filter
+from warpseek.integrations._store import Record
 
 #: Metadata field with what the node has beside metadata and text.
 NODE_FIELD = "_node"
+SOURCE_FIELD = f"{NODE_FIELD}.source"
 
-#: Bytes of a list of ids in filter text, which is limited to 32 KiB.
-_MAX_LIST_BYTES = 24_000
+#: Bytes of a list of ids. Filter text is limited to 32 KiB, and may hold two lists.
+_MAX_LIST_BYTES = 12_000
 
 _NODE_CLASSES: dict[str, type[BaseNode]] = {
     kind.class_name(): kind
@@ -69,8 +71,8 @@ _CONDITIONS = {
 }
 
 
-def to_record(node: BaseNode) -> dict[str, Any]:
-    """The record of a node: `id`, `text` and `metadata`."""
+def to_record(node: BaseNode) -> Record:
+    """The record of a node."""
     if NODE_FIELD in node.metadata:
         raise UsageError(
             f"node '{node.node_id}' has the metadata field '{NODE_FIELD}', which holds the node "
@@ -95,7 +97,7 @@ def to_record(node: BaseNode) -> dict[str, Any]:
         "empty": empty,
     }
     text = node.get_content(metadata_mode=MetadataMode.NONE)
-    return {"id": node.node_id, "text": text, "metadata": metadata}
+    return node.node_id, text, "", metadata
 
 
 def to_node(hit: Hit) -> BaseNode:
@@ -153,7 +155,7 @@ def _comparison(condition: MetadataFilter) -> dict[str, Any]:
 
 def of_sources(ref_doc_ids: Sequence[str]) -> list[str]:
     """Filters that pass the nodes of source documents, each within the limit of filter text."""
-    return _lists(f"{NODE_FIELD}.source", [_source(id_) for id_ in ref_doc_ids])
+    return _lists(SOURCE_FIELD, [_source(id_) for id_ in ref_doc_ids])
 
 
 def of_ids(node_ids: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ import os
 import shutil
 import tempfile
 import threading
+import warnings
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from warpseek.errors import IndexNotFoundError, UsageError
 from warpseek.index import Index
 
 FloatArray = npt.NDArray[np.float32]
+
+#: Id, text, title and metadata of a document.
+Record = tuple[str, str, str, dict[str, Any]]
 
 #: Filter that passes every document.
 EVERY_DOCUMENT = "document.id IS NOT NULL"
@@ -93,6 +97,24 @@ class IndexStore:
         return index
 
 
+def store_records(index: Index, records: Sequence[Record], rows: FloatArray | None) -> None:
+    """Adds records, the last of equal ids, with their vectors; warns of what is not kept."""
+    kept = sorted({record[0]: at for at, record in enumerate(records)}.values())
+    report = index.add(
+        [records[at] for at in kept],
+        vectors=None if rows is None else rows[kept],
+        show_progress_bar=False,
+    )
+    for note in report.notes:
+        warnings.warn(note, stacklevel=4)
+    if report.rows_truncated:
+        warnings.warn(
+            f"{report.rows_truncated} texts are longer than the embedding model reads, and their "
+            f"last {report.tokens_lost} tokens are not searched by meaning: split the texts first",
+            stacklevel=4,
+        )
+
+
 def check_dim(index: Index, dim: int) -> None:
     """Refuses vectors of another dimension than the rows of the index."""
     if index.dim != dim:
@@ -127,7 +149,8 @@ def rows_of(vectors: Sequence[Sequence[float]] | npt.ArrayLike, normalize: bool)
 
 def row_of(vector: Sequence[float] | npt.ArrayLike, normalize: bool) -> FloatArray:
     """The embedding of a query."""
-    return rows_of(np.asarray(vector, dtype=np.float32)[None], normalize)[0]
+    row: FloatArray = rows_of(np.asarray(vector, dtype=np.float32)[None], normalize)[0]
+    return row
 
 
 def diversified(
@@ -162,12 +185,6 @@ def diversified(
         selected.append(best)
         left[best] = False
     return selected
-
-
-def last_of_each(ids: Iterable[str]) -> list[int]:
-    """Positions of the last occurrence of each id, in order."""
-    last = {id_: at for at, id_ in enumerate(ids)}
-    return sorted(last.values())
 
 
 def check_options(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -48,10 +48,11 @@ from warpseek.integrations._store import (
     EVERY_DOCUMENT,
     FloatArray,
     IndexStore,
+    Record,
     check_options,
-    last_of_each,
     row_of,
     rows_of,
+    store_records,
 )
 
 __all__ = ["WarpseekEmbeddings", "WarpseekReranker", "WarpseekVectorStore"]
@@ -154,8 +155,8 @@ class WarpseekVectorStore(VectorStore):
 
         Args:
             texts: The texts.
-            metadatas: Metadata of each text: text, numbers, booleans, None, and lists and dicts of
-                these; dates and times become text.
+            metadatas: Metadata of each text. JSON's types are kept exactly; dates, times and
+                decimals become text, tuples and sets lists, and NaN null, with a warning.
             ids: Id of each text; where it is missing or None, a random one.
             batch_size: Texts to embed and store at a time; None: all.
 
@@ -169,7 +170,7 @@ class WarpseekVectorStore(VectorStore):
                 self._add(batch, None)
             else:
                 self._add(batch, self._embedding.embed_documents(_texts(batch)))
-        return [record["id"] for record in records]
+        return [record[0] for record in records]
 
     async def aadd_texts(
         self,
@@ -188,10 +189,9 @@ class WarpseekVectorStore(VectorStore):
             if self._embedding is not None:
                 vectors = await self._embedding.aembed_documents(_texts(batch))
             await run_in_executor(None, self._add, batch, vectors)
-        return [record["id"] for record in records]
+        return [record[0] for record in records]
 
-    def _add(self, records: list[dict[str, Any]], vectors: list[list[float]] | None) -> None:
-        kept = last_of_each(record["id"] for record in records)
+    def _add(self, records: list[Record], vectors: list[list[float]] | None) -> None:
         rows = None
         index = self._store.index
         if vectors is not None:
@@ -199,17 +199,10 @@ class WarpseekVectorStore(VectorStore):
                 raise UsageError(
                     f"the embedding gave {len(vectors)} vectors for {len(records)} texts"
                 )
-            rows = rows_of(vectors, self._normalize)[kept]
+            rows = rows_of(vectors, self._normalize)
             index = self._store.for_vectors(rows.shape[1])
         assert index is not None, "the constructor makes an index that embeds"
-        index.add(
-            [records[at] for at in kept],
-            vectors=rows,
-            id="id",
-            text="text",
-            metadata=lambda record: record["metadata"],
-            show_progress_bar=False,
-        )
+        store_records(index, records, rows)
 
     def delete(
         self,
@@ -255,7 +248,7 @@ class WarpseekVectorStore(VectorStore):
         found = await self.asimilarity_search_with_score(query, k, **kwargs)
         return [document for document, _ in found]
 
-    def similarity_search_with_score(  # type: ignore[override]
+    def similarity_search_with_score(
         self, query: str, k: int = 4, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """The documents that are most similar to a text, with the scores that order them.
@@ -265,7 +258,7 @@ class WarpseekVectorStore(VectorStore):
         """
         return scored(final_score, self._search.hits(self._vector(query), query, k, kwargs))
 
-    async def asimilarity_search_with_score(  # type: ignore[override]
+    async def asimilarity_search_with_score(
         self, query: str, k: int = 4, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """As `similarity_search_with_score`."""
@@ -363,7 +356,7 @@ def _records(
     texts: Iterable[str],
     metadatas: Sequence[dict[str, Any] | None] | None,
     ids: Sequence[str | None] | None,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Records of texts, each with an id."""
     if isinstance(texts, str):
         raise UsageError("texts is one text, not a list of them")
@@ -373,12 +366,10 @@ def _records(
             raise UsageError(f"there are {len(texts)} texts and {len(given)} {name}")
     new_ids = [str(uuid.uuid4()) if id_ is None else id_ for id_ in ids or [None] * len(texts)]
     rows = zip(_checked_ids(new_ids), texts, metadatas or [None] * len(texts), strict=True)
-    return [{"id": id_, "text": text, "metadata": metadata or {}} for id_, text, metadata in rows]
+    return [(id_, text, "", metadata or {}) for id_, text, metadata in rows]
 
 
-def _batches(
-    records: list[dict[str, Any]], batch_size: int | None
-) -> Iterator[list[dict[str, Any]]]:
+def _batches(records: list[Record], batch_size: int | None) -> Iterator[list[Record]]:
     """The records in lists of at most `batch_size`."""
     if batch_size is not None and batch_size < 1:
         raise UsageError("batch_size must be at least 1")
@@ -386,8 +377,8 @@ def _batches(
     return (records[start : start + step] for start in range(0, len(records), step))
 
 
-def _texts(records: list[dict[str, Any]]) -> list[str]:
-    return [record["text"] for record in records]
+def _texts(records: list[Record]) -> list[str]:
+    return [record[1] for record in records]
 
 
 def _checked_ids(ids: Sequence[str]) -> list[str]:

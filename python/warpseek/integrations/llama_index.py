@@ -11,15 +11,16 @@
     )
     retriever = index.as_retriever(similarity_top_k=5, vector_store_query_mode="hybrid")
 
-Query modes: `DEFAULT`, `HYBRID` (reciprocal rank fusion with BM25) and `MMR`. Any other mode, and
-an option of a query that the mode does not heed, is refused.
+Query modes: `DEFAULT`, `HYBRID` (reciprocal rank fusion with BM25), `MMR`, and BM25 alone as
+`SPARSE` or `TEXT_SEARCH`. Any other mode, and an option of a query that the mode does not heed, is
+refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from warpseek.results import Hit
 
 from warpseek.integrations._llama_index_models import WarpseekEmbedding, WarpseekReranker
 from warpseek.integrations._llama_index_nodes import (
+    SOURCE_FIELD,
     joined,
     of_ids,
     of_sources,
@@ -52,14 +54,20 @@ from warpseek.integrations._store import (
     check_dim,
     check_options,
     diversified,
-    last_of_each,
     row_of,
     rows_of,
+    store_records,
 )
 
 __all__ = ["WarpseekEmbedding", "WarpseekReranker", "WarpseekVectorStore"]
 
-_MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
+_WORD_MODES = (VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.TEXT_SEARCH)
+_MODES = (
+    VectorStoreQueryMode.DEFAULT,
+    VectorStoreQueryMode.HYBRID,
+    VectorStoreQueryMode.MMR,
+    *_WORD_MODES,
+)
 
 _MMR_OPTIONS = ("mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
 
@@ -72,7 +80,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
     """Nodes in a warpseek index: exact search on disk, metadata filters, BM25 and MMR.
 
     Nodes are read back as they were, with their text, metadata and relationships. An index that
-    was made otherwise can be queried too; its documents become text nodes.
+    was made otherwise can be queried too, without `IS_EMPTY`; its documents become text nodes.
     """
 
     stores_text: bool = True
@@ -97,7 +105,8 @@ class WarpseekVectorStore(BasePydanticVectorStore):
             index: An open index, instead of a path.
             normalize: False to store vectors as they are; similarities are inner products then.
         """
-        super().__init__(stores_text=True, normalize=normalize)
+        fields: dict[str, Any] = {"stores_text": True, "normalize": normalize}
+        super().__init__(**fields)
         self._store = IndexStore(path, index)
 
     @classmethod
@@ -121,22 +130,15 @@ class WarpseekVectorStore(BasePydanticVectorStore):
         ids = [node.node_id for node in nodes]
         if not ids:
             return ids
-        kept = [nodes[at] for at in last_of_each(ids)]
-        for node in kept:
+        for node in nodes:
             if node.embedding is None:
                 raise UsageError(
                     f"node '{node.node_id}' has no embedding: add it through a VectorStoreIndex, "
                     "or embed it first"
                 )
-        rows = rows_of([node.embedding or [] for node in kept], self.normalize)
-        self._store.for_vectors(rows.shape[1]).add(
-            [to_record(node) for node in kept],
-            vectors=rows,
-            id="id",
-            text="text",
-            metadata=lambda record: record["metadata"],
-            show_progress_bar=False,
-        )
+        records = [to_record(node) for node in nodes]
+        rows = rows_of([node.embedding or [] for node in nodes], self.normalize)
+        store_records(self._store.for_vectors(rows.shape[1]), records, rows)
         return ids
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
@@ -147,7 +149,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
         """Deletes the nodes of a source document."""
         check_options("delete", delete_kwargs, ())
         index = self._filled()
-        if index is not None:
+        if index is not None and SOURCE_FIELD in index.fields():
             for where in of_sources([ref_doc_id]):
                 index.delete(where=where)
 
@@ -227,12 +229,12 @@ class WarpseekVectorStore(BasePydanticVectorStore):
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The nodes that answer a query, best first; those of MMR in the order of selection.
 
-        Similarities are cosines, or the fused scores of `HYBRID`. An empty list of `node_ids` or
-        `doc_ids` is no restriction: retrievers pass one where they have none.
+        Similarities are cosines, the fused scores of `HYBRID`, or scores of BM25. An empty list of
+        `node_ids` or `doc_ids` is no restriction: retrievers pass one where they have none.
 
         Args:
             query: The query. `mmr_threshold` is the weight of relevance, 0..1; `hybrid_top_k`
-                replaces `similarity_top_k` in `HYBRID`.
+                replaces `similarity_top_k` in `HYBRID`, and `sparse_top_k` in `SPARSE`.
             **kwargs: For `MMR`: `mmr_threshold`, and the number of candidates as `mmr_prefetch_k`,
                 or as `mmr_prefetch_factor` times `similarity_top_k` (4 by default).
         """
@@ -241,19 +243,12 @@ class WarpseekVectorStore(BasePydanticVectorStore):
         index = self._filled()
         if index is None:
             return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
-        vector = row_of(query.query_embedding or [], self.normalize)
-        check_dim(index, len(vector))
         wheres = [
             joined(where, sources, ids)
             for sources in (of_sources(query.doc_ids) if query.doc_ids else [None])
             for ids in (of_ids(query.node_ids) if query.node_ids else [None])
         ]
-        if query.mode == VectorStoreQueryMode.HYBRID:
-            hits = _fused(index, vector, query, wheres)
-        elif query.mode == VectorStoreQueryMode.MMR:
-            hits = _diverse(index, vector, query, wheres, kwargs)
-        else:
-            hits = _nearest(index, vector, query.similarity_top_k, wheres)
+        hits = _search(index, query, self.normalize, wheres, kwargs)
         return VectorStoreQueryResult(
             nodes=[to_node(hit) for hit in hits],
             similarities=[hit.score or 0.0 for hit in hits],
@@ -273,18 +268,20 @@ def _check_query(query: VectorStoreQuery, kwargs: dict[str, Any]) -> None:
         raise UsageError(f"the query mode '{mode.value}' is not supported; there are {known}")
     is_mmr = mode == VectorStoreQueryMode.MMR
     check_options(f"a query of mode '{mode.value}'", kwargs, _MMR_OPTIONS if is_mmr else ())
-    if query.query_embedding is None:
+    needs_text = mode in (VectorStoreQueryMode.HYBRID, *_WORD_MODES)
+    if needs_text and not query.query_str:
+        raise UsageError(f"a query of mode '{mode.value}' needs its text, query_str")
+    if query.query_embedding is None and mode not in _WORD_MODES:
         raise UsageError("the query has no embedding: query through an index or a retriever")
     if query.similarity_top_k < 1:
         raise UsageError("similarity_top_k must be at least 1")
+    is_sparse = mode == VectorStoreQueryMode.SPARSE
     is_hybrid = mode == VectorStoreQueryMode.HYBRID
-    if is_hybrid and not query.query_str:
-        raise UsageError("hybrid search needs the text of the query, query_str")
     unheeded = {
         "alpha": "the two rankings are fused by their ranks, without weights",
-        "sparse_top_k": "the depth of the BM25 ranking follows from hybrid_top_k",
         "output_fields": "nodes are read back whole",
         "embedding_field": "a node has one vector",
+        **({} if is_sparse else {"sparse_top_k": "use it with the mode 'sparse'"}),
         **({} if is_hybrid else {"hybrid_top_k": "use it with the mode 'hybrid'"}),
         **({} if is_mmr else {"mmr_threshold": "use it with the mode 'mmr'"}),
     }
@@ -293,17 +290,39 @@ def _check_query(query: VectorStoreQuery, kwargs: dict[str, Any]) -> None:
             raise UsageError(f"the option '{name}' of a query is not supported: {reason}")
 
 
-def _nearest(index: Index, vector: FloatArray, k: int, wheres: Sequence[str | None]) -> list[Hit]:
-    """The `k` best of the hits that pass one of the filters, which pass no hit twice."""
-    found = [hit for where in wheres for hit in index.search(vector, k, where=where, rerank=False)]
-    return sorted(found, key=lambda hit: (-(hit.score or 0.0), hit.row))[:k]
+def _search(
+    index: Index,
+    query: VectorStoreQuery,
+    normalize: bool,
+    wheres: Sequence[str | None],
+    options: dict[str, Any],
+) -> list[Hit]:
+    """The hits that pass one of the filters, which pass no hit twice."""
+    k = query.similarity_top_k
+    if query.mode in _WORD_MODES:
+        k = query.sparse_top_k or k
+        text = query.query_str or ""
+        return _best(k, [index.search_bm25(text, k, where=where) for where in wheres])
+    vector = row_of(query.query_embedding or [], normalize)
+    check_dim(index, len(vector))
+    if query.mode == VectorStoreQueryMode.HYBRID:
+        return _fused(index, vector, query, wheres)
+    if query.mode == VectorStoreQueryMode.MMR:
+        return _diverse(index, vector, query, wheres, options)
+    return _best(k, [index.search(vector, k, where=where, rerank=False) for where in wheres])
+
+
+def _best(k: int, found: Sequence[Iterable[Hit]]) -> list[Hit]:
+    """The `k` best of several searches."""
+    hits = [hit for some in found for hit in some]
+    return sorted(hits, key=lambda hit: (-(hit.score or 0.0), hit.row))[:k]
 
 
 def _fused(
     index: Index, vector: FloatArray, query: VectorStoreQuery, wheres: Sequence[str | None]
 ) -> list[Hit]:
     if len(wheres) > 1:
-        raise UsageError("hybrid search takes node_ids and doc_ids of at most 24 KB")
+        raise UsageError("hybrid search takes node_ids and doc_ids of at most 12 KB")
     k = query.hybrid_top_k or query.similarity_top_k
     return list(
         index.search(vector, k, text=query.query_str, where=wheres[0], hybrid=True, rerank=False)
@@ -326,8 +345,15 @@ def _diverse(
         depth = int(options["mmr_prefetch_k"])
     else:
         depth = int(k * float(options.get("mmr_prefetch_factor") or _MMR_PREFETCH_FACTOR))
-    hits = _nearest(index, vector, max(k, depth), wheres)
-    rows = np.asarray(index.vectors[[hit.row for hit in hits]], dtype=np.float32)
+    depth = max(k, depth)
+    found = [
+        index.search(vector, depth, where=where, rerank=False, include_vectors=True)
+        for where in wheres
+    ]
+    hits = _best(depth, found)
+    if not hits:
+        return []
+    rows = np.asarray([hit.vector for hit in hits], dtype=np.float32)
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
     relevance = (rows @ vector) / np.where(lengths > 0, lengths, 1)
     selected = diversified(relevance, rows, k, _MMR_THRESHOLD if threshold is None else threshold)
