@@ -43,16 +43,21 @@ class IndexStore:
         path: str | os.PathLike[str] | None = None,
         index: Index | None = None,
         model: str | None = None,
+        embeds: bool = False,
     ) -> None:
         """Opens the index.
 
         Args:
             path: Folder of the index.
             index: An open index, instead of a path.
-            model: Embedding model of a new index; None if vectors are handed over.
+            model: Embedding model of the index.
+            embeds: True if a new index embeds by a model of its own, by default all-MiniLM-L6-v2;
+                False if vectors are handed over.
         """
         if path is not None and index is not None:
             raise UsageError("give path or index, not both: an open index has a path")
+        if index is not None and model is not None:
+            raise UsageError("give index or model, not both: open the index with the model")
         self._lock = threading.Lock()
         self._temporary: Path | None = None
         self._index = index
@@ -66,9 +71,10 @@ class IndexStore:
         else:
             self._path = Path(path)
             with contextlib.suppress(IndexNotFoundError):
-                self._index = Index.open(self._path)
-        if self._index is None and model is not None:
-            self._index = self._keep(Index.create(self._path, model=model))
+                self._index = Index.open(self._path, model=model)
+        if self._index is None and embeds:
+            given: dict[str, Any] = {} if model is None else {"model": model}
+            self._index = self._keep(Index.create(self._path, **given))
 
     def _keep(self, index: Index) -> Index:
         """The index, which is closed before its temporary folder is deleted."""

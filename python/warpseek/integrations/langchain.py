@@ -73,7 +73,7 @@ class WarpseekVectorStore(VectorStore):
         *,
         path: str | os.PathLike[str] | None = None,
         index: Index | None = None,
-        model: str = "all-MiniLM-L6-v2",
+        model: str | None = None,
         normalize: bool = True,
         hybrid: bool = False,
         rerank: bool = False,
@@ -85,21 +85,25 @@ class WarpseekVectorStore(VectorStore):
             path: Folder of the index. Without a path and an index the documents are stored in a
                 temporary folder, which is deleted with the store.
             index: An open index, instead of a path.
-            model: Embedding model of a new index if `embedding` is None.
+            model: Embedding model of the index if `embedding` is None; by default the one that the
+                index names, and all-MiniLM-L6-v2 for a new one.
             normalize: Scale the vectors of `embedding` to unit length, so that scores are cosines;
                 False: scores are inner products.
             hybrid: Default of the search option.
             rerank: Default of the search option.
         """
+        if embedding is not None and model is not None:
+            raise UsageError("give embedding or model, not both: either makes the vectors")
         self._embedding = embedding
-        self._store = IndexStore(path, index, model if embedding is None else None)
+        self._store = IndexStore(path, index, model, embeds=embedding is None)
         self._normalize = normalize
         self._search = Search(self._store, hybrid, rerank)
         opened = self._store.index
-        if embedding is None and opened is not None and opened.model_name is None:
+        has_model = embedding is not None or model is not None
+        if not has_model and opened is not None and opened.model_name is None:
             raise UsageError(
-                f"the index '{opened.path}' has no embedding model of its own: give `embedding`, "
-                "the one that made its vectors"
+                f"the index '{opened.path}' has no embedding model of its own: give `embedding` or "
+                "`model`, the one that made its vectors"
             )
 
     @property
