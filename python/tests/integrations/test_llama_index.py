@@ -269,14 +269,16 @@ def test_long_lists_of_ids(tmp_path: Path) -> None:
     store = WarpseekVectorStore(tmp_path / "index")
     store.add(made)
     ids = [one.node_id for one in made[::2]]
-    everything = found(store, similarity_top_k=3000)
+    vector = [0.5, 0.1, -0.2, 0.3]
+    everything = found(store, query_embedding=vector, similarity_top_k=3000)
     expected = [id_ for id_ in everything if id_ in set(ids)]
-    assert found(store, similarity_top_k=20, node_ids=ids) == expected[:20]
-    mmr = {"mode": VectorStoreQueryMode.MMR, "mmr_threshold": 1.0, "similarity_top_k": 20}
-    assert found(store, node_ids=ids, **mmr) == expected[:20]
+    options = {"query_embedding": vector, "similarity_top_k": 20, "node_ids": ids}
+    assert found(store, **options) == expected[:20]
+    mmr = VectorStoreQueryMode.MMR
+    assert found(store, **options, mode=mmr, mmr_threshold=1.0) == expected[:20]
     assert [one.node_id for one in store.get_nodes(ids)] == ids
     with pytest.raises(UsageError, match="at most 12 KB"):
-        found(store, node_ids=ids, mode=VectorStoreQueryMode.HYBRID, query_str="x")
+        found(store, **options, mode=VectorStoreQueryMode.HYBRID, query_str="x")
     store.delete_nodes(ids)
     assert len(store.get_nodes()) == 1500
 
@@ -474,21 +476,20 @@ def embedding() -> WarpseekEmbedding:
 
 
 def test_embeddings_are_those_of_the_embedder(embedding: WarpseekEmbedding) -> None:
-    expected = Embedder("all-MiniLM-L6-v2").encode(TEXTS)
+    embedder = Embedder("all-MiniLM-L6-v2")
+    expected, query = embedder.encode_document(TEXTS), embedder.encode_query(TEXTS[0])
     assert embedding.model_name == "all-MiniLM-L6-v2"
     batch = embedding.get_text_embedding_batch(TEXTS)
     np.testing.assert_allclose(batch, expected, atol=1e-5)
     assert all(isinstance(value, float) for value in batch[0])
     np.testing.assert_allclose(embedding.get_text_embedding(TEXTS[0]), expected[0], atol=1e-5)
-    np.testing.assert_allclose(embedding.get_query_embedding(TEXTS[0]), expected[0], atol=1e-5)
+    np.testing.assert_allclose(embedding.get_query_embedding(TEXTS[0]), query, atol=1e-5)
 
     async def run() -> None:
         np.testing.assert_allclose(
             await embedding.aget_text_embedding_batch(TEXTS), expected, atol=1e-5
         )
-        np.testing.assert_allclose(
-            await embedding.aget_query_embedding(TEXTS[0]), expected[0], atol=1e-5
-        )
+        np.testing.assert_allclose(await embedding.aget_query_embedding(TEXTS[0]), query, atol=1e-5)
 
     asyncio.run(run())
 

@@ -32,6 +32,7 @@ class Search:
     """Searches of a store, with the defaults of two options."""
 
     store: IndexStore
+    normalize: bool
     hybrid: bool
     rerank: bool
 
@@ -118,7 +119,8 @@ class Search:
         relevances = np.asarray([_score(hit) for hit in hits], dtype=np.float64)
         if self._steps(text, options)[0]:
             relevances /= relevances.max()
-        elif vector is not None:
+        elif vector is not None and not self.normalize:
+            # MMR compares cosines, and the scores are inner products.
             lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
             relevances /= np.where(lengths > 0, lengths, 1)
         return [to_document(hits[at]) for at in diversified(relevances, rows, k, lambda_mult)]

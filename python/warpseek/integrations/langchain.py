@@ -97,7 +97,7 @@ class WarpseekVectorStore(VectorStore):
         self._embedding = embedding
         self._store = IndexStore(path, index, model, embeds=embedding is None)
         self._normalize = normalize
-        self._search = Search(self._store, hybrid, rerank)
+        self._search = Search(self._store, normalize, hybrid, rerank)
         opened = self._store.index
         has_model = embedding is not None or model is not None
         if not has_model and opened is not None and opened.model_name is None:

@@ -308,7 +308,7 @@ def _search(
     if query.mode == VectorStoreQueryMode.HYBRID:
         return _fused(index, vector, query, wheres)
     if query.mode == VectorStoreQueryMode.MMR:
-        return _diverse(index, vector, query, wheres, options)
+        return _diverse(index, vector, query, normalize, wheres, options)
     return _best(k, [index.search(vector, k, where=where, rerank=False) for where in wheres])
 
 
@@ -333,6 +333,7 @@ def _diverse(
     index: Index,
     vector: FloatArray,
     query: VectorStoreQuery,
+    normalize: bool,
     wheres: Sequence[str | None],
     options: dict[str, Any],
 ) -> list[Hit]:
@@ -354,7 +355,10 @@ def _diverse(
     if not hits:
         return []
     rows = np.asarray([hit.vector for hit in hits], dtype=np.float32)
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
-    relevance = (rows @ vector) / np.where(lengths > 0, lengths, 1)
+    relevance = np.asarray([hit.score for hit in hits], dtype=np.float64)
+    if not normalize:
+        # MMR compares cosines, and the scores are inner products.
+        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
+        relevance /= np.where(lengths > 0, lengths, 1)
     selected = diversified(relevance, rows, k, _MMR_THRESHOLD if threshold is None else threshold)
     return [hits[at] for at in selected]
