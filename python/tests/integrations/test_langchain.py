@@ -80,9 +80,15 @@ def test_documents_come_back_as_they_were_added(tmp_path: Path) -> None:
         "doc_id": 3,
         "naïve key with blanks.and.dots": "ü",
         "large": 2**63,
+        'say "x"': "a quote",
+        "NUL": "a\0b",
     }
     text = "  Two lines\n\nand\ttabs,  blanks \n"
-    documents = [Document(page_content=text, metadata=metadata, id="1"), Document("second")]
+    documents = [
+        Document(page_content=text, metadata=metadata, id="1"),
+        Document("second"),
+        Document(""),
+    ]
     store = WarpseekVectorStore(DeterministicFakeEmbedding(size=8), path=tmp_path / "index")
     added = store.add_documents(documents)
     for found in (store.get_by_ids(added), store.similarity_search(text, k=2)):
@@ -91,7 +97,7 @@ def test_documents_come_back_as_they_were_added(tmp_path: Path) -> None:
         assert [type(value) for value in found[0].metadata.values()] == [
             type(value) for value in metadata.values()
         ]
-        assert (found[1].page_content, found[1].metadata) == ("second", {})
+    assert [doc.page_content for doc in store.get_by_ids(added)] == [text, "second", ""]
     reopened = WarpseekVectorStore(DeterministicFakeEmbedding(size=8), path=tmp_path / "index")
     assert reopened.get_by_ids(["1"]) == [documents[0]]
 
@@ -117,6 +123,18 @@ def test_filters(store: WarpseekVectorStore, where: Any, expected: str) -> None:
     assert sorted(ids(found)) == list(expected)
     retriever = store.as_retriever(search_kwargs={"k": 5, "filter": where})
     assert ids(retriever.invoke("water")) == ids(found)
+
+
+def test_filter_of_an_empty_store_passes_nothing(tmp_path: Path) -> None:
+    store = WarpseekVectorStore(Vectors(), path=tmp_path / "index")
+    store.add_texts(["1 0"], [{"a": 1}], ids=["x"])
+    for _ in range(2):
+        store.delete(filter={"a": 1})
+        assert store.similarity_search("1 0", filter={"a": 1}) == []
+        assert store.max_marginal_relevance_search("1 0", filter={"a": 1}) == []
+    store.add_texts(["1 0"])
+    with pytest.raises(UsageError, match="no field is called 'a'"):
+        store.similarity_search("1 0", filter={"a": 1})
 
 
 def test_filter_with_an_unknown_field_or_a_function_is_refused(store: WarpseekVectorStore) -> None:

@@ -60,8 +60,8 @@ class Search:
         threshold = options.get("score_threshold")
         if threshold is not None:
             _check_scale(hybrid, rerank)
-        index = self.store.index
-        if index is None or len(index) == 0:
+        index = self.store.filled(where)
+        if index is None:
             return []
         if vector is not None:
             check_dim(index, len(vector))

@@ -93,6 +93,13 @@ class IndexStore:
         """The index; None as long as nothing was stored in a new one."""
         return self._index
 
+    def filled(self, where: str | None) -> Index | None:
+        """The index; None if it has no documents, so that no field of a filter is known."""
+        index = self._index
+        if index is None or where is None or index.fields():
+            return index
+        return index if len(index) > 0 else None
+
     def for_vectors(self, dim: int) -> Index:
         """The index, created if need be, for vectors of this dimension."""
         with self._lock:

@@ -225,8 +225,8 @@ class WarpseekVectorStore(VectorStore):
         where = to_filter(filter, metadata_only=True)
         if filter is not None and where is None:
             raise UsageError("the filter is empty; delete() without it deletes all documents")
-        index = self._store.index
-        if index is None or len(index) == 0:
+        index = self._store.filled(where)
+        if index is None:
             return True
         if ids is None:
             index.delete(where=where or EVERY_DOCUMENT)

@@ -119,11 +119,6 @@ class WarpseekVectorStore(BasePydanticVectorStore):
         """The index; None as long as nothing was added to a new one."""
         return self._store.index
 
-    def _filled(self) -> Index | None:
-        """The index, if it has documents."""
-        index = self._store.index
-        return index if index is not None and len(index) > 0 else None
-
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         """Adds nodes with embeddings, or replaces those of the same ids; returns the ids."""
         check_options("add", kwargs, ())
@@ -148,7 +143,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Deletes the nodes of a source document."""
         check_options("delete", delete_kwargs, ())
-        index = self._filled()
+        index = self._store.index
         if index is not None and SOURCE_FIELD in index.fields():
             for where in of_sources([ref_doc_id]):
                 index.delete(where=where)
@@ -168,7 +163,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
         where = to_where(filters)
         if node_ids is None and where is None:
             raise UsageError("delete_nodes takes node_ids, filters or both; clear() deletes all")
-        index = self._filled()
+        index = self._store.filled(where)
         if index is None:
             return
         if node_ids is None:
@@ -190,7 +185,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
 
     def clear(self) -> None:
         """Deletes all nodes."""
-        index = self._filled()
+        index = self._store.index
         if index is not None:
             index.delete(where=EVERY_DOCUMENT)
 
@@ -206,7 +201,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
         Without both all nodes. Ids that do not exist are left out.
         """
         where = to_where(filters)
-        index = self._filled()
+        index = self._store.filled(where)
         if index is None:
             return []
         if node_ids is None:
@@ -240,7 +235,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
         """
         _check_query(query, kwargs)
         where = to_where(query.filters)
-        index = self._filled()
+        index = self._store.filled(where)
         if index is None:
             return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
         wheres = [
