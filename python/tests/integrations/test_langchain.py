@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +269,7 @@ def test_reranker_keeps_the_documents_that_it_read() -> None:
         WarpseekReranker(topn=1)  # type: ignore[call-arg]
 
 
+@pytest.mark.asyncio
 async def test_async_variants_find_the_same(store: WarpseekVectorStore) -> None:
     query = "water"
     assert await store.asimilarity_search(query, k=3) == store.similarity_search(query, k=3)
@@ -353,6 +356,7 @@ def test_indexing_api_adds_changes_and_deletes() -> None:
     assert texts == {"text 0", "changed", "text 2"}
 
 
+@pytest.mark.asyncio
 async def test_async_indexing_api() -> None:
     store = WarpseekVectorStore(DeterministicFakeEmbedding(size=6))
     manager = InMemoryRecordManager("warpseek")
@@ -420,6 +424,43 @@ def test_wrong_input_is_refused(store: WarpseekVectorStore, tmp_path: Path) -> N
         vectors.add_texts(["1 0 0"])
     with pytest.raises(UsageError, match="give `embedding`"):
         WarpseekVectorStore(path=tmp_path / "two")
+
+
+def test_model_of_an_index(tmp_path: Path) -> None:
+    made = WarpseekVectorStore.from_texts(TEXTS, WarpseekEmbeddings(), ids=IDS, path=tmp_path / "x")
+    assert made.embeddings is not None
+    opened = WarpseekVectorStore(path=tmp_path / "x", model="all-MiniLM-L6-v2")
+    assert opened.embeddings is None
+    query = "how to cook soup"
+    assert ids(opened.similarity_search(query)) == ids(made.similarity_search(query))
+    with pytest.raises(UsageError, match="embedding or model"):
+        WarpseekVectorStore(WarpseekEmbeddings(), model="all-MiniLM-L6-v2")
+    with pytest.raises(UsageError, match="index or model"):
+        WarpseekVectorStore(index=opened.index, model="all-MiniLM-L6-v2")
+
+
+def test_what_is_not_kept_is_told() -> None:
+    store = WarpseekVectorStore()
+    with pytest.warns(UserWarning, match="became null"):
+        store.add_texts(["text"], [{"x": float("nan"), "day": date(2024, 1, 31)}], ids=["a"])
+    assert store.get_by_ids(["a"])[0].metadata == {"x": None, "day": "2024-01-31"}
+    assert ids(store.similarity_search("text", filter={"day": {"$lt": date(2024, 2, 1)}})) == ["a"]
+    with pytest.warns(UserWarning, match="split the texts first"):
+        store.add_texts(["word " * 600])
+
+
+@pytest.mark.asyncio
+async def test_concurrent_calls_share_a_store() -> None:
+    store = WarpseekVectorStore(DeterministicFakeEmbedding(size=16))
+
+    async def add(n: int) -> list[Document]:
+        await store.aadd_texts([f"{n} {i}" for i in range(20)], ids=[f"{n}-{i}" for i in range(20)])
+        return await store.asimilarity_search(f"{n} 7", k=1)
+
+    found = await asyncio.gather(*(add(n) for n in range(8)))
+    assert [documents[0].id for documents in found] == [f"{n}-7" for n in range(8)]
+    assert store.index is not None
+    assert len(store.index) == 160
 
 
 def test_temporary_store_is_deleted_with_its_folder() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ from langchain_tests.integration_tests import (
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from warpseek.integrations.langchain import WarpseekEmbeddings, WarpseekVectorStore
+
+# The suites leave it to the configuration to run their coroutines.
+for suite in (VectorStoreIntegrationTests, EmbeddingsIntegrationTests, RetrieversIntegrationTests):
+    for name, function in inspect.getmembers(suite, inspect.iscoroutinefunction):
+        if name.startswith("test_"):
+            pytest.mark.asyncio(function)
 
 
 class TestVectorsOfAnEmbedding(VectorStoreIntegrationTests):
