@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -471,6 +472,23 @@ def test_temporary_store_is_deleted_with_its_folder() -> None:
     del store
     gc.collect()
     assert not folder.parent.exists()
+
+
+def test_pickle(tmp_path: Path) -> None:
+    store = WarpseekVectorStore(Vectors(), path=tmp_path / "index", normalize=False)
+    for _ in range(2):
+        copy = pickle.loads(pickle.dumps(store))
+        store.add_texts(["3 0"], ids=["x"])
+        copy = pickle.loads(pickle.dumps(store))
+        assert [score for _, score in copy.similarity_search_with_score("1 0")] == [3.0]
+    with pytest.raises(TypeError, match="give it a path"):
+        pickle.dumps(WarpseekVectorStore(Vectors()))
+    embeddings = WarpseekEmbeddings()
+    copy = pickle.loads(pickle.dumps(embeddings))
+    assert copy.embed_query("x") == embeddings.embed_query("x")
+    document = [Document("soup"), Document("law")]
+    reranker = pickle.loads(pickle.dumps(WarpseekReranker(top_n=1)))
+    assert reranker.compress_documents(document, "soup")[0].page_content == "soup"
 
 
 def test_open_index_is_shared(tmp_path: Path) -> None:

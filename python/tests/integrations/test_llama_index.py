@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -533,6 +534,21 @@ def test_index_end_to_end(tmp_path: Path, embedding: WarpseekEmbedding) -> None:
     )
     got = reopened.as_retriever(similarity_top_k=1).retrieve("pump")
     assert got[0].get_content() == "The pump was repaired."
+
+
+def test_pickle(tmp_path: Path, embedding: WarpseekEmbedding) -> None:
+    store = WarpseekVectorStore(tmp_path / "index", normalize=False)
+    store.add(nodes())
+    copy = pickle.loads(pickle.dumps(store))
+    assert copy.normalize is False
+    assert found(copy) == found(store)
+    model = pickle.loads(pickle.dumps(embedding))
+    assert model.embed_batch_size == 2
+    assert model.get_query_embedding("x") == embedding.get_query_embedding("x")
+    reranker = pickle.loads(pickle.dumps(WarpseekReranker(top_n=3, keep_retrieval_score=True)))
+    assert (reranker.top_n, reranker.keep_retrieval_score) == (3, True)
+    given = [NodeWithScore(node=TextNode(text="soup"))]
+    assert len(reranker.postprocess_nodes(given, query_str="soup")) == 1
 
 
 def test_ingestion_pipeline(tmp_path: Path) -> None:

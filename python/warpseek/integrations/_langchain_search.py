@@ -91,6 +91,7 @@ class Search:
         return hybrid, self.rerank if rerank is None else rerank
 
     def check_relevance(self, options: dict[str, Any]) -> None:
+        """Refuses a search by text whose scores are no relevance."""
         _check_scale(*self._steps("", options))
 
     def diverse(
@@ -127,10 +128,12 @@ class Search:
 
 
 def to_document(hit: Hit) -> Document:
+    """The document of a hit."""
     return Document(id=hit.id, page_content=hit.text, metadata=dict(hit.metadata))
 
 
 def scored(score: Callable[[Hit], float], hits: Iterable[Hit]) -> list[tuple[Document, float]]:
+    """Documents of hits with a score."""
     return [(to_document(hit), score(hit)) for hit in hits]
 
 

@@ -76,6 +76,13 @@ class IndexStore:
             given: dict[str, Any] = {} if model is None else {"model": model}
             self._index = self._keep(Index.create(self._path, **given))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        if self._temporary is not None:
+            raise TypeError("a store in a temporary folder cannot be pickled: give it a path")
+        if self._index is not None:
+            return IndexStore, (None, self._index)
+        return IndexStore, (self._path,)
+
     def _keep(self, index: Index) -> Index:
         """The index, which is closed before its temporary folder is deleted."""
         if self._temporary is not None:

@@ -185,7 +185,7 @@ class WarpseekVectorStore(VectorStore):
         batch_size: int | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """As `add_texts`."""
+        """Async variant of `add_texts`."""
         check_options("aadd_texts", kwargs, ())
         records = _records(texts, metadatas, ids)
         for batch in _batches(records, batch_size):
@@ -248,7 +248,7 @@ class WarpseekVectorStore(VectorStore):
         return [document for document, _ in self.similarity_search_with_score(query, k, **kwargs)]
 
     async def asimilarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
-        """As `similarity_search`."""
+        """Async variant of `similarity_search`."""
         found = await self.asimilarity_search_with_score(query, k, **kwargs)
         return [document for document, _ in found]
 
@@ -265,7 +265,7 @@ class WarpseekVectorStore(VectorStore):
     async def asimilarity_search_with_score(
         self, query: str, k: int = 4, **kwargs: Any
     ) -> list[tuple[Document, float]]:
-        """As `similarity_search_with_score`."""
+        """Async variant of `similarity_search_with_score`."""
         vector = await self._avector(query)
         hits = await run_in_executor(None, self._search.hits, vector, query, k, kwargs)
         return scored(final_score, hits)
@@ -326,7 +326,7 @@ class WarpseekVectorStore(VectorStore):
         lambda_mult: float = 0.5,
         **kwargs: Any,
     ) -> list[Document]:
-        """As `max_marginal_relevance_search`."""
+        """Async variant of `max_marginal_relevance_search`."""
         vector = await self._avector(query)
         return await run_in_executor(
             None, self._search.diverse, vector, query, k, fetch_k, lambda_mult, kwargs
@@ -340,7 +340,7 @@ class WarpseekVectorStore(VectorStore):
         lambda_mult: float = 0.5,
         **kwargs: Any,
     ) -> list[Document]:
-        """As `max_marginal_relevance_search`, for a vector."""
+        """Variant of `max_marginal_relevance_search` for a vector."""
         vector = row_of(embedding, self._normalize)
         return self._search.diverse(vector, None, k, fetch_k, lambda_mult, kwargs)
 

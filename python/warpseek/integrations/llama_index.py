@@ -137,7 +137,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
         return ids
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """As `add`, in a thread."""
+        """Runs `add` in a thread."""
         return await asyncio.to_thread(self.add, nodes, **kwargs)
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
@@ -149,7 +149,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
                 index.delete(where=where)
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """As `delete`, in a thread."""
+        """Runs `delete` in a thread."""
         await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
 
     def delete_nodes(
@@ -180,7 +180,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
         filters: MetadataFilters | None = None,
         **delete_kwargs: Any,
     ) -> None:
-        """As `delete_nodes`, in a thread."""
+        """Runs `delete_nodes` in a thread."""
         await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
 
     def clear(self) -> None:
@@ -190,7 +190,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
             index.delete(where=EVERY_DOCUMENT)
 
     async def aclear(self) -> None:
-        """As `clear`, in a thread."""
+        """Runs `clear` in a thread."""
         await asyncio.to_thread(self.clear)
 
     def get_nodes(
@@ -218,14 +218,16 @@ class WarpseekVectorStore(BasePydanticVectorStore):
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
-        """As `get_nodes`, in a thread."""
+        """Runs `get_nodes` in a thread."""
         return await asyncio.to_thread(self.get_nodes, node_ids, filters)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The nodes that answer a query, best first; those of MMR in the order of selection.
 
         Similarities are cosines, the fused scores of `HYBRID`, or scores of BM25. An empty list of
-        `node_ids` or `doc_ids` is no restriction: retrievers pass one where they have none.
+        `node_ids` or `doc_ids` is no restriction: retrievers pass one where they have none. For an
+        index of text nodes beside index or image nodes, `VectorStoreIndex.as_retriever` passes the
+        ids of the latter alone; `VectorIndexRetriever(index)` searches all.
 
         Args:
             query: The query. `mmr_threshold` is the weight of relevance, 0..1; `hybrid_top_k`
@@ -251,7 +253,7 @@ class WarpseekVectorStore(BasePydanticVectorStore):
         )
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """As `query`, in a thread."""
+        """Runs `query` in a thread."""
         return await asyncio.to_thread(self.query, query, **kwargs)
 
 
