@@ -66,7 +66,7 @@ class IndexStore:
             return
         if path is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="warpseek-"))
-            weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+            weakref.finalize(self, _remove, self._temporary, os.getpid())
             self._path = self._temporary / "index"
         else:
             self._path = Path(path)
@@ -115,6 +115,12 @@ class IndexStore:
             index = self._index
         check_dim(index, dim)
         return index
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Deletes a temporary folder, in the process that made it and not in its forks."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def store_records(index: Index, records: Sequence[Record], rows: FloatArray | None) -> None:
