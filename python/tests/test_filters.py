@@ -146,6 +146,7 @@ def test_metadata_only_names_no_field_of_the_document(name: str, expected: str) 
         ({"a": "\ud800"}, "surrogate"),
         ({'say "x"': 1}, "holds a quote"),
         ({"a\\b": 1}, "backslash"),
+        ({"a\0b": 1}, "NUL"),
         ({"": 1}, "empty name"),
         ({1: 1}, "by text"),
         ([{"a": 1}], "a dict or filter text"),

@@ -33,8 +33,8 @@ texts that all are written as numbers, `"1.50"` equals 1.5. `$eq` and `$in` do n
 `$contains` does.
 
 Names: `a.b` is the member `b` of the object `a`, else the field of that whole name. `id`, `doc_id`
-and `title` are those of the document, and `metadata.id` is the field. A name with a quote or a
-backslash cannot be filtered.
+and `title` are those of the document, and `metadata.id` is the field. A name with a quote, a
+backslash or NUL cannot be filtered.
 """
 
 from __future__ import annotations
@@ -195,10 +195,9 @@ class _Translator:
         """The name as filter text. Quotes keep keywords and blanks from being read as such."""
         if not name:
             raise UsageError("a filter field has an empty name")
-        if '"' in name or "\\" in name:
-            raise UsageError(
-                f"field '{name}' cannot be filtered: its name holds a quote or a backslash"
-            )
+        for char, called in (('"', "a quote"), ("\\", "a backslash"), ("\0", "NUL")):
+            if char in name:
+                raise UsageError(f"field {name!r} cannot be filtered: its name holds {called}")
         _check_text(name, f"field {name!r} cannot be filtered: its name")
         parts = name.split(".")
         if self._metadata_only:
