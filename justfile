@@ -1,5 +1,5 @@
 # The steps of the gate, in order. `.ci/run` installs what they need and runs `just check`.
-check: fmt licences test clippy doc cuda
+check: fmt licences test clippy doc python cuda
 
 # Formatting.
 fmt:
@@ -20,6 +20,27 @@ clippy:
 # The documentation of all crates.
 doc:
     RUSTDOCFLAGS="--deny warnings" cargo doc --no-deps --release --locked
+
+# The Python package: the wheel in an empty environment, its stubs, types, style and tests.
+python:
+    rm -rf target/wheels target/stubs
+    {{py}}/maturin build --release --locked --strip -m python/Cargo.toml --out target/wheels
+    python/check_wheel.sh target/wheels/*.whl
+    {{py}}/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/wheels/*.whl
+    {{py}}/maturin generate-stubs -m python/Cargo.toml --profile release --out target/stubs
+    {{py}}/python python/stubs.py target/stubs python/warpseek/_warpseek.pyi --check
+    cd python && ../{{py}}/ruff check . && ../{{py}}/ruff format --check .
+    cd python && MYPYPATH=. ../{{py}}/mypy -p warpseek && ../{{py}}/stubtest warpseek._warpseek --concise --mypy-config-file pyproject.toml
+    cd python && ../{{py}}/pytest -q
+
+# Type stubs of the Python package's core, from python/src.
+stubs:
+    rm -rf target/stubs
+    {{py}}/maturin generate-stubs -m python/Cargo.toml --profile release --out target/stubs
+    {{py}}/python python/stubs.py target/stubs python/warpseek/_warpseek.pyi
+
+# Environment of the recipe `python`: maturin and python/tests/requirements.txt.
+py := "target/python/bin"
 
 # The GPU code: kernels by nvcc, everything above them on a stand-in for the driver.
 cuda:

@@ -221,31 +221,36 @@ impl Index {
         run(py, |_| Ok(!self.snapshot()?.rows_of(id)?.is_empty()))
     }
 
-    /// Numbers of live rows: those of ids, or those that pass a filter, or all.
-    fn find(
+    /// Rows with their texts, and their vectors if asked for: those of ids, those that pass a
+    /// filter, or all.
+    #[allow(clippy::too_many_arguments)]
+    fn get<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         ids: Option<Vec<String>>,
         filter: Option<String>,
-    ) -> PyResult<Vec<u32>> {
-        run(py, |_| reading::find(&*self.snapshot()?, ids.as_deref(), filter.as_deref()))
+        offset: usize,
+        limit: Option<usize>,
+        with_vectors: bool,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
+        let index = run(py, |_| self.snapshot())?;
+        let numbers = run(py, |_| {
+            let found = reading::find(&index, ids.as_deref(), filter.as_deref())?;
+            let end = limit.map_or(found.len(), |limit| offset.saturating_add(limit));
+            Ok(found.get(offset..end.min(found.len())).unwrap_or_default().to_vec())
+        })?;
+        rows_with_vectors(py, &index, &numbers, with_vectors)
     }
 
-    /// Rows with their texts.
-    fn rows<'py>(&self, py: Python<'py>, numbers: Vec<u32>) -> PyResult<Bound<'py, PyAny>> {
-        let rows = run(py, |_| reading::rows(&*self.snapshot()?, &numbers))?;
-        to_python(py, &rows)
-    }
-
-    /// Vectors of rows as float32, `[n, dim]`.
-    fn vectors_of<'py>(
+    /// Rows of these numbers with their texts, and their vectors if asked for.
+    fn rows<'py>(
         &self,
         py: Python<'py>,
         numbers: Vec<u32>,
-    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        with_vectors: bool,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
         let index = run(py, |_| self.snapshot())?;
-        let values = run(py, |_| reading::vectors(&index, &numbers))?;
-        crate::array::matrix(py, values, index.manifest().dim)
+        rows_with_vectors(py, &index, &numbers, with_vectors)
     }
 
     /// The mapped rows, deleted ones included, as float16 `[n_rows, dim]`, without a copy.
@@ -253,17 +258,26 @@ impl Index {
         reading::mapped(py, run(py, |_| self.snapshot())?)
     }
 
-    /// Searches for texts, for vectors `[n, dim]`, or for vectors with their texts.
+    /// Searches for texts, for vectors `[n, dim]`, or for vectors with their texts. Returns the
+    /// results, and the vectors of all hits if asked for.
     fn search<'py>(
         &self,
         py: Python<'py>,
         texts: Option<Vec<String>>,
         vectors: Option<PyReadonlyArray2<'py, f32>>,
         options: SearchArguments,
-    ) -> PyResult<Bound<'py, PyAny>> {
+        with_vectors: bool,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
         let vectors = vectors.map(|array| rows_of(&array)).transpose()?;
-        let results = run(py, |stop| reading::search(self, texts, vectors, &options, stop))?;
-        to_python(py, &results)
+        let (index, results) =
+            run(py, |stop| reading::search(self, texts, vectors, &options, stop))?;
+        let found = to_python(py, &results)?;
+        if !with_vectors {
+            return Ok((found, None));
+        }
+        let hits = results.iter().flat_map(|result| &result.hits);
+        let numbers: Vec<u32> = hits.map(|hit| hit.row).collect();
+        Ok((found, Some(vectors_of(py, &index, &numbers)?)))
     }
 
     /// Scores `[n, k]` and row numbers `[n, k]` of query vectors `[n, dim]`.
@@ -456,6 +470,26 @@ impl Index {
         })?;
         to_python(py, &report)
     }
+}
+
+fn rows_with_vectors<'py>(
+    py: Python<'py>,
+    index: &Snapshot,
+    numbers: &[u32],
+    with_vectors: bool,
+) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
+    let rows = run(py, |_| reading::rows(index, numbers))?;
+    let vectors = with_vectors.then(|| vectors_of(py, index, numbers)).transpose()?;
+    Ok((to_python(py, &rows)?, vectors))
+}
+
+fn vectors_of<'py>(
+    py: Python<'py>,
+    index: &Snapshot,
+    numbers: &[u32],
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let values = run(py, |_| reading::vectors(index, numbers))?;
+    crate::array::matrix(py, values, index.manifest().dim)
 }
 
 fn rows_of(array: &PyReadonlyArray2<'_, f32>) -> PyResult<Rows> {

@@ -11,7 +11,9 @@ use numpy::PyArray2;
 use numpy::ndarray::{ArrayView2, ShapeBuilder};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,14 +97,14 @@ impl SearchArguments {
     }
 }
 
-/// Searches for texts, vectors, or both.
+/// Searches for texts, vectors, or both. Returns also the snapshot, whose row numbers the hits have.
 pub(crate) fn search(
     index: &Index,
     texts: Option<Vec<String>>,
     vectors: Option<Rows>,
     arguments: &SearchArguments,
     stop: &Stop,
-) -> Result<Vec<SearchResult>> {
+) -> Result<(Arc<Snapshot>, Vec<SearchResult>)> {
     let dim = index.snapshot()?.manifest().dim;
     if let Some(rows) = &vectors {
         check_dim(rows, dim)?;
@@ -133,7 +135,7 @@ pub(crate) fn search(
         check(stop)?;
         results.extend(searcher.search_many(queries, &options)?);
     }
-    Ok(results)
+    Ok((searcher.index, results))
 }
 
 /// Scores and rows of query vectors, `[n, k]` each; -inf and -1 where there are fewer rows.
@@ -349,7 +351,7 @@ pub(crate) fn count(index: &Snapshot, filter: Option<&str>) -> Result<u64> {
     }
 }
 
-/// Numbers of live rows, in the order of the ids, or ascending.
+/// Numbers of live rows, each once, in the order of the ids, or ascending.
 pub(crate) fn find(
     index: &Snapshot,
     ids: Option<&[String]>,
@@ -364,27 +366,51 @@ pub(crate) fn find(
         mask.collect_range(0..index.n_rows(), &mut rows);
         return Ok(rows);
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut seen) = (Vec::new(), HashSet::new());
     for id in ids {
-        rows.extend(index.rows_of(id)?.into_iter().filter(passes));
+        let of_id = index.rows_of(id)?;
+        rows.extend(of_id.into_iter().filter(|row| passes(row) && seen.insert(*row)));
     }
     Ok(rows)
 }
 
+/// A row with its text, and its rank and score if words found it.
+#[derive(Debug, Serialize)]
+pub(crate) struct FoundRow {
+    row: u32,
+    id: String,
+    doc_id: String,
+    title: String,
+    text: String,
+    tokens_lost: u32,
+    document_range: [usize; 2],
+    metadata: serde_json::Map<String, Value>,
+    #[serde(flatten)]
+    found: Option<Found>,
+}
+
+/// Rank, from 1, and score of a row.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Found {
+    rank: usize,
+    retrieved_rank: usize,
+    score: f64,
+    final_score: f64,
+}
+
 /// Rows with their texts.
-pub(crate) fn rows(index: &Snapshot, numbers: &[u32]) -> Result<Vec<Value>> {
+pub(crate) fn rows(index: &Snapshot, numbers: &[u32]) -> Result<Vec<FoundRow>> {
     check_rows(index, numbers)?;
-    let row = |row: Row| {
-        json!({
-            "row": row.row,
-            "id": row.id,
-            "doc_id": row.doc_id,
-            "title": row.title,
-            "text": row.text,
-            "tokens_lost": row.tokens_lost,
-            "document_range": [row.range.start, row.range.end],
-            "metadata": row.metadata,
-        })
+    let row = |row: Row| FoundRow {
+        row: row.row,
+        id: row.id,
+        doc_id: row.doc_id,
+        title: row.title,
+        text: row.text,
+        tokens_lost: row.tokens_lost,
+        document_range: [row.range.start, row.range.end],
+        metadata: row.metadata,
+        found: None,
     };
     Ok(index.rows(numbers)?.into_iter().map(row).collect())
 }
@@ -422,10 +448,8 @@ pub(crate) fn search_bm25(
     let numbers: Vec<u32> = found.iter().map(|hit| hit.row).collect();
     let mut hits = rows(index, &numbers)?;
     for ((hit, lexical), rank) in hits.iter_mut().zip(&found).zip(1..) {
-        hit["rank"] = json!(rank);
-        hit["retrieved_rank"] = json!(rank);
-        hit["score"] = json!(lexical.score);
-        hit["final_score"] = json!(lexical.score);
+        let score = lexical.score;
+        hit.found = Some(Found { rank, retrieved_rank: rank, score, final_score: score });
     }
     let total = index.live().count();
     let took = started.elapsed().as_secs_f64() * 1e3;

@@ -33,7 +33,9 @@ def embedder() -> warpseek.Embedder:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory, corpus: list[dict[str, object]]) -> Iterator[warpseek.Index]:
+def demo(
+    tmp_path_factory: pytest.TempPathFactory, corpus: list[dict[str, object]]
+) -> Iterator[warpseek.Index]:
     """An index of the corpus that tests only read."""
     with warpseek.Index.create(tmp_path_factory.mktemp("demo") / "index") as index:
         index.add(corpus)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from warpseek.errors import UsageError
 
 from warpseek import Index
+from warpseek.errors import UsageError
 from warpseek.filters import to_filter
 
 UTC = dt.timezone.utc

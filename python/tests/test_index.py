@@ -91,7 +91,7 @@ def test_filters_are_text_or_dicts(small: Index) -> None:
     hits = small.search("animals", where={"year": {"$gt": 2020}, "tags": {"$contains": "pets"}})
     assert hits.ids == ["b"] and hits.matched_rows == 1
     assert small.count() == 3 and small.count("year >= 2021") == 2
-    scores, rows = small.search_vectors(np.eye(384, dtype=np.float32)[:1], 3, where="year = 2019")
+    _scores, rows = small.search_vectors(np.eye(384, dtype=np.float32)[:1], 3, where="year = 2019")
     assert (rows[0] >= 0).sum() == 1
     with pytest.raises(warpseek.UsageError, match="did you mean"):
         small.search("animals", where="yaer > 2020")
@@ -107,7 +107,7 @@ def test_upsert_delete_get_and_compact(small: Index) -> None:
     assert "a" in small and "nobody" not in small and 7 not in small
     assert small.delete(["a", "nobody"]) == 1 and small.delete(where="year = 2023") == 1
     assert [hit.id for hit in small.get()] == ["b"]
-    scores, rows = small.search_vectors(np.ones((1, 384), dtype=np.float32), 3)
+    _scores, rows = small.search_vectors(np.ones((1, 384), dtype=np.float32), 3)
     assert (rows[0] >= 0).sum() == 1
     assert small.compact()["rows_after"] == 1 and len(small.vectors) == 1
     assert all(check["problem"] is None for check in small.verify(sample=10))
@@ -147,7 +147,9 @@ def test_compare_maps_ranks(demo: Index) -> None:
     assert sorted(comparison.rank_map.values()) == list(range(1, 26))
     assert len(comparison.before) == len(comparison.after) == 3
     assert comparison.after[0].retrieved_rank == comparison.rank_map[1]
-    assert "retrieved" in comparison._repr_html_() and comparison.reranker in comparison._repr_html_()
+    assert (
+        "retrieved" in comparison._repr_html_() and comparison.reranker in comparison._repr_html_()
+    )
 
 
 def test_answers_quotes_are_checked(demo: Index) -> None:
@@ -155,7 +157,10 @@ def test_answers_quotes_are_checked(demo: Index) -> None:
 
     def model(messages: list[dict[str, str]]) -> str:
         seen.extend(messages)
-        return 'It hardly counts: "a curve that climbs steeply at first" [1]. It was "invented by a cat called Tom" [1].'
+        return (
+            'It hardly counts: "a curve that climbs steeply at first" [1]. '
+            'It was "invented by a cat called Tom" [1].'
+        )
 
     answer = demo.answer("Does the tenth repetition of a word count in BM25?", model, k=1)
     assert [m["role"] for m in seen] == ["system", "user"]
@@ -223,7 +228,7 @@ def test_import_of_a_faiss_file(tmp_path: Path) -> None:
 def test_an_empty_index_has_no_hits(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "empty")
     assert len(index) == 0 and index and len(index.search("anything")) == 0
-    scores, rows = index.search_vectors(np.zeros((2, 384), dtype=np.float32), 3)
+    _scores, rows = index.search_vectors(np.zeros((2, 384), dtype=np.float32), 3)
     assert rows.tolist() == [[-1] * 3] * 2
     assert index.vectors.shape == (0, 384) and index.get() == []
 
@@ -282,3 +287,21 @@ def test_serve_answers_over_http(small: Index) -> None:
     assert not server.is_running
     with pytest.raises(warpseek.UsageError, match="api_keys"):
         warpseek.serve(small, host="0.0.0.0")
+
+
+@pytest.mark.parametrize("store", ["2023-03-texts", "2024-01-changed", "current-texts"])
+def test_import_of_a_store_that_langchain_saved(tmp_path: Path, store: str) -> None:
+    import json
+
+    folder = Path(__file__).resolve().parents[2] / "tests/golden/langchain" / store
+    lines = (folder / "expected.jsonl").read_text().splitlines()
+    expected = [json.loads(line) for line in lines]
+    index = Index.import_langchain_faiss(folder, tmp_path / "index")
+    hits = index.get()
+    assert [(h.id, h.text, h.metadata) for h in hits] == [
+        (e["id"], e["text"], e["metadata"]) for e in expected
+    ]
+    vector = np.array(expected[0]["vector"], dtype=np.float32)
+    assert index.search(vector, 1).ids == [expected[0]["id"]]
+    with pytest.raises(warpseek.WarpseekError, match=r"index.faiss"):
+        Index.import_langchain_faiss(tmp_path, tmp_path / "other")

@@ -70,7 +70,7 @@ def test_similarity_is_the_cosine(embedder: Embedder) -> None:
 def test_arguments_that_cannot_be_obeyed_are_named(
     embedder: Embedder, kwargs: dict[str, object], part: str
 ) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with pytest.raises(ValueError) as caught:
         embedder.encode(["text"], **kwargs)
     assert isinstance(caught.value, warpseek.UsageError) and part in str(caught.value)
 
@@ -112,7 +112,7 @@ def test_cross_encoder_scores_and_ranks() -> None:
     chances = model.predict([(query, text) for text in texts], activation_fn="sigmoid")
     assert np.allclose(chances, 1 / (1 + np.exp(-logits.astype(float))), atol=1e-6)
     ranked = model.rank(query, texts, top_k=2, return_documents=True)
-    assert [entry["corpus_id"] for entry in ranked][0] == 1 and len(ranked) == 2
+    assert ranked[0]["corpus_id"] == 1 and len(ranked) == 2
     assert ranked[0]["text"] == texts[1] and ranked[0]["score"] == pytest.approx(logits[1])
     copy = pickle.loads(pickle.dumps(model))
     assert copy.predict((query, texts[1])) == logits[1]

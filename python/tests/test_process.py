@@ -24,20 +24,23 @@ WORDS = "some words that take a while to embed because there are many of them "
 
 def run(code: str, *args: object, **kwargs: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+    )  # type: ignore[call-overload,no-any-return]
 
 
 def test_import_loads_neither_numpy_nor_the_core() -> None:
-    code = "import sys, warpseek; print([m for m in ('numpy', 'torch', 'warpseek._warpseek') if m in sys.modules])"
+    heavy = ("numpy", "torch", "warpseek._warpseek")
+    code = f"import sys, warpseek; print([m for m in {heavy} if m in sys.modules])"
     assert run(code).communicate()[0].strip() == "[]"
 
 
 def test_a_locked_index_is_an_oserror(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "i")
-    code = f"""
+    code = """
 import sys, time, warpseek
 def slow():
-    yield {{"id": "a", "text": "one"}}
+    yield {"id": "a", "text": "one"}
     print("writing", flush=True)
     time.sleep(60)
 warpseek.Index.open(sys.argv[1]).add(slow())

@@ -129,7 +129,9 @@ def test_values_of_other_types_become_text_or_null_and_are_told(vectors: Index) 
         "NaT": None,
         "stamp": "2024-01-01T00:00:00",
     }
-    assert report.notes_total == 2 and "records, field 'nan': 1 value became null" in report.notes[0]
+    assert (
+        report.notes_total == 2 and "records, field 'nan': 1 value became null" in report.notes[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,12 +207,16 @@ def test_zero_vectors_are_kept_and_normalize_scales(vectors: Index) -> None:
     with pytest.raises(warpseek.InputError, match="zero"):
         vectors.add(ROWS, vectors=rows, normalize=True)
     vectors.add(ROWS[1:], vectors=rows[1:], normalize=True)
-    assert vectors.get("b", include_vectors=True)[0].vector == pytest.approx([0.6, 0, 0.8, 0], abs=1e-3)
+    assert vectors.get("b", include_vectors=True)[0].vector == pytest.approx(
+        [0.6, 0, 0.8, 0], abs=1e-3
+    )
 
 
 def test_bad_records_are_skipped_and_counted_if_asked(tmp_path: pathlib.Path) -> None:
     index = Index.create(tmp_path / "i")
-    with pytest.raises(warpseek.InputError, match="no text field: it has 'id'; name one with text="):
+    with pytest.raises(
+        warpseek.InputError, match="no text field: it has 'id'; name one with text="
+    ):
         index.add([{"id": "a"}])
     rows = [ROWS[0], {"id": "x", "text": ""}, {"id": "y", "text": "t", "f": print}, ROWS[1]]
     report = index.add(rows, on_error="skip")

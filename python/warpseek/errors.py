@@ -32,7 +32,7 @@ class WarpseekError(Exception):
         self.record = record
         self.field = field
         if errno is not None:
-            self.errno = errno
+            setattr(self, "errno", errno)  # noqa: B010 (an attribute of OSError)
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

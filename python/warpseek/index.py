@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from warpseek import _warpseek
 from warpseek import records as _records
-from warpseek.llm import ask
 from warpseek._arrays import as_vectors
 from warpseek._progress import Progress
 from warpseek._settings import Settings, settings
 from warpseek.errors import UsageError
 from warpseek.filters import to_filter
+from warpseek.llm import ask
 from warpseek.results import AddReport, Answer, Comparison, Evaluation, Hit, Hits
 
 Path = str | os.PathLike[str]
@@ -89,7 +89,7 @@ class Index:
         cls,
         path: Path,
         *,
-        model: str | None | _Default = DEFAULT_MODEL,
+        model: str | _Default | None = DEFAULT_MODEL,
         dim: int | None = None,
         exist_ok: bool = False,
         split_records: bool = False,
@@ -292,8 +292,8 @@ class Index:
         Args:
             records: Dicts, a pandas or polars data frame, an Arrow table, a Hugging Face dataset,
                 an iterator of dicts, or of tuples ``(id, text, title, metadata)``.
-            vectors: Float array ``[n, dim]`` in the order of the records, stored as given. Texts may
-                be empty then, and nothing is embedded.
+            vectors: Float array ``[n, dim]`` in the order of the records, stored as given in half
+                precision. Texts may be empty then, and nothing is embedded.
             id: Field with the id, or a function of a record. By default the first of ``id``,
                 ``_id``, ``doc_id``, ``docid``, ``docno``, ``pid``; `text` and `title` likewise.
             text: Field with the text, or a function of a record.
@@ -363,7 +363,7 @@ class Index:
         index does not have are passed over.
         """
         if ids is None and where is None:
-            raise UsageError("delete needs ids or where; where=\"id IS NOT NULL\" deletes all")
+            raise UsageError('delete needs ids or where; where="id IS NOT NULL" deletes all')
         return self._core.delete(_ids(ids), to_filter(where))
 
     def compact(self) -> dict[str, Any]:
@@ -393,9 +393,8 @@ class Index:
         """
         if (limit is not None and limit < 0) or offset < 0:
             raise UsageError("limit and offset must not be negative")
-        numbers = self._core.find(None if ids is None else _ids(ids), to_filter(where))
-        numbers = list(dict.fromkeys(numbers))[offset:]
-        return self.rows(numbers[:limit], include_vectors=include_vectors)
+        wanted = None if ids is None else _ids(ids)
+        return _hits(*self._core.get(wanted, to_filter(where), offset, limit, include_vectors))
 
     def rows(self, numbers: Iterable[int], *, include_vectors: bool = False) -> list[Hit]:
         """Returns the rows of these numbers, in their order."""
@@ -403,16 +402,42 @@ class Index:
         negative = next((number for number in wanted if number < 0), None)
         if negative is not None:
             raise UsageError(f"there is no row {negative}: -1 stands for a missing one")
-        hits = [Hit(**row) for row in self._core.rows(wanted)]
-        if include_vectors and hits:
-            for hit, vector in zip(hits, self._core.vectors_of(wanted), strict=True):
-                hit.vector = vector
-        return hits
+        return _hits(*self._core.rows(wanted, include_vectors))
 
     @overload
-    def search(self, query: str, k: int = ..., **kwargs: Any) -> Hits: ...
+    def search(
+        self,
+        query: str,
+        k: int = ...,
+        *,
+        text: str | Sequence[str] | None = ...,
+        where: Where = ...,
+        hybrid: bool = ...,
+        mmr: float | None = ...,
+        rerank: bool | None = ...,
+        rerank_depth: int | None = ...,
+        retriever_weight: float | None = ...,
+        min_score: float | None = ...,
+        max_per_doc: int | None = ...,
+        include_vectors: bool = ...,
+    ) -> Hits: ...
     @overload
-    def search(self, query: Any, k: int = ..., **kwargs: Any) -> Any: ...
+    def search(
+        self,
+        query: Any,
+        k: int = ...,
+        *,
+        text: str | Sequence[str] | None = ...,
+        where: Where = ...,
+        hybrid: bool = ...,
+        mmr: float | None = ...,
+        rerank: bool | None = ...,
+        rerank_depth: int | None = ...,
+        retriever_weight: float | None = ...,
+        min_score: float | None = ...,
+        max_per_doc: int | None = ...,
+        include_vectors: bool = ...,
+    ) -> Any: ...
     def search(
         self,
         query: Any,
@@ -454,13 +479,11 @@ class Index:
         )
         if not texts and vectors is None:
             return []
-        found = [Hits._of(result) for result in self._core.search(texts, vectors, options)]
-        if include_vectors:
-            for hits in found:
-                for hit, vector in zip(
-                    hits, self._core.vectors_of([hit.row for hit in hits]), strict=True
-                ):
-                    hit.vector = vector
+        results, rows = self._core.search(texts, vectors, options, include_vectors)
+        found = [Hits._of(result) for result in results]
+        if rows is not None:
+            for hit, vector in zip((hit for hits in found for hit in hits), rows, strict=True):
+                hit.vector = vector
         return found[0] if is_one else found
 
     def search_vectors(
@@ -590,7 +613,7 @@ class Index:
 
     async def asearch(self, query: Any, k: int = 10, **kwargs: Any) -> Any:
         """Searches as :meth:`search` does, in a thread; cancelling it does not wait for the end."""
-        return await asyncio.to_thread(self.search, query, k, **kwargs)
+        return await asyncio.to_thread(lambda: self.search(query, k, **kwargs))
 
     async def aadd(self, records: Any, **kwargs: Any) -> AddReport:
         """Adds records as :meth:`add` does, in a thread."""
@@ -605,6 +628,15 @@ class Index:
         except UsageError:
             n = "closed"
         return f"Index({self._path!r}, {n})"
+
+
+def _hits(rows: list[dict[str, Any]], vectors: Any) -> list[Hit]:
+    """Rows of the core as hits, with their vectors if there are any."""
+    hits = [Hit(**row) for row in rows]
+    if vectors is not None:
+        for hit, vector in zip(hits, vectors, strict=True):
+            hit.vector = vector
+    return hits
 
 
 def _open(path: str, model: str | None, reranker: str | None, given: Settings) -> Index:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -89,16 +89,6 @@ class Embedder:
         """Returns the dimensions of a vector."""
         return self.dim
 
-    @overload
-    def encode(self, sentences: str, *, return_counts: Literal[False] = ..., **kwargs: Any) -> Floats: ...
-    @overload
-    def encode(
-        self, sentences: Iterable[str], *, return_counts: Literal[False] = ..., **kwargs: Any
-    ) -> Floats: ...
-    @overload
-    def encode(
-        self, sentences: str | Iterable[str], *, return_counts: Literal[True], **kwargs: Any
-    ) -> tuple[Floats, dict[str, npt.NDArray[np.uint32]]]: ...
     def encode(
         self,
         sentences: str | Iterable[str],
@@ -139,12 +129,12 @@ class Embedder:
         Raises:
             UsageError: For an argument that cannot be obeyed, by its name.
         """
-        role = _role(role, prompt_name)
+        chosen = _role(role, prompt_name)
         if output_value != "sentence_embedding":
-            raise UsageError(f"output_value={output_value!r}: only \"sentence_embedding\" is made")
+            raise UsageError(f'output_value={output_value!r}: only "sentence_embedding" is made')
         if precision != "float32":
             raise UsageError(
-                f"precision={precision!r}: encode returns \"float32\"; an index keeps half "
+                f'precision={precision!r}: encode returns "float32"; an index keeps half '
                 "precision and int8 by itself"
             )
         if batch_size is not None and batch_size < 1:
@@ -153,7 +143,7 @@ class Embedder:
         texts = [sentences] if isinstance(sentences, str) else _texts(sentences, "sentences")
         with Progress(show_progress_bar, len(texts), "texts") as progress:
             vectors, tokens, truncated = self._core.embed(
-                texts, role, prompt, normalize_embeddings, progress.callback
+                texts, chosen, prompt, normalize_embeddings, progress.callback
             )
         result: Any = vectors
         if out is not None:

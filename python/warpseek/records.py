@@ -106,7 +106,8 @@ def _field(
     if required:
         fields = ", ".join(repr(name) for name in list(record)[:20])
         raise InputError(
-            f"records: no field for the {role}: name it with {role}=; the first record has {fields}",
+            f"records: no field for the {role}: name it with {role}=; the first record has "
+            f"{fields}",
             file="records",
         )
     return None
@@ -166,7 +167,11 @@ def _dataset(dataset: Any) -> tuple[Iterable[Record], int | None]:
 
 def _arrow(table: Any) -> tuple[Iterable[Record], int | None]:
     n = getattr(table, "num_rows", None)
-    if hasattr(table, "to_pylist") and hasattr(table, "schema") and not hasattr(table, "to_batches"):
+    if (
+        hasattr(table, "to_pylist")
+        and hasattr(table, "schema")
+        and not hasattr(table, "to_batches")
+    ):
         return table.to_pylist(), n
     if hasattr(table, "to_batches"):
         batches: Iterable[Any] = table.to_batches(max_chunksize=_ROWS)

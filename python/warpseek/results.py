@@ -244,14 +244,14 @@ class Comparison:
                 f"<tr><td><b>{old.rank}</b> <small>{where}</small><br>{_cell(old)}</td>"
                 f"<td><b>{new.rank}</b> <small>{_moved(new)}</small><br>{_cell(new)}</td></tr>"
             )
-        name = html.escape(self.reranker or self.second)
+        name, churn = html.escape(self.reranker or self.second), self.churn
         return (
             f"<p><b>{html.escape(self.query)}</b></p>"
             "<table style='table-layout:fixed;width:100%'>"
             f"<tr><th>retrieved</th><th>{html.escape(self.second)} <small>{name}</small></th></tr>"
             f"{''.join(rows)}</table>"
-            f"<p><small>{self.churn['kept']} of {len(self.before)} kept; Kendall's tau "
-            f"{self.churn['kendall_tau']:.2f}; mean move {self.churn['mean_move']:.1f} ranks</small></p>"
+            f"<p><small>{churn['kept']} of {len(self.before)} kept; Kendall's tau "
+            f"{churn['kendall_tau']:.2f}; mean move {churn['mean_move']:.1f} ranks</small></p>"
         )
 
 

@@ -73,7 +73,10 @@ def serve(
         model: Embedding model instead of the indexes' own.
         reranker: Reranker instead of the best one present; ``"none"`` for none.
     """
-    folders = [os.fspath(getattr(index, "path", index)) for index in indexes]
+    folders = [
+        os.fspath(index) if isinstance(index, (str, os.PathLike)) else index.path
+        for index in indexes
+    ]
     if names is not None and len(names) != len(folders):
         raise UsageError(f"names has {len(names)} entries for {len(folders)} indexes")
     if isinstance(api_keys, (str, Mapping)):

@@ -22,9 +22,9 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
-from warpseek.errors import UsageError
 
 from warpseek import Index
+from warpseek.errors import UsageError
 from warpseek.integrations.langchain import (
     WarpseekEmbeddings,
     WarpseekReranker,

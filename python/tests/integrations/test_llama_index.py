@@ -40,9 +40,9 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
     VectorStoreQueryMode,
 )
-from warpseek.errors import UsageError
 
 from warpseek import Embedder, Index
+from warpseek.errors import UsageError
 from warpseek.integrations.llama_index import (
     WarpseekEmbedding,
     WarpseekReranker,

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from langchain_core.documents import Document
-from warpseek.errors import UsageError
-from warpseek.results import Hit
 
+from warpseek.errors import UsageError
 from warpseek.filters import to_filter
 from warpseek.integrations._store import (
     FloatArray,
@@ -19,6 +18,7 @@ from warpseek.integrations._store import (
     check_options,
     diversified,
 )
+from warpseek.results import Hit
 
 _MMR_OPTIONS = ("filter", "hybrid", "score_threshold")
 _OPTIONS = (*_MMR_OPTIONS, "rerank", "rerank_depth")

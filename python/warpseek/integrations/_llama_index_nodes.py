@@ -32,11 +32,11 @@ from llama_index.core.vector_stores.types import (
     MetadataFilter,
     MetadataFilters,
 )
-from warpseek.errors import UsageError
-from warpseek.results import Hit
 
+from warpseek.errors import UsageError
 from warpseek.filters import to_filter
 from warpseek.integrations._store import Record
+from warpseek.results import Hit
 
 #: Metadata field with what the node has beside metadata and text.
 NODE_FIELD = "_node"

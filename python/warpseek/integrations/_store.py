@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from warpseek.errors import IndexNotFoundError, UsageError
 from warpseek.index import Index
 

@@ -32,10 +32,10 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
-from warpseek.errors import UsageError
-from warpseek.index import Index
 
+from warpseek.errors import UsageError
 from warpseek.filters import to_filter
+from warpseek.index import Index
 from warpseek.integrations._langchain_models import WarpseekEmbeddings, WarpseekReranker
 from warpseek.integrations._langchain_search import (
     Search,

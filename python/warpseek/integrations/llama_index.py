@@ -33,10 +33,9 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
+
 from warpseek.errors import UsageError
 from warpseek.index import Index
-from warpseek.results import Hit
-
 from warpseek.integrations._llama_index_models import WarpseekEmbedding, WarpseekReranker
 from warpseek.integrations._llama_index_nodes import (
     SOURCE_FIELD,
@@ -58,6 +57,7 @@ from warpseek.integrations._store import (
     rows_of,
     store_records,
 )
+from warpseek.results import Hit
 
 __all__ = ["WarpseekEmbedding", "WarpseekReranker", "WarpseekVectorStore"]
 

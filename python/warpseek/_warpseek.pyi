@@ -1,0 +1,289 @@
+# Generated from python/src by `just stubs`.
+"""
+The Rust core of warpseek.
+"""
+
+from _typeshed import Incomplete, SupportsGetItem
+from os import PathLike
+from typing import Any, SupportsFloat, SupportsIndex, final
+
+__all__ = ["CrossEncoder", "Embedder", "Index", "Prompt", "Server", "get_num_threads", "main", "set_num_threads", "version"]
+
+@final
+class CrossEncoder:
+    """
+    A cross-encoder.
+    """
+    def __new__(cls, /, model: str | None, settings: Incomplete) -> CrossEncoder:
+        """
+        Opens the reranker of this name, or the best one present.
+        """
+    def logits(self, /, pairs: SupportsGetItem[int, tuple[str, str]], progress: Any | None) -> Incomplete:
+        """
+        The logits of pairs of a query and a passage. `progress` gets the number of finished pairs.
+        """
+    @property
+    def max_tokens(self, /) -> int:
+        """
+        Limit of a pair in tokens, special tokens included.
+        """
+    @property
+    def name(self, /) -> str:
+        """
+        The model's name.
+        """
+    @property
+    def sha256(self, /) -> str:
+        """
+        The sha256 of the weights.
+        """
+
+@final
+class Embedder:
+    """
+    An embedding model.
+    """
+    def __new__(cls, /, model: str | None, settings: Incomplete) -> Embedder:
+        """
+        Opens the model of this name, downloaded if it is not present.
+        """
+    def count_tokens(self, /, texts: SupportsGetItem[int, str]) -> list[int]:
+        """
+        The number of tokens of each text, without prompt and special tokens.
+        """
+    @property
+    def dim(self, /) -> int:
+        """
+        Dimensions of a vector.
+        """
+    def embed(self, /, texts: SupportsGetItem[int, str], role: str, prompt: str | None, normalize: bool, progress: Any | None) -> tuple[Incomplete, Incomplete, Incomplete]:
+        """
+        Embeds texts: vectors `[n, dim]`, tokens and truncated tokens of each. `progress` gets the
+        number of finished texts.
+        """
+    @property
+    def is_normalized(self, /) -> bool:
+        """
+        True if the model's own configuration scales vectors to unit length.
+        """
+    @property
+    def max_tokens(self, /) -> int:
+        """
+        Limit of a text in tokens, special tokens included.
+        """
+    @property
+    def name(self, /) -> str:
+        """
+        The model's name.
+        """
+    @property
+    def precision(self, /) -> str:
+        """
+        The number format that passages are computed in.
+        """
+    def prompt(self, /, role: str) -> str:
+        """
+        The text in front of texts of a role, `query` or `passage`.
+        """
+    @property
+    def sha256(self, /) -> str:
+        """
+        The sha256 of the weights.
+        """
+
+@final
+class Index:
+    """
+    An index folder with the models that it needs. Threads may share it.
+    """
+    def __new__(cls, /, dir: str | PathLike[str], model: str | None, reranker: str | None, settings: Incomplete) -> Index:
+        """
+        Opens the index in a folder.
+        """
+    def add(self, /, records: Any, fields: Incomplete, vectors: Any | None, normalize: bool, on_error: str, progress: Any | None) -> Any:
+        """
+        Adds records of an iterator. Returns the report.
+        """
+    def add_files(self, /, paths: SupportsGetItem[int, str | PathLike[str]], fields: Incomplete, on_error: str, prune: bool, progress: Any | None) -> Any:
+        """
+        Adds the documents of files and folders. Returns the report.
+        """
+    def close(self, /) -> None:
+        """
+        Closes the index. Nothing is lost: every change is committed when its call returns.
+        """
+    def compact(self, /) -> Any:
+        """
+        Removes deleted rows from the files.
+        """
+    def compare(self, /, query: str, depth: SupportsIndex, show: SupportsIndex, options: Incomplete) -> Any:
+        """
+        Compares the retrieval order with the reranked one.
+        """
+    def contains(self, /, id: str) -> bool:
+        """
+        True if the index has a document or a row of this id.
+        """
+    def count(self, /, filter: str | None) -> int:
+        """
+        The number of live documents, or of live rows that pass a filter.
+        """
+    @staticmethod
+    def create(dir: str | PathLike[str], model: str | None, dim: SupportsIndex | None, embeds: bool, chunking: tuple[SupportsIndex | None, SupportsIndex | None, bool], exist_ok: bool, settings: Incomplete) -> None:
+        """
+        Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions.
+        """
+    def delete(self, /, ids: SupportsGetItem[int, str], filter: str | None) -> int:
+        """
+        Deletes the documents of ids, and those that pass a filter. Returns their number.
+        """
+    @property
+    def dim(self, /) -> int:
+        """
+        Dimensions of a vector.
+        """
+    def evaluate(self, /, queries: Any, qrels: Any, measures: SupportsGetItem[int, str], depth: SupportsIndex, rerank_depth: SupportsIndex, options: Incomplete, progress: Any | None) -> Any:
+        """
+        Evaluates the index on judged queries.
+        """
+    def fields(self, /) -> Any:
+        """
+        The metadata fields with the numbers of their values by type.
+        """
+    def find(self, /, ids: SupportsGetItem[int, str] | None, filter: str | None) -> list[int]:
+        """
+        Numbers of live rows: those of ids, or those that pass a filter, or all.
+        """
+    @staticmethod
+    def import_langchain(folder: str | PathLike[str], index_name: str, into: str | PathLike[str], model: str | None, normalize: bool, settings: Incomplete) -> Any:
+        """
+        Imports a store that LangChain saved into a new index.
+        """
+    @staticmethod
+    def import_vectors(file: str | PathLike[str], into: str | PathLike[str], document_file: str | PathLike[str] | None, documents: Any | None, ids: SupportsGetItem[int, str] | None, fields: Incomplete, model: str | None, normalize: bool, settings: Incomplete) -> Any:
+        """
+        Imports a vector file into a new index.
+        """
+    def mapped(self, /) -> Any:
+        """
+        The mapped rows, deleted ones included, as float16 `[n_rows, dim]`, without a copy.
+        """
+    @property
+    def model_name(self, /) -> str | None:
+        """
+        The model's name; none for imported vectors.
+        """
+    def prompt(self, /, question: str, passage_tokens: SupportsIndex, template: str | None, options: Incomplete) -> tuple[Any, Prompt]:
+        """
+        Searches for a question and fills the prompt of a chat model with the hits.
+        """
+    def refresh(self, /) -> bool:
+        """
+        Takes up what other processes committed. True if anything was.
+        """
+    def rows(self, /, numbers: SupportsGetItem[int, SupportsIndex]) -> Any:
+        """
+        Rows with their texts.
+        """
+    def search(self, /, texts: SupportsGetItem[int, str] | None, vectors: Incomplete | None, options: Incomplete) -> Any:
+        """
+        Searches for texts, for vectors `[n, dim]`, or for vectors with their texts.
+        """
+    def search_bm25(self, /, text: str, k: SupportsIndex, filter: str | None) -> Any:
+        """
+        Searches by words, ranked by BM25.
+        """
+    def search_vectors(self, /, queries: Incomplete, k: SupportsIndex, filter: str | None) -> tuple[Incomplete, Incomplete]:
+        """
+        Scores `[n, k]` and row numbers `[n, k]` of query vectors `[n, dim]`.
+        """
+    @property
+    def snapshot_id(self, /) -> str:
+        """
+        Identifies the snapshot: a commit changes it.
+        """
+    def stats(self, /) -> Any:
+        """
+        Statistics and settings of the index.
+        """
+    def vectors_of(self, /, numbers: SupportsGetItem[int, SupportsIndex]) -> Incomplete:
+        """
+        Vectors of rows as float32, `[n, dim]`.
+        """
+    def verify(self, /, sample: SupportsIndex) -> Any:
+        """
+        Checks the files, and that `sample` searches are exact. Returns the findings.
+        """
+
+@final
+class Prompt:
+    """
+    The prompt of a question: a conversation, and the passages in it.
+    """
+    def check(self, /, text: str, model: str) -> Any:
+        """
+        Checks the quotes of a text that a chat model wrote for this prompt.
+        """
+    @property
+    def left_out(self, /) -> int:
+        """
+        The number of passages that did not fit.
+        """
+    @property
+    def messages(self, /) -> Any:
+        """
+        The conversation: dicts with `role` and `content`.
+        """
+    @property
+    def passages(self, /) -> Any:
+        """
+        The numbered passages.
+        """
+    def send(self, /, base_url: str | None, api_key: str | None, model: str | None, temperature: SupportsFloat | SupportsIndex, max_tokens: SupportsIndex, settings: Incomplete) -> Any:
+        """
+        Sends the prompt to a chat service and checks the answer.
+        """
+
+@final
+class Server:
+    """
+    A server in this process, which stops with this object.
+    """
+    def __new__(cls, /, indexes: SupportsGetItem[int, tuple[str | None, str | PathLike[str]]], host: str, port: SupportsIndex, api_keys: SupportsGetItem[int, str], read_only: bool, model: str | None, reranker: str | None, settings: Incomplete) -> Server:
+        """
+        Serves the indexes in folders, each with its name or none for that of the folder.
+        """
+    @property
+    def is_running(self, /) -> bool:
+        """
+        True until the server has ended.
+        """
+    def stop(self, /) -> None:
+        """
+        Stops the server and waits for the requests in progress.
+        """
+    @property
+    def url(self, /) -> str:
+        """
+        The server's address, such as `http://127.0.0.1:8080`.
+        """
+
+def get_num_threads() -> int:
+    """
+    The number of compute threads of this process.
+    """
+
+def main(arguments: SupportsGetItem[int, str]) -> int:
+    """
+    Runs the command line, whose first argument is the program's name; returns the exit status.
+    """
+
+def set_num_threads(n: SupportsIndex) -> None:
+    """
+    Sets the number of compute threads, 1 to 1024, of this process.
+    """
+
+def version() -> str:
+    """
+    The version of the library.
+    """
