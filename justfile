@@ -29,9 +29,15 @@ python:
     {{py}}/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/wheels/*.whl
     {{py}}/maturin generate-stubs -m python/Cargo.toml --profile release --out target/stubs
     {{py}}/python python/stubs.py target/stubs python/warpseek/_warpseek.pyi --check
+    cargo clippy --release -p warpseek-python --locked -- --deny warnings
     cd python && ../{{py}}/ruff check . && ../{{py}}/ruff format --check .
     cd python && MYPYPATH=. ../{{py}}/mypy -p warpseek && ../{{py}}/stubtest warpseek._warpseek --concise --mypy-config-file pyproject.toml
-    cd python && ../{{py}}/pytest -q
+    cd python && ../{{py}}/pytest -q --ignore tests/integrations/test_mteb.py
+
+# What takes too long for the gate: MTEB's suite (needs python/tests/requirements-mteb.txt), and the
+# GPU code with eager copies and portable kernels.
+nightly: check cuda-repeated
+    cd python && ../{{py}}/pytest -q tests/integrations/test_mteb.py
 
 # Type stubs of the Python package's core, from python/src.
 stubs:
@@ -48,8 +54,11 @@ cuda:
     target/cuda-toolkit/bin/nvcc -std=c++17 -O3 -arch=sm_90a kernels/lab/steps.cu -o target/steps
     cargo clippy --release --all-targets --features cuda --locked -- --deny warnings
     cargo test --release --locked --features cuda -- cuda:: parity::
-    CUDA_SHIM_EAGER=1 cargo test --release --locked --features cuda -- {{eager}}
     CUDA_SHIM_EAGER=1 WARPSEEK_GPU_KERNELS=portable cargo test --release --locked --features cuda -- {{eager}}
+
+# The GPU code once more, with eager copies.
+cuda-repeated:
+    CUDA_SHIM_EAGER=1 cargo test --release --locked --features cuda -- {{eager}}
 
 # Tests that are repeated with eager copies, and with the portable kernels.
 eager := "cuda::hopper cuda::candidates cuda::encoder::sequences parity::scan_of_large"

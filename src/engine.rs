@@ -284,8 +284,8 @@ impl Engine {
         }
     }
 
-    /// A writer of the index in `dir` for imported vectors of `dim` dimensions, which `model` made if
-    /// it is known.
+    /// A writer of the index in `dir` for imported vectors of `dim` dimensions, which `model` made,
+    /// if it is known.
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@
 use crate::call::{Stop, run_with};
 use crate::engine::EngineSettings;
 use crate::error::usage;
-use crate::index::Index;
+use crate::opened::SharedIndex;
 use crate::reading::SearchArguments;
 use crate::values::to_python;
 use pyo3::prelude::*;
@@ -17,17 +17,17 @@ use warpseek::hub::http::Secret;
 use warpseek::search::SearchResult;
 
 /// The prompt of a question: a conversation, and the passages in it.
-#[pyclass(module = "warpseek._warpseek", frozen)]
-pub(crate) struct Prompt(answer::Prompt);
+#[pyclass(name = "Prompt", module = "warpseek._warpseek", frozen)]
+pub(crate) struct PyPrompt(answer::Prompt);
 
-impl Prompt {
+impl PyPrompt {
     pub(crate) fn new(prompt: answer::Prompt) -> Self {
         Self(prompt)
     }
 }
 
 #[pymethods]
-impl Prompt {
+impl PyPrompt {
     /// The conversation: dicts with `role` and `content`.
     #[getter]
     fn messages<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -104,7 +104,7 @@ fn checked(answer: &Answer, prompt: &answer::Prompt) -> Value {
 
 /// Searches for a question, and fills the prompt.
 pub(crate) fn prompt(
-    index: &Index,
+    index: &SharedIndex,
     question: &str,
     passage_tokens: usize,
     template: Option<String>,

@@ -1,10 +1,11 @@
-//! The class `Index`: an index folder with the models that it needs, opened when first used.
+//! The class `Index`: its methods take Python's arguments and call `reading` and `writing`.
 
-use crate::answer::Prompt;
+use crate::answer::PyPrompt;
 use crate::array::Rows;
-use crate::call::{Stop, run};
+use crate::call::run;
 use crate::engine::EngineSettings;
 use crate::error::usage;
+use crate::opened::SharedIndex;
 use crate::reading::{self, SearchArguments};
 use crate::records::{FieldNames, RecordSource};
 use crate::values::to_python;
@@ -13,100 +14,21 @@ use numpy::{PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use warpseek::bert::embedder::Normalize;
-use warpseek::engine::{ChunkOptions, Engine, manifest_for};
-use warpseek::error::{Error, Result};
+use warpseek::engine::{ChunkOptions, manifest_for};
+use warpseek::error::Error;
 use warpseek::indexing::base_of;
 use warpseek::ingest::chunk::Chunking;
 use warpseek::ingest::{self, FieldMap, ReadOptions};
-use warpseek::search::{Searcher, no_reranker};
 use warpseek::store::{FieldTypes, Index as Snapshot, IndexManifest, IndexWriter};
 use warpseek::topk::layout::MAX_DIM;
 
 /// An index folder with the models that it needs. Threads may share it.
-#[pyclass(module = "warpseek._warpseek", frozen)]
-pub(crate) struct Index {
-    pub(crate) dir: PathBuf,
-    pub(crate) engine: Arc<Engine>,
-    model: Option<String>,
-    reranker: Option<String>,
-    /// The newest snapshot; none once the index is closed.
-    opened: Mutex<Option<Opened>>,
-    /// Held while documents are written.
-    pub(crate) writing: Mutex<()>,
-}
-
-/// A snapshot, and the process that opened it: SQLite's connections do not outlive a fork.
-struct Opened {
-    process: u32,
-    searcher: Searcher,
-}
-
-/// The models that a call needs.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Needs {
-    /// The embedder, where the index has one.
-    pub(crate) embedder: bool,
-    /// The reranker: not at all, if there is one, or in any case.
-    pub(crate) reranker: Option<bool>,
-}
-
-impl Index {
-    /// A searcher over the newest snapshot, with the models that are needed.
-    pub(crate) fn searcher(&self, needs: Needs, stop: &Stop) -> Result<Searcher> {
-        let mut opened = self.opened();
-        let process = std::process::id();
-        let closed = || Error::usage("the index is closed: open it again with Index.open");
-        if opened.as_ref().ok_or_else(closed)?.process != process {
-            let searcher = self.open()?;
-            // What the parent process opened is left alone.
-            std::mem::forget(opened.replace(Opened { process, searcher }));
-        }
-        let searcher = &mut opened.as_mut().ok_or_else(closed)?.searcher;
-        if needs.embedder && searcher.embedder.is_none() {
-            let embedder = self.engine.embedder_of(&searcher.index, self.model.as_deref())?;
-            searcher.embedder = embedder.map(Arc::new);
-        }
-        if let Some(required) = needs.reranker {
-            if searcher.reranker.is_none() {
-                searcher.reranker = self.engine.reranker(self.reranker.as_deref())?;
-            }
-            if required && searcher.reranker.is_none() {
-                return Err(no_reranker());
-            }
-        }
-        Ok(Searcher { stop: Some(Arc::clone(stop)), ..searcher.clone() })
-    }
-
-    /// The newest snapshot.
-    pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>> {
-        Ok(self.searcher(Needs::default(), &Stop::default())?.index)
-    }
-
-    fn open(&self) -> Result<Searcher> {
-        let index = Arc::new(Snapshot::open(&self.dir)?);
-        let scanner = self.engine.scanner();
-        Ok(Searcher { index, embedder: None, reranker: None, scanner, stop: None })
-    }
-
-    /// Takes up what was committed since. True if anything was.
-    pub(crate) fn reopen(&self) -> Result<bool> {
-        let current = self.searcher(Needs::default(), &Stop::default())?;
-        let Some(new) = current.reopened()? else { return Ok(false) };
-        if let Some(opened) = &mut *self.opened() {
-            opened.searcher.index = new.index;
-        }
-        Ok(true)
-    }
-
-    fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+#[pyclass(name = "Index", module = "warpseek._warpseek", frozen)]
+pub(crate) struct PyIndex(SharedIndex);
 
 #[pymethods]
-impl Index {
+impl PyIndex {
     /// Opens the index in a folder.
     #[new]
     fn new(
@@ -117,11 +39,7 @@ impl Index {
         settings: EngineSettings,
     ) -> PyResult<Self> {
         let engine = settings.engine()?;
-        let (opened, writing) = (Mutex::new(None), Mutex::new(()));
-        let index = Self { dir, engine, model, reranker, opened, writing };
-        let searcher = run(py, |_| index.open())?;
-        *index.opened() = Some(Opened { process: std::process::id(), searcher });
-        Ok(index)
+        run(py, |_| SharedIndex::open_dir(dir, engine, model, reranker)).map(Self)
     }
 
     /// Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions.
@@ -169,31 +87,31 @@ impl Index {
     /// The model's name; none for imported vectors.
     #[getter]
     fn model_name(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        let index = run(py, |_| self.snapshot())?;
+        let index = run(py, |_| self.0.snapshot())?;
         Ok(index.manifest().model.as_ref().map(|stamp| stamp.name.clone()))
     }
 
     /// Dimensions of a vector.
     #[getter]
     fn dim(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(run(py, |_| self.snapshot())?.manifest().dim)
+        Ok(run(py, |_| self.0.snapshot())?.manifest().dim)
     }
 
     /// Identifies the snapshot: a commit changes it.
     #[getter]
     fn snapshot_id(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(run(py, |_| self.snapshot())?.snapshot_id())
+        Ok(run(py, |_| self.0.snapshot())?.snapshot_id())
     }
 
     /// Statistics and settings of the index.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let stats = run(py, |_| reading::stats(&*self.snapshot()?))?;
+        let stats = run(py, |_| reading::stats(&*self.0.snapshot()?))?;
         to_python(py, &stats)
     }
 
     /// The metadata fields with the numbers of their values by type.
     fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let index = run(py, |_| self.snapshot())?;
+        let index = run(py, |_| self.0.snapshot())?;
         let fields: BTreeMap<&str, &FieldTypes> = index.fields().iter().collect();
         to_python(py, &fields)
     }
@@ -207,18 +125,18 @@ impl Index {
         filter: Option<String>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let found =
-            run(py, |_| reading::search_bm25(&*self.snapshot()?, text, k, filter.as_deref()))?;
+            run(py, |_| reading::search_bm25(&*self.0.snapshot()?, text, k, filter.as_deref()))?;
         to_python(py, &found)
     }
 
     /// The number of live documents, or of live rows that pass a filter.
     fn count(&self, py: Python<'_>, filter: Option<String>) -> PyResult<u64> {
-        run(py, |_| reading::count(&*self.snapshot()?, filter.as_deref()))
+        run(py, |_| reading::count(&*self.0.snapshot()?, filter.as_deref()))
     }
 
     /// True if the index has a document or a row of this id.
     fn contains(&self, py: Python<'_>, id: &str) -> PyResult<bool> {
-        run(py, |_| Ok(!self.snapshot()?.rows_of(id)?.is_empty()))
+        run(py, |_| Ok(!self.0.snapshot()?.rows_of(id)?.is_empty()))
     }
 
     /// Rows with their texts, and their vectors if asked for: those of ids, those that pass a
@@ -233,7 +151,7 @@ impl Index {
         limit: Option<usize>,
         with_vectors: bool,
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
-        let index = run(py, |_| self.snapshot())?;
+        let index = run(py, |_| self.0.snapshot())?;
         let numbers = run(py, |_| {
             let found = reading::find(&index, ids.as_deref(), filter.as_deref())?;
             let end = limit.map_or(found.len(), |limit| offset.saturating_add(limit));
@@ -249,13 +167,13 @@ impl Index {
         numbers: Vec<u32>,
         with_vectors: bool,
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
-        let index = run(py, |_| self.snapshot())?;
+        let index = run(py, |_| self.0.snapshot())?;
         rows_with_vectors(py, &index, &numbers, with_vectors)
     }
 
     /// The mapped rows, deleted ones included, as float16 `[n_rows, dim]`, without a copy.
     fn mapped<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        reading::mapped(py, run(py, |_| self.snapshot())?)
+        reading::mapped(py, run(py, |_| self.0.snapshot())?)
     }
 
     /// Searches for texts, for vectors `[n, dim]`, or for vectors with their texts. Returns the
@@ -270,7 +188,7 @@ impl Index {
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
         let vectors = vectors.map(|array| rows_of(&array)).transpose()?;
         let (index, results) =
-            run(py, |stop| reading::search(self, texts, vectors, &options, stop))?;
+            run(py, |stop| reading::search(&self.0, texts, vectors, &options, stop))?;
         let found = to_python(py, &results)?;
         if !with_vectors {
             return Ok((found, None));
@@ -290,7 +208,7 @@ impl Index {
     ) -> PyResult<(Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<i64>>)> {
         let queries = rows_of(&queries)?;
         let (scores, rows) =
-            run(py, |stop| reading::search_vectors(self, &queries, k, filter.as_deref(), stop))?;
+            run(py, |stop| reading::search_vectors(&self.0, &queries, k, filter.as_deref(), stop))?;
         Ok((crate::array::matrix(py, scores, k)?, crate::array::matrix(py, rows, k)?))
     }
 
@@ -304,7 +222,7 @@ impl Index {
         options: SearchArguments,
     ) -> PyResult<Bound<'py, PyAny>> {
         let comparison =
-            run(py, |stop| reading::compare(self, query, (depth, show), &options, stop))?;
+            run(py, |stop| reading::compare(&self.0, query, (depth, show), &options, stop))?;
         to_python(py, &comparison)
     }
 
@@ -323,7 +241,7 @@ impl Index {
     ) -> PyResult<Bound<'py, PyAny>> {
         reading::evaluate(
             py,
-            self,
+            &self.0,
             (&queries, &qrels),
             &measures,
             (depth, rerank_depth),
@@ -340,11 +258,11 @@ impl Index {
         passage_tokens: usize,
         template: Option<String>,
         options: SearchArguments,
-    ) -> PyResult<(Bound<'py, PyAny>, Prompt)> {
+    ) -> PyResult<(Bound<'py, PyAny>, PyPrompt)> {
         let (found, prompt) = run(py, |stop| {
-            crate::answer::prompt(self, question, passage_tokens, template, &options, stop)
+            crate::answer::prompt(&self.0, question, passage_tokens, template, &options, stop)
         })?;
-        Ok((to_python(py, &found)?, Prompt::new(prompt)))
+        Ok((to_python(py, &found)?, PyPrompt::new(prompt)))
     }
 
     /// Adds records of an iterator. Returns the report.
@@ -359,16 +277,18 @@ impl Index {
         on_error: &str,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let dim = run(py, |_| self.snapshot())?.manifest().dim;
+        let dim = run(py, |_| self.0.snapshot())?.manifest().dim;
         let vectors =
             vectors.map(|array| crate::array::rows(&array, "vectors", Some(dim))).transpose()?;
         let source = RecordSource::new(&records, fields, vectors.is_some())?;
         match vectors {
-            None => writing::add(py, self, source, on_error, progress),
+            None => writing::add(py, &self.0, source, on_error, progress),
             Some(_) if on_error != "raise" => {
                 Err(usage("on_error=\"skip\" is for records without vectors"))
             }
-            Some(vectors) => writing::add_vectors(py, self, source, vectors, normalize, progress),
+            Some(vectors) => {
+                writing::add_vectors(py, &self.0, source, vectors, normalize, progress)
+            }
         }
     }
 
@@ -382,37 +302,34 @@ impl Index {
         prune: bool,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        writing::add_files(py, self, &paths, fields, on_error, prune, progress)
+        writing::add_files(py, &self.0, &paths, fields, on_error, prune, progress)
     }
 
     /// Deletes the documents of ids, and those that pass a filter. Returns their number.
     fn delete(&self, py: Python<'_>, ids: Vec<String>, filter: Option<String>) -> PyResult<u64> {
-        run(py, |_| writing::delete(self, &ids, filter.as_deref()))
+        run(py, |_| writing::delete(&self.0, &ids, filter.as_deref()))
     }
 
     /// Removes deleted rows from the files.
     fn compact<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let compaction = run(py, |_| writing::compact(self))?;
+        let compaction = run(py, |_| writing::compact(&self.0))?;
         to_python(py, &compaction)
     }
 
     /// Checks the files, and that `sample` searches are exact. Returns the findings.
     fn verify<'py>(&self, py: Python<'py>, sample: usize) -> PyResult<Bound<'py, PyAny>> {
-        let findings = run(py, |stop| reading::verify(self, sample, stop))?;
+        let findings = run(py, |stop| reading::verify(&self.0, sample, stop))?;
         to_python(py, &findings)
     }
 
     /// Takes up what other processes committed. True if anything was.
     fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
-        run(py, |_| self.reopen())
+        run(py, |_| self.0.reopen())
     }
 
     /// Closes the index. Nothing is lost: every change is committed when its call returns.
     fn close(&self) {
-        let opened = self.opened().take();
-        if opened.as_ref().is_some_and(|opened| opened.process != std::process::id()) {
-            std::mem::forget(opened);
-        }
+        self.0.close();
     }
 
     /// Imports a vector file into a new index.

@@ -11,7 +11,9 @@
 //! | `array` | NumPy arrays in and out, checked |
 //! | `values` | Python values as JSON values |
 //! | `records` | records of an iterator as documents |
-//! | `models`, `index`, `writing`, `reading`, `answer`, `server` | the classes |
+//! | `opened` | an index with its models, in every process |
+//! | `reading`, `writing` | what is done with it |
+//! | `models`, `index`, `answer`, `server` | the classes |
 
 mod answer;
 mod array;
@@ -20,6 +22,7 @@ mod engine;
 mod error;
 mod index;
 mod models;
+mod opened;
 mod reading;
 mod records;
 mod server;
@@ -32,15 +35,15 @@ use pyo3::prelude::*;
 #[pymodule(name = "_warpseek")]
 mod warpseek_core {
     #[pymodule_export]
-    use crate::answer::Prompt;
+    use crate::answer::PyPrompt;
     #[pymodule_export]
     use crate::call::{get_num_threads, set_num_threads};
     #[pymodule_export]
     use crate::engine::version;
     #[pymodule_export]
-    use crate::index::Index;
+    use crate::index::PyIndex;
     #[pymodule_export]
-    use crate::models::{CrossEncoder, Embedder};
+    use crate::models::{CrossEncoder, PyEmbedder};
     #[pymodule_export]
     use crate::server::{Server, main};
 }

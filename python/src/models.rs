@@ -19,14 +19,14 @@ use warpseek::store::ModelStamp;
 const TEXTS: usize = 512;
 
 /// An embedding model.
-#[pyclass(module = "warpseek._warpseek", frozen)]
-pub(crate) struct Embedder {
+#[pyclass(name = "Embedder", module = "warpseek._warpseek", frozen)]
+pub(crate) struct PyEmbedder {
     model: Arc<embedder::Embedder>,
     stamp: ModelStamp,
 }
 
 #[pymethods]
-impl Embedder {
+impl PyEmbedder {
     /// Opens the model of this name, downloaded if it is not present.
     #[new]
     fn new(py: Python<'_>, model: Option<String>, settings: EngineSettings) -> PyResult<Self> {

@@ -3,8 +3,8 @@
 use crate::array::Rows;
 use crate::call::{Stop, run_with};
 use crate::error::usage;
-use crate::index::{Index, Needs};
 use crate::models::{check, report};
+use crate::opened::{Needs, SharedIndex};
 use crate::values::to_python;
 use half::f16;
 use numpy::PyArray2;
@@ -78,7 +78,7 @@ impl SearchArguments {
     /// nothing is reranked unless it must be.
     pub(crate) fn open(
         &self,
-        index: &Index,
+        index: &SharedIndex,
         (embeds, has_texts): (bool, bool),
         stop: &Stop,
     ) -> Result<(Searcher, SearchOptions)> {
@@ -99,7 +99,7 @@ impl SearchArguments {
 
 /// Searches for texts, vectors, or both. Returns also the snapshot, whose row numbers the hits have.
 pub(crate) fn search(
-    index: &Index,
+    index: &SharedIndex,
     texts: Option<Vec<String>>,
     vectors: Option<Rows>,
     arguments: &SearchArguments,
@@ -140,7 +140,7 @@ pub(crate) fn search(
 
 /// Scores and rows of query vectors, `[n, k]` each; -inf and -1 where there are fewer rows.
 pub(crate) fn search_vectors(
-    index: &Index,
+    index: &SharedIndex,
     queries: &Rows,
     k: usize,
     filter: Option<&str>,
@@ -193,7 +193,7 @@ fn check_dim(rows: &Rows, dim: usize) -> Result<()> {
 
 /// Compares the retrieval order with the reranked one, or with the hybrid one without a reranker.
 pub(crate) fn compare(
-    index: &Index,
+    index: &SharedIndex,
     query: &str,
     (depth, show): (usize, usize),
     arguments: &SearchArguments,
@@ -210,7 +210,7 @@ pub(crate) fn compare(
 /// dict of dicts of levels.
 pub(crate) fn evaluate<'py>(
     py: Python<'py>,
-    index: &Index,
+    index: &SharedIndex,
     (queries, qrels): (&Bound<'py, PyAny>, &Bound<'py, PyAny>),
     measures: &[String],
     (depth, rerank_depth): (usize, usize),
@@ -386,12 +386,12 @@ pub(crate) struct FoundRow {
     document_range: [usize; 2],
     metadata: serde_json::Map<String, Value>,
     #[serde(flatten)]
-    found: Option<Found>,
+    found: Option<LexicalRank>,
 }
 
 /// Rank, from 1, and score of a row.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Found {
+pub(crate) struct LexicalRank {
     rank: usize,
     retrieved_rank: usize,
     score: f64,
@@ -449,7 +449,7 @@ pub(crate) fn search_bm25(
     let mut hits = rows(index, &numbers)?;
     for ((hit, lexical), rank) in hits.iter_mut().zip(&found).zip(1..) {
         let score = lexical.score;
-        hit.found = Some(Found { rank, retrieved_rank: rank, score, final_score: score });
+        hit.found = Some(LexicalRank { rank, retrieved_rank: rank, score, final_score: score });
     }
     let total = index.live().count();
     let took = started.elapsed().as_secs_f64() * 1e3;
@@ -484,7 +484,7 @@ pub(crate) fn mapped<'py>(py: Python<'py>, index: Arc<Snapshot>) -> PyResult<Bou
 }
 
 /// Checks the files, and that `sample` searches are exact.
-pub(crate) fn verify(index: &Index, sample: usize, stop: &Stop) -> Result<Vec<Finding>> {
+pub(crate) fn verify(index: &SharedIndex, sample: usize, stop: &Stop) -> Result<Vec<Finding>> {
     let mut findings = verify_files(&index.dir)?;
     if sample == 0 || findings.iter().any(|finding| finding.problem.is_some()) {
         return Ok(findings);

@@ -3,8 +3,8 @@
 use crate::array::Rows;
 use crate::call::{Stop, feed, run_with};
 use crate::error::{OrRaise, raised, usage};
-use crate::index::{Index, Needs};
 use crate::models::report;
+use crate::opened::{Needs, SharedIndex};
 use crate::records::{Batch, FieldNames, RecordSource, channel, send};
 use crate::values::to_python;
 use pyo3::prelude::*;
@@ -26,7 +26,7 @@ use warpseek::vectors::{VectorFile, langchain};
 /// Indexes the records of an iterator.
 pub(crate) fn add<'py>(
     py: Python<'py>,
-    index: &Index,
+    index: &SharedIndex,
     source: RecordSource,
     on_error: &str,
     progress: Option<Bound<'py, PyAny>>,
@@ -68,7 +68,7 @@ pub(crate) fn add<'py>(
 /// Indexes the documents of files and folders.
 pub(crate) fn add_files<'py>(
     py: Python<'py>,
-    index: &Index,
+    index: &SharedIndex,
     paths: &[PathBuf],
     fields: FieldNames,
     on_error: &str,
@@ -99,7 +99,7 @@ pub(crate) fn add_files<'py>(
 }
 
 fn index_documents(
-    index: &Index,
+    index: &SharedIndex,
     documents: &mut dyn Iterator<Item = Result<Document>>,
     options: IndexOptions<'_>,
     stop: &Stop,
@@ -129,7 +129,7 @@ fn index_documents(
 }
 
 /// Takes up what was committed, whether or not the call failed.
-fn finish<T>(index: &Index, outcome: PyResult<T>) -> PyResult<T> {
+fn finish<T>(index: &SharedIndex, outcome: PyResult<T>) -> PyResult<T> {
     let reopened = index.reopen();
     let value = outcome?;
     reopened.or_raise()?;
@@ -139,7 +139,7 @@ fn finish<T>(index: &Index, outcome: PyResult<T>) -> PyResult<T> {
 /// Stores records with their vectors.
 pub(crate) fn add_vectors<'py>(
     py: Python<'py>,
-    index: &Index,
+    index: &SharedIndex,
     source: RecordSource,
     vectors: Rows,
     normalize: bool,
@@ -229,7 +229,7 @@ fn documents_of(
 }
 
 /// Deletes documents. Ids that the index does not have are passed over.
-pub(crate) fn delete(index: &Index, ids: &[String], filter: Option<&str>) -> Result<u64> {
+pub(crate) fn delete(index: &SharedIndex, ids: &[String], filter: Option<&str>) -> Result<u64> {
     let filter = filter.map(Filter::parse).transpose()?;
     let one_at_a_time = lock(index);
     let mut writer = IndexWriter::open(&index.dir)?;
@@ -250,7 +250,7 @@ pub(crate) fn delete(index: &Index, ids: &[String], filter: Option<&str>) -> Res
 }
 
 /// Compacts the index.
-pub(crate) fn compact(index: &Index) -> Result<Compaction> {
+pub(crate) fn compact(index: &SharedIndex) -> Result<Compaction> {
     let one_at_a_time = lock(index);
     let compaction = IndexWriter::open(&index.dir)?.compact()?;
     drop(one_at_a_time);
@@ -258,7 +258,7 @@ pub(crate) fn compact(index: &Index) -> Result<Compaction> {
     Ok(compaction)
 }
 
-fn lock(index: &Index) -> MutexGuard<'_, ()> {
+fn lock(index: &SharedIndex) -> MutexGuard<'_, ()> {
     index.writing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +16,14 @@ import warpseek
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A model that was fetched for the tests of the Rust library is used here too.
-_MODELS = ROOT / "models"
-if (_MODELS / "all-MiniLM-L6-v2").exists():
-    os.environ.setdefault("WARPSEEK_MODELS_DIR", str(_MODELS))
+# The model is fetched once, to where the tests of the Rust library look for it too.
+os.environ.setdefault("WARPSEEK_MODELS_DIR", str(ROOT / "models"))
+subprocess.run(
+    [sys.executable, "-m", "warpseek", "models", "pull", "all-MiniLM-L6-v2"],
+    env={**os.environ, "WARPSEEK_OFFLINE": "0"},
+    stdout=subprocess.DEVNULL,
+    check=True,
+)
 
 
 @pytest.fixture(scope="session")

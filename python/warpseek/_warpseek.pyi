@@ -150,9 +150,10 @@ class Index:
         """
         The metadata fields with the numbers of their values by type.
         """
-    def find(self, /, ids: SupportsGetItem[int, str] | None, filter: str | None) -> list[int]:
+    def get(self, /, ids: SupportsGetItem[int, str] | None, filter: str | None, offset: SupportsIndex, limit: SupportsIndex | None, with_vectors: bool) -> tuple[Any, Incomplete | None]:
         """
-        Numbers of live rows: those of ids, or those that pass a filter, or all.
+        Rows with their texts, and their vectors if asked for: those of ids, those that pass a
+        filter, or all.
         """
     @staticmethod
     def import_langchain(folder: str | PathLike[str], index_name: str, into: str | PathLike[str], model: str | None, normalize: bool, settings: Incomplete) -> Any:
@@ -181,13 +182,14 @@ class Index:
         """
         Takes up what other processes committed. True if anything was.
         """
-    def rows(self, /, numbers: SupportsGetItem[int, SupportsIndex]) -> Any:
+    def rows(self, /, numbers: SupportsGetItem[int, SupportsIndex], with_vectors: bool) -> tuple[Any, Incomplete | None]:
         """
-        Rows with their texts.
+        Rows of these numbers with their texts, and their vectors if asked for.
         """
-    def search(self, /, texts: SupportsGetItem[int, str] | None, vectors: Incomplete | None, options: Incomplete) -> Any:
+    def search(self, /, texts: SupportsGetItem[int, str] | None, vectors: Incomplete | None, options: Incomplete, with_vectors: bool) -> tuple[Any, Incomplete | None]:
         """
-        Searches for texts, for vectors `[n, dim]`, or for vectors with their texts.
+        Searches for texts, for vectors `[n, dim]`, or for vectors with their texts. Returns the
+        results, and the vectors of all hits if asked for.
         """
     def search_bm25(self, /, text: str, k: SupportsIndex, filter: str | None) -> Any:
         """
@@ -205,10 +207,6 @@ class Index:
     def stats(self, /) -> Any:
         """
         Statistics and settings of the index.
-        """
-    def vectors_of(self, /, numbers: SupportsGetItem[int, SupportsIndex]) -> Incomplete:
-        """
-        Vectors of rows as float32, `[n, dim]`.
         """
     def verify(self, /, sample: SupportsIndex) -> Any:
         """

@@ -9,12 +9,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import chromadb
 import numpy as np
 import pytest
-
-pytest.importorskip("chromadb")
-
-import chromadb
 from chromadb.api.types import EmbeddingFunction
 from chromadb.config import Settings
 from chromadb.utils.embedding_functions import known_embedding_functions

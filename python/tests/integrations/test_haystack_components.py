@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("haystack")
-
 from haystack import Document, Pipeline
 from haystack.components.retrievers import FilterRetriever, SentenceWindowRetriever
 from haystack.components.writers import DocumentWriter

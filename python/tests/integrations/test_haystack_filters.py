@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("haystack")
-
 from haystack import Document
 from haystack.errors import FilterError
 from haystack.utils.filters import document_matches_filter

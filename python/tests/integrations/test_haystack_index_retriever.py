@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("haystack")
-
 from haystack import Pipeline
 from haystack.components.retrievers import MultiQueryTextRetriever
 from haystack.errors import FilterError

@@ -75,7 +75,7 @@ class WarpseekIndexRetriever:
         self.filters = filters
         self.top_k = top_k
         self.filter_policy = filter_policy
-        self.search = {
+        self.search: dict[str, Any] = {
             "hybrid": hybrid,
             "mmr": mmr,
             "rerank": rerank,
