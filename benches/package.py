@@ -47,8 +47,8 @@ def show(**values):
 
 def start(arguments):
     """Time and memory of the import, beside an empty interpreter and NumPy."""
-    code = "import resource, sys, time; t = time.perf_counter(); {}; t = time.perf_counter() - t; "
-    code += "print(t * 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    code = "import time; t = time.perf_counter(); {}; t = time.perf_counter() - t; "
+    code += "print(t * 1e3, int(open('/proc/self/statm').read().split()[1]) * 4 / 1024)"
     measured = {}
     for name, statement in [
         ("nothing", "pass"),
@@ -90,13 +90,9 @@ def scan(arguments):
             found = index.search_vectors(some, 25)[1]
             overlap = np.mean([len(set(a) & set(b)) / 25 for a, b in zip(found, flat.search(some, 25)[1], strict=True)])
 
-            def package(some=some, repeat=repeat):
-                for _ in range(repeat):
-                    index.search_vectors(some, 25)
-
-            def peer(some=some, repeat=repeat):
-                for _ in range(max(repeat // 4, 1)):
-                    flat.search(some, 25)
+            def median(search, times, some=some):
+                """Median seconds of a search, as `warpseek bench` reports it."""
+                return statistics.median(timed(lambda: search(some, 25)) for _ in range(times))
 
             rates = {"package": [], "bench": [], "faiss": []}
             for number in range(arguments.rounds + 1):
@@ -104,9 +100,9 @@ def scan(arguments):
                 command += ["--queries", f"{folder}/queries.npy", "--batch", str(size), "-k", "25"]
                 out = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
                 measured = {
-                    "package": size * repeat / timed(package),
+                    "package": size / median(index.search_vectors, repeat),
                     "bench": bench_rate(out),
-                    "faiss": size * max(repeat // 4, 1) / timed(peer),
+                    "faiss": size / median(flat.search, max(repeat // 4, 1)),
                 }
                 if number > 0:
                     for name, rate in measured.items():

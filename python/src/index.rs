@@ -2,7 +2,7 @@
 
 use crate::answer::PyPrompt;
 use crate::array::Rows;
-use crate::call::run;
+use crate::call::{Stop, run, run_short};
 use crate::engine::EngineSettings;
 use crate::error::usage;
 use crate::opened::SharedIndex;
@@ -187,8 +187,11 @@ impl PyIndex {
         with_vectors: bool,
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
         let vectors = vectors.map(|array| rows_of(&array)).transpose()?;
-        let (index, results) =
-            run(py, |stop| reading::search(&self.0, texts, vectors, &options, stop))?;
+        let n = vectors.as_ref().map_or(texts.as_ref().map_or(0, Vec::len), |rows| rows.n);
+        let is_short = !options.may_rerank(texts.is_some())
+            && self.0.is_short(n, vectors.is_none(), options.reads_database());
+        let work = |stop: &Stop| reading::search(&self.0, texts, vectors, &options, stop);
+        let (index, results) = if is_short { run_short(py, work)? } else { run(py, work)? };
         let found = to_python(py, &results)?;
         if !with_vectors {
             return Ok((found, None));
@@ -207,8 +210,10 @@ impl PyIndex {
         filter: Option<String>,
     ) -> PyResult<(Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<i64>>)> {
         let queries = rows_of(&queries)?;
-        let (scores, rows) =
-            run(py, |stop| reading::search_vectors(&self.0, &queries, k, filter.as_deref(), stop))?;
+        let is_short = self.0.is_short(queries.n, false, filter.is_some());
+        let work =
+            |stop: &Stop| reading::search_vectors(&self.0, &queries, k, filter.as_deref(), stop);
+        let (scores, rows) = if is_short { run_short(py, work)? } else { run(py, work)? };
         Ok((crate::array::matrix(py, scores, k)?, crate::array::matrix(py, rows, k)?))
     }
 

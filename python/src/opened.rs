@@ -20,6 +20,12 @@ pub(crate) struct SharedIndex {
     pub(crate) writing: Mutex<()>,
 }
 
+/// Scores of a search that takes some milliseconds on any machine.
+const SHORT_SCORES: usize = 4_000_000;
+
+/// The cost of a row in the database, in scores.
+const DATABASE_COST: usize = 40;
+
 /// A snapshot, and the process that opened it: SQLite's connections do not outlive a fork.
 struct Opened {
     process: u32,
@@ -48,6 +54,17 @@ impl SharedIndex {
         let searcher = index.open()?;
         *index.opened() = Some(Opened { process: std::process::id(), searcher });
         Ok(index)
+    }
+
+    /// True if a search takes some milliseconds: what it needs is open, and it reads few rows.
+    /// `slow` tells if it reads the database too, for a filter or words.
+    pub(crate) fn is_short(&self, n_queries: usize, embeds: bool, slow: bool) -> bool {
+        let opened = self.opened();
+        let Some(Opened { process, searcher }) = opened.as_ref() else { return false };
+        let per_row = n_queries + if slow { DATABASE_COST } else { 0 };
+        *process == std::process::id()
+            && (!embeds || searcher.embedder.is_some() && n_queries == 1)
+            && per_row.saturating_mul(searcher.index.n_rows()) <= SHORT_SCORES
     }
 
     /// Closes the index.

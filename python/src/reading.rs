@@ -57,6 +57,16 @@ pub(crate) struct SearchArguments {
 }
 
 impl SearchArguments {
+    /// True if the hits may be reranked.
+    pub(crate) fn may_rerank(&self, has_texts: bool) -> bool {
+        self.rerank.unwrap_or(has_texts)
+    }
+
+    /// True if a filter or words are looked up before the texts of the hits.
+    pub(crate) fn reads_database(&self) -> bool {
+        self.filter.is_some() || self.hybrid || self.max_per_doc.is_some()
+    }
+
     /// The options of a search, without reranking.
     pub(crate) fn options(&self) -> Result<SearchOptions> {
         if self.k == 0 {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, overload
@@ -613,10 +612,14 @@ class Index:
 
     async def asearch(self, query: Any, k: int = 10, **kwargs: Any) -> Any:
         """Searches as :meth:`search` does, in a thread; cancelling it does not wait for the end."""
+        import asyncio
+
         return await asyncio.to_thread(lambda: self.search(query, k, **kwargs))
 
     async def aadd(self, records: Any, **kwargs: Any) -> AddReport:
         """Adds records as :meth:`add` does, in a thread."""
+        import asyncio
+
         return await asyncio.to_thread(self.add, records, **kwargs)
 
     def __reduce__(self) -> tuple[object, ...]:
