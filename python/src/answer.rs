@@ -1,12 +1,13 @@
 //! Answers from retrieved passages, with checked quotes.
 
-use crate::call::{Stop, run_with};
+use crate::call::{Stop, run_waiting};
 use crate::engine::EngineSettings;
 use crate::error::usage;
 use crate::opened::SharedIndex;
 use crate::reading::SearchArguments;
 use crate::values::to_python;
 use pyo3::prelude::*;
+use rayon::ThreadPool;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use warpseek::answer::{
@@ -34,18 +35,6 @@ impl PyPrompt {
         to_python(py, &self.0.messages)
     }
 
-    /// The numbered passages.
-    #[getter]
-    fn passages<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        to_python(py, &self.0.passages)
-    }
-
-    /// The number of passages that did not fit.
-    #[getter]
-    fn left_out(&self) -> usize {
-        self.0.left_out
-    }
-
     /// Checks the quotes of a text that a chat model wrote for this prompt.
     fn check<'py>(&self, py: Python<'py>, text: &str, model: &str) -> PyResult<Bound<'py, PyAny>> {
         to_python(py, &checked(&Answer::check(&self.0, text, model), &self.0))
@@ -67,7 +56,7 @@ impl PyPrompt {
             return Err(usage(format!("temperature is {temperature}; use 0 to 2")));
         }
         let engine = settings.engine()?;
-        let work = |stop: &Stop| -> Result<Value> {
+        let work = |stop: &Stop, _: &ThreadPool| -> Result<Value> {
             let key = api_key.as_ref().map(Secret::new);
             let client = engine.chat_client(base_url.as_deref(), key)?.ok_or_else(|| {
                 Error::usage(
@@ -91,7 +80,7 @@ impl PyPrompt {
             })?;
             Ok(checked(&answer, &self.0))
         };
-        let answer = run_with(py, work, |_, _| Ok(()))?;
+        let answer = run_waiting(py, work, |_| true, |_, _| Ok(()))?;
         to_python(py, &answer)
     }
 }

@@ -1,12 +1,12 @@
 //! Computations without the GIL, on threads that belong to this process, until the end or Ctrl+C.
 
-use crate::error::raised;
+use crate::error::{raised, usage};
 use pyo3::intern;
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use warpseek::config::Settings;
@@ -34,16 +34,16 @@ pub(crate) fn is_stopped() -> bool {
     CURRENT.with_borrow(|stop| stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)))
 }
 
-/// Sets the number of compute threads, 1 to 1024, of this process.
+/// Sets the number of compute threads, 1 to 1024, of this process. A server has its own.
 #[pyfunction]
 pub(crate) fn set_num_threads(n: usize) -> PyResult<()> {
     if !(1..=1024).contains(&n) {
-        let message = format!("invalid number of threads {n}: use 1 to 1024");
-        return Err(raised(Error::usage(message)));
+        return Err(usage(format!("invalid number of threads {n}: use 1 to 1024")));
     }
     N_THREADS.store(n, Ordering::Relaxed);
     // Computations that run keep their threads until they end.
-    *POOL.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    let old = POOL.lock().unwrap_or_else(PoisonError::into_inner).take();
+    forget_of_parent(old);
     Ok(())
 }
 
@@ -70,9 +70,23 @@ fn pool() -> Result<Arc<ThreadPool>> {
         .build()
         .map_err(|e| Error::usage(format!("the compute threads cannot be started: {e}")))?;
     let threads = Arc::new(threads);
-    // The threads of a parent process are not here to be ended.
-    std::mem::forget(pool.replace((process, Arc::clone(&threads))));
+    forget_of_parent(pool.replace((process, Arc::clone(&threads))));
     Ok(threads)
+}
+
+/// Leaves the threads of a parent process alone, which are not here to be ended.
+fn forget_of_parent(pool: Option<(u32, Arc<ThreadPool>)>) {
+    if pool.as_ref().is_some_and(|(owner, _)| *owner != std::process::id()) {
+        std::mem::forget(pool);
+    }
+}
+
+/// Runs `work` without the GIL on the calling thread, for what takes no time and computes nothing.
+pub(crate) fn direct<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> PyResult<T> {
+    py.detach(work).map_err(raised)
 }
 
 /// Runs `work` without the GIL, for calls of some milliseconds: on the calling thread, if it is
@@ -123,7 +137,12 @@ fn inline_pool(py: Python<'_>) -> PyResult<Option<Arc<ThreadPool>>> {
     }
 }
 
-/// Runs `work` without the GIL. Ctrl+C sets its flag, and is raised when it has ended.
+/// Runs `work` without the GIL, on the compute threads. Ctrl+C sets its flag, and is raised when it
+/// has ended.
+///
+/// The work must not wait for anything but computations: it would keep a compute thread from all
+/// other calls. Nor may it hold a lock while it computes, since its thread works for other calls
+/// meanwhile, which may ask for the same lock.
 pub(crate) fn run<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&Stop) -> Result<T> + Send,
@@ -136,60 +155,115 @@ pub(crate) fn run<T: Send>(
 pub(crate) fn run_with<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&Stop) -> Result<T> + Send,
-    tick: impl FnMut(Python<'_>, &Stop) -> PyResult<()> + Send,
-) -> PyResult<T> {
-    feed(py, |stop, ()| work(stop), (), |_| true, tick)
-}
-
-/// As [`run_with`], while `produce` feeds the work on the calling thread, without the GIL. It
-/// returns false to stop the work.
-pub(crate) fn feed<T: Send, F: Send>(
-    py: Python<'_>,
-    work: impl FnOnce(&Stop, F) -> Result<T> + Send,
-    fed: F,
-    produce: impl FnOnce(&Stop) -> bool + Send,
     mut tick: impl FnMut(Python<'_>, &Stop) -> PyResult<()> + Send,
 ) -> PyResult<T> {
-    let pool = pool().map_err(raised)?;
-    let stop = Stop::default();
-    let outcome = py.detach(|| {
+    let (pool, stop) = (pool().map_err(raised)?, Stop::default());
+    let ended = py.detach(|| {
         let (sender, receiver) = mpsc::sync_channel(1);
         pool.in_place_scope(|scope| {
             let stop = &stop;
-            scope.spawn(move |_| {
-                let outer = CURRENT.replace(Some(Arc::clone(stop)));
-                let outcome = work(stop, fed);
-                CURRENT.set(outer);
-                // The receiver waits for this, whatever happens.
-                let _ = sender.send(outcome);
-            });
+            // The receiver waits for this, whatever happens.
+            scope.spawn(move |_| drop(sender.send(stoppable(stop, || work(stop)))));
+            wait(&receiver, stop, &mut tick)
+        })
+    });
+    ended.into_result()
+}
+
+/// As [`run_with`], on a thread of its own, for work that waits: for a lock, a service, or the
+/// records that `produce` makes on the calling thread. It computes with `pool.install`. `produce`
+/// returns false to stop the work.
+pub(crate) fn run_waiting<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&Stop, &ThreadPool) -> Result<T> + Send,
+    produce: impl FnOnce(&Stop) -> bool + Send,
+    mut tick: impl FnMut(Python<'_>, &Stop) -> PyResult<()> + Send,
+) -> PyResult<T> {
+    let (pool, stop) = (pool().map_err(raised)?, Stop::default());
+    let ended = py.detach(|| {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        std::thread::scope(|scope| {
+            let (stop, pool) = (&stop, &*pool);
+            scope.spawn(move || drop(sender.send(stoppable(stop, || work(stop, pool)))));
             if !produce(stop) {
                 stop.store(true, Ordering::SeqCst);
             }
-            let mut raised_meanwhile = None;
-            loop {
-                match receiver.recv_timeout(TICK) {
-                    Ok(outcome) => return (Some(outcome), raised_meanwhile),
-                    // The work panicked, which the scope passes on.
-                    Err(RecvTimeoutError::Disconnected) => return (None, raised_meanwhile),
-                    Err(RecvTimeoutError::Timeout) if raised_meanwhile.is_some() => {}
-                    Err(RecvTimeoutError::Timeout) => {
-                        let looked = Python::attach(|py| {
-                            py.check_signals()?;
-                            tick(py, stop)
-                        });
-                        if let Err(exception) = looked {
-                            stop.store(true, Ordering::SeqCst);
-                            raised_meanwhile = Some(exception);
-                        }
-                    }
-                }
-            }
+            wait(&receiver, stop, &mut tick)
         })
     });
-    match outcome {
-        (_, Some(exception)) => Err(exception),
-        (Some(outcome), None) => outcome.map_err(raised),
-        (None, None) => Err(raised(Error::usage("the computation ended without a result"))),
+    ended.into_result()
+}
+
+/// The end of a computation: its outcome, none if it panicked, and the exception meanwhile.
+struct Ended<T> {
+    outcome: Option<Result<T>>,
+    exception: Option<PyErr>,
+}
+
+impl<T> Ended<T> {
+    fn into_result(self) -> PyResult<T> {
+        match (self.exception, self.outcome) {
+            (Some(exception), _) => Err(exception),
+            (None, Some(outcome)) => outcome.map_err(raised),
+            (None, None) => {
+                let reason = "it ended without a result: internal error, please report it";
+                Err(raised(Error::Compute { what: "a call", reason: reason.to_owned() }))
+            }
+        }
+    }
+}
+
+/// Runs `work` on this thread with its flag where [`is_stopped`] looks for it.
+fn stoppable<T>(stop: &Stop, work: impl FnOnce() -> T) -> T {
+    let outer = CURRENT.replace(Some(Arc::clone(stop)));
+    let outcome = work();
+    CURRENT.set(outer);
+    outcome
+}
+
+/// Waits for the outcome; looks at Ctrl+C and calls `tick` meanwhile.
+fn wait<T>(
+    receiver: &Receiver<Result<T>>,
+    stop: &Stop,
+    tick: &mut impl FnMut(Python<'_>, &Stop) -> PyResult<()>,
+) -> Ended<T> {
+    let mut exception = None;
+    loop {
+        match receiver.recv_timeout(TICK) {
+            Ok(outcome) => return Ended { outcome: Some(outcome), exception },
+            // The work panicked, which the scope passes on.
+            Err(RecvTimeoutError::Disconnected) => return Ended { outcome: None, exception },
+            Err(RecvTimeoutError::Timeout) if exception.is_some() => {}
+            Err(RecvTimeoutError::Timeout) => {
+                let looked = Python::attach(|py| {
+                    py.check_signals()?;
+                    tick(py, stop)
+                });
+                if let Err(raised_meanwhile) = looked {
+                    stop.store(true, Ordering::SeqCst);
+                    exception = Some(raised_meanwhile);
+                }
+            }
+        }
+    }
+}
+
+/// Calls a progress function with the number of finished items.
+pub(crate) fn report(
+    py: Python<'_>,
+    progress: Option<&Py<PyAny>>,
+    done: &AtomicUsize,
+) -> PyResult<()> {
+    match progress {
+        Some(progress) => progress.call1(py, (done.load(Ordering::Relaxed),)).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// The error of a computation that is to stop.
+pub(crate) fn check(stop: &Stop) -> Result<()> {
+    match stop.load(Ordering::Relaxed) {
+        true => Err(Error::Interrupted("the call was stopped".to_owned())),
+        false => Ok(()),
     }
 }

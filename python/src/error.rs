@@ -1,6 +1,6 @@
 //! Errors of the library as exceptions of `warpseek.errors`.
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use warpseek::error::{Error, Result};
@@ -35,9 +35,6 @@ pub(crate) fn raised(error: Error) -> PyErr {
 }
 
 fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
-    if let Error::Interrupted(message) = error {
-        return Ok(PyKeyboardInterrupt::new_err(message.clone()));
-    }
     let mut message = error.to_string();
     for (option, argument) in ARGUMENTS {
         message = message.replace(option, argument);
@@ -53,7 +50,7 @@ fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Error::NoIndex { path, .. } => ("IndexNotFoundError", Some(path)),
         Error::Locked { path, .. } => ("IndexLockedError", Some(path)),
         Error::Io { path, .. } | Error::Database { path, .. } => ("IndexIOError", Some(path)),
-        Error::Interrupted(_) => return Err(PyRuntimeError::new_err(message)),
+        Error::Interrupted(_) => return Ok(PyKeyboardInterrupt::new_err(message)),
     };
     let details = PyDict::new(py);
     details.set_item("exit_code", error.exit_code())?;

@@ -2,7 +2,7 @@
 
 use crate::answer::PyPrompt;
 use crate::array::Rows;
-use crate::call::{Stop, run, run_short};
+use crate::call::{Stop, direct, run, run_short, run_waiting};
 use crate::engine::EngineSettings;
 use crate::error::usage;
 use crate::opened::SharedIndex;
@@ -12,6 +12,7 @@ use crate::values::to_python;
 use crate::writing::{self, Imported};
 use numpy::{PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;
+use rayon::ThreadPool;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use warpseek::bert::embedder::Normalize;
@@ -39,7 +40,7 @@ impl PyIndex {
         settings: EngineSettings,
     ) -> PyResult<Self> {
         let engine = settings.engine()?;
-        run(py, |_| SharedIndex::open_dir(dir, engine, model, reranker)).map(Self)
+        direct(py, || SharedIndex::open_dir(dir, engine, model, reranker)).map(Self)
     }
 
     /// Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions.
@@ -55,7 +56,7 @@ impl PyIndex {
         settings: EngineSettings,
     ) -> PyResult<()> {
         let engine = settings.engine()?;
-        run(py, |_| {
+        let create = |_: &Stop, pool: &ThreadPool| {
             if !exist_ok && dir.join("manifest.json").exists() {
                 return Err(Error::usage(format!(
                     "{} holds an index already: open it with Index.open, or pass exist_ok=True",
@@ -67,7 +68,9 @@ impl PyIndex {
                 Some(dim) => IndexManifest::new(dim, None, Chunking::default()),
                 None => {
                     let model = engine.model_name(model.as_deref());
-                    let (embedder, stamp) = engine.embedder(model, Normalize::Always)?;
+                    engine.get_or_download(model)?;
+                    let (embedder, stamp) =
+                        pool.install(|| engine.embedder(model, Normalize::Always))?;
                     let made = embedder.dim();
                     if let Some(dim) = dim.filter(|dim| *dim != made) {
                         let reason = format!("dim is {dim}, and {model} makes {made} dimensions");
@@ -81,26 +84,21 @@ impl PyIndex {
                 return Err(Error::usage(format!("dim is {dim}: at most {MAX_DIM} are supported")));
             }
             IndexWriter::open_or_create(&dir, &manifest)?.commit()
-        })
+        };
+        run_waiting(py, create, |_| true, |_, _| Ok(()))
     }
 
     /// The model's name; none for imported vectors.
     #[getter]
     fn model_name(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        let index = run(py, |_| self.0.snapshot())?;
+        let index = direct(py, || self.0.snapshot())?;
         Ok(index.manifest().model.as_ref().map(|stamp| stamp.name.clone()))
     }
 
     /// Dimensions of a vector.
     #[getter]
     fn dim(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(run(py, |_| self.0.snapshot())?.manifest().dim)
-    }
-
-    /// Identifies the snapshot: a commit changes it.
-    #[getter]
-    fn snapshot_id(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(run(py, |_| self.0.snapshot())?.snapshot_id())
+        Ok(direct(py, || self.0.snapshot())?.manifest().dim)
     }
 
     /// Statistics and settings of the index.
@@ -111,7 +109,7 @@ impl PyIndex {
 
     /// The metadata fields with the numbers of their values by type.
     fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let index = run(py, |_| self.0.snapshot())?;
+        let index = direct(py, || self.0.snapshot())?;
         let fields: BTreeMap<&str, &FieldTypes> = index.fields().iter().collect();
         to_python(py, &fields)
     }
@@ -136,7 +134,7 @@ impl PyIndex {
 
     /// True if the index has a document or a row of this id.
     fn contains(&self, py: Python<'_>, id: &str) -> PyResult<bool> {
-        run(py, |_| Ok(!self.0.snapshot()?.rows_of(id)?.is_empty()))
+        direct(py, || Ok(!self.0.snapshot()?.rows_of(id)?.is_empty()))
     }
 
     /// Rows with their texts, and their vectors if asked for: those of ids, those that pass a
@@ -151,7 +149,7 @@ impl PyIndex {
         limit: Option<usize>,
         with_vectors: bool,
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
-        let index = run(py, |_| self.0.snapshot())?;
+        let index = direct(py, || self.0.snapshot())?;
         let numbers = run(py, |_| {
             let found = reading::find(&index, ids.as_deref(), filter.as_deref())?;
             let end = limit.map_or(found.len(), |limit| offset.saturating_add(limit));
@@ -167,13 +165,13 @@ impl PyIndex {
         numbers: Vec<u32>,
         with_vectors: bool,
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
-        let index = run(py, |_| self.0.snapshot())?;
+        let index = direct(py, || self.0.snapshot())?;
         rows_with_vectors(py, &index, &numbers, with_vectors)
     }
 
     /// The mapped rows, deleted ones included, as float16 `[n_rows, dim]`, without a copy.
     fn mapped<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        reading::mapped(py, run(py, |_| self.0.snapshot())?)
+        reading::mapped(py, direct(py, || self.0.snapshot())?)
     }
 
     /// Searches for texts, for vectors `[n, dim]`, or for vectors with their texts. Returns the
@@ -282,7 +280,7 @@ impl PyIndex {
         on_error: &str,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let dim = run(py, |_| self.0.snapshot())?.manifest().dim;
+        let dim = direct(py, || self.0.snapshot())?.manifest().dim;
         let vectors =
             vectors.map(|array| crate::array::rows(&array, "vectors", Some(dim))).transpose()?;
         let source = RecordSource::new(&records, fields, vectors.is_some())?;
@@ -312,12 +310,15 @@ impl PyIndex {
 
     /// Deletes the documents of ids, and those that pass a filter. Returns their number.
     fn delete(&self, py: Python<'_>, ids: Vec<String>, filter: Option<String>) -> PyResult<u64> {
-        run(py, |_| writing::delete(&self.0, &ids, filter.as_deref()))
+        let delete =
+            |stop: &Stop, _: &ThreadPool| writing::delete(&self.0, &ids, filter.as_deref(), stop);
+        run_waiting(py, delete, |_| true, |_, _| Ok(()))
     }
 
     /// Removes deleted rows from the files.
     fn compact<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let compaction = run(py, |_| writing::compact(&self.0))?;
+        let compact = |stop: &Stop, _: &ThreadPool| writing::compact(&self.0, stop);
+        let compaction = run_waiting(py, compact, |_| true, |_, _| Ok(()))?;
         to_python(py, &compaction)
     }
 
@@ -329,12 +330,12 @@ impl PyIndex {
 
     /// Takes up what other processes committed. True if anything was.
     fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
-        run(py, |_| self.0.reopen())
+        direct(py, || self.0.reopen())
     }
 
     /// Closes the index. Nothing is lost: every change is committed when its call returns.
-    fn close(&self) {
-        self.0.close();
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.0.close());
     }
 
     /// Imports a vector file into a new index.
@@ -359,7 +360,7 @@ impl PyIndex {
             }
             None => (None, fields.into()),
         };
-        let report = run(py, |stop| {
+        let import = |stop: &Stop, pool: &ThreadPool| {
             let documents = match &document_file {
                 Some(file) => {
                     let base = Some(base_of(&into)?);
@@ -369,9 +370,10 @@ impl PyIndex {
                 None => documents,
             };
             let source = Imported::File(file, documents, ids);
-            writing::import(&engine, source, &into, model.as_deref(), normalize, stop)
-        })?;
-        to_python(py, &report)
+            let model = model.as_deref();
+            writing::import(&engine, source, &into, model, normalize, (stop, pool))
+        };
+        to_python(py, &run_waiting(py, import, |_| true, |_, _| Ok(()))?)
     }
 
     /// Imports a store that LangChain saved into a new index.
@@ -387,10 +389,11 @@ impl PyIndex {
     ) -> PyResult<Bound<'py, PyAny>> {
         let engine = settings.engine()?;
         let source = Imported::Langchain(folder, index_name);
-        let report = run(py, |stop| {
-            writing::import(&engine, source, &into, model.as_deref(), normalize, stop)
-        })?;
-        to_python(py, &report)
+        let import = |stop: &Stop, pool: &ThreadPool| {
+            let model = model.as_deref();
+            writing::import(&engine, source, &into, model, normalize, (stop, pool))
+        };
+        to_python(py, &run_waiting(py, import, |_| true, |_, _| Ok(()))?)
     }
 }
 

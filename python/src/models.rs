@@ -1,17 +1,18 @@
 //! The classes `Embedder` and `CrossEncoder`.
 
 use crate::array::{matrix, vector};
-use crate::call::{Stop, run_with};
+use crate::call::{Stop, report, run, run_waiting, run_with};
 use crate::engine::EngineSettings;
 use crate::error::usage;
 use numpy::{PyArray1, PyArray2};
 use pyo3::prelude::*;
+use rayon::ThreadPool;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use warpseek::bert::embedder::{self, EmbedOptions, Embeddings, Normalize, Role};
 use warpseek::bert::reranker::{RerankJob, Reranker};
-use warpseek::error::{Error, Result};
+use warpseek::error::Result;
 use warpseek::search::no_reranker;
 use warpseek::store::ModelStamp;
 
@@ -31,14 +32,12 @@ impl PyEmbedder {
     #[new]
     fn new(py: Python<'_>, model: Option<String>, settings: EngineSettings) -> PyResult<Self> {
         let engine = settings.engine()?;
-        let (model, stamp) = run_with(
-            py,
-            |_| {
-                let name = engine.model_name(model.as_deref());
-                engine.embedder(name, Normalize::AsConfigured)
-            },
-            |_, _| Ok(()),
-        )?;
+        let open = |_: &Stop, pool: &ThreadPool| {
+            let name = engine.model_name(model.as_deref());
+            engine.get_or_download(name)?;
+            pool.install(|| engine.embedder(name, Normalize::AsConfigured))
+        };
+        let (model, stamp) = run_waiting(py, open, |_| true, |_, _| Ok(()))?;
         Ok(Self { model: Arc::new(model), stamp })
     }
 
@@ -70,12 +69,6 @@ impl PyEmbedder {
     #[getter]
     fn precision(&self) -> String {
         self.model.precision()
-    }
-
-    /// True if the model's own configuration scales vectors to unit length.
-    #[getter]
-    fn is_normalized(&self) -> bool {
-        self.model.is_normalized()
     }
 
     /// The text in front of texts of a role, `query` or `passage`.
@@ -125,7 +118,7 @@ impl PyEmbedder {
     /// The number of tokens of each text, without prompt and special tokens.
     fn count_tokens(&self, py: Python<'_>, texts: Vec<String>) -> PyResult<Vec<usize>> {
         let count = |_: &Stop| Ok(texts.iter().map(|t| self.model.tokenizer().count(t)).collect());
-        run_with(py, count, |_, _| Ok(()))
+        run(py, count)
     }
 }
 
@@ -143,15 +136,16 @@ impl CrossEncoder {
     #[new]
     fn new(py: Python<'_>, model: Option<String>, settings: EngineSettings) -> PyResult<Self> {
         let engine = settings.engine()?;
-        let open = |_: &Stop| {
+        let open = |_: &Stop, pool: &ThreadPool| {
             if let Some(name) = &model {
                 engine.get_or_download(name)?;
             }
-            let (name, model) = engine.reranker(model.as_deref())?.ok_or_else(no_reranker)?;
+            let found = pool.install(|| engine.reranker(model.as_deref()))?;
+            let (name, model) = found.ok_or_else(no_reranker)?;
             let sha256 = engine.models.find(&name)?.sha256;
             Ok((name, sha256, model))
         };
-        let (name, sha256, model) = run_with(py, open, |_, _| Ok(()))?;
+        let (name, sha256, model) = run_waiting(py, open, |_| true, |_, _| Ok(()))?;
         Ok(Self { name, sha256, model })
     }
 
@@ -218,30 +212,10 @@ fn same_query(pairs: &[(String, String)]) -> impl Iterator<Item = Range<usize>> 
     })
 }
 
-/// Calls a progress function.
-pub(crate) fn report(
-    py: Python<'_>,
-    progress: Option<&Py<PyAny>>,
-    done: &AtomicUsize,
-) -> PyResult<()> {
-    match progress {
-        Some(progress) => progress.call1(py, (done.load(Ordering::Relaxed),)).map(|_| ()),
-        None => Ok(()),
-    }
-}
-
 fn role_of(name: &str) -> PyResult<Role> {
     match name {
         "query" => Ok(Role::Query),
         "passage" | "document" => Ok(Role::Passage),
         other => Err(usage(format!("invalid role '{other}': use \"query\" or \"passage\""))),
-    }
-}
-
-/// A stopped computation.
-pub(crate) fn check(stop: &Stop) -> Result<()> {
-    match stop.load(Ordering::Relaxed) {
-        true => Err(Error::Interrupted("the call was stopped".to_owned())),
-        false => Ok(()),
     }
 }

@@ -1,8 +1,10 @@
 //! An index folder with its models, opened when first used, and once in each process.
 
-use crate::call::Stop;
+use crate::call::{Stop, check};
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 use warpseek::engine::Engine;
 use warpseek::error::{Error, Result};
 use warpseek::search::{Searcher, no_reranker};
@@ -17,7 +19,9 @@ pub(crate) struct SharedIndex {
     /// The newest snapshot; none once the index is closed.
     opened: Mutex<Option<Opened>>,
     /// Held while documents are written.
-    pub(crate) writing: Mutex<()>,
+    writing: Mutex<()>,
+    /// Held while the snapshot is replaced, so that no older one follows a newer one.
+    reopening: Mutex<()>,
 }
 
 /// Scores of a search that takes some milliseconds on any machine.
@@ -29,7 +33,27 @@ const DATABASE_COST: usize = 40;
 /// A snapshot, and the process that opened it: SQLite's connections do not outlive a fork.
 struct Opened {
     process: u32,
-    searcher: Searcher,
+    searcher: ManuallyDrop<Searcher>,
+}
+
+impl Opened {
+    fn new(searcher: Searcher) -> Self {
+        Self { process: std::process::id(), searcher: ManuallyDrop::new(searcher) }
+    }
+
+    fn is_of_this_process(&self) -> bool {
+        self.process == std::process::id()
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // What a parent process opened is left alone.
+        if self.is_of_this_process() {
+            // SAFETY: nothing reads the field after this.
+            unsafe { ManuallyDrop::drop(&mut self.searcher) }
+        }
+    }
 }
 
 /// The models that a call needs.
@@ -49,56 +73,85 @@ impl SharedIndex {
         model: Option<String>,
         reranker: Option<String>,
     ) -> Result<Self> {
-        let (opened, writing) = (Mutex::new(None), Mutex::new(()));
-        let index = Self { dir, engine, model, reranker, opened, writing };
+        let [writing, reopening] = [Mutex::new(()), Mutex::new(())];
+        let opened = Mutex::new(None);
+        let index = Self { dir, engine, model, reranker, opened, writing, reopening };
         let searcher = index.open()?;
-        *index.opened() = Some(Opened { process: std::process::id(), searcher });
+        *index.opened() = Some(Opened::new(searcher));
         Ok(index)
     }
 
     /// True if a search takes some milliseconds: what it needs is open, and it reads few rows.
     /// `slow` tells if it reads the database too, for a filter or words.
     pub(crate) fn is_short(&self, n_queries: usize, embeds: bool, slow: bool) -> bool {
-        let opened = self.opened();
-        let Some(Opened { process, searcher }) = opened.as_ref() else { return false };
-        let per_row = n_queries + if slow { DATABASE_COST } else { 0 };
-        *process == std::process::id()
+        // The caller holds the GIL, and so must not wait.
+        let Ok(opened) = self.opened.try_lock() else { return false };
+        let Some(opened) = opened.as_ref() else { return false };
+        let (searcher, per_row) = (&opened.searcher, if slow { DATABASE_COST } else { 0 });
+        let per_row = n_queries + per_row;
+        opened.is_of_this_process()
             && (!embeds || searcher.embedder.is_some() && n_queries == 1)
             && per_row.saturating_mul(searcher.index.n_rows()) <= SHORT_SCORES
     }
 
     /// Closes the index.
     pub(crate) fn close(&self) {
-        let opened = self.opened().take();
-        if opened.as_ref().is_some_and(|opened| opened.process != std::process::id()) {
-            std::mem::forget(opened);
-        }
+        let closed = self.opened().take();
+        drop(closed);
     }
 
     /// A searcher over the newest snapshot, with the models that are needed.
     pub(crate) fn searcher(&self, needs: Needs, stop: &Stop) -> Result<Searcher> {
-        let mut opened = self.opened();
-        let process = std::process::id();
-        let closed = || Error::usage("the index is closed: open it again with Index.open");
-        if opened.as_ref().ok_or_else(closed)?.process != process {
-            let searcher = self.open()?;
-            // What the parent process opened is left alone.
-            std::mem::forget(opened.replace(Opened { process, searcher }));
-        }
-        let searcher = &mut opened.as_mut().ok_or_else(closed)?.searcher;
+        let mut searcher = self.newest()?;
+        // Models are opened without the lock, since their threads work for other calls meanwhile.
         if needs.embedder && searcher.embedder.is_none() {
             let embedder = self.engine.embedder_of(&searcher.index, self.model.as_deref())?;
-            searcher.embedder = embedder.map(Arc::new);
+            searcher.embedder = self.keep(|kept| &mut kept.embedder, embedder.map(Arc::new));
         }
         if let Some(required) = needs.reranker {
             if searcher.reranker.is_none() {
-                searcher.reranker = self.engine.reranker(self.reranker.as_deref())?;
+                let reranker = self.engine.reranker(self.reranker.as_deref())?;
+                searcher.reranker = self.keep(|kept| &mut kept.reranker, reranker);
             }
             if required && searcher.reranker.is_none() {
                 return Err(no_reranker());
             }
         }
-        Ok(Searcher { stop: Some(Arc::clone(stop)), ..searcher.clone() })
+        Ok(Searcher { stop: Some(Arc::clone(stop)), ..searcher })
+    }
+
+    /// The newest snapshot with the models that were opened. Opens it anew in a forked child.
+    fn newest(&self) -> Result<Searcher> {
+        let closed = || Error::usage("the index is closed: open it again with Index.open");
+        {
+            let opened = self.opened();
+            let opened = opened.as_ref().ok_or_else(closed)?;
+            if opened.is_of_this_process() {
+                return Ok(Searcher::clone(&opened.searcher));
+            }
+        }
+        let new = Opened::new(self.open()?);
+        let mut opened = self.opened();
+        let old = opened.as_mut().ok_or_else(closed)?;
+        if !old.is_of_this_process() {
+            *old = new;
+        }
+        Ok(Searcher::clone(&old.searcher))
+    }
+
+    /// Keeps a model for later calls, and returns the one that is kept.
+    fn keep<T: Clone>(
+        &self,
+        slot: impl Fn(&mut Searcher) -> &mut Option<T>,
+        model: Option<T>,
+    ) -> Option<T> {
+        let mut opened = self.opened();
+        let Some(opened) = opened.as_mut() else { return model };
+        let kept = slot(&mut opened.searcher);
+        if kept.is_none() {
+            *kept = model;
+        }
+        kept.clone()
     }
 
     /// The newest snapshot.
@@ -114,12 +167,26 @@ impl SharedIndex {
 
     /// Takes up what was committed since. True if anything was.
     pub(crate) fn reopen(&self) -> Result<bool> {
-        let current = self.searcher(Needs::default(), &Stop::default())?;
-        let Some(new) = current.reopened()? else { return Ok(false) };
+        let _one_at_a_time = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(new) = self.newest()?.reopened()? else { return Ok(false) };
         if let Some(opened) = &mut *self.opened() {
             opened.searcher.index = new.index;
         }
         Ok(true)
+    }
+
+    /// Waits for the turn to write, unless it is stopped.
+    pub(crate) fn turn_to_write(&self, stop: &Stop) -> Result<MutexGuard<'_, ()>> {
+        loop {
+            match self.writing.try_lock() {
+                Ok(turn) => return Ok(turn),
+                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+                Err(TryLockError::WouldBlock) => {
+                    check(stop)?;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
     }
 
     fn opened(&self) -> MutexGuard<'_, Option<Opened>> {

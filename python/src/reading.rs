@@ -1,9 +1,8 @@
 //! Calls of `Index` that read.
 
 use crate::array::Rows;
-use crate::call::{Stop, run_with};
+use crate::call::{Stop, check, report, run_with};
 use crate::error::usage;
-use crate::models::{check, report};
 use crate::opened::{Needs, SharedIndex};
 use crate::values::to_python;
 use half::f16;
@@ -24,9 +23,7 @@ use warpseek::eval::measures::Measure;
 use warpseek::eval::qrels::Qrels;
 use warpseek::eval::{EvalOptions, JudgedQueries, RerankedSystem, evaluate as evaluate_all};
 use warpseek::queries::{Query, QueryOptions, QueryReader};
-use warpseek::search::{
-    DEFAULT_RERANK_DEPTH, QueryInput, SearchOptions, SearchResult, Searcher, no_reranker,
-};
+use warpseek::search::{DEFAULT_RERANK_DEPTH, QueryInput, SearchOptions, SearchResult, Searcher};
 use warpseek::store::filter::Filter;
 use warpseek::store::{Finding, Index as Snapshot, Row, verify as verify_files};
 use warpseek::topk::RowMask;
@@ -138,7 +135,7 @@ pub(crate) fn search(
     };
     let has_texts = queries.iter().all(|query| !query.text.trim().is_empty());
     let (searcher, options) = arguments.open(index, (vectors.is_none(), has_texts), stop)?;
-    // Queries that are reranked are many pairs each, and take long enough one by one.
+    // Queries that are reranked are many pairs each, and a few take long enough.
     let together = if options.rerank_depth.is_some() { 8 } else { QUERIES };
     let mut results = Vec::with_capacity(queries.len());
     for queries in queries.chunks(together) {
@@ -244,22 +241,16 @@ pub(crate) fn evaluate<'py>(
             search: SearchOptions { k: depth, ..arguments.options()? },
             ..EvalOptions::default()
         };
-        let needs = Needs { embedder: true, reranker: arguments.rerank.filter(|rerank| *rerank) };
-        let searcher = index.searcher(needs, stop)?;
-        let rerankers = match (arguments.rerank, searcher.reranker.clone()) {
-            (Some(false), _) => Vec::new(),
-            (_, Some(reranker)) => vec![reranker],
-            (_, None) => index.engine.reranker(None)?.into_iter().collect(),
-        };
-        if arguments.rerank == Some(true) && rerankers.is_empty() {
-            return Err(no_reranker());
-        }
+        let (searcher, opened) = arguments.open(index, (true, true), stop)?;
+        let reranker = opened.rerank_depth.and(searcher.reranker.clone());
+        let rerankers: Vec<_> = reranker.into_iter().collect();
         let weight = arguments.retriever_weight;
         let systems = RerankedSystem::all(&rerankers, &[rerank_depth], weight);
         let report = evaluate_all(&searcher, &systems, &judged, &options, &mut |finished, _| {
             done.store(finished, Ordering::Relaxed);
             !stop.load(Ordering::Relaxed)
         })?;
+        done.store(report.systems.first().map_or(0, |s| s.evaluation.judged), Ordering::Relaxed);
         let mut value = report.to_json(&options, true);
         value["absent_documents"] = json!(report.absent_documents);
         value["rows"] = json!(searcher.index.live().count());
@@ -267,6 +258,7 @@ pub(crate) fn evaluate<'py>(
     };
     let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
     let value = run_with(py, work, tick)?;
+    report(py, progress.as_ref(), &done)?;
     to_python(py, &value)
 }
 
@@ -440,7 +432,9 @@ pub(crate) fn vectors(index: &Snapshot, numbers: &[u32]) -> Result<Vec<f32>> {
 fn check_rows(index: &Snapshot, numbers: &[u32]) -> Result<()> {
     let n = index.n_rows();
     match numbers.iter().find(|number| **number as usize >= n) {
-        Some(number) => Err(Error::usage(format!("there is no row {number}: the index has {n}"))),
+        Some(number) => {
+            Err(Error::usage(format!("there is no row {number}: the index has {n} rows")))
+        }
         None => Ok(()),
     }
 }

@@ -20,11 +20,13 @@ const MAX_WAITING: usize = 8;
 /// Time between two looks at Ctrl+C while the other thread is busy.
 const TICK: Duration = Duration::from_millis(20);
 
+type JsonObject = serde_json::Map<String, Value>;
+
 /// Documents, or errors about records.
 pub(crate) type Batch = Vec<Result<Document>>;
 
 /// Makes documents of a Python iterator. An item is a mapping, whose fields get their roles by
-/// name, or a tuple `(id, text, title, metadata)`.
+/// name; a pair of a mapping and the metadata to keep; or a tuple `(id, text, title, metadata)`.
 pub(crate) struct RecordSource {
     iterator: Py<PyIterator>,
     records: Records,
@@ -97,6 +99,13 @@ impl RecordSource {
         let mut replaced = Replaced::new();
         let mut values = Converter { py: item.py(), place: &place, replaced: &mut replaced };
         let document = match item.cast::<PyTuple>() {
+            Ok(pair) if pair.len() == 2 => match values.pair_of(pair) {
+                Ok((record, metadata)) => {
+                    let document = self.records.document(record);
+                    document.map(|document| Document { metadata, ..document })
+                }
+                Err(e) => Err(self.skip(e)),
+            },
             Ok(parts) => match values.parts(parts) {
                 Ok(parts) => self.records.document_of(parts),
                 Err(e) => Err(self.skip(e)),
@@ -119,6 +128,17 @@ impl RecordSource {
 }
 
 impl<'py> Converter<'_, 'py> {
+    /// A record and the metadata to keep.
+    fn pair_of(&mut self, pair: &Bound<'py, PyTuple>) -> Result<(JsonObject, JsonObject)> {
+        type Pair<'a> = (Bound<'a, PyAny>, Bound<'a, PyAny>);
+        let (record, metadata) =
+            pair.extract::<Pair<'_>>().map_err(|e| self.fail("", e.to_string()))?;
+        let record = self.object(&record)?;
+        let is_none = metadata.is_none();
+        let metadata = if is_none { JsonObject::new() } else { self.object(&metadata)? };
+        Ok((record, metadata))
+    }
+
     /// The parts of a record: `(id, text, title, metadata)`. The id is a string, an integer or
     /// None.
     fn parts(&mut self, parts: &Bound<'py, PyTuple>) -> Result<RecordParts> {
@@ -160,10 +180,10 @@ impl<'py> Converter<'_, 'py> {
     }
 }
 
-/// Sends the documents of `source` until its end, an exception, or the other end's.
+/// Sends the documents of `source` until its end, an exception, or the end of the receiver.
 pub(crate) fn send(
     mut source: RecordSource,
-    sender: &SyncSender<Batch>,
+    sender: SyncSender<Batch>,
     stop: &Stop,
     mut tick: impl FnMut(Python<'_>) -> PyResult<()>,
 ) -> PyResult<()> {

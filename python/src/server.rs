@@ -1,9 +1,10 @@
 //! The HTTP server on a thread of this process, and the command line.
 
-use crate::call::{Stop, run};
+use crate::call::{Stop, run_waiting};
 use crate::engine::EngineSettings;
 use crate::error::usage;
 use pyo3::prelude::*;
+use rayon::ThreadPool;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,7 +14,10 @@ use warpseek::server::{Access, BackgroundServer, Listener, ServedModels, Serving
 
 /// A server in this process, which stops with this object.
 #[pyclass(module = "warpseek._warpseek", frozen)]
-pub(crate) struct Server(Mutex<BackgroundServer>);
+pub(crate) struct Server {
+    url: String,
+    server: Mutex<BackgroundServer>,
+}
 
 #[pymethods]
 impl Server {
@@ -40,39 +44,42 @@ impl Server {
             )));
         }
         let engine = settings.engine()?;
-        let server = run(py, |_: &Stop| {
+        let start = |_: &Stop, pool: &ThreadPool| {
             let listener = Listener::tcp(SocketAddr::new(address, port))?;
             let (model, reranker) = (model.as_deref(), reranker.as_deref());
             let models = ServedModels { model, reranker, ..ServedModels::default() };
             let keys = api_keys.iter().map(Secret::new).collect();
             let access = Access { keys, read_only, ..Access::default() };
-            let serving = Serving { access, ..Serving::open(&engine, &indexes, models)? };
-            Ok(BackgroundServer::start(serving, listener))
-        })?;
-        Ok(Self(Mutex::new(server)))
+            let serving = pool.install(|| Serving::open(&engine, &indexes, models))?;
+            BackgroundServer::start(Serving { access, ..serving }, listener)
+        };
+        let server = run_waiting(py, start, |_| true, |_, _| Ok(()))?;
+        let url = server.address().to_string();
+        Ok(Self { url, server: Mutex::new(server) })
     }
 
     /// The server's address, such as `http://127.0.0.1:8080`.
     #[getter]
     fn url(&self) -> String {
-        self.server().address().to_string()
+        self.url.clone()
     }
 
     /// True until the server has ended.
     #[getter]
-    fn is_running(&self) -> bool {
-        self.server().is_running()
+    fn is_running(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.server().is_running())
     }
 
     /// Stops the server and waits for the requests in progress.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        run(py, |_: &Stop| self.server().stop())
+        let stop = |_: &Stop, _: &ThreadPool| self.server().stop();
+        run_waiting(py, stop, |_| true, |_, _| Ok(()))
     }
 }
 
 impl Server {
     fn server(&self) -> std::sync::MutexGuard<'_, BackgroundServer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Converter<'a, 'py> {
 }
 
 impl<'py> Converter<'_, 'py> {
-    /// A mapping as a JSON object. Its names must be strings that are not empty.
+    /// A mapping as a JSON object. Its names must be strings.
     pub(crate) fn object(&mut self, mapping: &Bound<'py, PyAny>) -> Result<Map<String, Value>> {
         let mut object = Map::new();
         let items = match mapping.cast::<PyDict>() {
@@ -181,6 +181,22 @@ impl<'py> Converter<'_, 'py> {
             let text = value.str().and_then(|text| text.extract());
             return Ok(Value::String(text.map_err(fail)?));
         }
+        match numpy_kind(value).as_deref() {
+            // Its tolist gives integers for nanoseconds.
+            Some("M") => {
+                let texts = py
+                    .import(intern!(py, "numpy"))
+                    .and_then(|numpy| numpy.call_method1("datetime_as_string", (value,)))
+                    .and_then(|texts| texts.call_method0("tolist"));
+                let texts = self.value(&texts.map_err(fail)?, field, depth + 1)?;
+                return Ok(without_nat(texts));
+            }
+            Some("m") => {
+                let reason = "a duration has no place in JSON: use a number or a text";
+                return Err(self.fail(field, reason));
+            }
+            _ => {}
+        }
         // NumPy scalars and arrays, torch tensors, Arrow scalars and arrays.
         for method in [intern!(py, "tolist"), intern!(py, "as_py")] {
             match value.call_method0(method) {
@@ -226,6 +242,21 @@ fn is_missing(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     let class = value.get_type();
     let name = class.name()?;
     Ok(name == "NAType" || name == "NaTType")
+}
+
+/// The kind of a NumPy value's type: `M` for times, `m` for durations.
+fn numpy_kind(value: &Bound<'_, PyAny>) -> Option<String> {
+    let dtype = value.getattr(intern!(value.py(), "dtype")).ok()?;
+    dtype.getattr(intern!(value.py(), "kind")).ok()?.extract().ok()
+}
+
+/// Null in place of `NaT`, in arrays too.
+fn without_nat(value: Value) -> Value {
+    match value {
+        Value::String(text) if text == "NaT" => Value::Null,
+        Value::Array(items) => items.into_iter().map(without_nat).collect(),
+        other => other,
+    }
 }
 
 /// The name of a value's type, for messages.

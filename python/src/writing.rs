@@ -1,17 +1,16 @@
 //! Calls of `Index` that write.
 
 use crate::array::Rows;
-use crate::call::{Stop, feed, run_with};
-use crate::error::{OrRaise, raised, usage};
-use crate::models::report;
+use crate::call::{Stop, report, run_waiting};
+use crate::error::{OrRaise, usage};
 use crate::opened::{Needs, SharedIndex};
 use crate::records::{Batch, FieldNames, RecordSource, channel, send};
 use crate::values::to_python;
 use pyo3::prelude::*;
+use rayon::ThreadPool;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{MutexGuard, PoisonError};
 use warpseek::engine::Engine;
 use warpseek::error::{Error, Place, Result};
 use warpseek::indexing::{
@@ -35,31 +34,25 @@ pub(crate) fn add<'py>(
     let (notes, progress, done) =
         (source.notes(), progress.map(Bound::unbind), AtomicUsize::new(0));
     let (sender, receiver) = channel();
-    let work = |stop: &Stop, receiver: std::sync::mpsc::Receiver<Batch>| {
+    let work = |stop: &Stop, pool: &ThreadPool| {
         let mut documents = receiver.into_iter().flatten();
         let options = IndexOptions { on_error, ..IndexOptions::default() };
-        index_documents(index, &mut documents, options, stop, &done)
+        index_documents(index, &mut documents, options, (stop, pool), &done)
     };
     let mut failed = None;
+    let produce = |stop: &Stop| {
+        let sent = send(source, sender, stop, |py| report(py, progress.as_ref(), &done));
+        failed = sent.err();
+        failed.is_none()
+    };
     let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
-    let outcome = feed(
-        py,
-        work,
-        receiver,
-        |stop| {
-            let sent = send(source, &sender, stop, |py| report(py, progress.as_ref(), &done));
-            drop(sender);
-            failed = sent.err();
-            failed.is_none()
-        },
-        tick,
-    );
-    // An exception of the records' iterator, or Ctrl+C. What came before it is committed.
+    let outcome = run_waiting(py, work, produce, tick);
+    let outcome = finish(index, outcome);
+    // An exception of the records' iterator, or Ctrl+C. What came before it may be committed.
     if let Some(exception) = failed {
-        index.reopen().or_raise()?;
         return Err(exception);
     }
-    let mut indexed = finish(index, outcome)?;
+    let mut indexed = outcome?;
     indexed.take_notes(&notes);
     report(py, progress.as_ref(), &done)?;
     to_python(py, &indexed)
@@ -79,12 +72,12 @@ pub(crate) fn add_files<'py>(
     let base = Some(base_of(&index.dir).or_raise()?);
     let options = ReadOptions { fields: fields.into(), base, ..ReadOptions::default() };
     let (progress, done) = (progress.map(Bound::unbind), AtomicUsize::new(0));
-    let work = |stop: &Stop| {
+    let work = |stop: &Stop, pool: &ThreadPool| {
         let mut documents = ingest::open(paths, &options)?;
         let (roots, notes) = (documents.roots().clone(), documents.notes().clone());
         let options =
             IndexOptions { on_error, prune: prune.then_some(&roots), ..IndexOptions::default() };
-        let mut indexed = index_documents(index, &mut documents, options, stop, &done)?;
+        let mut indexed = index_documents(index, &mut documents, options, (stop, pool), &done)?;
         indexed.take_notes(&notes);
         let skipped = documents.skipped_files().iter();
         let skipped =
@@ -93,7 +86,7 @@ pub(crate) fn add_files<'py>(
         Ok(indexed)
     };
     let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
-    let indexed = finish(index, run_with(py, work, tick))?;
+    let indexed = finish(index, run_waiting(py, work, |_| true, tick))?;
     report(py, progress.as_ref(), &done)?;
     to_python(py, &indexed)
 }
@@ -102,24 +95,25 @@ fn index_documents(
     index: &SharedIndex,
     documents: &mut dyn Iterator<Item = Result<Document>>,
     options: IndexOptions<'_>,
-    stop: &Stop,
+    (stop, pool): (&Stop, &ThreadPool),
     done: &AtomicUsize,
 ) -> Result<IndexReport> {
-    let searcher = index.searcher(Needs { embedder: true, reranker: None }, stop)?;
+    let needs = Needs { embedder: true, reranker: None };
+    let searcher = pool.install(|| index.searcher(needs, stop))?;
     let embedder = searcher.embedder.as_ref().ok_or_else(|| {
         Error::usage(
             "the index was made without a model: pass vectors=, or name the model that made its \
              vectors with Index.open(..., model=)",
         )
     })?;
-    let _one_at_a_time = lock(index);
+    let _turn = index.turn_to_write(stop)?;
     let mut writer = IndexWriter::open(&index.dir)?;
     let mut progress = |report: &IndexReport| {
         let finished = report.added + report.updated + report.unchanged + report.skipped;
         done.store(finished as usize, Ordering::Relaxed);
         !stop.load(Ordering::Relaxed)
     };
-    let options = IndexOptions { stop: Some(stop), ..options };
+    let options = IndexOptions { stop: Some(stop), threads: Some(pool), ..options };
     let mut report = indexing::index(&mut writer, embedder, documents, options, &mut progress)?;
     if !report.outdated.is_empty() {
         indexing::prune(&mut writer, &mut report)?;
@@ -128,7 +122,7 @@ fn index_documents(
     Ok(report)
 }
 
-/// Takes up what was committed, whether or not the call failed.
+/// Takes up what was committed, whether or not the call failed. The failure of the call goes first.
 fn finish<T>(index: &SharedIndex, outcome: PyResult<T>) -> PyResult<T> {
     let reopened = index.reopen();
     let value = outcome?;
@@ -154,9 +148,9 @@ pub(crate) fn add_vectors<'py>(
     let (progress, done) = (progress.map(Bound::unbind), AtomicUsize::new(0));
     let Rows { values, dim, .. } = vectors;
     let vectors = Vectors::Memory { name: "vectors".to_owned(), dim, values };
-    let work = |stop: &Stop| {
+    let work = |stop: &Stop, _: &ThreadPool| {
         let documents = documents_of(Some(documents), None)?;
-        let _one_at_a_time = lock(index);
+        let _turn = index.turn_to_write(stop)?;
         let mut writer = IndexWriter::open(&index.dir)?;
         let import = Import { vectors, documents, normalize };
         import.run(&mut writer, &mut |rows| {
@@ -165,7 +159,8 @@ pub(crate) fn add_vectors<'py>(
         })
     };
     let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
-    let mut imported = finish(index, run_with(py, work, tick))?;
+    let mut imported = finish(index, run_waiting(py, work, |_| true, tick))?;
+    report(py, progress.as_ref(), &done)?;
     (imported.notes, imported.notes_total) = (notes.texts(), notes.total());
     to_python(py, &imported)
 }
@@ -185,7 +180,7 @@ pub(crate) fn import(
     into: &Path,
     model: Option<&str>,
     normalize: bool,
-    stop: &Stop,
+    (stop, pool): (&Stop, &ThreadPool),
 ) -> Result<ImportReport> {
     let (import, notes) = match source {
         Imported::File(file, documents, ids) => {
@@ -200,10 +195,18 @@ pub(crate) fn import(
         }
     };
     let warning = import.check()?;
-    let mut writer = engine.import_writer(into, import.vectors.dim(), model)?;
+    let dim = import.vectors.dim();
+    let mut writer = pool.install(|| engine.import_writer(into, dim, model))?;
     let mut report = import.run(&mut writer, &mut |_| !stop.load(Ordering::Relaxed))?;
     (report.notes, report.notes_total) = (notes.texts(), notes.total());
     report.notes.extend(warning);
+    if report.not_unit > 0 {
+        report.notes.push(format!(
+            "{} vectors are not of unit length: scores are inner products, not cosines; \
+             normalize=True scales them",
+            report.not_unit
+        ));
+    }
     Ok(report)
 }
 
@@ -229,9 +232,14 @@ fn documents_of(
 }
 
 /// Deletes documents. Ids that the index does not have are passed over.
-pub(crate) fn delete(index: &SharedIndex, ids: &[String], filter: Option<&str>) -> Result<u64> {
+pub(crate) fn delete(
+    index: &SharedIndex,
+    ids: &[String],
+    filter: Option<&str>,
+    stop: &Stop,
+) -> Result<u64> {
     let filter = filter.map(Filter::parse).transpose()?;
-    let one_at_a_time = lock(index);
+    let turn = index.turn_to_write(stop)?;
     let mut writer = IndexWriter::open(&index.dir)?;
     let mut deleted = BTreeSet::new();
     for id in ids {
@@ -244,31 +252,25 @@ pub(crate) fn delete(index: &SharedIndex, ids: &[String], filter: Option<&str>) 
     deleted.into_iter().for_each(|seq| writer.delete(seq));
     writer.commit()?;
     drop(writer);
-    drop(one_at_a_time);
+    drop(turn);
     index.reopen()?;
     Ok(n)
 }
 
 /// Compacts the index.
-pub(crate) fn compact(index: &SharedIndex) -> Result<Compaction> {
-    let one_at_a_time = lock(index);
+pub(crate) fn compact(index: &SharedIndex, stop: &Stop) -> Result<Compaction> {
+    let turn = index.turn_to_write(stop)?;
     let compaction = IndexWriter::open(&index.dir)?.compact()?;
-    drop(one_at_a_time);
+    drop(turn);
     index.reopen()?;
     Ok(compaction)
-}
-
-fn lock(index: &SharedIndex) -> MutexGuard<'_, ()> {
-    index.writing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn on_error_of(name: &str) -> PyResult<OnError> {
     match name {
         "raise" => Ok(OnError::Stop),
         "skip" => Ok(OnError::Skip),
-        other => Err(raised(Error::usage(format!(
-            "invalid on_error '{other}': use \"raise\" or \"skip\""
-        )))),
+        other => Err(usage(format!("invalid on_error '{other}': use \"raise\" or \"skip\""))),
     }
 }
 

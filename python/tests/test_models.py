@@ -64,7 +64,10 @@ def test_similarity_is_the_cosine(embedder: Embedder) -> None:
         ({"precision": "binary"}, "precision='binary'"),
         ({"output_value": "token_embeddings"}, "output_value='token_embeddings'"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"out": np.zeros((2, 384))}, "out must be float32 of the shape (1, 384)"),
+        (
+            {"out": np.zeros((2, 384))},
+            "float32 array of the shape (1, 384), found float64",
+        ),
     ],
 )
 def test_arguments_that_cannot_be_obeyed_are_named(

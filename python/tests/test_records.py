@@ -110,6 +110,8 @@ def test_values_of_other_types_become_text_or_null_and_are_told(vectors: Index) 
         "NA": pandas.NA,
         "NaT": pandas.NaT,
         "stamp": pandas.Timestamp("2024-01-01"),
+        "ns": np.datetime64("2024-01-01T00:00:00.000000001"),
+        "days": np.array(["2024-01-01", "NaT"], dtype="datetime64[D]"),
     }
     report = vectors.add([("x", "", None, metadata)], vectors=np.eye(4, dtype=np.float32)[:1])
     assert vectors.get("x")[0].metadata == {
@@ -128,6 +130,8 @@ def test_values_of_other_types_become_text_or_null_and_are_told(vectors: Index) 
         "NA": None,
         "NaT": None,
         "stamp": "2024-01-01T00:00:00",
+        "ns": "2024-01-01T00:00:00.000000001",
+        "days": ["2024-01-01", None],
     }
     assert (
         report.notes_total == 2 and "records, field 'nan': 1 value became null" in report.notes[0]
@@ -145,7 +149,8 @@ def test_values_of_other_types_become_text_or_null_and_are_told(vectors: Index) 
         ({"id": "a", "text": "half \ud800"}, "half of a surrogate pair"),
         ({"id": "a\tb", "text": "x"}, "control characters"),
         ("a text", "a record must be a dict"),
-        (("a", "text"), "(id, text, title, metadata)"),
+        (("a", "text"), "a record must be a dict"),
+        (("a", "text", None), "(id, text, title, metadata)"),
     ],
 )
 def test_records_that_cannot_be_used_are_named(vectors: Index, record: Any, part: str) -> None:
@@ -250,3 +255,18 @@ def test_records_without_ids_do_not_replace_each_other(tmp_path: pathlib.Path) -
     assert index.add([{"text": "one"}]).unchanged == 1
     with pytest.raises(warpseek.InputError, match="id="):
         index.add([{"text": "another"}])
+
+
+def test_functions_obey_on_error_and_need_no_text_beside_vectors(tmp_path: pathlib.Path) -> None:
+    index = Index.create(tmp_path / "i")
+    rows = [{"k": 1, "text": "one"}, {"k": 2}, {"k": 3, "text": "three"}]
+    report = index.add(rows, id=lambda row: f"r{row['k']}", on_error="skip")
+    assert (report.added, report.skipped) == (2, 1)
+    assert [hit.metadata for hit in index.get()] == [{"k": 1}, {"k": 3}]
+    with pytest.raises(warpseek.UsageError, match="metadata must be a list"):
+        index.add(rows, id=lambda row: "x", metadata="k")
+    vectors = Index.create(tmp_path / "v", model=None, dim=4)
+    vectors.add([{"k": 1}], id=lambda row: "a", vectors=np.eye(4, dtype=np.float32)[:1])
+    assert vectors.get("a")[0].text == ""
+    with pytest.raises(warpseek.UsageError, match="normalize is for vectors"):
+        index.add(rows, normalize=True)

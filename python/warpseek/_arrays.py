@@ -34,10 +34,11 @@ def as_vectors(value: Any, name: str, dim: int | None = None, *, one: bool = Fal
     if dim is not None and array.shape[1] != dim:
         hint = ": transpose it with .T" if array.shape[0] == dim else ""
         raise UsageError(f"{name} has the shape {array.shape}, and {dim} columns are needed{hint}")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         vectors = np.ascontiguousarray(array, dtype=np.float32)
-    # A sum is finite only if all values are (or cancel out, which the slow way tells).
-    if not np.isfinite(vectors.sum()) and not np.isfinite(vectors).all():
+        # The sum of finite values may overflow, which the slow way tells.
+        is_finite = bool(np.isfinite(vectors.sum()))
+    if not is_finite and not np.isfinite(vectors).all():
         row, column = np.argwhere(~np.isfinite(vectors))[0]
         found = array[row, column]
         raise UsageError(f"{name}[{row}, {column}] is {found}: vectors must be finite float32")

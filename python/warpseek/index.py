@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, overload
 
 import numpy as np
@@ -11,6 +12,20 @@ import numpy.typing as npt
 
 from warpseek import _warpseek
 from warpseek import records as _records
+from warpseek._arguments import (
+    Field,
+    Metadata,
+    Path,
+    Where,
+    at_least,
+    field_names,
+    ids_of,
+    on_error_of,
+    plain,
+    queries_of,
+    search_options,
+    settings_of,
+)
 from warpseek._arrays import as_vectors
 from warpseek._progress import Progress
 from warpseek._settings import Settings, settings
@@ -19,11 +34,7 @@ from warpseek.filters import to_filter
 from warpseek.llm import ask
 from warpseek.results import AddReport, Answer, Comparison, Evaluation, Hit, Hits
 
-Path = str | os.PathLike[str]
-Where = str | Mapping[str, Any] | None
 OnError = Literal["raise", "skip"]
-Field = str | Callable[[Any], Any] | None
-Metadata = Sequence[str] | Callable[[Any], Mapping[str, Any]] | None
 
 MEASURES: Final = ("ndcg@10", "mrr@10", "recall@10", "recall@100", "map")
 
@@ -114,14 +125,11 @@ class Index:
         """
         if model is None and dim is None:
             raise UsageError("model=None needs dim=, the dimensions of the vectors to come")
-        for name, value in (("dim", dim), ("chunk_tokens", chunk_tokens)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}: it must be at least 1")
+        at_least(1, dim=dim, chunk_tokens=chunk_tokens)
+        at_least(0, chunk_overlap=chunk_overlap)
         if model is None and (split_records or chunk_tokens or chunk_overlap):
             raise UsageError("model=None has no tokens to split by: leave out the chunk settings")
-        given = settings(
-            *(kwargs.get(name) for name in ("device", "precision", "models_dir", "offline"))
-        )
+        given = settings_of(kwargs)
         _warpseek.Index.create(
             os.fspath(path),
             None if isinstance(model, _Default) else model,
@@ -153,7 +161,7 @@ class Index:
 
         Args:
             file: The vectors.
-            path: Folder of the new index.
+            path: Folder of the index. One that is there is added to; ids that it has are replaced.
             documents: Documents in the order of the vectors: a file, or records as for :meth:`add`.
             ids: Ids in the order of the vectors, instead of documents.
             id: Field of the documents with the id; `text`, `title` and `metadata` likewise.
@@ -165,18 +173,23 @@ class Index:
         """
         is_file = isinstance(documents, (str, os.PathLike))
         given = None if documents is None or is_file else _records.read(documents)[0]
-        names = _settings_of(kwargs)
-        _warpseek.Index.import_vectors(
+        names = field_names(id, text, title, metadata)
+        if documents is None:
+            for name, value in names.items():
+                if value is not None:
+                    raise UsageError(f"{name} names a field of the documents: pass documents too")
+        report = _warpseek.Index.import_vectors(
             os.fspath(file),
             os.fspath(path),
             os.fspath(documents) if is_file else None,
             given,
-            None if ids is None else [str(i) for i in ids],
-            {"id": id, "text": text, "title": title, "metadata": _names(metadata)},
+            None if ids is None else ids_of(ids),
+            names,
             model,
             normalize,
-            names,
+            settings_of(kwargs),
         )
+        _warn(report)
         return cls(path, **kwargs)
 
     @classmethod
@@ -197,14 +210,15 @@ class Index:
 
         Args:
             folder: Folder with ``index.faiss`` and ``index.pkl``.
-            path: Folder of the new index.
+            path: Folder of the index. One that is there is added to; ids that it has are replaced.
             index_name: Base name of the two files.
             model: Model that made the vectors, which is needed to search by text.
             normalize: Whether to scale the vectors to unit length.
         """
-        _warpseek.Index.import_langchain(
-            os.fspath(folder), index_name, os.fspath(path), model, normalize, _settings_of(kwargs)
+        report = _warpseek.Index.import_langchain(
+            os.fspath(folder), index_name, os.fspath(path), model, normalize, settings_of(kwargs)
         )
+        _warn(report)
         return cls(path, **kwargs)
 
     def refresh(self) -> bool:
@@ -255,7 +269,7 @@ class Index:
         return self._core.fields()
 
     def count(self, where: Where = None) -> int:
-        """Returns the number of documents, or of rows that pass a filter."""
+        """Returns the number of documents; with a filter, of the rows that pass it."""
         return self._core.count(to_filter(where))
 
     def __len__(self) -> int:
@@ -309,18 +323,21 @@ class Index:
             InputError: For a record that cannot be used, with its number and field.
             IndexLockedError: If another process writes to the index.
         """
-        if on_error not in ("raise", "skip"):
-            raise UsageError(f'on_error={on_error!r}: use "raise" or "skip"')
-        items, total = _records.read(records)
-        names: dict[str, Any] = {"id": None, "text": None, "title": None, "metadata": None}
-        if any(callable(part) for part in (id, text, title, metadata)):
-            items = _records.parts_of(items, id=id, text=text, title=title, metadata=metadata)
+        on_error_of(on_error)
+        if normalize and vectors is None:
+            raise UsageError("normalize is for vectors: the index's model makes unit vectors")
+        rows_, total = _records.read(records)
+        parts = {"id": id, "text": text, "title": title}
+        if callable(metadata) or any(callable(part) for part in parts.values()):
+            kept = metadata if callable(metadata) else None
+            rows_ = _records.made(rows_, parts, kept)
+            id, text, title = (f"{r}()" if callable(p) else p for r, p in parts.items())
+            names = field_names(id, text, title, None if callable(metadata) else metadata)
         else:
-            names = {"id": id, "text": text, "title": title, "metadata": _names(metadata)}
-            _check_names(names)
-        rows = None if vectors is None else as_vectors(vectors, "vectors", self.dim)
+            names = field_names(id, text, title, metadata)
+        array = None if vectors is None else as_vectors(vectors, "vectors", self.dim)
         with Progress(show_progress_bar, total, "records") as progress:
-            report = self._core.add(items, names, rows, normalize, on_error, progress.callback)
+            report = self._core.add(rows_, names, array, normalize, on_error, progress.callback)
         return AddReport(**report)
 
     def add_files(
@@ -344,11 +361,9 @@ class Index:
             prune: Whether to delete the documents that came from these inputs and are no longer in
                 them.
         """
-        if on_error not in ("raise", "skip"):
-            raise UsageError(f'on_error={on_error!r}: use "raise" or "skip"')
+        on_error_of(on_error)
         given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-        names = {"id": id, "text": text, "title": title, "metadata": _names(metadata)}
-        _check_names(names)
+        names = field_names(id, text, title, metadata)
         with Progress(show_progress_bar, None, "documents") as progress:
             report = self._core.add_files(
                 [os.fspath(path) for path in given], names, on_error, prune, progress.callback
@@ -363,7 +378,7 @@ class Index:
         """
         if ids is None and where is None:
             raise UsageError('delete needs ids or where; where="id IS NOT NULL" deletes all')
-        return self._core.delete(_ids(ids), to_filter(where))
+        return self._core.delete(ids_of(ids), to_filter(where))
 
     def compact(self) -> dict[str, Any]:
         """Removes deleted rows from the files; rows get new numbers."""
@@ -390,9 +405,8 @@ class Index:
             offset: Rows to pass over first.
             include_vectors: Whether to set :attr:`Hit.vector`.
         """
-        if (limit is not None and limit < 0) or offset < 0:
-            raise UsageError("limit and offset must not be negative")
-        wanted = None if ids is None else _ids(ids)
+        at_least(0, limit=limit, offset=offset)
+        wanted = None if ids is None else ids_of(ids)
         return _hits(*self._core.get(wanted, to_filter(where), offset, limit, include_vectors))
 
     def rows(self, numbers: Iterable[int], *, include_vectors: bool = False) -> list[Hit]:
@@ -466,15 +480,23 @@ class Index:
             mmr: Weight of relevance in maximal marginal relevance, 0..1; 1 is relevance alone.
             rerank: ``None`` reranks queries that have a text if a reranker is present; ``False``
                 never, ``True`` in any case.
-            rerank_depth: Rows that the reranker reads, by default 50 or `k`.
+            rerank_depth: Rows that the reranker reads, by default 50, or `k` if that is more.
             retriever_weight: Weight of the retrieval score beside the reranker's, 0..1.
-            min_score: Least cosine of a hit.
+            min_score: Least cosine of a hit; not with `hybrid`.
             max_per_doc: Maximum number of hits that share a ``doc_id``.
             include_vectors: Whether to set :attr:`Hit.vector`.
         """
-        texts, vectors, is_one = _queries(query, text, self.dim if not _is_text(query) else 0)
-        options = _options(
-            k, where, hybrid, mmr, rerank, rerank_depth, retriever_weight, min_score, max_per_doc
+        texts, vectors, is_one = queries_of(query, text, lambda: self.dim)
+        options = search_options(
+            k=k,
+            where=where,
+            hybrid=hybrid,
+            mmr=mmr,
+            rerank=rerank,
+            rerank_depth=rerank_depth,
+            retriever_weight=retriever_weight,
+            min_score=min_score,
+            max_per_doc=max_per_doc,
         )
         if not texts and vectors is None:
             return []
@@ -499,12 +521,12 @@ class Index:
             Scores ``[n, k]`` (inner products) and row numbers ``[n, k]``, best first; ``-inf`` and
             ``-1`` where fewer rows pass. :meth:`rows` reads the texts.
         """
-        _check_k(k)
+        at_least(1, k=k)
         return self._core.search_vectors(as_vectors(queries, "queries"), k, to_filter(where))
 
     def search_bm25(self, text: str, k: int = 10, *, where: Where = None) -> Hits:
         """Searches by words alone, ranked by BM25; a hit has at least one of the words."""
-        _check_k(k)
+        at_least(1, k=k)
         return Hits._of(self._core.search_bm25(text, k, to_filter(where)))
 
     def compare(
@@ -522,8 +544,14 @@ class Index:
 
         Without a reranker, the dense ranking is compared with the hybrid one.
         """
-        options = _options(
-            depth, where, False, mmr, None, depth, retriever_weight, None, max_per_doc
+        at_least(1, depth=depth, show=show)
+        options = search_options(
+            k=depth,
+            where=where,
+            mmr=mmr,
+            rerank_depth=depth,
+            retriever_weight=retriever_weight,
+            max_per_doc=max_per_doc,
         )
         return Comparison._of(self._core.compare(query, depth, show, options))
 
@@ -556,7 +584,10 @@ class Index:
             max_tokens: Maximum length of the answer of a service, in tokens.
             template: Prompt template (Jinja) instead of the default.
         """
-        options = _options(k, where, hybrid, None, rerank, rerank_depth, None, None, None)
+        at_least(1, passage_tokens=passage_tokens, max_tokens=max_tokens)
+        options = search_options(
+            k=k, where=where, hybrid=hybrid, rerank=rerank, rerank_depth=rerank_depth
+        )
         found, prompt = self._core.prompt(question, passage_tokens, template, options)
         hits = Hits._of(found)
         reply = ask(llm, prompt, temperature, max_tokens, self._settings)
@@ -585,13 +616,18 @@ class Index:
             depth: Documents per query in the run.
         """
         total = len(queries) if isinstance(queries, Mapping) else None
-        options = _options(
-            depth, where, hybrid, None, rerank, rerank_depth, retriever_weight, None, None
+        at_least(1, depth=depth, rerank_depth=rerank_depth)
+        options = search_options(
+            k=depth,
+            where=where,
+            hybrid=hybrid,
+            rerank=rerank,
+            retriever_weight=retriever_weight,
         )
         with Progress(show_progress_bar, total, "queries") as progress:
             report = self._core.evaluate(
-                _plain(queries),
-                _plain(qrels),
+                plain(queries),
+                plain(qrels),
                 list(measures),
                 depth,
                 rerank_depth,
@@ -606,6 +642,7 @@ class Index:
         Returns:
             Dicts with ``check`` and ``problem``, which is ``None`` where all is well.
         """
+        at_least(0, sample=sample)
         return self._core.verify(sample)
 
     # -- asyncio -----------------------------------------------------------------------------------
@@ -633,6 +670,12 @@ class Index:
         return f"Index({self._path!r}, {n})"
 
 
+def _warn(report: Mapping[str, Any]) -> None:
+    """Logs what an import left out or ranks in another order."""
+    for note in report["notes"]:
+        logging.getLogger("warpseek").warning("%s", note)
+
+
 def _hits(rows: list[dict[str, Any]], vectors: Any) -> list[Hit]:
     """Rows of the core as hits, with their vectors if there are any."""
     hits = [Hit(**row) for row in rows]
@@ -644,113 +687,3 @@ def _hits(rows: list[dict[str, Any]], vectors: Any) -> list[Hit]:
 
 def _open(path: str, model: str | None, reranker: str | None, given: Settings) -> Index:
     return Index(path, model=model, reranker=reranker, **given)
-
-
-def _settings_of(kwargs: Mapping[str, Any]) -> Settings:
-    return settings(
-        *(kwargs.get(name) for name in ("device", "precision", "models_dir", "offline"))
-    )
-
-
-def _options(
-    k: int,
-    where: Where,
-    hybrid: bool,
-    mmr: float | None,
-    rerank: bool | None,
-    rerank_depth: int | None,
-    retriever_weight: float | None,
-    min_score: float | None,
-    max_per_doc: int | None,
-) -> dict[str, Any]:
-    _check_k(k)
-    if isinstance(mmr, bool):
-        raise UsageError("mmr is a weight of relevance, 0..1: use mmr=0.5")
-    for name, value in (("rerank_depth", rerank_depth), ("max_per_doc", max_per_doc)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} is {value}: it must be at least 1")
-    return {
-        "k": k,
-        "where": to_filter(where),
-        "hybrid": hybrid,
-        "mmr": mmr,
-        "rerank": rerank,
-        "rerank_depth": rerank_depth,
-        "retriever_weight": retriever_weight,
-        "min_score": min_score,
-        "max_per_doc": max_per_doc,
-    }
-
-
-def _check_k(k: Any) -> None:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
-        raise UsageError(f"k must be an integer, found {type(k).__name__}")
-    if k < 1:
-        raise UsageError(f"k is {k}: it must be at least 1")
-
-
-def _is_text(query: Any) -> bool:
-    return isinstance(query, str) or (
-        isinstance(query, (list, tuple)) and all(isinstance(text, str) for text in query)
-    )
-
-
-def _queries(
-    query: Any, text: str | Sequence[str] | None, dim: int
-) -> tuple[list[str] | None, npt.NDArray[np.float32] | None, bool]:
-    """Texts, vectors, and whether it is one query."""
-    if isinstance(query, str):
-        if text is not None:
-            raise UsageError("text is for query vectors, and the query is a text already")
-        return [query], None, True
-    if _is_text(query):
-        if text is not None:
-            raise UsageError("text is for query vectors, and the queries are texts already")
-        return list(query), None, False
-    array = np.asarray(query)
-    if array.dtype.kind in "OUS":
-        raise UsageError("query must be a text, a list of texts, or an array of vectors")
-    vectors = as_vectors(array, "query", dim, one=True)
-    if text is None:
-        return None, vectors, array.ndim == 1
-    texts = [text] if isinstance(text, str) else list(text)
-    if len(texts) != len(vectors):
-        raise UsageError(f"text has {len(texts)} texts for {len(vectors)} query vectors")
-    return texts, vectors, array.ndim == 1
-
-
-def _ids(ids: str | Iterable[str] | None) -> list[str]:
-    if ids is None:
-        return []
-    if isinstance(ids, str):
-        return [ids]
-    checked = []
-    for i, id in enumerate(ids):
-        if not isinstance(id, str):
-            raise UsageError(
-                f"ids[{i}] must be a string, found {type(id).__name__}: use str({id!r})"
-            )
-        checked.append(id)
-    return checked
-
-
-def _names(metadata: Any) -> list[str] | None:
-    if metadata is None:
-        return None
-    if isinstance(metadata, str):
-        raise UsageError("metadata must be a list of field names: use metadata=[...]")
-    return list(metadata)
-
-
-def _check_names(names: Mapping[str, Any]) -> None:
-    for role in ("id", "text", "title"):
-        name = names[role]
-        if name is not None and not isinstance(name, str):
-            raise UsageError(f"{role} must be a field's name, found {type(name).__name__}")
-
-
-def _plain(value: Any) -> Any:
-    """Mappings as dicts, for the core; paths as they are."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -141,17 +141,14 @@ class Embedder:
             raise UsageError(f"batch_size is {batch_size}: it must be at least 1")
         is_one = isinstance(sentences, str)
         texts = [sentences] if isinstance(sentences, str) else _texts(sentences, "sentences")
+        if out is not None:
+            _check_out(out, (len(texts), self.dim))
         with Progress(show_progress_bar, len(texts), "texts") as progress:
             vectors, tokens, truncated = self._core.embed(
                 texts, chosen, prompt, normalize_embeddings, progress.callback
             )
         result: Any = vectors
         if out is not None:
-            if out.dtype != np.float32 or out.shape != vectors.shape:
-                raise UsageError(
-                    f"out must be float32 of the shape {vectors.shape}, found {out.dtype} of "
-                    f"{out.shape}"
-                )
             out[...] = vectors
             result = out
         if is_one:
@@ -253,6 +250,8 @@ class CrossEncoder:
         """
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}: it must be at least 1")
+        if not callable(activation_fn) and activation_fn not in (None, "identity", "sigmoid"):
+            raise UsageError(f'activation_fn={activation_fn!r}: use "identity" or "sigmoid"')
         is_one = len(sentences) == 2 and all(isinstance(text, str) for text in sentences)
         pairs: list[Any] = [sentences] if is_one else list(sentences)
         for i, pair in enumerate(pairs):
@@ -264,8 +263,6 @@ class CrossEncoder:
             scores = _sigmoid(scores)
         elif callable(activation_fn):
             scores = np.asarray(activation_fn(scores), dtype=np.float32)
-        elif activation_fn not in (None, "identity"):
-            raise UsageError(f'activation_fn={activation_fn!r}: use "identity" or "sigmoid"')
         return scores[0] if is_one else scores
 
     def rank(
@@ -318,6 +315,16 @@ def _role(role: str | None, prompt_name: str | None) -> str:
         argument = "role" if role is not None else "prompt_name"
         raise UsageError(f'{argument}={name!r}: use "query" or "passage"')
     return "query" if name == "query" else "passage"
+
+
+def _check_out(out: Any, shape: tuple[int, int]) -> None:
+    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
+        found = type(out).__name__
+        if isinstance(out, np.ndarray):
+            found = f"{out.dtype} of {out.shape}"
+        raise UsageError(f"out must be a float32 array of the shape {shape}, found {found}")
+    if not out.flags.writeable:
+        raise UsageError("out is read-only: pass an array that can be written to")
 
 
 def _texts(texts: Iterable[str], name: str) -> list[str]:

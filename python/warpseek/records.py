@@ -6,17 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from warpseek.errors import InputError, UsageError
+from warpseek.errors import UsageError
 
 Record = Mapping[str, Any]
 Part = str | Callable[[Any], Any] | None
 
 # Rows of a frame that are converted at a time.
 _ROWS = 1024
-
-_ID_NAMES = ("id", "_id", "doc_id", "docid", "docno", "pid")
-_TEXT_NAMES = ("text", "contents", "content", "body", "passage", "chunk", "abstract")
-_TITLE_NAMES = ("title", "headline", "name")
 
 
 def read(records: Any) -> tuple[Iterable[Any], int | None]:
@@ -44,86 +40,28 @@ def read(records: Any) -> tuple[Iterable[Any], int | None]:
     return records, len(records) if isinstance(records, Sequence) else None
 
 
-def parts_of(
+def made(
     records: Iterable[Any],
-    *,
-    id: Part,
-    text: Part,
-    title: Part,
-    metadata: Sequence[str] | Callable[[Any], Mapping[str, Any]] | None,
-) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Yields ``(id, text, title, metadata)`` of records whose parts are made by callables."""
-    names: dict[str, str | None] | None = None
-    for i, record in enumerate(records):
-        if names is None:
-            names = {
-                "id": _field(record, id, _ID_NAMES, "id", required=False),
-                "text": _field(record, text, _TEXT_NAMES, "text", required=True),
-                "title": _field(record, title, _TITLE_NAMES, "title", required=False),
-            }
-        values = {}
-        for role, part in (("id", id), ("text", text), ("title", title)):
-            name = names[role]
-            values[role] = part(record) if callable(part) else _get(record, name, role, i)
-        if callable(metadata):
-            kept: Mapping[str, Any] = metadata(record) or {}
-        elif metadata is not None:
-            kept = {name: record[name] for name in metadata if name in record}
-        elif isinstance(record, Mapping):
-            used = set(names.values())
-            kept = {name: value for name, value in record.items() if name not in used}
+    parts: Mapping[str, Part],
+    metadata: Callable[[Any], Mapping[str, Any]] | None,
+) -> Iterator[Any]:
+    """Yields records with the results of functions in fields such as ``id()``.
+
+    With a function for the metadata, pairs of a record and its metadata.
+    """
+    functions = {f"{role}()": part for role, part in parts.items() if callable(part)}
+    for record in records:
+        if isinstance(record, Mapping):
+            fields = dict(record)
+        elif "text()" in functions:
+            fields = {}
         else:
-            kept = {}
-        yield values["id"], values["text"], values["title"], kept
-
-
-def _field(
-    record: Any, part: Part, known: Sequence[str], role: str, *, required: bool
-) -> str | None:
-    """The name of a role's field, by the first record; None for a callable."""
-    if callable(part):
-        return None
-    if not isinstance(record, Mapping):
-        if part is None and not required:
-            return None
-        raise UsageError(
-            f"records are {type(record).__name__} and not dicts: pass {role}= a function of a "
-            "record"
-        )
-    if part is not None:
-        if part not in record:
-            fields = ", ".join(repr(name) for name in list(record)[:20])
-            raise InputError(
-                f"records, field '{part}': no such field in the first record ({role}=): it has "
-                f"{fields or 'no fields at all'}",
-                file="records",
-                field=part,
+            raise UsageError(
+                f"records are {type(record).__name__} and not dicts: pass text= a function of a "
+                "record"
             )
-        return part
-    for name in known:
-        if name in record:
-            return name
-    if required:
-        fields = ", ".join(repr(name) for name in list(record)[:20])
-        raise InputError(
-            f"records: no field for the {role}: name it with {role}=; the first record has "
-            f"{fields}",
-            file="records",
-        )
-    return None
-
-
-def _get(record: Any, name: str | None, role: str, number: int) -> Any:
-    if name is None:
-        return None
-    if role == "text" and name not in record:
-        raise InputError(
-            f"records, record {number + 1}, field '{name}': the record has no text",
-            file="records",
-            record=f"record {number + 1}",
-            field=name,
-        )
-    return record.get(name)
+        fields.update((name, function(record)) for name, function in functions.items())
+        yield fields if metadata is None else (fields, metadata(record))
 
 
 def _pandas(frame: Any) -> tuple[Iterable[Record], int]:

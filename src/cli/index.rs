@@ -119,6 +119,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         commit_rows: args.commit_rows.max(1),
         last: last.as_ref(),
         stop: Some(interrupt::flag()),
+        threads: None,
     };
     let mut progress = |report: &IndexReport| {
         let seconds = started.elapsed().as_secs_f64().max(1e-9);

@@ -12,6 +12,7 @@ pub use report::{IndexReport, LastRecords};
 use crate::error::{Error, Result};
 use crate::store::{IndexWriter, content_hash, passage};
 use clap::ValueEnum;
+use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -61,12 +62,15 @@ pub struct IndexOptions<'a> {
     pub last: Option<&'a LastRecords>,
     /// Set to true, it stops the run as `progress` does, but within a micro-batch of the model.
     pub stop: Option<&'a AtomicBool>,
+    /// Threads to chunk and embed on, instead of rayon's global ones.
+    pub threads: Option<&'a ThreadPool>,
 }
 
 impl Default for IndexOptions<'_> {
     fn default() -> Self {
         let commit_rows = DEFAULT_COMMIT_ROWS;
-        Self { on_error: OnError::Stop, prune: None, commit_rows, last: None, stop: None }
+        let (on_error, prune, last) = (OnError::Stop, None, None);
+        Self { on_error, prune, commit_rows, last, stop: None, threads: None }
     }
 }
 
@@ -322,7 +326,7 @@ impl IndexRun<'_> {
             let count = |text: &str| tokenizer.count(text);
             chunk::split_while(document, &chunking, count, go_on)
         };
-        let chunks = batch.par_iter().map(split).collect();
+        let chunks = on(self.options.threads, || batch.par_iter().map(split).collect());
         self.report.interrupted |= !go_on();
         chunks
     }
@@ -334,7 +338,8 @@ impl IndexRun<'_> {
         let mut all = Embeddings::default();
         for texts in texts.chunks(self.batch_rows) {
             let options = EmbedOptions { stop: self.options.stop, ..EmbedOptions::default() };
-            let part = match self.embedder.embed_with(texts, Role::Passage, options) {
+            let embed = || self.embedder.embed_with(texts, Role::Passage, options);
+            let part = match on(self.options.threads, embed) {
                 Err(Error::Interrupted(_)) => {
                     self.report.interrupted = true;
                     return Ok(());
@@ -392,6 +397,14 @@ impl IndexRun<'_> {
             Some(_) => {}
             None => report.sourceless += 1,
         })
+    }
+}
+
+/// Runs `work` on these threads, or where it is called.
+fn on<T: Send>(threads: Option<&ThreadPool>, work: impl FnOnce() -> T + Send) -> T {
+    match threads {
+        Some(threads) => threads.install(work),
+        None => work(),
     }
 }
 

@@ -78,13 +78,20 @@ pub struct BackgroundServer {
 
 impl BackgroundServer {
     /// Starts to serve.
-    pub fn start(serving: Serving, listener: Listener) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system refuses a thread.
+    pub fn start(serving: Serving, listener: Listener) -> Result<Self> {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let address = listener.address().clone();
         // A server whose owner is gone stops too.
         let stopped = async { stopped.await.unwrap_or_default() };
-        let thread = std::thread::spawn(|| serve(serving, listener, stopped));
-        Self { address, stop: Some(stop), thread: Some(thread) }
+        let thread = std::thread::Builder::new()
+            .name("warpseek-server".to_owned())
+            .spawn(|| serve(serving, listener, stopped))
+            .map_err(Error::io("start", "the server's thread"))?;
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The address of the socket.
@@ -106,7 +113,10 @@ impl BackgroundServer {
         // It fails if the server has ended by itself.
         let _ = self.stop.take().map(|stop| stop.send(()));
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|_| {
+            let reason = "it panicked: internal error, please report it".to_owned();
+            Err(Error::Compute { what: "serving", reason })
+        })
     }
 }
 

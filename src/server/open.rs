@@ -17,9 +17,9 @@ pub struct ServedModels<'a> {
     pub model: Option<&'a str>,
     /// Reranker instead of the best one present; `none` for none.
     pub reranker: Option<&'a str>,
-    /// Serve no reranker.
+    /// True to serve no reranker.
     pub embed_only: bool,
-    /// Serve the reranker alone.
+    /// True to serve the reranker alone.
     pub rerank_only: bool,
 }
 

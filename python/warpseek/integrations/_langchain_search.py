@@ -72,7 +72,7 @@ class Search:
             where=where,
             hybrid=hybrid,
             rerank=rerank,
-            rerank_depth=depth,
+            rerank_depth=depth if rerank else None,
             include_vectors=include_vectors,
         )
         return [hit for hit in found if threshold is None or relevance(hit) >= threshold]
