@@ -193,7 +193,7 @@ def test_threads_add_texts_and_search_for_the_first_time_together(tmp_path: Path
         def rows(i: int) -> Iterator[dict[str, str]]:
             for j in range(20):
                 # A function of the library, called while it waits for this record.
-                assert model.count_tokens(WORDS) == [14]
+                assert model.count_tokens(WORDS) == [15]
                 yield {"id": f"{i}-{j}", "text": WORDS}
 
         with ThreadPoolExecutor(6) as pool:
