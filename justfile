@@ -34,9 +34,10 @@ python:
     cd python && MYPYPATH=. ../{{py}}/mypy -p warpseek && ../{{py}}/stubtest warpseek._warpseek --concise --mypy-config-file pyproject.toml
     cd python && ../{{py}}/pytest -q --ignore tests/integrations/test_mteb.py
 
-# What takes too long for the gate: MTEB's suite (needs python/tests/requirements-mteb.txt), and the
-# GPU code with eager copies and portable kernels.
+# The gate, and what takes too long for it: MTEB's suite, which needs torch, and the GPU code with
+# eager copies and the kernels of the GPU's own generation.
 nightly: check cuda-repeated
+    {{py}}/pip install --quiet --disable-pip-version-check -r python/tests/requirements-mteb.txt
     cd python && ../{{py}}/pytest -q tests/integrations/test_mteb.py
 
 # Type stubs of the Python package's core, from python/src.

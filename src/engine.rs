@@ -277,10 +277,10 @@ impl Engine {
         }
         match embedder.dim() {
             made if made == *dim => Ok(Some(embedder)),
-            made => {
-                let reason = format!("the index has {dim} dimensions, the model makes {made}");
-                Err(Error::usage(reason))
-            }
+            made => Err(Error::usage(format!(
+                "the index has {dim} dimensions, and {name} makes {made}: name the model that \
+                     made the vectors with --model"
+            ))),
         }
     }
 
@@ -302,8 +302,10 @@ impl Engine {
                 let (embedder, stamp) = self.embedder(model, Normalize::Always)?;
                 if embedder.dim() != dim {
                     let own = embedder.dim();
-                    let reason = format!("the vectors have {dim} dimensions, {model} makes {own}");
-                    return Err(Error::usage(reason));
+                    return Err(Error::usage(format!(
+                        "the vectors have {dim} dimensions, {model} makes {own}: name the model \
+                         that made them with --model"
+                    )));
                 }
                 Some(stamp)
             }

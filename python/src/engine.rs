@@ -50,7 +50,12 @@ impl EngineSettings {
         if let Some(engine) = known(&ENGINES.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(engine);
         }
-        let engine = Engine::new(settings.clone(), true, Box::new(Logger)).or_raise()?;
+        let mut engine = Engine::new(settings.clone(), true, Box::new(Logger)).or_raise()?;
+        // Models that come as Python packages are fetched by this environment's pip, unless
+        // `WARPSEEK_PYTHON` names another one, which is first in the list.
+        let pythons = &mut engine.models.sources.pythons;
+        let others = pythons.len().saturating_sub(FALLBACK_PYTHONS);
+        pythons.insert(others, executable()?);
         let mut engines = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(engine) = known(&engines) {
             return Ok(engine);
@@ -59,6 +64,14 @@ impl EngineSettings {
         engines.push((process, settings, Arc::clone(&engine)));
         Ok(engine)
     }
+}
+
+/// Interpreters that are tried last: `python3` and `python`.
+const FALLBACK_PYTHONS: usize = 2;
+
+/// The path of this interpreter.
+fn executable() -> PyResult<String> {
+    Python::attach(|py| py.import("sys")?.getattr("executable")?.extract())
 }
 
 /// Passes messages to `logging.getLogger("warpseek")`.

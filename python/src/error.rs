@@ -6,9 +6,14 @@ use pyo3::types::PyDict;
 use warpseek::error::{Error, Result};
 
 /// Options of the command line in messages, and the arguments that stand for them here.
-const ARGUMENTS: [(&str, &str); 20] = [
+const ARGUMENTS: [(&str, &str); 26] = [
     (", or keep the last record with --on-duplicate last", ""),
-    ("; --device cpu does without it", "; device=\"cpu\" does without it"),
+    (", or search for vectors with `warpseek batch`", ", or search for vectors"),
+    ("--chunk splits records", "Index.create(..., split_records=True) splits records"),
+    ("`warpseek index INPUT --into DIR`", "Index.create and add"),
+    ("give the index a name, as in NAME=DIR", "give the index a name with names="),
+    ("give them names, as in NAME=DIR", "give them names with names="),
+    ("--device cpu", "device=\"cpu\""),
     ("--on-error skip", "on_error=\"skip\""),
     ("--no-header", "no_header=True"),
     ("--normalize", "normalize=True"),
@@ -17,16 +22,17 @@ const ARGUMENTS: [(&str, &str); 20] = [
     ("--title-field", "title="),
     ("--metadata-fields", "metadata="),
     ("--metadata", "metadata="),
+    ("--index-name", "index_name="),
+    ("--api-key-file", "api_key"),
+    ("--base-url", "base_url"),
     ("--reranker", "reranker="),
     ("--embedder", "model="),
-    ("--device", "device="),
-    ("--precision", "precision="),
     ("--models-dir", "models_dir="),
     ("--model", "model="),
     ("--offline", "offline="),
+    ("--device", "device="),
+    ("--precision", "precision="),
     ("--documents", "documents="),
-    ("--chunk splits records", "Index.create(..., split_records=True) splits records"),
-    (", or search for vectors with `warpseek batch`", ", or search for vectors"),
 ];
 
 /// The exception for an error.

@@ -73,7 +73,8 @@ impl PyIndex {
                         pool.install(|| engine.embedder(model, Normalize::Always))?;
                     let made = embedder.dim();
                     if let Some(dim) = dim.filter(|dim| *dim != made) {
-                        let reason = format!("dim is {dim}, and {model} makes {made} dimensions");
+                        let reason =
+                            format!("dim is {dim}, and {model} makes {made}: leave dim out");
                         return Err(Error::usage(reason));
                     }
                     let chunks = ChunkOptions { max_tokens, overlap, split_records };

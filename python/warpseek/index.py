@@ -113,8 +113,8 @@ class Index:
             path: Folder of the index; created if it does not exist.
             model: Embedding model; ``None`` for an index of given vectors alone, which needs `dim`.
             dim: Dimensions of the vectors.
-            exist_ok: Whether to open an index of the same settings that is there already.
-            split_records: Whether to split records into chunks, as running text of files is.
+            exist_ok: True to open an index of the same settings that is there already.
+            split_records: True to split records into chunks, as running text of files is.
             chunk_tokens: Tokens per chunk; by default 254, or the model's limit if that is less.
             chunk_overlap: Tokens that a chunk repeats of the text before it, by default 32.
             kwargs: Further arguments of the class.
@@ -166,7 +166,7 @@ class Index:
             ids: Ids in the order of the vectors, instead of documents.
             id: Field of the documents with the id; `text`, `title` and `metadata` likewise.
             model: Model that made the vectors, which is needed to search by text.
-            normalize: Whether to scale the vectors to unit length.
+            normalize: True to scale the vectors to unit length.
 
         Raises:
             UsageError: If the file ranks by L2 distance and its vectors are not of unit length.
@@ -213,7 +213,7 @@ class Index:
             path: Folder of the index. One that is there is added to; ids that it has are replaced.
             index_name: Base name of the two files.
             model: Model that made the vectors, which is needed to search by text.
-            normalize: Whether to scale the vectors to unit length.
+            normalize: True to scale the vectors to unit length.
         """
         report = _warpseek.Index.import_langchain(
             os.fspath(folder), index_name, os.fspath(path), model, normalize, settings_of(kwargs)
@@ -314,7 +314,7 @@ class Index:
             metadata: Fields to keep as metadata, or a function of a record that returns a dict; by
                 default all other fields. Dates become ISO 8601 text, decimals text with all digits,
                 NaN and infinity null, which the report notes. All else is kept exactly.
-            normalize: Whether to scale `vectors` to unit length.
+            normalize: True to scale `vectors` to unit length.
             on_error: ``"raise"`` stops at a record that cannot be used, after the records before it
                 were committed; ``"skip"`` counts it and goes on.
             show_progress_bar: See :meth:`warpseek.Embedder.encode`.
@@ -358,7 +358,7 @@ class Index:
             paths: Files (jsonl, csv, tsv, parquet, txt, md, html) and folders.
             id: Field with the id; `text`, `title` and `metadata` likewise.
             on_error: See :meth:`add`.
-            prune: Whether to delete the documents that came from these inputs and are no longer in
+            prune: True to delete the documents that came from these inputs and are no longer in
                 them.
         """
         on_error_of(on_error)
@@ -403,7 +403,7 @@ class Index:
             where: Filter. Without ids, rows come in the order in which they were written.
             limit: Maximum number of rows.
             offset: Rows to pass over first.
-            include_vectors: Whether to set :attr:`Hit.vector`.
+            include_vectors: True to set :attr:`Hit.vector`.
         """
         at_least(0, limit=limit, offset=offset)
         wanted = None if ids is None else ids_of(ids)
@@ -476,7 +476,7 @@ class Index:
             text: Texts of query vectors, for hybrid search and reranking.
             where: Filter as text (``"year >= 2020 AND lang = 'en'"``) or as a dict
                 (``{"year": {"$gte": 2020}}``).
-            hybrid: Whether to fuse the dense ranking with BM25's.
+            hybrid: True to fuse the dense ranking with BM25's.
             mmr: Weight of relevance in maximal marginal relevance, 0..1; 1 is relevance alone.
             rerank: ``None`` reranks queries that have a text if a reranker is present; ``False``
                 never, ``True`` in any case.
@@ -484,7 +484,7 @@ class Index:
             retriever_weight: Weight of the retrieval score beside the reranker's, 0..1.
             min_score: Least cosine of a hit; not with `hybrid`.
             max_per_doc: Maximum number of hits that share a ``doc_id``.
-            include_vectors: Whether to set :attr:`Hit.vector`.
+            include_vectors: True to set :attr:`Hit.vector`.
         """
         texts, vectors, is_one = queries_of(query, text, lambda: self.dim)
         options = search_options(

@@ -31,7 +31,7 @@ class Embedder:
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"auto"``, ``"f16"`` on a GPU, ``"f32"``, ``"bf16"`` or ``"int8"`` on the CPU.
         models_dir: Folder of downloaded models.
-        offline: Whether to connect to loopback addresses only.
+        offline: True to connect to loopback addresses only.
 
     Raises:
         ModelUnavailableError: With the places that were searched.
@@ -113,14 +113,17 @@ class Embedder:
             role: ``"passage"`` (the default) or ``"query"``; models may put another prompt in front
                 of each. ``prompt_name`` is the same under its name in sentence-transformers.
             prompt: Text in front of every text, instead of the role's.
-            batch_size: Without effect on the result; sequences are packed by their length.
+            batch_size: Without effect: sequences are packed by their length.
+            output_value: Only ``"sentence_embedding"``.
+            precision: Only ``"float32"``.
             show_progress_bar: A bar on stderr; by default for more than a thousand texts on a
                 terminal, if tqdm is installed.
-            convert_to_tensor: Whether to return a torch tensor.
-            normalize_embeddings: Whether to scale vectors to unit length, as an index needs them.
-                ``False`` leaves it to the model's configuration.
+            convert_to_numpy: False for a list of vectors.
+            convert_to_tensor: True for a torch tensor.
+            normalize_embeddings: True to scale vectors to unit length, as an index needs them;
+                False leaves it to the model's configuration.
             out: Array ``[n, dim]`` of float32 that takes the vectors and is returned.
-            return_counts: Whether to return also a dict of arrays ``[n]``: ``tokens`` that were
+            return_counts: True to return also a dict of arrays ``[n]``: ``tokens`` that were
                 embedded, and ``truncated`` tokens beyond :attr:`max_seq_length`.
 
         Returns:

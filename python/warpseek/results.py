@@ -27,7 +27,8 @@ class Hit:
         metadata: Metadata of the document.
         row: Number of the row; it stays until the index is compacted.
         rank: Rank in the final order, from 1.
-        score: Inner product with the query (cosine), or the fused score of a hybrid search.
+        score: Inner product with the query (cosine), the fused score of a hybrid search, or the
+            BM25 score of ``search_bm25``.
         final_score: Value that orders the hits; ``None`` behind the reranked ones.
         retrieved_rank: Rank in the retrieval order, from 1.
         rerank_score: Sigmoid of the logit, 0..1, if the hit was reranked.
@@ -61,7 +62,7 @@ class Hits(Sequence[Hit]):
 
     Attributes:
         took_ms: Milliseconds of each step; of all queries that were searched for together.
-        warnings: Notes, such as a truncated query or values that a filter did not compare.
+        warnings: Warnings, such as a truncated query or values that a filter did not compare.
         matched_rows: Rows that pass the filter.
         total_rows: Live rows of the index.
         reranker: Name of the reranker, if one was used.
@@ -267,6 +268,10 @@ class Answer:
             ``"absent"``), ``passage``, ``passage_id``, ``range``.
         hits: Passages that were given to the model, and those that did not fit.
         messages: Conversation that was sent.
+        model: Name of the chat model.
+        finish_reason: ``"stop"``, or ``"length"`` if the answer is cut; of a service.
+        usage: Token counts, of a service.
+        took_ms: Milliseconds until the first text, and until the end; of a service.
     """
 
     question: str
@@ -309,6 +314,11 @@ class Evaluation:
     Attributes:
         systems: Dicts with ``name``, ``mean`` (measure to value), ``per_query``, ``latency_ms``
             and, for all but the first, ``against_first`` (difference, interval, p-values).
+        judged_queries: Queries with judgments.
+        missing_queries: Judged queries without a text, which count 0.
+        unjudged_queries: Queries without judgments, which were left out.
+        absent_documents: Documents judged relevant that the index does not hold.
+        rows: Live rows of the index.
     """
 
     systems: list[dict[str, Any]]
@@ -361,11 +371,17 @@ class AddReport:
         updated: Documents that replaced an older version.
         unchanged: Documents that the index had already, with the same content.
         pruned: Documents that were deleted because their inputs no longer hold them.
+        duplicates: Records that a later one of the same id replaced.
+        replaced_elsewhere: Documents that replaced one of the same id from another input.
         skipped: Records that could not be used; `messages` says why of the first.
         rows: Rows written.
         tokens: Tokens embedded.
         tokens_lost: Tokens beyond the model's limit, of `rows_truncated` rows.
-        notes: Notes on the input: values that became null, columns that were left out.
+        notes: First notes on the input, of `notes_total`: values that became null, columns that
+            were left out.
+            left out.
+        interrupted: True if the call was stopped before the end.
+        dim: Dimensions of given vectors.
     """
 
     added: int = 0

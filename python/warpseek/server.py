@@ -69,7 +69,7 @@ def serve(
         host: Address to listen on. One that other machines reach needs `api_keys`.
         port: Port; 0 for any free one.
         api_keys: Keys, one of which a request must carry.
-        read_only: Whether to refuse changes of documents.
+        read_only: True to refuse changes of documents.
         model: Embedding model instead of the indexes' own.
         reranker: Reranker instead of the best one present; ``"none"`` for none.
     """

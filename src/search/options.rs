@@ -86,11 +86,12 @@ impl SearchOptions {
             }
         }
         if self.min_score.is_some_and(f32::is_nan) {
-            return Err(Error::usage("the least score is not a number"));
+            return Err(Error::usage("the least score is not a number: give a cosine, -1 to 1"));
         }
         if self.min_score.is_some() && self.hybrid {
             return Err(Error::usage(
-                "hybrid search has no least score: its scores come from ranks alone",
+                "hybrid search has no least score, since its scores come from ranks alone: leave \
+                 one of the two out",
             ));
         }
         let needs_text = self.hybrid || self.rerank_depth.is_some();

@@ -203,7 +203,10 @@ pub(crate) async fn search<S: SearchSteps>(
     options: &SearchOptions,
 ) -> Result<SearchResult, S::Error> {
     let mut found = search_many(steps, &[query], options).await?;
-    let none = || Error::usage("the search of one query has no result");
+    let none = || {
+        let reason = "one query has no result: internal error, please report it".to_owned();
+        Error::Compute { what: "searching", reason }
+    };
     Ok(found.pop().ok_or_else(none)?)
 }
 

@@ -37,7 +37,7 @@ impl Searcher {
         }
         let (new, known) = (index.manifest(), self.index.manifest());
         if new.dim != known.dim || new.model != known.model {
-            let reason = "the index was replaced by another one: open it again";
+            let reason = "the index was replaced by another one: open it again (restart a server)";
             return Err(Error::corrupt(self.index.dir(), reason));
         }
         Ok(Some(Self { index: Arc::new(index), ..self.clone() }))
