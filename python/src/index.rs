@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use rayon::ThreadPool;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use warpseek::bert::embedder::Normalize;
 use warpseek::engine::{ChunkOptions, manifest_for};
 use warpseek::error::Error;
@@ -43,8 +44,10 @@ impl PyIndex {
         direct(py, || SharedIndex::open_dir(dir, engine, model, reranker)).map(Self)
     }
 
-    /// Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions.
+    /// Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions,
+    /// and opens it.
     #[staticmethod]
+    #[allow(clippy::too_many_arguments)]
     fn create(
         py: Python<'_>,
         dir: PathBuf,
@@ -53,8 +56,9 @@ impl PyIndex {
         embeds: bool,
         chunking: (Option<usize>, Option<usize>, bool),
         exist_ok: bool,
+        reranker: Option<String>,
         settings: EngineSettings,
-    ) -> PyResult<()> {
+    ) -> PyResult<Self> {
         let engine = settings.engine()?;
         let create = |_: &Stop, pool: &ThreadPool| {
             if !exist_ok && dir.join("manifest.json").exists() {
@@ -64,8 +68,8 @@ impl PyIndex {
                 )));
             }
             let (max_tokens, overlap, split_records) = chunking;
-            let manifest = match dim.filter(|_| !embeds) {
-                Some(dim) => IndexManifest::new(dim, None, Chunking::default()),
+            let (manifest, embedder) = match dim.filter(|_| !embeds) {
+                Some(dim) => (IndexManifest::new(dim, None, Chunking::default()), None),
                 None => {
                     let model = engine.model_name(model.as_deref());
                     engine.get_or_download(model)?;
@@ -78,13 +82,16 @@ impl PyIndex {
                         return Err(Error::usage(reason));
                     }
                     let chunks = ChunkOptions { max_tokens, overlap, split_records };
-                    manifest_for(&embedder, stamp, chunks)?
+                    (manifest_for(&embedder, stamp, chunks)?, Some(Arc::new(embedder)))
                 }
             };
             if let Some(dim) = dim.filter(|dim| *dim > MAX_DIM) {
                 return Err(Error::usage(format!("dim is {dim}: at most {MAX_DIM} are supported")));
             }
-            IndexWriter::open_or_create(&dir, &manifest)?.commit()
+            IndexWriter::open_or_create(&dir, &manifest)?.commit()?;
+            let index = SharedIndex::open_dir(dir, Arc::clone(&engine), None, reranker)?;
+            index.keep_embedder(embedder);
+            Ok(Self(index))
         };
         run_waiting(py, create, |_| true, |_, _| Ok(()))
     }

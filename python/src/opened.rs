@@ -5,6 +5,7 @@ use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
+use warpseek::bert::embedder::Embedder;
 use warpseek::engine::Engine;
 use warpseek::error::{Error, Result};
 use warpseek::search::{Searcher, no_reranker};
@@ -137,6 +138,11 @@ impl SharedIndex {
             *old = new;
         }
         Ok(Searcher::clone(&old.searcher))
+    }
+
+    /// Keeps the embedder that the index was created with.
+    pub(crate) fn keep_embedder(&self, embedder: Option<Arc<Embedder>>) {
+        self.keep(|kept| &mut kept.embedder, embedder);
     }
 
     /// Keeps a model for later calls, and returns the one that is kept.

@@ -30,6 +30,14 @@ def settings_of(kwargs: Mapping[str, Any]) -> Settings:
     return settings(*(kwargs.get(name) for name in _SETTINGS))
 
 
+def path_of(path: Path) -> str:
+    """Returns the absolute path of an index."""
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise UsageError(f"path must be a text or a pathlib.Path, found {type(text).__name__}")
+    return os.path.abspath(text)
+
+
 def at_least(least: int, **values: Any) -> None:
     """Refuses values that are no integers of at least `least`; None is left to the default."""
     for name, value in values.items():

@@ -21,6 +21,7 @@ from warpseek._arguments import (
     field_names,
     ids_of,
     on_error_of,
+    path_of,
     plain,
     queries_of,
     search_options,
@@ -81,7 +82,7 @@ class Index:
         models_dir: Path | None = None,
         offline: bool | None = None,
     ) -> None:
-        self._path = os.path.abspath(os.fspath(path))
+        self._path = path_of(path)
         self._model = model
         self._reranker = reranker
         self._settings = settings(device, precision, models_dir, offline)
@@ -130,16 +131,20 @@ class Index:
         if model is None and (split_records or chunk_tokens or chunk_overlap):
             raise UsageError("model=None has no tokens to split by: leave out the chunk settings")
         given = settings_of(kwargs)
-        _warpseek.Index.create(
-            os.fspath(path),
+        index = cls.__new__(cls)
+        index._path, index._settings = path_of(path), given
+        index._model, index._reranker = None, kwargs.get("reranker")
+        index._core = _warpseek.Index.create(
+            index._path,
             None if isinstance(model, _Default) else model,
             dim,
             model is not None,
             (chunk_tokens, chunk_overlap, split_records),
             exist_ok,
+            index._reranker,
             given,
         )
-        return cls(path, **kwargs)
+        return index
 
     @classmethod
     def import_faiss(
@@ -180,7 +185,7 @@ class Index:
                     raise UsageError(f"{name} names a field of the documents: pass documents too")
         report = _warpseek.Index.import_vectors(
             os.fspath(file),
-            os.fspath(path),
+            path_of(path),
             os.fspath(documents) if is_file else None,
             given,
             None if ids is None else ids_of(ids),
@@ -216,7 +221,7 @@ class Index:
             normalize: True to scale the vectors to unit length.
         """
         report = _warpseek.Index.import_langchain(
-            os.fspath(folder), index_name, os.fspath(path), model, normalize, settings_of(kwargs)
+            os.fspath(folder), index_name, path_of(path), model, normalize, settings_of(kwargs)
         )
         _warn(report)
         return cls(path, **kwargs)
