@@ -36,10 +36,10 @@ pub(crate) fn is_stopped() -> bool {
 
 /// Sets the number of compute threads, 1 to 1024, of this process. A server has its own.
 #[pyfunction]
-pub(crate) fn set_num_threads(n: usize) -> PyResult<()> {
-    if !(1..=1024).contains(&n) {
+pub(crate) fn set_num_threads(n: i64) -> PyResult<()> {
+    let Some(n) = usize::try_from(n).ok().filter(|n| (1..=1024).contains(n)) else {
         return Err(usage(format!("invalid number of threads {n}: use 1 to 1024")));
-    }
+    };
     N_THREADS.store(n, Ordering::Relaxed);
     // Computations that run keep their threads until they end.
     let old = POOL.lock().unwrap_or_else(PoisonError::into_inner).take();

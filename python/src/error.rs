@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 use warpseek::error::{Error, Result};
 
 /// Options of the command line in messages, and the arguments that stand for them here.
-const ARGUMENTS: [(&str, &str); 26] = [
+const ARGUMENTS: [(&str, &str); 28] = [
     (", or keep the last record with --on-duplicate last", ""),
     (", or search for vectors with `warpseek batch`", ", or search for vectors"),
     ("--chunk splits records", "Index.create(..., split_records=True) splits records"),
@@ -15,6 +15,8 @@ const ARGUMENTS: [(&str, &str); 26] = [
     ("give them names, as in NAME=DIR", "give them names with names="),
     ("--device cpu", "device=\"cpu\""),
     ("--on-error skip", "on_error=\"skip\""),
+    (", or read a file instead", ""),
+    ("set the format with --format", "rename the file"),
     ("--no-header", "no_header=True"),
     ("--normalize", "normalize=True"),
     ("--id-field", "id="),

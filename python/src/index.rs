@@ -4,7 +4,7 @@ use crate::answer::PyPrompt;
 use crate::array::Rows;
 use crate::call::{Stop, direct, run, run_short, run_waiting};
 use crate::engine::EngineSettings;
-use crate::error::usage;
+use crate::error::{OrRaise, usage};
 use crate::opened::SharedIndex;
 use crate::reading::{self, SearchArguments};
 use crate::records::{FieldNames, RecordSource};
@@ -288,6 +288,7 @@ impl PyIndex {
         on_error: &str,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        self.0.check_not_feeding().or_raise()?;
         let dim = direct(py, || self.0.snapshot())?.manifest().dim;
         let vectors =
             vectors.map(|array| crate::array::rows(&array, "vectors", Some(dim))).transpose()?;
@@ -313,11 +314,13 @@ impl PyIndex {
         prune: bool,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        self.0.check_not_feeding().or_raise()?;
         writing::add_files(py, &self.0, &paths, fields, on_error, prune, progress)
     }
 
     /// Deletes the documents of ids, and those that pass a filter. Returns their number.
     fn delete(&self, py: Python<'_>, ids: Vec<String>, filter: Option<String>) -> PyResult<u64> {
+        self.0.check_not_feeding().or_raise()?;
         let delete =
             |stop: &Stop, _: &ThreadPool| writing::delete(&self.0, &ids, filter.as_deref(), stop);
         run_waiting(py, delete, |_| true, |_, _| Ok(()))
@@ -325,6 +328,7 @@ impl PyIndex {
 
     /// Removes deleted rows from the files.
     fn compact<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.0.check_not_feeding().or_raise()?;
         let compact = |stop: &Stop, _: &ThreadPool| writing::compact(&self.0, stop);
         let compaction = run_waiting(py, compact, |_| true, |_, _| Ok(()))?;
         to_python(py, &compaction)
@@ -363,9 +367,10 @@ impl PyIndex {
     ) -> PyResult<Bound<'py, PyAny>> {
         let engine = settings.engine()?;
         let (documents, map) = match documents {
-            Some(records) => {
-                (Some(RecordSource::new(&records, fields, true)?.all(py)?), FieldMap::default())
-            }
+            Some(records) => (
+                Some(RecordSource::new(&records, fields, true)?.all(py, usize::MAX)?),
+                FieldMap::default(),
+            ),
             None => (None, fields.into()),
         };
         let import = |stop: &Stop, pool: &ThreadPool| {

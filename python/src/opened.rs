@@ -1,9 +1,11 @@
 //! An index folder with its models, opened when first used, and once in each process.
 
 use crate::call::{Stop, check};
+use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use warpseek::bert::embedder::Embedder;
 use warpseek::engine::Engine;
@@ -19,8 +21,8 @@ pub(crate) struct SharedIndex {
     reranker: Option<String>,
     /// The newest snapshot; none once the index is closed.
     opened: Mutex<Option<Opened>>,
-    /// Held while documents are written.
-    writing: Mutex<()>,
+    /// The process that writes; 0 for none.
+    writing: AtomicU32,
     /// Held while the snapshot is replaced, so that no older one follows a newer one.
     reopening: Mutex<()>,
 }
@@ -57,6 +59,20 @@ impl Drop for Opened {
     }
 }
 
+/// The turn to write, which ends with this value.
+pub(crate) struct WriteTurn<'a>(&'a AtomicU32);
+
+impl Drop for WriteTurn<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+thread_local! {
+    /// Indexes to which an `add` of this thread is under way, by address.
+    static FEEDING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The models that a call needs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Needs {
@@ -74,7 +90,7 @@ impl SharedIndex {
         model: Option<String>,
         reranker: Option<String>,
     ) -> Result<Self> {
-        let [writing, reopening] = [Mutex::new(()), Mutex::new(())];
+        let (writing, reopening) = (AtomicU32::new(0), Mutex::new(()));
         let opened = Mutex::new(None);
         let index = Self { dir, engine, model, reranker, opened, writing, reopening };
         let searcher = index.open()?;
@@ -182,16 +198,42 @@ impl SharedIndex {
     }
 
     /// Waits for the turn to write, unless it is stopped.
-    pub(crate) fn turn_to_write(&self, stop: &Stop) -> Result<MutexGuard<'_, ()>> {
+    pub(crate) fn turn_to_write(&self, stop: &Stop) -> Result<WriteTurn<'_>> {
+        let own = std::process::id();
         loop {
-            match self.writing.try_lock() {
-                Ok(turn) => return Ok(turn),
-                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
-                Err(TryLockError::WouldBlock) => {
-                    check(stop)?;
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+            // A forked child has none of the threads that may have held the turn of its parent.
+            let holder = self.writing.load(Ordering::Acquire);
+            let is_free = holder != own;
+            let (old, new) = (holder, own);
+            let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+            if is_free && self.writing.compare_exchange(old, new, success, failure).is_ok() {
+                return Ok(WriteTurn(&self.writing));
             }
+            check(stop)?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Runs `work`, which calls the caller's code, so that [`SharedIndex::check_not_feeding`] knows.
+    pub(crate) fn feeding<T>(&self, work: impl FnOnce() -> T) -> T {
+        FEEDING.with_borrow_mut(|feeding| feeding.push(std::ptr::from_ref(self) as usize));
+        let outcome = work();
+        FEEDING.with_borrow_mut(Vec::pop);
+        outcome
+    }
+
+    /// Refuses to write from an iterator or a function that an `add` to this index waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`].
+    pub(crate) fn check_not_feeding(&self) -> Result<()> {
+        let own = std::ptr::from_ref(self) as usize;
+        match FEEDING.with_borrow(|feeding| feeding.contains(&own)) {
+            true => Err(Error::usage(
+                "the iterator or function of an add writes to the same index: write after the add",
+            )),
+            false => Ok(()),
         }
     }
 

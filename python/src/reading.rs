@@ -169,8 +169,8 @@ pub(crate) fn search_vectors(
         Some(passing) => Some(&passing.mask),
         None => (live.count() < snapshot.n_rows()).then_some(live),
     };
-    let mut scores = vec![f32::NEG_INFINITY; n_values];
-    let mut rows = vec![-1i64; n_values];
+    let mut scores = filled(n_values, f32::NEG_INFINITY)?;
+    let mut rows = filled(n_values, -1i64)?;
     let matrix = snapshot.matrix()?;
     for (part, vectors) in queries.values.chunks(VECTORS * dim).enumerate() {
         check(stop)?;
@@ -185,6 +185,15 @@ pub(crate) fn search_vectors(
         }
     }
     Ok((scores, rows))
+}
+
+/// A vector of equal values; an error if memory is short.
+fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let reason = || Error::usage(format!("k is too large: {n} results do not fit into memory"));
+    values.try_reserve_exact(n).map_err(|_| reason())?;
+    values.resize(n, value);
+    Ok(values)
 }
 
 fn check_dim(rows: &Rows, dim: usize) -> Result<()> {
@@ -431,7 +440,11 @@ pub(crate) fn vectors(index: &Snapshot, numbers: &[u32]) -> Result<Vec<f32>> {
 
 fn check_rows(index: &Snapshot, numbers: &[u32]) -> Result<()> {
     let n = index.n_rows();
-    match numbers.iter().find(|number| **number as usize >= n) {
+    let is_live = |number: &&u32| index.live().contains(**number as usize);
+    match numbers.iter().find(|number| !is_live(number)) {
+        Some(number) if (*number as usize) < n => {
+            Err(Error::usage(format!("row {number} was deleted: search again")))
+        }
         Some(number) => {
             Err(Error::usage(format!("there is no row {number}: the index has {n} rows")))
         }

@@ -30,6 +30,8 @@ pub(crate) type Batch = Vec<Result<Document>>;
 pub(crate) struct RecordSource {
     iterator: Py<PyIterator>,
     records: Records,
+    /// An exception that is no error about a record, such as KeyboardInterrupt.
+    exception: Option<PyErr>,
 }
 
 /// Names of the fields with id, text and title, and of the metadata to keep.
@@ -55,7 +57,7 @@ impl RecordSource {
         })?;
         let map = FieldMap { id, text, title, metadata };
         let records = Records::new("records", map, has_vectors);
-        Ok(Self { iterator: iterator.unbind(), records })
+        Ok(Self { iterator: iterator.unbind(), records, exception: None })
     }
 
     /// Notes on the records so far; a clone goes on with them.
@@ -72,21 +74,25 @@ impl RecordSource {
         let mut batch = Batch::with_capacity(BATCH);
         while batch.len() < BATCH {
             let Some(item) = self.iterator.bind(py).clone().next() else { break };
-            batch.push(self.document(&item?));
+            let document = self.document(&item?);
+            match self.exception.take() {
+                Some(exception) => return Err(exception),
+                None => batch.push(document),
+            }
         }
         Ok(batch)
     }
 
-    /// All documents.
+    /// All documents, but not much more than `expected`.
     ///
     /// # Errors
     ///
     /// An exception of the iterator.
-    pub(crate) fn all(mut self, py: Python<'_>) -> PyResult<Batch> {
+    pub(crate) fn all(mut self, py: Python<'_>, expected: usize) -> PyResult<Batch> {
         let mut all = Batch::new();
         loop {
             let batch = self.next_batch(py)?;
-            if batch.is_empty() {
+            if batch.is_empty() || all.len() > expected {
                 return Ok(all);
             }
             all.extend(batch);
@@ -97,7 +103,10 @@ impl RecordSource {
     fn document(&mut self, item: &Bound<'_, PyAny>) -> Result<Document> {
         let place = self.records.next_place();
         let mut replaced = Replaced::new();
-        let mut values = Converter { py: item.py(), place: &place, replaced: &mut replaced };
+        let mut exception = None;
+        let (py, replaced_) = (item.py(), &mut replaced);
+        let mut values =
+            Converter { py, place: &place, replaced: replaced_, exception: &mut exception };
         let document = match item.cast::<PyTuple>() {
             Ok(pair) if pair.len() == 2 => match values.pair_of(pair) {
                 Ok((record, metadata)) => {
@@ -115,6 +124,7 @@ impl RecordSource {
                 Err(e) => Err(self.skip(e)),
             },
         };
+        self.exception = exception;
         for field in replaced {
             self.records.notes().add(self.records.name(), &field, NoteKind::Null, NON_FINITE, 1);
         }

@@ -6,6 +6,7 @@ use crate::error::usage;
 use pyo3::prelude::*;
 use rayon::ThreadPool;
 use std::ffi::OsString;
+use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +17,9 @@ use warpseek::server::{Access, BackgroundServer, Listener, ServedModels, Serving
 #[pyclass(module = "warpseek._warpseek", frozen)]
 pub(crate) struct Server {
     url: String,
-    server: Mutex<BackgroundServer>,
+    /// The process whose thread serves.
+    process: u32,
+    server: ManuallyDrop<Mutex<BackgroundServer>>,
 }
 
 #[pymethods]
@@ -55,7 +58,8 @@ impl Server {
         };
         let server = run_waiting(py, start, |_| true, |_, _| Ok(()))?;
         let url = server.address().to_string();
-        Ok(Self { url, server: Mutex::new(server) })
+        let server = ManuallyDrop::new(Mutex::new(server));
+        Ok(Self { url, process: std::process::id(), server })
     }
 
     /// The server's address, such as `http://127.0.0.1:8080`.
@@ -67,17 +71,25 @@ impl Server {
     /// True until the server has ended.
     #[getter]
     fn is_running(&self, py: Python<'_>) -> bool {
-        py.detach(|| self.server().is_running())
+        py.detach(|| self.is_here() && self.server().is_running())
     }
 
     /// Stops the server and waits for the requests in progress.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_here() {
+            return Ok(());
+        }
         let stop = |_: &Stop, _: &ThreadPool| self.server().stop();
         run_waiting(py, stop, |_| true, |_, _| Ok(()))
     }
 }
 
 impl Server {
+    /// False in a forked child, which has no thread of its parent's.
+    fn is_here(&self) -> bool {
+        self.process == std::process::id()
+    }
+
     fn server(&self) -> std::sync::MutexGuard<'_, BackgroundServer> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,4 +99,13 @@ impl Server {
 #[pyfunction]
 pub(crate) fn main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
     py.detach(|| warpseek::cli::main(arguments))
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.is_here() {
+            // SAFETY: nothing reads the field after this.
+            unsafe { ManuallyDrop::drop(&mut self.server) }
+        }
+    }
 }

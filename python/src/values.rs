@@ -2,7 +2,7 @@
 
 use crate::error::raised;
 use pyo3::PyTypeInfo;
-use pyo3::exceptions::PyAttributeError;
+use pyo3::exceptions::{PyAttributeError, PyException};
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString,
@@ -25,6 +25,8 @@ pub(crate) struct Converter<'a, 'py> {
     pub(crate) place: &'a Place,
     /// The fields of values that became null.
     pub(crate) replaced: &'a mut Replaced,
+    /// The exception of a value's own code that is no error about a record.
+    pub(crate) exception: &'a mut Option<PyErr>,
 }
 
 impl<'py> Converter<'_, 'py> {
@@ -43,14 +45,28 @@ impl<'py> Converter<'_, 'py> {
         Ok(object)
     }
 
-    fn items(&self, mapping: &Bound<'py, PyAny>) -> Result<Bound<'py, PyList>> {
-        let items = mapping.call_method0(intern!(self.py, "items"));
+    fn items(&mut self, mapping: &Bound<'py, PyAny>) -> Result<Bound<'py, PyList>> {
+        let items = match mapping.call_method0(intern!(self.py, "items")) {
+            Err(e) if e.is_instance_of::<PyAttributeError>(self.py) => {
+                let found = type_name(mapping);
+                let reason = format!("a record must be a dict or another mapping, found {found}");
+                return Err(self.fail("", reason));
+            }
+            items => items,
+        };
         let list = items.and_then(|items| PyList::type_object(self.py).call1((items,)));
         let list = list.and_then(|list| Ok(list.cast_into::<PyList>()?));
-        list.map_err(|_| {
-            let found = type_name(mapping);
-            self.fail("", format!("a record must be a dict or another mapping, found {found}"))
-        })
+        list.map_err(|e| self.caught(e, ""))
+    }
+
+    /// The error about a field whose own code raised an exception. One that is no `Exception`
+    /// (Ctrl+C, exit) is kept, to be raised again.
+    fn caught(&mut self, e: PyErr, field: &str) -> Error {
+        let message = format!("its value raised {e}");
+        if !e.is_instance_of::<PyException>(self.py) {
+            *self.exception = Some(e);
+        }
+        self.fail(field, message)
     }
 
     fn pair(&self, item: &Bound<'py, PyAny>) -> Result<(String, Bound<'py, PyAny>)> {
@@ -156,30 +172,38 @@ impl<'py> Converter<'_, 'py> {
     /// Values of other libraries: dates, decimals, NumPy's and pandas' scalars, arrays, paths.
     fn other(&mut self, value: &Bound<'py, PyAny>, field: &str, depth: usize) -> Result<Value> {
         let py = self.py;
-        let fail = |e: PyErr| Error::input(self.place.clone().field(field), e.to_string());
-        if is_missing(value).map_err(fail)? {
+        macro_rules! caught {
+            ($outcome:expr) => {
+                match $outcome {
+                    Ok(value) => value,
+                    Err(e) => return Err(self.caught(e, field)),
+                }
+            };
+        }
+        if caught!(is_missing(value)) {
             return Ok(Value::Null);
         }
         if value.is_instance_of::<PyBytes>() || value.is_instance_of::<PyByteArray>() {
             let reason = "bytes have no place in JSON: decode them, or leave the field out";
             return Err(self.fail(field, reason));
         }
-        // datetime, date, time, pandas.Timestamp.
-        if let Ok(text) = value.call_method0(intern!(py, "isoformat")) {
-            let text = text.extract::<String>().map_err(fail)?;
-            return Ok(Value::String(text));
+        // datetime, date, time, pandas.Timestamp; pandas.Timedelta has it too.
+        if type_name(value) != "Timedelta"
+            && let Ok(text) = value.call_method0(intern!(py, "isoformat"))
+        {
+            return Ok(Value::String(caught!(text.extract::<String>())));
         }
-        if value.is_instance(types(py).map_err(fail)?.0.bind(py)).map_err(fail)? {
-            if !value.call_method0("is_finite").and_then(|f| f.is_truthy()).map_err(fail)? {
+        if caught!(value.is_instance(caught!(types(py)).0.bind(py))) {
+            if !caught!(value.call_method0("is_finite").and_then(|f| f.is_truthy())) {
                 self.replaced.push(field.to_owned());
                 return Ok(Value::Null);
             }
             let text = value.call_method1("__format__", ("f",)).and_then(|text| text.extract());
-            return Ok(Value::String(text.map_err(fail)?));
+            return Ok(Value::String(caught!(text)));
         }
-        if value.is_instance(types(py).map_err(fail)?.1.bind(py)).map_err(fail)? {
+        if caught!(value.is_instance(caught!(types(py)).1.bind(py))) {
             let text = value.str().and_then(|text| text.extract());
-            return Ok(Value::String(text.map_err(fail)?));
+            return Ok(Value::String(caught!(text)));
         }
         match numpy_kind(value).as_deref() {
             // Its tolist gives integers for nanoseconds.
@@ -188,7 +212,7 @@ impl<'py> Converter<'_, 'py> {
                     .import(intern!(py, "numpy"))
                     .and_then(|numpy| numpy.call_method1("datetime_as_string", (value,)))
                     .and_then(|texts| texts.call_method0("tolist"));
-                let texts = self.value(&texts.map_err(fail)?, field, depth + 1)?;
+                let texts = self.value(&caught!(texts), field, depth + 1)?;
                 return Ok(without_nat(texts));
             }
             Some("m") => {
@@ -205,10 +229,10 @@ impl<'py> Converter<'_, 'py> {
                 }
                 Ok(_) => {}
                 Err(e) if e.is_instance_of::<PyAttributeError>(py) => {}
-                Err(e) => return Err(fail(e)),
+                Err(e) => return Err(self.caught(e, field)),
             }
         }
-        if value.hasattr(intern!(py, "items")).map_err(fail)? {
+        if caught!(value.hasattr(intern!(py, "items"))) {
             return self.members(value, field, depth);
         }
         let found = type_name(value);

@@ -41,13 +41,13 @@ pub(crate) fn add<'py>(
     };
     let mut failed = None;
     let produce = |stop: &Stop| {
-        let sent = send(source, sender, stop, |py| report(py, progress.as_ref(), &done));
-        failed = sent.err();
+        let tick = |py: Python<'_>| report(py, progress.as_ref(), &done);
+        failed = index.feeding(|| send(source, sender, stop, tick)).err();
         failed.is_none()
     };
     let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
     let outcome = run_waiting(py, work, produce, tick);
-    let outcome = finish(index, outcome);
+    let outcome = finish(py, index, outcome);
     // An exception of the records' iterator, or Ctrl+C. What came before it may be committed.
     if let Some(exception) = failed {
         return Err(exception);
@@ -86,7 +86,7 @@ pub(crate) fn add_files<'py>(
         Ok(indexed)
     };
     let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
-    let indexed = finish(index, run_waiting(py, work, |_| true, tick))?;
+    let indexed = finish(py, index, run_waiting(py, work, |_| true, tick))?;
     report(py, progress.as_ref(), &done)?;
     to_python(py, &indexed)
 }
@@ -123,8 +123,8 @@ fn index_documents(
 }
 
 /// Takes up what was committed, whether or not the call failed. The failure of the call goes first.
-fn finish<T>(index: &SharedIndex, outcome: PyResult<T>) -> PyResult<T> {
-    let reopened = index.reopen();
+fn finish<T>(py: Python<'_>, index: &SharedIndex, outcome: PyResult<T>) -> PyResult<T> {
+    let reopened = py.detach(|| index.reopen());
     let value = outcome?;
     reopened.or_raise()?;
     Ok(value)
@@ -140,9 +140,13 @@ pub(crate) fn add_vectors<'py>(
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let notes = source.notes();
-    let documents = source.all(py)?;
-    let (n, given) = (documents.len(), vectors.n);
-    if n != given {
+    let given = vectors.n;
+    let documents = index.feeding(|| source.all(py, given))?;
+    if documents.len() != given {
+        let n = match documents.len() > given {
+            true => "more".to_owned(),
+            false => documents.len().to_string(),
+        };
         return Err(usage(format!("vectors has {given} rows, and there are {n} records")));
     }
     let (progress, done) = (progress.map(Bound::unbind), AtomicUsize::new(0));
@@ -159,7 +163,7 @@ pub(crate) fn add_vectors<'py>(
         })
     };
     let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
-    let mut imported = finish(index, run_waiting(py, work, |_| true, tick))?;
+    let mut imported = finish(py, index, run_waiting(py, work, |_| true, tick))?;
     report(py, progress.as_ref(), &done)?;
     (imported.notes, imported.notes_total) = (notes.texts(), notes.total());
     to_python(py, &imported)

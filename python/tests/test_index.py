@@ -113,6 +113,10 @@ def test_upsert_delete_get_and_compact(small: Index) -> None:
     assert all(check["problem"] is None for check in small.verify(sample=10))
     with pytest.raises(warpseek.UsageError, match="ids or where"):
         small.delete()
+    with pytest.raises(warpseek.UsageError, match="not both"):
+        small.delete("b", where="year > 0")
+    with pytest.raises(warpseek.UsageError, match="there is no row 5"):
+        small.rows([5])
 
 
 def test_options_of_a_search(demo: Index) -> None:
@@ -305,3 +309,43 @@ def test_import_of_a_store_that_langchain_saved(tmp_path: Path, store: str) -> N
     assert index.search(vector, 1).ids == [expected[0]["id"]]
     with pytest.raises(warpseek.WarpseekError, match=r"index.faiss"):
         Index.import_langchain_faiss(tmp_path, tmp_path / "other")
+
+
+def test_evaluate_and_serve_obey_the_reranker_of_the_index(small: Index) -> None:
+    index = Index.open(small.path, reranker="none")
+    report = index.evaluate({"q": "pets"}, {"q": {"a": 1}})
+    assert [system["name"] for system in report.systems] == ["retrieval"]
+    with pytest.raises(warpseek.ModelUnavailableError):
+        index.search("pets", rerank=True)
+
+
+def test_arrays_and_columns_of_texts_are_lists_of_queries(small: Index) -> None:
+    texts = ["pets", "cars"]
+    expected = [hits.ids for hits in small.search(texts, 1, rerank=False)]
+    for queries in (np.array(texts), np.array(texts, dtype=object), pandas.Series(texts)):
+        assert [hits.ids for hits in small.search(queries, 1, rerank=False)] == expected
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"k": 10**30},
+        {"k": "3"},
+        {"mmr": "x"},
+        {"mmr": True},
+        {"min_score": "high"},
+        {"rerank": 0},
+        {"hybrid": "yes"},
+        {"rerank_depth": "3"},
+        {"rerank": False, "rerank_depth": 3},
+    ],
+)
+def test_arguments_of_other_types_are_named(small: Index, kwargs: dict[str, Any]) -> None:
+    with pytest.raises(warpseek.UsageError) as caught:
+        small.search("pets", **kwargs)
+    assert any(name in str(caught.value) for name in kwargs)
+
+
+def test_more_results_than_memory_is_an_error(small: Index) -> None:
+    with pytest.raises(warpseek.UsageError, match="k is"):
+        small.search_vectors(np.eye(384, dtype=np.float32), 2**31)

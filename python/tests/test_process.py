@@ -232,3 +232,44 @@ def test_progress_is_told_on_the_calling_thread(tmp_path: Path) -> None:
             "raise",
             broken,
         )
+
+
+def test_an_iterator_that_writes_to_the_index_that_waits_for_it_is_refused(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i", model=None, dim=4)
+
+    def rows() -> Iterator[dict[str, str]]:
+        index.delete("a")
+        yield {"id": "b"}
+
+    with pytest.raises(warpseek.UsageError, match="writes to the same index"):
+        index.add(rows(), vectors=np.eye(4, dtype=np.float32)[:1])
+    assert index.add([{"id": "b"}], vectors=np.eye(4, dtype=np.float32)[:1]).added == 1
+
+
+def test_exceptions_that_are_no_errors_about_a_record_are_raised(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i", model=None, dim=4)
+
+    class Exits:
+        def tolist(self) -> None:
+            raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        index.add([{"id": "a", "x": Exits()}], vectors=np.eye(4, dtype=np.float32)[:1])
+
+
+def leave_server(server: warpseek.Server, queue: multiprocessing.Queue[object]) -> None:
+    server.stop()
+    queue.put(server.is_running)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="fork of POSIX")
+def test_a_forked_child_leaves_a_server_alone(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i")
+    with warpseek.serve(index) as server:
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=leave_server, args=(server, queue))
+        child.start()
+        assert queue.get(timeout=30) is False
+        child.join()
+        assert child.exitcode == 0 and server.is_running

@@ -52,6 +52,15 @@ def test_every_kind_of_table_gives_the_same_records(vectors: Index) -> None:
         assert [hit.text for hit in vectors.get()] == ["one", "two"]
 
 
+def test_named_indexes_are_columns_and_equal_names_are_refused(vectors: Index) -> None:
+    frame = pandas.DataFrame(ROWS).set_index("id")
+    assert add(vectors, frame) == [{"year": 2020, "note": "x"}, {"year": 2021, "note": None}]
+    assert [hit.id for hit in vectors.get()] == ["a", "b"]
+    table = pyarrow.table([["a"], ["b"]], names=["text", "text"])
+    with pytest.raises(warpseek.UsageError, match="two columns 'text'"):
+        vectors.add(table)
+
+
 def test_fields_are_named_or_made_by_functions(vectors: Index) -> None:
     rows = [{"key": 1, "body": "one", "head": "H", "n": 1}, {"key": 2, "body": "two", "n": 2}]
     assert add(vectors, rows, id="key", text="body", title="head") == [{"n": 1}, {"n": 2}]

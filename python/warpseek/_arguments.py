@@ -32,9 +32,11 @@ def settings_of(kwargs: Mapping[str, Any]) -> Settings:
 
 def path_of(path: Path) -> str:
     """Returns the absolute path of an index."""
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise UsageError(f"path must be a text or a pathlib.Path, found {type(path).__name__}")
     text = os.fspath(path)
-    if not isinstance(text, str):
-        raise UsageError(f"path must be a text or a pathlib.Path, found {type(text).__name__}")
+    if not text:
+        raise UsageError("path is empty: name a folder")
     return os.path.abspath(text)
 
 
@@ -67,6 +69,15 @@ def search_options(
     at_least(1, k=k, rerank_depth=rerank_depth, max_per_doc=max_per_doc)
     if isinstance(mmr, bool):
         raise UsageError("mmr is a weight of relevance, 0..1: use mmr=0.5")
+    for name, number in (
+        ("mmr", mmr),
+        ("retriever_weight", retriever_weight),
+        ("min_score", min_score),
+    ):
+        if number is not None and (
+            isinstance(number, bool) or not isinstance(number, (int, float, np.number))
+        ):
+            raise UsageError(f"{name} must be a number, found {type(number).__name__}")
     if rerank is False:
         for name, value in (
             ("rerank_depth", rerank_depth),
@@ -99,6 +110,8 @@ def queries_of(
         if text is not None:
             raise UsageError("text is for query vectors, and the query is a text already")
         return [query] if is_one else list(query), None, is_one
+    if (isinstance(query, np.ndarray) and query.dtype.kind in "OU") or _is_series(query):
+        return queries_of(list(query), text, dim)
     array = np.asarray(query)
     if array.dtype.kind in "OUS":
         raise UsageError("query must be a text, a list of texts, or an array of vectors")
@@ -111,12 +124,19 @@ def queries_of(
     return texts, vectors, array.ndim == 1
 
 
+def _is_series(value: Any) -> bool:
+    """True for a column of pandas or polars."""
+    return type(value).__name__ == "Series" and hasattr(value, "to_list")
+
+
 def ids_of(ids: str | Iterable[str] | None) -> list[str]:
     """Returns ids as a list; refuses those that are no strings."""
     if ids is None:
         return []
     if isinstance(ids, str):
         return [ids]
+    if isinstance(ids, (bytes, Mapping)) or not isinstance(ids, Iterable):
+        raise UsageError(f"ids must be a string or a list of strings, found {type(ids).__name__}")
     checked = []
     for i, id in enumerate(ids):
         if not isinstance(id, str):

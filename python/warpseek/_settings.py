@@ -28,6 +28,8 @@ def settings(
         if value is not None and not isinstance(value, str):
             found = type(value).__name__
             raise UsageError(f'{name} must be a string such as "auto", found {found}')
+    if offline is not None and not isinstance(offline, bool):
+        raise UsageError(f"offline must be True or False, found {type(offline).__name__}")
     return {
         "device": device,
         "precision": precision,

@@ -31,14 +31,17 @@ class WarpseekError(Exception):
         self.file = file
         self.record = record
         self.field = field
-        if errno is not None:
-            setattr(self, "errno", errno)  # noqa: B010 (an attribute of OSError)
+        if isinstance(self, OSError):
+            self.errno = errno
+            self.filename = file
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
     def __reduce__(self) -> tuple[object, ...]:
         state = {"exit_code": self.exit_code, **self.__dict__}
+        if isinstance(self, OSError):
+            state.update(errno=self.errno, filename=self.filename)
         return (type(self), (str(self),), state)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, overload
@@ -114,7 +115,8 @@ class Index:
             path: Folder of the index; created if it does not exist.
             model: Embedding model; ``None`` for an index of given vectors alone, which needs `dim`.
             dim: Dimensions of the vectors.
-            exist_ok: True to open an index of the same settings that is there already.
+            exist_ok: True to open an index that is there already, of the same settings; one without
+                any rows takes the new settings.
             split_records: True to split records into chunks, as running text of files is.
             chunk_tokens: Tokens per chunk; by default 254, or the model's limit if that is less.
             chunk_overlap: Tokens that a chunk repeats of the text before it, by default 32.
@@ -376,13 +378,15 @@ class Index:
         return AddReport(**report)
 
     def delete(self, ids: str | Iterable[str] | None = None, *, where: Where = None) -> int:
-        """Deletes the documents of ids, and those that pass a filter; returns their number.
+        """Deletes the documents of ids, or those that pass a filter; returns their number.
 
         An id of no document is a ``doc_id``, and deletes all documents that share it. Ids that the
         index does not have are passed over.
         """
         if ids is None and where is None:
             raise UsageError('delete needs ids or where; where="id IS NOT NULL" deletes all')
+        if ids is not None and where is not None:
+            raise UsageError("delete takes ids or where, not both: get(ids, where=) finds both")
         return self._core.delete(ids_of(ids), to_filter(where))
 
     def compact(self) -> dict[str, Any]:
@@ -416,7 +420,7 @@ class Index:
 
     def rows(self, numbers: Iterable[int], *, include_vectors: bool = False) -> list[Hit]:
         """Returns the rows of these numbers, in their order."""
-        wanted = [int(number) for number in numbers]
+        wanted = [operator.index(number) for number in numbers]
         negative = next((number for number in wanted if number < 0), None)
         if negative is not None:
             raise UsageError(f"there is no row {negative}: -1 stands for a missing one")
@@ -653,13 +657,13 @@ class Index:
     # -- asyncio -----------------------------------------------------------------------------------
 
     async def asearch(self, query: Any, k: int = 10, **kwargs: Any) -> Any:
-        """Searches as :meth:`search` does, in a thread; cancelling it does not wait for the end."""
+        """Searches as :meth:`search` does, in a thread. Cancelling it does not stop the thread."""
         import asyncio
 
         return await asyncio.to_thread(lambda: self.search(query, k, **kwargs))
 
     async def aadd(self, records: Any, **kwargs: Any) -> AddReport:
-        """Adds records as :meth:`add` does, in a thread."""
+        """Adds records as :meth:`add` does, in a thread. Cancelling it does not stop the thread."""
         import asyncio
 
         return await asyncio.to_thread(self.add, records, **kwargs)

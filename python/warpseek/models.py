@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -176,8 +176,8 @@ class Embedder:
 
     def similarity(self, a: Any, b: Any) -> Floats:
         """Returns the cosines of two lists of vectors, ``[n, m]``."""
-        first, second = (np.atleast_2d(np.asarray(v, dtype=np.float32)) for v in (a, b))
-        return _unit(first) @ _unit(second).T
+        first, second = (np.atleast_2d(np.asarray(v, dtype=np.float64)) for v in (a, b))
+        return (_unit(first) @ _unit(second).T).astype(np.float32)
 
     def count_tokens(self, sentences: str | Iterable[str]) -> list[int]:
         """Returns the number of tokens of each text, without prompt and special tokens."""
@@ -258,14 +258,21 @@ class CrossEncoder:
         is_one = len(sentences) == 2 and all(isinstance(text, str) for text in sentences)
         pairs: list[Any] = [sentences] if is_one else list(sentences)
         for i, pair in enumerate(pairs):
-            if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
+            is_sequence = isinstance(pair, Sequence) and not isinstance(pair, str)
+            if not is_sequence or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
                 raise UsageError(f"sentences[{i}] must be a pair (query, passage) of strings")
         with Progress(show_progress_bar, len(pairs), "pairs") as progress:
             scores = self._core.logits([tuple(pair) for pair in pairs], progress.callback)
         if activation_fn == "sigmoid":
             scores = _sigmoid(scores)
         elif callable(activation_fn):
-            scores = np.asarray(activation_fn(scores), dtype=np.float32)
+            result = np.asarray(activation_fn(scores))
+            if result.shape != scores.shape or result.dtype.kind != "f":
+                raise UsageError(
+                    f"activation_fn must return {len(scores)} numbers, found an array "
+                    f"{result.dtype} of {result.shape}"
+                )
+            scores = result.astype(np.float32)
         return scores[0] if is_one else scores
 
     def rank(
@@ -313,7 +320,7 @@ def _cross_encoder(model: str | None, given: dict[str, Any]) -> CrossEncoder:
 def _role(role: str | None, prompt_name: str | None) -> str:
     if role is not None and prompt_name is not None and role != prompt_name:
         raise UsageError(f"role={role!r} and prompt_name={prompt_name!r} contradict each other")
-    name = role or prompt_name or "passage"
+    name = role if role is not None else prompt_name if prompt_name is not None else "passage"
     if name not in _ROLES:
         argument = "role" if role is not None else "prompt_name"
         raise UsageError(f'{argument}={name!r}: use "query" or "passage"')
@@ -332,6 +339,8 @@ def _check_out(out: Any, shape: tuple[int, int]) -> None:
 
 def _texts(texts: Iterable[str], name: str) -> list[str]:
     """A list of strings; anything else is refused with its position."""
+    if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable):
+        raise UsageError(f"{name} must be a list of strings, found {type(texts).__name__}")
     all_texts = list(texts)
     for i, text in enumerate(all_texts):
         if not isinstance(text, str):
@@ -339,7 +348,7 @@ def _texts(texts: Iterable[str], name: str) -> list[str]:
     return all_texts
 
 
-def _unit(vectors: Floats) -> Floats:
+def _unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
 

@@ -65,8 +65,12 @@ def made(
 
 
 def _pandas(frame: Any) -> tuple[Iterable[Record], int]:
-    if not hasattr(frame, "columns"):
-        raise UsageError("records is a pandas Series: pass a DataFrame, or series.to_frame()")
+    if not (hasattr(frame, "columns") and hasattr(frame, "iloc") and hasattr(frame, "to_dict")):
+        kind = type(frame).__name__
+        raise UsageError(f"records is a pandas {kind}: pass a DataFrame")
+    if any(name is not None for name in frame.index.names):
+        # A named index is a column that was set aside, often the ids.
+        frame = frame.reset_index()
     names = [str(name) for name in frame.columns]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -88,7 +92,7 @@ def _polars(frame: Any) -> tuple[Iterable[Record], int]:
     if type(frame).__name__ == "LazyFrame":
         frame = frame.collect()
     if type(frame).__name__ == "Series":
-        raise UsageError("records is a polars Series: pass a DataFrame, or series.to_frame()")
+        raise UsageError("records is a polars Series: pass a DataFrame")
 
     def rows() -> Iterator[Record]:
         yield from frame.iter_rows(named=True, buffer_size=_ROWS)
@@ -111,8 +115,15 @@ def _arrow(table: Any) -> tuple[Iterable[Record], int | None]:
         and not hasattr(table, "to_batches")
     ):
         return table.to_pylist(), n
-    if hasattr(table, "to_batches"):
+    schema = getattr(table, "schema", None)
+    names = list(getattr(schema, "names", None) or [])
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"records has two columns {twice!r}: rename one")
+    if type(table).__name__ == "Table":
         batches: Iterable[Any] = table.to_batches(max_chunksize=_ROWS)
+    elif hasattr(table, "to_batches"):
+        batches = table.to_batches()
     else:
         import pyarrow
 

@@ -93,8 +93,17 @@ class Hits(Sequence[Hit]):
     @overload
     def __getitem__(self, index: int) -> Hit: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Hit]: ...
-    def __getitem__(self, index: int | slice) -> Hit | list[Hit]:
+    def __getitem__(self, index: slice) -> Hits: ...
+    def __getitem__(self, index: int | slice) -> Hit | Hits:
+        if isinstance(index, slice):
+            return Hits(
+                self._hits[index],
+                took_ms=self.took_ms,
+                warnings=self.warnings,
+                matched_rows=self.matched_rows,
+                total_rows=self.total_rows,
+                reranker=self.reranker,
+            )
         return self._hits[index]
 
     def __len__(self) -> int:
@@ -104,7 +113,7 @@ class Hits(Sequence[Hit]):
         return iter(self._hits)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Hits) and self._hits == other._hits
+        return isinstance(other, (Hits, list)) and self._hits == list(other)
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -64,7 +64,8 @@ def serve(
     ...     print(server.url)
 
     Args:
-        indexes: Open indexes or their folders; without any, only the models are served.
+        indexes: Open indexes or their folders; without any, only the models are served. A single
+            open index is served with its own models and settings unless others are named.
         names: Names of the indexes; by default those of the folders.
         host: Address to listen on. One that other machines reach needs `api_keys`.
         port: Port; 0 for any free one.
@@ -81,6 +82,16 @@ def serve(
         raise UsageError(f"names has {len(names)} entries for {len(folders)} indexes")
     if isinstance(api_keys, (str, Mapping)):
         raise UsageError("api_keys must be a list of keys")
+    if len(indexes) == 1 and not isinstance(indexes[0], (str, os.PathLike)):
+        # An open index is served as it was opened.
+        only = indexes[0]
+        model = only._model if model is None else model
+        reranker = only._reranker if reranker is None else reranker
+        own = only._settings
+        device = own["device"] if device is None else device
+        precision = own["precision"] if precision is None else precision
+        models_dir = own["models_dir"] if models_dir is None else models_dir
+        offline = own["offline"] if offline is None else offline
     given = [None] * len(folders) if names is None else list(names)
     core = _warpseek.Server(
         list(zip(given, folders, strict=True)),

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use warpseek_bert::embedder::{EmbedOptions, Embedder, Embeddings, Role};
 use warpseek_ingest::chunk::{self, Chunk};
-use warpseek_ingest::{Document, InputRoots, STREAM_SOURCE};
+use warpseek_ingest::{Document, InputRoots, RECORDS_SOURCE, STREAM_SOURCE};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Bytes of text per row at which a batch is full.
@@ -246,7 +246,7 @@ impl IndexRun<'_> {
     /// counts those that come from another input.
     fn check_replacement(&mut self, document: &Document, source: Option<Arc<str>>) -> Result<()> {
         if !document.has_own_id {
-            if document.source.as_deref() != Some(STREAM_SOURCE) {
+            if !matches!(document.source.as_deref(), Some(STREAM_SOURCE | RECORDS_SOURCE)) {
                 return Ok(());
             }
             // Every stream has the same name, so the number says nothing.

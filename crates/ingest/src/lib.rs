@@ -114,7 +114,7 @@ pub use json::kind as json_kind;
 pub use message::shown;
 pub use notes::{MAX_NOTES, NON_FINITE, NoteKind, ReadNote, ReadNotes};
 pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions};
-pub use paths::{InputRoots, STREAM_SOURCE};
+pub use paths::{InputRoots, RECORDS_SOURCE, STREAM_SOURCE};
 pub use query_file::QueryFile;
 pub use reader::{DocumentReader, ReadProgress, open, read_stream};
 pub use records::{RecordParts, Records};

@@ -8,6 +8,9 @@ use warpseek_error::{Error, Result};
 /// The source of documents from standard input, a pipe, or another stream. No file has this name.
 pub const STREAM_SOURCE: &str = "//stdin";
 
+/// The source of records that a program passes on. No input of a command covers it.
+pub const RECORDS_SOURCE: &str = "//records";
+
 /// The folder from which relative names start.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Base(PathBuf);
@@ -57,6 +60,9 @@ impl InputRoots {
     pub fn covers(&self, source: &str) -> bool {
         if source == STREAM_SOURCE {
             return self.has_stream;
+        }
+        if source == RECORDS_SOURCE {
+            return false;
         }
         let absolute;
         let source = match Path::new(source).is_absolute() {
@@ -136,6 +142,7 @@ mod tests {
         assert!(!others.iter().any(|source| docs.covers(source)));
         let all = roots(&["/"]);
         assert!(all.covers("a.txt") && all.covers("/x") && !all.covers(STREAM_SOURCE));
+        assert!(!all.covers(RECORDS_SOURCE));
         assert!(roots(&["/home/me"]).covers("a.txt"));
         let mut stream = roots(&[]);
         stream.add_stream();

@@ -8,7 +8,7 @@ use crate::fields::{FieldRoles, TEXT_NAMES};
 use crate::notes::ReadNotes;
 use crate::options::FieldMap;
 use crate::partition::Partitions;
-use crate::paths::STREAM_SOURCE;
+use crate::paths::RECORDS_SOURCE;
 
 /// Makes documents of the records of one sequence, as the lines of a jsonl stream would be.
 ///
@@ -86,7 +86,7 @@ impl Records {
             }
         };
         let document = roles.document(record, place, &self.name, self.number)?;
-        Ok(Document { source: Some(STREAM_SOURCE.into()), ..document })
+        Ok(Document { source: Some(RECORDS_SOURCE.into()), ..document })
     }
 
     /// Makes a record of known parts the next document.
@@ -109,7 +109,7 @@ impl Records {
             metadata: parts.metadata,
             kind: TextKind::Record,
             has_own_id,
-            source: Some(STREAM_SOURCE.into()),
+            source: Some(RECORDS_SOURCE.into()),
             ..Document::new(id, parts.text, place)
         })
     }

@@ -16,7 +16,7 @@ from chromadb.api.types import EmbeddingFunction
 from chromadb.config import Settings
 from chromadb.utils.embedding_functions import known_embedding_functions
 
-from warpseek import Embedder
+from warpseek import Embedder, ModelUnavailableError
 from warpseek.integrations.chroma import WarpseekEmbeddingFunction
 
 TEXTS = [
@@ -97,6 +97,17 @@ def test_vectors() -> None:
     np.testing.assert_array_equal(plain, model.encode_document(TEXTS, normalize_embeddings=False))
 
 
+def test_default_model_is_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WARPSEEK_MODEL", raising=False)
+    kept = WarpseekEmbeddingFunction()
+    assert kept.get_config()["model"] == "all-MiniLM-L6-v2"
+    monkeypatch.setenv("WARPSEEK_MODEL", "no-such-model")
+    with pytest.raises(ModelUnavailableError, match="no-such-model"):
+        WarpseekEmbeddingFunction().get_config()
+    again = WarpseekEmbeddingFunction.build_from_config(kept.get_config())
+    np.testing.assert_array_equal(again(TEXTS), kept(TEXTS))
+
+
 def test_truncation_is_told(caplog: pytest.LogCaptureFixture) -> None:
     WarpseekEmbeddingFunction()(["short", "word " * 300])
     assert "1 of 2 texts are longer than 256 tokens" in caplog.text
@@ -119,7 +130,6 @@ def test_threads_share_the_model() -> None:
     ("settings", "reason"),
     [
         ({"model": ""}, "name of a model"),
-        ({"model": None}, "name of a model"),
         ({"normalize_embeddings": 1}, "'normalize_embeddings' must be bool"),
         ({"batch_size": 0}, "'batch_size' must be at least 1"),
         ({"batch_size": True}, "'batch_size' must be int or None"),
@@ -136,6 +146,8 @@ def test_odd_configurations_are_refused() -> None:
         WarpseekEmbeddingFunction.build_from_config({"model": "a", "modell": "b"})
     with pytest.raises(ValueError, match="name of a model"):
         WarpseekEmbeddingFunction.build_from_config({})
+    with pytest.raises(ValueError, match="name of a model"):
+        WarpseekEmbeddingFunction.build_from_config({"model": None})
 
 
 def test_change_of_the_configuration() -> None:

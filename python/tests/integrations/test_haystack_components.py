@@ -14,7 +14,7 @@ from haystack.components.writers import DocumentWriter
 from haystack.core.errors import DeserializationError
 from haystack.document_stores.types import DuplicatePolicy, FilterPolicy
 
-from warpseek import CrossEncoder, Embedder
+from warpseek import CrossEncoder, Embedder, ModelUnavailableError
 from warpseek.integrations.haystack import (
     WarpseekBM25Retriever,
     WarpseekDocumentEmbedder,
@@ -62,6 +62,18 @@ def test_embedders_are_the_model(documents: list[Document]) -> None:
         "truncated_tokens": 0,
     }
     assert all(isinstance(value, float) for value in result["embedding"])
+
+
+def test_default_model_is_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WARPSEEK_MODEL", raising=False)
+    for make in (WarpseekTextEmbedder, WarpseekDocumentEmbedder):
+        data = make().to_dict()
+        assert data["init_parameters"]["model"] == "all-MiniLM-L6-v2"
+        monkeypatch.setenv("WARPSEEK_MODEL", "no-such-model")
+        with pytest.raises(ModelUnavailableError, match="no-such-model"):
+            make().to_dict()
+        assert make.from_dict(data).to_dict() == data
+        monkeypatch.delenv("WARPSEEK_MODEL")
 
 
 def test_document_embedder_options() -> None:

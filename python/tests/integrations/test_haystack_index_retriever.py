@@ -138,7 +138,10 @@ def test_what_cannot_be_done_is_refused(path: str, tmp_path: Path) -> None:
         WarpseekIndexRetriever(path, top_k=0)
     with pytest.raises(IndexNotFoundError):
         found(str(tmp_path / "nothing"), "a")
-    with pytest.raises(UsageError, match="MMR"):
-        found(path, "a", mmr=2.0)
+    for filters in (None, {"field": "meta.year", "operator": ">", "value": 2020}):
+        with pytest.raises(UsageError, match="MMR"):
+            found(path, "a", filters, mmr=2.0)
+        with pytest.raises(UsageError, match="top_k"):
+            WarpseekIndexRetriever(path, filters=filters).run("a", top_k=0)
     with pytest.raises(ValueError, match="WarpseekIndexRetriever searches it"):
         WarpseekDocumentStore(path).count_documents()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -38,6 +39,7 @@ from haystack.testing.document_store_async import (
     WriteDocumentsAsyncTest,
 )
 
+from warpseek import Index
 from warpseek.integrations.haystack import WarpseekDocumentStore
 
 HALF = 2.0**-11
@@ -190,7 +192,7 @@ def test_nan_comes_back(store: WarpseekDocumentStore) -> None:
         ({"": 2}, r"meta has the name ''"),
         ({"x": 2**64}, r"meta\.x holds an integer beyond 64 bits"),
         ({"x": "\ud800"}, r"meta\.x holds a text that is not valid Unicode"),
-        ({"_haystack": 1}, r"'_haystack' is reserved"),
+        ({"_haystack": 1}, r"'_haystack' is reserved: rename it"),
     ],
 )
 def test_meta_that_cannot_be_kept_is_refused(
@@ -204,7 +206,12 @@ def test_meta_that_cannot_be_kept_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [(" ", "is blank"), ("x" * 513, "512 bytes"), ("a\nb", "control"), ("\ud800", "Unicode")],
+    [
+        (" ", "is blank: give another one"),
+        ("x" * 513, "512 bytes: give a shorter one"),
+        ("a\nb", "control .*: remove them"),
+        ("\ud800", "Unicode"),
+    ],
 )
 def test_ids_that_cannot_be_kept_are_refused(
     store: WarpseekDocumentStore, name: str, reason: str
@@ -309,7 +316,7 @@ def test_bm25(store: WarpseekDocumentStore) -> None:
     assert {d.id for d in store.bm25_retrieval("heat pump", filters=filters)} == {"1", "2"}
     assert store.bm25_retrieval("!?") == []
     with pytest.raises(ValueError, match="query"):
-        store.bm25_retrieval("")
+        store.bm25_retrieval(" ")
 
 
 @pytest.mark.parametrize("policy", DuplicatePolicy)
@@ -331,9 +338,9 @@ def test_duplicates_within_a_list(store: WarpseekDocumentStore, policy: Duplicat
 @pytest.mark.parametrize(
     ("embedding", "reason"),
     [
-        ([1.0] * 3, "3 values, and the store takes 4"),
-        ([1.0, float("nan"), 0.0, 0.0], "not finite"),
-        ([[1.0] * 4], "values, and the store takes 4"),
+        ([1.0] * 3, "3 dimensions, and the store has 4: .*embedding_dim=3"),
+        ([1.0, float("nan"), 0.0, 0.0], "infinite or no number: leave the text out"),
+        ([[1.0] * 4], "give one list of numbers"),
         (["a"] * 4, "not a list of numbers"),
     ],
 )
@@ -367,10 +374,29 @@ def test_arguments(tmp_path: Path) -> None:
     assert again.to_dict() == store.to_dict()
     with pytest.raises(ValueError, match="set embedding_dim=8"):
         WarpseekDocumentStore(path, embedding_dim=9).count_documents()
-    with pytest.raises(ValueError, match="top_k"):
-        store.embedding_retrieval([1.0] * 8, top_k=-1)
-    assert store.embedding_retrieval([1.0] * 8, top_k=0) == []
+    for top_k in (0, -1):
+        with pytest.raises(ValueError, match="top_k"):
+            store.embedding_retrieval([1.0] * 8, top_k=top_k)
+        with pytest.raises(ValueError, match="top_k"):
+            store.bm25_retrieval("a", top_k=top_k)
     assert store.embedding_retrieval([1.0] * 8) == []
+
+
+def test_folder_is_read_again_only_after_changes(
+    store: WarpseekDocumentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_documents([Document(id="1", content="a")])
+    reads = []
+    refresh = Index.refresh
+    monkeypatch.setattr(Index, "refresh", lambda index: reads.append(1) or refresh(index))
+    for file in Path(store.path).iterdir():
+        os.utime(file, (1e9, 1e9))
+    assert [store.count_documents() for _ in range(3)] == [1, 1, 1]
+    assert len(reads) == 1
+    with Index.open(store.path) as other:
+        other.delete(["1"])
+        assert store.count_documents() == 0
+    assert len(reads) == 2
 
 
 def test_recreated_index_has_no_rows(store: WarpseekDocumentStore) -> None:

@@ -21,7 +21,7 @@ from langchain_core.runnables import RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from warpseek import Index
-from warpseek.errors import UsageError
+from warpseek.errors import ModelUnavailableError, UsageError
 from warpseek.integrations.langchain import (
     WarpseekEmbeddings,
     WarpseekReranker,
@@ -435,6 +435,20 @@ def test_model_of_an_index(tmp_path: Path) -> None:
         WarpseekVectorStore(WarpseekEmbeddings(), model="all-MiniLM-L6-v2")
     with pytest.raises(UsageError, match="index or model"):
         WarpseekVectorStore(index=opened.index, model="all-MiniLM-L6-v2")
+    with pytest.raises(UsageError, match="needs `embedding`"):
+        WarpseekVectorStore(path=tmp_path / "y", normalize=False)
+    assert not (tmp_path / "y").exists()
+
+
+def test_model_of_the_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = WarpseekEmbeddings().embedder
+    assert WarpseekEmbeddings(embedder=embedder, batch_size=2).embedder is embedder
+    for given in ({"model": "all-MiniLM-L6-v2"}, {"device": "cpu"}, {"offline": True}):
+        with pytest.raises(UsageError, match=f"embedder or {next(iter(given))}"):
+            WarpseekEmbeddings(embedder=embedder, **given)  # type: ignore[arg-type]
+    monkeypatch.setenv("WARPSEEK_MODEL", "no-such-model")
+    with pytest.raises(ModelUnavailableError, match="no-such-model"):
+        WarpseekEmbeddings()
 
 
 def test_what_is_not_kept_is_told() -> None:

@@ -39,7 +39,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from warpseek import Embedder, Index
-from warpseek.errors import UsageError
+from warpseek.errors import ModelUnavailableError, UsageError
 from warpseek.integrations.llama_index import (
     WarpseekEmbedding,
     WarpseekReranker,
@@ -471,6 +471,22 @@ def documents() -> list[Document]:
 @pytest.fixture(scope="module")
 def embedding() -> WarpseekEmbedding:
     return WarpseekEmbedding("all-MiniLM-L6-v2", embed_batch_size=2)
+
+
+def test_model_of_the_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WARPSEEK_MODEL", raising=False)
+    made = WarpseekEmbedding()
+    assert made.model_name == "all-MiniLM-L6-v2"
+    embedder = Embedder()
+    assert WarpseekEmbedding(embedder=embedder).model_name == embedder.name
+    for given in ({"model_name": "all-MiniLM-L6-v2"}, {"device": "cpu"}, {"precision": "f32"}):
+        with pytest.raises(UsageError, match=f"embedder or {next(iter(given))}"):
+            WarpseekEmbedding(embedder=embedder, **given)
+    monkeypatch.setenv("WARPSEEK_MODEL", "no-such-model")
+    with pytest.raises(ModelUnavailableError, match="no-such-model"):
+        WarpseekEmbedding()
+    again = WarpseekEmbedding.from_dict(made.to_dict())
+    assert again.model_name == "all-MiniLM-L6-v2"
 
 
 def test_embeddings_are_those_of_the_embedder(embedding: WarpseekEmbedding) -> None:

@@ -18,7 +18,7 @@ from mteb.results.task_result import TaskError, TaskResult
 from mteb.types import PromptType
 from torch.utils.data import DataLoader
 
-from warpseek import CrossEncoder, Embedder
+from warpseek import CrossEncoder, Embedder, ModelUnavailableError
 from warpseek.integrations.mteb import WarpseekCrossEncoder, WarpseekEncoder
 
 MODEL = "all-MiniLM-L6-v2"
@@ -294,3 +294,11 @@ def test_mock_run_of_a_cross_encoder(cross_encoder: WarpseekCrossEncoder) -> Non
     }
     failed = [status.exception for status in results.values() if isinstance(status, TaskError)]
     assert all("requires top_ranked documents" in reason for reason in failed), failed
+
+
+def test_default_model_is_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WARPSEEK_MODEL", raising=False)
+    assert WarpseekEncoder().mteb_model_meta.name == f"warpseek/{MODEL}"
+    monkeypatch.setenv("WARPSEEK_MODEL", "no-such-model")
+    with pytest.raises(ModelUnavailableError, match="no-such-model"):
+        WarpseekEncoder()

@@ -11,6 +11,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.embeddings import Embeddings
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from warpseek.integrations._models import embedder_of
 from warpseek.models import CrossEncoder, Embedder
 
 
@@ -19,7 +20,7 @@ class WarpseekEmbeddings(Embeddings):
 
     def __init__(
         self,
-        model: str = "all-MiniLM-L6-v2",
+        model: str | os.PathLike[str] | None = None,
         *,
         embedder: Embedder | None = None,
         device: str | None = None,
@@ -32,17 +33,27 @@ class WarpseekEmbeddings(Embeddings):
         """Loads the model.
 
         Args:
-            model: A listed name, a hub id, or a folder.
+            model: A listed name, a hub id or a folder; None for the one of the setting
+                `WARPSEEK_MODEL`, by default all-MiniLM-L6-v2. It is looked for locally first, then
+                downloaded.
             embedder: A loaded model, instead of the arguments that load one.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             precision: `auto`; `f16` on a GPU; `f32`, `bf16` or `int8` on the CPU.
             models_dir: Folder of downloaded models.
-            offline: True to download nothing.
+            offline: True to connect to loopback addresses only.
             batch_size: Texts per batch.
             show_progress_bar: True to show the progress.
+
+        Raises:
+            UsageError: If `embedder` is given beside an argument that loads one.
         """
-        self.embedder = embedder or Embedder(
-            model, device=device, precision=precision, models_dir=models_dir, offline=offline
+        self.embedder = embedder_of(
+            embedder,
+            None if model is None else os.fspath(model),
+            device=device,
+            precision=precision,
+            models_dir=models_dir,
+            offline=offline,
         )
         self.batch_size = batch_size
         self.show_progress_bar = show_progress_bar
@@ -68,7 +79,9 @@ class WarpseekReranker(BaseDocumentCompressor):
     The documents that it returns are copies with the score in their metadata.
     """
 
-    model: str | None = Field(default=None, description="The reranker; None: the best one present.")
+    model: str | None = Field(
+        default=None, description="A listed name, a hub id or a folder; None: the best one present."
+    )
     top_n: int | None = Field(default=3, ge=1, description="Documents to keep; None: all.")
     score_field: str | None = Field(
         default="relevance_score", description="Metadata field of the score, 0..1; None: no field."

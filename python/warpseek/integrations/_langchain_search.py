@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from langchain_core.documents import Document
 
+from warpseek._arrays import Vectors
 from warpseek.errors import UsageError
 from warpseek.filters import to_filter
 from warpseek.integrations._store import (
-    FloatArray,
     IndexStore,
     check_dim,
     check_options,
     diversified,
+    score_of,
 )
 from warpseek.results import Hit
 
@@ -38,7 +38,7 @@ class Search:
 
     def hits(
         self,
-        vector: FloatArray | None,
+        vector: Vectors | None,
         text: str | None,
         k: int,
         options: dict[str, Any],
@@ -96,7 +96,7 @@ class Search:
 
     def diverse(
         self,
-        vector: FloatArray | None,
+        vector: Vectors | None,
         text: str | None,
         k: int,
         fetch_k: int,
@@ -114,17 +114,11 @@ class Search:
             raise UsageError("k must be at least 1")
         options = {**options, "rerank": False}
         hits = self.hits(vector, text, max(k, fetch_k), options, include_vectors=True)
-        if not hits:
-            return []
-        rows = np.asarray([hit.vector for hit in hits], dtype=np.float32)
-        relevances = np.asarray([_score(hit) for hit in hits], dtype=np.float64)
-        if self._steps(text, options)[0]:
-            relevances /= relevances.max()
-        elif vector is not None and not self.normalize:
-            # MMR compares cosines, and the scores are inner products.
-            lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
-            relevances /= np.where(lengths > 0, lengths, 1)
-        return [to_document(hits[at]) for at in diversified(relevances, rows, k, lambda_mult)]
+        # MMR compares cosines, and the scores of vectors as they are are inner products.
+        query = None if self.normalize else vector
+        is_fused = self._steps(text, options)[0]
+        selected = diversified(hits, query, k, lambda_mult, is_fused=is_fused)
+        return [to_document(hit) for hit in selected]
 
 
 def to_document(hit: Hit) -> Document:
@@ -137,21 +131,16 @@ def scored(score: Callable[[Hit], float], hits: Iterable[Hit]) -> list[tuple[Doc
     return [(to_document(hit), score(hit)) for hit in hits]
 
 
-def _score(hit: Hit) -> float:
-    assert hit.score is not None, "hits of a search have scores"
-    return hit.score
-
-
 def final_score(hit: Hit) -> float:
     """The score that orders the hits."""
-    return _score(hit) if hit.final_score is None else hit.final_score
+    return score_of(hit) if hit.final_score is None else hit.final_score
 
 
 def relevance(hit: Hit) -> float:
     """The relevance, 0..1: the reranker's score, else the cosine."""
     if hit.rerank_score is not None:
         return hit.rerank_score
-    return min(max(_score(hit), 0.0), 1.0)
+    return min(max(score_of(hit), 0.0), 1.0)
 
 
 def _check_scale(hybrid: bool, rerank: bool) -> None:

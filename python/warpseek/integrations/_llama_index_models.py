@@ -15,6 +15,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
 from warpseek.errors import UsageError
+from warpseek.integrations._models import embedder_of
 from warpseek.models import CrossEncoder, Embedder
 
 _dispatcher = get_dispatcher(__name__)
@@ -28,12 +29,14 @@ class WarpseekEmbedding(BaseEmbedding):
         default=None, description="auto; f16 on a GPU; f32, bf16 or int8 on the CPU."
     )
     models_dir: str | None = Field(default=None, description="Folder of downloaded models.")
-    offline: bool | None = Field(default=None, description="True to download nothing.")
+    offline: bool | None = Field(
+        default=None, description="True to connect to loopback addresses only."
+    )
     _embedder: Embedder = PrivateAttr()
 
     def __init__(
         self,
-        model_name: str = "all-MiniLM-L6-v2",
+        model_name: str | None = None,
         *,
         embedder: Embedder | None = None,
         embed_batch_size: int = 256,
@@ -43,28 +46,38 @@ class WarpseekEmbedding(BaseEmbedding):
         """Loads the model.
 
         Args:
-            model_name: A listed name, a hub id, or a folder.
+            model_name: A listed name, a hub id or a folder; None for the one of the setting
+                `WARPSEEK_MODEL`, by default all-MiniLM-L6-v2, whose name the field takes. It is
+                looked for locally first, then downloaded.
             embedder: A loaded model, instead of the arguments that load one.
             embed_batch_size: Texts per call of the model.
             models_dir: Folder of downloaded models.
             **kwargs: The other fields of this class and of `BaseEmbedding`.
+
+        Raises:
+            UsageError: If `embedder` is given beside an argument that loads one.
         """
         unknown = sorted(set(kwargs) - set(type(self).model_fields))
         if unknown:
             raise TypeError(f"WarpseekEmbedding has no option {', '.join(unknown)}")
         kwargs |= {
-            "model_name": model_name if embedder is None else embedder.name,
             "embed_batch_size": embed_batch_size,
             "models_dir": None if models_dir is None else os.fspath(models_dir),
         }
+        if model_name is not None:
+            kwargs["model_name"] = model_name
         super().__init__(**kwargs)
-        self._embedder = embedder or Embedder(
+        self._embedder = embedder_of(
+            embedder,
             model_name,
+            "model_name",
             device=self.device,
             precision=self.precision,
             models_dir=self.models_dir,
             offline=self.offline,
         )
+        if model_name is None:
+            self.model_name = self._embedder.name
 
     @classmethod
     def class_name(cls) -> str:
@@ -103,7 +116,9 @@ class WarpseekReranker(BaseNodePostprocessor):
     reads of a node: its text, and the metadata that is not excluded from it.
     """
 
-    model: str | None = Field(default=None, description="The reranker; None: the best one present.")
+    model: str | None = Field(
+        default=None, description="A listed name, a hub id or a folder; None: the best one present."
+    )
     top_n: int = Field(default=5, ge=1, description="Number of nodes to keep.")
     keep_retrieval_score: bool = Field(
         default=False, description="True to keep the score before as metadata `retrieval_score`."
@@ -114,7 +129,9 @@ class WarpseekReranker(BaseNodePostprocessor):
         default=None, description="auto; f16 on a GPU; f32, bf16 or int8 on the CPU."
     )
     models_dir: str | None = Field(default=None, description="Folder of downloaded models.")
-    offline: bool | None = Field(default=None, description="True to download nothing.")
+    offline: bool | None = Field(
+        default=None, description="True to connect to loopback addresses only."
+    )
     _encoder: CrossEncoder = PrivateAttr()
 
     def __init__(

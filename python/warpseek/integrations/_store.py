@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpseek._arrays import Vectors
 from warpseek.errors import IndexNotFoundError, UsageError
 from warpseek.index import Index
-
-FloatArray = npt.NDArray[np.float32]
+from warpseek.results import Hit
 
 #: Id, text, title and metadata of a document.
 Record = tuple[str, str, str, dict[str, Any]]
@@ -30,6 +30,8 @@ EVERY_DOCUMENT = "document.id IS NOT NULL"
 
 #: Largest deviation of a norm from 1 at which a vector counts as one of unit length.
 _UNIT_TOLERANCE = 1e-5
+
+_NOT_FINITE = "a value that is infinite or no number: leave the text out, or embed it again"
 
 
 class IndexStore:
@@ -52,8 +54,8 @@ class IndexStore:
             path: Folder of the index.
             index: An open index, instead of a path.
             model: Embedding model of the index.
-            embeds: True if a new index embeds by a model of its own, by default all-MiniLM-L6-v2;
-                False if vectors are handed over.
+            embeds: True if a new index embeds by a model of its own, by default that of
+                the setting `WARPSEEK_MODEL`; False if vectors are handed over.
         """
         if path is not None and index is not None:
             raise UsageError("give path or index, not both: an open index has a path")
@@ -112,10 +114,18 @@ class IndexStore:
         """The index, created if need be, for vectors of this dimension."""
         with self._lock:
             if self._index is None:
-                self._index = self._keep(Index.create(self._path, model=None, dim=dim))
+                self._index = self._keep(open_or_create(self._path, dim))
             index = self._index
         check_dim(index, dim)
         return index
+
+
+def open_or_create(path: str | os.PathLike[str], dim: int, device: str | None = None) -> Index:
+    """The index in a folder; a new one for vectors of this dimension where there is none."""
+    try:
+        return Index.open(path, device=device)
+    except IndexNotFoundError:
+        return Index.create(path, model=None, dim=dim, exist_ok=True, device=device)
 
 
 def _remove(folder: Path, process: int) -> None:
@@ -124,7 +134,7 @@ def _remove(folder: Path, process: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def store_records(index: Index, records: Sequence[Record], rows: FloatArray | None) -> None:
+def store_records(index: Index, records: Sequence[Record], rows: Vectors | None) -> None:
     """Adds records, the last of equal ids, with their vectors; warns of what is not kept."""
     kept = sorted({record[0]: at for at, record in enumerate(records)}.values())
     report = index.add(
@@ -151,7 +161,7 @@ def check_dim(index: Index, dim: int) -> None:
         )
 
 
-def rows_of(vectors: Sequence[Sequence[float]] | npt.ArrayLike, normalize: bool) -> FloatArray:
+def rows_of(vectors: Sequence[Sequence[float]] | npt.ArrayLike, normalize: bool) -> Vectors:
     """Embeddings as rows, scaled to unit length if `normalize`. Zero vectors stay zero."""
     try:
         rows = np.asarray(vectors, dtype=np.float32)
@@ -163,43 +173,82 @@ def rows_of(vectors: Sequence[Sequence[float]] | npt.ArrayLike, normalize: bool)
         raise UsageError(f"the embeddings have the shape {rows.shape}, not [texts, dimensions]")
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if bad.size:
-        raise UsageError(f"embedding {bad[0]} holds a value that is infinite or no number")
-    if not normalize:
-        return rows
+        raise UsageError(f"embedding {bad[0]} holds {_NOT_FINITE}")
+    return unit_rows(rows)[0] if normalize else rows
+
+
+def row_of(
+    vector: Sequence[float] | npt.ArrayLike,
+    normalize: bool,
+    name: str = "the embedding of the query",
+) -> Vectors:
+    """One embedding as a row, scaled to unit length if `normalize`.
+
+    Args:
+        vector: The embedding.
+        normalize: True to scale it.
+        name: Name of the embedding in messages.
+    """
+    try:
+        row = np.asarray(vector, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{name} is not a list of numbers: {error}") from error
+    if row.ndim != 1 or len(row) == 0:
+        raise UsageError(f"{name} has the shape {row.shape}: give one list of numbers")
+    if not np.isfinite(row).all():
+        raise UsageError(f"{name} holds {_NOT_FINITE}")
+    return unit_rows(row[None])[0][0] if normalize else row
+
+
+def unit_rows(rows: Vectors) -> tuple[Vectors, npt.NDArray[np.float64]]:
+    """Rows scaled to unit length, and the lengths by which they were divided.
+
+    Zero rows, and rows of unit length but for rounding, are not divided: their divisor is 1.
+    """
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)
-    scaled = np.flatnonzero((norms > 0) & (np.abs(norms - 1) > _UNIT_TOLERANCE))
-    if scaled.size:
+    is_scaled = (norms > 0) & (np.abs(norms - 1) > _UNIT_TOLERANCE)
+    divisors = np.where(is_scaled, norms, 1.0)
+    if is_scaled.any():
         rows = rows.copy()
-        rows[scaled] = (rows[scaled].astype(np.float64) / norms[scaled, None]).astype(np.float32)
-    return rows
-
-
-def row_of(vector: Sequence[float] | npt.ArrayLike, normalize: bool) -> FloatArray:
-    """The embedding of a query."""
-    row: FloatArray = rows_of(np.asarray(vector, dtype=np.float32)[None], normalize)[0]
-    return row
+        scaled = rows[is_scaled].astype(np.float64) / divisors[is_scaled, None]
+        rows[is_scaled] = scaled.astype(np.float32)
+    return rows, divisors
 
 
 def diversified(
-    relevance: npt.ArrayLike, rows: npt.ArrayLike, k: int, lambda_mult: float
-) -> list[int]:
-    """Positions of up to `k` rows, selected by maximal marginal relevance.
+    hits: Sequence[Hit],
+    vector: Vectors | None,
+    k: int,
+    lambda_mult: float,
+    *,
+    is_fused: bool = False,
+) -> list[Hit]:
+    """Up to `k` hits, selected by maximal marginal relevance.
 
-    Each time the row with the greatest `lambda * relevance - (1 - lambda) * max cos(row, selected)`
+    Each time the hit with the greatest `lambda * relevance - (1 - lambda) * max cos(hit, selected)`
     is selected; ties go to the first.
 
     Args:
-        relevance: Relevance of each row.
-        rows: The vectors, one a row.
-        k: Number of rows to select.
+        hits: The candidates with their vectors, best first.
+        vector: The query where scores are inner products with it, which are divided by the lengths
+            of both; None where they are no inner products, or cosines already.
+        k: Number of hits to select.
         lambda_mult: Weight of relevance, 0..1; 1 is relevance alone.
+        is_fused: True for the scores of a hybrid search, which are divided by the greatest.
     """
     if not 0 <= lambda_mult <= 1:
         raise UsageError(f"the MMR lambda is {lambda_mult}; it must lie in 0..1")
-    relevance = np.asarray(relevance, dtype=np.float64)
-    rows = np.asarray(rows, dtype=np.float64)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = rows / np.where(norms > 0, norms, 1)
+    if not hits:
+        return []
+    rows = np.asarray([hit.vector for hit in hits], dtype=np.float64)
+    relevance = np.asarray([score_of(hit) for hit in hits], dtype=np.float64)
+    norms = np.linalg.norm(rows, axis=1)
+    if is_fused:
+        relevance /= relevance.max()
+    elif vector is not None:
+        lengths = norms * np.linalg.norm(vector)
+        relevance /= np.where(lengths > 0, lengths, 1)
+    rows /= np.where(norms > 0, norms, 1)[:, None]
     left = np.ones(len(rows), dtype=bool)
     selected: list[int] = []
     # Greatest cosine of each row with a selected one.
@@ -211,7 +260,14 @@ def diversified(
         similarity = np.maximum(similarity, cosines) if selected else cosines
         selected.append(best)
         left[best] = False
-    return selected
+    return [hits[at] for at in selected]
+
+
+def score_of(hit: Hit) -> float:
+    """The score of a hit of a search."""
+    if hit.score is None:
+        raise UsageError(f"document '{hit.id}' has no score: it was read by its id, not searched")
+    return hit.score
 
 
 def check_options(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:

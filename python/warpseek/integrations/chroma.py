@@ -24,6 +24,8 @@ import numpy as np
 from chromadb.api.types import Documents, EmbeddingFunction, Embeddings, Space
 from chromadb.utils.embedding_functions import register_embedding_function
 
+from warpseek.integrations._models import truncation
+
 if TYPE_CHECKING:
     from warpseek import Embedder
 
@@ -31,6 +33,7 @@ __all__ = ["WarpseekEmbeddingFunction"]
 
 logger = logging.getLogger(__name__)
 
+#: Types of the configuration's values.
 _TYPES: dict[str, tuple[type, ...]] = {
     "model": (str,),
     "device": (str, type(None)),
@@ -40,10 +43,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "models_dir": (str, type(None)),
     "offline": (bool, type(None)),
 }
-"""Types of the configuration's values."""
 
+_NO_MODEL = "a warpseek embedding function needs the name of a model in 'model'"
+
+#: Settings that must not change: vectors of before and after would not be comparable.
 _FIXED = ("model", "normalize_embeddings")
-"""Settings that must not change: vectors of before and after would not be comparable."""
 
 
 @register_embedding_function
@@ -53,13 +57,16 @@ class WarpseekEmbeddingFunction(EmbeddingFunction[Documents]):
     The model is loaded at the first text. Functions with the same settings share it.
 
     Args:
-        model: Name of a listed model, or path of a model folder.
+        model: A listed name, a hub id or a folder. It is looked for locally first, then downloaded.
+            `None` is the model of the setting `WARPSEEK_MODEL`, by default all-MiniLM-L6-v2. The
+            configuration that Chroma keeps has its name, for which the model is loaded.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`; `None` follows the settings.
-        precision: `"auto"`, `"f32"`, `"bf16"`, `"f16"` or `"int8"`; `None` follows the settings.
+        precision: `"auto"`, `"f16"` on a GPU, `"f32"`, `"bf16"` or `"int8"` on the CPU; `None`
+            follows the settings.
         normalize_embeddings: Vectors of length 1; `False` leaves it to the model's configuration.
         batch_size: Number of texts that are embedded at a time; `None` leaves it to the library.
-        models_dir: Folder in which models are looked for first.
-        offline: Refuses downloads; `None` follows the settings.
+        models_dir: Folder of downloaded models; `None` follows the settings.
+        offline: True to connect to loopback addresses only; `None` follows the settings.
     """
 
     _loaded: ClassVar[dict[tuple[object, ...], Embedder]] = {}
@@ -67,7 +74,7 @@ class WarpseekEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def __init__(
         self,
-        model: str = "all-MiniLM-L6-v2",
+        model: str | None = None,
         *,
         device: str | None = None,
         precision: str | None = None,
@@ -85,7 +92,8 @@ class WarpseekEmbeddingFunction(EmbeddingFunction[Documents]):
             "models_dir": models_dir,
             "offline": offline,
         }
-        self.validate_config(self._config)
+        given = {name: value for name, value in self._config.items() if name != "model"}
+        _check(given if model is None else self._config)
 
     def __call__(self, input: Documents) -> Embeddings:
         """Returns one vector for each document."""
@@ -112,10 +120,8 @@ class WarpseekEmbeddingFunction(EmbeddingFunction[Documents]):
             normalize_embeddings=self._config["normalize_embeddings"],
             return_counts=True,
         )
-        if n := int((counts["truncated"] > 0).sum()):
-            limit = embedder.max_seq_length
-            message = "%d of %d texts are longer than %d tokens; their ends were not embedded"
-            logger.warning(message + ": split them first", n, len(texts), limit)
+        if (warning := truncation(embedder, counts, "texts")) is not None:
+            logger.warning("%s", warning)
         return list(np.asarray(vectors, dtype=np.float32))
 
     def _embedder(self) -> Embedder:
@@ -123,10 +129,15 @@ class WarpseekEmbeddingFunction(EmbeddingFunction[Documents]):
 
         names = ("model", "device", "precision", "models_dir", "offline")
         settings = {name: self._config[name] for name in names}
-        key = tuple(settings.values())
+        model = settings.pop("model")
         with self._lock:
+            loaded = None
+            if model is None:
+                loaded = Embedder(**settings)
+                model = self._config["model"] = loaded.name
+            key = (model, *settings.values())
             if key not in self._loaded:
-                self._loaded[key] = Embedder(settings.pop("model"), **settings)
+                self._loaded[key] = loaded or Embedder(model, **settings)
             return self._loaded[key]
 
     @staticmethod
@@ -143,7 +154,9 @@ class WarpseekEmbeddingFunction(EmbeddingFunction[Documents]):
         return ["cosine", "l2", "ip"]
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the settings that Chroma keeps beside the collection."""
+        """Returns the settings that Chroma keeps beside the collection, with a model's name."""
+        if self._config["model"] is None:
+            self._embedder()
         return dict(self._config)
 
     @staticmethod
@@ -160,20 +173,9 @@ class WarpseekEmbeddingFunction(EmbeddingFunction[Documents]):
         Raises:
             ValueError: With the name of the setting.
         """
-        if unknown := sorted(set(config) - set(_TYPES)):
-            known = ", ".join(_TYPES)
-            message = f"unknown setting '{unknown[0]}' of a warpseek embedding function"
-            raise ValueError(f"{message}: the settings are {known}")
-        if not config.get("model"):
-            raise ValueError("a warpseek embedding function needs the name of a model in 'model'")
-        for name, value in config.items():
-            is_flag = isinstance(value, bool) and bool not in _TYPES[name]
-            if not isinstance(value, _TYPES[name]) or is_flag:
-                wanted = " or ".join(t.__name__.replace("NoneType", "None") for t in _TYPES[name])
-                kind = type(value).__name__
-                raise ValueError(f"setting '{name}' must be {wanted}, and it is {kind}: {value!r}")
-        if (batch_size := config.get("batch_size")) is not None and batch_size < 1:
-            raise ValueError(f"setting 'batch_size' must be at least 1, and it is {batch_size}")
+        _check(config)
+        if "model" not in config:
+            raise ValueError(_NO_MODEL)
 
     def validate_config_update(
         self, old_config: dict[str, Any], new_config: dict[str, Any]
@@ -189,3 +191,21 @@ class WarpseekEmbeddingFunction(EmbeddingFunction[Documents]):
             if old != new:
                 message = f"the collection holds vectors of {name}={old!r}, not {new!r}"
                 raise ValueError(f"{message}: make a new collection and add the documents again")
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    """Refuses settings that are unknown or of a wrong type."""
+    if unknown := sorted(set(config) - set(_TYPES)):
+        known = ", ".join(_TYPES)
+        message = f"unknown setting '{unknown[0]}' of a warpseek embedding function"
+        raise ValueError(f"{message}: the settings are {known}")
+    if "model" in config and not config["model"]:
+        raise ValueError(_NO_MODEL)
+    for name, value in config.items():
+        is_flag = isinstance(value, bool) and bool not in _TYPES[name]
+        if not isinstance(value, _TYPES[name]) or is_flag:
+            wanted = " or ".join(t.__name__.replace("NoneType", "None") for t in _TYPES[name])
+            kind = type(value).__name__
+            raise ValueError(f"setting '{name}' must be {wanted}, and it is {kind}: {value!r}")
+    if (batch_size := config.get("batch_size")) is not None and batch_size < 1:
+        raise ValueError(f"setting 'batch_size' must be at least 1, and it is {batch_size}")

@@ -33,6 +33,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
 
+from warpseek._arrays import Vectors
 from warpseek.errors import UsageError
 from warpseek.filters import to_filter
 from warpseek.index import Index
@@ -46,7 +47,6 @@ from warpseek.integrations._langchain_search import (
 )
 from warpseek.integrations._store import (
     EVERY_DOCUMENT,
-    FloatArray,
     IndexStore,
     Record,
     check_options,
@@ -86,14 +86,17 @@ class WarpseekVectorStore(VectorStore):
                 temporary folder, which is deleted with the store.
             index: An open index, instead of a path.
             model: Embedding model of the index if `embedding` is None; by default the one that the
-                index names, and all-MiniLM-L6-v2 for a new one.
-            normalize: Scale the vectors of `embedding` to unit length, so that scores are cosines;
-                False: scores are inner products.
+                index names, and for a new one that of the setting `WARPSEEK_MODEL`, by default
+                all-MiniLM-L6-v2.
+            normalize: True to scale the vectors of `embedding` to unit length, so that scores are
+                cosines; False, which needs `embedding`: scores are inner products.
             hybrid: Default of the search option.
             rerank: Default of the search option.
         """
         if embedding is not None and model is not None:
             raise UsageError("give embedding or model, not both: either makes the vectors")
+        if embedding is None and not normalize:
+            raise UsageError("normalize=False needs `embedding`: give it, or leave normalize out")
         self._embedding = embedding
         self._store = IndexStore(path, index, model, embeds=embedding is None)
         self._normalize = normalize
@@ -205,7 +208,8 @@ class WarpseekVectorStore(VectorStore):
                 )
             rows = rows_of(vectors, self._normalize)
             index = self._store.for_vectors(rows.shape[1])
-        assert index is not None, "the constructor makes an index that embeds"
+        if index is None:
+            raise UsageError("the store has no index: give it a path, or an open index")
         store_records(index, records, rows)
 
     def delete(
@@ -344,13 +348,13 @@ class WarpseekVectorStore(VectorStore):
         vector = row_of(embedding, self._normalize)
         return self._search.diverse(vector, None, k, fetch_k, lambda_mult, kwargs)
 
-    def _vector(self, query: str) -> FloatArray | None:
+    def _vector(self, query: str) -> Vectors | None:
         """The vector of a query; None if the index embeds."""
         if self._embedding is None:
             return None
         return row_of(self._embedding.embed_query(query), self._normalize)
 
-    async def _avector(self, query: str) -> FloatArray | None:
+    async def _avector(self, query: str) -> Vectors | None:
         if self._embedding is None:
             return None
         return row_of(await self._embedding.aembed_query(query), self._normalize)

@@ -23,7 +23,6 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
@@ -34,6 +33,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from warpseek._arrays import Vectors
 from warpseek.errors import UsageError
 from warpseek.index import Index
 from warpseek.integrations._llama_index_models import WarpseekEmbedding, WarpseekReranker
@@ -48,7 +48,6 @@ from warpseek.integrations._llama_index_nodes import (
 )
 from warpseek.integrations._store import (
     EVERY_DOCUMENT,
-    FloatArray,
     IndexStore,
     check_dim,
     check_options,
@@ -316,7 +315,7 @@ def _best(k: int, found: Sequence[Iterable[Hit]]) -> list[Hit]:
 
 
 def _fused(
-    index: Index, vector: FloatArray, query: VectorStoreQuery, wheres: Sequence[str | None]
+    index: Index, vector: Vectors, query: VectorStoreQuery, wheres: Sequence[str | None]
 ) -> list[Hit]:
     if len(wheres) > 1:
         raise UsageError("hybrid search takes node_ids and doc_ids of at most 12 KB")
@@ -328,7 +327,7 @@ def _fused(
 
 def _diverse(
     index: Index,
-    vector: FloatArray,
+    vector: Vectors,
     query: VectorStoreQuery,
     normalize: bool,
     wheres: Sequence[str | None],
@@ -349,13 +348,7 @@ def _diverse(
         for where in wheres
     ]
     hits = _best(depth, found)
-    if not hits:
-        return []
-    rows = np.asarray([hit.vector for hit in hits], dtype=np.float32)
-    relevance = np.asarray([hit.score for hit in hits], dtype=np.float64)
-    if not normalize:
-        # MMR compares cosines, and the scores are inner products.
-        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
-        relevance /= np.where(lengths > 0, lengths, 1)
-    selected = diversified(relevance, rows, k, _MMR_THRESHOLD if threshold is None else threshold)
-    return [hits[at] for at in selected]
+    # MMR compares cosines, and the scores of vectors as they are are inner products.
+    query_vector = None if normalize else vector
+    weight = _MMR_THRESHOLD if threshold is None else threshold
+    return diversified(hits, query_vector, k, weight)

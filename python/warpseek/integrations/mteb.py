@@ -21,9 +21,9 @@ import numpy as np
 from mteb.models.abs_encoder import AbsEncoder, get_prompt
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
-from numpy.typing import NDArray
 
 from warpseek import CrossEncoder, Embedder
+from warpseek._arrays import Vectors
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -32,23 +32,26 @@ if TYPE_CHECKING:
 
 __all__ = ["WarpseekCrossEncoder", "WarpseekEncoder"]
 
+#: Name in front of the model's own in mteb's results.
 ORGANIZATION = "warpseek"
-"""Name in front of the model's own in mteb's results."""
 
 
 class WarpseekEncoder(AbsEncoder):
     """Encoder for all tasks over texts.
 
     Queries and documents get the prompts of the model. A prompt of `model_prompts` that fits the
-    task goes before them.
+    task replaces them.
 
     Args:
-        model: Name of a listed model, or path of a model folder; `warpseek/NAME` is read as `NAME`.
+        model: A listed name, a hub id or a folder; `warpseek/NAME` is read as `NAME`. `None` is the
+            model of the setting `WARPSEEK_MODEL`, by default all-MiniLM-L6-v2. It is looked for
+            locally first, then downloaded.
         revision: Checksum of the weights that is expected; another one is refused.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`; `None` follows the settings.
-        precision: `"auto"`, `"f32"`, `"bf16"`, `"f16"` or `"int8"`; `None` follows the settings.
-        models_dir: Folder in which models are looked for first.
-        offline: Refuses downloads; `None` follows the settings.
+        precision: `"auto"`, `"f16"` on a GPU, `"f32"`, `"bf16"` or `"int8"` on the CPU; `None`
+            follows the settings.
+        models_dir: Folder of downloaded models; `None` follows the settings.
+        offline: True to connect to loopback addresses only; `None` follows the settings.
         model_prompts: Texts to put in front, by task name, task type or prompt type, as mteb has
             them: `{"query": "query: ", "STS-query": "..."}`.
 
@@ -61,7 +64,7 @@ class WarpseekEncoder(AbsEncoder):
 
     def __init__(
         self,
-        model: str = "all-MiniLM-L6-v2",
+        model: str | None = None,
         revision: str | None = None,
         *,
         device: str | None = None,
@@ -96,7 +99,7 @@ class WarpseekEncoder(AbsEncoder):
         hf_subset: str,
         prompt_type: PromptType | None = None,
         **kwargs: Any,
-    ) -> NDArray[np.float32]:
+    ) -> Vectors:
         """Returns one vector of length 1 for each text.
 
         Raises:
@@ -109,20 +112,21 @@ class WarpseekEncoder(AbsEncoder):
         encode = self.model.encode_query if is_query else self.model.encode_document
         if not texts:
             return np.zeros((0, self.model.dim), dtype=np.float32)
-        return cast("NDArray[np.float32]", encode(texts, prompt=prompt, **options))
+        return cast("Vectors", encode(texts, prompt=prompt, **options))
 
 
 class WarpseekCrossEncoder:
     """Cross-encoder for reranking tasks, and for the second stage of retrieval tasks.
 
     Args:
-        model: Name of a listed reranker, or path of a model folder; `warpseek/NAME` is read as
-            `NAME`. `None` takes the best one that is present.
+        model: A listed name, a hub id or a folder; `warpseek/NAME` is read as `NAME`. `None` is the
+            best one present, which is at least the built-in one.
         revision: Checksum of the weights that is expected; another one is refused.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`; `None` follows the settings.
-        precision: `"auto"`, `"f32"`, `"bf16"`, `"f16"` or `"int8"`; `None` follows the settings.
-        models_dir: Folder in which models are looked for first.
-        offline: Refuses downloads; `None` follows the settings.
+        precision: `"auto"`, `"f16"` on a GPU, `"f32"`, `"bf16"` or `"int8"` on the CPU; `None`
+            follows the settings.
+        models_dir: Folder of downloaded models; `None` follows the settings.
+        offline: True to connect to loopback addresses only; `None` follows the settings.
 
     Raises:
         ValueError: If the weights are not those of `revision`.
@@ -139,7 +143,7 @@ class WarpseekCrossEncoder:
         offline: bool | None = None,
     ) -> None:
         self.model = CrossEncoder(
-            None if model is None else _own_name(model),
+            _own_name(model),
             device=device,
             precision=precision,
             models_dir=models_dir,
@@ -158,7 +162,7 @@ class WarpseekCrossEncoder:
         hf_subset: str,
         prompt_type: PromptType | None = None,
         **kwargs: Any,
-    ) -> NDArray[np.float32]:
+    ) -> Vectors:
         """Returns the logit of each pair of a text of `inputs1` and one of `inputs2`.
 
         Raises:
@@ -172,12 +176,12 @@ class WarpseekCrossEncoder:
         if not pairs:
             return np.zeros(0, dtype=np.float32)
         logits = self.model.predict(pairs, activation_fn="identity", **options)
-        return cast("NDArray[np.float32]", logits)
+        return cast("Vectors", logits)
 
 
-def _own_name(model: str) -> str:
+def _own_name(model: str | None) -> str | None:
     """Returns the model's name without the organization of mteb's results."""
-    return model.removeprefix(ORGANIZATION + "/")
+    return None if model is None else model.removeprefix(ORGANIZATION + "/")
 
 
 def _texts(inputs: DataLoader[BatchedInput], task: TaskMetadata) -> Iterator[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -10,22 +9,24 @@ import numpy as np
 from haystack import Document, default_from_dict, default_to_dict, logging
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
-from numpy.typing import NDArray
 
-from warpseek import Index, IndexNotFoundError
+from warpseek import Index, UsageError
+from warpseek._arguments import at_least
+from warpseek._arrays import Vectors
+from warpseek.integrations._store import EVERY_DOCUMENT, open_or_create
+from warpseek.results import Hit
 
 from .asynchronous import AsyncMethods
-from .filters import all_of, as_where, filter_errors, translate
+from .filters import all_of, count_of, translate, where_of
 from .metadata import MetadataMethods
-from .records import check_id, check_vector, norm_of, to_document, to_record, to_row
+from .opening import LazyIndex, check_query
+from .records import check_id, norm_of, row_for_store, to_document, to_record, to_row
 
 __all__ = ["WarpseekDocumentStore"]
 
 logger = logging.getLogger(__name__)
 
 Similarity = Literal["cosine", "dot_product"]
-
-_EVERY = "document.id IS NOT NULL"
 
 
 class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
@@ -39,8 +40,8 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
         path: Folder of the index.
         embedding_dim: Number of values of each embedding.
         similarity: `"cosine"`, or `"dot_product"` of the embeddings as they are.
-        return_embedding: Whether `filter_documents` returns the embeddings.
-        device: Where embeddings are compared: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`; `None`
+        return_embedding: True to have `filter_documents` return the embeddings.
+        device: Device that compares embeddings: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`; `None`
             follows the settings.
 
     Raises:
@@ -67,8 +68,7 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
         self.similarity: Similarity = similarity
         self.return_embedding = return_embedding
         self.device = device
-        self._lock = threading.RLock()
-        self._opened: Index | None = None
+        self._lazy = LazyIndex(self.path, self._open)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the arguments of the store."""
@@ -90,38 +90,29 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
 
     def close(self) -> None:
         """Closes the index. The next use opens it again."""
-        with self._lock:
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
+        self._lazy.close()
 
     @property
     def index(self) -> Index:
         """The index, opened and made if need be."""
-        with self._lock:
-            if self._opened is None:
-                try:
-                    opened = Index.open(self.path, device=self.device)
-                except IndexNotFoundError:
-                    settings: dict[str, Any] = {"dim": self.embedding_dim, "device": self.device}
-                    opened = Index.create(self.path, model=None, exist_ok=True, **settings)
-                if (model := opened.model_name) is not None:
-                    opened.close()
-                    raise ValueError(
-                        f"the index {self.path} holds chunks that the model {model} embedded: "
-                        "WarpseekIndexRetriever searches it, and a store needs a folder of its own"
-                    )
-                if opened.dim != self.embedding_dim:
-                    dim = opened.dim
-                    opened.close()
-                    raise ValueError(
-                        f"the index {self.path} holds embeddings of {dim} values, and the store "
-                        f"was made for {self.embedding_dim}: set embedding_dim={dim}"
-                    )
-                self._opened = opened
-            else:
-                self._opened.refresh()
-            return self._opened
+        return self._lazy.current()
+
+    def _open(self) -> Index:
+        """Opens the index, or makes it; refuses one that is not the store's."""
+        opened = open_or_create(self.path, self.embedding_dim, self.device)
+        if (model := opened.model_name) is not None:
+            opened.close()
+            raise UsageError(
+                f"the index {self.path} holds chunks that the model {model} embedded: "
+                "WarpseekIndexRetriever searches it, and a store needs a folder of its own"
+            )
+        if (dim := opened.dim) != self.embedding_dim:
+            opened.close()
+            raise UsageError(
+                f"the index {self.path} holds embeddings of {dim} values, and the store was made "
+                f"for {self.embedding_dim}: set embedding_dim={dim}"
+            )
+        return opened
 
     def count_documents(self) -> int:
         """Returns the number of documents."""
@@ -130,11 +121,7 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
     def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
         """Returns the number of documents that pass a filter."""
         index = self.index
-        condition = translate(filters, index.fields())
-        if isinstance(condition, bool):
-            return len(index) if condition else 0
-        with filter_errors(condition):
-            return index.count(condition)
+        return count_of(index, translate(filters, index.fields()))
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """Returns the documents that pass a filter, in the order in which they were written.
@@ -152,11 +139,11 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
 
         Args:
             documents: The documents.
-            policy: What happens to a document whose id is there, or stands twice in the list.
+            policy: Treatment of a document whose id is there, or stands twice in the list.
                 `NONE` is `FAIL`; with `SKIP` the first one stays, with `OVERWRITE` the last one.
 
         Returns:
-            The number of documents written.
+            The number of documents given (`OVERWRITE`) or written.
 
         Raises:
             DuplicateDocumentError: If the policy is `FAIL`.
@@ -167,7 +154,7 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
             raise ValueError("write_documents takes a list of haystack.Document")
         if policy == DuplicatePolicy.NONE:
             policy = DuplicatePolicy.FAIL
-        with self._lock:
+        with self._lazy.lock:
             index = self.index
             chosen: dict[str, Document] = {}
             for document in documents:
@@ -178,7 +165,7 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
                     if policy == DuplicatePolicy.FAIL:
                         raise DuplicateDocumentError(
                             f"document '{document.id}' is there already, or twice in the list: "
-                            "nothing was written"
+                            "nothing was written; use DuplicatePolicy.SKIP or OVERWRITE"
                         )
                     logger.warning("document '{id}' is there already", id=document.id)
                     continue
@@ -205,10 +192,10 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
         """Deletes every document.
 
         Args:
-            recreate_index: Removes their rows from the files too, which frees the disk.
+            recreate_index: True to remove their rows from the files too, which frees the disk.
         """
         index = self.index
-        index.delete(where=_EVERY)
+        index.delete(where=EVERY_DOCUMENT)
         if recreate_index:
             index.compact()
 
@@ -218,21 +205,21 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
         condition = translate(filters, index.fields())
         if condition is False:
             return 0
-        with filter_errors(condition):
-            return index.delete(where=_EVERY if condition is True else condition)
+        return index.delete(where=where_of(index, condition) or EVERY_DOCUMENT)
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
         """Sets fields of meta in the documents that pass a filter; returns their number."""
-        with self._lock:
+        with self._lazy.lock:
             index = self.index
-            records, rows = [], []
-            for hit in self._hits(filters, include_vectors=True):
+            hits = self._hits(filters, include_vectors=True)
+            records = []
+            for hit in hits:
                 document = to_document(hit, vector=hit.vector)
                 document = replace(document, meta={**document.meta, **meta})
                 records.append(to_record(document, norm=norm_of(hit)))
-                rows.append(hit.vector)
             if records:
-                index.add(records, vectors=np.stack(rows), show_progress_bar=False)
+                rows = np.asarray([hit.vector for hit in hits], dtype=np.float32)
+                index.add(records, vectors=rows, show_progress_bar=False)
         return len(records)
 
     def embedding_retrieval(
@@ -246,7 +233,7 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
         """Returns the documents whose embeddings are nearest to the query's, best first.
 
         Raises:
-            ValueError: If the embedding does not fit the store.
+            ValueError: If the embedding does not fit the store, or `top_k` is less than 1.
             FilterError: If the filter is malformed, or compares what has no order.
         """
         vector = self._query_vector(query_embedding)
@@ -266,10 +253,11 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
         Documents without an embedding are left out.
 
         Raises:
-            ValueError: If the query is empty, or the embedding does not fit the store.
+            ValueError: If the query is blank, the embedding does not fit the store, or `top_k` is
+                less than 1.
             FilterError: If the filter is malformed, or compares what has no order.
         """
-        _check_query(query)
+        check_query(query)
         vector = self._query_vector(query_embedding)
         return self._retrieve(vector, filters, top_k, return_embedding=return_embedding, text=query)
 
@@ -283,69 +271,54 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
         """Returns documents that have words of the query, best first by BM25.
 
         Raises:
-            ValueError: If the query is empty.
+            ValueError: If the query is blank, or `top_k` is less than 1.
             FilterError: If the filter is malformed, or compares what has no order.
         """
-        _check_query(query)
-        _check_top_k(top_k)
+        check_query(query)
+        at_least(1, top_k=top_k)
         index = self.index
         condition = translate(filters, index.fields())
-        if condition is False or not top_k:
+        if condition is False:
             return []
-        with filter_errors(condition):
-            hits = index.search_bm25(query, top_k, where=as_where(condition))
+        hits = index.search_bm25(query, top_k, where=where_of(index, condition))
         return [to_document(hit, score=hit.score) for hit in hits]
 
     def _retrieve(
         self,
-        vector: NDArray[np.float32],
+        vector: Vectors,
         filters: dict[str, Any] | None,
         top_k: int,
         *,
         return_embedding: bool,
         text: str | None = None,
     ) -> list[Document]:
-        _check_top_k(top_k)
+        at_least(1, top_k=top_k)
         index = self.index
         fields = index.fields()
         has_embedding = {"field": "embedding", "operator": "!=", "value": None}
         condition = all_of([translate(filters, fields), translate(has_embedding, fields)])
-        if condition is False or not top_k:
+        if condition is False:
             return []
-        with filter_errors(condition):
-            hits = index.search(
-                vector,
-                top_k,
-                text=text,
-                hybrid=text is not None,
-                where=as_where(condition),
-                rerank=False,
-                include_vectors=return_embedding,
-            )
+        hits = index.search(
+            vector,
+            top_k,
+            text=text,
+            hybrid=text is not None,
+            where=where_of(index, condition),
+            rerank=False,
+            include_vectors=return_embedding,
+        )
         return [to_document(hit, score=hit.score, vector=hit.vector) for hit in hits]
 
-    def _query_vector(self, embedding: list[float]) -> NDArray[np.float32]:
-        vector = check_vector(embedding, self.embedding_dim, "the query's embedding")
-        norm = np.float32(np.linalg.norm(vector.astype(np.float64)))
-        if self.similarity == "cosine" and norm > 0:
-            vector = vector / norm
-        return vector
+    def _query_vector(self, embedding: list[float]) -> Vectors:
+        is_cosine = self.similarity == "cosine"
+        name = "the query's embedding"
+        return row_for_store(embedding, self.embedding_dim, name, normalize=is_cosine)
 
-    def _hits(self, filters: dict[str, Any] | None, *, include_vectors: bool = False) -> list[Any]:
+    def _hits(self, filters: dict[str, Any] | None, *, include_vectors: bool = False) -> list[Hit]:
         """Returns the hits of all documents that pass a filter."""
         index = self.index
         condition = translate(filters, index.fields())
         if condition is False:
             return []
-        with filter_errors(condition):
-            return index.get(where=as_where(condition), include_vectors=include_vectors)
-
-
-def _check_query(query: str) -> None:
-    if not isinstance(query, str) or not query:
-        raise ValueError(f"the query must be a text that is not empty, and is {query!r}")
-
-
-def _check_top_k(top_k: int) -> None:
-    if top_k < 0:
-        raise ValueError(f"top_k must be at least 0, and is {top_k}")
+        return index.get(where=where_of(index, condition), include_vectors=include_vectors)

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
-from haystack import Document, component, default_from_dict, default_to_dict, logging
+from haystack import Document, component, logging
 
 from warpseek import Embedder
+from warpseek.integrations._models import truncation
+
+from .models import ModelComponent
 
 __all__ = ["WarpseekDocumentEmbedder", "WarpseekTextEmbedder", "text_of"]
 
 logger = logging.getLogger(__name__)
 
-Self = TypeVar("Self", bound="_ModelComponent")
 
+class _EmbedderComponent(ModelComponent):
+    """Arguments that both embedders share."""
 
-class _ModelComponent:
-    """Arguments that both embedders have, and their model.
-
-    `@component` makes each class anew, so that `super()` without arguments fails in subclasses.
-    """
+    _kind = Embedder
 
     def __init__(
         self,
-        model: str,
+        model: str | None,
         device: str | None,
         precision: str | None,
         models_dir: str | None,
@@ -35,67 +34,37 @@ class _ModelComponent:
         suffix: str,
         normalize_embeddings: bool,
     ) -> None:
-        self.model = model
-        self.device = device
-        self.precision = precision
-        self.models_dir = models_dir
-        self.offline = offline
+        ModelComponent.__init__(self, model, device, precision, models_dir, offline)
         self.prefix = prefix
         self.suffix = suffix
         self.normalize_embeddings = normalize_embeddings
-        self._lock = threading.Lock()
-        self._embedder: Embedder | None = None
 
     def _arguments(self) -> dict[str, Any]:
+        arguments = ModelComponent._arguments(self)
+        if self.model is None:
+            # Another place may have another default, whose vectors cannot be compared.
+            arguments["model"] = self._loaded().name
         return {
-            "model": self.model,
-            "device": self.device,
-            "precision": self.precision,
-            "models_dir": self.models_dir,
-            "offline": self.offline,
+            **arguments,
             "prefix": self.prefix,
             "suffix": self.suffix,
             "normalize_embeddings": self.normalize_embeddings,
         }
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the arguments of the component."""
-        data: dict[str, Any] = default_to_dict(self, **self._arguments())
-        return data
-
-    @classmethod
-    def from_dict(cls: type[Self], data: dict[str, Any]) -> Self:
-        """Makes the component from what `to_dict` returned."""
-        made: Self = default_from_dict(cls, data)
-        return made
-
-    def warm_up(self) -> None:
-        """Loads the model, which `run` does otherwise."""
-        self._loaded()
-
-    def _loaded(self) -> Embedder:
-        with self._lock:
-            if self._embedder is None:
-                self._embedder = Embedder(
-                    self.model,
-                    device=self.device,
-                    precision=self.precision,
-                    models_dir=self.models_dir,
-                    offline=self.offline,
-                )
-            return self._embedder
-
 
 @component
-class WarpseekTextEmbedder(_ModelComponent):
+class WarpseekTextEmbedder(_EmbedderComponent):
     """Embedder of a query, with the prompt that the model has for queries.
 
     Args:
-        model: Name of a listed model, or path of a model folder.
+        model: A listed name, a hub id or a folder. It is looked for locally first, then downloaded.
+            `None` is the model of the setting `WARPSEEK_MODEL`, by default all-MiniLM-L6-v2;
+            `to_dict` returns its name, for which the model is loaded.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`; `None` follows the settings.
-        precision: `"auto"`, `"f32"`, `"bf16"`, `"f16"` or `"int8"`; `None` follows the settings.
-        models_dir: Folder in which models are looked for first.
-        offline: Refuses downloads; `None` follows the settings.
+        precision: `"auto"`, `"f16"` on a GPU, `"f32"`, `"bf16"` or `"int8"` on the CPU; `None`
+            follows the settings.
+        models_dir: Folder of downloaded models; `None` follows the settings.
+        offline: True to connect to loopback addresses only; `None` follows the settings.
         prefix: Text in front of each query, instead of the model's own prompt.
         suffix: Text behind each query.
         normalize_embeddings: Embeddings of length 1; `False` leaves it to the model.
@@ -103,7 +72,7 @@ class WarpseekTextEmbedder(_ModelComponent):
 
     def __init__(
         self,
-        model: str = "all-MiniLM-L6-v2",
+        model: str | None = None,
         *,
         device: str | None = None,
         precision: str | None = None,
@@ -114,7 +83,7 @@ class WarpseekTextEmbedder(_ModelComponent):
         normalize_embeddings: bool = True,
     ) -> None:
         shared = (model, device, precision, models_dir, offline, prefix, suffix)
-        _ModelComponent.__init__(self, *shared, normalize_embeddings)
+        _EmbedderComponent.__init__(self, *shared, normalize_embeddings)
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     def run(self, text: str) -> dict[str, Any]:
@@ -124,7 +93,7 @@ class WarpseekTextEmbedder(_ModelComponent):
                 "WarpseekTextEmbedder embeds one text, and got a "
                 f"{type(text).__name__}: WarpseekDocumentEmbedder embeds documents"
             )
-        embedder = self._loaded()
+        embedder: Embedder = self._loaded()
         vector, counts = embedder.encode_query(
             text + self.suffix,
             prompt=self.prefix,
@@ -140,20 +109,23 @@ class WarpseekTextEmbedder(_ModelComponent):
 
 
 @component
-class WarpseekDocumentEmbedder(_ModelComponent):
+class WarpseekDocumentEmbedder(_EmbedderComponent):
     """Embedder of documents, with the prompt that the model has for passages.
 
     Args:
-        model: Name of a listed model, or path of a model folder.
+        model: A listed name, a hub id or a folder. It is looked for locally first, then downloaded.
+            `None` is the model of the setting `WARPSEEK_MODEL`, by default all-MiniLM-L6-v2;
+            `to_dict` returns its name, for which the model is loaded.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`; `None` follows the settings.
-        precision: `"auto"`, `"f32"`, `"bf16"`, `"f16"` or `"int8"`; `None` follows the settings.
-        models_dir: Folder in which models are looked for first.
-        offline: Refuses downloads; `None` follows the settings.
+        precision: `"auto"`, `"f16"` on a GPU, `"f32"`, `"bf16"` or `"int8"` on the CPU; `None`
+            follows the settings.
+        models_dir: Folder of downloaded models; `None` follows the settings.
+        offline: True to connect to loopback addresses only; `None` follows the settings.
         prefix: Text in front of each document, instead of the model's own prompt.
         suffix: Text behind each document.
         batch_size: Number of documents that are embedded at a time; `None` leaves it to the
             library.
-        progress_bar: Shows a progress bar.
+        progress_bar: True to show a progress bar.
         normalize_embeddings: Embeddings of length 1; `False` leaves it to the model.
         meta_fields_to_embed: Fields of meta that stand in front of the content.
         embedding_separator: Text between them.
@@ -161,7 +133,7 @@ class WarpseekDocumentEmbedder(_ModelComponent):
 
     def __init__(
         self,
-        model: str = "all-MiniLM-L6-v2",
+        model: str | None = None,
         *,
         device: str | None = None,
         precision: str | None = None,
@@ -176,7 +148,7 @@ class WarpseekDocumentEmbedder(_ModelComponent):
         embedding_separator: str = "\n",
     ) -> None:
         shared = (model, device, precision, models_dir, offline, prefix, suffix)
-        _ModelComponent.__init__(self, *shared, normalize_embeddings)
+        _EmbedderComponent.__init__(self, *shared, normalize_embeddings)
         self.batch_size = batch_size
         self.progress_bar = progress_bar
         self.meta_fields_to_embed = meta_fields_to_embed or []
@@ -184,7 +156,7 @@ class WarpseekDocumentEmbedder(_ModelComponent):
 
     def _arguments(self) -> dict[str, Any]:
         return {
-            **_ModelComponent._arguments(self),
+            **_EmbedderComponent._arguments(self),
             "batch_size": self.batch_size,
             "progress_bar": self.progress_bar,
             "meta_fields_to_embed": self.meta_fields_to_embed,
@@ -200,7 +172,7 @@ class WarpseekDocumentEmbedder(_ModelComponent):
                 "WarpseekDocumentEmbedder embeds a list of documents: WarpseekTextEmbedder embeds "
                 "a text"
             )
-        embedder = self._loaded()
+        embedder: Embedder = self._loaded()
         fields, separator = self.meta_fields_to_embed, self.embedding_separator
         vectors, counts = embedder.encode_document(
             [text_of(document, fields, separator) + self.suffix for document in documents],
@@ -210,14 +182,8 @@ class WarpseekDocumentEmbedder(_ModelComponent):
             normalize_embeddings=self.normalize_embeddings,
             return_counts=True,
         )
-        if n := int((counts["truncated"] > 0).sum()):
-            logger.warning(
-                "{n} of {total} documents are longer than {limit} tokens; their ends were not "
-                "embedded: split them first",
-                n=n,
-                total=len(documents),
-                limit=embedder.max_seq_length,
-            )
+        if (warning := truncation(embedder, counts, "documents")) is not None:
+            logger.warning("{warning}", warning=warning)
         pairs = zip(documents, vectors.tolist(), strict=True)
         embedded = [replace(document, embedding=vector) for document, vector in pairs]
         return {"documents": embedded, "meta": _meta(embedder, counts)}

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, NoReturn
 
 from haystack.errors import FilterError
 
-from warpseek import UsageError
+from warpseek import Index, UsageError
+from warpseek.filters import _quote
 
 from .records import RESERVED, RESERVED_FLAGS
 
@@ -30,36 +30,36 @@ __all__ = [
     "Condition",
     "Fields",
     "all_of",
-    "as_where",
-    "filter_errors",
+    "count_of",
     "translate",
+    "where_of",
 ]
 
+#: A filter of the index; `True`: every document passes, `False`: none does.
 Condition = str | bool
-"""A filter of the index; `True`: every document passes, `False`: none does."""
 
+#: Number of values of each type by field, as `warpseek.Index.fields` returns it.
 Fields = Mapping[str, Mapping[str, int]]
-"""The number of values of each type by field, as `warpseek.Index.fields` returns it."""
 
 _LOGICAL = ("AND", "OR", "NOT")
 _ORDERED = (">", ">=", "<", "<=")
 _COMPARISONS = ("==", "!=", *_ORDERED, "in", "not in")
 _BUILT_IN = ("id", "doc_id", "title")
-_MAX_DEPTH = 4
-"""The depth to which the index knows the types of members of objects."""
 
+#: Depth to which the index knows the types of members of objects.
+_MAX_DEPTH = 4
+
+#: ISO 8601 dates, with a time or without.
 _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
     r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)([.,]\d+)?)?([Zz]|[+-]\d\d(?::?\d\d)?)?)?"
 )
-"""ISO 8601 dates, with a time or without."""
 
+#: Texts that the index reads as numbers.
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-"""Texts that the index reads as numbers."""
 
-
+#: Names of the index for fields of documents that are not metadata there.
 Columns = Mapping[str, str]
-"""Names of the index for fields of documents that are not metadata there."""
 
 STORE_COLUMNS: Columns = {"id": "document.id"}
 
@@ -92,19 +92,32 @@ def all_of(conditions: list[Condition]) -> Condition:
     return "(" + " AND ".join(texts) + ")"
 
 
-def as_where(condition: Condition) -> str | None:
-    """Returns the `where` of a condition that some documents may pass."""
-    return condition if isinstance(condition, str) else None
+def where_of(index: Index, condition: Condition) -> str | None:
+    """Returns the `where` of a condition that some documents may pass.
+
+    The documents that pass are looked up here, and the index remembers them for the search. So an
+    error of the search is not one of the filter.
+
+    Raises:
+        FilterError: If the index refuses the condition.
+    """
+    if isinstance(condition, bool):
+        return None
+    count_of(index, condition)
+    return condition
 
 
-@contextmanager
-def filter_errors(condition: Condition) -> Iterator[None]:
-    """Turns the error of the index about a condition into Haystack's."""
+def count_of(index: Index, condition: Condition) -> int:
+    """Returns the number of documents that pass a condition.
+
+    Raises:
+        FilterError: If the index refuses the condition.
+    """
+    if isinstance(condition, bool):
+        return len(index) if condition else 0
     try:
-        yield
+        return index.count(condition)
     except UsageError as error:
-        if isinstance(condition, bool):
-            raise
         raise FilterError(str(error)) from error
 
 
@@ -188,7 +201,7 @@ class _Names:
                 reason = "its name is empty, or holds a quote, a backslash or NUL"
                 _refuse(f"field {field!r} cannot be filtered: {reason}")
         if path[0] == RESERVED:
-            _refuse(f"field '{field}' is reserved")
+            _refuse(f"field '{field}' is reserved for the store: compare other fields of meta")
         if len(path) > _MAX_DEPTH:
             _refuse(f"field '{field}' is nested too deeply: {_MAX_DEPTH} levels are filtered")
         known = ".".join(path)
@@ -248,7 +261,7 @@ class _Field:
     def order(self, operator: str, value: Any, *, is_negated: bool) -> Condition:
         """True where the field has this order with the value."""
         if self.field in RESERVED_FLAGS or self.is_column:
-            _refuse(f"field '{self.field}' has no order")
+            _refuse(f"field '{self.field}' has no order: compare it by '==' or '!='")
         literal, seen = self._ordered(operator, value)
         if literal is None or not self.counts:
             return is_negated
@@ -270,9 +283,9 @@ class _Field:
             case int() | float() if not isinstance(value, bool):
                 return _number(self.field, value), ("numbers",)
             case datetime() | date():
-                return f"TIMESTAMP {_quoted(value.isoformat())}", ("dates", "times", "zoned_times")
+                return f"TIMESTAMP {_quote(value.isoformat())}", ("dates", "times", "zoned_times")
             case str() if (time := _time(value)) is not None:
-                return f"TIMESTAMP {_quoted(time)}", ("dates", "times", "zoned_times")
+                return f"TIMESTAMP {_quote(time)}", ("dates", "times", "zoned_times")
             case _:
                 _refuse(
                     f"operator '{operator}' of field '{self.field}' compares numbers and ISO "
@@ -298,7 +311,7 @@ class _Field:
             values = [value for value in values if value.lower() in ("true", "false")]
         if not values:
             return False
-        quoted = [_quoted(value) for value in values]
+        quoted = [_quote(value) for value in values]
         if len(quoted) == 1:
             return f"{self.name} = {quoted[0]}"
         return f"{self.name} IN ({', '.join(quoted)})"
@@ -315,7 +328,7 @@ class _Field:
 
 def _number(field: str, value: int | float) -> str:
     if isinstance(value, float) and not math.isfinite(value):
-        _refuse(f"field '{field}' is compared with {value!r}, which no filter takes")
+        _refuse(f"field '{field}' is compared with {value!r}: give a finite number, or None")
     return repr(value)
 
 
@@ -333,10 +346,6 @@ def _time(text: str) -> str | None:
     if offset:
         offset = f"{offset[:3]}:{offset[3:] or '00'}"
     return time.isoformat() + fraction + offset
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from warpseek import Index
+from warpseek._arguments import at_least
 
-from .filters import as_where, filter_errors, translate
+from .filters import translate, where_of
+from .opening import LazyIndex, check_query, policy_of
 
 __all__ = ["WarpseekIndexRetriever"]
 
@@ -30,20 +31,23 @@ class WarpseekIndexRetriever:
         path: Folder of the index.
         filters: Filter of the documents.
         top_k: The largest number of documents that are returned.
-        filter_policy: Whether a filter of `run` replaces `filters` or is merged with it.
-        hybrid: Fuses the ranking by embedding with that by words (BM25).
+        filter_policy: Treatment of `filters` where `run` is given a filter: `"replace"` or
+            `"merge"`.
+        hybrid: True to fuse the ranking by embedding with that by words (BM25).
         mmr: Weight of relevance against diversity (MMR), 0 to 1; `None` is relevance alone.
         rerank: `None` reranks if a reranker is present, `True` must, `False` does not.
         rerank_depth: Number of candidates that are reranked.
         retriever_weight: Weight of the retrieval score beside the reranker's, 0 to 1.
         min_score: The least similarity of a document that is returned.
         max_per_doc: The largest number of chunks of one document.
-        model: Copy of the index's model to use instead.
-        reranker: Name of a listed reranker, or path of a model folder.
+        model: Another copy of the index's model: a listed name, a hub id or a folder.
+        reranker: A listed name, a hub id or a folder; `None` for the best one present, which is at
+            least the built-in one.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`; `None` follows the settings.
-        precision: `"auto"`, `"f32"`, `"bf16"`, `"f16"` or `"int8"`; `None` follows the settings.
-        models_dir: Folder in which models are looked for first.
-        offline: Refuses downloads; `None` follows the settings.
+        precision: `"auto"`, `"f16"` on a GPU, `"f32"`, `"bf16"` or `"int8"` on the CPU; `None`
+            follows the settings.
+        models_dir: Folder of downloaded models; `None` follows the settings.
+        offline: True to connect to loopback addresses only; `None` follows the settings.
     """
 
     def __init__(
@@ -67,14 +71,11 @@ class WarpseekIndexRetriever:
         models_dir: str | None = None,
         offline: bool | None = None,
     ) -> None:
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, and is {top_k}")
-        if isinstance(filter_policy, str):
-            filter_policy = FilterPolicy.from_str(filter_policy)
+        at_least(1, top_k=top_k)
         self.path = str(path)
         self.filters = filters
         self.top_k = top_k
-        self.filter_policy = filter_policy
+        self.filter_policy = policy_of(filter_policy)
         self.search: dict[str, Any] = {
             "hybrid": hybrid,
             "mmr": mmr,
@@ -92,8 +93,7 @@ class WarpseekIndexRetriever:
             "models_dir": models_dir,
             "offline": offline,
         }
-        self._lock = threading.Lock()
-        self._opened: Index | None = None
+        self._index = LazyIndex(self.path, lambda: Index.open(self.path, **self.models))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the arguments of the component."""
@@ -116,14 +116,11 @@ class WarpseekIndexRetriever:
 
     def warm_up(self) -> None:
         """Opens the index, which `run` does otherwise."""
-        self._index()
+        self._index.current()
 
     def close(self) -> None:
         """Closes the index. The next run opens it again."""
-        with self._lock:
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
+        self._index.close()
 
     @component.output_types(documents=list[Document])
     def run(
@@ -138,20 +135,19 @@ class WarpseekIndexRetriever:
         behind the reranked ones have none.
 
         Raises:
-            ValueError: If the query is empty.
+            ValueError: If the query is blank, or an option is out of its range.
             FilterError: If the filter is malformed, or compares what has no order.
             IndexNotFoundError: If the folder holds no index.
         """
-        if not isinstance(query, str) or not query.strip():
-            raise ValueError(f"the query must be a text that is not empty, and is {query!r}")
+        check_query(query)
         top_k = self.top_k if top_k is None else top_k
-        index = self._index()
+        at_least(1, top_k=top_k)
+        index = self._index.current()
         merged = apply_filter_policy(self.filter_policy, self.filters, filters)
         condition = translate(merged, index.fields(), _COLUMNS)
         if condition is False:
             return {"documents": []}
-        with filter_errors(condition):
-            hits = index.search(query, top_k, where=as_where(condition), **self.search)
+        hits = index.search(query, top_k, where=where_of(index, condition), **self.search)
         return {"documents": [_document(hit) for hit in hits]}
 
     @component.output_types(documents=list[Document])
@@ -163,14 +159,6 @@ class WarpseekIndexRetriever:
     ) -> dict[str, list[Document]]:
         """Runs `run` in a thread."""
         return await asyncio.to_thread(self.run, query, filters, top_k)
-
-    def _index(self) -> Index:
-        with self._lock:
-            if self._opened is None:
-                self._opened = Index.open(self.path, **self.models)
-            else:
-                self._opened.refresh()
-            return self._opened
 
 
 def _document(hit: Any) -> Document:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
+
+from warpseek.results import Hit
 
 from .records import meta_of
 
 __all__ = ["MetadataMethods"]
 
 
-class MetadataMethods:
+class MetadataMethods(ABC):
     """Counts and lists the values of meta fields."""
 
-    def _hits(self, filters: dict[str, Any] | None) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _hits(self, filters: dict[str, Any] | None, *, include_vectors: bool = False) -> list[Hit]:
+        """Returns the hits of all documents that pass a filter."""
 
     def count_unique_metadata_by_filter(
         self, filters: dict[str, Any], metadata_fields: list[str]

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from dataclasses import replace
 from typing import Any, Literal
 
-from haystack import Document, component, default_from_dict, default_to_dict
+from haystack import Document, component
 
 from warpseek import CrossEncoder
+from warpseek._arguments import at_least
 
 from .embedders import text_of
+from .models import ModelComponent
 
 __all__ = ["WarpseekRanker"]
 
 
 @component
-class WarpseekRanker:
+class WarpseekRanker(ModelComponent):
     """Ranker that scores each document against the query with a cross-encoder.
 
     Documents that share an id are ranked once. Scores are relevance between 0 and 1, or logits.
 
     Args:
-        model: Name of a listed reranker, or path of a model folder. `None` takes the best one that
-            is present; one is built in.
+        model: A listed name, a hub id or a folder; `None` for the best one present, which is at
+            least the built-in one.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`; `None` follows the settings.
-        precision: `"auto"`, `"f32"`, `"bf16"`, `"f16"` or `"int8"`; `None` follows the settings.
-        models_dir: Folder in which models are looked for first.
-        offline: Refuses downloads; `None` follows the settings.
+        precision: `"auto"`, `"f16"` on a GPU, `"f32"`, `"bf16"` or `"int8"` on the CPU; `None`
+            follows the settings.
+        models_dir: Folder of downloaded models; `None` follows the settings.
+        offline: True to connect to loopback addresses only; `None` follows the settings.
         top_k: The largest number of documents that are returned.
         query_prefix: Text in front of the query.
         query_suffix: Text behind the query.
@@ -36,10 +38,12 @@ class WarpseekRanker:
         document_suffix: Text behind each document.
         meta_fields_to_embed: Fields of meta that stand in front of the content.
         embedding_separator: Text between them.
-        scale_score: Brings logits between 0 and 1 by the logistic function.
+        scale_score: True to bring logits between 0 and 1 by the logistic function.
         score_threshold: The least score of a document that is returned.
         batch_size: Number of pairs that are scored at a time; `None` leaves it to the library.
     """
+
+    _kind = CrossEncoder
 
     def __init__(
         self,
@@ -60,12 +64,8 @@ class WarpseekRanker:
         score_threshold: float | None = None,
         batch_size: int | None = None,
     ) -> None:
-        _check_top_k(top_k)
-        self.model = model
-        self.device = device
-        self.precision = precision
-        self.models_dir = models_dir
-        self.offline = offline
+        at_least(1, top_k=top_k)
+        ModelComponent.__init__(self, model, device, precision, models_dir, offline)
         self.top_k = top_k
         self.query_prefix = query_prefix
         self.query_suffix = query_suffix
@@ -76,40 +76,21 @@ class WarpseekRanker:
         self.scale_score = scale_score
         self.score_threshold = score_threshold
         self.batch_size = batch_size
-        self._lock = threading.Lock()
-        self._reranker: CrossEncoder | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the arguments of the component."""
-        data: dict[str, Any] = default_to_dict(
-            self,
-            model=self.model,
-            device=self.device,
-            precision=self.precision,
-            models_dir=self.models_dir,
-            offline=self.offline,
-            top_k=self.top_k,
-            query_prefix=self.query_prefix,
-            query_suffix=self.query_suffix,
-            document_prefix=self.document_prefix,
-            document_suffix=self.document_suffix,
-            meta_fields_to_embed=self.meta_fields_to_embed,
-            embedding_separator=self.embedding_separator,
-            scale_score=self.scale_score,
-            score_threshold=self.score_threshold,
-            batch_size=self.batch_size,
-        )
-        return data
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> WarpseekRanker:
-        """Makes the component from what `to_dict` returned."""
-        ranker: WarpseekRanker = default_from_dict(cls, data)
-        return ranker
-
-    def warm_up(self) -> None:
-        """Loads the model, which `run` does otherwise."""
-        self._loaded()
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            **ModelComponent._arguments(self),
+            "top_k": self.top_k,
+            "query_prefix": self.query_prefix,
+            "query_suffix": self.query_suffix,
+            "document_prefix": self.document_prefix,
+            "document_suffix": self.document_suffix,
+            "meta_fields_to_embed": self.meta_fields_to_embed,
+            "embedding_separator": self.embedding_separator,
+            "scale_score": self.scale_score,
+            "score_threshold": self.score_threshold,
+            "batch_size": self.batch_size,
+        }
 
     @component.output_types(documents=list[Document])
     def run(
@@ -126,13 +107,13 @@ class WarpseekRanker:
             query: The query.
             documents: Documents to rank.
             top_k: Replaces that of the component, as do the others below.
-            scale_score: Brings logits between 0 and 1.
+            scale_score: True to bring logits between 0 and 1.
             score_threshold: The least score of a document that is returned.
         """
         top_k = self.top_k if top_k is None else top_k
         scale_score = self.scale_score if scale_score is None else scale_score
         threshold = self.score_threshold if score_threshold is None else score_threshold
-        _check_top_k(top_k)
+        at_least(1, top_k=top_k)
         first: dict[str, Document] = {}
         for document in documents:
             first.setdefault(document.id, document)
@@ -144,7 +125,8 @@ class WarpseekRanker:
         texts = (text_of(document, fields, separator) for document in documents)
         pairs = [(query, self.document_prefix + text + self.document_suffix) for text in texts]
         activation: Literal["sigmoid", "identity"] = "sigmoid" if scale_score else "identity"
-        scores = self._loaded().predict(
+        reranker: CrossEncoder = self._loaded()
+        scores = reranker.predict(
             pairs, batch_size=self.batch_size, activation_fn=activation, show_progress_bar=False
         )
         ranked = sorted(zip(documents, scores.tolist(), strict=True), key=lambda pair: -pair[1])
@@ -167,20 +149,3 @@ class WarpseekRanker:
         """Runs `run` in a thread."""
         arguments = (query, documents, top_k, scale_score, score_threshold)
         return await asyncio.to_thread(self.run, *arguments)
-
-    def _loaded(self) -> CrossEncoder:
-        with self._lock:
-            if self._reranker is None:
-                self._reranker = CrossEncoder(
-                    self.model,
-                    device=self.device,
-                    precision=self.precision,
-                    models_dir=self.models_dir,
-                    offline=self.offline,
-                )
-            return self._reranker
-
-
-def _check_top_k(top_k: int) -> None:
-    if top_k < 1:
-        raise ValueError(f"top_k must be at least 1, and is {top_k}")

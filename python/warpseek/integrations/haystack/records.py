@@ -25,38 +25,37 @@ from typing import Any
 import numpy as np
 from haystack import Document
 from haystack.dataclasses import ByteStream, SparseEmbedding
-from numpy.typing import NDArray
+
+from warpseek import UsageError
+from warpseek._arrays import Vectors
+from warpseek.integrations._store import Record, row_of, unit_rows
 
 __all__ = [
     "RESERVED",
     "RESERVED_FLAGS",
     "check_id",
-    "check_vector",
     "meta_of",
     "norm_of",
+    "row_for_store",
     "to_document",
     "to_record",
     "to_row",
 ]
 
+#: Metadata field of the index that no document may use itself.
 RESERVED = "_haystack"
-"""Metadata field of the index that no document may use itself."""
 
+#: Members of the reserved field by the document's field, and True where they mark its presence.
 RESERVED_FLAGS = {
     "content": ("no_content", False),
     "embedding": ("no_embedding", False),
     "blob": ("has_blob", True),
     "sparse_embedding": ("has_sparse_embedding", True),
 }
-"""Members of the reserved field by the document's field, and whether they mark its presence."""
 
 _TAG = "$haystack"
 _LARGEST_HALF = 65504.0
 _LONGEST_ID = 512
-
-
-Record = tuple[str, str, str, dict[str, Any]]
-"""Id, text, title and metadata of a document in the index."""
 
 
 def to_record(document: Document, *, norm: float | None = None) -> Record:
@@ -70,7 +69,9 @@ def to_record(document: Document, *, norm: float | None = None) -> Record:
         ValueError: If the content or meta cannot be kept; names the field.
     """
     if RESERVED in document.meta:
-        raise ValueError(f"document '{document.id}': the meta field '{RESERVED}' is reserved")
+        raise UsageError(
+            f"document '{document.id}': the meta field '{RESERVED}' is reserved: rename it"
+        )
     _plain(document.content, f"document '{document.id}': the content")
     plain, is_exact = _plain(document.meta, f"document '{document.id}': meta")
     kept: dict[str, Any] = {}
@@ -100,9 +101,7 @@ def to_record(document: Document, *, norm: float | None = None) -> Record:
     return document.id, document.content or "", "", metadata
 
 
-def to_row(
-    document: Document, dim: int, *, is_cosine: bool
-) -> tuple[NDArray[np.float32], float | None]:
+def to_row(document: Document, dim: int, *, is_cosine: bool) -> tuple[Vectors, float | None]:
     """Returns the row of a document, and the length of its embedding where the row has another.
 
     Raises:
@@ -111,36 +110,37 @@ def to_row(
     if document.embedding is None:
         return np.zeros(dim, dtype=np.float32), None
     name = f"document '{document.id}': the embedding"
-    row = check_vector(document.embedding, dim, name)
-    norm = float(np.linalg.norm(row.astype(np.float64)))
-    if is_cosine and norm > 0 and abs(norm - 1) > 1e-3:
-        return (row / np.float32(norm)).astype(np.float32), norm
+    row = row_for_store(document.embedding, dim, name)
+    if is_cosine:
+        rows, (norm, *_) = unit_rows(row[None])
+        row = rows[0]
+        if norm != 1:
+            return row, float(norm)
     if (largest := float(np.abs(row).max(initial=0))) > _LARGEST_HALF:
-        raise ValueError(f"{name} has the value {largest:g}: at most {_LARGEST_HALF:g} is stored")
+        raise UsageError(
+            f"{name} has the value {largest:g}, and at most {_LARGEST_HALF:g} is stored: scale the "
+            "embeddings, or make the store with similarity='cosine'"
+        )
     return row, None
 
 
-def check_vector(values: Any, dim: int, name: str) -> NDArray[np.float32]:
-    """Returns an embedding as an array.
+def row_for_store(values: Any, dim: int, name: str, *, normalize: bool = False) -> Vectors:
+    """Returns an embedding as a row, scaled to unit length if `normalize`.
 
     Raises:
         ValueError: If it has another dimension, or values that are not finite numbers.
     """
-    try:
-        vector = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is not a list of numbers") from None
-    if vector.ndim != 1 or len(vector) != dim:
-        shape = len(vector) if vector.ndim == 1 else list(vector.shape)
-        message = f"{name} has {shape} values, and the store takes {dim}"
-        raise ValueError(f"{message}: embed with the same model, or set embedding_dim")
-    if not np.isfinite(vector).all():
-        raise ValueError(f"{name} has values that are not finite")
-    return vector
+    row = row_of(values, normalize, name)
+    if len(row) != dim:
+        raise UsageError(
+            f"{name} has {len(row)} dimensions, and the store has {dim}: embed with the model of "
+            f"the other documents, or make a new store with embedding_dim={len(row)}"
+        )
+    return row
 
 
 def to_document(
-    record: Any, *, score: float | None = None, vector: NDArray[np.float32] | None = None
+    record: Any, *, score: float | None = None, vector: Vectors | None = None
 ) -> Document:
     """Returns the document of a hit.
 
@@ -168,13 +168,13 @@ def check_id(name: str) -> None:
     """Refuses ids that the index does not take, before anything is written."""
     reason = ""
     if not name.strip():
-        reason = "is blank"
+        reason = "is blank: give another one, or none, and Haystack makes it"
     elif len(name.encode("utf-8", "replace")) > _LONGEST_ID:
-        reason = f"has more than {_LONGEST_ID} bytes"
+        reason = f"has more than {_LONGEST_ID} bytes: give a shorter one"
     elif any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
-        reason = "holds control characters or is not valid Unicode"
+        reason = "holds control characters or is not valid Unicode: remove them"
     if reason:
-        raise ValueError(f"document {name[:80]!r}: the id {reason}")
+        raise UsageError(f"document {name[:80]!r}: the id {reason}")
 
 
 def meta_of(record: Any) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _meta(record: Any, kept: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any, where: str) -> tuple[Any, bool]:
-    """Returns a value as the index keeps it, and whether it comes back as it was.
+    """Returns a value as the index keeps it, and True if it comes back as it was.
 
     Raises:
         ValueError: If it cannot be kept; names the place.
@@ -212,11 +212,13 @@ def _plain(value: Any, where: str) -> tuple[Any, bool]:
             return value, True
         case str():
             if not value.isascii() and value.encode("utf-8", "ignore").decode() != value:
-                raise ValueError(f"{where} holds a text that is not valid Unicode")
+                raise UsageError(
+                    f"{where} holds a text that is not valid Unicode: remove its surrogates"
+                )
             return str(value), True
         case int():
             if not -(2**63) <= value < 2**64:
-                raise ValueError(f"{where} holds an integer beyond 64 bits: give it as text")
+                raise UsageError(f"{where} holds an integer beyond 64 bits: give it as text")
             return int(value), True
         case float():
             return (float(value), True) if math.isfinite(value) else (None, False)
@@ -233,12 +235,12 @@ def _plain(value: Any, where: str) -> tuple[Any, bool]:
             is_exact = True
             for name, item in value.items():
                 if not isinstance(name, str) or not name:
-                    raise ValueError(f"{where} has the name {name!r}: names are non-empty texts")
+                    raise UsageError(f"{where} has the name {name!r}: names are non-empty texts")
                 members[name], exact = _plain(item, f"{where}.{name}")
                 is_exact = is_exact and exact
             return members, is_exact
     kind = type(value).__name__
-    raise ValueError(f"{where} holds a {kind}, which JSON has no value for: convert it first")
+    raise UsageError(f"{where} holds a {kind}, which JSON has no value for: convert it first")
 
 
 def _tagged(value: Any) -> Any:

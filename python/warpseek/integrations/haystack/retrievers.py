@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
+from warpseek._arguments import at_least
+
 from .document_store import WarpseekDocumentStore
+from .opening import policy_of
 
 __all__ = ["WarpseekBM25Retriever", "WarpseekEmbeddingRetriever", "WarpseekHybridRetriever"]
 
@@ -22,7 +25,8 @@ class _Retriever:
         document_store: The store.
         filters: Filter of the documents.
         top_k: The largest number of documents that are returned.
-        filter_policy: Whether a filter of `run` replaces `filters` or is merged with it.
+        filter_policy: Treatment of `filters` where `run` is given a filter: `"replace"` or
+            `"merge"`.
     """
 
     def __init__(
@@ -36,14 +40,11 @@ class _Retriever:
         if not isinstance(document_store, WarpseekDocumentStore):
             kind = type(document_store).__name__
             raise TypeError(f"document_store must be a WarpseekDocumentStore, and is a {kind}")
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, and is {top_k}")
-        if isinstance(filter_policy, str):
-            filter_policy = FilterPolicy.from_str(filter_policy)
+        at_least(1, top_k=top_k)
         self.document_store = document_store
         self.filters = filters
         self.top_k = top_k
-        self.filter_policy = filter_policy
+        self.filter_policy = policy_of(filter_policy)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the arguments of the component."""
