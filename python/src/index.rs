@@ -5,6 +5,7 @@ use crate::array::Rows;
 use crate::call::{Stop, direct, run, run_short, run_waiting};
 use crate::engine::EngineSettings;
 use crate::error::{OrRaise, usage};
+use crate::evaluation;
 use crate::opened::SharedIndex;
 use crate::reading::{self, SearchArguments};
 use crate::records::{FieldNames, RecordSource};
@@ -250,7 +251,7 @@ impl PyIndex {
         options: SearchArguments,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        reading::evaluate(
+        evaluation::evaluate(
             py,
             &self.0,
             (&queries, &qrels),

@@ -12,7 +12,7 @@
 //! | `values` | Python values as JSON values |
 //! | `records` | records of an iterator as documents |
 //! | `opened` | an index with its models, in every process |
-//! | `reading`, `writing` | what is done with it |
+//! | `reading`, `writing`, `evaluation` | what is done with it |
 //! | `models`, `index`, `answer`, `server` | the classes |
 
 mod answer;
@@ -20,6 +20,7 @@ mod array;
 mod call;
 mod engine;
 mod error;
+mod evaluation;
 mod index;
 mod models;
 mod opened;

@@ -1,28 +1,19 @@
 //! Calls of `Index` that read.
 
 use crate::array::Rows;
-use crate::call::{Stop, check, report, run_with};
-use crate::error::usage;
+use crate::call::{Stop, check};
 use crate::opened::{Needs, SharedIndex};
-use crate::values::to_python;
 use half::f16;
 use numpy::PyArray2;
 use numpy::ndarray::{ArrayView2, ShapeBuilder};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use warpseek::compare::Comparison;
-use warpseek::error::{Error, Place, Result};
-use warpseek::eval::measures::Measure;
-use warpseek::eval::qrels::Qrels;
-use warpseek::eval::{EvalOptions, JudgedQueries, RerankedSystem, evaluate as evaluate_all};
-use warpseek::queries::{Query, QueryOptions, QueryReader};
+use warpseek::error::{Error, Result};
 use warpseek::search::{DEFAULT_RERANK_DEPTH, QueryInput, SearchOptions, SearchResult, Searcher};
 use warpseek::store::filter::Filter;
 use warpseek::store::{Finding, Index as Snapshot, Row, verify as verify_files};
@@ -48,7 +39,7 @@ pub(crate) struct SearchArguments {
     /// True to rerank in any case, false never; none if there is a reranker.
     rerank: Option<bool>,
     rerank_depth: Option<usize>,
-    retriever_weight: Option<f32>,
+    pub(crate) retriever_weight: Option<f32>,
     min_score: Option<f32>,
     max_per_doc: Option<usize>,
 }
@@ -220,124 +211,6 @@ pub(crate) fn compare(
         return Err(Error::usage("depth and show must be at least 1"));
     }
     warpseek::compare::compare(&searcher, query, depth, show, &options)
-}
-
-/// Evaluates the index on judged queries. Queries are a path or a dict of texts, qrels a path or a
-/// dict of dicts of levels.
-pub(crate) fn evaluate<'py>(
-    py: Python<'py>,
-    index: &SharedIndex,
-    (queries, qrels): (&Bound<'py, PyAny>, &Bound<'py, PyAny>),
-    measures: &[String],
-    (depth, rerank_depth): (usize, usize),
-    arguments: &SearchArguments,
-    progress: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let queries = match queries.cast::<PyDict>() {
-        Ok(texts) => Given::Here(judged_texts(texts)?),
-        Err(_) => Given::Path(queries.extract::<PathBuf>()?),
-    };
-    let qrels = match qrels.cast::<PyDict>() {
-        Ok(levels) => Given::Here(levels_of(levels)?),
-        Err(_) => Given::Path(qrels.extract::<PathBuf>()?),
-    };
-    let (done, progress) = (AtomicUsize::new(0), progress.map(Bound::unbind));
-    let work = |stop: &Stop| -> Result<Value> {
-        let judged = judged(queries, qrels)?;
-        let options = EvalOptions {
-            measures: measures.iter().map(|m| m.parse()).collect::<Result<Vec<Measure>>>()?,
-            depth,
-            search: SearchOptions { k: depth, ..arguments.options()? },
-            ..EvalOptions::default()
-        };
-        let (searcher, opened) = arguments.open(index, (true, true), stop)?;
-        let reranker = opened.rerank_depth.and(searcher.reranker.clone());
-        let rerankers: Vec<_> = reranker.into_iter().collect();
-        let weight = arguments.retriever_weight;
-        let systems = RerankedSystem::all(&rerankers, &[rerank_depth], weight);
-        let report = evaluate_all(&searcher, &systems, &judged, &options, &mut |finished, _| {
-            done.store(finished, Ordering::Relaxed);
-            !stop.load(Ordering::Relaxed)
-        })?;
-        done.store(report.systems.first().map_or(0, |s| s.evaluation.judged), Ordering::Relaxed);
-        let mut value = report.to_json(&options, true);
-        value["absent_documents"] = json!(report.absent_documents);
-        value["rows"] = json!(searcher.index.live().count());
-        Ok(value)
-    };
-    let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
-    let value = run_with(py, work, tick)?;
-    report(py, progress.as_ref(), &done)?;
-    to_python(py, &value)
-}
-
-enum Given<T> {
-    Here(T),
-    Path(PathBuf),
-}
-
-fn judged_texts(texts: &Bound<'_, PyDict>) -> PyResult<Vec<Query>> {
-    let mut queries = Vec::with_capacity(texts.len());
-    for (i, (id, text)) in texts.iter().enumerate() {
-        let text: String = text.extract().map_err(|_| {
-            let found = crate::values::type_name(&text);
-            usage(format!("queries must map ids to texts, found {found} for '{id}'"))
-        })?;
-        queries.push(Query {
-            id: id.str()?.extract()?,
-            text,
-            title: String::new(),
-            vector: None,
-            filter: None,
-            place: Place::record("queries", format!("query {}", i + 1)),
-        });
-    }
-    Ok(queries)
-}
-
-fn levels_of(levels: &Bound<'_, PyDict>) -> PyResult<Vec<(String, String, i32)>> {
-    let mut all = Vec::new();
-    for (query, documents) in levels.iter() {
-        let query: String = query.str()?.extract()?;
-        let documents = documents.cast::<PyDict>().map_err(|_| {
-            let found = crate::values::type_name(&documents);
-            usage(format!("qrels must map query ids to dicts, found {found} for '{query}'"))
-        })?;
-        for (document, level) in documents.iter() {
-            let document: String = document.str()?.extract()?;
-            let level: i32 = level.extract().map_err(|_| {
-                usage(format!(
-                    "qrels of query '{query}', document '{document}': a level is an integer, found \
-                     {level}"
-                ))
-            })?;
-            all.push((query.clone(), document, level));
-        }
-    }
-    Ok(all)
-}
-
-fn judged(
-    queries: Given<Vec<Query>>,
-    qrels: Given<Vec<(String, String, i32)>>,
-) -> Result<JudgedQueries> {
-    let queries = match queries {
-        Given::Here(queries) => queries,
-        Given::Path(path) => {
-            QueryReader::open(&path, &QueryOptions::default())?.collect::<Result<Vec<_>>>()?
-        }
-    };
-    let (qrels, qrels_file) = match qrels {
-        Given::Path(path) => (Qrels::read(&path)?, path.display().to_string()),
-        Given::Here(levels) => {
-            let mut qrels = Qrels::new();
-            for (query, document, level) in &levels {
-                qrels.insert(query, document, *level)?;
-            }
-            (qrels, "qrels".to_owned())
-        }
-    };
-    Ok(JudgedQueries { queries, qrels, qrels_file })
 }
 
 /// Statistics and settings.

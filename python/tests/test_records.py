@@ -189,7 +189,7 @@ def test_inputs_that_are_no_records_are_refused(vectors: Index) -> None:
         (np.zeros((4, 2)), "has the shape (4, 2), and 4 columns are needed: transpose it with .T"),
         (np.full((2, 4), np.nan), "vectors[0, 0] is nan"),
         (np.full((2, 4), 1e300), "is 1e+300: vectors must be finite float32"),
-        (np.eye(4)[:1], "vectors has 1 rows, and there are 2 records"),
+        (np.eye(4)[:1], "vectors has 1 rows, and there are more records"),
         ("text", "must hold floating-point numbers"),
     ],
 )

@@ -62,11 +62,6 @@ class Embedder:
         number of finished texts.
         """
     @property
-    def is_normalized(self, /) -> bool:
-        """
-        True if the model's own configuration scales vectors to unit length.
-        """
-    @property
     def max_tokens(self, /) -> int:
         """
         Limit of a text in tokens, special tokens included.
@@ -129,9 +124,10 @@ class Index:
         The number of live documents, or of live rows that pass a filter.
         """
     @staticmethod
-    def create(dir: str | PathLike[str], model: str | None, dim: SupportsIndex | None, embeds: bool, chunking: tuple[SupportsIndex | None, SupportsIndex | None, bool], exist_ok: bool, settings: Incomplete) -> None:
+    def create(dir: str | PathLike[str], model: str | None, dim: SupportsIndex | None, embeds: bool, chunking: tuple[SupportsIndex | None, SupportsIndex | None, bool], exist_ok: bool, reranker: str | None, settings: Incomplete) -> Index:
         """
-        Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions.
+        Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions,
+        and opens it.
         """
     def delete(self, /, ids: SupportsGetItem[int, str], filter: str | None) -> int:
         """
@@ -199,11 +195,6 @@ class Index:
         """
         Scores `[n, k]` and row numbers `[n, k]` of query vectors `[n, dim]`.
         """
-    @property
-    def snapshot_id(self, /) -> str:
-        """
-        Identifies the snapshot: a commit changes it.
-        """
     def stats(self, /) -> Any:
         """
         Statistics and settings of the index.
@@ -223,19 +214,9 @@ class Prompt:
         Checks the quotes of a text that a chat model wrote for this prompt.
         """
     @property
-    def left_out(self, /) -> int:
-        """
-        The number of passages that did not fit.
-        """
-    @property
     def messages(self, /) -> Any:
         """
         The conversation: dicts with `role` and `content`.
-        """
-    @property
-    def passages(self, /) -> Any:
-        """
-        The numbered passages.
         """
     def send(self, /, base_url: str | None, api_key: str | None, model: str | None, temperature: SupportsFloat | SupportsIndex, max_tokens: SupportsIndex, settings: Incomplete) -> Any:
         """
@@ -278,7 +259,7 @@ def main(arguments: SupportsGetItem[int, str]) -> int:
 
 def set_num_threads(n: SupportsIndex) -> None:
     """
-    Sets the number of compute threads, 1 to 1024, of this process.
+    Sets the number of compute threads, 1 to 1024, of this process. A server has its own.
     """
 
 def version() -> str:
