@@ -7,6 +7,15 @@ use numpy::{
 };
 use pyo3::prelude::*;
 
+/// An array `[n, dim]`.
+pub(crate) type Matrix<'py, T> = Bound<'py, PyArray2<T>>;
+
+/// An array `[n]`.
+pub(crate) type Vector<'py, T> = Bound<'py, PyArray1<T>>;
+
+/// Results, and the vectors of all of their rows if they were asked for.
+pub(crate) type WithVectors<'py> = (Bound<'py, PyAny>, Option<Matrix<'py, f32>>);
+
 /// Reads a float array `[n, dim]` as float32. The core converts nothing by itself: Python's part
 /// passes a C-contiguous float32 array.
 pub(crate) fn rows(array: &Bound<'_, PyAny>, name: &str, dim: Option<usize>) -> PyResult<Rows> {
@@ -52,12 +61,12 @@ pub(crate) fn matrix<T: numpy::Element>(
     py: Python<'_>,
     values: Vec<T>,
     dim: usize,
-) -> PyResult<Bound<'_, PyArray2<T>>> {
+) -> PyResult<Matrix<'_, T>> {
     let n = values.len() / dim.max(1);
     values.into_pyarray(py).reshape([n, dim])
 }
 
 /// Values as an array `[n]`, without a copy.
-pub(crate) fn vector<T: numpy::Element>(py: Python<'_>, values: Vec<T>) -> Bound<'_, PyArray1<T>> {
+pub(crate) fn vector<T: numpy::Element>(py: Python<'_>, values: Vec<T>) -> Vector<'_, T> {
     values.into_pyarray(py)
 }

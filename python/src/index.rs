@@ -1,7 +1,7 @@
 //! The class `Index`: its methods take Python's arguments and call `reading` and `writing`.
 
 use crate::answer::PyPrompt;
-use crate::array::Rows;
+use crate::array::{Matrix, Rows, WithVectors};
 use crate::call::{Stop, direct, run, run_short, run_waiting};
 use crate::engine::EngineSettings;
 use crate::error::{OrRaise, usage};
@@ -11,7 +11,7 @@ use crate::reading::{self, SearchArguments};
 use crate::records::{FieldNames, RecordSource};
 use crate::values::to_python;
 use crate::writing::{self, Imported};
-use numpy::{PyArray2, PyReadonlyArray2};
+use numpy::PyReadonlyArray2;
 use pyo3::prelude::*;
 use rayon::ThreadPool;
 use std::collections::BTreeMap;
@@ -157,7 +157,7 @@ impl PyIndex {
         offset: usize,
         limit: Option<usize>,
         with_vectors: bool,
-    ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
+    ) -> PyResult<WithVectors<'py>> {
         let index = direct(py, || self.0.snapshot())?;
         let numbers = run(py, |_| {
             let found = reading::find(&index, ids.as_deref(), filter.as_deref())?;
@@ -173,7 +173,7 @@ impl PyIndex {
         py: Python<'py>,
         numbers: Vec<u32>,
         with_vectors: bool,
-    ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
+    ) -> PyResult<WithVectors<'py>> {
         let index = direct(py, || self.0.snapshot())?;
         rows_with_vectors(py, &index, &numbers, with_vectors)
     }
@@ -192,7 +192,7 @@ impl PyIndex {
         vectors: Option<PyReadonlyArray2<'py, f32>>,
         options: SearchArguments,
         with_vectors: bool,
-    ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
+    ) -> PyResult<WithVectors<'py>> {
         let vectors = vectors.map(|array| rows_of(&array)).transpose()?;
         let n = vectors.as_ref().map_or(texts.as_ref().map_or(0, Vec::len), |rows| rows.n);
         let is_short = !options.may_rerank(texts.is_some())
@@ -215,7 +215,7 @@ impl PyIndex {
         queries: PyReadonlyArray2<'py, f32>,
         k: usize,
         filter: Option<String>,
-    ) -> PyResult<(Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<i64>>)> {
+    ) -> PyResult<(Matrix<'py, f32>, Matrix<'py, i64>)> {
         let queries = rows_of(&queries)?;
         let is_short = self.0.is_short(queries.n, false, filter.is_some());
         let work =
@@ -416,7 +416,7 @@ fn rows_with_vectors<'py>(
     index: &Snapshot,
     numbers: &[u32],
     with_vectors: bool,
-) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyArray2<f32>>>)> {
+) -> PyResult<WithVectors<'py>> {
     let rows = run(py, |_| reading::rows(index, numbers))?;
     let vectors = with_vectors.then(|| vectors_of(py, index, numbers)).transpose()?;
     Ok((to_python(py, &rows)?, vectors))
@@ -426,7 +426,7 @@ fn vectors_of<'py>(
     py: Python<'py>,
     index: &Snapshot,
     numbers: &[u32],
-) -> PyResult<Bound<'py, PyArray2<f32>>> {
+) -> PyResult<Matrix<'py, f32>> {
     let values = run(py, |_| reading::vectors(index, numbers))?;
     crate::array::matrix(py, values, index.manifest().dim)
 }

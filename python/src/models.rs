@@ -1,10 +1,9 @@
 //! The classes `Embedder` and `CrossEncoder`.
 
-use crate::array::{matrix, vector};
+use crate::array::{Matrix, Vector, matrix, vector};
 use crate::call::{Stop, report, run, run_waiting, run_with};
 use crate::engine::EngineSettings;
 use crate::error::usage;
-use numpy::{PyArray1, PyArray2};
 use pyo3::prelude::*;
 use rayon::ThreadPool;
 use std::ops::Range;
@@ -87,8 +86,7 @@ impl PyEmbedder {
         prompt: Option<String>,
         normalize: bool,
         progress: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<(Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u32>>)>
-    {
+    ) -> PyResult<(Matrix<'py, f32>, Vector<'py, u32>, Vector<'py, u32>)> {
         let role = role_of(role)?;
         let done = AtomicUsize::new(0);
         let mut all = Embeddings::default();
@@ -174,7 +172,7 @@ impl CrossEncoder {
         py: Python<'py>,
         pairs: Vec<(String, String)>,
         progress: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    ) -> PyResult<Vector<'py, f32>> {
         let done = AtomicUsize::new(0);
         let progress = progress.map(Bound::unbind);
         let work = |stop: &Stop| -> Result<Vec<f32>> {

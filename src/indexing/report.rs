@@ -25,7 +25,7 @@ pub struct IndexReport {
     #[serde(skip)]
     pub first_elsewhere: Option<[String; 3]>,
     /// Documents that came from the inputs and are no longer in them, by number. Empty without
-    /// [`IndexOptions::prune`], and after an interrupted run or one that skipped records.
+    /// [`super::IndexOptions::prune`], and after an interrupted run or one that skipped records.
     #[serde(skip)]
     pub outdated: Vec<i64>,
     /// Documents that are not in the input and have no known source, counted with `outdated`.
