@@ -32,8 +32,9 @@ class WarpseekError(Exception):
         self.record = record
         self.field = field
         if isinstance(self, OSError):
-            self.errno = errno
-            self.filename = file
+            # Set by name: the tree's other branches have no such attributes.
+            for name, value in (("errno", errno), ("filename", file)):
+                setattr(self, name, value)
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
@@ -41,7 +42,7 @@ class WarpseekError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         state = {"exit_code": self.exit_code, **self.__dict__}
         if isinstance(self, OSError):
-            state.update(errno=self.errno, filename=self.filename)
+            state.update({name: getattr(self, name) for name in ("errno", "filename")})
         return (type(self), (str(self),), state)
 
 
