@@ -24,7 +24,8 @@ vectors = numpy.eye(8, dtype="float32")
 index.add([{"id": str(i), "text": ""} for i in range(8)], vectors=vectors)
 scores, rows = index.search_vectors(vectors, 2)
 assert rows[:, 0].tolist() == list(range(8)), rows
-scores = warpseek.CrossEncoder().predict([("how do birds fly?", "with wings"), ("x", "y")])
+query, passages = "how do birds fly?", ["Birds fly by flapping their wings.", "Shares fell today."]
+scores = warpseek.CrossEncoder().predict([(query, passage) for passage in passages])
 assert scores[0] > scores[1], scores
 print("works in an empty environment")
 PYTHON
