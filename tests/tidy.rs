@@ -60,7 +60,7 @@ fn assert_none(violations: &[String], rule: &str) {
 fn doc_comments_are_no_indirect_questions() {
     let asks = ["What", "Where", "How", "Whether", "Who", "Which"];
     let mut violations = Vec::new();
-    for path in files(&["src", "crates", "tests", "benches"], &["rs"]) {
+    for path in files(&["src", "crates", "python", "tests", "benches"], &["rs"]) {
         for (i, line) in read(&path).lines().enumerate() {
             let line = line.trim_start();
             let Some(doc) = line.strip_prefix("///").or(line.strip_prefix("//!")) else { continue };
@@ -79,7 +79,7 @@ fn doc_comments_are_no_indirect_questions() {
 #[test]
 fn lines_have_at_most_100_columns() {
     let mut violations = Vec::new();
-    let folders = ["src", "crates", "tests", "benches", "kernels"];
+    let folders = ["src", "crates", "python", "tests", "benches", "kernels"];
     for path in files(&folders, &["rs", "cu", "cuh", "h", "cpp"]) {
         for (i, line) in read(&path).lines().enumerate() {
             let is_link = line.contains("://");

@@ -1,12 +1,12 @@
 //! The class `Index`: its methods take Python's arguments and call `reading` and `writing`.
 
 use crate::answer::PyPrompt;
-use crate::array::{Matrix, Rows, WithVectors};
+use crate::array::{Matrix, WithVectors, rows};
 use crate::call::{Stop, direct, run, run_short, run_waiting};
 use crate::engine::EngineSettings;
 use crate::error::{OrRaise, usage};
 use crate::evaluation;
-use crate::opened::SharedIndex;
+use crate::opened::{Needs, SharedIndex};
 use crate::reading::{self, SearchArguments};
 use crate::records::{FieldNames, RecordSource};
 use crate::values::to_python;
@@ -23,6 +23,7 @@ use warpseek::error::Error;
 use warpseek::indexing::base_of;
 use warpseek::ingest::chunk::Chunking;
 use warpseek::ingest::{self, FieldMap, ReadOptions};
+use warpseek::store::filter::Filter;
 use warpseek::store::{FieldTypes, Index as Snapshot, IndexManifest, IndexWriter};
 use warpseek::topk::layout::MAX_DIM;
 
@@ -131,8 +132,11 @@ impl PyIndex {
         k: usize,
         filter: Option<String>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let found =
-            run(py, |_| reading::search_bm25(&*self.0.snapshot()?, text, k, filter.as_deref()))?;
+        let found = run(py, |stop| {
+            let filter = filter.as_deref().map(Filter::parse).transpose()?;
+            let searcher = self.0.searcher(Needs::default(), stop)?;
+            searcher.search_lexical(text, k, filter.as_ref())
+        })?;
         to_python(py, &found)
     }
 
@@ -193,9 +197,10 @@ impl PyIndex {
         options: SearchArguments,
         with_vectors: bool,
     ) -> PyResult<WithVectors<'py>> {
-        let vectors = vectors.map(|array| rows_of(&array)).transpose()?;
+        let dim = direct(py, || self.0.snapshot())?.manifest().dim;
+        let vectors = vectors.map(|array| rows(&array, dim)).transpose()?;
         let n = vectors.as_ref().map_or(texts.as_ref().map_or(0, Vec::len), |rows| rows.n);
-        let is_short = !options.may_rerank(texts.is_some())
+        let is_short = options.reranker(texts.is_some()).is_none()
             && self.0.is_short(n, vectors.is_none(), options.reads_database());
         let work = |stop: &Stop| reading::search(&self.0, texts, vectors, &options, stop);
         let (index, results) = if is_short { run_short(py, work)? } else { run(py, work)? };
@@ -216,7 +221,8 @@ impl PyIndex {
         k: usize,
         filter: Option<String>,
     ) -> PyResult<(Matrix<'py, f32>, Matrix<'py, i64>)> {
-        let queries = rows_of(&queries)?;
+        let dim = direct(py, || self.0.snapshot())?.manifest().dim;
+        let queries = rows(&queries, dim)?;
         let is_short = self.0.is_short(queries.n, false, filter.is_some());
         let work =
             |stop: &Stop| reading::search_vectors(&self.0, &queries, k, filter.as_deref(), stop);
@@ -284,15 +290,14 @@ impl PyIndex {
         py: Python<'py>,
         records: Bound<'py, PyAny>,
         fields: FieldNames,
-        vectors: Option<Bound<'py, PyAny>>,
+        vectors: Option<PyReadonlyArray2<'py, f32>>,
         normalize: bool,
         on_error: &str,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.0.check_not_feeding().or_raise()?;
         let dim = direct(py, || self.0.snapshot())?.manifest().dim;
-        let vectors =
-            vectors.map(|array| crate::array::rows(&array, "vectors", Some(dim))).transpose()?;
+        let vectors = vectors.map(|array| rows(&array, dim)).transpose()?;
         let source = RecordSource::new(&records, fields, vectors.is_some())?;
         match vectors {
             None => writing::add(py, &self.0, source, on_error, progress),
@@ -429,8 +434,4 @@ fn vectors_of<'py>(
 ) -> PyResult<Matrix<'py, f32>> {
     let values = run(py, |_| reading::vectors(index, numbers))?;
     crate::array::matrix(py, values, index.manifest().dim)
-}
-
-fn rows_of(array: &PyReadonlyArray2<'_, f32>) -> PyResult<Rows> {
-    crate::array::rows(array.as_any(), "queries", None)
 }

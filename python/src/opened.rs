@@ -214,7 +214,8 @@ impl SharedIndex {
         }
     }
 
-    /// Runs `work`, which calls the caller's code, so that [`SharedIndex::check_not_feeding`] knows.
+    /// Runs `work`, which calls the caller's code, and remembers it for
+    /// [`SharedIndex::check_not_feeding`].
     pub(crate) fn feeding<T>(&self, work: impl FnOnce() -> T) -> T {
         FEEDING.with_borrow_mut(|feeding| feeding.push(std::ptr::from_ref(self) as usize));
         let outcome = work();

@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
 use warpseek::compare::Comparison;
 use warpseek::error::{Error, Result};
 use warpseek::search::{DEFAULT_RERANK_DEPTH, QueryInput, SearchOptions, SearchResult, Searcher};
@@ -26,6 +25,17 @@ const QUERIES: usize = 256;
 
 /// Query vectors per call of the scanner.
 const VECTORS: usize = 1024;
+
+/// Scores per call of the scanner: a fraction of a second, in which Ctrl+C waits.
+const SCORES: usize = 100_000_000;
+
+/// The largest k beyond the number of rows, for which results are padded.
+const MAX_PADDED: usize = 1 << 16;
+
+/// Queries per call over this many rows, at most `most`.
+fn together(most: usize, n_rows: usize) -> usize {
+    (SCORES / n_rows.max(1)).clamp(1, most)
+}
 
 /// The arguments of a search.
 #[derive(Debug, FromPyObject)]
@@ -45,9 +55,13 @@ pub(crate) struct SearchArguments {
 }
 
 impl SearchArguments {
-    /// True if the hits may be reranked.
-    pub(crate) fn may_rerank(&self, has_texts: bool) -> bool {
-        self.rerank.unwrap_or(has_texts)
+    /// The need of a reranker: none, if there is one (false), or in any case (true).
+    pub(crate) fn reranker(&self, has_texts: bool) -> Option<bool> {
+        match self.rerank {
+            Some(false) => None,
+            Some(true) => Some(true),
+            None => has_texts.then_some(false),
+        }
     }
 
     /// True if a filter or words are looked up before the texts of the hits.
@@ -81,11 +95,7 @@ impl SearchArguments {
         stop: &Stop,
     ) -> Result<(Searcher, SearchOptions)> {
         let mut options = self.options()?;
-        let reranker = match self.rerank {
-            Some(false) => None,
-            Some(true) => Some(true),
-            None => has_texts.then_some(false),
-        };
+        let reranker = self.reranker(has_texts);
         let searcher = index.searcher(Needs { embedder: embeds, reranker }, stop)?;
         if reranker.is_some() && searcher.reranker.is_some() {
             let depth = self.rerank_depth.unwrap_or(DEFAULT_RERANK_DEPTH.max(self.k));
@@ -95,7 +105,8 @@ impl SearchArguments {
     }
 }
 
-/// Searches for texts, vectors, or both. Returns also the snapshot, whose row numbers the hits have.
+/// Searches for texts, vectors, or both. Returns also the snapshot that the hits' row numbers are
+/// of.
 pub(crate) fn search(
     index: &SharedIndex,
     texts: Option<Vec<String>>,
@@ -103,10 +114,6 @@ pub(crate) fn search(
     arguments: &SearchArguments,
     stop: &Stop,
 ) -> Result<(Arc<Snapshot>, Vec<SearchResult>)> {
-    let dim = index.snapshot()?.manifest().dim;
-    if let Some(rows) = &vectors {
-        check_dim(rows, dim)?;
-    }
     let queries: Vec<QueryInput<'_>> = match (&texts, &vectors) {
         (Some(texts), None) => {
             texts.iter().map(|text| QueryInput { text, ..QueryInput::default() }).collect()
@@ -117,7 +124,7 @@ pub(crate) fn search(
                 return Err(Error::usage(format!("text has {given} texts for {n} query vectors")));
             }
             let text = |i: usize| texts.as_ref().map_or("", |texts| texts[i].as_str());
-            let vectors = rows.values.chunks_exact(dim).enumerate();
+            let vectors = rows.values.chunks_exact(rows.dim).enumerate();
             let query =
                 |(i, vector)| QueryInput { text: text(i), vector: Some(vector), filter: None };
             vectors.map(query).collect()
@@ -127,7 +134,10 @@ pub(crate) fn search(
     let has_texts = queries.iter().all(|query| !query.text.trim().is_empty());
     let (searcher, options) = arguments.open(index, (vectors.is_none(), has_texts), stop)?;
     // Queries that are reranked are many pairs each, and a few take long enough.
-    let together = if options.rerank_depth.is_some() { 8 } else { QUERIES };
+    let together = match options.rerank_depth {
+        Some(_) => 8,
+        None => together(QUERIES, searcher.index.n_rows()),
+    };
     let mut results = Vec::with_capacity(queries.len());
     for queries in queries.chunks(together) {
         check(stop)?;
@@ -149,10 +159,11 @@ pub(crate) fn search_vectors(
     }
     let searcher = index.searcher(Needs::default(), stop)?;
     let snapshot = &searcher.index;
-    let dim = snapshot.manifest().dim;
-    check_dim(queries, dim)?;
-    let n_values = queries.n.checked_mul(k).filter(|n| *n <= isize::MAX as usize / 8);
-    let n_values = n_values.ok_or_else(|| Error::usage(format!("k is {k}: too large")))?;
+    let (dim, n_rows) = (queries.dim, snapshot.n_rows());
+    if k > n_rows.max(MAX_PADDED) {
+        return Err(Error::usage(format!("k is {k}, and the index has {n_rows} rows: lower k")));
+    }
+    let n_values = queries.n.saturating_mul(k);
     let filter = filter.map(Filter::parse).transpose()?;
     let passing = filter.map(|filter| snapshot.rows_where(&filter)).transpose()?;
     let live = snapshot.live();
@@ -163,13 +174,13 @@ pub(crate) fn search_vectors(
     let mut scores = filled(n_values, f32::NEG_INFINITY)?;
     let mut rows = filled(n_values, -1i64)?;
     let matrix = snapshot.matrix()?;
-    for (part, vectors) in queries.values.chunks(VECTORS * dim).enumerate() {
+    let together = together(VECTORS, n_rows);
+    for (part, vectors) in queries.values.chunks(together * dim).enumerate() {
         check(stop)?;
         let batch = QueryBatch::new(vectors, dim)?;
-        let found =
-            searcher.scanner.top_k(&matrix, &batch, k.min(snapshot.n_rows().max(1)), mask)?;
+        let found = searcher.scanner.top_k(&matrix, &batch, k.min(n_rows.max(1)), mask)?;
         for (i, hits) in found.iter().enumerate() {
-            let at = (part * VECTORS + i) * k;
+            let at = (part * together + i) * k;
             for (j, hit) in hits.iter().enumerate() {
                 (scores[at + j], rows[at + j]) = (hit.score, i64::from(hit.row));
             }
@@ -185,17 +196,6 @@ fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>> {
     values.try_reserve_exact(n).map_err(|_| reason())?;
     values.resize(n, value);
     Ok(values)
-}
-
-fn check_dim(rows: &Rows, dim: usize) -> Result<()> {
-    if rows.dim == dim {
-        return Ok(());
-    }
-    let hint = if rows.n == dim { ": transpose them with .T" } else { "" };
-    let shape = (rows.n, rows.dim);
-    Err(Error::usage(format!(
-        "the query vectors have the shape {shape:?}, and the index has {dim} dimensions{hint}"
-    )))
 }
 
 /// Compares the retrieval order with the reranked one, or with the hybrid one without a reranker.
@@ -258,7 +258,7 @@ pub(crate) fn find(
     Ok(rows)
 }
 
-/// A row with its text, and its rank and score if words found it.
+/// A row with its text.
 #[derive(Debug, Serialize)]
 pub(crate) struct FoundRow {
     row: u32,
@@ -269,17 +269,6 @@ pub(crate) struct FoundRow {
     tokens_lost: u32,
     document_range: [usize; 2],
     metadata: serde_json::Map<String, Value>,
-    #[serde(flatten)]
-    found: Option<LexicalRank>,
-}
-
-/// Rank, from 1, and score of a row.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct LexicalRank {
-    rank: usize,
-    retrieved_rank: usize,
-    score: f64,
-    final_score: f64,
 }
 
 /// Rows with their texts.
@@ -294,7 +283,6 @@ pub(crate) fn rows(index: &Snapshot, numbers: &[u32]) -> Result<Vec<FoundRow>> {
         tokens_lost: row.tokens_lost,
         document_range: [row.range.start, row.range.end],
         metadata: row.metadata,
-        found: None,
     };
     Ok(index.rows(numbers)?.into_iter().map(row).collect())
 }
@@ -323,33 +311,6 @@ fn check_rows(index: &Snapshot, numbers: &[u32]) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-/// The first rows by BM25 as a search result.
-pub(crate) fn search_bm25(
-    index: &Snapshot,
-    text: &str,
-    k: usize,
-    filter: Option<&str>,
-) -> Result<Value> {
-    let started = Instant::now();
-    let passing = filter.map(|filter| index.rows_where(&Filter::parse(filter)?)).transpose()?;
-    let found = index.lexical(text, k, passing.as_ref().map(|passing| &passing.mask))?;
-    let numbers: Vec<u32> = found.iter().map(|hit| hit.row).collect();
-    let mut hits = rows(index, &numbers)?;
-    for ((hit, lexical), rank) in hits.iter_mut().zip(&found).zip(1..) {
-        let score = lexical.score;
-        hit.found = Some(LexicalRank { rank, retrieved_rank: rank, score, final_score: score });
-    }
-    let total = index.live().count();
-    let took = started.elapsed().as_secs_f64() * 1e3;
-    Ok(json!({
-        "hits": hits,
-        "matched_rows": passing.as_ref().map_or(total, |passing| passing.mask.count()),
-        "total_rows": total,
-        "took_ms": { "total": took },
-        "warnings": passing.map_or_else(Vec::new, |passing| passing.warnings.clone()),
-    }))
 }
 
 /// Keeps a snapshot mapped while an array of its rows lives.

@@ -346,6 +346,7 @@ def test_arguments_of_other_types_are_named(small: Index, kwargs: dict[str, Any]
     assert any(name in str(caught.value) for name in kwargs)
 
 
-def test_more_results_than_memory_is_an_error(small: Index) -> None:
-    with pytest.raises(warpseek.UsageError, match="k is"):
-        small.search_vectors(np.eye(384, dtype=np.float32), 2**31)
+def test_a_k_far_beyond_the_rows_is_refused(small: Index) -> None:
+    for k in (2**17, 2**31):
+        with pytest.raises(warpseek.UsageError, match="the index has 3 rows: lower k"):
+            small.search_vectors(np.eye(384, dtype=np.float32)[:1], k)

@@ -95,7 +95,7 @@ class Index:
         """
         Opens the index in a folder.
         """
-    def add(self, /, records: Any, fields: Incomplete, vectors: Any | None, normalize: bool, on_error: str, progress: Any | None) -> Any:
+    def add(self, /, records: Any, fields: Incomplete, vectors: Incomplete | None, normalize: bool, on_error: str, progress: Any | None) -> Any:
         """
         Adds records of an iterator. Returns the report.
         """

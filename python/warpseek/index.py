@@ -531,7 +531,8 @@ class Index:
             ``-1`` where fewer rows pass. :meth:`rows` reads the texts.
         """
         at_least(1, k=k)
-        return self._core.search_vectors(as_vectors(queries, "queries"), k, to_filter(where))
+        vectors = as_vectors(queries, "queries", self.dim)
+        return self._core.search_vectors(vectors, k, to_filter(where))
 
     def search_bm25(self, text: str, k: int = 10, *, where: Where = None) -> Hits:
         """Searches by words alone, ranked by BM25; a hit has at least one of the words."""

@@ -6,11 +6,12 @@
 
 use super::options::{QueryInput, SearchOptions};
 use super::rerank::{keep_best, record_scores};
-use super::result::{Candidate, Hit, Retrieved, SearchResult, Timings, milliseconds};
+use super::result::{Candidate, Hit, Retrieved, SearchResult, Timings, milliseconds, timed};
 use super::retrieve::embed_queries;
 use super::searcher::{Searcher, no_reranker};
 use crate::error::{Error, Result};
 use crate::store::Row;
+use crate::store::filter::Filter;
 use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +19,7 @@ use warpseek_bert::embedder::Embeddings;
 use warpseek_bert::reranker::{RerankJob, RerankScores, Reranker};
 use warpseek_topk::oracle::canonical_score;
 use warpseek_topk::scanner::QueryBatch;
-use warpseek_topk::stride_of;
+use warpseek_topk::{RowMask, stride_of};
 
 /// The steps of a search that read or compute much. By default they are computed at once.
 pub(crate) trait SearchSteps {
@@ -132,6 +133,43 @@ impl Searcher {
         options: &SearchOptions,
     ) -> Result<Vec<SearchResult>> {
         run_direct(search_many(&DirectSteps::new(self), queries, options))
+    }
+
+    /// Searches for words alone: the first `k` rows by BM25, which is their score. A hit has at
+    /// least one of the words.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::lexical`](crate::store::Index::lexical) and
+    /// [`Index::rows_where`](crate::store::Index::rows_where); [`Error::Usage`] if `k` is 0.
+    pub fn search_lexical(
+        &self,
+        query: &str,
+        k: usize,
+        filter: Option<&Filter>,
+    ) -> Result<SearchResult> {
+        if k == 0 {
+            return Err(Error::usage("k must be at least 1"));
+        }
+        let started = Instant::now();
+        let mut took_ms = Timings::default();
+        let passing = timed(&mut took_ms.filter, || {
+            filter.map(|filter| self.index.rows_where(filter)).transpose()
+        })?;
+        let mask = passing.as_ref().map(|passing| &passing.mask);
+        let found = timed(&mut took_ms.fuse, || self.index.lexical(query, k, mask))?;
+        let ranked = found.iter().map(|hit| (hit.row, hit.score as f32)).collect();
+        let hits = timed(&mut took_ms.fetch, || self.hits(&Candidate::list(ranked)))?;
+        took_ms.total = milliseconds(started);
+        let total_rows = self.index.live().count();
+        Ok(SearchResult {
+            hits,
+            matched_rows: mask.map_or(total_rows, RowMask::count),
+            total_rows,
+            reranker: None,
+            took_ms,
+            warnings: passing.map_or_else(Vec::new, |passing| passing.warnings.clone()),
+        })
     }
 
     /// Retrieves and orders the rows of many queries that share their options; up to `k` candidates

@@ -1,3 +1,5 @@
+//! Tests of the reader of stores that LangChain saved.
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};

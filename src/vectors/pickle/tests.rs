@@ -1,3 +1,5 @@
+//! Tests of the pickle reader: opcodes, limits, refusals.
+
 use super::*;
 
 fn read(bytes: &[u8]) -> Result<Pickle, String> {
