@@ -21,7 +21,9 @@ clippy:
 doc:
     RUSTDOCFLAGS="--deny warnings" cargo doc --no-deps --release --locked
 
-# The Python package: the wheel in an empty environment, its stubs, types, style and tests.
+# The Python package: the wheel in an empty environment, its stubs, types, style and tests. The
+# tests run from here: child processes started in `python` would import its sources, which have no
+# compiled core.
 python:
     rm -rf target/wheels target/stubs
     {{py}}/maturin build --release --locked --strip -m python/Cargo.toml --out target/wheels
@@ -32,13 +34,13 @@ python:
     cargo clippy --release -p warpseek-python --locked -- --deny warnings
     cd python && ../{{py}}/ruff check . && ../{{py}}/ruff format --check .
     cd python && MYPYPATH=. ../{{py}}/mypy -p warpseek && ../{{py}}/stubtest warpseek._warpseek --concise --mypy-config-file pyproject.toml
-    cd python && ../{{py}}/pytest -q --ignore tests/integrations/test_mteb.py
+    {{py}}/pytest -q python/tests --ignore python/tests/integrations/test_mteb.py
 
 # The gate, and what takes too long for it: MTEB's suite, which needs torch, and the GPU code with
 # eager copies and the kernels of the GPU's own generation.
 nightly: check cuda-repeated
     {{py}}/pip install --quiet --disable-pip-version-check -r python/tests/requirements-mteb.txt
-    cd python && ../{{py}}/pytest -q tests/integrations/test_mteb.py
+    {{py}}/pytest -q python/tests/integrations/test_mteb.py
 
 # Type stubs of the Python package's core, from python/src.
 stubs:
