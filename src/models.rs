@@ -1,10 +1,10 @@
 //! Opens the models that the hub found: the border between its folders and the encoder.
 
 use crate::error::Result;
-use warpseek_bert::config::{EmbedConfig, Pooling};
-use warpseek_bert::embedder::{Embedder, Normalize};
+use warpseek_bert::embedder::{Embedder, EmbedderOptions, KnownEmbedder, Normalize};
 use warpseek_bert::model_files::ModelFiles;
-use warpseek_bert::reranker::{DEFAULT_MAX_TOKENS, Reranker};
+use warpseek_bert::pooling::{Pooling, PoolingMode};
+use warpseek_bert::reranker::Reranker;
 use warpseek_compute::device::ComputeOptions;
 use warpseek_hub::{ModelFolder, ModelSpec, PoolingSpec};
 
@@ -18,8 +18,9 @@ pub fn open_embedder(
     normalize: Normalize,
     compute: ComputeOptions,
 ) -> Result<Embedder> {
-    let known = folder.spec.as_ref().and_then(embed_config);
-    Embedder::open(files(folder), known, normalize, compute)
+    let known = folder.spec.as_ref().and_then(known_embedder);
+    let options = EmbedderOptions { known, ..EmbedderOptions::default() };
+    Embedder::open(files(folder), options, normalize, compute)
 }
 
 /// Opens a reranker, with the token limit and the retriever weight of the manifest's entry.
@@ -29,7 +30,7 @@ pub fn open_embedder(
 /// As [`Reranker::open`].
 pub fn open_reranker(folder: &ModelFolder, compute: ComputeOptions) -> Result<Reranker> {
     let spec = folder.spec.as_ref();
-    let max_tokens = spec.map_or(DEFAULT_MAX_TOKENS, |spec| spec.max_tokens);
+    let max_tokens = spec.map(|spec| spec.max_tokens);
     let weight = spec.and_then(|spec| spec.retriever_weight).unwrap_or(0.0);
     let reranker = Reranker::open(files(folder), max_tokens, compute)?;
     Ok(reranker.with_retriever_weight(weight))
@@ -42,16 +43,15 @@ fn files(folder: &ModelFolder) -> ModelFiles {
     }
 }
 
-/// Configuration of a listed embedder; None for a reranker.
-fn embed_config(spec: &ModelSpec) -> Option<EmbedConfig> {
-    Some(EmbedConfig {
-        pooling: match spec.pooling? {
-            PoolingSpec::Mean => Pooling::Mean,
-            PoolingSpec::Cls => Pooling::Cls,
-        },
+/// Settings of a listed embedder; None for a reranker.
+fn known_embedder(spec: &ModelSpec) -> Option<KnownEmbedder> {
+    Some(KnownEmbedder {
+        pooling: Pooling::of(match spec.pooling? {
+            PoolingSpec::Mean => PoolingMode::Mean,
+            PoolingSpec::Cls => PoolingMode::Cls,
+        }),
         normalize: spec.normalize,
         max_tokens: spec.max_tokens,
         query_prompt: spec.query_prompt.clone().unwrap_or_default(),
-        passage_prompt: String::new(),
     })
 }

@@ -3,7 +3,7 @@
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use warpseek::bert::embedder::{Embedder, Normalize, Role};
+use warpseek::bert::embedder::{Embedder, EmbedderOptions, Normalize, Role};
 use warpseek::bert::encoder::describe;
 use warpseek::bert::reranker::Reranker;
 use warpseek::bert::tokenizer::Tokenizer;
@@ -132,8 +132,13 @@ fn small_models_of_every_layout_equal_sentence_transformers() {
     let texts = texts(&folder.join("texts.jsonl"));
     for name in ["bge-like", "e5-like", "tinybert-like", "l12-like"] {
         let model = folder.join(name);
-        let embedder =
-            Embedder::open(&model, None, Normalize::AsConfigured, cpu(Precision::F32)).unwrap();
+        let embedder = Embedder::open(
+            &model,
+            EmbedderOptions::default(),
+            Normalize::AsConfigured,
+            cpu(Precision::F32),
+        )
+        .unwrap();
         for (role, file) in
             [(Role::Query, "expected_query.npy"), (Role::Passage, "expected_passage.npy")]
         {
@@ -144,7 +149,13 @@ fn small_models_of_every_layout_equal_sentence_transformers() {
                 assert_close(row, expected, 5e-5, &format!("{name}, {role:?}, text {i}"));
             }
         }
-        let always = Embedder::open(&model, None, Normalize::Always, cpu(Precision::F32)).unwrap();
+        let always = Embedder::open(
+            &model,
+            EmbedderOptions::default(),
+            Normalize::Always,
+            cpu(Precision::F32),
+        )
+        .unwrap();
         let row = always.embed(&texts[..1], Role::Query).unwrap().vectors;
         let norm: f32 = row.iter().map(|v| v * v).sum::<f32>().sqrt();
         assert!((norm - 1.0).abs() < 1e-5, "{name}: norm {norm}");
@@ -154,7 +165,7 @@ fn small_models_of_every_layout_equal_sentence_transformers() {
 #[test]
 fn cross_encoder_logits_equal_those_of_transformers() {
     let folder = golden().join("cross-encoder");
-    let reranker = Reranker::open(&folder, 512, cpu(Precision::F32)).unwrap();
+    let reranker = Reranker::open(&folder, None, cpu(Precision::F32)).unwrap();
     let tokenizer = Tokenizer::open(&folder).unwrap();
     let pairs = lines(&folder.join("pairs.jsonl"));
     let mut compared = 0;
@@ -184,7 +195,7 @@ fn cross_encoder_logits_equal_those_of_transformers() {
 #[test]
 fn cross_encoder_windows_cover_a_long_passage_and_the_best_one_counts() {
     let folder = golden().join("cross-encoder");
-    let reranker = Reranker::open(&folder, 512, cpu(Precision::F32)).unwrap();
+    let reranker = Reranker::open(&folder, None, cpu(Precision::F32)).unwrap();
     let pairs = lines(&folder.join("pairs.jsonl"));
     let long = pairs.iter().find(|p| p["name"] == "passage_1000_words").unwrap();
     let (query, passage) = (long["query"].as_str().unwrap(), long["passage"].as_str().unwrap());
@@ -249,9 +260,9 @@ fn int8_copy(
 #[test]
 fn cross_encoder_in_int8_scores_nearly_as_in_float32() {
     let folder = golden().join("cross-encoder");
-    let whole = Reranker::open(&folder, 512, cpu(Precision::F32)).unwrap();
+    let whole = Reranker::open(&folder, None, cpu(Precision::F32)).unwrap();
     let copy = int8_copy(&folder, |_| {});
-    let small = Reranker::open(copy.path(), 512, cpu(Precision::F32)).unwrap();
+    let small = Reranker::open(copy.path(), None, cpu(Precision::F32)).unwrap();
     let mut different = 0;
     for pair in lines(&folder.join("pairs.jsonl")) {
         let (query, passage) = (pair["query"].as_str().unwrap(), pair["passage"].as_str().unwrap());
@@ -268,14 +279,14 @@ fn int8_matrix_without_its_scales_is_refused() {
     let folder = golden().join("cross-encoder");
     let lost = "bert.encoder.layer.0.output.dense.weight.scale";
     let copy = int8_copy(&folder, |tensors| tensors.retain(|t| t.0 != lost));
-    let message = Reranker::open(copy.path(), 512, cpu(Precision::F32)).unwrap_err().to_string();
+    let message = Reranker::open(copy.path(), None, cpu(Precision::F32)).unwrap_err().to_string();
     assert!(message.contains(lost), "{message}");
 }
 
 #[test]
 fn models_of_the_wrong_kind_are_refused_with_a_reason() {
     let message = |folder: &str| {
-        let error = Reranker::open(&golden().join(folder), 512, cpu(Precision::F32)).unwrap_err();
+        let error = Reranker::open(&golden().join(folder), None, cpu(Precision::F32)).unwrap_err();
         assert_eq!(error.exit_code(), 3);
         error.to_string()
     };

@@ -17,6 +17,7 @@ mod crash;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod eval;
+mod families;
 mod filters;
 mod golden;
 mod ids;

@@ -6,8 +6,8 @@ use crate::parity::{Corpus, Random, assert_same};
 use crate::support::cuda::{gpu_kernels, load, replays};
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::Path;
-use warpseek::bert::config::BertConfig;
-use warpseek::bert::embedder::{Embedder, Normalize, Role};
+use warpseek::bert::config::EncoderConfig;
+use warpseek::bert::embedder::{Embedder, EmbedderOptions, Normalize, Role};
 use warpseek::bert::reranker::Reranker;
 use warpseek::bert::tokenizer::Sequence;
 use warpseek::bert::{Encoder, Output};
@@ -97,7 +97,7 @@ fn model(shape: Shape, seed: u64) -> tempfile::TempDir {
 }
 
 fn open(folder: &Path, compute: ComputeOptions) -> Encoder {
-    Encoder::open(folder, &BertConfig::read(folder).unwrap(), compute).unwrap()
+    Encoder::open(folder, &EncoderConfig::read(folder).unwrap(), compute).unwrap()
 }
 
 fn sequences(lengths: &[usize], seed: u64) -> Vec<Sequence> {
@@ -203,7 +203,8 @@ fn queries_that_stay_on_the_device_are_the_same() {
     let mut random = Random(14);
     let before = replays();
     for normalize in [Normalize::Always, Normalize::AsConfigured] {
-        let embedder = Embedder::open(&folder, None, normalize, gpu()).unwrap();
+        let embedder =
+            Embedder::open(&folder, EmbedderOptions::default(), normalize, gpu()).unwrap();
         let dim = embedder.dim();
         let corpus = Corpus::new(700, dim, |_, _| random.unit());
         let scanners = [crate::support::cuda::open(GpuOptions::default()), Scanner::cpu()];
@@ -298,7 +299,7 @@ fn minilm_in_half_precision_equals_sentence_transformers() {
 #[test]
 fn cross_encoder_in_half_precision_equals_sentence_transformers() {
     let folder = golden().join("cross-encoder");
-    let reranker = Reranker::open(&folder, 512, gpu()).unwrap();
+    let reranker = Reranker::open(&folder, None, gpu()).unwrap();
     let (mut compared, mut worst) = (0, 0f32);
     for pair in lines(&folder.join("pairs.jsonl")) {
         if pair["truncated"].as_bool().unwrap() {

@@ -1,18 +1,25 @@
-//! Configuration of a BERT-family model, from the files of its folder.
+//! Configuration of an encoder, from `config.json` of its folder.
 
-use crate::error::{Error, Result};
-use crate::model_files::ModelFiles;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use std::fmt::Display;
-use std::path::Path;
+use crate::activation::Activation;
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
+use crate::family::Family;
+use crate::keys;
+use crate::model_files::{MISSING, ModelFiles, unusable};
+use crate::settings::ModelSettings;
+use serde_json::{Map, Value};
 
-/// The shape of a BERT encoder, from `config.json`.
+/// The shape of an encoder.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BertConfig {
+pub struct EncoderConfig {
+    /// The family, which names the tensors and orders the blocks.
+    pub family: Family,
     /// Entries of the word embedding.
     pub vocab_size: usize,
-    /// Width of a token's vector.
+    /// Width of a token's embedding; [`EncoderConfig::hidden_size`] but in small ELECTRA models.
+    pub embedding_size: usize,
+    /// Width of a token's hidden state.
     pub hidden_size: usize,
     /// Encoder layers.
     pub n_layers: usize,
@@ -20,264 +27,326 @@ pub struct BertConfig {
     pub n_heads: usize,
     /// Width inside the feed-forward block.
     pub intermediate_size: usize,
+    /// True if the feed-forward block multiplies its activation by a gate (GLU).
+    pub is_gated: bool,
     /// The feed-forward block's activation.
     pub activation: Activation,
     /// The longest sequence, special tokens included.
-    pub max_positions: usize,
-    /// Entries of the token type embedding.
+    pub max_tokens: usize,
+    /// Entries of the position embedding; 0 with rotary positions.
+    pub n_positions: usize,
+    /// The token in whose place positions start to count: RoBERTa's padding token.
+    pub pad_token: Option<u32>,
+    /// Entries of the token type embedding; 0 without token types.
     pub n_token_types: usize,
     /// Epsilon of the layer norms, added to the variance.
     pub layer_norm_eps: f32,
+    /// True if layer norms have a bias.
+    pub has_norm_bias: bool,
+    /// True if the linear layers of attention have a bias.
+    pub has_attention_bias: bool,
+    /// True if the linear layers of feed-forward blocks have a bias.
+    pub has_feed_forward_bias: bool,
+    /// Entries of the relative attention bias per head; 0 without one.
+    pub n_relative_buckets: usize,
+    /// Rotary positions and windows of each layer; empty for other families.
+    pub rotary: Vec<RotaryLayer>,
     /// Outputs of a cross-encoder's classifier.
     pub n_labels: usize,
+    /// The activation of a cross-encoder's head.
+    pub head_activation: Activation,
+    /// True if a cross-encoder's head reads the mean of all tokens instead of the first one.
+    pub head_mean: bool,
 }
 
-/// The activation of the feed-forward block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// GELU with the error function: `x * Phi(x)`.
-    Gelu,
-    /// The tanh approximation of GELU.
-    GeluTanh,
-    /// `max(x, 0)`.
-    Relu,
+/// The rotary position embedding of a layer (Su et al. 2021), and the window of its attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RotaryLayer {
+    /// The base of the wavelengths.
+    pub theta: f64,
+    /// The largest distance between a query and its keys; none for all keys.
+    pub window: Option<usize>,
 }
 
-/// The pooling of token vectors into one text vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pooling {
-    /// The mean over all tokens.
-    Mean,
-    /// The first token's vector.
-    Cls,
-}
+/// Distances of MPNet's relative positions have so many buckets, whatever the table's size.
+pub(crate) const RELATIVE_BUCKETS: usize = 32;
 
-/// The configuration of an embedder, as sentence-transformers stores it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EmbedConfig {
-    /// Pooling of token vectors.
-    pub pooling: Pooling,
-    /// True to scale vectors to unit length.
-    pub normalize: bool,
-    /// The longest text in tokens, special tokens included.
-    pub max_tokens: usize,
-    /// Prompt in front of a query.
-    pub query_prompt: String,
-    /// Prompt in front of a passage.
-    pub passage_prompt: String,
-}
-
-/// The reason if a file that every model has is not there.
-pub(crate) const MISSING: &str = "the file is missing; a model folder needs it";
-
-#[derive(Deserialize)]
-struct ConfigFile {
-    model_type: Option<String>,
-    vocab_size: usize,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    intermediate_size: usize,
-    hidden_act: String,
-    max_position_embeddings: usize,
-    type_vocab_size: usize,
-    layer_norm_eps: f32,
-    position_embedding_type: Option<String>,
-    num_labels: Option<usize>,
-    id2label: Option<serde_json::Map<String, serde_json::Value>>,
-}
-
-impl BertConfig {
-    /// Reads `config.json` of a folder.
+impl EncoderConfig {
+    /// Reads `config.json` of a folder. ModelSettings that are absent have the defaults of
+    /// transformers.
     ///
     /// # Errors
     ///
-    /// [`Error::ModelUnavailable`] if the file is missing, or describes another architecture.
+    /// [`Error::ModelUnavailable`] if the file is missing, or describes an encoder that is not
+    /// supported; the message names the setting.
     pub fn read(files: impl Into<ModelFiles>) -> Result<Self> {
         let files = files.into();
-        let path = files.path("config.json");
-        let fail = |reason: String| unusable(path.display(), reason);
-        let file: ConfigFile =
-            read_json(&files, "config.json")?.ok_or_else(|| unusable(path.display(), MISSING))?;
-        let kind = file.model_type.as_deref().unwrap_or("bert");
-        if kind != "bert" {
-            return Err(fail(format!(
-                "model type '{kind}' is not supported; models of type 'bert' are (MiniLM, bge, e5, \
-                 TinyBERT)"
-            )));
+        let settings = ModelSettings::checked(&files, "config.json", keys::CONFIG)?;
+        if settings.is_empty() {
+            return Err(unusable(files.path("config.json").display(), MISSING));
         }
-        if let Some(kind) = file.position_embedding_type.as_deref()
-            && kind != "absolute"
-        {
-            return Err(fail(format!("position embeddings of type '{kind}' are not supported")));
-        }
-        let activation = match file.hidden_act.as_str() {
-            "gelu" => Activation::Gelu,
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
-            "relu" => Activation::Relu,
-            other => return Err(fail(format!("the activation '{other}' is not supported"))),
+        let kind: String = settings.or("model_type", "bert".to_owned())?;
+        let Some(family) = Family::of(&kind) else {
+            let known: Vec<&str> = Family::ALL.iter().map(|family| family.model_type()).collect();
+            let reason = format!(
+                "model type '{kind}' is not supported; models of type {} are",
+                known.join(", ")
+            );
+            return Err(unusable(files.path("config.json").display(), reason));
         };
-        let (hidden, heads) = (file.hidden_size, file.num_attention_heads);
-        if heads == 0 || hidden == 0 || !hidden.is_multiple_of(heads) || file.vocab_size == 0 {
-            return Err(fail(format!("{heads} heads do not divide a hidden size of {hidden}")));
-        }
-        if [file.num_hidden_layers, file.intermediate_size, file.type_vocab_size].contains(&0) {
-            return Err(unusable(
-                path.display(),
-                "num_hidden_layers, intermediate_size and type_vocab_size must not be 0",
-            ));
-        }
-        if file.max_position_embeddings < 3 {
-            return Err(fail("fewer than 3 positions leave no room for a text".to_owned()));
-        }
-        Ok(Self {
-            vocab_size: file.vocab_size,
-            hidden_size: hidden,
-            n_layers: file.num_hidden_layers,
-            n_heads: heads,
-            intermediate_size: file.intermediate_size,
-            activation,
-            max_positions: file.max_position_embeddings,
-            n_token_types: file.type_vocab_size,
-            layer_norm_eps: file.layer_norm_eps,
-            n_labels: file.num_labels.or(file.id2label.map(|l| l.len())).unwrap_or(2),
+        Reader { settings: &settings, family }.config()
+    }
+
+    /// Returns the position ids of a sequence of token ids.
+    pub(crate) fn positions<'a>(&self, ids: &'a [u32]) -> impl Iterator<Item = usize> + use<'a> {
+        let pad = self.pad_token;
+        let mut next = pad.map_or(0, |pad| pad as usize + 1);
+        ids.iter().map(move |&id| {
+            if Some(id) == pad {
+                return id as usize;
+            }
+            next += 1;
+            next - 1
         })
+    }
+
+    /// Returns the outputs of the first linear layer of a feed-forward block.
+    pub(crate) fn up_width(&self) -> usize {
+        self.intermediate_size * if self.is_gated { 2 } else { 1 }
+    }
+
+    /// Returns the width of a head.
+    pub(crate) fn head_width(&self) -> usize {
+        self.hidden_size / self.n_heads
     }
 }
 
-#[derive(Deserialize)]
-struct Module {
-    path: String,
-    #[serde(rename = "type")]
-    kind: String,
+/// Reader of the settings of a family.
+struct Reader<'a> {
+    settings: &'a ModelSettings,
+    family: Family,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct PoolingFile {
-    pooling_mode: Option<String>,
-    pooling_mode_cls_token: bool,
-    pooling_mode_mean_tokens: bool,
-    pooling_mode_max_tokens: bool,
-    pooling_mode_mean_sqrt_len_tokens: bool,
-    pooling_mode_weightedmean_tokens: bool,
-    pooling_mode_lasttoken: bool,
-    include_prompt: Option<bool>,
-}
+impl Reader<'_> {
+    fn config(&self) -> Result<EncoderConfig> {
+        let Self { settings, family } = *self;
+        let modern = family == Family::ModernBert;
+        let hidden_size = settings.first(&["hidden_size", "dim"], self.by_electra(768, 256))?;
+        let n_heads =
+            settings.first(&["num_attention_heads", "n_heads"], self.by_electra(12, 4))?;
+        let wide = if modern { 1152 } else { self.by_electra(3072, 1024) };
+        let layers = if modern { 22 } else { 12 };
+        let layers = if family == Family::DistilBert { 6 } else { layers };
+        let n_layers = settings.first(&["num_hidden_layers", "n_layers"], layers)?;
+        let names = family.names();
+        let epsilon = match family {
+            Family::ModernBert => settings.or("norm_eps", 1e-5)?,
+            // Its code states it, its configuration does not.
+            Family::DistilBert => 1e-12,
+            _ => settings.or("layer_norm_eps", 1e-12)?,
+        };
+        let rotary = if modern { self.rotary(n_layers)? } else { Vec::new() };
+        let most: usize =
+            settings.or("max_position_embeddings", if modern { 8192 } else { 512 })?;
+        let pad_token = match family {
+            Family::Roberta | Family::XlmRoberta => Some(settings.or("pad_token_id", 1u32)?),
+            Family::Mpnet => Some(1),
+            _ => None,
+        };
+        let config = EncoderConfig {
+            family,
+            vocab_size: settings.or("vocab_size", self.vocabulary())?,
+            embedding_size: match family {
+                Family::Electra => settings.or("embedding_size", 128)?,
+                _ => hidden_size,
+            },
+            hidden_size,
+            n_layers,
+            n_heads,
+            intermediate_size: settings.first(&["intermediate_size", "hidden_dim"], wide)?,
+            is_gated: modern,
+            activation: self.activation()?,
+            max_tokens: most.saturating_sub(pad_token.map_or(0, |pad| pad as usize + 1)),
+            n_positions: if modern { 0 } else { most },
+            pad_token,
+            n_token_types: match names.token_types {
+                Some(_) => settings.or("type_vocab_size", 2)?,
+                None => 0,
+            },
+            layer_norm_eps: epsilon,
+            has_norm_bias: !modern || settings.or("norm_bias", false)?,
+            has_attention_bias: !modern || settings.or("attention_bias", false)?,
+            has_feed_forward_bias: !modern || settings.or("mlp_bias", false)?,
+            n_relative_buckets: match names.relative_bias {
+                Some(_) => settings.or("relative_attention_num_buckets", RELATIVE_BUCKETS)?,
+                None => 0,
+            },
+            rotary,
+            n_labels: self.labels()?,
+            head_activation: self.head_activation()?,
+            head_mean: self.head_mean()?,
+        };
+        self.check(&config)?;
+        Ok(config)
+    }
 
-#[derive(Deserialize, Default)]
-struct SentenceFile {
-    max_seq_length: Option<usize>,
-}
+    fn by_electra(&self, others: usize, electra: usize) -> usize {
+        if self.family == Family::Electra { electra } else { others }
+    }
 
-#[derive(Deserialize, Default)]
-struct TokenizerFile {
-    model_max_length: Option<f64>,
-}
+    fn vocabulary(&self) -> usize {
+        match self.family {
+            Family::Bert | Family::DistilBert | Family::Electra => 30_522,
+            Family::Roberta | Family::XlmRoberta => 50_265,
+            Family::Mpnet => 30_527,
+            Family::ModernBert => 50_368,
+        }
+    }
 
-#[derive(Deserialize, Default)]
-struct PromptsFile {
-    prompts: Option<std::collections::BTreeMap<String, String>>,
-}
+    fn activation(&self) -> Result<Activation> {
+        let key = match self.family {
+            Family::DistilBert => "activation",
+            Family::ModernBert => "hidden_activation",
+            _ => "hidden_act",
+        };
+        self.activation_of(key)
+    }
 
-impl EmbedConfig {
-    /// Reads pooling, normalization, limit and prompts of a folder in the layout of
-    /// sentence-transformers. Defaults: mean pooling, no normalization, the number of positions, no
-    /// prompts.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ModelUnavailable`] if the folder requires something that is not supported, such as
-    /// a dense layer or another pooling.
-    pub fn read(files: &ModelFiles, bert: &BertConfig) -> Result<Self> {
-        let modules: Vec<Module> = read_json(files, "modules.json")?.unwrap_or_default();
-        let mut pooling = Pooling::Mean;
-        let mut normalize = false;
-        for module in &modules {
-            match module.kind.rsplit('.').next().unwrap_or_default() {
-                "Transformer" => {}
-                "Pooling" => {
-                    let file = Path::new(&module.path).join("config.json");
-                    pooling = read_pooling(files, &file.to_string_lossy())?
-                }
-                "Normalize" => normalize = true,
-                other => {
-                    let path = files.path("modules.json");
-                    let reason = format!("a module of type '{other}' is not supported");
-                    return Err(unusable(path.display(), reason));
-                }
+    fn activation_of(&self, key: &str) -> Result<Activation> {
+        let name: String = self.settings.or(key, "gelu".to_owned())?;
+        Activation::of_transformers(&name).ok_or_else(|| {
+            self.settings.fail(key, &format!("is '{name}': this activation is not supported"))
+        })
+    }
+
+    fn head_activation(&self) -> Result<Activation> {
+        const KEY: &str = "classifier_activation";
+        if self.family != Family::ModernBert {
+            return Ok(self.family.names().head.activation);
+        }
+        self.activation_of(KEY)
+    }
+
+    fn head_mean(&self) -> Result<bool> {
+        const KEY: &str = "classifier_pooling";
+        if self.family != Family::ModernBert {
+            return Ok(false);
+        }
+        match self.settings.or(KEY, "cls".to_owned())?.as_str() {
+            "cls" => Ok(false),
+            "mean" => Ok(true),
+            other => Err(self.settings.fail(KEY, &format!("is '{other}'; it may be cls or mean"))),
+        }
+    }
+
+    fn labels(&self) -> Result<usize> {
+        if let Some(n) = self.settings.get("num_labels")? {
+            return Ok(n);
+        }
+        let labels: Option<Map<String, Value>> = self.settings.get("id2label")?;
+        Ok(labels.map_or(2, |labels| labels.len()))
+    }
+
+    /// Reads the rotary positions of each layer, in the forms of transformers 4 and 5.
+    fn rotary(&self, n_layers: usize) -> Result<Vec<RotaryLayer>> {
+        const TYPES: &str = "layer_types";
+        let settings = self.settings;
+        let every: usize = settings.or("global_attn_every_n_layers", 3)?;
+        if every == 0 {
+            return Err(settings.fail("global_attn_every_n_layers", "must not be 0"));
+        }
+        let (full, sliding) = ("full_attention", "sliding_attention");
+        let by_number = |i: usize| if i.is_multiple_of(every) { full } else { sliding };
+        let types: Vec<String> =
+            settings.or(TYPES, (0..n_layers).map(|i| by_number(i).to_owned()).collect())?;
+        if types.len() != n_layers {
+            let defect = format!("names {} layers, the encoder has {n_layers}", types.len());
+            return Err(settings.fail(TYPES, &defect));
+        }
+        let window = settings.or("local_attention", 128usize)? / 2;
+        let layers = [
+            (full, None, "global_rope_theta", 160_000.0),
+            (sliding, Some(window), "local_rope_theta", 10_000.0),
+        ];
+        let layers = layers
+            .into_iter()
+            .map(|(name, window, key, default)| {
+                let theta = self.theta(name, key, default)?;
+                Ok((name, RotaryLayer { theta, window }))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        types
+            .iter()
+            .map(|name| {
+                let known = layers.iter().find(|(known, _)| known == name);
+                known.map(|(_, layer)| *layer).ok_or_else(|| {
+                    settings.fail(TYPES, &format!("names '{name}', which is not supported"))
+                })
+            })
+            .collect()
+    }
+
+    /// Reads the base of the wavelengths of a kind of layer.
+    fn theta(&self, layer: &str, key: &str, default: f64) -> Result<f64> {
+        const PARAMETERS: &str = "rope_parameters";
+        let settings = self.settings;
+        let all = settings.inner(PARAMETERS)?;
+        let these = all.inner(layer)?;
+        for (name, accepted) in [("rope_type", "default"), ("type", "default")] {
+            let kind: Option<String> = these.get(name)?;
+            if let Some(kind) = kind.filter(|kind| kind != accepted) {
+                return Err(settings.fail(
+                    PARAMETERS,
+                    &format!("is of type '{kind}' for {layer}, which is not supported"),
+                ));
             }
         }
-        let sentence: SentenceFile =
-            read_json(files, "sentence_bert_config.json")?.unwrap_or_default();
-        let tokenizer: TokenizerFile =
-            read_json(files, "tokenizer_config.json")?.unwrap_or_default();
-        let max_tokens = sentence
-            .max_seq_length
-            .or(tokenizer.model_max_length.map(|n| n.clamp(0.0, 1e9) as usize))
-            .unwrap_or(bert.max_positions)
-            .min(bert.max_positions);
-        let prompts: PromptsFile =
-            read_json(files, "config_sentence_transformers.json")?.unwrap_or_default();
-        let mut prompts = prompts.prompts.unwrap_or_default();
-        let mut prompt = |names: &[&str]| -> String {
-            let mut found = names.iter().filter_map(|name| prompts.remove(*name));
-            found.find(|prompt| !prompt.is_empty()).unwrap_or_default()
+        if these.or("partial_rotary_factor", 1.0)? != 1.0 {
+            return Err(settings.fail(PARAMETERS, "has a partial_rotary_factor: not supported"));
+        }
+        let theta = match these.get("rope_theta")? {
+            Some(theta) => theta,
+            None => settings.or(key, default)?,
         };
-        Ok(Self {
-            pooling,
-            normalize,
-            max_tokens,
-            query_prompt: prompt(&["query"]),
-            passage_prompt: prompt(&["passage", "document"]),
-        })
+        match theta > 1.0 {
+            true => Ok(theta),
+            false => Err(settings.fail(PARAMETERS, &format!("has a rope_theta of {theta}"))),
+        }
     }
-}
 
-fn read_pooling(files: &ModelFiles, file: &str) -> Result<Pooling> {
-    let fail = |reason: &str| unusable(files.path(file).display(), reason);
-    let file: PoolingFile = read_json(files, file)?
-        .ok_or_else(|| fail("the file is missing, and modules.json names it"))?;
-    if file.include_prompt == Some(false) {
-        return Err(fail("pooling that leaves out the prompt is not supported"));
+    /// Checks what later steps rely on.
+    fn check(&self, config: &EncoderConfig) -> Result<()> {
+        let fail = |key: &str, defect: String| Err(self.settings.fail(key, &defect));
+        let EncoderConfig { hidden_size: hidden, n_heads: heads, .. } = *config;
+        if heads == 0 || hidden == 0 || !hidden.is_multiple_of(heads) {
+            let defect = format!("is {heads}, which does not divide a hidden size of {hidden}");
+            return fail("num_attention_heads", defect);
+        }
+        for (key, size) in [
+            ("num_hidden_layers", config.n_layers),
+            ("intermediate_size", config.intermediate_size),
+            ("vocab_size", config.vocab_size),
+            ("embedding_size", config.embedding_size),
+        ] {
+            if size == 0 {
+                return fail(key, "must not be 0".to_owned());
+            }
+        }
+        if self.family.names().token_types.is_some() && config.n_token_types == 0 {
+            return fail("type_vocab_size", "must not be 0".to_owned());
+        }
+        if config.max_tokens < 3 {
+            let defect = "leaves room for fewer than 3 positions, too few for a text";
+            return fail("max_position_embeddings", defect.to_owned());
+        }
+        if !config.rotary.is_empty() && !config.head_width().is_multiple_of(2) {
+            let defect = format!("gives heads of {}: rotary needs pairs", config.head_width());
+            return fail("num_attention_heads", defect);
+        }
+        if (1..RELATIVE_BUCKETS).contains(&config.n_relative_buckets) {
+            let defect = format!("is below the {RELATIVE_BUCKETS} that the encoder uses");
+            return fail("relative_attention_num_buckets", defect);
+        }
+        Ok(())
     }
-    let flags = [
-        ("cls", file.pooling_mode_cls_token),
-        ("mean", file.pooling_mode_mean_tokens),
-        ("max", file.pooling_mode_max_tokens),
-        ("mean_sqrt_len_tokens", file.pooling_mode_mean_sqrt_len_tokens),
-        ("weightedmean", file.pooling_mode_weightedmean_tokens),
-        ("lasttoken", file.pooling_mode_lasttoken),
-    ];
-    let modes: Vec<&str> = match &file.pooling_mode {
-        Some(mode) => vec![mode.as_str()],
-        None => flags.iter().filter(|f| f.1).map(|f| f.0).collect(),
-    };
-    match modes[..] {
-        ["mean"] => Ok(Pooling::Mean),
-        ["cls"] => Ok(Pooling::Cls),
-        _ => Err(fail(&format!(
-            "pooling '{}' is not supported; 'mean' and 'cls' are",
-            modes.join(" + ")
-        ))),
-    }
-}
-
-/// Returns the parsed content of a file, or none if the file does not exist.
-fn read_json<T: DeserializeOwned>(files: &ModelFiles, file: &str) -> Result<Option<T>> {
-    let path = &files.path(file);
-    let bytes = match files.read(file) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("read", path)(e)),
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|e| unusable(path.display(), format!("the file cannot be understood ({e})")))
-}
-
-/// Returns the error for a model, or one of its files, that cannot be used.
-pub(crate) fn unusable(model: impl Display, reason: impl Into<String>) -> Error {
-    Error::ModelUnavailable { model: model.to_string(), reason: reason.into() }
 }

@@ -1,15 +1,15 @@
 //! Embedder: texts to vectors, with prompts by role, truncation, pooling and normalization.
 
 use crate::batching::{longest, overlapped};
-use crate::config::{BertConfig, EmbedConfig, Pooling, unusable};
+use crate::config::EncoderConfig;
 use crate::encoder::{Encoder, Encoders};
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
-use crate::model_files::ModelFiles;
-use crate::pooling::Output;
+use crate::error::{Error, Result};
+use crate::model_files::{ModelFiles, unusable};
+use crate::modules::{EmbedConfig, Modules, Similarity, Step};
+pub use crate::pooling::normalize;
+use crate::pooling::{Output, Pooling};
 use crate::tokenizer::{Sequence, Tokenized, Tokenizer};
-use crate::weights::Weights;
+use rayon::prelude::*;
 use std::sync::atomic::AtomicBool;
 use warpseek_compute::device::ComputeOptions;
 use warpseek_compute::gpu::DeviceVectors;
@@ -24,6 +24,32 @@ pub struct Embedder {
     encoders: Encoders,
     config: EmbedConfig,
     dim: usize,
+    hidden_size: usize,
+    /// First tokens that pooling leaves out, by role: those of the prompt.
+    n_skipped: [usize; 2],
+}
+
+/// Options for opening an [`Embedder`].
+#[derive(Debug, Clone, Default)]
+pub struct EmbedderOptions {
+    /// Settings that override those of the folder, for models whose manifest entry states them.
+    pub known: Option<KnownEmbedder>,
+    /// The first dimensions of vectors that are kept, for models that were trained for it
+    /// (Kusupati et al. 2022, "Matryoshka"); none for all.
+    pub dimensions: Option<usize>,
+}
+
+/// Settings of a listed embedder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownEmbedder {
+    /// Pooling of token vectors.
+    pub pooling: Pooling,
+    /// True to scale vectors to unit length.
+    pub normalize: bool,
+    /// The longest text in tokens, special tokens included.
+    pub max_tokens: usize,
+    /// Prompt in front of a query.
+    pub query_prompt: String,
 }
 
 /// Vectors of a list of texts.
@@ -65,34 +91,86 @@ pub struct EmbedOptions<'a> {
 }
 
 impl Embedder {
-    /// Opens an embedder. `known` overrides the folder's pooling, length and prompts, for models
-    /// whose manifest entry states them.
+    /// Opens an embedder.
     ///
     /// # Errors
     ///
-    /// [`Error::ModelUnavailable`] if the folder is incomplete or of an unsupported kind.
+    /// [`Error::ModelUnavailable`] if the folder is incomplete or of an unsupported kind, with the
+    /// name of the setting; [`Error::Usage`] for more dimensions than the model has.
     pub fn open(
         files: impl Into<ModelFiles>,
-        known: Option<EmbedConfig>,
+        options: EmbedderOptions,
         normalize: Normalize,
         compute: ComputeOptions,
     ) -> Result<Self> {
         let files = files.into();
-        let bert = BertConfig::read(&files)?;
-        let mut config = known.map_or_else(|| EmbedConfig::read(&files, &bert), Ok)?;
-        config.max_tokens = config.max_tokens.min(bert.max_positions);
-        config.normalize |= normalize == Normalize::Always;
-        let tokenizer = Tokenizer::open(&files)?;
+        let modules = Modules::read(&files)?;
+        let encoder = EncoderConfig::read(&modules.encoder)?;
+        let tokenizer = Tokenizer::open(&modules.encoder)?;
+        let limit = tokenizer.max_tokens();
+        let mut config = match options.known {
+            None => EmbedConfig::read(&files, &modules, &encoder, limit)?,
+            Some(known) => EmbedConfig {
+                pooling: known.pooling,
+                steps: Vec::new(),
+                normalize: known.normalize,
+                truncate_dim: None,
+                max_tokens: known.max_tokens,
+                query_prompt: known.query_prompt,
+                passage_prompt: String::new(),
+                similarity: Similarity::default(),
+            },
+        };
+        if let Some(kept) = options.dimensions {
+            let (dim, _) = config.dims(encoder.hidden_size);
+            if !(1..=dim).contains(&kept) {
+                return Err(Error::usage(format!(
+                    "{kept} dimensions: vectors of this model have {dim}"
+                )));
+            }
+            config.truncate_dim = Some(kept).filter(|&kept| kept < dim).or(config.truncate_dim);
+        }
+        config.max_tokens = config.max_tokens.min(encoder.max_tokens);
+        // sentence-transformers scales vectors before it shortens them; vectors that are shortened
+        // here, or always scaled, are scaled at the end.
+        let at_end = config.truncate_dim.is_none() || options.dimensions.is_some();
+        if config.normalize && !at_end {
+            config.steps.push(Step::Normalize);
+        }
+        config.normalize = normalize == Normalize::Always || config.normalize && at_end;
         if config.max_tokens <= tokenizer.n_special() {
             let reason = format!("a limit of {} tokens leaves no room for text", config.max_tokens);
             return Err(unusable(&files, reason));
         }
-        if Weights::open(&files)?.has("classifier.weight") {
+        let encoders = Encoders::open(&modules.encoder, &encoder, compute)?;
+        if encoders.has_head() {
             let reason = "this is a cross-encoder, which makes no vectors; name it with --reranker";
             return Err(unusable(&files, reason));
         }
-        let encoders = Encoders::open(&files, &bert, compute)?;
-        Ok(Self { tokenizer, encoders, config, dim: bert.hidden_size })
+        let (dim, _) = config.dims(encoder.hidden_size);
+        let mut embedder = Self {
+            tokenizer,
+            encoders,
+            config,
+            dim,
+            hidden_size: encoder.hidden_size,
+            n_skipped: [0; 2],
+        };
+        embedder.n_skipped = [
+            embedder.prompt_tokens(embedder.prompt(Role::Query))?,
+            embedder.prompt_tokens(embedder.prompt(Role::Passage))?,
+        ];
+        Ok(embedder)
+    }
+
+    /// Returns the first tokens that pooling leaves out: those of the prompt, and the special ones
+    /// in front of it, unless the prompt is pooled too.
+    fn prompt_tokens(&self, prompt: &str) -> Result<usize> {
+        if self.config.pooling.include_prompt || prompt.is_empty() {
+            return Ok(0);
+        }
+        let tokens = self.tokenizer.single(prompt, self.config.max_tokens)?.sequence.ids.len();
+        Ok(tokens - usize::from(self.tokenizer.ends_with_special()))
     }
 
     /// Returns the number of dimensions of a vector.
@@ -123,12 +201,19 @@ impl Embedder {
         self.config.normalize
     }
 
-    /// Returns the pooling of token states: `mean` or `cls`.
-    pub fn pooling(&self) -> &'static str {
-        match self.config.pooling {
-            Pooling::Mean => "mean",
-            Pooling::Cls => "cls",
-        }
+    /// Returns the pooling of token states, as sentence-transformers names it: `mean`, `cls`.
+    pub fn pooling(&self) -> String {
+        self.config.pooling.name()
+    }
+
+    /// Returns the similarity that the vectors are for.
+    pub fn similarity(&self) -> Similarity {
+        self.config.similarity
+    }
+
+    /// True if pooling leaves out the tokens of a prompt.
+    pub fn skips_prompt(&self) -> bool {
+        !self.config.pooling.include_prompt
     }
 
     /// Returns the tokenizer.
@@ -163,10 +248,13 @@ impl Embedder {
         options: EmbedOptions<'_>,
     ) -> Result<Embeddings> {
         let mut vectors = Vec::with_capacity(texts.len() * self.dim);
-        let (encoder, output) = (self.encoder(role)?, self.output());
         let prompt = options.prompt.unwrap_or(self.prompt(role));
+        let n_skipped = match options.prompt {
+            Some(prompt) => self.prompt_tokens(prompt)?,
+            None => self.n_skipped[role as usize],
+        };
         let mut embeddings = self.encode(texts, prompt, |sequences, _| {
-            vectors.extend(encoder.forward_until(sequences, output, options.stop)?);
+            vectors.extend(self.pooled_until(sequences, role, n_skipped, options.stop)?);
             Ok(())
         })?;
         vectors.chunks_exact_mut(self.dim).for_each(|vector| self.finish(vector));
@@ -175,7 +263,8 @@ impl Embedder {
     }
 
     /// As [`Embedder::embed`], but leaves the vectors on the GPU, `stride` values apart; the
-    /// returned [`Embeddings`] has none. Returns `None` if the encoder runs on the CPU.
+    /// returned [`Embeddings`] has none. Returns `None` if the encoder or a step behind it runs on
+    /// the CPU.
     ///
     /// # Errors
     ///
@@ -187,8 +276,14 @@ impl Embedder {
         stride: usize,
     ) -> Result<Option<(DeviceVectors, Embeddings)>> {
         let encoder = self.encoder(role)?;
+        let Some(output) = self.config.pooling.output(self.n_skipped[role as usize]) else {
+            return Ok(None);
+        };
+        if self.has_steps() {
+            return Ok(None);
+        }
         let Some(mut vectors) = encoder.allocate(texts.len(), stride)? else { return Ok(None) };
-        let (output, unit) = (self.output(), self.config.normalize);
+        let unit = self.config.normalize;
         let embeddings = self.encode(texts, self.prompt(role), |sequences, first| {
             encoder.forward_on_device(sequences, output, unit, &mut vectors, first)
         })?;
@@ -252,21 +347,42 @@ impl Embedder {
         self.tokenizer.batch(&texts, self.config.max_tokens)
     }
 
-    /// Returns the pooled states of sequences, `[n, dim]`: the second step of [`Embedder::embed`].
+    /// Returns the vectors of sequences before the last normalization, `[n, dim]`: the second step
+    /// of [`Embedder::embed`]. The sequences have the role's prompt.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] for a sequence that does not fit the model, [`Error::Compute`] if the
     /// encoder fails.
     pub fn pooled(&self, sequences: &[Sequence], role: Role) -> Result<Vec<f32>> {
-        self.encoder(role)?.forward(sequences, self.output())
+        self.pooled_until(sequences, role, self.n_skipped[role as usize], None)
     }
 
-    fn output(&self) -> Output {
-        match self.config.pooling {
-            Pooling::Mean => Output::Mean,
-            Pooling::Cls => Output::Cls,
+    fn pooled_until(
+        &self,
+        sequences: &[Sequence],
+        role: Role,
+        n_skipped: usize,
+        stop: Option<&AtomicBool>,
+    ) -> Result<Vec<f32>> {
+        let encoder = self.encoder(role)?;
+        let pooled = encoder.pooled_until(sequences, &self.config.pooling, n_skipped, stop)?;
+        if !self.has_steps() {
+            return Ok(pooled);
         }
+        let width = self.config.pooling.modes.len() * self.hidden_size;
+        let vectors = pooled.par_chunks_exact(width).flat_map_iter(|pooled| {
+            let steps = self.config.steps.iter();
+            let mut vector = steps.fold(pooled.to_vec(), |vector, step| step.apply(vector));
+            vector.truncate(self.dim);
+            vector
+        });
+        Ok(vectors.collect())
+    }
+
+    /// True if a pooled state is not yet the vector, but for its length.
+    fn has_steps(&self) -> bool {
+        !self.config.steps.is_empty() || self.config.truncate_dim.is_some()
     }
 
     /// Returns the seconds of a GPU's kernels for sequences, by step; nothing on a CPU.
@@ -286,15 +402,16 @@ impl Embedder {
         }
     }
 
-    /// Returns the states of all tokens, special ones included, `[len, dim]` per sequence.
+    /// Returns the states of all tokens, special ones included, `[len, hidden size]` per sequence.
     ///
     /// # Errors
     ///
     /// As [`Embedder::pooled`].
     pub fn token_states(&self, sequences: &[Sequence], role: Role) -> Result<Vec<Vec<f32>>> {
         let all = self.encoder(role)?.forward(sequences, Output::Tokens)?;
-        let each = all.chunks_exact((longest(sequences) * self.dim).max(1)).zip(sequences);
-        Ok(each.map(|(states, s)| states[..s.ids.len() * self.dim].to_vec()).collect())
+        let width = self.hidden_size;
+        let each = all.chunks_exact((longest(sequences) * width).max(1)).zip(sequences);
+        Ok(each.map(|(states, s)| states[..s.ids.len() * width].to_vec()).collect())
     }
 
     fn encoder(&self, role: Role) -> Result<&Encoder> {
@@ -302,24 +419,5 @@ impl Embedder {
             Role::Query => self.encoders.queries(),
             Role::Passage => self.encoders.passages(),
         }
-    }
-}
-
-/// Scales a vector to unit length; a zero vector stays zero.
-///
-/// The squares are summed in float64 in 16 lanes, then lanes 8, 4, 2 and 1 apart are added, as
-/// `kernels/encoder.cu` does: a vector has the same bits on every device.
-pub fn normalize(vector: &mut [f32]) {
-    let mut sums = [0f64; 16];
-    for values in vector.chunks(16) {
-        sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += f64::from(v).powi(2));
-    }
-    for apart in [8, 4, 2, 1] {
-        (0..apart).for_each(|i| sums[i] += sums[i + apart]);
-    }
-    let norm = sums[0].sqrt();
-    if norm > 0.0 {
-        let scale = 1.0 / norm;
-        vector.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
     }
 }

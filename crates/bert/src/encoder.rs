@@ -1,17 +1,19 @@
-//! The BERT encoder that embedding and reranking share, and its choice of a backend.
+//! The encoder that embedding and reranking share, and its choice of a backend.
 //!
 //! Three backends compute the same numbers: `packed` on the CPU, without padding; `cuda`, the same
 //! on a GPU; and `reference`, Candle's BERT on the CPU, which the tests compare the others with.
 
 use crate::batching::longest;
 use crate::compute_type::ComputeType;
-use crate::config::BertConfig;
+use crate::config::EncoderConfig;
 #[cfg(feature = "cuda")]
 use crate::cuda::CudaBert;
+use crate::encoder_weights::EncoderWeights;
 use crate::error::{Error, Result};
+use crate::head::ClassifierHead;
 use crate::model_files::ModelFiles;
-use crate::packed::{self, PackedBert};
-use crate::pooling::{ClassifierHead, Output, Pooler};
+use crate::packed::PackedEncoder;
+use crate::pooling::{Output, Pooler, PoolerKind, Pooling, PoolingMode};
 use crate::reference::ReferenceBert;
 use crate::tokenizer::Sequence;
 use crate::weights::Weights;
@@ -26,14 +28,14 @@ use warpseek_compute::gpu::DeviceVectors;
 #[derive(Debug)]
 pub struct Encoder {
     backend: Backend,
-    config: BertConfig,
+    config: EncoderConfig,
     /// The head of a cross-encoder.
     head: Option<ClassifierHead>,
 }
 
 #[derive(Debug)]
 enum Backend {
-    Packed(Box<PackedBert>),
+    Packed(Box<PackedEncoder>),
     #[cfg(feature = "cuda")]
     Cuda(Box<CudaBert>),
     Reference(Box<ReferenceBert>),
@@ -45,7 +47,7 @@ enum Backend {
 #[derive(Debug)]
 pub struct Encoders {
     weights: Arc<Weights>,
-    config: BertConfig,
+    config: EncoderConfig,
     /// For passages and for queries; equal if both are computed alike.
     kinds: [BackendKind; 2],
     loaded: [OnceLock<Encoder>; 2],
@@ -71,11 +73,11 @@ impl Encoders {
     /// [`Error::DeviceFailed`].
     pub fn open(
         files: impl Into<ModelFiles>,
-        config: &BertConfig,
+        config: &EncoderConfig,
         compute: ComputeOptions,
     ) -> Result<Self> {
         let weights = Arc::new(Weights::open(&files.into())?);
-        packed::check(&weights, config)?;
+        EncoderWeights::new(&weights, config).check()?;
         let kinds = [
             BackendKind::of(compute)?.or_cpu(config, compute)?,
             BackendKind::of_queries(compute)?.or_cpu(config, compute)?,
@@ -115,6 +117,11 @@ impl Encoders {
         Ok(self.loaded[which].get_or_init(|| encoder))
     }
 
+    /// True if the model has a cross-encoder's head.
+    pub fn has_head(&self) -> bool {
+        EncoderWeights::new(&self.weights, &self.config).has_head()
+    }
+
     /// Describes the computation of passages, for messages.
     pub fn name(&self) -> String {
         self.kinds[0].name()
@@ -142,7 +149,7 @@ impl BackendKind {
 
     /// Replaces a GPU by the CPU for a model that the kernels cannot compute.
     #[cfg_attr(not(feature = "cuda"), expect(unused_variables))]
-    fn or_cpu(self, config: &BertConfig, compute: ComputeOptions) -> Result<Self> {
+    fn or_cpu(self, config: &EncoderConfig, compute: ComputeOptions) -> Result<Self> {
         #[cfg(feature = "cuda")]
         if matches!(self, Self::Cuda(..)) && !crate::cuda::supports(config) {
             return ComputeType::of(Precision::Auto, compute.tier).map(Self::Packed);
@@ -195,18 +202,18 @@ impl Encoder {
     /// As [`Encoders::open`].
     pub fn open(
         files: impl Into<ModelFiles>,
-        config: &BertConfig,
+        config: &EncoderConfig,
         compute: ComputeOptions,
     ) -> Result<Self> {
         let weights = Arc::new(Weights::open(&files.into())?);
         Self::new(&weights, config, BackendKind::of(compute)?.or_cpu(config, compute)?)
     }
 
-    fn new(weights: &Arc<Weights>, config: &BertConfig, kind: BackendKind) -> Result<Self> {
-        let head = ClassifierHead::read(weights, config)?;
+    fn new(weights: &Arc<Weights>, config: &EncoderConfig, kind: BackendKind) -> Result<Self> {
+        let head = ClassifierHead::read(&EncoderWeights::new(weights, config), config)?;
         let backend = match kind {
             BackendKind::Packed(compute) => {
-                Backend::Packed(PackedBert::new(weights, config, compute)?.into())
+                Backend::Packed(PackedEncoder::new(weights, config, compute)?.into())
             }
             #[cfg(feature = "cuda")]
             BackendKind::Cuda(ordinal, kernels) => {
@@ -264,23 +271,67 @@ impl Encoder {
         stop: Option<&AtomicBool>,
     ) -> Result<Vec<f32>> {
         self.check(sequences, output)?;
-        let config = &self.config;
-        let n_out = match output {
-            Output::Tokens => longest(sequences) * config.hidden_size,
-            Output::Mean | Output::Cls => config.hidden_size,
-            Output::Logit => 1,
+        let hidden = self.config.hidden_size;
+        let (kind, n_out) = match (output, &self.head) {
+            (Output::Tokens, _) => (PoolerKind::Tokens, longest(sequences) * hidden),
+            (Output::Mean, _) => (PoolerKind::Pooled(&[PoolingMode::Mean], 0), hidden),
+            (Output::Cls, _) => (PoolerKind::Pooled(&[PoolingMode::Cls], 0), hidden),
+            (Output::Logit, Some(head)) => (PoolerKind::Logit(head), 1),
+            (Output::Logit, None) => return Err(no_classifier()),
         };
-        let pool = Pooler { output, n_out, head: self.head.as_ref(), stop };
+        let pool = Pooler { kind, n_out, stop };
         let out = match &self.backend {
-            Backend::Packed(bert) => bert.forward(sequences, pool),
+            Backend::Packed(encoder) => encoder.forward(sequences, pool),
             #[cfg(feature = "cuda")]
             Backend::Cuda(bert) => bert.forward(sequences, output, n_out),
             Backend::Reference(bert) => bert.forward(sequences, pool),
         };
-        match pool.is_stopped() {
-            true => Err(Error::Interrupted("the model did not finish".to_owned())),
-            false => out,
+        pool.finished(out)
+    }
+
+    /// Pools the states of each sequence without its first `n_skipped` tokens; `[sequences.len(),
+    /// modes x hidden size]`. As [`Encoder::forward_until`] otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::forward_until`].
+    pub fn pooled_until(
+        &self,
+        sequences: &[Sequence],
+        pooling: &Pooling,
+        n_skipped: usize,
+        stop: Option<&AtomicBool>,
+    ) -> Result<Vec<f32>> {
+        if let Some(output) = pooling.output(n_skipped) {
+            return self.forward_until(sequences, output, stop);
         }
+        self.check(sequences, Output::Tokens)?;
+        let n_out = pooling.modes.len() * self.config.hidden_size;
+        let kind = PoolerKind::Pooled(&pooling.modes, n_skipped);
+        let pool = Pooler { kind, n_out, stop };
+        let out = match &self.backend {
+            Backend::Packed(encoder) => encoder.forward(sequences, pool),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(_) => self.pooled_on_host(sequences, pool),
+            Backend::Reference(bert) => bert.forward(sequences, pool),
+        };
+        pool.finished(out)
+    }
+
+    /// Pools states that a GPU computed, by few sequences at a time, which bounds memory.
+    #[cfg(feature = "cuda")]
+    fn pooled_on_host(&self, sequences: &[Sequence], pool: Pooler<'_>) -> Result<Vec<f32>> {
+        const SEQUENCES: usize = 64;
+        let hidden = self.config.hidden_size;
+        let mut out = vec![0f32; sequences.len() * pool.n_out];
+        for (part, out) in sequences.chunks(SEQUENCES).zip(out.chunks_mut(SEQUENCES * pool.n_out)) {
+            let states = self.forward_until(part, Output::Tokens, pool.stop)?;
+            let each = states.chunks_exact(longest(part) * hidden).zip(part);
+            for ((states, sequence), out) in each.zip(out.chunks_exact_mut(pool.n_out)) {
+                pool.apply(&states[..sequence.ids.len() * hidden], out);
+            }
+        }
+        Ok(out)
     }
 
     /// Allocates `n` vectors, `stride` values apart, on the GPU; none on the CPU.
@@ -326,10 +377,10 @@ impl Encoder {
         let config = &self.config;
         for sequence in sequences {
             let n = sequence.ids.len();
-            if n == 0 || n > config.max_positions {
+            if n == 0 || n > config.max_tokens {
                 return Err(Error::usage(format!(
                     "a sequence of {n} tokens: the model takes 1 to {}",
-                    config.max_positions
+                    config.max_tokens
                 )));
             }
             if sequence.ids.iter().any(|&id| id as usize >= config.vocab_size) {
@@ -339,8 +390,12 @@ impl Encoder {
             }
         }
         if output == Output::Logit && self.head.is_none() {
-            return Err(Error::usage("this model has no classifier: it is not a cross-encoder"));
+            return Err(no_classifier());
         }
         Ok(())
     }
+}
+
+fn no_classifier() -> Error {
+    Error::usage("this model has no classifier: it is not a cross-encoder")
 }

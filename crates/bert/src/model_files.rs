@@ -1,9 +1,13 @@
 //! Files of a model: a folder on disk, or bytes compiled into the program.
 
+use crate::error::Error;
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// The reason if a file that every model has is not there.
+pub(crate) const MISSING: &str = "the file is missing; a model folder needs it";
 
 /// Files of a model.
 #[derive(Clone)]
@@ -32,6 +36,14 @@ impl ModelFiles {
                 let bytes = self.embedded(file).ok_or(io::ErrorKind::NotFound)?;
                 Ok(Cow::Borrowed(bytes))
             }
+        }
+    }
+
+    /// Returns a folder inside a folder. Compiled-in models have none.
+    pub fn within(&self, path: &str) -> Self {
+        match self {
+            Self::Folder(folder) => Self::Folder(folder.join(path)),
+            Self::Embedded { .. } => self.clone(),
         }
     }
 
@@ -84,6 +96,11 @@ impl From<&ModelFiles> for ModelFiles {
     fn from(files: &ModelFiles) -> Self {
         files.clone()
     }
+}
+
+/// Returns the error for a model, or one of its files, that cannot be used.
+pub(crate) fn unusable(model: impl Display, reason: impl Into<String>) -> Error {
+    Error::ModelUnavailable { model: model.to_string(), reason: reason.into() }
 }
 
 #[cfg(test)]

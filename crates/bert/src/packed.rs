@@ -1,4 +1,4 @@
-//! The packed encoder on the CPU: BERT over sequences that lie end to end, without padding.
+//! The packed encoder on the CPU: all families over sequences that lie end to end, without padding.
 //!
 //! Padding wastes work: in a batch of texts of 5 to 256 tokens most of a padded matrix is zeros.
 //! Here the tokens of a micro-batch form one matrix `[tokens, hidden]`; only attention looks at
@@ -19,14 +19,19 @@
 //!     pool x into the output
 //! ```
 //!
+//! That is BERT. A family may have its norms in front of the blocks instead, a gate in the
+//! feed-forward block, rotary positions, or embeddings narrower than x.
+//!
 //! A micro-batch stays on one thread through all layers, so that its activations stay in that
 //! core's cache and threads never wait for each other. Biases and residuals are added while
 //! products are dequantized, without passes of their own.
 
+use crate::activation::Activation;
 use crate::attention::{Attention, AttentionScratch};
 use crate::batching::micro_batches;
 use crate::compute_type::ComputeType;
-use crate::config::{Activation, BertConfig};
+use crate::config::EncoderConfig;
+use crate::encoder_weights::{EncoderWeights, LayerNorms};
 use crate::error::Result;
 use crate::linear::{Linear, LinearScratch};
 use crate::pooling::{NeededStates, Pooler};
@@ -44,10 +49,10 @@ const F32_BATCH_TOKENS: usize = 512;
 /// cache.
 const BATCH_TOKENS: usize = 256;
 
-/// The weights of a BERT encoder.
+/// The weights of an encoder.
 #[derive(Debug)]
-pub(crate) struct PackedBert {
-    config: BertConfig,
+pub(crate) struct PackedEncoder {
+    config: EncoderConfig,
     compute: ComputeType,
     ops: VectorOps,
     attention: Attention,
@@ -56,7 +61,9 @@ pub(crate) struct PackedBert {
     positions: Vec<f32>,
     token_types: Vec<f32>,
     norm: Affine,
+    projection: Option<Linear>,
     layers: Vec<Layer>,
+    final_norm: Option<Affine>,
 }
 
 #[derive(Debug)]
@@ -64,10 +71,9 @@ struct Layer {
     /// Queries, keys and values in one product.
     qkv: Linear,
     attention_out: Linear,
-    attention_norm: Affine,
     up: Linear,
     down: Linear,
-    out_norm: Affine,
+    norms: LayerNorms,
 }
 
 /// Activations of one micro-batch, reused over layers and micro-batches.
@@ -79,47 +85,42 @@ struct Activations {
     qkv: Vec<f32>,
     /// `[tokens, hidden]`.
     context: Vec<f32>,
-    /// `[tokens of a feed-forward step, intermediate]`.
+    /// The normed input of a block, where the norm is in front of it; `[tokens, hidden]`.
+    normed: Vec<f32>,
+    /// `[tokens of a feed-forward step, outputs of its first layer]`.
     wide: Vec<f32>,
     linear: LinearScratch,
     attention: AttentionScratch,
 }
 
-impl PackedBert {
+impl PackedEncoder {
     pub(crate) fn new(
         weights: &Arc<Weights>,
-        config: &BertConfig,
+        config: &EncoderConfig,
         compute: ComputeType,
     ) -> Result<Self> {
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let norm = |name: &str| weights.affine(name, &[hidden]);
+        let from = EncoderWeights::new(weights, config);
         let layer = |i: usize| -> Result<Layer> {
-            let at = format!("encoder.layer.{i}");
-            let linear = |name: &str, n_out: usize, n_in: usize, before: Option<&Affine>| {
-                let affine = weights.affine(&format!("{at}.{name}"), &[n_out, n_in])?;
-                Ok(Linear::new(affine, before, compute))
-            };
-            let qkv = weights.qkv(&at, hidden)?;
-            let before = match i {
-                0 => norm("embeddings.LayerNorm")?,
-                _ => norm(&format!("encoder.layer.{}.output.LayerNorm", i - 1))?,
-            };
-            let attention_norm = norm(&format!("{at}.attention.output.LayerNorm"))?;
+            let norms = from.norms(i)?;
+            let before_up = norms.before_feed_forward.as_ref().or(norms.after_attention.as_ref());
             Ok(Layer {
-                qkv: Linear::new(qkv, Some(&before), compute),
-                attention_out: linear("attention.output.dense", hidden, hidden, None)?,
-                up: linear("intermediate.dense", wide, hidden, Some(&attention_norm))?,
-                attention_norm,
-                down: linear("output.dense", hidden, wide, None)?,
-                out_norm: norm(&format!("{at}.output.LayerNorm"))?,
+                qkv: Linear::new(from.qkv(i)?, Some(&from.norm_of_input(i)?), compute),
+                attention_out: Linear::new(from.attention_out(i)?, None, compute),
+                up: Linear::new(from.up(i)?, before_up, compute),
+                down: Linear::new(from.down(i)?, None, compute),
+                norms,
             })
         };
+        let norm = from.embedding_norm()?;
+        let project = |affine| Linear::new(affine, Some(&norm), compute);
         Ok(Self {
-            positions: weights.embedding("position", config.max_positions, hidden)?,
-            token_types: weights.embedding("token_type", config.n_token_types, hidden)?,
-            norm: norm("embeddings.LayerNorm")?,
+            positions: from.positions()?,
+            token_types: from.token_types()?,
+            projection: from.projection()?.map(project),
             layers: (0..config.n_layers).into_par_iter().map(layer).collect::<Result<_>>()?,
-            attention: Attention::new(config, compute),
+            final_norm: from.final_norm()?,
+            attention: Attention::new(config, &from.relative_bias()?, compute),
+            norm,
             config: config.clone(),
             ops: VectorOps::of(compute.kernels()),
             compute,
@@ -129,8 +130,8 @@ impl PackedBert {
 
     /// See [`crate::encoder::Encoder::forward`], which checks the sequences.
     pub(crate) fn forward(&self, sequences: &[Sequence], pool: Pooler<'_>) -> Result<Vec<f32>> {
-        let (states, n_out) = (pool.output.needs(), pool.n_out);
-        let words = words(&self.weights, &self.config)?;
+        let (states, n_out) = (pool.needs(), pool.n_out);
+        let words = EncoderWeights::new(&self.weights, &self.config).words()?;
         let total: usize = sequences.iter().map(|s| s.ids.len()).sum();
         // Few tokens are spread over the threads rather than packed into one micro-batch.
         let most = if self.is_f32() { F32_BATCH_TOKENS } else { BATCH_TOKENS };
@@ -171,39 +172,66 @@ impl PackedBert {
         words: WeightTable<'_>,
         space: &mut Activations,
     ) {
-        let config = &self.config;
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        let hidden = self.config.hidden_size;
         let tokens: usize = batch.iter().map(|s| s.ids.len()).sum();
-        space.x.resize(tokens * hidden, 0.0);
         space.qkv.resize(tokens * 3 * hidden, 0.0);
         space.context.resize(tokens * hidden, 0.0);
-        self.embed_tokens(batch, words, &mut space.x);
-        let ops = &self.ops;
+        self.embed_tokens(batch, words, space);
         for (i, layer) in self.layers.iter().enumerate() {
-            let Activations { x, qkv, context, wide: between, linear, attention } = space;
-            layer.qkv.apply(x, qkv, false, linear);
+            let Activations { x, qkv, context, normed, linear, attention, .. } = space;
+            let input = self.normed(x, layer.norms.before_attention.as_ref(), normed);
+            layer.qkv.apply(input, qkv, false, linear);
             let states = if i + 1 == self.layers.len() { needed } else { NeededStates::All };
-            if states == NeededStates::Cls {
-                keep_cls(batch, x, hidden);
+            if states == NeededStates::First {
+                keep_first(batch, x, hidden);
                 context.truncate(x.len());
             }
-            self.attention.apply(batch, states, qkv, context, attention);
-            // x <- norm(x + attention): the residual is already in x.
+            self.attention.apply(i, batch, states, qkv, context, attention);
+            // The residual is already in x.
             layer.attention_out.apply(context, x, true, linear);
-            self.normalize(x, &layer.attention_norm);
-            for x in x.chunks_mut(self.feed_forward_tokens() * hidden) {
-                between.resize(x.len() / hidden * wide, 0.0);
-                layer.up.apply(x, between, false, linear);
-                match config.activation {
-                    Activation::Gelu if self.is_f32() => (ops.gelu)(between),
-                    Activation::Gelu => (ops.gelu_fast)(between),
-                    Activation::GeluTanh => (ops.gelu_tanh)(between),
-                    Activation::Relu => between.iter_mut().for_each(|v| *v = v.max(0.0)),
-                }
-                layer.down.apply(between, x, true, linear);
-                self.normalize(x, &layer.out_norm);
-            }
+            self.normalize(x, layer.norms.after_attention.as_ref());
+            self.feed_forward(layer, space);
         }
+        self.normalize(&mut space.x, self.final_norm.as_ref());
+    }
+
+    fn feed_forward(&self, layer: &Layer, space: &mut Activations) {
+        let (config, ops) = (&self.config, &self.ops);
+        let hidden = config.hidden_size;
+        let Activations { x, normed, wide, linear, .. } = space;
+        for x in x.chunks_mut(self.feed_forward_tokens() * hidden) {
+            let input = self.normed(x, layer.norms.before_feed_forward.as_ref(), normed);
+            wide.resize(x.len() / hidden * layer.up.n_out(), 0.0);
+            layer.up.apply(input, wide, false, linear);
+            let activate = |values: &mut [f32]| match config.activation {
+                Activation::Gelu if self.is_f32() => (ops.gelu)(values),
+                Activation::Gelu => (ops.gelu_fast)(values),
+                Activation::GeluTanh => (ops.gelu_tanh)(values),
+                other => values.iter_mut().for_each(|v| *v = other.apply(*v)),
+            };
+            if config.is_gated {
+                let len = gate(wide, config.intermediate_size, activate);
+                wide.truncate(len);
+            } else {
+                activate(wide);
+            }
+            layer.down.apply(wide, x, true, linear);
+            self.normalize(x, layer.norms.after_feed_forward.as_ref());
+        }
+    }
+
+    /// Returns the input of a block: x, or its norm in `space`.
+    fn normed<'a>(
+        &self,
+        x: &'a [f32],
+        norm: Option<&Affine>,
+        space: &'a mut Vec<f32>,
+    ) -> &'a [f32] {
+        let Some(norm) = norm else { return x };
+        space.clear();
+        space.extend_from_slice(x);
+        self.normalize(space, Some(norm));
+        space
     }
 
     fn is_f32(&self) -> bool {
@@ -215,30 +243,64 @@ impl PackedBert {
         if self.is_f32() { F32_BATCH_TOKENS } else { 96 }
     }
 
-    fn embed_tokens(&self, batch: &[&Sequence], words: WeightTable<'_>, x: &mut [f32]) {
-        let hidden = self.config.hidden_size;
-        let row_of = |table: &[f32], i: usize| i * hidden..((i + 1) * hidden).min(table.len());
-        let mut rows = x.chunks_exact_mut(hidden);
+    fn embed_tokens(&self, batch: &[&Sequence], words: WeightTable<'_>, space: &mut Activations) {
+        let Self { config, .. } = self;
+        let width = config.embedding_size;
+        let tokens: usize = batch.iter().map(|s| s.ids.len()).sum();
+        let Activations { x, normed, linear, .. } = space;
+        let embeddings = if self.projection.is_some() { &mut *normed } else { &mut *x };
+        embeddings.resize(tokens * width, 0.0);
+        let last_type = config.n_token_types.max(1) - 1;
+        let entry = |i: usize| i * width..(i + 1) * width;
+        let mut rows = embeddings.chunks_exact_mut(width);
         for sequence in batch {
-            for (position, (&id, row)) in sequence.ids.iter().zip(&mut rows).enumerate() {
-                let token_type = usize::from(position >= sequence.second_from);
-                let token_type = token_type.min(self.config.n_token_types - 1);
-                let position = &self.positions[row_of(&self.positions, position)];
-                let kind = &self.token_types[row_of(&self.token_types, token_type)];
-                words.read(id as usize, row);
-                for ((v, p), t) in row.iter_mut().zip(position).zip(kind) {
-                    *v += t + p;
+            let positions = config.positions(&sequence.ids).enumerate();
+            for ((i, position), row) in positions.zip(&mut rows) {
+                words.read(sequence.ids[i] as usize, row);
+                let kind = usize::from(i >= sequence.second_from).min(last_type);
+                let kind = self.token_types.get(entry(kind));
+                let position = self.positions.get(entry(position));
+                match (kind, position) {
+                    (Some(kind), Some(position)) => {
+                        let both = kind.iter().zip(position);
+                        row.iter_mut().zip(both).for_each(|(v, (t, p))| *v += t + p);
+                    }
+                    (Some(one), None) | (None, Some(one)) => {
+                        row.iter_mut().zip(one).for_each(|(v, e)| *v += e);
+                    }
+                    (None, None) => {}
                 }
             }
         }
-        self.normalize(x, &self.norm);
+        for row in embeddings.chunks_exact_mut(width) {
+            (self.ops.layer_norm)(row, &self.norm.weight, &self.norm.bias, config.layer_norm_eps);
+        }
+        if let Some(projection) = &self.projection {
+            x.resize(tokens * config.hidden_size, 0.0);
+            projection.apply(normed, x, false, linear);
+        }
     }
 
-    fn normalize(&self, x: &mut [f32], norm: &Affine) {
+    fn normalize(&self, x: &mut [f32], norm: Option<&Affine>) {
+        let Some(norm) = norm else { return };
         for row in x.chunks_exact_mut(self.config.hidden_size) {
             (self.ops.layer_norm)(row, &norm.weight, &norm.bias, self.config.layer_norm_eps);
         }
     }
+}
+
+/// Multiplies the activated halves of rows, `[2 width]` each, by their gates, the other halves.
+/// The products, `[width]` a row, stand at the start; returns their number.
+fn gate(rows: &mut [f32], width: usize, activate: impl Fn(&mut [f32])) -> usize {
+    let n = rows.len() / (2 * width);
+    for i in 0..n {
+        let row = &mut rows[2 * i * width..][..2 * width];
+        let (values, gates) = row.split_at_mut(width);
+        activate(values);
+        values.iter_mut().zip(gates).for_each(|(v, gate)| *v *= *gate);
+        rows.copy_within(2 * i * width..(2 * i + 1) * width, i * width);
+    }
+    n * width
 }
 
 impl NeededStates {
@@ -246,49 +308,17 @@ impl NeededStates {
     pub(crate) fn rows(self, sequence: &Sequence) -> usize {
         match self {
             Self::All => sequence.ids.len(),
-            Self::Cls => 1,
+            Self::First => 1,
         }
     }
 }
 
-/// Keeps only the rows of the CLS tokens, the first of each sequence.
-fn keep_cls(batch: &[&Sequence], x: &mut Vec<f32>, hidden: usize) {
+/// Keeps only the rows of the first token of each sequence.
+fn keep_first(batch: &[&Sequence], x: &mut Vec<f32>, hidden: usize) {
     let mut token = 0;
     for (i, sequence) in batch.iter().enumerate() {
         x.copy_within(token * hidden..(token + 1) * hidden, i * hidden);
         token += sequence.ids.len();
     }
     x.truncate(batch.len() * hidden);
-}
-
-fn words<'a>(weights: &'a Weights, config: &BertConfig) -> Result<WeightTable<'a>> {
-    let name = format!("{}embeddings.word_embeddings.weight", weights.prefix());
-    weights.table(&name, [config.vocab_size, config.hidden_size])
-}
-
-/// Checks that all tensors of an encoder exist with the right shape, without reading them.
-pub(crate) fn check(weights: &Weights, config: &BertConfig) -> Result<()> {
-    let prefix = weights.prefix();
-    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-    let look =
-        |name: &str, shape: &[usize]| weights.view(&format!("{prefix}{name}"), shape).map(drop);
-    words(weights, config)?;
-    look("embeddings.position_embeddings.weight", &[config.max_positions, hidden])?;
-    look("embeddings.token_type_embeddings.weight", &[config.n_token_types, hidden])?;
-    let part = |name: &str, shape: &[usize]| {
-        look(&format!("{name}.weight"), shape)?;
-        look(&format!("{name}.bias"), &shape[..1])
-    };
-    part("embeddings.LayerNorm", &[hidden])?;
-    for i in 0..config.n_layers {
-        let at = format!("encoder.layer.{i}");
-        for name in ["self.query", "self.key", "self.value", "output.dense"] {
-            part(&format!("{at}.attention.{name}"), &[hidden, hidden])?;
-        }
-        part(&format!("{at}.attention.output.LayerNorm"), &[hidden])?;
-        part(&format!("{at}.intermediate.dense"), &[wide, hidden])?;
-        part(&format!("{at}.output.dense"), &[hidden, wide])?;
-        part(&format!("{at}.output.LayerNorm"), &[hidden])?;
-    }
-    Ok(())
 }

@@ -1,8 +1,11 @@
-//! Candle's BERT over padded batches: the reference of the tests.
+//! Candle's BERT over padded batches: the reference of the tests. It computes the family BERT only.
 
+use crate::activation::Activation;
 use crate::batching::micro_batches;
-use crate::config::{Activation, BertConfig};
+use crate::config::EncoderConfig;
+use crate::encoder_weights::EncoderWeights;
 use crate::error::{Error, Result};
+use crate::family::Family;
 use crate::pooling::{NeededStates, Pooler};
 use crate::tokenizer::Sequence;
 use crate::weights::Weights;
@@ -13,7 +16,7 @@ use candle_transformers::models::bert::{BertModel, Config, HiddenAct, PositionEm
 const BATCH_TOKENS: usize = 2048;
 
 pub(crate) struct ReferenceBert {
-    config: BertConfig,
+    config: EncoderConfig,
     model: BertModel,
 }
 
@@ -24,7 +27,14 @@ impl std::fmt::Debug for ReferenceBert {
 }
 
 impl ReferenceBert {
-    pub(crate) fn new(weights: &Weights, config: &BertConfig) -> Result<Self> {
+    pub(crate) fn new(weights: &Weights, config: &EncoderConfig) -> Result<Self> {
+        let refuse = |defect: String| {
+            Error::unavailable("reference", format!("the reference encoder has no {defect}"))
+        };
+        if config.family != Family::Bert {
+            return Err(refuse(format!("models of type {}", config.family.model_type())));
+        }
+        let prefix = EncoderWeights::new(weights, config).prefix();
         let candle_config = Config {
             vocab_size: config.vocab_size,
             hidden_size: config.hidden_size,
@@ -35,14 +45,15 @@ impl ReferenceBert {
                 Activation::Gelu => HiddenAct::Gelu,
                 Activation::GeluTanh => HiddenAct::GeluApproximate,
                 Activation::Relu => HiddenAct::Relu,
+                other => return Err(refuse(format!("activation {other:?}"))),
             },
-            max_position_embeddings: config.max_positions,
+            max_position_embeddings: config.n_positions,
             type_vocab_size: config.n_token_types,
             layer_norm_eps: f64::from(config.layer_norm_eps),
             position_embedding_type: PositionEmbeddingType::Absolute,
             ..Config::default()
         };
-        let builder = weights.builder()?.pp(weights.prefix().trim_end_matches('.'));
+        let builder = weights.builder()?.pp(prefix.trim_end_matches('.'));
         let model =
             BertModel::load(builder, &candle_config).map_err(Error::compute("the weights"))?;
         Ok(Self { config: config.clone(), model })
@@ -56,9 +67,9 @@ impl ReferenceBert {
             let batch: Vec<&Sequence> = numbers.iter().map(|&i| &sequences[i]).collect();
             let hidden = self.hidden_states(&batch).map_err(Error::compute("a forward pass"))?;
             for (i, states) in numbers.into_iter().zip(hidden) {
-                let states = match pool.output.needs() {
+                let states = match pool.needs() {
                     NeededStates::All => &states[..],
-                    NeededStates::Cls => &states[..self.config.hidden_size],
+                    NeededStates::First => &states[..self.config.hidden_size],
                 };
                 pool.apply(states, &mut out[i * n_out..(i + 1) * n_out]);
             }

@@ -4,12 +4,14 @@
 //! window, whose byte range is returned.
 
 use crate::batching::overlapped;
-use crate::config::{BertConfig, unusable};
+use crate::config::EncoderConfig;
 use crate::encoder::Encoder;
+use crate::encoder_weights::EncoderWeights;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
-use crate::model_files::ModelFiles;
+use crate::model_files::{ModelFiles, unusable};
+use crate::modules::Modules;
 use crate::pooling::Output;
 use crate::tokenizer::{Sequence, TokenSpans, Tokenizer};
 use crate::weights::Weights;
@@ -18,10 +20,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use warpseek_compute::device::ComputeOptions;
 
-/// Limit of query and passage together, in tokens, for models that the manifest does not list.
-pub const DEFAULT_MAX_TOKENS: usize = 512;
-
-/// Tokens shared by two neighbouring windows.
+/// Tokens shared by two neighbouring windows, of which they are at most half.
 const WINDOW_OVERLAP: usize = 64;
 
 /// Jobs per call of a GPU; the next ones are tokenized meanwhile.
@@ -75,34 +74,38 @@ pub struct RerankPlan {
 }
 
 impl Reranker {
-    /// Opens a cross-encoder. Query and passage have at most `max_tokens` tokens together, or as
-    /// many as the model has positions.
+    /// Opens a cross-encoder. Query and passage have at most `max_tokens` tokens together, or, if
+    /// that is none, as many as the folder's files state or the encoder takes.
     ///
     /// # Errors
     ///
-    /// [`Error::ModelUnavailable`] if the folder is incomplete, or its model is not a
-    /// BertForSequenceClassification with one output.
+    /// [`Error::ModelUnavailable`] if the folder is incomplete, or its model is not a sequence
+    /// classifier with one output.
     pub fn open(
         files: impl Into<ModelFiles>,
-        max_tokens: usize,
+        max_tokens: Option<usize>,
         compute: ComputeOptions,
     ) -> Result<Self> {
         let files = files.into();
-        let config = BertConfig::read(&files)?;
+        let modules = Modules::read(&files)?;
+        modules.check_cross_encoder(&files)?;
+        let config = EncoderConfig::read(&modules.encoder)?;
         let fail = |reason: String| unusable(&files, reason);
-        if !Weights::open(&files)?.has("classifier.weight") {
+        let weights = Weights::open(&modules.encoder)?;
+        if !EncoderWeights::new(&weights, &config).has_head() {
             return Err(unusable(&files, "it has no classifier: not a cross-encoder"));
         }
         let n = config.n_labels;
         if n != 1 {
             return Err(fail(format!("its classifier has {n} outputs; a reranker has one")));
         }
-        let tokenizer = Tokenizer::open(&files)?;
-        let max_tokens = max_tokens.min(config.max_positions);
-        if max_tokens < tokenizer.n_special_pair() + 2 * WINDOW_OVERLAP + 2 {
+        let tokenizer = Tokenizer::open(&modules.encoder)?;
+        let limit = max_tokens.or(tokenizer.max_tokens()).unwrap_or(config.max_tokens);
+        let max_tokens = limit.min(config.max_tokens);
+        if max_tokens < tokenizer.n_special_pair() + 2 {
             return Err(fail(format!("{max_tokens} tokens leave no room for a pair of texts")));
         }
-        let encoder = Encoder::open(&files, &config, compute)?;
+        let encoder = Encoder::open(&modules.encoder, &config, compute)?;
         Ok(Self { tokenizer, encoder, max_tokens, retriever_weight: 0.0 })
     }
 
@@ -221,7 +224,7 @@ impl Reranker {
         let Some(windows) = windows else { return Ok(tokens) };
         let room = self.max_tokens - self.tokenizer.n_special_pair();
         let size = room - self.tokenizer.spans(query)?.ids.len().min(room / 2);
-        let more = windows.saturating_sub(1).saturating_mul(size - WINDOW_OVERLAP);
+        let more = windows.saturating_sub(1).saturating_mul(size - overlap(size));
         Ok(Some((size.saturating_add(more)).min(tokens.unwrap_or(usize::MAX))))
     }
 
@@ -260,7 +263,7 @@ impl Reranker {
             return Ok((vec![(self.tokenizer.pair(query, &ids), 0..passage.len())], 0));
         }
         let size = room - kept.len();
-        let step = size - WINDOW_OVERLAP;
+        let step = size - overlap(size);
         // The last window is a full one too, as far as the text goes.
         let last = ids.len().saturating_sub(size);
         let windows = (0..=last.div_ceil(step)).map(|i| {
@@ -273,6 +276,11 @@ impl Reranker {
         });
         Ok((windows.collect(), query.len() - kept.len()))
     }
+}
+
+/// Returns the tokens that windows of `size` tokens share with the next one.
+fn overlap(size: usize) -> usize {
+    WINDOW_OVERLAP.min(size / 2)
 }
 
 /// A pair of query and window, and the bytes of the window in its passage.

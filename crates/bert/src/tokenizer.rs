@@ -1,8 +1,8 @@
 //! Tokenizer: texts to token sequences with the model's special tokens, without padding.
 
-use crate::config::unusable;
 use crate::error::{Error, Result};
-use crate::model_files::ModelFiles;
+use crate::model_files::{ModelFiles, unusable};
+use crate::tokenizer_settings::TokenizerSettings;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -12,6 +12,9 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     single: Template,
     pair: Template,
+    /// True if texts that are too long lose their beginning.
+    truncates_start: bool,
+    max_tokens: Option<usize>,
 }
 
 /// One input of the encoder.
@@ -19,7 +22,7 @@ pub struct Tokenizer {
 pub struct Sequence {
     /// Token ids, special tokens included.
     pub ids: Vec<u32>,
-    /// Index of the first token of the second segment; `ids.len()` if there is only one segment.
+    /// Index of the first token of the second token type; `ids.len()` if there is only one.
     pub second_from: usize,
 }
 
@@ -38,8 +41,8 @@ struct Template {
     before: Vec<u32>,
     between: Vec<u32>,
     after: Vec<u32>,
-    /// The number of tokens of `between` in the first segment.
-    between_first: usize,
+    /// Special tokens and texts of the first token type: the first ones.
+    first_type: (usize, usize),
 }
 
 /// Tokens of a text with their byte ranges, for windows over long passages.
@@ -63,11 +66,12 @@ pub struct TokenPiece {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a model folder.
+    /// Reads `tokenizer.json` of a model folder, and the files beside it that change tokens.
     ///
     /// # Errors
     ///
-    /// [`Error::ModelUnavailable`] if the file is missing or cannot be parsed.
+    /// [`Error::ModelUnavailable`] if the file is missing or cannot be parsed, or if a file sets
+    /// something that is not supported, by name.
     pub fn open(files: impl Into<ModelFiles>) -> Result<Self> {
         let files = files.into();
         let path = files.path("tokenizer.json");
@@ -82,17 +86,32 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(unreadable)?;
         inner.with_truncation(None).map_err(unreadable)?;
         inner.with_padding(None);
-        let single = Template::of(&inner.encode("a", true).map_err(unreadable)?);
-        let pair = Template::of(&inner.encode(("a", "a"), true).map_err(unreadable)?);
+        let settings = TokenizerSettings::read(&files)?;
+        settings.apply(&mut inner)?;
+        let types = settings.has_token_types()?;
+        let single = Template::of(&inner.encode("a", true).map_err(unreadable)?, 1, types);
+        let pair = Template::of(&inner.encode(("a", "a"), true).map_err(unreadable)?, 2, types);
         let (Some(single), Some(pair)) = (single, pair) else {
-            return Err(fail("its special tokens cannot be understood"));
+            return Err(fail("its special tokens or token types cannot be understood"));
         };
-        Ok(Self { inner, single, pair })
+        let truncates_start = settings.truncates_start()?;
+        Ok(Self { inner, single, pair, truncates_start, max_tokens: settings.max_tokens()? })
+    }
+
+    /// Returns the limit of a text, or of a pair, that the folder's files state, in tokens, special
+    /// tokens included.
+    pub fn max_tokens(&self) -> Option<usize> {
+        self.max_tokens
     }
 
     /// Returns the number of special tokens of a single text.
     pub fn n_special(&self) -> usize {
         self.single.len()
+    }
+
+    /// True if a text ends with a special token.
+    pub fn ends_with_special(&self) -> bool {
+        !self.single.after.is_empty()
     }
 
     /// Returns the number of special tokens of a pair.
@@ -111,7 +130,7 @@ impl Tokenizer {
     ///
     /// [`Error::Usage`] if the tokenizer refuses the text.
     pub fn single(&self, text: &str, max_tokens: usize) -> Result<Tokenized> {
-        self.truncated(text, max_tokens, |_, kept| 0..kept)
+        self.truncated(text, max_tokens, self.truncates_start)
     }
 
     /// As [`Tokenizer::single`], but truncates the beginning.
@@ -120,21 +139,18 @@ impl Tokenizer {
     ///
     /// As [`Tokenizer::single`].
     pub fn single_end(&self, text: &str, max_tokens: usize) -> Result<Tokenized> {
-        self.truncated(text, max_tokens, |n, kept| n - kept..n)
+        self.truncated(text, max_tokens, true)
     }
 
-    /// Tokenizes one text. `range` is passed the numbers of tokens before and after truncation.
-    fn truncated(
-        &self,
-        text: &str,
-        max_tokens: usize,
-        range: impl Fn(usize, usize) -> Range<usize>,
-    ) -> Result<Tokenized> {
+    /// Tokenizes one text, truncated at its start or end.
+    fn truncated(&self, text: &str, max_tokens: usize, at_start: bool) -> Result<Tokenized> {
         let encoding = self.inner.encode_fast(text, false).map_err(refused)?;
         let ids = encoding.get_ids();
         let kept = ids.len().min(max_tokens.saturating_sub(self.n_special()));
-        let sequence = self.single.wrap(&ids[range(ids.len(), kept)], None);
-        Ok(Tokenized { sequence, lost: ids.len() - kept })
+        let lost = ids.len() - kept;
+        let ids = if at_start { &ids[ids.len() - kept..] } else { &ids[..kept] };
+        let sequence = self.single.wrap(ids, None);
+        Ok(Tokenized { sequence, lost })
     }
 
     /// True if these are the ids of a complete text with special tokens, within the vocabulary.
@@ -214,40 +230,53 @@ impl Template {
         self.before.len() + self.between.len() + self.after.len()
     }
 
-    /// Derives the template from an encoding of one-token texts.
-    fn of(encoding: &tokenizers::Encoding) -> Option<Self> {
-        let special: Vec<bool> =
-            encoding.get_special_tokens_mask().iter().map(|&m| m == 1).collect();
-        let first = special.iter().position(|s| !s)?;
-        let last = special.iter().rposition(|s| !s)?;
-        let ids = encoding.get_ids();
-        let types = encoding.get_type_ids();
-        let between: Vec<usize> = (first + 1..last).collect();
-        // A pair has exactly two ordinary tokens, a single text one.
-        if between.iter().any(|&i| !special[i]) {
-            return None;
+    /// Derives the template from an encoding of one text or of two. Without `types` all tokens have
+    /// the first type.
+    fn of(encoding: &tokenizers::Encoding, n_texts: usize, types: bool) -> Option<Self> {
+        let mut parts = vec![Vec::new()];
+        let mut first_type = (0, 0);
+        let (mut in_text, mut last_type) = (false, 0);
+        let tokens = encoding.get_ids().iter().zip(encoding.get_special_tokens_mask());
+        for ((&id, &special), &kind) in tokens.zip(encoding.get_type_ids()) {
+            let kind = if types { kind } else { 0 };
+            // Token types are a run of zeros and a run of ones.
+            if kind > 1 || kind < last_type {
+                return None;
+            }
+            last_type = kind;
+            let is_text = special == 0;
+            if is_text && !in_text {
+                parts.push(Vec::new());
+                first_type.1 += usize::from(kind == 0);
+            }
+            in_text = is_text;
+            if !is_text {
+                parts.last_mut()?.push(id);
+                first_type.0 += usize::from(kind == 0);
+            }
         }
-        Some(Self {
-            before: ids[..first].to_vec(),
-            between_first: between.iter().filter(|&&i| types[i] == 0).count(),
-            between: between.iter().map(|&i| ids[i]).collect(),
-            after: ids[last + 1..].to_vec(),
-        })
+        let mut parts = parts.into_iter();
+        let (before, second, third) = (parts.next()?, parts.next()?, parts.next());
+        let (between, after) = match (n_texts, third) {
+            (1, None) => (Vec::new(), second),
+            (2, Some(after)) => (second, after),
+            _ => return None,
+        };
+        parts.next().is_none().then_some(Self { before, between, after, first_type })
     }
 
     fn wrap(&self, first: &[u32], second: Option<&[u32]>) -> Sequence {
         let mut ids = Vec::with_capacity(self.len() + first.len() + second.map_or(0, <[u32]>::len));
         ids.extend_from_slice(&self.before);
         ids.extend_from_slice(first);
-        let mut second_from = None;
         if let Some(second) = second {
-            ids.extend_from_slice(&self.between[..self.between_first]);
-            second_from = Some(ids.len());
-            ids.extend_from_slice(&self.between[self.between_first..]);
+            ids.extend_from_slice(&self.between);
             ids.extend_from_slice(second);
         }
         ids.extend_from_slice(&self.after);
-        let second_from = second_from.unwrap_or(ids.len());
+        let texts = [first.len(), second.map_or(0, <[u32]>::len)];
+        let (special, n_texts) = self.first_type;
+        let second_from = special + texts[..n_texts].iter().sum::<usize>();
         Sequence { ids, second_from }
     }
 }

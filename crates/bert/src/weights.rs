@@ -1,14 +1,18 @@
 //! Weights from safetensors: float32, half precision, and int8 with one scale per row.
 
-use crate::config::{MISSING, unusable};
 use crate::error::{Error, Result};
-use crate::model_files::ModelFiles;
+use crate::model_files::{MISSING, ModelFiles, unusable};
+use crate::settings::ModelSettings;
 use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use safetensors::tensor::{Dtype, TensorView};
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// The weights file.
+const FILE: &str = "model.safetensors";
 
 /// Suffix of the tensor with the scales of an int8 matrix: float32, one per row. A value is the
 /// integer times the scale of its row.
@@ -48,8 +52,8 @@ impl Tensors {
 }
 
 /// Weight and bias of a linear layer, `[n_out, n_in]` and `[n_out]`, or of a layer norm.
-#[derive(Debug, Default)]
-pub(crate) struct Affine {
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Affine {
     pub(crate) weight: Vec<f32>,
     pub(crate) bias: Vec<f32>,
 }
@@ -88,18 +92,28 @@ impl WeightTable<'_> {
 }
 
 impl Weights {
-    /// Opens `model.safetensors` of a folder.
+    /// Opens `model.safetensors` of a folder, or the files that `model.safetensors.index.json`
+    /// names.
     pub(crate) fn open(files: &ModelFiles) -> Result<Self> {
-        let path = files.path("model.safetensors");
-        let invalid = |e: candle_core::Error| {
+        const INDEX: &str = "model.safetensors.index.json";
+        let path = files.path(FILE);
+        let invalid = |path: &Path, e: &dyn Display| {
             let reason = format!("not a valid safetensors file ({e}); download it again");
             unusable(path.display(), reason)
         };
-        if let Some(bytes) = files.embedded("model.safetensors") {
-            let tensors = Tensors::Builtin(SliceSafetensors::new(bytes).map_err(invalid)?);
+        if let Some(bytes) = files.embedded(FILE) {
+            let tensors = SliceSafetensors::new(bytes).map_err(|e| invalid(&path, &e))?;
+            return Ok(Self { path, tensors: Tensors::Builtin(tensors) });
+        }
+        if !files.exists(FILE) && files.exists(INDEX) {
+            let paths = shards(files, INDEX)?;
+            // SAFETY: as below.
+            let mapped = unsafe { MmapedSafetensors::multi(&paths) };
+            let path = files.path(INDEX);
+            let tensors = Tensors::Mapped(mapped.map_err(|e| invalid(&path, &e))?);
             return Ok(Self { path, tensors });
         }
-        if !files.exists("model.safetensors") {
+        if !files.exists(FILE) {
             let reason = match files.exists("pytorch_model.bin") {
                 true => {
                     "the folder holds only pytorch_model.bin, and warpseek loads no pickles: save \
@@ -112,13 +126,27 @@ impl Weights {
         // SAFETY: the file was checked to exist and is only read; model files are replaced by
         // rename, never written in place, by everything that warpseek does with them.
         let mapped = unsafe { MmapedSafetensors::new(&path) };
-        let tensors = Tensors::Mapped(mapped.map_err(invalid)?);
+        let tensors = Tensors::Mapped(mapped.map_err(|e| invalid(&path, &e))?);
         Ok(Self { path, tensors })
     }
 
     /// True if there is a tensor of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.tensors.get(name).is_ok()
+        self.find(name).is_some()
+    }
+
+    /// Returns a tensor, also if its file calls the weight and bias of layer norms gamma and beta,
+    /// as TensorFlow does.
+    fn find(&self, name: &str) -> Option<TensorView<'_>> {
+        self.tensors.get(name).ok().or_else(|| {
+            let (norm, part) = name.rsplit_once("LayerNorm.")?;
+            let older = match part {
+                "weight" => "gamma",
+                "bias" => "beta",
+                _ => return None,
+            };
+            self.tensors.get(&format!("{norm}LayerNorm.{older}")).ok()
+        })
     }
 
     /// Returns the values of a tensor of this shape in float32, row-major.
@@ -131,34 +159,21 @@ impl Weights {
         Err(self.failed(name, "holds NaN or infinity"))
     }
 
-    /// Returns a part of the encoder with a weight of this shape.
-    pub(crate) fn affine(&self, name: &str, shape: &[usize]) -> Result<Affine> {
-        let name = format!("{}{name}", self.prefix());
+    /// Returns a linear layer or a layer norm with a weight of this shape. Without `has_bias` its
+    /// bias is zeros.
+    pub(crate) fn affine(&self, name: &str, shape: &[usize], has_bias: bool) -> Result<Affine> {
         let weight = self.get(&format!("{name}.weight"), shape)?;
-        Ok(Affine { weight, bias: self.get(&format!("{name}.bias"), &shape[..1])? })
-    }
-
-    /// Returns queries, keys and values of the encoder's layer `layer` as one part.
-    pub(crate) fn qkv(&self, layer: &str, hidden: usize) -> Result<Affine> {
-        let mut all = Affine::default();
-        for part in ["query", "key", "value"] {
-            let name = format!("{layer}.attention.self.{part}");
-            let Affine { weight, bias } = self.affine(&name, &[hidden, hidden])?;
-            all.weight.extend(weight);
-            all.bias.extend(bias);
-        }
-        Ok(all)
-    }
-
-    /// Returns an embedding table of the encoder, `[n, hidden]`.
-    pub(crate) fn embedding(&self, name: &str, n: usize, hidden: usize) -> Result<Vec<f32>> {
-        self.get(&format!("{}embeddings.{name}_embeddings.weight", self.prefix()), &[n, hidden])
+        let bias = match has_bias {
+            true => self.get(&format!("{name}.bias"), &shape[..1])?,
+            false => vec![0.0; shape[0]],
+        };
+        Ok(Affine { weight, bias })
     }
 
     /// Returns a tensor of this shape.
     pub(crate) fn view(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>> {
-        let Ok(view) = self.tensors.get(name) else {
-            return Err(self.failed(name, "is missing: not a BERT model of the expected layout"));
+        let Some(view) = self.find(name) else {
+            return Err(self.failed(name, "is missing: not a model of the type in config.json"));
         };
         if view.shape() != shape {
             let defect = format!("has shape {:?}, config.json says {shape:?}", view.shape());
@@ -199,16 +214,13 @@ impl Weights {
                 continue;
             }
             let values = self.values(&name, &view)?;
+            let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
+            let name = name.replace("LayerNorm.beta", "LayerNorm.bias");
             let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu)
                 .map_err(self.unreadable(&name))?;
             tensors.insert(name, tensor);
         }
         Ok(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))
-    }
-
-    /// Returns the prefix of the encoder's tensors: `bert.` in cross-encoders, empty in embedders.
-    pub(crate) fn prefix(&self) -> &'static str {
-        if self.has("bert.embeddings.word_embeddings.weight") { "bert." } else { "" }
     }
 
     fn values(&self, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
@@ -242,4 +254,30 @@ impl Weights {
     fn failed(&self, name: &str, defect: &str) -> Error {
         unusable(self.path.display(), format!("the tensor '{name}' {defect}"))
     }
+}
+
+/// Returns the files that the index of sharded weights names.
+fn shards(files: &ModelFiles, index: &str) -> Result<Vec<PathBuf>> {
+    const MAP: &str = "weight_map";
+    let settings = ModelSettings::read(files, index)?.unwrap_or_default();
+    let map: HashMap<String, String> = settings.or(MAP, HashMap::new())?;
+    let names: BTreeSet<String> = map.into_values().collect();
+    if names.is_empty() {
+        return Err(settings.fail(MAP, "names no file"));
+    }
+    for name in &names {
+        if !is_plain(name) || !name.ends_with(".safetensors") {
+            let defect = format!("names '{name}', which is no safetensors file of the folder");
+            return Err(settings.fail(MAP, &defect));
+        }
+        if !files.exists(name) {
+            return Err(unusable(files.path(name).display(), MISSING));
+        }
+    }
+    Ok(names.iter().map(|name| files.path(name)).collect())
+}
+
+/// True for the name of a file in the folder itself.
+pub(crate) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':'])
 }

@@ -69,7 +69,7 @@ impl CudaBert {
             self.linear(LinearParams { x, y: at.qkv, n_rows, ..layer.qkv })?;
             mark("queries, keys, values")?;
             let (mut tiles, mut n_tiles) = (index(batch.tiles), batch.n_tiles);
-            if i + 1 == weights.layers.len() && output.needs() == NeededStates::Cls {
+            if i + 1 == weights.layers.len() && output.needs() == NeededStates::First {
                 (tiles, n_tiles) = (index(batch.cls_tiles), batch.n_sequences);
                 n_rows = batch.n_sequences as u32;
                 let (rows, stride) = (index(batch.cu_seqlens), shape.width as u32);

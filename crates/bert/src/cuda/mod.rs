@@ -19,15 +19,16 @@ mod plan;
 mod weights;
 
 use crate::batching::{longest, micro_batches};
-use crate::config::{Activation, BertConfig};
+use crate::config::EncoderConfig;
 use crate::error::{Error, Result};
-use crate::pooling::{ClassifierHead, NeededStates, Output};
+use crate::head::ClassifierHead;
+use crate::pooling::{NeededStates, Output};
 use crate::tokenizer::Sequence;
 use crate::weights::Weights;
 use batch::{Addresses, BatchLaunch, ScatterTarget, Timeline};
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaEvent, CudaFunction};
-use params::{GELU, GELU_TANH, RELU};
+use params::NO_ACTIVATION;
 use plan::Plan;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use warpseek_compute::device::GpuKernels;
@@ -36,7 +37,7 @@ use warpseek_compute::gpu::{
     HOPPER_STAGES_TWO_BLOCKS, MAX_SHARED_BYTES, StagedBuffer, TILE_SHARED_BYTES, TILE_SIDE,
     TILE_THREADS, device_failed, is_out_of_memory, streamed_bytes, use_warpgroup_products,
 };
-use weights::{DeviceWeights, PaddedShape};
+use weights::{DeviceWeights, PaddedShape, activation_code};
 
 static FATBIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/encoder.fatbin"));
 
@@ -53,7 +54,7 @@ pub(super) struct CudaBert {
     gpu: Arc<Gpu>,
     kernels: EncoderKernels,
     shape: PaddedShape,
-    n_types: usize,
+    config: EncoderConfig,
     activation: u32,
     weights: DeviceWeights,
     state: Mutex<EncoderState>,
@@ -189,7 +190,7 @@ struct EncodeRequest<'a> {
 }
 
 /// True if the kernels can compute a model of this shape.
-pub(super) fn supports(config: &BertConfig) -> bool {
+pub(super) fn supports(config: &EncoderConfig) -> bool {
     PaddedShape::of(config).is_some()
 }
 
@@ -199,7 +200,7 @@ impl CudaBert {
     pub(super) fn open(
         (ordinal, allowed): (u32, GpuKernels),
         weights: &Weights,
-        config: &BertConfig,
+        config: &EncoderConfig,
         head: Option<&ClassifierHead>,
     ) -> Result<Self> {
         let shape = PaddedShape::of(config).ok_or_else(|| {
@@ -209,11 +210,7 @@ impl CudaBert {
         let gpu = Arc::new(Gpu::open(ordinal)?);
         let kernels = EncoderKernels::load(&gpu, shape, allowed)?;
         let weights = DeviceWeights::upload(&gpu, weights, config, shape, head)?;
-        let activation = match config.activation {
-            Activation::Gelu => GELU,
-            Activation::GeluTanh => GELU_TANH,
-            Activation::Relu => RELU,
-        };
+        let activation = activation_code(config.activation).unwrap_or(NO_ACTIVATION);
         let occupancy = kernels.linear.occupancy_max_active_blocks_per_multiprocessor(
             TILE_THREADS,
             kernels.linear_bytes as usize,
@@ -221,9 +218,8 @@ impl CudaBert {
         );
         let blocks = occupancy.map_err(device_failed)?.max(1) * gpu.multiprocessors;
         let state = EncoderState::new(batch_tokens(blocks as usize, shape.width));
-        let (state, pool, n_types) =
-            (Mutex::new(state), BufferPool::default(), config.n_token_types);
-        Ok(Self { gpu, kernels, shape, n_types, activation, weights, state, pool })
+        let (state, pool, config) = (Mutex::new(state), BufferPool::default(), config.clone());
+        Ok(Self { gpu, kernels, shape, config, activation, weights, state, pool })
     }
 
     /// See [`super::Encoder::forward`], which checks the sequences.
@@ -311,7 +307,7 @@ impl CudaBert {
         let mut out = vec![0f32; request.sequences.len() * request.n_out];
         let batches = micro_batches(request.sequences, state.batch_tokens);
         for (i, batches) in batches.chunks(TRANSFER_BATCHES).enumerate() {
-            let plan = Plan::new(request.sequences, batches, self.n_types);
+            let plan = Plan::new(request.sequences, batches, &self.config);
             self.launch(state, i % 2, plan, request)?;
             if i > 0 {
                 // Double buffering: the transfer before this one.
@@ -346,7 +342,7 @@ impl CudaBert {
         let out_at = transfer.out.reserve(gpu, n_rows * width)?;
         let tokens = plan.batches.iter().map(|batch| batch.n_tokens).max().unwrap_or(0);
         let cls = match output.needs() {
-            NeededStates::Cls => plan.batches.iter().map(|b| b.n_sequences).max().unwrap_or(0),
+            NeededStates::First => plan.batches.iter().map(|b| b.n_sequences).max().unwrap_or(0),
             NeededStates::All => 0,
         };
         let context = (tokens * shape.heads()).max(cls * shape.width);

@@ -1,6 +1,7 @@
 //! Indices of packed sequences for the kernels.
 
 use super::params::{ATTENTION_QUERIES, AttentionTile};
+use crate::config::EncoderConfig;
 use crate::tokenizer::Sequence;
 
 /// Micro-batches whose indices go to the device in one copy.
@@ -34,19 +35,22 @@ pub(super) struct MicroBatch {
 }
 
 impl Plan {
-    /// Plans micro-batches, each a list of numbers of `sequences`, for a model with `n_types` token
-    /// types.
-    pub(super) fn new(sequences: &[Sequence], batches: &[Vec<usize>], n_types: usize) -> Self {
+    /// Plans micro-batches, each a list of numbers of `sequences`.
+    pub(super) fn new(
+        sequences: &[Sequence],
+        batches: &[Vec<usize>],
+        config: &EncoderConfig,
+    ) -> Self {
         let mut plan = Self { order: batches.concat(), ..Self::default() };
         for numbers in batches {
             let members: Vec<&Sequence> = numbers.iter().map(|&i| &sequences[i]).collect();
-            plan.push(&members, n_types);
+            plan.push(&members, config);
             plan.indices.extend(numbers.iter().map(|&i| i as u32));
         }
         plan
     }
 
-    fn push(&mut self, members: &[&Sequence], n_types: usize) {
+    fn push(&mut self, members: &[&Sequence], config: &EncoderConfig) {
         let indices = &mut self.indices;
         let mut batch = MicroBatch { n_sequences: members.len(), ..MicroBatch::default() };
         batch.ids = indices.len();
@@ -54,9 +58,10 @@ impl Plan {
         batch.position_ids = indices.len();
         batch.n_tokens = batch.position_ids - batch.ids;
         for sequence in members {
-            indices.extend((0..sequence.ids.len()).map(|position| {
-                let second = usize::from(position >= sequence.second_from);
-                (position | second.min(n_types - 1) << 16) as u32
+            let positions = config.positions(&sequence.ids).enumerate();
+            indices.extend(positions.map(|(i, position)| {
+                let second = usize::from(i >= sequence.second_from);
+                (position | second.min(config.n_token_types.max(1) - 1) << 16) as u32
             }));
         }
         // First token and length of each sequence.

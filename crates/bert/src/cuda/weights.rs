@@ -1,9 +1,13 @@
 //! The encoder's weights on the device: in half precision, padded as the kernels expect.
 
-use super::params::{LinearParams, MAX_WIDTH, NO_ACTIVATION, NormWeights, TANH};
-use crate::config::BertConfig;
+use super::params::{
+    GELU, GELU_TANH, LinearParams, MAX_WIDTH, NO_ACTIVATION, NormWeights, RELU, TANH,
+};
+use crate::activation::Activation;
+use crate::config::EncoderConfig;
+use crate::encoder_weights::{EncoderWeights, LayerNorms};
 use crate::error::Result;
-use crate::pooling::ClassifierHead;
+use crate::head::ClassifierHead;
 use crate::weights::{Affine, Weights};
 use cudarc::driver::sys::CUdeviceptr;
 use half::f16;
@@ -29,12 +33,20 @@ pub(super) struct PaddedShape {
 
 impl PaddedShape {
     /// Returns the shape of a model; none if the kernels cannot compute it.
-    pub(super) fn of(config: &BertConfig) -> Option<Self> {
+    pub(super) fn of(config: &EncoderConfig) -> Option<Self> {
         let head = config.hidden_size / config.n_heads;
         let width = config.hidden_size.next_multiple_of(32);
         let head_chunks = head.div_ceil(32).next_power_of_two();
-        let positions = config.max_positions.max(config.n_token_types);
-        (width <= MAX_WIDTH as usize && head_chunks <= 4 && positions <= 1 << 16).then_some(Self {
+        let positions = config.n_positions.max(config.n_token_types);
+        let fits = width <= MAX_WIDTH as usize && head_chunks <= 4 && positions <= 1 << 16;
+        // The kernels have norms behind blocks, learned positions and embeddings of full width.
+        let is_plain = config.rotary.is_empty()
+            && config.n_relative_buckets == 0
+            && !config.is_gated
+            && config.embedding_size == config.hidden_size
+            && activation_code(config.activation).is_some()
+            && activation_code(config.head_activation).is_some();
+        (fits && is_plain).then_some(Self {
             hidden: config.hidden_size,
             width,
             n_heads: config.n_heads,
@@ -90,8 +102,8 @@ pub(super) struct DeviceWeights {
 
 struct WeightUpload<'a> {
     gpu: &'a Gpu,
-    weights: &'a Weights,
-    config: &'a BertConfig,
+    weights: EncoderWeights<'a>,
+    config: &'a EncoderConfig,
     shape: PaddedShape,
     buffers: RefCell<Vec<DeviceBuffer<u8>>>,
 }
@@ -115,30 +127,38 @@ impl DeviceWeights {
     pub(super) fn upload(
         gpu: &Gpu,
         weights: &Weights,
-        config: &BertConfig,
+        config: &EncoderConfig,
         shape: PaddedShape,
         head: Option<&ClassifierHead>,
     ) -> Result<Self> {
+        let weights = EncoderWeights::new(weights, config);
         let upload = WeightUpload { gpu, weights, config, shape, buffers: RefCell::default() };
         let states = axis(shape.hidden, shape.width);
-        let table = |name: &str, n: usize| -> Result<Vec<f32>> {
-            Ok(padded(&weights.embedding(name, n, shape.hidden)?, axis(n, n), states))
+        let table = |values: &[f32]| {
+            let n = values.len() / shape.hidden;
+            padded(values, axis(n, n), states)
         };
-        let words = upload.put(&to_f16(&table("word", config.vocab_size)?))?;
-        let positions = upload.put(&table("position", config.max_positions)?)?;
-        let types = upload.put(&table("token_type", config.n_token_types)?)?;
+        let words = weights.words()?;
+        let mut rows = vec![0f32; config.vocab_size * shape.hidden];
+        rows.chunks_exact_mut(shape.hidden).enumerate().for_each(|(i, row)| words.read(i, row));
+        let words = upload.put(&to_f16(&table(&rows)))?;
+        let positions = upload.put(&table(&weights.positions()?))?;
+        let mut types = weights.token_types()?;
+        // A model without token types has one, of zeros.
+        types.resize(types.len().max(shape.hidden), 0.0);
+        let types = upload.put(&table(&types))?;
         let head = match head {
             None => None,
             Some(head) => Some(DeviceHead {
-                classifier: upload.put(&head.classifier)?,
+                classifier: upload.put(&head.out)?,
                 pooler: LinearParams {
-                    activation: TANH,
-                    ..upload.linear(&head.pooler, states, states)?
+                    activation: activation_code(head.activation).unwrap_or(NO_ACTIVATION),
+                    ..upload.linear(&head.dense, states, states)?
                 },
-                classifier_bias: head.classifier_bias,
+                classifier_bias: head.out_bias,
             }),
         };
-        let norm = upload.norm("embeddings.LayerNorm")?;
+        let norm = upload.norm(&weights.embedding_norm()?)?;
         let layers = (0..config.n_layers).map(|i| upload.layer(i)).collect::<Result<_>>()?;
         let _buffers = upload.buffers.into_inner();
         Ok(Self { words, positions, types, norm, layers, head, _buffers })
@@ -156,11 +176,10 @@ impl WeightUpload<'_> {
         Ok(at)
     }
 
-    fn norm(&self, name: &str) -> Result<NormWeights> {
-        let Affine { weight, bias } = self.weights.affine(name, &[self.shape.hidden])?;
+    fn norm(&self, Affine { weight, bias }: &Affine) -> Result<NormWeights> {
         Ok(NormWeights {
-            weight: self.put(&weight)?,
-            bias: self.put(&bias)?,
+            weight: self.put(weight)?,
+            bias: self.put(bias)?,
             width: self.shape.hidden as u32,
             stride: self.shape.width as u32,
             epsilon: self.config.layer_norm_eps,
@@ -170,7 +189,6 @@ impl WeightUpload<'_> {
     fn layer(&self, i: usize) -> Result<DeviceLayer> {
         let shape = self.shape;
         let (hidden, n_heads) = (shape.hidden, shape.heads());
-        let at = format!("encoder.layer.{i}");
         let in_heads = |i| shape.in_heads(i);
         let states = axis(hidden, shape.width);
         let inner = axis(self.config.intermediate_size, shape.inner);
@@ -178,17 +196,16 @@ impl WeightUpload<'_> {
         // Queries, keys and values, one after the other.
         let in_qkv = |i: usize| i / hidden * n_heads + shape.in_heads(i % hidden);
         let qkv = PaddedAxis { len: 3 * hidden, padded: 3 * n_heads, index: &in_qkv };
-        let linear = |name: &str, out: PaddedAxis<'_>, of: PaddedAxis<'_>| {
-            let affine = self.weights.affine(&format!("{at}.{name}"), &[out.len, of.len])?;
-            self.linear(&affine, out, of)
-        };
+        let weights = self.weights;
+        let LayerNorms { after_attention, after_feed_forward, .. } = weights.norms(i)?;
+        let norm = |norm: Option<Affine>| self.norm(&norm.unwrap_or_default());
         Ok(DeviceLayer {
-            qkv: self.linear(&self.weights.qkv(&at, hidden)?, qkv, states)?,
-            attention_out: linear("attention.output.dense", states, heads)?,
-            attention_norm: self.norm(&format!("{at}.attention.output.LayerNorm"))?,
-            up: linear("intermediate.dense", inner, states)?,
-            down: linear("output.dense", states, inner)?,
-            out_norm: self.norm(&format!("{at}.output.LayerNorm"))?,
+            qkv: self.linear(&weights.qkv(i)?, qkv, states)?,
+            attention_out: self.linear(&weights.attention_out(i)?, states, heads)?,
+            attention_norm: norm(after_attention)?,
+            up: self.linear(&weights.up(i)?, inner, states)?,
+            down: self.linear(&weights.down(i)?, states, inner)?,
+            out_norm: norm(after_feed_forward)?,
         })
     }
 
@@ -207,6 +224,18 @@ impl WeightUpload<'_> {
             activation: NO_ACTIVATION,
             ..LinearParams::default()
         })
+    }
+}
+
+/// Returns the kernels' number of an activation, if they have it.
+pub(super) fn activation_code(activation: Activation) -> Option<u32> {
+    match activation {
+        Activation::Identity => Some(NO_ACTIVATION),
+        Activation::Gelu => Some(GELU),
+        Activation::GeluTanh => Some(GELU_TANH),
+        Activation::Relu => Some(RELU),
+        Activation::Tanh => Some(TANH),
+        Activation::Silu | Activation::Sigmoid => None,
     }
 }
 
