@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::models::{open_embedder, open_reranker};
 use crate::search::Searcher;
-use crate::store::{Index, IndexManifest, IndexWriter, ModelStamp};
+use crate::store::{Index, IndexManifest, IndexWriter, Language, ModelStamp};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -17,7 +17,7 @@ use warpseek_bert::embedder::{Embedder, Normalize};
 use warpseek_bert::reranker::Reranker;
 use warpseek_compute::device::{ComputeOptions, Device, Precision};
 use warpseek_hub::http::Secret;
-use warpseek_hub::{FetchEvent, ModelFolder, ModelKind, Models};
+use warpseek_hub::{FetchEvent, ModelFolder, ModelKind, ModelSpec, Models};
 use warpseek_ingest::chunk::Chunking;
 use warpseek_topk::scanner::{GpuOptions, HAS_CUDA, Scanner};
 
@@ -233,13 +233,29 @@ impl Engine {
         Ok(folder)
     }
 
+    /// The model's folder, with every file that the hub has of it; see [`Models::pull`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::get_or_download`].
+    pub fn pull(&self, name: &str) -> Result<ModelFolder> {
+        let folder = self.models.pull(name, &|event| self.events.download(name, event))?;
+        folder.warnings.iter().for_each(|w| self.events.warn(w));
+        Ok(folder)
+    }
+
     /// The embedder of this name, and the stamp of indexes made with it.
     ///
     /// # Errors
     ///
-    /// As [`Engine::get_or_download`] and [`Embedder::open`].
+    /// As [`Engine::get_or_download`] and [`Embedder::open`]; [`Error::ModelUnavailable`] if it is
+    /// a reranker.
     pub fn embedder(&self, name: &str, normalize: Normalize) -> Result<(Embedder, ModelStamp)> {
+        self.check_kind(name, ModelKind::Embedder)?;
         let folder = self.get_or_download(name)?;
+        if folder.kind() == Some(ModelKind::Reranker) {
+            return Err(self.wrong_kind(name, ModelKind::Embedder));
+        }
         let embedder = self.model(|compute| open_embedder(&folder, normalize, compute))?;
         let stamp = ModelStamp {
             name: folder.name.clone(),
@@ -285,7 +301,7 @@ impl Engine {
     }
 
     /// A writer of the index in `dir` for imported vectors of `dim` dimensions, which `model` made,
-    /// if it is known.
+    /// if it is known; with a language of the lexical index, if one is chosen.
     ///
     /// # Errors
     ///
@@ -296,6 +312,7 @@ impl Engine {
         dir: &Path,
         dim: usize,
         model: Option<&str>,
+        language: Option<Language>,
     ) -> Result<IndexWriter> {
         let stamp = match model {
             Some(model) => {
@@ -311,7 +328,8 @@ impl Engine {
             }
             None => None,
         };
-        IndexWriter::open_or_create(dir, &IndexManifest::new(dim, stamp, Chunking::default()))
+        let manifest = IndexManifest::new(dim, stamp, Chunking::default());
+        IndexWriter::open_or_create(dir, &manifest.with_language(language))
     }
 
     /// The requested reranker, else that of the settings, else the best one present. `None` for
@@ -323,8 +341,11 @@ impl Engine {
     pub fn reranker(&self, requested: Option<&str>) -> Result<Option<(String, Arc<Reranker>)>> {
         let folder = match requested.or(self.settings.reranker.as_deref()) {
             Some("none") => None,
-            Some(name) => Some(self.models.find(name)?),
-            None => self.present_rerankers().into_iter().next(),
+            Some(name) => {
+                self.check_kind(name, ModelKind::Reranker)?;
+                Some(self.models.find(name)?)
+            }
+            None => self.present_rerankers().next(),
         };
         folder.map(|folder| self.open_reranker(folder)).transpose()
     }
@@ -338,14 +359,50 @@ impl Engine {
         if self.settings.reranker.is_some() {
             return Ok(self.reranker(None)?.into_iter().collect());
         }
-        self.present_rerankers().into_iter().map(|folder| self.open_reranker(folder)).collect()
+        self.present_rerankers().map(|folder| self.open_reranker(folder)).collect()
     }
 
-    fn present_rerankers(&self) -> Vec<ModelFolder> {
-        let mut listed = self.models.status();
-        listed.retain(|status| status.spec.kind == ModelKind::Reranker);
-        listed.iter().flat_map(|status| &status.problems).for_each(|p| self.events.warn(p));
-        listed.into_iter().filter_map(|status| status.folder).collect()
+    /// The sha256 of the weights of a reranker of this name, lower-case hex, if it is present.
+    pub fn reranker_sha256(&self, name: &str) -> Option<String> {
+        self.models.find(name).ok().map(|folder| folder.sha256)
+    }
+
+    /// Refuses a listed model of another kind, so that it is not downloaded in vain.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelUnavailable`] with the names of models of the wanted kind.
+    pub fn check_kind(&self, name: &str, wanted: ModelKind) -> Result<()> {
+        match self.models.manifest.get(name) {
+            Some(spec) if spec.kind != wanted => Err(self.wrong_kind(name, wanted)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for a model that is not of the wanted kind, with some that are.
+    fn wrong_kind(&self, name: &str, wanted: ModelKind) -> Error {
+        let (is, needed, option) = match wanted {
+            ModelKind::Embedder => ("a reranker", "an embedder", "--reranker"),
+            ModelKind::Reranker => ("an embedder", "a reranker", "--model"),
+        };
+        let listed = self.models.manifest.models.iter().filter(|spec| spec.kind == wanted);
+        let names: Vec<&str> = listed.map(|spec| spec.name.as_str()).take(3).collect();
+        let reason = format!(
+            "it is {is}, not {needed}: name it with {option}, and here one such as {} (`warpseek \
+             models list` lists all)",
+            names.join(", ")
+        );
+        Error::ModelUnavailable { model: name.to_owned(), reason }
+    }
+
+    /// The pinned rerankers that are present, best first. One that is not pinned is used only if it
+    /// is named: other programs put large ones into the shared cache.
+    fn present_rerankers(&self) -> impl Iterator<Item = ModelFolder> {
+        let is_wanted = |spec: &ModelSpec| spec.kind == ModelKind::Reranker && spec.is_pinned();
+        self.models.status_of_some(is_wanted).filter_map(|status| {
+            status.problems.iter().for_each(|p| self.events.warn(p));
+            status.folder
+        })
     }
 
     fn open_reranker(&self, folder: ModelFolder) -> Result<(String, Arc<Reranker>)> {

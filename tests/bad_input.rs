@@ -8,8 +8,8 @@ mod searches;
 mod settings;
 mod vectors;
 
-use crate::support::cli::{Workplace, indexed, records};
-use serde_json::Value;
+use crate::support::cli::{Workplace, assert_holds, indexed, records, small_reranker};
+use serde_json::{Value, json};
 
 /// The report of `index` for taking `file` into `idx`.
 #[track_caller]
@@ -81,6 +81,43 @@ fn index_of_a_bad_record_names_line_and_field_and_keeps_the_others() {
         assert!(message.starts_with("bad.jsonl, line 2"), "{message}");
     }
     place.is_sound(3 + 2 * cases.len());
+}
+
+#[test]
+fn index_of_a_title_without_a_text_embeds_the_title_and_tells_it() {
+    let place = Workplace::new();
+    place.file(
+        "c.jsonl",
+        "{\"_id\": \"a\", \"title\": \"storm bread\", \"text\": \"\"}\n\
+         {\"_id\": \"b\", \"title\": \"clock\", \"text\": null}\n\
+         {\"_id\": \"c\", \"title\": \"\", \"text\": \"storm bread\"}\n",
+    );
+    for more in ["", "--chunk"] {
+        let into = format!("idx{more}");
+        let run = place.call(&format!("index c.jsonl --into {into} --json {more}")).ok();
+        let report = run.json();
+        let note = "c.jsonl, field 'text': 2 records have no text: its title stands alone";
+        assert_eq!((&report["added"], &report["notes"]), (&json!(3), &json!([note])));
+        assert_holds(&run.stderr, &[note]);
+        let search = format!("search {into} 'storm bread' --hybrid --no-rerank --json");
+        let found = place.call(&search).ok().json();
+        let hits = found["hits"].as_array().unwrap();
+        // The title is the passage: its vector is that of the same words as a text.
+        let dense = place.call(&search.replace("--hybrid", "")).ok().json();
+        let dense = dense["hits"].as_array().unwrap();
+        let hit = |hits: &[Value], id: &str| hits.iter().find(|h| h["id"] == id).unwrap().clone();
+        assert_eq!(hit(dense, "a")["score"], hit(dense, "c")["score"]);
+        let a = hit(hits, "a");
+        assert_eq!((&a["title"], &a["text"]), (&json!("storm bread"), &json!("")));
+        let index = warpseek::store::Index::open(&place.path(&into)).unwrap();
+        let words = index.lexical("storm bread", 3, None).unwrap();
+        assert_eq!(words.iter().map(|hit| hit.row).collect::<Vec<_>>(), [0, 2]);
+        place.run(&["verify", &into]).ok();
+        place.run(&["compact", &into]).ok();
+    }
+    let rerank = small_reranker();
+    let args = ["search", "idx", "storm", "--reranker", &rerank, "--json"];
+    assert_eq!(place.run(&args).ok().json()["hits"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -662,6 +662,72 @@ fn doctor_and_models_say_what_is_here() {
 }
 
 #[test]
+fn models_list_and_info_describe_every_model() {
+    let place = Workplace::new();
+    let all = place.call("models list --json").ok().json();
+    let all = all.as_array().unwrap();
+    assert!(all.len() >= 20, "{}", all.len());
+    for model in all {
+        let spec = &model["spec"];
+        let is_embedder = spec["kind"] == "embedder";
+        assert!(is_embedder || spec["kind"] == "reranker", "{spec}");
+        assert_eq!(spec["dimension"].is_u64(), is_embedder, "{spec}");
+        assert!(
+            spec["max_tokens"].as_u64() >= Some(128) && model["bytes"].as_u64() > Some(1 << 20)
+        );
+        assert!(spec["license"].is_string() && spec["languages"][0].is_string(), "{spec}");
+        let has_files = spec["files"].as_array().is_some_and(|files| !files.is_empty());
+        assert_eq!(model["pinned"], has_files);
+        assert!(has_files || spec["revision"].is_null() && model["about"] == true);
+    }
+    let list = place.call("models list").ok().stdout;
+    let line = |name: &str| {
+        let mut lines = list.lines().filter(|line| line.split(' ').next() == Some(name));
+        lines.next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("bge-m3"), "bge-m3 embedder 1024 8192 ~2.27 GB MIT multilingual not pinned");
+    let pinned = "bge-small-en-v1.5 embedder 384 512 134.18 MB MIT en pinned";
+    assert_eq!(line("bge-small-en-v1.5"), pinned);
+    assert!(line("multi-qa-mpnet-base-dot-v1").contains("not stated"));
+    assert!(list.lines().all(|line| line.starts_with('~') || line.chars().count() <= 140));
+
+    let absent = place.call("models info all-mpnet-base-v2").ok().stdout;
+    assert_holds(&absent, &["embedder", "768", "~438.00 MB", "not pinned", "not present"]);
+    let model = small_model().display().to_string();
+    let info = place.run(&["models", "info", &model, "--json"]).ok().json();
+    assert_eq!((&info["kind"], &info["family"]), (&json!("embedder"), &json!("bert")));
+    assert_eq!((&info["dimension"], &info["pinned"]), (&json!(24), &json!(false)));
+    assert_eq!((&info["verified_by"], &info["pooling"]), (&json!("nothing"), &json!("mean")));
+    let files = info["files"].as_array().unwrap();
+    assert!(files.iter().any(|file| file["path"] == "1_Pooling/config.json"), "{info}");
+    assert_holds(&place.run(&["models", "info", &model]).ok().stdout, &["mean", "config.json"]);
+    place.refuses(&[
+        ("models info all-mpnet-base", 3, &["did you mean 'all-mpnet-base-v2'"]),
+        ("models info https://huggingface.co/BAAI/bge-m3", 3, &["use 'bge-m3'"]),
+        ("models pull text-embedding-3-small", 3, &["hosted model of OpenAI"]),
+        ("models pull BAAI/bge-large", 3, &["offline", "models list", "'bge-large-en-v1.5'"]),
+    ]);
+}
+
+#[test]
+fn model_of_the_other_kind_is_refused_by_name() {
+    let place = indexed(3);
+    place.refuses(&[
+        (
+            "search idx river --reranker bge-m3",
+            3,
+            &["it is an embedder, not a reranker", "--model"],
+        ),
+        ("rerank river lamp --reranker BAAI/bge-m3", 3, &["such as ms-marco-MiniLM-L6-v2"]),
+        ("index corpus.jsonl --into new --model bge-reranker-base", 3, &["not an embedder"]),
+        ("search idx river --model ms-marco-MiniLM-L6-v2", 3, &["such as all-MiniLM-L6-v2"]),
+    ]);
+    // A folder tells it by its configuration.
+    let reranker = small_reranker();
+    place.pipe(&["embed", "--model", &reranker], "river\n").fails(3, &["it is a reranker"]);
+}
+
+#[test]
 fn output_into_a_closed_pipe_is_no_failure() {
     let place = indexed(2000);
     let mut child = place

@@ -22,6 +22,7 @@ mod filters;
 mod golden;
 mod ids;
 mod langchain;
+mod language;
 mod parity;
 mod quality;
 mod reranking;

@@ -1,8 +1,8 @@
 //! Reranking from the command line: the choice of the reranker, the order, and its evaluation.
 
 use crate::cli::{ids, indexed, search};
-use crate::support::cli::{Workplace, finish, small_reranker};
-use serde_json::Value;
+use crate::support::cli::{Workplace, assert_holds, finish, small_reranker};
+use serde_json::{Value, json};
 
 #[test]
 fn search_without_a_reranker_says_so_and_refuses_an_explicit_depth() {
@@ -138,6 +138,10 @@ fn eval_of_a_given_ranking_reranks_that_one() {
     let run = place.run(&[&args[..], &more].concat()).ok();
     assert!(run.stderr.contains("1 documents of the given ranking are not in the index"));
     let report = run.json();
+    assert_eq!(
+        report["candidates"],
+        json!({"documents": 4, "documents_in_index": 3, "missing_queries": 0, "unused_queries": 0})
+    );
     let systems = report["systems"].as_array().unwrap();
     assert_eq!(systems[0]["name"], "given ranking");
     assert_eq!(systems[0]["mean"]["mrr@10"], 0.75);
@@ -182,4 +186,99 @@ fn rerank_orders_passages_by_the_logit() {
     let piped = place.pipe(&[&args[..], &["--top-n", "2"]].concat(), passages.join("\n"));
     assert_eq!(piped.ok().stdout.lines().count(), 2);
     place.run(&["rerank", "river", "lamp"]).fails(3, &["none is present locally"]);
+}
+
+#[test]
+fn eval_names_the_reranker_that_ran() {
+    let place = indexed(30);
+    place.file("q.tsv", "q1\triver\nq2\tlamp\n");
+    place.file("qrels.txt", "q1 0 d3 1\nq2 0 d4 1\n");
+    let reranker = small_reranker();
+    let args = ["eval", "idx", "--queries", "q.tsv", "--qrels", "qrels.txt"];
+    let more = ["--reranker", &reranker, "--rerank-depth", "5", "--retriever-weight", "0.5"];
+    let report = place.run(&[&args[..], &more, &["--json"]].concat()).ok().json();
+    assert_eq!(report["reranker"], reranker);
+    assert_eq!(report["rerankers"][0]["name"], reranker);
+    let sha256 = report["rerankers"][0]["sha256"].as_str().unwrap().to_owned();
+    assert_eq!((sha256.len(), report["rerankers"].as_array().unwrap().len()), (64, 1));
+    let systems = report["systems"].as_array().unwrap();
+    assert_eq!(systems[0]["reranker"], Value::Null);
+    for (system, weight) in systems[1..].iter().zip([0.0, 0.5]) {
+        let expected = json!({"name": reranker, "depth": 5, "retriever_weight": weight});
+        assert_eq!(system["reranker"], expected);
+    }
+    let text = place.run(&[&args[..], &more].concat()).ok().stdout;
+    assert_holds(&text, &[&format!("reranker: {reranker} (sha256 {sha256})")]);
+    assert_holds(&text, &["2 of 2 judged documents are in the index"]);
+    let report = place.run(&[&args[..], &["--no-rerank", "--json"]].concat()).ok().json();
+    assert_eq!((&report["reranker"], &report["rerankers"]), (&Value::Null, &json!([])));
+    let args = ["compare", "idx", "--queries", "q.tsv", "--qrels", "qrels.txt", "--json"];
+    let report = place.run(&[&args[..], &["--reranker", &reranker]].concat()).ok().json();
+    assert_eq!(report["reranker"], reranker);
+}
+
+#[test]
+fn eval_tells_or_refuses_what_does_not_belong_together() {
+    let place = indexed(30);
+    place.file("q.tsv", "q1\triver\nq2\tlamp\nq3\tnobody judged this\n");
+    let strangers: String = (0..5).map(|i| format!("q1 0 stranger{i} 1\n")).collect();
+    place.file("strangers.txt", &strangers);
+    place.file("qrels.txt", "q1 0 d3 1\nq2 0 d4 1\nq1 0 d5 0\nq1 0 far 1\nq9 0 d6 1\n");
+    place.file("other.txt", "x1 0 d3 1\n");
+    let eval = "eval idx --queries q.tsv --no-rerank --qrels";
+    let none = "strangers.txt: 0 of 5 judged documents are in the index";
+    let foreign = "none of its 3 queries has judgments in other.txt";
+    place.refuses(&[
+        (&format!("{eval} strangers.txt"), 7, &[none, "'stranger0'"]),
+        (&format!("{eval} strangers.txt --json"), 7, &[none]),
+        (&format!("{eval} other.txt"), 7, &["q.tsv", foreign]),
+    ]);
+    let run = place.call(&format!("{eval} qrels.txt --json")).ok();
+    let report = run.json();
+    let count = |name: &str| report[name].as_u64().unwrap();
+    assert_eq!((count("judged_documents"), count("judged_documents_in_index")), (5, 4));
+    assert_eq!((count("relevant_documents"), count("absent_documents")), (4, 1));
+    assert_eq!((count("judged_queries"), count("missing_queries")), (3, 1));
+    assert_eq!(count("unjudged_queries"), 1);
+    let some = "4 of 5 judged documents are in the index";
+    let missing = "1 judged queries are not in the query file and count 0";
+    assert_holds(&report["warnings"].to_string(), &[some, missing]);
+    assert_holds(&run.stderr, &[some, missing]);
+    let text = place.call(&format!("{eval} qrels.txt")).ok().stdout;
+    assert_holds(&text, &[some, "1 queries without judgments left out", "3 judged queries"]);
+    // Deleted documents are not in the index.
+    place.call("delete idx d3 d4 d5 d6").ok();
+    let gone = "qrels.txt: 0 of 5 judged documents are in the index";
+    place.refuses(&[(&format!("{eval} qrels.txt"), 7, &[gone])]);
+}
+
+#[test]
+fn eval_of_a_given_ranking_that_does_not_belong_is_refused() {
+    let place = indexed(30);
+    place.file("q.tsv", "q1\triver\nq2\tlamp\n");
+    place.file("qrels.txt", "q1 0 d3 1\nq2 0 d4 1\n");
+    place.file("queries.run", "x1\td3\t1\nx2\td4\t1\n");
+    place.file("documents.run", "q1\tfar\t1\nq2\tfarther\t1\nq2\tfar\t2\n");
+    place.file("some.run", "q1\td3\t1\nq1\tfar\t2\nx2\td4\t1\n");
+    let eval = "eval idx --queries q.tsv --qrels qrels.txt --no-rerank --candidates";
+    let queries = "queries.run: none of its 2 queries is one of the 2 judged queries";
+    let documents = "documents.run: 0 of 2 ranked documents are in the index";
+    place.refuses(&[
+        (&format!("{eval} queries.run"), 7, &[queries]),
+        (&format!("{eval} documents.run"), 7, &[documents]),
+    ]);
+    let run = place.call(&format!("{eval} some.run --measures mrr@10 --json")).ok();
+    let warnings = [
+        "1 judged queries are not in the given ranking and count 0",
+        "1 queries of the given ranking are not among the judged queries",
+        "1 of 2 are in the index",
+    ];
+    assert_holds(&run.stderr, &warnings);
+    let report = run.json();
+    assert_holds(&report["warnings"].to_string(), &warnings);
+    assert_eq!(report["systems"][0]["mean"]["mrr@10"], 0.5);
+    assert_eq!(
+        report["candidates"],
+        json!({"documents": 2, "documents_in_index": 1, "missing_queries": 1, "unused_queries": 1})
+    );
 }

@@ -55,8 +55,8 @@ pub(crate) fn evaluate<'py>(
             !stop.load(Ordering::Relaxed)
         })?;
         done.store(report.systems.first().map_or(0, |s| s.evaluation.judged), Ordering::Relaxed);
-        let mut value = report.to_json(&options, true);
-        value["absent_documents"] = json!(report.absent_documents);
+        let sha256 = |name: &str| index.engine.reranker_sha256(name);
+        let mut value = report.to_json(&options, true, &sha256);
         value["rows"] = json!(searcher.index.live().count());
         Ok(value)
     };

@@ -24,7 +24,7 @@ use warpseek::indexing::base_of;
 use warpseek::ingest::chunk::Chunking;
 use warpseek::ingest::{self, FieldMap, ReadOptions};
 use warpseek::store::filter::Filter;
-use warpseek::store::{FieldTypes, Index as Snapshot, IndexManifest, IndexWriter};
+use warpseek::store::{FieldTypes, Index as Snapshot, IndexManifest, IndexWriter, Language};
 use warpseek::topk::layout::MAX_DIM;
 
 /// An index folder with the models that it needs. Threads may share it.
@@ -57,6 +57,7 @@ impl PyIndex {
         dim: Option<usize>,
         embeds: bool,
         chunking: (Option<usize>, Option<usize>, bool),
+        language: Option<String>,
         exist_ok: bool,
         reranker: Option<String>,
         settings: EngineSettings,
@@ -69,6 +70,7 @@ impl PyIndex {
                     dir.display()
                 )));
             }
+            let language = language.as_deref().map(str::parse::<Language>).transpose()?;
             let (max_tokens, overlap, split_records) = chunking;
             let (manifest, embedder) = match dim.filter(|_| !embeds) {
                 Some(dim) => (IndexManifest::new(dim, None, Chunking::default()), None),
@@ -90,7 +92,7 @@ impl PyIndex {
             if let Some(dim) = dim.filter(|dim| *dim > MAX_DIM) {
                 return Err(Error::usage(format!("dim is {dim}: at most {MAX_DIM} are supported")));
             }
-            IndexWriter::open_or_create(&dir, &manifest)?.commit()?;
+            IndexWriter::open_or_create(&dir, &manifest.with_language(language))?.commit()?;
             let index = SharedIndex::open_dir(dir, Arc::clone(&engine), None, reranker)?;
             index.keep_embedder(embedder);
             Ok(Self(index))
@@ -369,6 +371,7 @@ impl PyIndex {
         fields: FieldNames,
         model: Option<String>,
         normalize: bool,
+        language: Option<String>,
         settings: EngineSettings,
     ) -> PyResult<Bound<'py, PyAny>> {
         let engine = settings.engine()?;
@@ -390,7 +393,8 @@ impl PyIndex {
             };
             let source = Imported::File(file, documents, ids);
             let model = model.as_deref();
-            writing::import(&engine, source, &into, model, normalize, (stop, pool))
+            let choices = (model, language.as_deref());
+            writing::import(&engine, source, &into, choices, normalize, (stop, pool))
         };
         to_python(py, &run_waiting(py, import, |_| true, |_, _| Ok(()))?)
     }
@@ -404,13 +408,15 @@ impl PyIndex {
         into: PathBuf,
         model: Option<String>,
         normalize: bool,
+        language: Option<String>,
         settings: EngineSettings,
     ) -> PyResult<Bound<'py, PyAny>> {
         let engine = settings.engine()?;
         let source = Imported::Langchain(folder, index_name);
         let import = |stop: &Stop, pool: &ThreadPool| {
             let model = model.as_deref();
-            writing::import(&engine, source, &into, model, normalize, (stop, pool))
+            let choices = (model, language.as_deref());
+            writing::import(&engine, source, &into, choices, normalize, (stop, pool))
         };
         to_python(py, &run_waiting(py, import, |_| true, |_, _| Ok(()))?)
     }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use warpseek::bert::embedder::{self, EmbedOptions, Embeddings, Normalize, Role};
 use warpseek::bert::reranker::{RerankJob, Reranker};
 use warpseek::error::Result;
+use warpseek::hub::ModelKind;
 use warpseek::search::no_reranker;
 use warpseek::store::ModelStamp;
 
@@ -33,6 +34,7 @@ impl PyEmbedder {
         let engine = settings.engine()?;
         let open = |_: &Stop, pool: &ThreadPool| {
             let name = engine.model_name(model.as_deref());
+            engine.check_kind(name, ModelKind::Embedder)?;
             engine.get_or_download(name)?;
             pool.install(|| engine.embedder(name, Normalize::AsConfigured))
         };
@@ -136,6 +138,7 @@ impl CrossEncoder {
         let engine = settings.engine()?;
         let open = |_: &Stop, pool: &ThreadPool| {
             if let Some(name) = &model {
+                engine.check_kind(name, ModelKind::Reranker)?;
                 engine.get_or_download(name)?;
             }
             let found = pool.install(|| engine.reranker(model.as_deref()))?;

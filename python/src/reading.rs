@@ -223,6 +223,7 @@ pub(crate) fn stats(index: &Snapshot) -> Result<Value> {
     value["dim"] = json!(manifest.dim);
     value["model"] = json!(manifest.model);
     value["chunking"] = json!(manifest.chunking);
+    value["language"] = json!(manifest.language());
     value["fields"] = fields.into();
     Ok(value)
 }

@@ -19,7 +19,7 @@ use warpseek::indexing::{
 };
 use warpseek::ingest::{self, Document, FieldMap, ReadNotes, ReadOptions};
 use warpseek::store::filter::Filter;
-use warpseek::store::{Compaction, IndexWriter};
+use warpseek::store::{Compaction, IndexWriter, Language};
 use warpseek::vectors::{VectorFile, langchain};
 
 /// Indexes the records of an iterator.
@@ -177,12 +177,12 @@ pub(crate) enum Imported {
     Langchain(PathBuf, String),
 }
 
-/// Imports vectors into an index.
+/// Imports vectors into an index, which the model made, with a language of the lexical index.
 pub(crate) fn import(
     engine: &Engine,
     source: Imported,
     into: &Path,
-    model: Option<&str>,
+    (model, language): (Option<&str>, Option<&str>),
     normalize: bool,
     (stop, pool): (&Stop, &ThreadPool),
 ) -> Result<ImportReport> {
@@ -198,9 +198,10 @@ pub(crate) fn import(
             (Import::of_langchain(store, normalize), notes)
         }
     };
+    let language = language.map(str::parse::<Language>).transpose()?;
     let warning = import.check()?;
     let dim = import.vectors.dim();
-    let mut writer = pool.install(|| engine.import_writer(into, dim, model))?;
+    let mut writer = pool.install(|| engine.import_writer(into, dim, model, language))?;
     let mut report = import.run(&mut writer, &mut |_| !stop.load(Ordering::Relaxed))?;
     (report.notes, report.notes_total) = (notes.texts(), notes.total());
     report.notes.extend(warning);

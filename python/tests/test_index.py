@@ -311,6 +311,45 @@ def test_import_of_a_store_that_langchain_saved(tmp_path: Path, store: str) -> N
         Index.import_langchain_faiss(tmp_path, tmp_path / "other")
 
 
+def test_a_language_makes_the_words_of_hybrid_searches(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", model=None, dim=2, language="de")
+    records = [{"id": "a", "text": "Die H\u00e4user"}, {"id": "b", "text": "Der Garten"}]
+    index.add(records, vectors=[[1.0, 0.0], [0.0, 1.0]])
+    assert index.search_bm25("Haus").ids == ["a"]
+    assert index.stats()["language"] == "de"
+    assert Index.open(tmp_path / "index").search_bm25("G\u00e4rten").ids == ["b"]
+    with pytest.raises(warpseek.UsageError, match="unknown language 'xx': choose from none"):
+        Index.create(tmp_path / "other", model=None, dim=2, language="xx")
+    with pytest.raises(warpseek.UsageError, match="the language de, not the language fr"):
+        Index.create(tmp_path / "index", model=None, dim=2, language="fr", exist_ok=True)
+
+
+def test_records_with_a_title_alone_are_embedded_and_counted(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index")
+    report = index.add(
+        [
+            {"id": "a", "title": "A storm", "text": None},
+            {"id": "b", "title": "Bread", "text": ""},
+            {"id": "c", "title": "", "text": "Bread"},
+        ]
+    )
+    assert report.added == 3
+    assert report.notes == ["records, field 'text': 2 records have no text: its title stands alone"]
+    hits = index.search("Bread", 2, rerank=False)
+    assert sorted(hits.ids) == ["b", "c"] and hits[0].score == hits[1].score
+    with pytest.raises(warpseek.InputError, match="record 1, field 'text'"):
+        index.add([{"id": "d", "title": " ", "text": ""}])
+
+
+def test_evaluate_refuses_an_index_without_judged_documents(small: Index) -> None:
+    with pytest.raises(warpseek.InputError, match="0 of 2 judged documents are in the index"):
+        small.evaluate({"q": "pets"}, {"q": {"far": 1, "farther": 0}})
+    report = small.evaluate({"q": "pets"}, {"q": {"a": 1, "far": 1}, "r": {"b": 1}}, rerank=False)
+    assert (report.judged_documents, report.judged_documents_in_index) == (3, 2)
+    assert (report.missing_queries, report.reranker, report.rerankers) == (1, None, [])
+    assert any("2 of 3 judged documents are in the index" in text for text in report.warnings)
+
+
 def test_evaluate_and_serve_obey_the_reranker_of_the_index(small: Index) -> None:
     index = Index.open(small.path, reranker="none")
     report = index.evaluate({"q": "pets"}, {"q": {"a": 1}})

@@ -124,7 +124,7 @@ class Index:
         The number of live documents, or of live rows that pass a filter.
         """
     @staticmethod
-    def create(dir: str | PathLike[str], model: str | None, dim: SupportsIndex | None, embeds: bool, chunking: tuple[SupportsIndex | None, SupportsIndex | None, bool], exist_ok: bool, reranker: str | None, settings: Incomplete) -> Index:
+    def create(dir: str | PathLike[str], model: str | None, dim: SupportsIndex | None, embeds: bool, chunking: tuple[SupportsIndex | None, SupportsIndex | None, bool], language: str | None, exist_ok: bool, reranker: str | None, settings: Incomplete) -> Index:
         """
         Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions,
         and opens it.
@@ -152,12 +152,12 @@ class Index:
         filter, or all.
         """
     @staticmethod
-    def import_langchain(folder: str | PathLike[str], index_name: str, into: str | PathLike[str], model: str | None, normalize: bool, settings: Incomplete) -> Any:
+    def import_langchain(folder: str | PathLike[str], index_name: str, into: str | PathLike[str], model: str | None, normalize: bool, language: str | None, settings: Incomplete) -> Any:
         """
         Imports a store that LangChain saved into a new index.
         """
     @staticmethod
-    def import_vectors(file: str | PathLike[str], into: str | PathLike[str], document_file: str | PathLike[str] | None, documents: Any | None, ids: SupportsGetItem[int, str] | None, fields: Incomplete, model: str | None, normalize: bool, settings: Incomplete) -> Any:
+    def import_vectors(file: str | PathLike[str], into: str | PathLike[str], document_file: str | PathLike[str] | None, documents: Any | None, ids: SupportsGetItem[int, str] | None, fields: Incomplete, model: str | None, normalize: bool, language: str | None, settings: Incomplete) -> Any:
         """
         Imports a vector file into a new index.
         """

@@ -107,6 +107,7 @@ class Index:
         split_records: bool = False,
         chunk_tokens: int | None = None,
         chunk_overlap: int | None = None,
+        language: str | None = None,
         **kwargs: Any,
     ) -> Index:
         """Creates an empty index and opens it.
@@ -120,6 +121,8 @@ class Index:
             split_records: True to split records into chunks, as running text of files is.
             chunk_tokens: Tokens per chunk; by default 254, or the model's limit if that is less.
             chunk_overlap: Tokens that a chunk repeats of the text before it, by default 32.
+            language: Language of the lexical index that ``hybrid=True`` and
+                :meth:`search_bm25` read: ``"none"``, or a code such as ``"de"`` or ``"ja"``.
             kwargs: Further arguments of the class.
 
         Raises:
@@ -142,6 +145,7 @@ class Index:
             dim,
             model is not None,
             (chunk_tokens, chunk_overlap, split_records),
+            language,
             exist_ok,
             index._reranker,
             given,
@@ -162,6 +166,7 @@ class Index:
         metadata: Sequence[str] | None = None,
         model: str | None = None,
         normalize: bool = False,
+        language: str | None = None,
         **kwargs: Any,
     ) -> Index:
         """Imports an ``IndexFlat`` of FAISS, or a file of vectors (npy, fvecs, fbin), and opens it.
@@ -174,6 +179,7 @@ class Index:
             id: Field of the documents with the id; `text`, `title` and `metadata` likewise.
             model: Model that made the vectors, which is needed to search by text.
             normalize: True to scale the vectors to unit length.
+            language: See :meth:`create`.
 
         Raises:
             UsageError: If the file ranks by L2 distance and its vectors are not of unit length.
@@ -194,6 +200,7 @@ class Index:
             names,
             model,
             normalize,
+            language,
             settings_of(kwargs),
         )
         _warn(report)
@@ -208,6 +215,7 @@ class Index:
         index_name: str = "index",
         model: str | None = None,
         normalize: bool = False,
+        language: str | None = None,
         **kwargs: Any,
     ) -> Index:
         """Imports what LangChain's FAISS store saved with ``save_local``, and opens it.
@@ -221,9 +229,16 @@ class Index:
             index_name: Base name of the two files.
             model: Model that made the vectors, which is needed to search by text.
             normalize: True to scale the vectors to unit length.
+            language: See :meth:`create`.
         """
         report = _warpseek.Index.import_langchain(
-            os.fspath(folder), index_name, path_of(path), model, normalize, settings_of(kwargs)
+            os.fspath(folder),
+            index_name,
+            path_of(path),
+            model,
+            normalize,
+            language,
+            settings_of(kwargs),
         )
         _warn(report)
         return cls(path, **kwargs)
@@ -268,7 +283,7 @@ class Index:
         return self._core.mapped()
 
     def stats(self) -> dict[str, Any]:
-        """Returns counts, sizes, the model, and the metadata fields with their types."""
+        """Returns counts, sizes, the model, the language, and the metadata fields with types."""
         return self._core.stats()
 
     def fields(self) -> dict[str, dict[str, int]]:
@@ -624,6 +639,10 @@ class Index:
             qrels: Relevance levels by query id and ``doc_id``, or a file (BEIR or TREC).
             measures: ``ndcg@N``, ``mrr@N``, ``recall@N``, ``p@N``, ``map``.
             depth: Documents per query in the run.
+
+        Raises:
+            UsageError: If no query has judgments.
+            InputError: If the index holds none of the judged documents.
         """
         total = len(queries) if isinstance(queries, Mapping) else None
         at_least(1, depth=depth, rerank_depth=rerank_depth)
@@ -644,6 +663,8 @@ class Index:
                 options,
                 progress.callback,
             )
+        for warning in report["warnings"]:
+            logging.getLogger("warpseek").warning("%s", warning)
         return Evaluation(**report)
 
     def verify(self, sample: int = 0) -> list[dict[str, Any]]:

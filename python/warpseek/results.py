@@ -322,19 +322,32 @@ class Evaluation:
 
     Attributes:
         systems: Dicts with ``name``, ``mean`` (measure to value), ``per_query``, ``latency_ms``
-            and, for all but the first, ``against_first`` (difference, interval, p-values).
+            and, for all but the first, ``reranker`` (name, depth, retriever weight) and
+            ``against_first`` (difference, interval, p-values).
+        reranker: Name of the reranker that ran, if any.
+        rerankers: Dicts with ``name`` and ``sha256`` of all that ran.
         judged_queries: Queries with judgments.
         missing_queries: Judged queries without a text, which count 0.
         unjudged_queries: Queries without judgments, which were left out.
-        absent_documents: Documents judged relevant that the index does not hold.
+        judged_documents: Documents with a judgment.
+        judged_documents_in_index: The number of them that the index holds.
+        relevant_documents: Documents judged relevant.
+        absent_documents: The number of these that the index does not hold.
+        warnings: Messages about queries and documents that were left out or count 0.
         rows: Live rows of the index.
     """
 
     systems: list[dict[str, Any]]
+    reranker: str | None
+    rerankers: list[dict[str, str | None]]
     judged_queries: int
     missing_queries: int
     unjudged_queries: int
+    judged_documents: int
+    judged_documents_in_index: int
+    relevant_documents: int
     absent_documents: int
+    warnings: list[str]
     rows: int
 
     def __getitem__(self, system: int | str) -> dict[str, Any]:

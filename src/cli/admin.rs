@@ -26,6 +26,8 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
     if context.json {
         let fields: serde_json::Map<_, _> =
             index.fields().iter().map(|(n, t)| (n.to_owned(), json!(t))).collect();
+        let mut manifest = json!(manifest);
+        manifest["language"] = json!(index.manifest().language());
         term::print_json(&json!({ "manifest": manifest, "stats": stats, "fields": fields }))?;
         return Ok(Status::Success);
     }
@@ -50,6 +52,9 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
         manifest.chunking.overlap,
         if manifest.chunking.split_records { "split" } else { "one row each" }
     )?;
+    if !manifest.language().is_none() {
+        say!("  language   {} (lexical index)", manifest.language())?;
+    }
     say!("  tokens     {} embedded", HumanCount(stats.tokens))?;
     if stats.tokens_lost > 0 {
         say!(

@@ -153,8 +153,9 @@ fn evaluate_all(searcher: &Searcher) -> Result<Vec<(String, Vec<f64>)>> {
     for hybrid in [false, true] {
         let rerankers = searcher.reranker.iter().filter(|_| !hybrid);
         let reranked: Vec<RerankedSystem<'_>> = rerankers
-            .map(|(_, reranker)| RerankedSystem {
+            .map(|(model, reranker)| RerankedSystem {
                 name: "reranked".to_owned(),
+                model: model.clone(),
                 reranker,
                 depth: DEFAULT_RERANK_DEPTH,
                 retriever_weight: reranker.retriever_weight(),

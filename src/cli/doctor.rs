@@ -8,6 +8,7 @@ use crate::compute::cpu::{Tier, features};
 use crate::config::Settings;
 use crate::engine::DEFAULT_MODEL;
 use crate::error::Result;
+use crate::hub::ModelStatus;
 use clap::Args;
 use serde_json::json;
 use std::env::consts::{ARCH, OS};
@@ -91,11 +92,18 @@ pub(super) fn run(_args: DoctorArgs, context: &Context) -> Result<Status> {
         let missing = if dir.exists() { "" } else { " (does not exist)" };
         say!("  searched: {}{missing}", dir.display())?;
     }
-    for status in models {
+    let known = models.len();
+    let is_shown = |s: &ModelStatus| s.pinned || s.folder.is_some() || !s.problems.is_empty();
+    let shown: Vec<_> = models.into_iter().filter(is_shown).collect();
+    let others = known - shown.len();
+    for status in shown {
         let place =
             status.folder.map_or("not present".to_owned(), |f| f.path.display().to_string());
         say!("  {:24} {place}", status.spec.name)?;
         status.problems.iter().for_each(|p| term::warn(p));
+    }
+    if others > 0 {
+        say!("  {others} more are known by name: `warpseek models list`")?;
     }
     match context.engine.reranker(None) {
         Ok(Some((name, _))) => say!("  search reranks with {name}")?,

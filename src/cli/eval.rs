@@ -97,11 +97,11 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Status> {
     // An output file that cannot be written is refused before the work.
     let run_out = args.run_out.as_deref().map(OutputFile::create).transpose()?;
     let report = measure(&searcher, &reranked, &judged, &options, context)?;
-    if report.queries_in_index > 0 && !args.drop_self {
+    if report.coverage.queries_in_index > 0 && !args.drop_self {
         context.note(&format!(
             "{} judged queries have the id of a document: if the queries are documents \
              themselves, --drop-self leaves each one's own document out",
-            report.queries_in_index
+            report.coverage.queries_in_index
         ));
     }
     print(&report, &options, args.per_query, &searcher, context)?;

@@ -9,7 +9,7 @@ use crate::engine::{ChunkOptions, manifest_for};
 use crate::error::{Error, Result};
 use crate::indexing::{self, IndexOptions, IndexReport, LastRecords, OnError};
 use crate::ingest::{self, DocumentReader, ReadOptions};
-use crate::store::IndexWriter;
+use crate::store::{IndexWriter, Language};
 use clap::{Args, ValueEnum};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,10 @@ pub(super) struct IndexArgs {
     /// Tokens that a chunk repeats of the text before it, about this number and never more
     #[arg(long, value_name = "N", default_value_t = 32)]
     chunk_overlap: usize,
+    /// Language of the lexical index that --hybrid searches: none, or a code such as de, fr, ja
+    /// or zh [default: none, or that of the index]
+    #[arg(long, value_name = "CODE")]
+    language: Option<Language>,
     /// Action for a record that cannot be used
     #[arg(long, value_enum, default_value_t = OnError::Stop)]
     on_error: OnError,
@@ -86,7 +90,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         overlap: Some(args.chunk_overlap),
         split_records: args.chunk,
     };
-    let manifest = manifest_for(&embedder, stamp, chunks)?;
+    let manifest = manifest_for(&embedder, stamp, chunks)?.with_language(args.language);
     let mut writer = IndexWriter::open_or_create(&args.into, &manifest)?;
     interrupt::install();
     let on_error = args.on_error;

@@ -25,26 +25,7 @@ pub(super) fn measure(
     });
     bar.finish_and_clear();
     let report = report?;
-    if report.missing_queries > 0 {
-        let n = report.missing_queries;
-        term::warn(&format!("{n} judged queries are not in the query file and count 0"));
-    }
-    if report.absent_documents > 0 {
-        term::warn(&format!(
-            "{}: {} of {} documents judged relevant are not in the index: do the two belong \
-             together?",
-            judged.qrels_file, report.absent_documents, report.relevant_documents
-        ));
-    }
-    if report.unjudged_queries > 0 {
-        context.note(&format!("{} queries without judgments left out", report.unjudged_queries));
-    }
-    if report.absent_candidates > 0 {
-        term::warn(&format!(
-            "{} documents of the given ranking are not in the index and were left out",
-            report.absent_candidates
-        ));
-    }
+    report.warnings.iter().for_each(|warning| term::warn(warning));
     Ok(report)
 }
 
@@ -56,8 +37,8 @@ pub(super) fn print(
     searcher: &Searcher,
     context: &Context,
 ) -> Result<Status> {
-    let mut value = report.to_json(options, per_query);
-    value["reranker"] = json!(searcher.reranker.as_ref().map(|r| &r.0));
+    let sha256 = |name: &str| context.engine.reranker_sha256(name);
+    let mut value = report.to_json(options, per_query, &sha256);
     value["rows"] = json!(searcher.index.live().count());
-    context.report(&value, || print_evaluation(report, &options.measures, per_query))
+    context.report(&value, || print_evaluation(report, &options.measures, per_query, &sha256))
 }

@@ -14,6 +14,7 @@ mod eval;
 mod index;
 mod interrupt;
 mod judged;
+mod model_info;
 mod models;
 mod report;
 mod rerank;

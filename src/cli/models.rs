@@ -1,13 +1,14 @@
 //! `warpseek models`.
 
 use super::context::{Context, Status};
-use super::term::{self, DecimalBytes, bold, say};
+use super::model_info::{self, kind_word, licence, pinned_word, size};
+use super::term::{self, bold, say};
 use crate::error::{Error, Result};
 use crate::hub::{ModelOrigin, ModelStatus};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-/// List, download and verify models.
+/// List, describe, download and verify models.
 #[derive(Debug, Args)]
 pub(super) struct ModelsArgs {
     #[command(subcommand)]
@@ -16,8 +17,13 @@ pub(super) struct ModelsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the known models and their local copies
+    /// List the known models: kind, dimension, limit, size, licence, languages, present or not
     List,
+    /// Describe a model: configuration, prompts, files, and the checksums that verify them
+    Info {
+        /// Model: a listed name, a hub id, or a folder
+        name: String,
+    },
     /// Download a model: a listed name, or a hub id (organisation/name)
     Pull {
         /// Model
@@ -38,8 +44,9 @@ enum Action {
 pub(super) fn run(args: ModelsArgs, context: &Context) -> Result<Status> {
     match args.action {
         Action::List => list(context),
+        Action::Info { name } => model_info::run(&name, context),
         Action::Pull { name } => {
-            let folder = context.engine.get_or_download(&name)?;
+            let folder = context.engine.pull(&name)?;
             context.report(&folder, || say!("{}: {}", folder.name, folder.path.display()))
         }
         Action::Path { name } => {
@@ -53,27 +60,57 @@ pub(super) fn run(args: ModelsArgs, context: &Context) -> Result<Status> {
 
 fn list(context: &Context) -> Result<Status> {
     let all = context.engine.models.status();
-    context.report(&all, || all.iter().try_for_each(print_status))
+    context.report(&all, || print_list(&all))
 }
 
-fn print_status(status: &ModelStatus) -> Result<()> {
-    let spec = &status.spec;
-    let kind = json!(spec.kind);
-    let kind = kind.as_str().unwrap_or_default();
-    let dim = spec.dimension.map_or(String::new(), |d| format!(", {d} dimensions"));
-    let (tokens, size) = (spec.max_tokens, DecimalBytes(status.bytes));
-    say!("{}", bold(&spec.name))?;
-    say!("  {kind}{dim}, {tokens} tokens, {size}, {}", spec.license)?;
-    if let (Some(repo), Some(revision)) = (&spec.repo, &spec.revision) {
-        say!("  {repo} at {revision}")?;
+fn print_list(all: &[ModelStatus]) -> Result<()> {
+    let titles =
+        ["model", "kind", "dim", "tokens", "size", "licence", "languages", "checksums", ""];
+    let rows = all.iter().map(row);
+    let rows: Vec<[String; 9]> = [titles.map(String::from)].into_iter().chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 9] = std::array::from_fn(width);
+    for (i, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            let is_number = (2..5).contains(&column);
+            if is_number { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        let line = line.trim_end();
+        say!("{}", if i == 0 { bold(line) } else { line.to_owned() })?;
     }
-    match &status.folder {
-        Some(folder) if folder.origin == ModelOrigin::Embedded => say!("  built in")?,
-        Some(folder) => say!("  present in {}", folder.path.display())?,
-        None => say!("  not present; `warpseek models pull {}` downloads it", spec.name)?,
+    let places = all.iter().filter_map(|status| status.folder.as_ref());
+    for folder in places.filter(|folder| folder.origin != ModelOrigin::Embedded) {
+        say!("{}: {}", folder.name, folder.path.display())?;
     }
-    status.problems.iter().for_each(|p| term::warn(p));
+    say!(
+        "~ is about; a model that is not pinned gets the files and checksums of the day of its \
+         first download. `warpseek models info NAME` tells more, `warpseek models pull NAME` \
+         downloads; any other hub id (organisation/name) can be named too."
+    )?;
+    all.iter().flat_map(|status| &status.problems).for_each(|p| term::warn(p));
     Ok(())
+}
+
+/// The cells of a model in the list.
+fn row(status: &ModelStatus) -> [String; 9] {
+    let spec = &status.spec;
+    let here = match &status.folder {
+        Some(folder) if folder.origin == ModelOrigin::Embedded => "built in",
+        Some(_) => "present",
+        None => "",
+    };
+    [
+        spec.name.clone(),
+        kind_word(spec.kind).into(),
+        spec.dimension.map_or_else(|| "-".into(), |dimension| dimension.to_string()),
+        spec.max_tokens.to_string(),
+        size(status.bytes, status.about),
+        licence(&spec.license).into(),
+        spec.languages.join(", "),
+        pinned_word(status.pinned).into(),
+        here.into(),
+    ]
 }
 
 fn verify(name: Option<String>, context: &Context) -> Result<Status> {

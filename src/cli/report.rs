@@ -147,6 +147,7 @@ pub(super) fn print_evaluation(
     report: &EvalReport,
     measures: &[Measure],
     per_query: bool,
+    sha256: &dyn Fn(&str) -> Option<String>,
 ) -> Result<()> {
     let columns =
         |values: &[f64]| -> String { values.iter().map(|v| format!("{v:>11.4}")).collect() };
@@ -170,6 +171,19 @@ pub(super) fn print_evaluation(
             first.evaluation.answered,
             first.evaluation.without_relevant
         )?;
+    }
+    let coverage = &report.coverage;
+    if coverage.unjudged_queries > 0 {
+        say!("{} queries without judgments left out", coverage.unjudged_queries)?;
+    }
+    say!(
+        "{} of {} judged documents are in the index",
+        coverage.judged_documents_in_index,
+        coverage.judged_documents
+    )?;
+    for name in report.rerankers() {
+        let sha256 = sha256(name).map_or_else(String::new, |sha256| format!(" (sha256 {sha256})"));
+        say!("reranker: {}{sha256}", plain(name))?;
     }
     for system in &report.systems {
         if let Some((test, measure)) = system.against_first.as_ref().zip(measures.first()) {

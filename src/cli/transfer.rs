@@ -10,7 +10,7 @@ use crate::indexing::{
     export_vectors,
 };
 use crate::ingest::{self, ReadNotes};
-use crate::store::Index;
+use crate::store::{Index, Language};
 use crate::vectors::langchain::{self, DEFAULT_INDEX_NAME};
 use crate::vectors::{VectorFile, VectorFormat};
 use clap::Args;
@@ -81,6 +81,10 @@ pub(super) struct ImportArgs {
     /// Scale the vectors to unit length
     #[arg(long)]
     normalize: bool,
+    /// Language of the lexical index that --hybrid searches: none, or a code such as de, fr, ja
+    /// or zh [default: none, or that of the index]
+    #[arg(long, value_name = "CODE")]
+    language: Option<Language>,
     #[command(flatten)]
     read: ReadArgs,
 }
@@ -106,7 +110,8 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
     if let Some(warning) = import.check()? {
         term::warn(&warning);
     }
-    let mut writer = context.engine.import_writer(&args.into, dim, args.model.as_deref())?;
+    let (model, engine) = (args.model.as_deref(), &context.engine);
+    let mut writer = engine.import_writer(&args.into, dim, model, args.language)?;
     interrupt::install();
     let bar = context.bar(Some(n_rows as u64), "[{bar:40}] {pos}/{len} rows");
     let outcome = import.run(&mut writer, &mut |rows| {

@@ -1,5 +1,6 @@
 //! Evaluation of an index on judged queries, with and without reranking.
 
+mod coverage;
 pub mod measures;
 pub mod qrels;
 mod report;
@@ -7,6 +8,8 @@ pub mod run;
 pub mod significance;
 mod table;
 pub mod trec;
+
+pub use coverage::{CandidateCoverage, Coverage};
 
 use crate::error::{Error, Place, Result};
 use crate::queries::{Query, QueryReader};
@@ -91,6 +94,8 @@ impl Default for EvalOptions {
 pub struct RerankedSystem<'a> {
     /// Its name in the report.
     pub name: String,
+    /// The name of the cross-encoder.
+    pub model: String,
     /// The cross-encoder.
     pub reranker: &'a Reranker,
     /// The number of candidates that it reranks; the others keep their order below them.
@@ -113,8 +118,21 @@ pub struct SystemEval {
     pub latency: Latency,
     /// True if `latency` is an estimate.
     pub latency_estimated: bool,
+    /// The reranker, none for the first system.
+    pub reranker: Option<SystemReranker>,
     /// The paired test against the first system, for the first measure.
     pub against_first: Option<PairedComparison>,
+}
+
+/// The reranker of a system.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SystemReranker {
+    /// The name of the cross-encoder.
+    pub name: String,
+    /// The number of candidates that it reranked.
+    pub depth: usize,
+    /// See [`SearchOptions::retriever_weight`].
+    pub retriever_weight: f32,
 }
 
 /// Milliseconds per query, embedding included, for queries one after another.
@@ -135,18 +153,10 @@ pub struct Latency {
 pub struct EvalReport {
     /// The retrieval first, then the reranked systems.
     pub systems: Vec<SystemEval>,
-    /// Queries of the file without judgments, which were left out.
-    pub unjudged_queries: usize,
-    /// Judged queries that the file lacks; they count 0.
-    pub missing_queries: usize,
-    /// Distinct documents judged relevant to any query.
-    pub relevant_documents: usize,
-    /// The number of them that the index does not hold.
-    pub absent_documents: usize,
-    /// Documents of the external ranking that the index does not hold; they were left out.
-    pub absent_candidates: usize,
-    /// Judged queries of the file whose id is also that of a document of the index.
-    pub queries_in_index: usize,
+    /// Numbers of documents and queries that could be used, and could not.
+    pub coverage: Coverage,
+    /// Messages about those that could not.
+    pub warnings: Vec<String>,
 }
 
 /// Searches for all judged queries and scores the rankings. `progress` gets the number of finished
@@ -154,8 +164,10 @@ pub struct EvalReport {
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] if no query is judged or an option is invalid, [`Error::Interrupted`] if
-/// `progress` stops the evaluation, and the errors of [`Searcher::retrieve`].
+/// [`Error::Usage`] if no query is judged or an option is invalid; [`Error::Input`] if the index
+/// holds none of the judged documents, or the external ranking has no document of the index or no
+/// judged query; [`Error::Interrupted`] if `progress` stops the evaluation; and the errors of
+/// [`Searcher::retrieve`].
 pub fn evaluate(
     searcher: &Searcher,
     reranked: &[RerankedSystem<'_>],
@@ -163,7 +175,7 @@ pub fn evaluate(
     options: &EvalOptions,
     progress: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<EvalReport> {
-    let JudgedQueries { queries: all, qrels, .. } = judged;
+    let JudgedQueries { queries: all, qrels, qrels_file } = judged;
     let queries: Vec<&Query> = all.iter().filter(|q| qrels.get(&q.id).is_some()).collect();
     let Some(first) = queries.first() else {
         return Err(Error::usage(format!(
@@ -179,12 +191,12 @@ pub fn evaluate(
         )));
     }
     let names = searcher.index.row_names()?;
-    let mut source = CandidateSource::new(searcher, options, &names, reranked);
+    let coverage = Coverage::check(&searcher.index, &names, judged, &queries, options)?;
+    let source = CandidateSource::new(searcher, options, &names, reranked);
     let mut runs = vec![Run::new(); 1 + reranked.len()];
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
     // The first query reads the index into memory. It is run twice, so that its time is typical.
     source.candidates(first)?;
-    source.absent = 0;
     for (done, query) in queries.iter().enumerate() {
         if !progress(done, queries.len()) {
             return Err(Error::Interrupted("the evaluation was stopped".to_owned()));
@@ -232,25 +244,15 @@ pub fn evaluate(
             run,
             latency: latency(times),
             latency_estimated: system.is_some_and(|s| s.depth != deepest(reranked, s.reranker)),
+            reranker: system.map(|system| SystemReranker {
+                name: system.model.clone(),
+                depth: system.depth,
+                retriever_weight: system.retriever_weight,
+            }),
             against_first: against_first.transpose()?,
         });
     }
-    let n_rows = searcher.index.n_rows() as u32;
-    let present: HashSet<&str> = (0..n_rows).map(|row| names.get(row).1).collect();
-    let judgments = qrels.iter().flat_map(|(_, levels)| levels);
-    let relevant: HashSet<&str> = judgments
-        .filter(|&(_, &level)| level >= options.judging.relevance_level)
-        .map(|(document, _)| document.as_str())
-        .collect();
-    Ok(EvalReport {
-        systems,
-        relevant_documents: relevant.len(),
-        absent_documents: relevant.difference(&present).count(),
-        unjudged_queries: all.len() - queries.len(),
-        missing_queries: qrels.len() - queries.len(),
-        absent_candidates: source.absent,
-        queries_in_index: queries.iter().filter(|q| present.contains(q.id.as_str())).count(),
-    })
+    Ok(EvalReport { systems, coverage, warnings: coverage.warnings(qrels_file) })
 }
 
 /// The greatest depth at which any system uses `reranker`.
@@ -275,8 +277,6 @@ struct CandidateSource<'a> {
     depth: usize,
     /// The rows of each document, if there is an external ranking.
     rows: HashMap<&'a str, Vec<u32>>,
-    /// Documents of the external ranking that the index does not hold.
-    absent: usize,
 }
 
 impl<'a> CandidateSource<'a> {
@@ -295,11 +295,11 @@ impl<'a> CandidateSource<'a> {
             }
         }
         let depth = reranked.iter().map(|s| s.depth).max().unwrap_or(0);
-        Self { searcher, options, names, depth, rows, absent: 0 }
+        Self { searcher, options, names, depth, rows }
     }
 
     /// Enough rows for the requested number of documents, and the milliseconds they took.
-    fn candidates(&mut self, query: &Query) -> Result<(Vec<Candidate>, f64)> {
+    fn candidates(&self, query: &Query) -> Result<(Vec<Candidate>, f64)> {
         // One more document, because the query's own document may be left out.
         let own = usize::from(self.options.judging.drop_self);
         let wanted = self.options.depth.saturating_add(own);
@@ -307,13 +307,9 @@ impl<'a> CandidateSource<'a> {
         if let Some(given) = &self.options.candidates {
             let started = Instant::now();
             let documents = given.get(&query.id).unwrap_or_default();
-            let mut rows = Vec::new();
-            for (document, _) in documents.iter().take(k) {
-                match self.rows.get(document.as_str()) {
-                    Some(found) => rows.extend(found),
-                    None => self.absent += 1,
-                }
-            }
+            let documents = documents.iter().take(k);
+            let found = documents.filter_map(|(document, _)| self.rows.get(document.as_str()));
+            let rows: Vec<u32> = found.flatten().copied().collect();
             let candidates = self.searcher.candidates(input(query), &rows)?;
             return Ok((candidates, started.elapsed().as_secs_f64() * 1e3));
         }

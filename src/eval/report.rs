@@ -14,13 +14,14 @@ impl<'a> RerankedSystem<'a> {
         weight: Option<f32>,
     ) -> Vec<Self> {
         let mut all = Vec::new();
-        for (name, reranker) in rerankers {
+        for (model, reranker) in rerankers {
             // A folder is named by its last part.
-            let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
+            let name = model.rsplit(['/', '\\']).next().unwrap_or(model);
             for &depth in depths {
                 let weight = weight.unwrap_or(reranker.retriever_weight());
                 let mut add = |name: String, retriever_weight| {
-                    all.push(RerankedSystem { name, reranker, depth, retriever_weight });
+                    let model = model.clone();
+                    all.push(RerankedSystem { name, model, reranker, depth, retriever_weight });
                 };
                 if weight > 0.0 {
                     add(format!("{name} alone, top {depth}"), 0.0);
@@ -34,15 +35,39 @@ impl<'a> RerankedSystem<'a> {
 
 impl EvalReport {
     /// The report as JSON, as `eval --json` prints it; with the scores of every query if
-    /// `per_query`.
-    pub fn to_json(&self, options: &EvalOptions, per_query: bool) -> Value {
+    /// `per_query`. `sha256` tells that of a reranker's weights, if it is known.
+    pub fn to_json(
+        &self,
+        options: &EvalOptions,
+        per_query: bool,
+        sha256: &dyn Fn(&str) -> Option<String>,
+    ) -> Value {
         let system = |system| system_json(system, options, per_query);
-        json!({
-            "systems": self.systems.iter().map(system).collect::<Vec<_>>(),
+        let systems = self.systems.iter();
+        let rerankers = self.rerankers();
+        let reranker = |name: &&str| json!({ "name": name, "sha256": sha256(name) });
+        let mut value = json!({
+            "systems": systems.map(system).collect::<Vec<_>>(),
+            "reranker": rerankers.first(),
+            "rerankers": rerankers.iter().map(reranker).collect::<Vec<_>>(),
             "judged_queries": self.systems.first().map(|s| s.evaluation.judged),
-            "missing_queries": self.missing_queries,
-            "unjudged_queries": self.unjudged_queries,
-        })
+            "warnings": self.warnings,
+        });
+        if let (Value::Object(value), Value::Object(counts)) = (&mut value, json!(self.coverage)) {
+            value.extend(counts);
+        }
+        value
+    }
+
+    /// Names of the rerankers that ran, each once, the preferred one first.
+    pub fn rerankers(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for reranker in self.systems.iter().filter_map(|system| system.reranker.as_ref()) {
+            if !names.contains(&reranker.name.as_str()) {
+                names.push(&reranker.name);
+            }
+        }
+        names
     }
 }
 
@@ -54,6 +79,7 @@ fn system_json(system: &SystemEval, options: &EvalOptions, per_query: bool) -> V
     let evaluation = &system.evaluation;
     let mut value = json!({
         "name": system.name,
+        "reranker": system.reranker,
         "mean": scores(&evaluation.mean),
         "judged": evaluation.judged,
         "answered": evaluation.answered,

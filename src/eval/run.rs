@@ -16,7 +16,11 @@ pub type Ranking = Vec<(String, f64)>;
 ///
 /// Queries are iterated in the order in which they were added or first appeared in the file.
 #[derive(Debug, Clone, Default)]
-pub struct Run(IndexMap<String, Ranking>);
+pub struct Run {
+    rankings: IndexMap<String, Ranking>,
+    /// The name of the file, empty if there is none.
+    name: String,
+}
 
 /// The greatest rank that is read: up to here ranks are exact as 32-bit floats.
 const MAX_RANK: u32 = 1 << 24;
@@ -99,7 +103,7 @@ impl Run {
     ///
     /// [`Error::Usage`] if the run already has a ranking of this query.
     pub fn insert(&mut self, query: impl Into<String>, ranking: Ranking) -> Result<()> {
-        match self.0.entry(query.into()) {
+        match self.rankings.entry(query.into()) {
             Entry::Vacant(slot) => {
                 slot.insert(ranking);
                 Ok(())
@@ -111,38 +115,43 @@ impl Run {
         }
     }
 
+    /// The name of the file that it was read from, for messages.
+    pub(super) fn name(&self) -> &str {
+        if self.name.is_empty() { "the given ranking" } else { &self.name }
+    }
+
     /// The ranked documents of one query.
     pub fn get(&self, query: &str) -> Option<&[(String, f64)]> {
-        self.0.get(query).map(Vec::as_slice)
+        self.rankings.get(query).map(Vec::as_slice)
     }
 
     /// All queries and their ranked documents.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[(String, f64)])> {
-        self.0.iter().map(|(query, ranking)| (query.as_str(), ranking.as_slice()))
+        self.rankings.iter().map(|(query, ranking)| (query.as_str(), ranking.as_slice()))
     }
 
     /// The number of queries.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.rankings.len()
     }
 
     /// True if the run has no query.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rankings.is_empty()
     }
 
     fn from_lines(lines: Lines<'_>, file: &str) -> Result<Self> {
-        let mut run = Self::new();
+        let mut run = Self { name: file.to_owned(), ..Self::default() };
         let layout = read_rows(lines, &LAYOUTS, "ranked document", |row| {
             let score = if *row.layout == RANKS { rank(row.value) } else { score(row.value) };
             let found = (row.document.to_owned(), score.map_err(|reason| (VALUE, reason))?);
-            match run.0.get_mut(row.query) {
+            match run.rankings.get_mut(row.query) {
                 Some(ranking) => ranking.push(found),
-                None => drop(run.0.insert(row.query.to_owned(), vec![found])),
+                None => drop(run.rankings.insert(row.query.to_owned(), vec![found])),
             }
             Ok(())
         })?;
-        for (query, ranking) in &mut run.0 {
+        for (query, ranking) in &mut run.rankings {
             ranking.sort_by(trec_order);
             let twice = ranking.windows(2).find(|pair| pair[0].1 == pair[1].1);
             if let Some(pair) = twice.filter(|_| *layout == RANKS) {

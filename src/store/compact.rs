@@ -4,6 +4,7 @@ use super::commit_record::{CommitRecord, RowHasher};
 use super::database::CommitState;
 use super::fields::FieldCatalog;
 use super::format::REBUILD;
+use super::language::Language;
 use super::lexical::add_all_words;
 use super::sources;
 use super::vector_files::{BLOCK_ROWS, VectorFiles};
@@ -60,10 +61,11 @@ impl IndexWriter {
         let records = self.copy_rows(&live, generation).inspect_err(|_| {
             VectorFiles::remove_other_generations(&self.files.dir, old.generation);
         })?;
+        let language = self.files.manifest.language();
         let new = CommitState { generation, n_rows: n_live, has_int8: true, ..old };
         // If this fails it is unknown whether the switch took place. The files of both generations
         // stay, and the next writer removes those that no commit names.
-        self.files.database.commit(new, |conn| rewrite_tables(conn, &live, records))?;
+        self.files.database.commit(new, |conn| rewrite_tables(conn, language, &live, records))?;
         // The new generation is the index now. The rest only returns space.
         VectorFiles::remove_other_generations(&self.files.dir, generation);
         Ok(report(generation, self.files.database.return_space()))
@@ -110,6 +112,7 @@ impl IndexWriter {
 /// made from them: commit records, lexical index, field catalogue.
 fn rewrite_tables(
     conn: &Connection,
+    language: Language,
     live: &[u64],
     records: Vec<CommitRecord>,
 ) -> rusqlite::Result<()> {
@@ -127,7 +130,7 @@ fn rewrite_tables(
     for record in records {
         record.store(conn)?;
     }
-    add_all_words(conn)?;
+    add_all_words(conn, language)?;
     sources::trim(conn)?;
     FieldCatalog::rebuild(conn)
 }

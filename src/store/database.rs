@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// The tables of the database.
+/// The tables of the database of an index without a language.
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
 
 /// Marks a SQLite file as warpseek's: "wsek".
@@ -50,15 +50,21 @@ pub(super) struct CommitState {
 }
 
 impl Database {
-    /// Creates an empty database in `dir`, in place of one whose creation was interrupted.
-    pub(super) fn create(dir: &Path, state: CommitState, manifest: &[u8]) -> Result<Self> {
+    /// Creates a database with the tables of `schema` in `dir`, in place of one whose creation was
+    /// interrupted.
+    pub(super) fn create(
+        dir: &Path,
+        schema: &str,
+        state: CommitState,
+        manifest: &[u8],
+    ) -> Result<Self> {
         for suffix in ["", "-wal", "-shm"] {
             remove_if_present(&dir.join(format!("{DATABASE_FILE}{suffix}")))?;
         }
         let this = Self::connect(dir, OpenFlags::SQLITE_OPEN_CREATE)?.into_writer()?;
         this.commit(state, |conn| {
             conn.pragma_update(None, "application_id", APPLICATION_ID)?;
-            conn.execute_batch(SCHEMA)?;
+            conn.execute_batch(schema)?;
             conn.execute("INSERT INTO manifest (json) VALUES (?1)", [manifest]).map(drop)
         })?;
         Ok(this)

@@ -20,7 +20,8 @@
 //!
 //! Version 1 had the half-precision rows alone. Such an index is read and written as it is, and
 //! `compact` upgrades it to version 2. The database's version counts; `manifest.json` keeps the
-//! version that the index was created in.
+//! version that the index was created in. It is 3 in an index with a language, whose other files
+//! are those of version 2.
 
 use crate::error::{Error, Result};
 use half::f16;
@@ -30,8 +31,12 @@ use warpseek_topk::sq8::RowScale;
 use warpseek_topk::stride_of;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The newest version of the index format, used for new indexes.
+/// The newest version of the files, used for new indexes.
 pub(super) const FORMAT_VERSION: u32 = 2;
+
+/// Version of the manifest of an index with a language. Its files are those of version 2, but the
+/// lexical index holds other terms, so that programs which know none must refuse the index.
+pub(super) const LANGUAGE_VERSION: u32 = 3;
 
 /// The first version with an int8 copy.
 pub(super) const INT8_VERSION: u32 = 2;
@@ -43,8 +48,9 @@ pub(super) const REBUILD: &str =
 /// Message about a file that was written by a newer version.
 pub(super) fn newer_version(version: u32) -> String {
     format!(
-        "written in format version {version}, and this warpseek reads up to {FORMAT_VERSION}: \
-         update warpseek, or rebuild the index with this version"
+        "written in format version {version}, and this warpseek reads up to {FORMAT_VERSION} \
+         ({LANGUAGE_VERSION} in an index with a language): update warpseek, or rebuild the index \
+         with this version"
     )
 }
 

@@ -3,6 +3,7 @@
 use super::database::{CommitState, Database};
 use super::folder::{DATABASE_FILE, MANIFEST_FILE, is_index_file};
 use super::format::REBUILD;
+use super::lexical;
 use super::manifest::IndexManifest;
 use super::vector_files::VectorFiles;
 use crate::error::{Error, Result};
@@ -64,7 +65,8 @@ impl IndexFiles {
         let bytes = manifest.encode();
         let manifest_hash = xxh3_64(&bytes);
         let state = CommitState { generation: 0, n_rows: 0, manifest_hash, has_int8: true };
-        let database = Database::create(dir, state, &bytes)?;
+        let schema = lexical::schema(manifest.language());
+        let database = Database::create(dir, &schema, state, &bytes)?;
         let vectors = VectorFiles::create(dir, manifest.dim, state.generation)?;
         write_manifest(dir, &bytes)?;
         let (dir, manifest) = (dir.to_path_buf(), manifest.clone());

@@ -1,6 +1,10 @@
 //! The lexical index: BM25 over the words of titles and texts, by SQLite's FTS5.
+//!
+//! Without a language FTS5 makes the words. With one, `language` makes the terms, and FTS5 splits
+//! them at blanks. The table holds no text of its own.
 
-use super::database::Database;
+use super::database::{Database, SCHEMA};
+use super::language::{Language, QueryTerm};
 use crate::error::Result;
 use rusqlite::Connection;
 use std::collections::HashSet;
@@ -10,6 +14,22 @@ use warpseek_topk::RowMask;
 /// The largest number of distinct query words that are looked up, in the order of the query. The
 /// embedder's token limit is similar.
 const MAX_WORDS: usize = 256;
+
+/// FTS5's tokenizer without a language, as in `schema.sql`.
+const WORDS_TOKENIZER: &str = "porter unicode61 remove_diacritics 2";
+
+/// FTS5's tokenizer of terms: it splits at blanks, and keeps letters, digits and marks as they are.
+const TERMS_TOKENIZER: &str = "ascii";
+
+/// FTS5's tokenizer of an index of a language.
+pub(super) fn tokenizer(language: Language) -> &'static str {
+    if language.is_none() { WORDS_TOKENIZER } else { TERMS_TOKENIZER }
+}
+
+/// The tables of the database of an index of a language.
+pub(super) fn schema(language: Language) -> String {
+    SCHEMA.replace(WORDS_TOKENIZER, tokenizer(language))
+}
 
 /// A row and its BM25 score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,11 +44,12 @@ pub struct LexicalHit {
 /// query's words.
 pub(super) fn search(
     database: &Database,
+    language: Language,
     query: &str,
     k: usize,
     mask: &RowMask,
 ) -> Result<Vec<LexicalHit>> {
-    let Some(expression) = match_expression(query) else { return Ok(Vec::new()) };
+    let Some(expression) = match_expression(language, query) else { return Ok(Vec::new()) };
     let mut hits: Vec<LexicalHit> = Vec::new();
     let keep_best = |hits: &mut Vec<LexicalHit>| {
         hits.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
@@ -51,10 +72,11 @@ pub(super) fn search(
     Ok(hits)
 }
 
-/// Adds the words of a row's chunk, `text[range]`, and its title. A chunk that starts with the
+/// Adds the terms of a row's chunk, `text[range]`, and its title. A chunk that starts with the
 /// title does not count the title's words twice.
 pub(super) fn add_words(
     conn: &Connection,
+    language: Language,
     row: u64,
     title: &str,
     text: &str,
@@ -62,13 +84,14 @@ pub(super) fn add_words(
 ) -> rusqlite::Result<()> {
     let body = text.get(range).unwrap_or_default();
     let title = if body.starts_with(title) { "" } else { title };
+    let (title, body) = (language.document_terms(title), language.document_terms(body));
     conn.prepare_cached("INSERT INTO lexical (rowid, title, body) VALUES (?1, ?2, ?3)")?
-        .execute((row, title, body))
+        .execute((row, &*title, &*body))
         .map(drop)
 }
 
-/// Adds the words of all live rows.
-pub(super) fn add_all_words(conn: &Connection) -> rusqlite::Result<()> {
+/// Adds the terms of all live rows.
+pub(super) fn add_all_words(conn: &Connection, language: Language) -> rusqlite::Result<()> {
     // Two statements instead of a join: the text of a document is read once, not for each chunk.
     let mut documents =
         conn.prepare("SELECT seq, title, text FROM document WHERE dead = 0 ORDER BY seq")?;
@@ -79,36 +102,48 @@ pub(super) fn add_all_words(conn: &Connection) -> rusqlite::Result<()> {
         let (title, text) = (document.get_ref(1)?.as_str()?, document.get_ref(2)?.as_str()?);
         let mut chunks = chunks.query([document.get::<_, i64>(0)?])?;
         while let Some(chunk) = chunks.next()? {
-            add_words(conn, chunk.get(0)?, title, text, chunk.get(1)?..chunk.get(2)?)?;
+            let range = chunk.get(1)?..chunk.get(2)?;
+            add_words(conn, language, chunk.get(0)?, title, text, range)?;
         }
     }
     Ok(())
 }
 
-/// FTS5 expression of a query: its words alone, each quoted, joined by OR.
-fn match_expression(query: &str) -> Option<String> {
+/// FTS5 expression of a query: its terms alone, each quoted, joined by OR.
+fn match_expression(language: Language, query: &str) -> Option<String> {
     let mut seen = HashSet::new();
-    let quoted: Vec<String> = query
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|w| !w.is_empty())
-        .map(str::to_lowercase)
-        .filter(|w| seen.insert(w.clone()))
+    let quoted: Vec<String> = language
+        .query_terms(query)
+        .into_iter()
+        .filter(|term| seen.insert(term.clone()))
         .take(MAX_WORDS)
-        .map(|w| format!("\"{w}\""))
+        .map(|QueryTerm { text, is_prefix }| {
+            format!("\"{text}\"{}", if is_prefix { " *" } else { "" })
+        })
         .collect();
     (!quoted.is_empty()).then(|| quoted.join(" OR "))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::match_expression;
+    use super::*;
 
     #[test]
     fn expression_holds_only_quoted_words() {
         let hostile = "drop\" OR title:x NEAR(a b) -- * ^ {é} AND";
-        let expression = match_expression(hostile).unwrap();
+        let expression = match_expression(Language::NONE, hostile).unwrap();
         let words = ["drop", "or", "title", "x", "near", "a", "b", "é", "and"];
         assert_eq!(expression, words.map(|word| format!("\"{word}\"")).join(" OR "));
-        assert_eq!(match_expression(" ... !?"), None);
+        assert_eq!(match_expression(Language::NONE, " ... !?"), None);
+        let expression = match_expression("zh".parse().unwrap(), "\"BERT\" 水 模型 水*").unwrap();
+        assert_eq!(expression, "\"bert\" OR \"水\" * OR \"模型\"");
+    }
+
+    #[test]
+    fn tables_of_a_language_differ_in_the_tokenizer_alone() {
+        assert_eq!(schema(Language::NONE), SCHEMA);
+        let german = schema("de".parse().unwrap());
+        assert!(german.contains("tokenize = 'ascii'"), "{german}");
+        assert_eq!(german.lines().count(), SCHEMA.lines().count());
     }
 }

@@ -1,7 +1,8 @@
 //! `manifest.json`: the settings of an index, written once when it is created.
 
 use super::folder::{DATABASE_FILE, MANIFEST_FILE, read_error};
-use super::format::{FORMAT_VERSION, REBUILD, newer_version};
+use super::format::{FORMAT_VERSION, LANGUAGE_VERSION, REBUILD, newer_version};
+use super::language::Language;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
@@ -29,6 +30,14 @@ pub struct IndexManifest {
     pub model: Option<ModelStamp>,
     /// Chunking of the texts.
     pub chunking: Chunking,
+    /// Language of the lexical index; see [`IndexManifest::language`].
+    #[serde(skip_serializing_if = "is_none", default)]
+    language: Option<Language>,
+}
+
+/// True if no language has to be stored, so that older programs can read the index.
+fn is_none(language: &Option<Language>) -> bool {
+    language.is_none_or(Language::is_none)
 }
 
 /// Identity of the embedding model of an index.
@@ -58,7 +67,21 @@ impl IndexManifest {
             metric: "inner_product".to_owned(),
             model,
             chunking,
+            language: None,
         }
+    }
+
+    /// The manifest with a chosen language of the lexical index. With none chosen, a new index has
+    /// no language, and an existing one keeps its own.
+    pub fn with_language(self, language: Option<Language>) -> Self {
+        let has_none = is_none(&language);
+        let format_version = if has_none { FORMAT_VERSION } else { LANGUAGE_VERSION };
+        Self { language, format_version, ..self }
+    }
+
+    /// Language of the lexical index; [`Language::NONE`] if none was chosen.
+    pub fn language(&self) -> Language {
+        self.language.unwrap_or_default()
     }
 
     /// Reads and checks `manifest.json` in `dir`. Also returns the XXH3-64 of its bytes.
@@ -100,11 +123,19 @@ impl IndexManifest {
             return Err(fail(format!("this is not a warpseek manifest; {REBUILD}")));
         }
         match value["format_version"].as_u64() {
-            Some(v) if v > u64::from(FORMAT_VERSION) => {
+            Some(v) if v > u64::from(LANGUAGE_VERSION) => {
                 return Err(fail(newer_version(v.try_into().unwrap_or(u32::MAX))));
             }
             Some(_) => {}
             None => return Err(fail(format!("the format version is missing; {REBUILD}"))),
+        }
+        if let Some(code) = value["language"].as_str()
+            && let Err(e) = code.parse::<Language>()
+        {
+            return Err(fail(format!(
+                "the index is of a language that this warpseek does not know: {e}; update \
+                 warpseek, or build the index again with one of these"
+            )));
         }
         let manifest: Self = serde_json::from_value(value).map_err(damaged)?;
         if manifest.dim == 0 || manifest.dim > MAX_DIM || manifest.metric != "inner_product" {
@@ -117,7 +148,7 @@ impl IndexManifest {
     }
 
     /// Checks that an index with this manifest in `dir` takes documents made with the settings
-    /// `wanted`: the same dimensions, model and chunking.
+    /// `wanted`: the same dimensions, model, chunking and, if one is chosen, language.
     pub(super) fn check_compatible(&self, wanted: &Self, dir: &Path) -> Result<()> {
         let sha256 = |m: &Self| m.model.as_ref().map(|model| model.sha256.clone());
         let describe: fn(&Self) -> String = if self.dim != wanted.dim {
@@ -133,6 +164,8 @@ impl IndexManifest {
                 let records = if split_records { "split" } else { "whole" };
                 format!("chunks of {max_tokens} tokens with {overlap} overlap, records {records}")
             }
+        } else if wanted.language.is_some_and(|language| language != self.language()) {
+            |m| format!("the language {}", m.language())
         } else {
             return Ok(());
         };

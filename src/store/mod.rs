@@ -2,7 +2,7 @@
 //!
 //! | file | content |
 //! | --- | --- |
-//! | `manifest.json` | settings: model, dimension, chunking; never changes |
+//! | `manifest.json` | settings: model, dimension, chunking, language; never changes |
 //! | `documents.db` | SQLite: documents, chunks, lexical index, fields, commit records, state |
 //! | `vectors-G.f16` | the matrix of generation `G`: one row in half precision per chunk |
 //! | `vectors-G.i8`, `vectors-G.scale` | int8 copy of the rows, made from them; may be missing |
@@ -69,9 +69,9 @@
 //! # Source files
 //!
 //! `format` (bytes of the vector files), `folder` (file names, lock), `manifest`, `database` (with
-//! `unlocked`) and `vector_files` know one kind of file each; `index_files` opens them together. On
-//! top of these are [`Index`] (`reader`), [`IndexWriter`] (`writer`, `pending`, `compact`) and
-//! [`verify`].
+//! `unlocked`) and `vector_files` know one kind of file each; `index_files` opens them together;
+//! `lexical` and `language` make the words of hybrid searches. On top of these are [`Index`]
+//! (`reader`), [`IndexWriter`] (`writer`, `pending`, `compact`) and [`verify`].
 
 mod commit_record;
 mod compact;
@@ -82,6 +82,7 @@ mod folder;
 mod format;
 mod hash;
 mod index_files;
+mod language;
 mod lexical;
 mod manifest;
 mod pending;
@@ -98,6 +99,7 @@ pub use compact::Compaction;
 pub use fields::{FieldCatalog, FieldTypes};
 pub(crate) use folder::is_write_denied;
 pub use hash::content_hash;
+pub use language::Language;
 pub use lexical::LexicalHit;
 pub use manifest::{IndexManifest, ModelStamp};
 pub use reader::{Index, IndexStats, PassingRows};

@@ -3,6 +3,7 @@
 use super::commit_record::{CommitRecord, RowHasher};
 use super::fields::FieldCatalog;
 use super::hash::metadata_json;
+use super::language::Language;
 use super::lexical::add_words;
 use super::row::DocumentTraits;
 use super::sources::{self, SourceRun};
@@ -61,6 +62,7 @@ impl Pending {
     pub(super) fn write(
         &self,
         conn: &Connection,
+        language: Language,
         first_row: u64,
         stride: usize,
     ) -> rusqlite::Result<()> {
@@ -87,7 +89,7 @@ impl Pending {
             for (ordinal, Chunk { range, tokens, tokens_lost }) in chunks.iter().enumerate() {
                 let values = (row, seq, ordinal, range.start, range.end, tokens, tokens_lost);
                 insert_chunk.execute(values)?;
-                add_words(conn, row, title, text, range.clone())?;
+                add_words(conn, language, row, title, text, range.clone())?;
                 row += 1;
             }
         }

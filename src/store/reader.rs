@@ -211,7 +211,7 @@ impl Index {
     }
 
     /// The first `k` rows by BM25 among those of `mask`, by default the live ones; best first, ties
-    /// by row. A hit has at least one of the query's words.
+    /// by row. A hit has at least one of the query's words, as the index's language makes them.
     ///
     /// # Errors
     ///
@@ -222,7 +222,8 @@ impl Index {
         k: usize,
         mask: Option<&RowMask>,
     ) -> Result<Vec<LexicalHit>> {
-        lexical::search(&self.database(), query, k, mask.unwrap_or(&self.live))
+        let language = self.manifest.language();
+        lexical::search(&self.database(), language, query, k, mask.unwrap_or(&self.live))
     }
 
     /// The rows with these numbers and their texts, in the given order.

@@ -74,7 +74,8 @@ CREATE TABLE field (
     untyped_numbers INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
--- Lexical index: the words of each live row. The texts themselves are in `document`.
+-- Lexical index: the words of each live row. The texts themselves are in `document`. In an index
+-- with a language another tokenizer stands here, for the terms that `language.rs` makes.
 CREATE VIRTUAL TABLE lexical USING fts5 (
     title, body,
     content = '', contentless_delete = 1,

@@ -1,12 +1,11 @@
 //! The full check of an index: every checksum, every hash, every cross reference.
 
 use super::commit_record::{CommitRecord, hash_chunks};
-use super::database::SCHEMA;
 use super::fields::{EARLIER_TABLE, FieldCatalog};
 use super::format::{REBUILD, VectorFileKind};
 use super::hash::hash_parts;
 use super::index_files::IndexFiles;
-use super::lexical::add_all_words;
+use super::lexical::{add_all_words, schema, tokenizer};
 use super::row::DocumentTraits;
 use super::sources;
 use crate::error::Result;
@@ -143,7 +142,8 @@ impl Checks {
 
     /// The tables of the database, and SQLite's own structures.
     fn structure(&mut self) -> Result<()> {
-        let schema = |conn: &Connection| -> rusqlite::Result<Vec<(String, Option<String>)>> {
+        let language = self.files.manifest.language();
+        let tables = |conn: &Connection| -> rusqlite::Result<Vec<(String, Option<String>)>> {
             conn.prepare(
                 "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name",
             )?
@@ -152,14 +152,14 @@ impl Checks {
         };
         let is_current = FieldCatalog::is_current(&self.files.database)?;
         let expected = Connection::open_in_memory().and_then(|conn| {
-            conn.execute_batch(SCHEMA)?;
+            conn.execute_batch(&schema(language))?;
             if !is_current {
                 conn.execute_batch("DROP TABLE field")?;
                 conn.execute_batch(EARLIER_TABLE)?;
             }
-            schema(&conn)
+            tables(&conn)
         });
-        let same = self.files.database.run(schema).ok() == expected.ok();
+        let same = self.files.database.run(tables).ok() == expected.ok();
         let problem = (!same).then(|| "its tables are not those of this format".to_owned());
         self.add("documents.db, tables", problem);
         let report: Vec<String> =
@@ -242,16 +242,17 @@ impl Checks {
 
     /// The words of the lexical index, against an index made again from the texts.
     fn words(&mut self) -> Result<()> {
+        let language = self.files.manifest.language();
+        let tokenizer = tokenizer(language);
         let compare = |conn: &Connection| -> rusqlite::Result<i64> {
-            conn.execute_batch(
+            conn.execute_batch(&format!(
                 "PRAGMA query_only = 0;
                  CREATE VIRTUAL TABLE temp.lexical USING fts5 (
-                     title, body, content = '', contentless_delete = 1,
-                     tokenize = 'porter unicode61 remove_diacritics 2'
+                     title, body, content = '', contentless_delete = 1, tokenize = '{tokenizer}'
                  );",
-            )?;
+            ))?;
             // The unqualified name `lexical` means the temporary table now.
-            add_all_words(conn)?;
+            add_all_words(conn, language)?;
             conn.execute_batch(
                 "CREATE VIRTUAL TABLE temp.stored
                      USING fts5vocab ('main', 'lexical', 'instance');

@@ -49,8 +49,8 @@ impl IndexWriter {
     /// # Errors
     ///
     /// [`Error::Locked`] while another process writes; [`Error::Usage`] if the index has another
-    /// model, dimension or chunking, or the folder holds other files; [`Error::Corrupt`] if the
-    /// index is damaged.
+    /// model, dimension, chunking or language, or the folder holds other files; [`Error::Corrupt`]
+    /// if the index is damaged.
     pub fn open_or_create(dir: &Path, manifest: &IndexManifest) -> Result<Self> {
         // The first check avoids a lock file in a foreign folder. The second one, under the lock,
         // is final.
@@ -205,7 +205,8 @@ impl IndexWriter {
             vectors.sync()?;
         }
         let new = CommitState { n_rows: state.n_rows + n_new, ..*state };
-        database.commit(new, |conn| pending.write(conn, state.n_rows, stride))?;
+        let language = manifest.language();
+        database.commit(new, |conn| pending.write(conn, language, state.n_rows, stride))?;
         *state = new;
         self.failed = false;
         Ok(())

@@ -223,8 +223,11 @@ fn eval_of_files_that_do_not_belong_together_names_them() {
         ("eval idx --queries empty.tsv --qrels qrels.txt", 7, &["empty.tsv", "no queries"]),
     ]);
     place.file("absent.txt", "q1 0 elsewhere-1 1\nq2 0 elsewhere-2 1\n");
-    let run = place.call(&format!("{EVAL} absent.txt")).ok();
-    assert_holds(&run.stderr, &["warning", "absent.txt"]);
+    let parts = ["absent.txt", "0 of 2 judged documents are in the index"];
+    place.refuses(&[(&format!("{EVAL} absent.txt"), 7, &parts)]);
+    place.file("some.txt", "q1 0 elsewhere-1 1\nq2 0 d3 1\n");
+    let run = place.call(&format!("{EVAL} some.txt")).ok();
+    assert_holds(&run.stderr, &["warning", "some.txt", "1 of 2 judged documents are in the index"]);
 }
 
 #[test]

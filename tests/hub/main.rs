@@ -9,6 +9,7 @@ mod network;
 mod pip;
 mod server;
 mod sources;
+mod unpinned;
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;

@@ -83,7 +83,7 @@ fn csv_bad_records_do_not_stop_the_others() {
         (b"1,a", &["the record has 2 fields, the header has 3"]),
         (b"1,a,b,c,d,e", &["the record has more than 3 fields, the header has 3"]),
         (b"1,a,b\xff", &["field 'text'", "not valid UTF-8 at byte 2 of the field"]),
-        (b"1,a,  ", &["field 'text'", "the text is empty"]),
+        (b"1,,  ", &["field 'text'", "the text is empty"]),
     ];
     for (line, parts) in cases {
         let mut content = b"id,title,text\n0,\"x\ny\",first\n".to_vec();

@@ -189,3 +189,84 @@ fn fields_metadata_keeps_the_order_of_the_record() {
     let metadata = serde_json::to_string(&document.metadata).expect("JSON");
     assert_eq!(metadata, r#"{"z":1,"y":[1,{"b":2,"a":3}],"x":null}"#);
 }
+
+/// The documents and notes of a file, as `id`, `title`, `text`, `embed_title`.
+fn titles(name: &str, content: impl AsRef<[u8]>) -> (Value, Vec<String>) {
+    let folder = super::Folder::new();
+    let path = folder.file(name, content);
+    let (documents, notes) = super::noted(&[path], &ReadOptions::default());
+    let all: Vec<Value> =
+        documents.iter().map(|d| json!([d.id, d.title, d.text, d.embed_title])).collect();
+    let notes = notes.iter().map(|note| note[note.rfind(name).unwrap_or(0)..].to_owned());
+    (all.into(), notes.collect())
+}
+
+#[test]
+fn records_with_a_title_and_no_text_are_their_title_and_are_counted() {
+    let lines = [
+        json!({"_id": "1", "title": "One", "text": "first"}),
+        json!({"_id": "2", "title": "Two", "text": ""}),
+        json!({"_id": "3", "title": "Three", "text": null}),
+        json!({"_id": "4", "title": "Four", "metadata": {"url": "see the page"}}),
+        json!({"_id": "5", "title": "Five", "text": " \n\t", "metadata": {}}),
+    ];
+    let text = lines.map(|line| line.to_string()).join("\n");
+    let expected = json!([
+        ["1", "One", "first", true],
+        ["2", "Two", "", true],
+        ["3", "Three", "", true],
+        ["4", "Four", "", true],
+        ["5", "Five", "", true],
+    ]);
+    let note = |name: &str, n: &str| {
+        [format!("{name}, field 'text': {n} no text: its title stands alone")]
+    };
+    let found = titles("d.jsonl", &text);
+    assert_eq!((&found.0, &found.1[..]), (&expected, &note("d.jsonl", "4 records have")[..]));
+    // In any order: the first record of the file may be such a one.
+    let turned: Vec<&str> = text.lines().rev().collect();
+    let found = titles("d.jsonl", turned.join("\n"));
+    assert_eq!(found.0.as_array().map(Vec::len), Some(5));
+    assert_eq!(found.1, note("d.jsonl", "4 records have"));
+    let alone = text.lines().nth(3).unwrap_or_default();
+    let found = titles("d.jsonl", alone);
+    assert_eq!((found.0, found.1), (json!([expected[3]]), note("d.jsonl", "1 record has").into()));
+    // The names of other fields of text are found later.
+    let later = format!("{alone}\n{}", json!({"_id": "6", "contents": "c", "title": "Six"}));
+    assert_eq!(titles("d.jsonl", later).0[1], json!(["6", "Six", "c", true]));
+    let csv = "id,title,text\n1,One,first\n2,Two,\n3,Three,\"  \"\n";
+    let found = titles("d.csv", csv);
+    assert_eq!(found.0[2], json!(["3", "Three", "", true]));
+    assert_eq!(found.1, note("d.csv", "2 records have"));
+    // A chunk that holds no text does not hold its title either.
+    let chunk = json!({"id": "p", "chunk-id": 0, "chunk": "", "title": "Paper"});
+    assert_eq!(titles("d.jsonl", chunk.to_string()).0[0], json!(["p-0", "Paper", "", true]));
+}
+
+#[test]
+fn records_with_neither_title_nor_text_are_refused_by_record_and_field() {
+    let bare = [
+        (json!({"_id": "2"}), "the record has no text"),
+        (json!({"_id": "2", "title": " ", "text": ""}), "the text is empty"),
+        (json!({"_id": "2", "title": null, "text": null}), "found null"),
+        (json!({"_id": "2", "title": "", "text": 7}), "found a number"),
+        (json!({"_id": "2", "title": "T", "text": 7}), "found a number"),
+    ];
+    for first in [json!({"_id": "1", "text": "T"}), json!({"_id": "1", "title": "alone"})] {
+        for (record, reason) in &bare {
+            let content = format!("{first}\n{record}\n{}", json!({"_id": "3", "text": "last"}));
+            let outcomes = outcomes("d.jsonl", content, &ReadOptions::default());
+            assert_has(&outcomes[1], &["d.jsonl, line 2, field 'text'", reason]);
+            assert_eq!(outcomes[2], "last");
+        }
+    }
+    assert_has(&first_error("d.csv", "id,title,text\n1,,\n"), &["field 'text'", "is empty"]);
+    // A field of several words may be the text, so that the title is not taken alone.
+    let unclear = json!({"_id": "1", "title": "A title", "article": "Some words"}).to_string();
+    let parts = ["no text field", "'_id', 'title', 'article'", "--text-field"];
+    assert_has(&first_error("d.jsonl", &unclear), &parts);
+    let second = format!("{}\n{unclear}", json!({"_id": "0", "title": "alone"}));
+    let parts = ["line 2", "no text, unless 'article' is it", "--text-field"];
+    assert_has(&first_error("d.jsonl", second), &parts);
+    assert_has(&first_error("d.csv", "id,title\n1,One\n"), &["no text field", "--text-field"]);
+}

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use warpseek_ingest::{FieldMap, FileFormat, ReadOptions};
 
 use super::parquet_writer::{Cells, nested, some, text, write};
-use super::{Folder, assert_has, documents, gzip, outcomes, read};
+use super::{Folder, assert_has, documents, gzip, noted, outcomes, read};
 
 pub(super) const SCHEMA: &str = "message papers {
     REQUIRED BYTE_ARRAY id (STRING);
@@ -468,6 +468,33 @@ fn parquet_that_cannot_be_read_gets_a_cure() {
         assert_has(&outcomes[0], &["d.parquet"]);
         assert_has(&outcomes[0], parts);
     }
+}
+
+#[test]
+fn parquet_rows_with_a_title_and_no_text_are_their_title() {
+    let schema = "message m {
+        REQUIRED BYTE_ARRAY id (STRING);
+        REQUIRED BYTE_ARRAY title (STRING);
+        OPTIONAL BYTE_ARRAY text (STRING);
+    }";
+    let texts: Vec<ByteArray> = ["first", ""].map(ByteArray::from).into();
+    let columns = |titles: &[&str]| {
+        let texts = Cells::Bytes(texts.clone(), some(&[1, 0, 1]));
+        vec![text(&["a", "b", "c"]), text(titles), texts]
+    };
+    let folder = Folder::new();
+    let rows = vec![columns(&["A", "B", "C"])];
+    let path = folder.file("d.parquet", write(schema, WriterProperties::default(), rows));
+    let (documents, notes) = noted(&[path], &ReadOptions::default());
+    let texts: Vec<&str> = documents.iter().map(|d| d.text.as_str()).collect();
+    assert_eq!(texts, ["first", "", ""]);
+    assert!(documents.iter().all(|d| d.embed_title && !d.title.is_empty()));
+    assert_eq!(notes.len(), 1);
+    assert_has(&notes[0], &["field 'text': 2 records have no text: its title stands alone"]);
+    let rows = vec![columns(&["A", "", "C"])];
+    let content = write(schema, WriterProperties::default(), rows);
+    let outcomes = outcomes("d.parquet", content, &ReadOptions::default());
+    assert_has(&outcomes[1], &["row 2, field 'text'", "found null"]);
 }
 
 #[test]

@@ -57,13 +57,35 @@ fn documents_are_found_as_soon_as_the_reply_is_there() {
 }
 
 #[test]
+fn documents_with_a_title_alone_are_taken_and_told() {
+    let place = indexed(5);
+    let server = Server::start(&place, &["idx"]);
+    let documents = json!([
+        {"id": "t1", "title": "An okapi"},
+        {"id": "t2", "title": "Two okapis", "text": ""},
+        {"id": "t3", "title": "Okapis", "text": null, "year": 2024},
+        document("t4", "an okapi in a text"),
+    ]);
+    let written = put(&server, &documents).ok();
+    assert_eq!(written["added"], 4);
+    let note = "documents, field 'text': 3 records have no text: its title stands alone";
+    assert_eq!(written["notes"], json!([note]));
+    assert_eq!(find(&server, "okapi", "id LIKE 't%'").len(), 4);
+    let info = server.get("/info").ok();
+    assert_eq!(info["indexes"][0]["language"], "none");
+}
+
+#[test]
 fn bad_documents_change_nothing() {
     let place = indexed(5);
     let server = Server::start(&place, &["idx"]);
     for (documents, part) in [
         (json!([document("a", "fine"), {"id": "b"}]), "entry 1"),
         (json!([{"text": "x"}]), "there is no id"),
-        (json!([document("a", "  ")]), "text is empty"),
+        (json!([{"id": "a", "text": "  "}]), "text is empty"),
+        (json!([{"id": "a", "title": " ", "text": ""}]), "text is empty"),
+        (json!([{"id": "a", "title": "T", "text": 5}]), "found a number"),
+        (json!([{"id": "a", "title": "T", "article": "several words"}]), "there is no text"),
         (json!([document("", "x")]), "id may not be empty"),
         (json!([document("a", "x"), document("a", "y")]), "comes twice"),
         (json!([{"id": 1.5, "text": "x"}]), "integer"),

@@ -9,6 +9,7 @@ use crate::modules::{EmbedConfig, Modules, Similarity, Step};
 pub use crate::pooling::normalize;
 use crate::pooling::{Output, Pooling};
 use crate::tokenizer::{Sequence, Tokenized, Tokenizer};
+use crate::tokenizer_settings::TokenizerSettings;
 use rayon::prelude::*;
 use std::sync::atomic::AtomicBool;
 use warpseek_compute::device::ComputeOptions;
@@ -108,19 +109,7 @@ impl Embedder {
         let encoder = EncoderConfig::read(&modules.encoder)?;
         let tokenizer = Tokenizer::open(&modules.encoder)?;
         let limit = tokenizer.max_tokens();
-        let mut config = match options.known {
-            None => EmbedConfig::read(&files, &modules, &encoder, limit)?,
-            Some(known) => EmbedConfig {
-                pooling: known.pooling,
-                steps: Vec::new(),
-                normalize: known.normalize,
-                truncate_dim: None,
-                max_tokens: known.max_tokens,
-                query_prompt: known.query_prompt,
-                passage_prompt: String::new(),
-                similarity: Similarity::default(),
-            },
-        };
+        let mut config = configuration(&files, &modules, &encoder, limit, options.known)?;
         if let Some(kept) = options.dimensions {
             let (dim, _) = config.dims(encoder.hidden_size);
             if !(1..=dim).contains(&kept) {
@@ -130,7 +119,6 @@ impl Embedder {
             }
             config.truncate_dim = Some(kept).filter(|&kept| kept < dim).or(config.truncate_dim);
         }
-        config.max_tokens = config.max_tokens.min(encoder.max_tokens);
         // sentence-transformers scales vectors before it shortens them; vectors that are shortened
         // here, or always scaled, are scaled at the end.
         let at_end = config.truncate_dim.is_none() || options.dimensions.is_some();
@@ -161,6 +149,24 @@ impl Embedder {
             embedder.prompt_tokens(embedder.prompt(Role::Passage))?,
         ];
         Ok(embedder)
+    }
+
+    /// Reads the configuration of a folder, and the dimensions of its vectors. Opens neither the
+    /// tokenizer nor the encoder's weights.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedder::open`].
+    pub fn read_config(
+        files: &ModelFiles,
+        known: Option<KnownEmbedder>,
+    ) -> Result<(EmbedConfig, usize)> {
+        let modules = Modules::read(files)?;
+        let encoder = EncoderConfig::read(&modules.encoder)?;
+        let limit = TokenizerSettings::read(&modules.encoder)?.max_tokens()?;
+        let config = configuration(files, &modules, &encoder, limit, known)?;
+        let (dim, _) = config.dims(encoder.hidden_size);
+        Ok((config, dim))
     }
 
     /// Returns the first tokens that pooling leaves out: those of the prompt, and the special ones
@@ -420,4 +426,28 @@ impl Embedder {
             Role::Passage => self.encoders.passages(),
         }
     }
+}
+
+/// Returns the configuration of an embedder: that of its folder, or what is known of it.
+fn configuration(
+    files: &ModelFiles,
+    modules: &Modules,
+    encoder: &EncoderConfig,
+    limit: Option<usize>,
+    known: Option<KnownEmbedder>,
+) -> Result<EmbedConfig> {
+    let config = match known {
+        None => EmbedConfig::read(files, modules, encoder, limit)?,
+        Some(known) => EmbedConfig {
+            pooling: known.pooling,
+            steps: Vec::new(),
+            normalize: known.normalize,
+            truncate_dim: None,
+            max_tokens: known.max_tokens,
+            query_prompt: known.query_prompt,
+            passage_prompt: String::new(),
+            similarity: Similarity::default(),
+        },
+    };
+    Ok(EmbedConfig { max_tokens: config.max_tokens.min(encoder.max_tokens), ..config })
 }

@@ -14,6 +14,7 @@ use crate::model_files::{ModelFiles, unusable};
 use crate::modules::Modules;
 use crate::pooling::Output;
 use crate::tokenizer::{Sequence, TokenSpans, Tokenizer};
+use crate::tokenizer_settings::TokenizerSettings;
 use crate::weights::Weights;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -107,6 +108,19 @@ impl Reranker {
         }
         let encoder = Encoder::open(&modules.encoder, &config, compute)?;
         Ok(Self { tokenizer, encoder, max_tokens, retriever_weight: 0.0 })
+    }
+
+    /// Reads the limit of a pair from a folder's files, as [`Reranker::open`] does, without opening
+    /// the tokenizer or the weights.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reranker::open`].
+    pub fn read_limit(files: &ModelFiles, max_tokens: Option<usize>) -> Result<usize> {
+        let modules = Modules::read(files)?;
+        let config = EncoderConfig::read(&modules.encoder)?;
+        let stated = TokenizerSettings::read(&modules.encoder)?.max_tokens()?;
+        Ok(max_tokens.or(stated).unwrap_or(config.max_tokens).min(config.max_tokens))
     }
 
     /// Sets [`Reranker::retriever_weight`].

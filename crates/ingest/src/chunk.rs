@@ -61,7 +61,8 @@ pub struct Chunk {
     pub tokens_lost: u32,
 }
 
-/// Cuts a document into chunks: non-empty byte ranges of its text, in order, each within
+/// Cuts a document into chunks: non-empty byte ranges of its text (of an empty one, all of it), in
+/// order, each within
 /// `chunking.max_tokens` by `count_tokens`. An embedded title counts as part of each chunk.
 ///
 /// Text and Markdown are cut at headings, paragraphs, sentences and words, at the largest of these
@@ -93,7 +94,7 @@ pub fn split_while(
     go_on: impl Fn() -> bool,
 ) -> Result<Vec<Range<usize>>> {
     let text = document.text.as_str();
-    if document.kind == TextKind::Record && !chunking.split_records {
+    if text.is_empty() || document.kind == TextKind::Record && !chunking.split_records {
         return Ok(whole(text));
     }
     let title_tokens = if document.embed_title { count_tokens(&document.title) } else { 0 };

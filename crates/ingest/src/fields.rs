@@ -8,6 +8,7 @@ use warpseek_error::{Error, Place, Result};
 use crate::document::{Document, TextKind, check_id};
 use crate::json::kind;
 use crate::message::shown;
+use crate::notes::{NoteKind, ReadNotes, TITLE_ALONE};
 use crate::options::FieldMap;
 use crate::partition::Partitions;
 
@@ -31,8 +32,12 @@ pub(crate) struct FieldRoles {
     metadata: Option<Vec<String>>,
     /// Further metadata, which is the same for all records.
     partitions: Partitions,
+    /// True if the records so far have no text, so that its field is a guess.
+    pub(crate) is_provisional: bool,
     /// True if texts may be empty, as those of given vectors may.
     pub(crate) allows_empty_texts: bool,
+    /// Counts records without a text.
+    notes: ReadNotes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,12 +50,30 @@ enum RecordLayout {
 }
 
 impl FieldRoles {
-    /// Assigns the roles by `sample`, the first record of `file` or an object with its columns.
-    pub(crate) fn resolve(
+    /// Assigns the roles by the first record of `file`. If it has a title and no text, the text's
+    /// field is a guess, and the roles are provisional.
+    pub(crate) fn of_record(
+        first: &Map<String, Value>,
+        map: &FieldMap,
+        file: &str,
+        (partitions, notes): (Partitions, &ReadNotes),
+    ) -> Result<Self> {
+        let has_text = || TEXT_NAMES.iter().any(|name| first.contains_key(*name));
+        if map.text.is_some() || has_text() || !has_title_alone(first, map) {
+            return Self::of_columns(first, map, file, (partitions, notes));
+        }
+        let mut sample = first.clone();
+        sample.insert(TEXT_NAMES[0].into(), Value::Null);
+        let roles = Self::of_columns(&sample, map, file, (partitions, notes))?;
+        Ok(Self { is_provisional: true, ..roles })
+    }
+
+    /// Assigns the roles by `sample`, a record of `file` or an object with its columns.
+    pub(crate) fn of_columns(
         sample: &Map<String, Value>,
         map: &FieldMap,
         file: &str,
-        partitions: Partitions,
+        (partitions, notes): (Partitions, &ReadNotes),
     ) -> Result<Self> {
         let has = |name: &str| sample.contains_key(name);
         let layout = match (map.id.as_deref(), map.text.as_deref()) {
@@ -110,7 +133,9 @@ impl FieldRoles {
             title,
             metadata: map.metadata.clone(),
             partitions,
+            is_provisional: false,
             allows_empty_texts: false,
+            notes: notes.clone(),
         })
     }
 
@@ -181,19 +206,39 @@ impl FieldRoles {
             };
             names.iter().filter_map(found).collect::<Map<_, _>>()
         });
+        let possible_text = match self.is_provisional {
+            true => possible_text(&record, [self.id.as_ref(), self.title.as_ref()]),
+            false => None,
+        };
+        let possible_text = possible_text.map(shown);
         if self.layout == RecordLayout::Beir && selected.is_none() {
             record = flatten_metadata(record);
         }
-        let text = match remove(&mut record, &self.text) {
-            Some(Value::String(empty)) if self.allows_empty_texts && empty.trim().is_empty() => {
-                empty
-            }
-            value => text(value, &self.text, &place)?,
-        };
+        let found = remove(&mut record, &self.text);
         let title = match &self.title {
             Some(name) => title(remove(&mut record, name), name, &place)?,
             None => String::new(),
         };
+        let is_blank = match &found {
+            None | Some(Value::Null) => true,
+            Some(value) => value.as_str().is_some_and(|text| text.trim().is_empty()),
+        };
+        let has_title = !title.trim().is_empty();
+        let text = match found {
+            Some(Value::String(empty)) if self.allows_empty_texts && is_blank => empty,
+            None if possible_text.is_some() => {
+                let name = possible_text.unwrap_or_default();
+                let reason = format!("the record has no text, unless '{name}' is it");
+                let cure = "name the field of the text with --text-field";
+                return Err(Error::input(place, format!("{reason}: {cure}")));
+            }
+            _ if is_blank && has_title => {
+                self.notes.add(&place.file, &self.text, NoteKind::NoText, TITLE_ALONE, 1);
+                String::new()
+            }
+            value => text(value, &self.text, &place)?,
+        };
+        let has_text = !text.is_empty();
         if let Some(name) = &self.id {
             remove(&mut record, name);
         }
@@ -204,7 +249,7 @@ impl FieldRoles {
             doc_id,
             title,
             text,
-            embed_title: self.layout != RecordLayout::Chunked,
+            embed_title: self.layout != RecordLayout::Chunked || !has_text,
             metadata,
             is_untyped: false,
             kind: TextKind::Record,
@@ -241,14 +286,17 @@ impl FieldRoles {
     }
 }
 
-/// Makes a JSON object a document, as a line of a jsonl file would be. It must have an id.
+/// Makes a JSON object a document, as a line of a jsonl file would be. It must have an id. The text
+/// is empty if the object has a title alone.
 ///
 /// # Errors
 ///
 /// [`Error::Input`] at `place`, with the field.
 pub fn from_object(object: Map<String, Value>, place: Place) -> Result<Document> {
+    let map = FieldMap::default();
     for (role, names) in [("id", &ID_NAMES[..]), ("text", &TEXT_NAMES)] {
-        if !names.iter().any(|name| object.contains_key(*name)) {
+        let is_absent = !names.iter().any(|name| object.contains_key(*name));
+        if is_absent && (role == "id" || !has_title_alone(&object, &map)) {
             let quoted: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
             let names = quoted.join(", ");
             let reason =
@@ -256,9 +304,35 @@ pub fn from_object(object: Map<String, Value>, place: Place) -> Result<Document>
             return Err(Error::input(place, reason));
         }
     }
-    let fields =
-        FieldRoles::resolve(&object, &FieldMap::default(), &place.file, Partitions::default())?;
+    let parts = (Partitions::default(), &ReadNotes::default());
+    let fields = FieldRoles::of_record(&object, &map, &place.file, parts)?;
     fields.document(object, place, "", 0)
+}
+
+/// True if a record has a title, and no field beside it that could be the text.
+fn has_title_alone(record: &Map<String, Value>, map: &FieldMap) -> bool {
+    let title = match &map.title {
+        Some(name) => find(record, name),
+        None => TITLE_NAMES.iter().find_map(|name| record.get(*name)),
+    };
+    title.and_then(Value::as_str).is_some_and(|title| !title.trim().is_empty())
+        && possible_text(record, [map.id.as_ref(), map.title.as_ref()]).is_none()
+}
+
+/// The first field that could be the text: a string of several words that is neither the id nor the
+/// title, for which the names of `taken` stand too.
+fn possible_text<'a>(
+    record: &'a Map<String, Value>,
+    taken: [Option<&String>; 2],
+) -> Option<&'a str> {
+    let is_taken = |name: &String| {
+        let given = taken.iter().flatten().any(|taken| *taken == name);
+        given || TITLE_NAMES.contains(&name.as_str()) || ID_NAMES.contains(&name.as_str())
+    };
+    let has_words =
+        |value: &Value| value.as_str().is_some_and(|text| text.split_whitespace().nth(1).is_some());
+    let found = record.iter().find(|(name, value)| has_words(value) && !is_taken(name));
+    found.map(|(name, _)| name.as_str())
 }
 
 /// True if the dotted name `name` is `field` or leads to a field of it.

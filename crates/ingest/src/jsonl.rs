@@ -25,7 +25,7 @@ pub(crate) struct JsonlReader {
     label: String,
     rules: RoleRules,
     notes: ReadNotes,
-    /// Known from the first record on.
+    /// Known from the first record on; provisional until a record has a text.
     fields: Option<Roles>,
     max_record_bytes: u64,
     line: u64,
@@ -148,11 +148,16 @@ impl JsonlReader {
             }
         };
         let fields = match &self.fields {
-            Some(fields) => fields,
-            None => {
-                let fields = self.rules.of_record(&record);
-                self.fields.insert(fields.inspect_err(|_| self.position = Position::Done)?)
-            }
+            Some(fields) if !fields.is_provisional() => fields,
+            known => match (self.rules.of_record(&record), known) {
+                (Ok(fields), _) => self.fields.insert(fields),
+                // The provisional roles tell what this record lacks.
+                (Err(_), Some(fields)) => fields,
+                (Err(e), None) => {
+                    self.position = Position::Done;
+                    return Err(e);
+                }
+            },
         };
         if let Some(name) = non_finite.keys().find(|name| fields.is_essential(name)) {
             let reason = "NaN and Infinity are not JSON, and this field cannot do without a value";

@@ -66,8 +66,9 @@
 //!
 //! Metadata is JSON. A value that JSON lacks (infinity, a date before the year 0) becomes text or
 //! null, a column of a type without a JSON form is left out, and both are told by
-//! [`DocumentReader::notes`]. Neither costs the record. Text and id are always needed: a record
-//! without them is an error.
+//! [`DocumentReader::notes`]. Neither costs the record. An id is always needed, and a text or a
+//! title: a record without them is an error. A record with a title alone is embedded by it, which
+//! is told too.
 //!
 //! # Memory
 //!
@@ -112,7 +113,7 @@ pub use format::FileFormat;
 pub use inputs::SkippedFile;
 pub use json::kind as json_kind;
 pub use message::shown;
-pub use notes::{MAX_NOTES, NON_FINITE, NoteKind, ReadNote, ReadNotes};
+pub use notes::{MAX_NOTES, NON_FINITE, NoteKind, ReadNote, ReadNotes, TITLE_ALONE};
 pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions};
 pub use paths::{InputRoots, RECORDS_SOURCE, STREAM_SOURCE};
 pub use query_file::QueryFile;

@@ -21,6 +21,9 @@ const MAX_KNOWN: usize = 1 << 16;
 /// The reason for nulls in the place of numbers that are none.
 pub const NON_FINITE: &str = "NaN or infinity, which JSON cannot hold";
 
+/// The consequence of a missing text for a record with a title.
+pub const TITLE_ALONE: &str = "its title stands alone";
+
 /// One kind of event in one field of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadNote {
@@ -47,6 +50,8 @@ pub enum NoteKind {
     Conflict,
     /// Entries of the file, or values of the field, have no place in the index.
     Omitted,
+    /// The records have a title and no text.
+    NoText,
 }
 
 impl fmt::Display for ReadNote {
@@ -66,6 +71,9 @@ impl fmt::Display for ReadNote {
             }
             NoteKind::Omitted => {
                 write!(f, "{place}: {} left out: {reason}", count("entry is", "entries are"))
+            }
+            NoteKind::NoText => {
+                write!(f, "{place}: {} no text: {reason}", count("record has", "records have"))
             }
             NoteKind::Conflict => {
                 let records = count("record has", "records have");

@@ -5,7 +5,7 @@ use warpseek_error::{Error, Place, Result};
 
 use crate::document::{Document, TextKind, check_id};
 use crate::fields::{FieldRoles, TEXT_NAMES};
-use crate::notes::ReadNotes;
+use crate::notes::{NoteKind, ReadNotes, TITLE_ALONE};
 use crate::options::FieldMap;
 use crate::partition::Partitions;
 use crate::paths::RECORDS_SOURCE;
@@ -28,7 +28,7 @@ pub struct Records {
 pub struct RecordParts {
     /// The id; without one it is made from the record's number.
     pub id: Option<String>,
-    /// The text; empty only where the vector is given.
+    /// The text; empty only where the vector is given, or a title.
     pub text: String,
     /// The title, empty if there is none. It is embedded in front of the text.
     pub title: String,
@@ -77,12 +77,18 @@ impl Records {
             record.insert("text".to_owned(), Value::String(String::new()));
         }
         let roles = match &mut self.roles {
-            Some(roles) => roles,
-            empty => {
-                let mut roles =
-                    FieldRoles::resolve(&record, &self.map, &self.name, Partitions::default())?;
-                roles.allows_empty_texts = self.has_vectors;
-                empty.insert(roles)
+            Some(roles) if !roles.is_provisional => roles,
+            known => {
+                let parts = (Partitions::default(), &self.notes);
+                match (FieldRoles::of_record(&record, &self.map, &self.name, parts), known) {
+                    (Ok(mut roles), known) => {
+                        roles.allows_empty_texts = self.has_vectors;
+                        known.insert(roles)
+                    }
+                    // The provisional roles tell what this record lacks.
+                    (Err(_), Some(roles)) => roles,
+                    (Err(e), None) => return Err(e),
+                }
             }
         };
         let document = roles.document(record, place, &self.name, self.number)?;
@@ -98,7 +104,10 @@ impl Records {
         let place = self.next_place();
         self.number += 1;
         if parts.text.trim().is_empty() && !self.has_vectors {
-            return Err(Error::input(place.field("text"), "the text is empty"));
+            if parts.title.trim().is_empty() {
+                return Err(Error::input(place.field("text"), "the text is empty"));
+            }
+            self.notes.add(&self.name, "text", NoteKind::NoText, TITLE_ALONE, 1);
         }
         let has_own_id = parts.id.is_some();
         let id = parts.id.unwrap_or_else(|| format!("{}:{}", self.name, self.number));

@@ -19,6 +19,7 @@ pub(crate) struct RoleRules {
     /// The file's name, for messages.
     file: String,
     partitions: Partitions,
+    notes: ReadNotes,
 }
 
 /// The roles of the fields in the records of one file.
@@ -29,32 +30,37 @@ pub(crate) enum Roles {
 }
 
 impl RoleRules {
-    /// The rules for `input`. Conflicts of fields with partition columns go to `notes`.
+    /// The rules for `input`. Conflicts of fields with partition columns, and records without text,
+    /// go to `notes`.
     pub(crate) fn new(input: &InputFile, options: &ReadOptions, notes: &ReadNotes) -> Self {
         Self {
             content: input.content,
             map: options.fields.clone(),
             file: input.name.clone(),
             partitions: input.partitions(notes),
+            notes: notes.clone(),
         }
     }
 
     /// Assigns the roles by an object with the columns of the file, which every record has.
     pub(crate) fn of_columns(&self, columns: &Map<String, Value>) -> Result<Roles> {
-        match self.content {
-            Content::Documents => self.of_record(columns),
-            Content::Queries => {
-                Ok(Roles::Queries(QueryRoles::of_columns(columns, &self.map, &self.file)?))
+        let Self { content, map, file, partitions, notes } = self;
+        Ok(match content {
+            Content::Documents => {
+                let parts = (partitions.clone(), notes);
+                Roles::Documents(FieldRoles::of_columns(columns, map, file, parts)?)
             }
-        }
+            Content::Queries => Roles::Queries(QueryRoles::of_columns(columns, map, file)?),
+        })
     }
 
     /// Assigns the roles by the first record of the file; others may have other fields.
     pub(crate) fn of_record(&self, first: &Map<String, Value>) -> Result<Roles> {
-        let Self { content, map, file, partitions } = self;
+        let Self { content, map, file, partitions, notes } = self;
         Ok(match content {
             Content::Documents => {
-                Roles::Documents(FieldRoles::resolve(first, map, file, partitions.clone())?)
+                let parts = (partitions.clone(), notes);
+                Roles::Documents(FieldRoles::of_record(first, map, file, parts)?)
             }
             Content::Queries => Roles::Queries(QueryRoles::of_record(first, map, file)?),
         })
@@ -85,6 +91,11 @@ impl Roles {
             Self::Documents(roles) => roles.is_essential_part(field),
             Self::Queries(roles) => roles.reads(field),
         }
+    }
+
+    /// True if the records so far left open which field is the text.
+    pub(crate) fn is_provisional(&self) -> bool {
+        matches!(self, Self::Documents(roles) if roles.is_provisional)
     }
 
     /// True if the file's path has columns that its records share.

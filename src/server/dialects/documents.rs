@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Extract};
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use warpseek_bert::embedder::Role;
 use warpseek_ingest::chunk::{self, Chunk};
-use warpseek_ingest::{self, Document};
+use warpseek_ingest::{self, Document, NoteKind, ReadNotes, TITLE_ALONE};
 
 /// Documents to add to an index or to replace in it.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -27,8 +27,8 @@ pub(super) struct UpsertRequest {
     /// The index; required if several are served.
     index: Option<String>,
     /// The documents, each in the form of a line of jsonl that `warpseek index` reads: an `id`, a
-    /// `text`, an optional `title`; all other fields are metadata. A document with the id of an
-    /// existing one replaces it.
+    /// `text`, an optional `title`; all other fields are metadata. A title alone is enough.
+    /// A document with the id of an existing one replaces it.
     #[schema(value_type = Vec<UpsertDocument>)]
     documents: Vec<Map<String, Value>>,
 }
@@ -40,17 +40,27 @@ struct UpsertDocument {
     /// Unique within the index.
     #[schema(example = "doc-1", min_length = 1, max_length = 512)]
     id: String,
-    /// The text that is searched.
-    #[schema(example = "Exact search reads every row.", min_length = 1)]
-    text: String,
+    /// The text that is searched. Without it, or if it is empty, the title stands alone.
+    #[schema(example = "Exact search reads every row.")]
+    text: Option<String>,
     /// Embedded in front of the text.
     title: Option<String>,
 }
 
+/// The effect of an upsert.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Upserted {
+    #[serde(flatten)]
+    written: Written,
+    /// Notes on the documents: how many have a title and no text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+}
+
 /// Add or replace documents, all or none; they are durable and searchable when the reply comes
 #[utoipa::path(post, path = "/v1/documents", tag = "documents", request_body = UpsertRequest,
-    responses((status = 200, body = Written), (status = 507, description = "The disk is full")))]
-pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Json<Written>> {
+    responses((status = 200, body = Upserted), (status = 507, description = "The disk is full")))]
+pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Json<Upserted>> {
     let JsonRequest { state, body, permit: _permit } = request;
     let UpsertRequest { index, documents } = body;
     let index = writable_index(&state, index.as_deref())?;
@@ -77,6 +87,10 @@ pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Jso
         Ok(split)
     };
     let documents: Vec<(Document, Vec<Range<usize>>)> = blocking(work).await?;
+    let notes = ReadNotes::default();
+    for (document, _) in documents.iter().filter(|(document, _)| document.text.is_empty()) {
+        notes.add(&document.place.file, "text", NoteKind::NoText, TITLE_ALONE, 1);
+    }
     let texts = documents.iter().flat_map(|(document, ranges)| passages(document, ranges));
     let texts: Vec<String> = texts.collect();
     let embedded = embed(&state, &embedder, texts, Role::Passage).await?;
@@ -92,7 +106,8 @@ pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Jso
         Change::Put { document: Box::new(document), chunks, vectors }
     });
     let changes = changes.collect();
-    index.writer.write(changes).await.map(Json)
+    let written = index.writer.write(changes).await?;
+    Ok(Json(Upserted { written, notes: notes.texts() }))
 }
 
 /// Query parameters of a deletion.

@@ -59,6 +59,8 @@ struct IndexInfo {
     dim: usize,
     /// The model that made its vectors.
     model: Option<String>,
+    /// Language of the lexical index that hybrid searches read: an ISO 639-1 code, or none.
+    language: &'static str,
     /// Metadata fields, with the number of values of each type.
     #[schema(value_type = Object)]
     fields: Map<String, Value>,
@@ -80,6 +82,7 @@ pub(super) async fn info(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Js
                 dead_rows: stats.deleted_rows,
                 dim: manifest.dim,
                 model: manifest.model.as_ref().map(|m| m.name.clone()),
+                language: manifest.language().code(),
                 fields: fields.collect(),
             })
         };

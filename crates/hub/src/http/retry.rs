@@ -92,6 +92,13 @@ pub enum HttpErrorKind {
 }
 
 impl HttpError {
+    /// True if the repository answered that it does not have the file.
+    pub(crate) fn is_no_entry(&self) -> bool {
+        const OTHERS: [&str; 2] = ["RepoNotFound", "RevisionNotFound"];
+        matches!(&self.kind, HttpErrorKind::Status { status: 404, code }
+            if !OTHERS.contains(&code.as_str()))
+    }
+
     /// A [`HttpErrorKind::Broken`] error.
     pub fn broken(reason: impl Into<String>) -> Self {
         Self::new(HttpErrorKind::Broken, reason)
