@@ -23,6 +23,7 @@ mod golden;
 mod ids;
 mod langchain;
 mod language;
+mod metric;
 mod parity;
 mod quality;
 mod reranking;

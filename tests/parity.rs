@@ -211,6 +211,35 @@ fn scan_of_zero_tiny_and_huge_rows_matches_the_oracle() {
 }
 
 #[test]
+fn scan_of_rows_of_very_different_norms_matches_the_oracle() {
+    // Norms from 1e-4 to 1e5, in no order; rows of one direction stand next to each other.
+    let mut random = Random(21);
+    let n = 1300;
+    let norms: Vec<f32> = (0..n).map(|_| 10f32.powf(4.5 * random.unit() + 0.5)).collect();
+    let one_long: Vec<f32> = (0..n).map(|r| if r == 1034 { 6e4 } else { 0.5 }).collect();
+    for (norms, what) in [(&norms, "log-uniform norms"), (&one_long, "one long row")] {
+        let mut random = Random(22);
+        let corpus = Corpus::new(n, 48, |r, i| {
+            let direction = random.unit() + if i == r % 3 { 2.0 } else { 0.0 };
+            (direction / 7.0 * norms[r]).clamp(-65504.0, 65504.0)
+        });
+        let mut queries = random_queries(9, 48, 23);
+        // Queries of other lengths, and one against which all long rows are bad.
+        queries[..48].iter_mut().for_each(|v| *v *= 3e4);
+        queries[48..96].iter_mut().for_each(|v| *v *= 1e-5);
+        let row = corpus.view().row(1034).unwrap();
+        let against: Vec<f32> = row[..48].iter().map(|v| -v.to_f32() / 100.0).collect();
+        queries[96..144].copy_from_slice(&against);
+        let mask = random.mask(n, 7);
+        for k in [1, 20] {
+            check(&corpus, &queries, k, None, &format!("{what}, k {k}"));
+            check(&corpus, &queries[..144], k, Some(&mask), &format!("{what}, mask, k {k}"));
+        }
+        check(&corpus, &queries[..144], 700, None, &format!("{what}, k 700"));
+    }
+}
+
+#[test]
 fn scan_with_masks_returns_only_rows_that_pass() {
     let mut random = Random(9);
     let n = 5000;

@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 use warpseek::error::{Error, Result};
 
 /// Options of the command line in messages, and the arguments that stand for them here.
-const ARGUMENTS: [(&str, &str); 28] = [
+const ARGUMENTS: [(&str, &str); 29] = [
     (", or keep the last record with --on-duplicate last", ""),
     (", or search for vectors with `warpseek batch`", ", or search for vectors"),
     ("--chunk splits records", "Index.create(..., split_records=True) splits records"),
@@ -24,6 +24,7 @@ const ARGUMENTS: [(&str, &str); 28] = [
     ("--title-field", "title="),
     ("--metadata-fields", "metadata="),
     ("--metadata", "metadata="),
+    ("--metric", "metric="),
     ("--index-name", "index_name="),
     ("--api-key-file", "api_key"),
     ("--base-url", "base_url"),

@@ -17,14 +17,15 @@ use rayon::ThreadPool;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use warpseek::bert::embedder::Normalize;
 use warpseek::engine::{ChunkOptions, manifest_for};
 use warpseek::error::Error;
 use warpseek::indexing::base_of;
 use warpseek::ingest::chunk::Chunking;
 use warpseek::ingest::{self, FieldMap, ReadOptions};
 use warpseek::store::filter::Filter;
-use warpseek::store::{FieldTypes, Index as Snapshot, IndexManifest, IndexWriter, Language};
+use warpseek::store::{
+    FieldTypes, Index as Snapshot, IndexManifest, IndexMetric, IndexWriter, Language,
+};
 use warpseek::topk::layout::MAX_DIM;
 
 /// An index folder with the models that it needs. Threads may share it.
@@ -47,7 +48,7 @@ impl PyIndex {
     }
 
     /// Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions,
-    /// and opens it.
+    /// and opens it. Without a metric that of the model, or the inner product of given vectors.
     #[staticmethod]
     #[allow(clippy::too_many_arguments)]
     fn create(
@@ -56,6 +57,7 @@ impl PyIndex {
         model: Option<String>,
         dim: Option<usize>,
         embeds: bool,
+        metric: Option<&str>,
         chunking: (Option<usize>, Option<usize>, bool),
         language: Option<String>,
         exist_ok: bool,
@@ -63,6 +65,7 @@ impl PyIndex {
         settings: EngineSettings,
     ) -> PyResult<Self> {
         let engine = settings.engine()?;
+        let metric = metric.map(writing::metric_of).transpose()?;
         let create = |_: &Stop, pool: &ThreadPool| {
             if !exist_ok && dir.join("manifest.json").exists() {
                 return Err(Error::usage(format!(
@@ -73,20 +76,31 @@ impl PyIndex {
             let language = language.as_deref().map(str::parse::<Language>).transpose()?;
             let (max_tokens, overlap, split_records) = chunking;
             let (manifest, embedder) = match dim.filter(|_| !embeds) {
-                Some(dim) => (IndexManifest::new(dim, None, Chunking::default()), None),
+                Some(dim) => {
+                    let known = IndexManifest::find(&dir)?.map(|known| known.metric);
+                    let metric = metric.or(known).unwrap_or(IndexMetric::InnerProduct);
+                    let manifest = IndexManifest::new(dim, None, Chunking::default());
+                    (manifest.with_metric(metric), None)
+                }
                 None => {
                     let model = engine.model_name(model.as_deref());
                     engine.get_or_download(model)?;
-                    let (embedder, stamp) =
-                        pool.install(|| engine.embedder(model, Normalize::Always))?;
-                    let made = embedder.dim();
+                    let opened = pool.install(|| engine.index_embedder(model, &dir))?;
+                    if let Some(metric) = metric.filter(|metric| *metric != opened.metric) {
+                        let (name, own) = (metric.name(), opened.metric.name());
+                        return Err(Error::usage(format!(
+                            "metric is \"{name}\", and {model} is compared by \"{own}\": leave \
+                             metric out"
+                        )));
+                    }
+                    let made = opened.embedder.dim();
                     if let Some(dim) = dim.filter(|dim| *dim != made) {
                         let reason =
                             format!("dim is {dim}, and {model} makes {made}: leave dim out");
                         return Err(Error::usage(reason));
                     }
                     let chunks = ChunkOptions { max_tokens, overlap, split_records };
-                    (manifest_for(&embedder, stamp, chunks)?, Some(Arc::new(embedder)))
+                    (manifest_for(&opened, chunks)?, Some(Arc::new(opened.embedder)))
                 }
             };
             if let Some(dim) = dim.filter(|dim| *dim > MAX_DIM) {
@@ -105,6 +119,12 @@ impl PyIndex {
     fn model_name(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let index = direct(py, || self.0.snapshot())?;
         Ok(index.manifest().model.as_ref().map(|stamp| stamp.name.clone()))
+    }
+
+    /// The metric by which the index ranks, `cosine` or `inner_product`.
+    #[getter]
+    fn metric(&self, py: Python<'_>) -> PyResult<&'static str> {
+        Ok(direct(py, || self.0.snapshot())?.manifest().metric.name())
     }
 
     /// Dimensions of a vector.
@@ -372,9 +392,11 @@ impl PyIndex {
         model: Option<String>,
         normalize: bool,
         language: Option<String>,
+        metric: Option<&str>,
         settings: EngineSettings,
     ) -> PyResult<Bound<'py, PyAny>> {
         let engine = settings.engine()?;
+        let ranking = writing::Ranking::of(metric, normalize)?;
         let (documents, map) = match documents {
             Some(records) => (
                 Some(RecordSource::new(&records, fields, true)?.all(py, usize::MAX)?),
@@ -393,14 +415,15 @@ impl PyIndex {
             };
             let source = Imported::File(file, documents, ids);
             let model = model.as_deref();
-            let choices = (model, language.as_deref());
-            writing::import(&engine, source, &into, choices, normalize, (stop, pool))
+            let language = language.as_deref();
+            writing::import(&engine, source, &into, (model, language), ranking, (stop, pool))
         };
         to_python(py, &run_waiting(py, import, |_| true, |_, _| Ok(()))?)
     }
 
     /// Imports a store that LangChain saved into a new index.
     #[staticmethod]
+    #[allow(clippy::too_many_arguments)]
     fn import_langchain<'py>(
         py: Python<'py>,
         folder: PathBuf,
@@ -409,14 +432,16 @@ impl PyIndex {
         model: Option<String>,
         normalize: bool,
         language: Option<String>,
+        metric: Option<&str>,
         settings: EngineSettings,
     ) -> PyResult<Bound<'py, PyAny>> {
         let engine = settings.engine()?;
+        let ranking = writing::Ranking::of(metric, normalize)?;
         let source = Imported::Langchain(folder, index_name);
         let import = |stop: &Stop, pool: &ThreadPool| {
             let model = model.as_deref();
-            let choices = (model, language.as_deref());
-            writing::import(&engine, source, &into, choices, normalize, (stop, pool))
+            let language = language.as_deref();
+            writing::import(&engine, source, &into, (model, language), ranking, (stop, pool))
         };
         to_python(py, &run_waiting(py, import, |_| true, |_, _| Ok(()))?)
     }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use warpseek::bert::embedder::{self, EmbedOptions, Embeddings, Normalize, Role};
+use warpseek::bert::modules::Similarity;
 use warpseek::bert::reranker::{RerankJob, Reranker};
 use warpseek::error::Result;
 use warpseek::hub::ModelKind;
@@ -64,6 +65,15 @@ impl PyEmbedder {
     #[getter]
     fn sha256(&self) -> String {
         self.stamp.sha256.clone()
+    }
+
+    /// The similarity that the model was trained for, `cosine` or `dot`.
+    #[getter]
+    fn similarity(&self) -> &'static str {
+        match self.model.similarity() {
+            Similarity::Cosine => "cosine",
+            Similarity::Dot => "dot",
+        }
     }
 
     /// The number format that passages are computed in.

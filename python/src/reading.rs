@@ -221,6 +221,7 @@ pub(crate) fn stats(index: &Snapshot) -> Result<Value> {
     let fields: serde_json::Map<String, Value> =
         fields.map(|(name, types)| (name, json!(types))).collect();
     value["dim"] = json!(manifest.dim);
+    value["metric"] = json!(manifest.metric);
     value["model"] = json!(manifest.model);
     value["chunking"] = json!(manifest.chunking);
     value["language"] = json!(manifest.language());

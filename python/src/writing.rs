@@ -11,7 +11,7 @@ use rayon::ThreadPool;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use warpseek::engine::Engine;
+use warpseek::engine::{Engine, ImportTarget};
 use warpseek::error::{Error, Place, Result};
 use warpseek::indexing::{
     self, Import, ImportReport, ImportedDocuments, IndexOptions, IndexReport, OnError, Vectors,
@@ -19,7 +19,7 @@ use warpseek::indexing::{
 };
 use warpseek::ingest::{self, Document, FieldMap, ReadNotes, ReadOptions};
 use warpseek::store::filter::Filter;
-use warpseek::store::{Compaction, IndexWriter, Language};
+use warpseek::store::{Compaction, IndexMetric, IndexWriter, Language};
 use warpseek::vectors::{VectorFile, langchain};
 
 /// Indexes the records of an iterator.
@@ -169,6 +169,34 @@ pub(crate) fn add_vectors<'py>(
     to_python(py, &imported)
 }
 
+/// The metric of this name.
+pub(crate) fn metric_of(name: &str) -> PyResult<IndexMetric> {
+    let known = [IndexMetric::Cosine, IndexMetric::InnerProduct];
+    known.into_iter().find(|metric| metric.name() == name).ok_or_else(|| {
+        usage(format!("invalid metric '{name}': use \"cosine\" or \"inner_product\""))
+    })
+}
+
+/// The metric of imported vectors, if it was asked for, and if they are scaled to unit length.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ranking {
+    metric: Option<IndexMetric>,
+    normalize: bool,
+}
+
+impl Ranking {
+    pub(crate) fn of(metric: Option<&str>, normalize: bool) -> PyResult<Self> {
+        let metric = metric.map(metric_of).transpose()?;
+        if normalize && metric == Some(IndexMetric::InnerProduct) {
+            return Err(usage(
+                "normalize=True makes vectors for the cosine: leave it or \
+                 metric=\"inner_product\" out",
+            ));
+        }
+        Ok(Self { metric, normalize: normalize || metric == Some(IndexMetric::Cosine) })
+    }
+}
+
 /// The source of an import.
 pub(crate) enum Imported {
     /// A vector file, its documents or ids.
@@ -183,9 +211,10 @@ pub(crate) fn import(
     source: Imported,
     into: &Path,
     (model, language): (Option<&str>, Option<&str>),
-    normalize: bool,
+    ranking: Ranking,
     (stop, pool): (&Stop, &ThreadPool),
 ) -> Result<ImportReport> {
+    let Ranking { metric, normalize } = ranking;
     let (import, notes) = match source {
         Imported::File(file, documents, ids) => {
             let vectors = Vectors::File(VectorFile::open(&file, None)?);
@@ -200,12 +229,13 @@ pub(crate) fn import(
     };
     let language = language.map(str::parse::<Language>).transpose()?;
     let warning = import.check()?;
-    let dim = import.vectors.dim();
-    let mut writer = pool.install(|| engine.import_writer(into, dim, model, language))?;
+    let (dim, is_unit) = (import.vectors.dim(), import.is_unit()?);
+    let target = ImportTarget { dim, model, metric, is_unit, is_scaled: normalize, language };
+    let mut writer = pool.install(|| engine.import_writer(into, target))?;
     let mut report = import.run(&mut writer, &mut |_| !stop.load(Ordering::Relaxed))?;
     (report.notes, report.notes_total) = (notes.texts(), notes.total());
     report.notes.extend(warning);
-    if report.not_unit > 0 {
+    if report.not_unit > 0 && metric.is_none() {
         report.notes.push(format!(
             "{} vectors are not of unit length: scores are inner products, not cosines; \
              normalize=True scales them",

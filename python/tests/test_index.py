@@ -389,3 +389,46 @@ def test_a_k_far_beyond_the_rows_is_refused(small: Index) -> None:
     for k in (2**17, 2**31):
         with pytest.raises(warpseek.UsageError, match="the index has 3 rows: lower k"):
             small.search_vectors(np.eye(384, dtype=np.float32)[:1], k)
+
+
+def test_metric_decides_what_given_vectors_are_ranked_by(tmp_path: Path) -> None:
+    rows = np.array([[3, 0], [0.8, 0.6], [0, 0]], dtype=np.float32)
+    records = [{"id": id, "text": ""} for id in "abc"]
+    query = np.array([1, 1], dtype=np.float32)
+    products = Index.create(tmp_path / "products", model=None, dim=2)
+    assert products.metric == products.stats()["metric"] == "inner_product"
+    products.add(records, vectors=rows)
+    assert products.search(query, 3).ids == ["a", "b", "c"]
+    assert products.search(query, 3, min_score=2.0).ids == ["a"]
+    scores, numbers = products.search_vectors(query[None], 3)
+    assert numbers.tolist() == [[0, 1, 2]] and scores[0, 0] == 3.0
+    cosines = Index.create(tmp_path / "cosines", model=None, dim=2, metric="cosine")
+    assert cosines.metric == cosines.stats()["metric"] == "cosine"
+    with pytest.raises(warpseek.InputError, match=r"vector 0: .*length 3.0000.*normalize=True"):
+        cosines.add(records, vectors=rows)
+    cosines.add(records[:2], vectors=rows[:2], normalize=True)
+    assert cosines.search(query, 3).ids == ["b", "a"]
+    # An index that is there keeps its metric, and another one is refused.
+    for name in ("products", "cosines"):
+        again = Index.create(tmp_path / name, model=None, dim=2, exist_ok=True)
+        assert again.metric == {"products": "inner_product", "cosines": "cosine"}[name]
+    with pytest.raises(warpseek.UsageError, match="'cosine', not the metric 'inner_product'"):
+        Index.create(tmp_path / "cosines", model=None, dim=2, metric="inner_product", exist_ok=True)
+    metric: Any = "euclidean"
+    with pytest.raises(warpseek.UsageError, match="invalid metric 'euclidean'"):
+        Index.create(tmp_path / "other", model=None, dim=2, metric=metric)
+    with pytest.raises(warpseek.UsageError, match="leave metric out"):
+        Index.create(tmp_path / "other", metric="inner_product")
+
+
+def test_metric_of_an_import(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.array([[3, 0], [0.8, 0.6]], dtype=np.float32))
+    plain = Index.import_faiss(tmp_path / "v.npy", tmp_path / "plain", metric="inner_product")
+    assert plain.metric == "inner_product"
+    scaled = Index.import_faiss(tmp_path / "v.npy", tmp_path / "scaled", metric="cosine")
+    assert scaled.metric == "cosine"
+    assert np.allclose(np.linalg.norm(scaled.vectors.astype(float), axis=1), 1, atol=1e-3)
+    with pytest.raises(warpseek.UsageError, match="normalize=True"):
+        Index.import_faiss(
+            tmp_path / "v.npy", tmp_path / "x", metric="inner_product", normalize=True
+        )

@@ -85,6 +85,11 @@ class Embedder:
         """
         The sha256 of the weights.
         """
+    @property
+    def similarity(self, /) -> str:
+        """
+        The similarity that the model was trained for, `cosine` or `dot`.
+        """
 
 @final
 class Index:
@@ -124,10 +129,10 @@ class Index:
         The number of live documents, or of live rows that pass a filter.
         """
     @staticmethod
-    def create(dir: str | PathLike[str], model: str | None, dim: SupportsIndex | None, embeds: bool, chunking: tuple[SupportsIndex | None, SupportsIndex | None, bool], language: str | None, exist_ok: bool, reranker: str | None, settings: Incomplete) -> Index:
+    def create(dir: str | PathLike[str], model: str | None, dim: SupportsIndex | None, embeds: bool, metric: str | None, chunking: tuple[SupportsIndex | None, SupportsIndex | None, bool], language: str | None, exist_ok: bool, reranker: str | None, settings: Incomplete) -> Index:
         """
         Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions,
-        and opens it.
+        and opens it. Without a metric that of the model, or the inner product of given vectors.
         """
     def delete(self, /, ids: SupportsGetItem[int, str], filter: str | None) -> int:
         """
@@ -152,18 +157,23 @@ class Index:
         filter, or all.
         """
     @staticmethod
-    def import_langchain(folder: str | PathLike[str], index_name: str, into: str | PathLike[str], model: str | None, normalize: bool, language: str | None, settings: Incomplete) -> Any:
+    def import_langchain(folder: str | PathLike[str], index_name: str, into: str | PathLike[str], model: str | None, normalize: bool, language: str | None, metric: str | None, settings: Incomplete) -> Any:
         """
         Imports a store that LangChain saved into a new index.
         """
     @staticmethod
-    def import_vectors(file: str | PathLike[str], into: str | PathLike[str], document_file: str | PathLike[str] | None, documents: Any | None, ids: SupportsGetItem[int, str] | None, fields: Incomplete, model: str | None, normalize: bool, language: str | None, settings: Incomplete) -> Any:
+    def import_vectors(file: str | PathLike[str], into: str | PathLike[str], document_file: str | PathLike[str] | None, documents: Any | None, ids: SupportsGetItem[int, str] | None, fields: Incomplete, model: str | None, normalize: bool, language: str | None, metric: str | None, settings: Incomplete) -> Any:
         """
         Imports a vector file into a new index.
         """
     def mapped(self, /) -> Any:
         """
         The mapped rows, deleted ones included, as float16 `[n_rows, dim]`, without a copy.
+        """
+    @property
+    def metric(self, /) -> str:
+        """
+        The metric by which the index ranks, `cosine` or `inner_product`.
         """
     @property
     def model_name(self, /) -> str | None:

@@ -37,6 +37,7 @@ from warpseek.llm import ask
 from warpseek.results import AddReport, Answer, Comparison, Evaluation, Hit, Hits
 
 OnError = Literal["raise", "skip"]
+Metric = Literal["cosine", "inner_product"]
 
 MEASURES: Final = ("ndcg@10", "mrr@10", "recall@10", "recall@100", "map")
 
@@ -103,6 +104,7 @@ class Index:
         *,
         model: str | _Default | None = DEFAULT_MODEL,
         dim: int | None = None,
+        metric: Metric | None = None,
         exist_ok: bool = False,
         split_records: bool = False,
         chunk_tokens: int | None = None,
@@ -116,6 +118,8 @@ class Index:
             path: Folder of the index; created if it does not exist.
             model: Embedding model; ``None`` for an index of given vectors alone, which needs `dim`.
             dim: Dimensions of the vectors.
+            metric: ``"cosine"`` for vectors of unit length, or ``"inner_product"`` for vectors of
+                any length. By default that of the model, and the inner product for given vectors.
             exist_ok: True to open an index that is there already, of the same settings; one without
                 any rows takes the new settings.
             split_records: True to split records into chunks, as running text of files is.
@@ -144,6 +148,7 @@ class Index:
             None if isinstance(model, _Default) else model,
             dim,
             model is not None,
+            metric,
             (chunk_tokens, chunk_overlap, split_records),
             language,
             exist_ok,
@@ -167,6 +172,7 @@ class Index:
         model: str | None = None,
         normalize: bool = False,
         language: str | None = None,
+        metric: Metric | None = None,
         **kwargs: Any,
     ) -> Index:
         """Imports an ``IndexFlat`` of FAISS, or a file of vectors (npy, fvecs, fbin), and opens it.
@@ -180,6 +186,9 @@ class Index:
             model: Model that made the vectors, which is needed to search by text.
             normalize: True to scale the vectors to unit length.
             language: See :meth:`create`.
+            metric: ``"cosine"``, which scales them too, or ``"inner_product"`` of the vectors as
+                they are. By default that of an index that is there; else the cosine if all vectors
+                have unit length and the model is compared by it.
 
         Raises:
             UsageError: If the file ranks by L2 distance and its vectors are not of unit length.
@@ -201,6 +210,7 @@ class Index:
             model,
             normalize,
             language,
+            metric,
             settings_of(kwargs),
         )
         _warn(report)
@@ -216,6 +226,7 @@ class Index:
         model: str | None = None,
         normalize: bool = False,
         language: str | None = None,
+        metric: Metric | None = None,
         **kwargs: Any,
     ) -> Index:
         """Imports what LangChain's FAISS store saved with ``save_local``, and opens it.
@@ -230,6 +241,7 @@ class Index:
             model: Model that made the vectors, which is needed to search by text.
             normalize: True to scale the vectors to unit length.
             language: See :meth:`create`.
+            metric: See :meth:`import_faiss`.
         """
         report = _warpseek.Index.import_langchain(
             os.fspath(folder),
@@ -238,6 +250,7 @@ class Index:
             model,
             normalize,
             language,
+            metric,
             settings_of(kwargs),
         )
         _warn(report)
@@ -270,6 +283,11 @@ class Index:
         return self._core.dim
 
     @property
+    def metric(self) -> Metric:
+        """The metric by which the index ranks: the cosine, or the inner product."""
+        return "cosine" if self._core.metric == "cosine" else "inner_product"
+
+    @property
     def model_name(self) -> str | None:
         """The embedding model that made the vectors; None for imported vectors."""
         return self._core.model_name
@@ -283,7 +301,7 @@ class Index:
         return self._core.mapped()
 
     def stats(self) -> dict[str, Any]:
-        """Returns counts, sizes, the model, the language, and the metadata fields with types."""
+        """Returns counts, sizes, metric, model, language, and the metadata fields with types."""
         return self._core.stats()
 
     def fields(self) -> dict[str, dict[str, int]]:
@@ -336,7 +354,8 @@ class Index:
             metadata: Fields to keep as metadata, or a function of a record that returns a dict; by
                 default all other fields. Dates become ISO 8601 text, decimals text with all digits,
                 NaN and infinity null, which the report notes. All else is kept exactly.
-            normalize: True to scale `vectors` to unit length.
+            normalize: True to scale `vectors` to unit length, which an index whose :attr:`metric`
+                is the cosine needs.
             on_error: ``"raise"`` stops at a record that cannot be used, after the records before it
                 were committed; ``"skip"`` counts it and goes on.
             show_progress_bar: See :meth:`warpseek.Embedder.encode`.
@@ -506,7 +525,8 @@ class Index:
                 never, ``True`` in any case.
             rerank_depth: Rows that the reranker reads, by default 50, or `k` if that is more.
             retriever_weight: Weight of the retrieval score beside the reranker's, 0..1.
-            min_score: Least cosine of a hit; not with `hybrid`.
+            min_score: Least cosine of a hit, or inner product as :attr:`metric` says; not with
+                `hybrid`.
             max_per_doc: Maximum number of hits that share a ``doc_id``.
             include_vectors: True to set :attr:`Hit.vector`.
         """

@@ -102,7 +102,7 @@ class Embedder:
         precision: str = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        normalize_embeddings: bool = True,
+        normalize_embeddings: bool | None = None,
         out: Floats | None = None,
         return_counts: bool = False,
     ) -> Any:
@@ -120,8 +120,9 @@ class Embedder:
                 terminal, if tqdm is installed.
             convert_to_numpy: False for a list of vectors.
             convert_to_tensor: True for a torch tensor.
-            normalize_embeddings: True to scale vectors to unit length, as an index needs them;
-                False leaves it to the model's configuration.
+            normalize_embeddings: True to scale vectors to unit length; False leaves it to the
+                model's configuration. By default what an index needs: True, and False for a model
+                whose :attr:`similarity_fn_name` is ``"dot"``.
             out: Array ``[n, dim]`` of float32 that takes the vectors and is returned.
             return_counts: True to return also a dict of arrays ``[n]``: ``tokens`` that were
                 embedded, and ``truncated`` tokens beyond :attr:`max_seq_length`.
@@ -146,9 +147,12 @@ class Embedder:
         texts = [sentences] if isinstance(sentences, str) else _texts(sentences, "sentences")
         if out is not None:
             _check_out(out, (len(texts), self.dim))
+        normalize = normalize_embeddings
+        if normalize is None:
+            normalize = self.similarity_fn_name == "cosine"
         with Progress(show_progress_bar, len(texts), "texts") as progress:
             vectors, tokens, truncated = self._core.embed(
-                texts, chosen, prompt, normalize_embeddings, progress.callback
+                texts, chosen, prompt, normalize, progress.callback
             )
         result: Any = vectors
         if out is not None:
@@ -174,9 +178,19 @@ class Embedder:
         """Embeds passages: :meth:`encode` with ``role="passage"``."""
         return self.encode(sentences, role="passage", **kwargs)
 
+    @property
+    def similarity_fn_name(self) -> str:
+        """The similarity that the model was trained for, ``"cosine"`` or ``"dot"``."""
+        return self._core.similarity
+
     def similarity(self, a: Any, b: Any) -> Floats:
-        """Returns the cosines of two lists of vectors, ``[n, m]``."""
+        """Returns the similarities of two lists of vectors, ``[n, m]``.
+
+        They are cosines, or inner products if :attr:`similarity_fn_name` is ``"dot"``.
+        """
         first, second = (np.atleast_2d(np.asarray(v, dtype=np.float64)) for v in (a, b))
+        if self.similarity_fn_name == "dot":
+            return (first @ second.T).astype(np.float32)
         return (_unit(first) @ _unit(second).T).astype(np.float32)
 
     def count_tokens(self, sentences: str | Iterable[str]) -> list[int]:

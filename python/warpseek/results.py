@@ -27,8 +27,8 @@ class Hit:
         metadata: Metadata of the document.
         row: Number of the row; it stays until the index is compacted.
         rank: Rank in the final order, from 1.
-        score: Inner product with the query (cosine), the fused score of a hybrid search, or the
-            BM25 score of ``search_bm25``.
+        score: Inner product with the query (for :attr:`Index.metric` ``"cosine"`` the cosine), the
+            fused score of a hybrid search, or the BM25 score of ``search_bm25``.
         final_score: Value that orders the hits; ``None`` behind the reranked ones.
         retrieved_rank: Rank in the retrieval order, from 1.
         rerank_score: Sigmoid of the logit, 0..1, if the hit was reranked.

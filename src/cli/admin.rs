@@ -5,7 +5,7 @@ use super::interrupt;
 use super::term::{self, DecimalBytes, HumanCount, bold, plain, say};
 use crate::error::{Error, Result};
 use crate::store::filter::Filter;
-use crate::store::{Finding, Index, IndexWriter};
+use crate::store::{Finding, Index, IndexMetric, IndexWriter};
 use crate::topk::audit;
 use clap::Args;
 use serde_json::json;
@@ -42,6 +42,11 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
         let deleted = HumanCount(stats.deleted_rows);
         say!("  deleted    {deleted} rows; `warpseek compact` removes them")?;
     }
+    let metric = match manifest.metric {
+        IndexMetric::Cosine => "cosine, of vectors of unit length",
+        IndexMetric::InnerProduct => "inner product, of vectors of any length",
+    };
+    say!("  metric     {metric}")?;
     match &manifest.model {
         Some(m) => say!("  model      {} (sha256 {})", plain(&m.name), &m.sha256)?,
         None => say!("  model      none: the vectors were imported")?,

@@ -4,7 +4,6 @@ use super::args::ReadArgs;
 use super::context::{Context, Status};
 use super::interrupt;
 use super::term::{self, HumanCount, say};
-use crate::bert::embedder::Normalize;
 use crate::engine::{ChunkOptions, manifest_for};
 use crate::error::{Error, Result};
 use crate::indexing::{self, IndexOptions, IndexReport, LastRecords, OnError};
@@ -84,13 +83,13 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let mut documents = open()?;
     let roots = documents.roots().clone();
     let name = context.engine.model_name(args.model.as_deref());
-    let (embedder, stamp) = context.engine.embedder(name, Normalize::Always)?;
+    let model = context.engine.index_embedder(name, &args.into)?;
     let chunks = ChunkOptions {
         max_tokens: args.chunk_tokens,
         overlap: Some(args.chunk_overlap),
         split_records: args.chunk,
     };
-    let manifest = manifest_for(&embedder, stamp, chunks)?.with_language(args.language);
+    let manifest = manifest_for(&model, chunks)?.with_language(args.language);
     let mut writer = IndexWriter::open_or_create(&args.into, &manifest)?;
     interrupt::install();
     let on_error = args.on_error;
@@ -135,7 +134,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         ));
         !interrupt::requested()
     };
-    let outcome = indexing::index(&mut writer, &embedder, &mut input, options, &mut progress);
+    let outcome = indexing::index(&mut writer, &model.embedder, &mut input, options, &mut progress);
     bar.finish_and_clear();
     let mut report = outcome.inspect_err(|e| {
         let notes = documents.notes();

@@ -4,13 +4,14 @@ use super::args::ReadArgs;
 use super::context::{Context, Status};
 use super::interrupt;
 use super::term::{self, HumanCount, say};
+use crate::engine::ImportTarget;
 use crate::error::{Error, Result};
 use crate::indexing::{
     Import, ImportReport, ImportedDocuments, Vectors, bare_documents, export_documents,
     export_vectors,
 };
 use crate::ingest::{self, ReadNotes};
-use crate::store::{Index, Language};
+use crate::store::{Index, IndexMetric, Language};
 use crate::vectors::langchain::{self, DEFAULT_INDEX_NAME};
 use crate::vectors::{VectorFile, VectorFormat};
 use clap::Args;
@@ -85,11 +86,22 @@ pub(super) struct ImportArgs {
     /// or zh [default: none, or that of the index]
     #[arg(long, value_name = "CODE")]
     language: Option<Language>,
+    /// Metric of the index: the cosine, for which vectors are scaled to unit length, or the inner
+    /// product of the vectors as they are [default: that of an existing index; else the cosine if
+    /// all vectors have unit length and the model is compared by it]
+    #[arg(long, value_name = "METRIC", value_enum)]
+    metric: Option<IndexMetric>,
     #[command(flatten)]
     read: ReadArgs,
 }
 
-pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
+pub(super) fn import(mut args: ImportArgs, context: &Context) -> Result<Status> {
+    if args.normalize && args.metric == Some(IndexMetric::InnerProduct) {
+        return Err(Error::usage(
+            "--normalize makes vectors for the cosine: leave it or --metric inner_product out",
+        ));
+    }
+    args.normalize |= args.metric == Some(IndexMetric::Cosine);
     let (import, notes) = if args.vectors.is_dir() {
         langchain_store(&args)?
     } else {
@@ -110,8 +122,10 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
     if let Some(warning) = import.check()? {
         term::warn(&warning);
     }
-    let (model, engine) = (args.model.as_deref(), &context.engine);
-    let mut writer = engine.import_writer(&args.into, dim, model, args.language)?;
+    let (model, metric, is_unit) = (args.model.as_deref(), args.metric, import.is_unit()?);
+    let (is_scaled, language) = (args.normalize, args.language);
+    let target = ImportTarget { dim, model, metric, is_unit, is_scaled, language };
+    let mut writer = context.engine.import_writer(&args.into, target)?;
     interrupt::install();
     let bar = context.bar(Some(n_rows as u64), "[{bar:40}] {pos}/{len} rows");
     let outcome = import.run(&mut writer, &mut |rows| {
@@ -122,7 +136,7 @@ pub(super) fn import(args: ImportArgs, context: &Context) -> Result<Status> {
     let texts: Vec<String> = notes.texts();
     term::warn_all(&texts, notes.total());
     let report = ImportReport { notes: texts, notes_total: notes.total(), ..outcome? };
-    if report.not_unit > 0 {
+    if report.not_unit > 0 && args.metric.is_none() {
         term::warn(&format!(
             "{} vectors are not of unit length: scores are inner products, not cosines; \
              --normalize scales them",

@@ -1,9 +1,10 @@
 //! Import of existing vectors into an index.
 
 use crate::error::{Error, Place, Result};
-use crate::store::IndexWriter;
+use crate::store::{IndexMetric, IndexWriter};
 use crate::vectors::langchain::LangchainStore;
-use crate::vectors::{Metric, VectorFile};
+use crate::vectors::{self, VectorFile};
+use half::f16;
 use std::collections::HashSet;
 use warpseek_bert::embedder::normalize;
 use warpseek_ingest::chunk::Chunk;
@@ -15,7 +16,10 @@ const COMMIT_ROWS: usize = 65_536;
 
 /// Deviation from the length 1 up to which the orders by L2 distance and by inner product count as
 /// equal. Vectors that were scaled in half precision deviate less.
-const UNIT_TOLERANCE: f64 = 1e-3;
+const L2_TOLERANCE: f64 = 1e-3;
+
+/// Deviation from the length 1 up to which a vector counts as one of unit length.
+const UNIT_TOLERANCE: f64 = 0.01;
 
 /// Vectors to import, with their documents.
 pub struct Import {
@@ -75,7 +79,7 @@ impl Vectors {
         }
     }
 
-    fn metric(&self) -> Option<Metric> {
+    fn metric(&self) -> Option<vectors::Metric> {
         match self {
             Self::File(file) => file.metric(),
             Self::Memory { .. } => None,
@@ -137,10 +141,11 @@ impl Import {
             let reason = format!("{dim} dimensions; at most {MAX_DIM} are supported");
             return Err(Error::input(Place::file(name), reason));
         }
-        if self.vectors.metric() != Some(Metric::L2) {
+        if self.vectors.metric() != Some(vectors::Metric::L2) {
             return Ok(None);
         }
-        let Some((row, norm)) = self.first_not_unit()? else { return Ok(None) };
+        let is_off = |_: &[f32], norm: f64| (norm - 1.0).abs() > L2_TOLERANCE;
+        let Some((row, norm)) = self.first_whose_length(is_off)? else { return Ok(None) };
         let orders = format!(
             "{name}: the index ranks by L2 distance, warpseek by inner product. The two orders are \
              equal only for vectors of unit length, and vector {row} has the length {norm:.4}"
@@ -153,14 +158,37 @@ impl Import {
         )))
     }
 
-    /// The first vector that is not of unit length, with its length. Vectors that are not finite
-    /// are left to [`Import::run`].
+    /// True if the vectors have unit length, which is not looked up if they are scaled to it. Zero
+    /// vectors, which have no direction, do not count.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the vectors cannot be read.
+    pub fn is_unit(&self) -> Result<bool> {
+        Ok(self.normalize || self.first_not_unit()?.is_none())
+    }
+
+    /// The first vector that is neither zero nor of unit length, with its length. Vectors that half
+    /// precision cannot hold are left to [`Import::run`].
     fn first_not_unit(&self) -> Result<Option<(usize, f64)>> {
+        self.first_whose_length(|vector, norm| {
+            (norm - 1.0).abs() > UNIT_TOLERANCE
+                && norm != 0.0
+                && vector.iter().all(|v| f16::from_f32(*v).is_finite())
+        })
+    }
+
+    /// The first vector whose length is as asked for, with its length. Vectors that are not finite
+    /// are left to [`Import::run`].
+    fn first_whose_length(
+        &self,
+        is_it: impl Fn(&[f32], f64) -> bool,
+    ) -> Result<Option<(usize, f64)>> {
         let mut vector = vec![0f32; self.vectors.dim()];
         for row in 0..self.vectors.n_rows() {
             self.vectors.read(row, &mut vector)?;
             let norm = norm(&vector);
-            if norm.is_finite() && (norm - 1.0).abs() > UNIT_TOLERANCE {
+            if norm.is_finite() && is_it(&vector, norm) {
                 return Ok(Some((row, norm)));
             }
         }
@@ -171,15 +199,32 @@ impl Import {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] for vectors that are not finite or cannot be scaled, an id that occurs
-    /// twice, and more or fewer documents than vectors; [`Error::Interrupted`] if `progress` stops
-    /// the import; the errors of the store and of the documents' reader.
+    /// [`Error::Input`] for vectors that are not finite or cannot be scaled, or are not of unit
+    /// length for an index that ranks by the cosine, an id that occurs twice, and more or fewer
+    /// documents than vectors; [`Error::Interrupted`] if `progress` stops the import; the errors of
+    /// the store and of the documents' reader.
     pub fn run(
         mut self,
         writer: &mut IndexWriter,
         progress: &mut dyn FnMut(usize) -> bool,
     ) -> Result<ImportReport> {
         let (n_rows, dim) = (self.vectors.n_rows(), self.vectors.dim());
+        let manifest = writer.manifest();
+        if manifest.metric == IndexMetric::Cosine
+            && manifest.states_metric
+            && !self.normalize
+            && let Some((row, norm)) = self.first_not_unit()?
+        {
+            // A file that cannot be read to its end is the better reason.
+            let mut vector = vec![0f32; dim];
+            (row..n_rows).try_for_each(|row| self.vectors.read(row, &mut vector))?;
+            let reason = format!(
+                "the index ranks by the cosine of vectors of unit length, and this one has the \
+                 length {norm:.4}: scale the vectors with --normalize, or import them into another \
+                 folder"
+            );
+            return Err(Error::input(self.place(row), reason));
+        }
         let mut report = ImportReport { rows: n_rows as u64, dim, ..Default::default() };
         let (mut seen, mut vector) = (HashSet::new(), vec![0f32; dim]);
         for row in 0..n_rows {
@@ -189,7 +234,7 @@ impl Import {
                 return Err(Error::input(document.place, reason));
             }
             let norm = self.read(row, &mut vector)?;
-            report.not_unit += u64::from((norm - 1.0).abs() > 0.01);
+            report.not_unit += u64::from((norm - 1.0).abs() > UNIT_TOLERANCE);
             report.updated += u64::from(writer.find(&document.id)?.is_some());
             let chunk = Chunk { range: 0..document.text.len(), tokens: 0, tokens_lost: 0 };
             // The vectors are not in the file of the documents, which `--prune` looks at.

@@ -110,6 +110,7 @@ pub fn index(
         return Err(error);
     }
     run.writer.commit()?;
+    run.note_precision();
     if let Some(roots) = options.prune
         && !run.report.interrupted
         && run.report.skipped == 0
@@ -360,14 +361,25 @@ impl IndexRun<'_> {
             let own;
             (own, vectors) = vectors.split_at(ranges.len() * self.embedder.dim());
             let chunks = ranges.into_iter().zip(counts.by_ref());
-            let chunks = chunks.map(|(range, (tokens, tokens_lost))| {
+            let chunks =
+                chunks.map(|(range, (tokens, tokens_lost))| Chunk { range, tokens, tokens_lost });
+            let chunks: Vec<Chunk> = chunks.collect();
+            let counted = chunks.iter().map(|chunk| (chunk.tokens, chunk.tokens_lost));
+            let counted: Vec<(u32, u32)> = counted.collect();
+            // A vector of a model without normalization may be beyond half precision.
+            let seq = match self.writer.put(document, chunks, own) {
+                Ok(seq) => seq,
+                Err(e) => {
+                    self.skip_or(e)?;
+                    continue;
+                }
+            };
+            for (tokens, tokens_lost) in counted {
                 self.report.rows += 1;
                 self.report.tokens += u64::from(tokens);
                 self.report.tokens_lost += u64::from(tokens_lost);
                 self.report.rows_truncated += u64::from(tokens_lost > 0);
-                Chunk { range, tokens, tokens_lost }
-            });
-            let seq = self.writer.put(document, chunks.collect(), own)?;
+            }
             self.seen.insert(seq);
             *if replaces { &mut self.report.updated } else { &mut self.report.added } += 1;
         }
@@ -385,6 +397,21 @@ impl IndexRun<'_> {
     fn report_progress(&mut self) {
         if !(self.progress)(&self.report) {
             self.report.interrupted = true;
+        }
+    }
+
+    /// Notes a number format that is not the one of the index, if rows were embedded in it.
+    fn note_precision(&mut self) {
+        let model = self.writer.manifest().model.as_ref();
+        let here = self.embedder.precision_family();
+        let known = model.and_then(|model| model.precision.as_deref());
+        if let Some(known) = known.filter(|known| *known != here && self.report.rows > 0) {
+            self.report.notes.push(format!(
+                "the index was embedded in {known}, and these {} rows in {here}: vectors of the \
+                 two formats differ in their last digits; the setting `precision` chooses one",
+                self.report.rows
+            ));
+            self.report.notes_total += 1;
         }
     }
 

@@ -35,9 +35,10 @@ pub struct IndexReport {
     pub skipped: u64,
     /// The first messages about skipped records.
     pub messages: Vec<String>,
-    /// The first notes about the input: columns left out, values that became null or text.
+    /// The first notes: a number format other than that of the index; and about the input, columns
+    /// left out, values that became null or text.
     pub notes: Vec<String>,
-    /// Notes about the input, those beyond `notes` included.
+    /// All notes, those beyond `notes` included.
     pub notes_total: u64,
     /// Rows written.
     pub rows: u64,
@@ -52,10 +53,10 @@ pub struct IndexReport {
 }
 
 impl IndexReport {
-    /// Adds the notes of the reader whose documents were indexed.
+    /// Adds the notes of the reader whose documents were indexed, behind those of the run.
     pub fn take_notes(&mut self, notes: &ReadNotes) {
-        self.notes = notes.texts();
-        self.notes_total = notes.total();
+        self.notes.extend(notes.texts());
+        self.notes_total += notes.total();
     }
 }
 

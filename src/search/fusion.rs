@@ -1,5 +1,6 @@
 //! Reciprocal rank fusion (RRF) and maximal marginal relevance (MMR).
 
+use crate::store::IndexMetric;
 use half::slice::HalfFloatSliceExt;
 use std::collections::HashMap;
 use warpseek_topk::MatrixView;
@@ -25,8 +26,13 @@ pub fn reciprocal_rank_fusion(lists: &[&[u32]]) -> Vec<(u32, f32)> {
 
 /// Maximal marginal relevance: picks up to `n` of `ranked` one after another, each time the row
 /// with the greatest `lambda * relevance - (1 - lambda) * max cos(row, picked)`. Ties go to the
-/// better rank. The relevance is the row's cosine with `query` (padded like a row); with `fused` it
-/// is the row's score divided by the best one. Rows keep their scores.
+/// better rank. Rows keep their scores.
+///
+/// The relevance is the row's score with `query` (padded like a row). With [`IndexMetric::Cosine`]
+/// that is the cosine. With [`IndexMetric::InnerProduct`] it is divided by the length of the query
+/// and that of the longest of the rows: it lies in -1..1 as the cosine does, and has the order of
+/// the scores.
+/// With `fused` it is the row's score in `ranked` divided by the best one.
 ///
 /// Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents and
 /// producing summaries", SIGIR 1998.
@@ -34,22 +40,29 @@ pub fn mmr(
     matrix: &MatrixView<'_>,
     query: &[f32],
     ranked: &[(u32, f32)],
-    fused: bool,
+    (metric, fused): (IndexMetric, bool),
     lambda: f32,
     n: usize,
 ) -> Vec<(u32, f32)> {
     let best_score = ranked.iter().map(|r| r.1).fold(f32::MIN_POSITIVE, f32::max);
-    let vectors: Vec<Vec<f32>> = ranked
+    let mut vectors: Vec<Vec<f32>> = ranked
         .iter()
         .map(|&(row, _)| {
             matrix.row(row as usize).map(HalfFloatSliceExt::to_f32_vec).unwrap_or_default()
         })
         .collect();
+    // Lengths are not exactly 1 in half precision; for the cosine they are taken to be.
+    let mut scale = 1.0;
+    if metric == IndexMetric::InnerProduct {
+        let longest = vectors.iter_mut().map(|vector| to_unit_length(vector)).fold(0.0, f64::max);
+        let lengths = longest * length(query);
+        scale = if lengths > 0.0 { 1.0 / lengths } else { 0.0 };
+    }
     let relevance: Vec<f32> = ranked
         .iter()
         .map(|&(row, score)| match matrix.row(row as usize) {
             _ if fused => score / best_score,
-            Some(row) => canonical_score(query, row),
+            Some(row) => (f64::from(canonical_score(query, row)) * scale) as f32,
             None => 0.0,
         })
         .collect();
@@ -76,6 +89,19 @@ pub fn mmr(
         }
     }
     picked
+}
+
+fn length(vector: &[f32]) -> f64 {
+    vector.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
+}
+
+/// Scales a vector to unit length, unless it is zero. Returns its length before.
+fn to_unit_length(vector: &mut [f32]) -> f64 {
+    let length = length(vector);
+    if length > 0.0 {
+        vector.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
+    }
+    length
 }
 
 #[cfg(test)]
@@ -108,13 +134,45 @@ mod tests {
         query[0] = 1.0;
         let ranked = [(0, 0.8), (1, 0.8), (2, 0.6)];
         let rows = |lambda: f32, n: usize| -> Vec<u32> {
-            mmr(&matrix, &query, &ranked, false, lambda, n).iter().map(|r| r.0).collect()
+            mmr(&matrix, &query, &ranked, (IndexMetric::Cosine, false), lambda, n)
+                .iter()
+                .map(|r| r.0)
+                .collect()
         };
         assert_eq!(rows(0.5, 2), [0, 2]);
         assert_eq!(rows(1.0, 3), [0, 1, 2]);
         assert_eq!(rows(0.5, 10), [0, 2, 1]);
         // Fused scores set their own order at lambda 1.
         let fused = [(2, 0.03), (0, 0.02), (1, 0.01)];
-        assert_eq!(mmr(&matrix, &query, &fused, true, 1.0, 3), fused);
+        assert_eq!(mmr(&matrix, &query, &fused, (IndexMetric::Cosine, true), 1.0, 3), fused);
+    }
+
+    #[test]
+    fn mmr_of_vectors_of_any_length_depends_on_directions_alone() {
+        // Rows 0 and 1 have one direction, row 2 another. Their lengths are far apart.
+        let rows = [(300.0, 30.0), (80.0, 8.0), (20.0, -200.0), (0.0, 0.0)];
+        let mut values = vec![f16::ZERO; 4 * 32];
+        for (row, (x, y)) in rows.into_iter().enumerate() {
+            values[row * 32] = f16::from_f32(x);
+            values[row * 32 + 1] = f16::from_f32(y);
+        }
+        let matrix = MatrixView::new(&values, 2, 400.0).unwrap();
+        let mut query = [0f32; 32];
+        query[0] = 5.0;
+        let ranked = [(0, 1500.0), (1, 400.0), (2, 100.0), (3, 0.0)];
+        for factor in [1.0, 1000.0] {
+            let query = query.map(|v| v * factor);
+            let rows = |lambda: f32| -> Vec<u32> {
+                let picked =
+                    mmr(&matrix, &query, &ranked, (IndexMetric::InnerProduct, false), lambda, 4);
+                picked.iter().map(|r| r.0).collect()
+            };
+            // Relevance is 0.995, 0.265, 0.066, 0 whatever the query's length.
+            assert_eq!(rows(1.0), [0, 1, 2, 3]);
+            assert_eq!(rows(0.5), [0, 2, 3, 1]);
+        }
+        let fused = [(1, 0.03), (0, 0.02), (2, 0.01)];
+        let picked = mmr(&matrix, &query, &fused, (IndexMetric::InnerProduct, true), 0.5, 3);
+        assert_eq!(picked, [(1, 0.03), (2, 0.01), (0, 0.02)]);
     }
 }

@@ -29,8 +29,8 @@ pub struct SearchOptions {
     pub mmr: Option<f32>,
     /// The maximum number of retrieved rows that share a `doc_id`. `None`: no limit.
     pub max_per_doc: Option<usize>,
-    /// Least score of a retrieved row: the inner product with the query. Not for hybrid search,
-    /// whose fused scores depend on ranks alone.
+    /// Least score of a retrieved row: the cosine, or any inner product in an index that ranks by
+    /// it. Not for hybrid search, whose fused scores depend on ranks alone.
     pub min_score: Option<f32>,
 }
 
@@ -86,7 +86,9 @@ impl SearchOptions {
             }
         }
         if self.min_score.is_some_and(f32::is_nan) {
-            return Err(Error::usage("the least score is not a number: give a cosine, -1 to 1"));
+            return Err(Error::usage(
+                "the least score is not a number: give a cosine, -1 to 1, or an inner product",
+            ));
         }
         if self.min_score.is_some() && self.hybrid {
             return Err(Error::usage(

@@ -66,8 +66,8 @@ pub struct Hit {
     pub title: String,
     /// The chunk's text.
     pub text: String,
-    /// The inner product of unit vectors (cosine), or the fused score of a hybrid search; higher is
-    /// better.
+    /// The inner product with the query, which is the cosine in an index of unit vectors; or the
+    /// fused score of a hybrid search. Higher is better.
     pub score: f32,
     /// The value that orders the hits: the rerank score, its blend with `score`
     /// ([`super::SearchOptions::retriever_weight`]), or `score` without reranking. `None` for hits

@@ -167,7 +167,8 @@ impl Ranker<'_> {
                     let vectors = batch.padded()?;
                     let stride = vectors.len() / batch.len();
                     let vector = &vectors[at * stride..(at + 1) * stride];
-                    ranked = mmr(matrix, vector, &ranked, options.hybrid, lambda, depth);
+                    let scores = (searcher.index.manifest().metric, options.hybrid);
+                    ranked = mmr(matrix, vector, &ranked, scores, lambda, depth);
                 }
                 ranked.truncate(depth);
                 rankings.push(Candidate::list(ranked));

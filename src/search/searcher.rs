@@ -1,7 +1,7 @@
 //! An index with the models that search it.
 
 use crate::error::{Error, Result};
-use crate::store::Index;
+use crate::store::{Index, IndexManifest, ModelStamp};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use warpseek_bert::embedder::Embedder;
@@ -36,7 +36,12 @@ impl Searcher {
             return Ok(None);
         }
         let (new, known) = (index.manifest(), self.index.manifest());
-        if new.dim != known.dim || new.model != known.model {
+        // Of a model all counts but the number format, which vectors may differ in.
+        let model = |manifest: &IndexManifest| {
+            manifest.model.clone().map(|stamp| ModelStamp { precision: None, ..stamp })
+        };
+        let is_same = model(new) == model(known) && new.metric == known.metric;
+        if new.dim != known.dim || !is_same {
             let reason = "the index was replaced by another one: open it again (restart a server)";
             return Err(Error::corrupt(self.index.dir(), reason));
         }

@@ -55,7 +55,11 @@ impl Serving {
             if let (Some(embedder), Some(stamp)) =
                 (&searcher.embedder, &searcher.index.manifest().model)
             {
-                match embedders.iter().find(|e| e.sha256 == stamp.sha256) {
+                let same = |known: &&Named<Embedder>| {
+                    known.sha256 == stamp.sha256
+                        && known.model.fingerprint() == embedder.fingerprint()
+                };
+                match embedders.iter().find(same) {
                     Some(known) => searcher.embedder = Some(Arc::clone(&known.model)),
                     None => embedders.push(Named {
                         name: stamp.name.clone(),
@@ -68,7 +72,7 @@ impl Serving {
         }
         if embedders.is_empty() && !models.rerank_only {
             let name = engine.model_name(models.model);
-            let (embedder, stamp) = engine.embedder(name, Normalize::Always)?;
+            let (embedder, stamp) = engine.embedder(name, Normalize::BySimilarity)?;
             let (name, sha256) = (stamp.name, stamp.sha256);
             embedders.push(Named { name, sha256, model: Arc::new(embedder) });
         }

@@ -297,7 +297,7 @@ impl Database {
         let version = self.number::<i64>("PRAGMA user_version")?;
         if version > i64::from(FORMAT_VERSION) {
             let version = u32::try_from(version).unwrap_or(u32::MAX);
-            return Err(Error::corrupt(&self.path, newer_version(version)));
+            return Err(Error::corrupt(&self.path, newer_version(version, FORMAT_VERSION)));
         }
         Ok(())
     }

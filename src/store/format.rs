@@ -20,8 +20,11 @@
 //!
 //! Version 1 had the half-precision rows alone. Such an index is read and written as it is, and
 //! `compact` upgrades it to version 2. The database's version counts; `manifest.json` keeps the
-//! version that the index was created in. It is 3 in an index with a language, whose other files
-//! are those of version 2.
+//! version that the index was created in.
+//!
+//! Version 3 is that of a manifest whose index ranks by the inner product of vectors of any length,
+//! or has a language; its other files are those of version 2. Programs that would scale such
+//! vectors, or take words as they are, refuse it.
 
 use crate::error::{Error, Result};
 use half::f16;
@@ -31,26 +34,26 @@ use warpseek_topk::sq8::RowScale;
 use warpseek_topk::stride_of;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The newest version of the files, used for new indexes.
+/// The newest version of vector files and database, and that of the manifest of new indexes that
+/// rank by the cosine and have no language.
 pub(super) const FORMAT_VERSION: u32 = 2;
-
-/// Version of the manifest of an index with a language. Its files are those of version 2, but the
-/// lexical index holds other terms, so that programs which know none must refuse the index.
-pub(super) const LANGUAGE_VERSION: u32 = 3;
 
 /// The first version with an int8 copy.
 pub(super) const INT8_VERSION: u32 = 2;
+
+/// The version of the manifest of an index that ranks by the inner product or has a language. Its
+/// other files are those of version 2, but programs that know neither must refuse the index.
+pub(super) const MANIFEST_VERSION: u32 = 3;
 
 /// Remedy for most damage.
 pub(super) const REBUILD: &str =
     "restore it from a backup, or delete the index folder and run `warpseek index` again";
 
-/// Message about a file that was written by a newer version.
-pub(super) fn newer_version(version: u32) -> String {
+/// Message about a file that was written by a newer version; `newest` is the newest known one.
+pub(super) fn newer_version(version: u32, newest: u32) -> String {
     format!(
-        "written in format version {version}, and this warpseek reads up to {FORMAT_VERSION} \
-         ({LANGUAGE_VERSION} in an index with a language): update warpseek, or rebuild the index \
-         with this version"
+        "written in format version {version}, and this warpseek reads up to {newest}: update \
+         warpseek, or rebuild the index with this version"
     )
 }
 
@@ -164,7 +167,7 @@ impl Header {
         }
         let version = number(&bytes[8..12]) as u32;
         if version > FORMAT_VERSION {
-            return fail(newer_version(version));
+            return fail(newer_version(version, FORMAT_VERSION));
         }
         if xxh3_64(&bytes[..CHECKSUM_AT]) != number(&bytes[CHECKSUM_AT..]) {
             return fail(format!("the header is damaged (its checksum does not match); {remedy}"));

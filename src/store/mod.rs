@@ -101,7 +101,7 @@ pub(crate) use folder::is_write_denied;
 pub use hash::content_hash;
 pub use language::Language;
 pub use lexical::LexicalHit;
-pub use manifest::{IndexManifest, ModelStamp};
+pub use manifest::{IndexManifest, IndexMetric, ModelStamp};
 pub use reader::{Index, IndexStats, PassingRows};
 pub use row::{Row, RowNames, passage};
 pub use verify::{Finding, verify};

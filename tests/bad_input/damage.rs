@@ -67,7 +67,7 @@ fn damaged_file_is_named_with_the_cure_by_every_command() {
                 assert!(text.contains(from), "{text}");
                 *b = text.replace(from, "\"format_version\": 99").into_bytes();
             },
-            &["format version 99", "reads up to 2", "update warpseek"],
+            &["format version 99", "reads up to 3", "update warpseek"],
         ),
         (
             "manifest with another dimension",

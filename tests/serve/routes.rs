@@ -319,6 +319,7 @@ fn server_describes_itself_and_counts() {
     let info = server.get("/info").ok();
     assert_eq!(info["indexes"][0]["name"], "idx");
     assert_eq!(info["indexes"][0]["rows"], 12);
+    assert_eq!(info["indexes"][0]["metric"], "cosine");
     assert_eq!(info["limits"]["max_inputs"], 2048);
     assert_eq!(info["answers"], false);
     let models = server.get("/v1/models").ok()["data"].clone();

@@ -25,7 +25,7 @@ pub struct Embedder {
     encoders: Encoders,
     config: EmbedConfig,
     dim: usize,
-    hidden_size: usize,
+    pub(crate) encoder_config: EncoderConfig,
     /// First tokens that pooling leaves out, by role: those of the prompt.
     n_skipped: [usize; 2],
 }
@@ -78,8 +78,11 @@ pub enum Role {
 pub enum Normalize {
     /// As the model folder configures it.
     AsConfigured,
-    /// Always, as an index requires.
+    /// Always, as an index that ranks by the cosine requires.
     Always,
+    /// Always for a model of [`Similarity::Cosine`], as configured for one of [`Similarity::Dot`]:
+    /// as a new index requires.
+    BySimilarity,
 }
 
 /// Options of [`Embedder::embed_with`].
@@ -125,7 +128,12 @@ impl Embedder {
         if config.normalize && !at_end {
             config.steps.push(Step::Normalize);
         }
-        config.normalize = normalize == Normalize::Always || config.normalize && at_end;
+        let always = match normalize {
+            Normalize::AsConfigured => false,
+            Normalize::Always => true,
+            Normalize::BySimilarity => config.similarity == Similarity::Cosine,
+        };
+        config.normalize = always || config.normalize && at_end;
         if config.max_tokens <= tokenizer.n_special() {
             let reason = format!("a limit of {} tokens leaves no room for text", config.max_tokens);
             return Err(unusable(&files, reason));
@@ -136,14 +144,8 @@ impl Embedder {
             return Err(unusable(&files, reason));
         }
         let (dim, _) = config.dims(encoder.hidden_size);
-        let mut embedder = Self {
-            tokenizer,
-            encoders,
-            config,
-            dim,
-            hidden_size: encoder.hidden_size,
-            n_skipped: [0; 2],
-        };
+        let mut embedder =
+            Self { tokenizer, encoders, config, dim, encoder_config: encoder, n_skipped: [0; 2] };
         embedder.n_skipped = [
             embedder.prompt_tokens(embedder.prompt(Role::Query))?,
             embedder.prompt_tokens(embedder.prompt(Role::Passage))?,
@@ -215,6 +217,11 @@ impl Embedder {
     /// Returns the similarity that the vectors are for.
     pub fn similarity(&self) -> Similarity {
         self.config.similarity
+    }
+
+    /// Returns the configuration.
+    pub fn config(&self) -> &EmbedConfig {
+        &self.config
     }
 
     /// True if pooling leaves out the tokens of a prompt.
@@ -376,7 +383,7 @@ impl Embedder {
         if !self.has_steps() {
             return Ok(pooled);
         }
-        let width = self.config.pooling.modes.len() * self.hidden_size;
+        let width = self.config.pooling.modes.len() * self.encoder_config.hidden_size;
         let vectors = pooled.par_chunks_exact(width).flat_map_iter(|pooled| {
             let steps = self.config.steps.iter();
             let mut vector = steps.fold(pooled.to_vec(), |vector, step| step.apply(vector));
@@ -415,7 +422,7 @@ impl Embedder {
     /// As [`Embedder::pooled`].
     pub fn token_states(&self, sequences: &[Sequence], role: Role) -> Result<Vec<Vec<f32>>> {
         let all = self.encoder(role)?.forward(sequences, Output::Tokens)?;
-        let width = self.hidden_size;
+        let width = self.encoder_config.hidden_size;
         let each = all.chunks_exact((longest(sequences) * width).max(1)).zip(sequences);
         Ok(each.map(|(states, s)| states[..s.ids.len() * width].to_vec()).collect())
     }

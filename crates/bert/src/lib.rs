@@ -23,6 +23,7 @@ pub mod embedder;
 pub mod encoder;
 mod encoder_weights;
 pub mod family;
+mod fingerprint;
 mod head;
 pub mod keys;
 mod linear;

@@ -1,6 +1,7 @@
 //! Files of a model: a folder on disk, or bytes compiled into the program.
 
 use crate::error::Error;
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io;
@@ -61,6 +62,15 @@ impl ModelFiles {
         }
     }
 
+    /// Returns the sha256 of a file, lower-case hex.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModelFiles::read`].
+    pub fn sha256(&self, file: &str) -> io::Result<String> {
+        Ok(hex_of(Sha256::new().chain_update(self.read(file)?)))
+    }
+
     /// The file's path. That of a compiled-in file, `builtin:NAME/FILE`, is for messages only.
     pub fn path(&self, file: &str) -> PathBuf {
         match self {
@@ -96,6 +106,11 @@ impl From<&ModelFiles> for ModelFiles {
     fn from(files: &ModelFiles) -> Self {
         files.clone()
     }
+}
+
+/// Returns a digest in lower-case hex.
+pub(crate) fn hex_of(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns the error for a model, or one of its files, that cannot be used.

@@ -371,6 +371,19 @@ impl Dense {
 }
 
 impl Step {
+    /// Returns a description: `dense 768 to 256, Tanh`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Dense(Dense { linear, activation, residual }) => {
+                let n_out = linear.bias.len();
+                let plus = if residual.is_some() { ", with a residual" } else { "" };
+                format!("dense {} to {n_out}, {activation:?}{plus}", linear.weight.len() / n_out)
+            }
+            Self::LayerNorm(_) => "layer norm".to_owned(),
+            Self::Normalize => "unit length".to_owned(),
+        }
+    }
+
     /// Applies the step to a vector.
     pub(crate) fn apply(&self, mut x: Vec<f32>) -> Vec<f32> {
         match self {

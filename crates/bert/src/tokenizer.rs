@@ -1,9 +1,10 @@
 //! Tokenizer: texts to token sequences with the model's special tokens, without padding.
 
 use crate::error::{Error, Result};
-use crate::model_files::{ModelFiles, unusable};
+use crate::model_files::{ModelFiles, hex_of, unusable};
 use crate::tokenizer_settings::TokenizerSettings;
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use std::ops::Range;
 
 /// A tokenizer. Truncation and padding of `tokenizer.json` are ignored: callers pass the limit.
@@ -15,6 +16,7 @@ pub struct Tokenizer {
     /// True if texts that are too long lose their beginning.
     truncates_start: bool,
     max_tokens: Option<usize>,
+    sha256: String,
 }
 
 /// One input of the encoder.
@@ -95,7 +97,19 @@ impl Tokenizer {
             return Err(fail("its special tokens or token types cannot be understood"));
         };
         let truncates_start = settings.truncates_start()?;
-        Ok(Self { inner, single, pair, truncates_start, max_tokens: settings.max_tokens()? })
+        let max_tokens = settings.max_tokens()?;
+        let mut digest = Sha256::new().chain_update(&bytes);
+        let parts = (inner.get_normalizer(), inner.get_pre_tokenizer(), inner.get_post_processor());
+        let special = inner.get_encode_special_tokens();
+        let beside = serde_json::to_vec(&(parts, types, truncates_start, special));
+        digest.update(beside.unwrap_or_default());
+        let sha256 = hex_of(digest);
+        Ok(Self { inner, single, pair, truncates_start, max_tokens, sha256 })
+    }
+
+    /// Returns the sha256 of `tokenizer.json` and of what other files set beside it, lower-case hex.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// Returns the limit of a text, or of a pair, that the folder's files state, in tokens, special

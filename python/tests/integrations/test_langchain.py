@@ -185,6 +185,15 @@ def test_inner_products_without_normalization() -> None:
         "y",
         "z",
     ]
+    assert cosines.index is not None and cosines.index.metric == "cosine"
+    assert products.index is not None and products.index.metric == "inner_product"
+    # Inner products of vectors of any length are no relevance from 0 to 1.
+    with pytest.raises(UsageError, match="no scale from 0 to 1"):
+        products.similarity_search("1 1", score_threshold=0.5)
+    with pytest.raises(UsageError, match="no scale from 0 to 1"):
+        products.similarity_search_with_relevance_scores("1 1")
+    found = products.max_marginal_relevance_search("1 1", k=2, fetch_k=3, lambda_mult=0.9)
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("lambda_mult", [0.0, 0.3, 0.5, 0.8])

@@ -36,6 +36,14 @@ class Search:
     hybrid: bool
     rerank: bool
 
+    @property
+    def _has_cosines(self) -> bool:
+        """True if scores of vectors are cosines: by the store's vectors, or by the index's own."""
+        index = self.store.index
+        if index is None or index.model_name is None:
+            return self.normalize
+        return self.normalize and index.metric == "cosine"
+
     def hits(
         self,
         vector: Vectors | None,
@@ -59,7 +67,7 @@ class Search:
         where = to_filter(options.get("filter"), metadata_only=True)
         threshold = options.get("score_threshold")
         if threshold is not None:
-            _check_scale(hybrid, rerank)
+            self._check_scale(hybrid, rerank)
         index = self.store.filled(where)
         if index is None:
             return []
@@ -92,7 +100,22 @@ class Search:
 
     def check_relevance(self, options: dict[str, Any]) -> None:
         """Refuses a search by text whose scores are no relevance."""
-        _check_scale(*self._steps("", options))
+        self._check_scale(*self._steps("", options))
+
+    def _check_scale(self, hybrid: bool, rerank: bool) -> None:
+        """Refuses relevance where scores are made of ranks, or are inner products."""
+        if rerank:
+            return
+        if hybrid:
+            raise UsageError(
+                "the scores of a hybrid search are made of ranks and have no threshold: add "
+                "rerank=True, or set hybrid=False"
+            )
+        if not self._has_cosines:
+            raise UsageError(
+                "the scores of this store are inner products of vectors of any length, which have "
+                "no scale from 0 to 1: add rerank=True, or use similarity_search_with_score"
+            )
 
     def diverse(
         self,
@@ -116,8 +139,8 @@ class Search:
         hits = self.hits(vector, text, max(k, fetch_k), options, include_vectors=True)
         # MMR compares cosines, and the scores of vectors as they are are inner products.
         query = None if self.normalize else vector
-        is_fused = self._steps(text, options)[0]
-        selected = diversified(hits, query, k, lambda_mult, is_fused=is_fused)
+        is_scaled = self._steps(text, options)[0] or (vector is None and not self._has_cosines)
+        selected = diversified(hits, query, k, lambda_mult, is_scaled=is_scaled)
         return [to_document(hit) for hit in selected]
 
 
@@ -141,12 +164,3 @@ def relevance(hit: Hit) -> float:
     if hit.rerank_score is not None:
         return hit.rerank_score
     return min(max(score_of(hit), 0.0), 1.0)
-
-
-def _check_scale(hybrid: bool, rerank: bool) -> None:
-    """Refuses relevance where scores are made of ranks."""
-    if hybrid and not rerank:
-        raise UsageError(
-            "the scores of a hybrid search are made of ranks and have no threshold: add "
-            "rerank=True, or set hybrid=False"
-        )

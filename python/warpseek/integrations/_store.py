@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from warpseek._arrays import Vectors
 from warpseek.errors import IndexNotFoundError, UsageError
-from warpseek.index import Index
+from warpseek.index import Index, Metric
 from warpseek.results import Hit
 
 #: Id, text, title and metadata of a document.
@@ -110,22 +110,29 @@ class IndexStore:
             return index
         return index if len(index) > 0 else None
 
-    def for_vectors(self, dim: int) -> Index:
-        """The index, created if need be, for vectors of this dimension."""
+    def for_vectors(self, dim: int, metric: Metric) -> Index:
+        """The index for vectors of this dimension; a new one gets the metric."""
         with self._lock:
             if self._index is None:
-                self._index = self._keep(open_or_create(self._path, dim))
+                self._index = self._keep(open_or_create(self._path, dim, metric))
             index = self._index
         check_dim(index, dim)
         return index
 
 
-def open_or_create(path: str | os.PathLike[str], dim: int, device: str | None = None) -> Index:
-    """The index in a folder; a new one for vectors of this dimension where there is none."""
+def metric_of(normalize: bool) -> Metric:
+    """The metric of a new index of vectors that are scaled to unit length, or stay as they are."""
+    return "cosine" if normalize else "inner_product"
+
+
+def open_or_create(
+    path: str | os.PathLike[str], dim: int, metric: Metric, device: str | None = None
+) -> Index:
+    """The index in a folder; a new one of this dimension and metric where there is none."""
     try:
         return Index.open(path, device=device)
     except IndexNotFoundError:
-        return Index.create(path, model=None, dim=dim, exist_ok=True, device=device)
+        return Index.create(path, model=None, dim=dim, metric=metric, exist_ok=True, device=device)
 
 
 def _remove(folder: Path, process: int) -> None:
@@ -221,7 +228,7 @@ def diversified(
     k: int,
     lambda_mult: float,
     *,
-    is_fused: bool = False,
+    is_scaled: bool = False,
 ) -> list[Hit]:
     """Up to `k` hits, selected by maximal marginal relevance.
 
@@ -234,7 +241,8 @@ def diversified(
             of both; None where they are no inner products, or cosines already.
         k: Number of hits to select.
         lambda_mult: Weight of relevance, 0..1; 1 is relevance alone.
-        is_fused: True for the scores of a hybrid search, which are divided by the greatest.
+        is_scaled: True for scores that are divided by the greatest magnitude: those of a hybrid
+            search, and inner products with a query whose vector is not at hand.
     """
     if not 0 <= lambda_mult <= 1:
         raise UsageError(f"the MMR lambda is {lambda_mult}; it must lie in 0..1")
@@ -243,8 +251,8 @@ def diversified(
     rows = np.asarray([hit.vector for hit in hits], dtype=np.float64)
     relevance = np.asarray([score_of(hit) for hit in hits], dtype=np.float64)
     norms = np.linalg.norm(rows, axis=1)
-    if is_fused:
-        relevance /= relevance.max()
+    if is_scaled:
+        relevance /= max(float(np.abs(relevance).max()), np.finfo(np.float64).tiny)
     elif vector is not None:
         lengths = norms * np.linalg.norm(vector)
         relevance /= np.where(lengths > 0, lengths, 1)

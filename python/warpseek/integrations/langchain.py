@@ -14,7 +14,8 @@ Search options, of every search method and in `search_kwargs`:
   `title` are metadata fields.
 - `hybrid`: fuse the ranking of the vectors with that of BM25.
 - `rerank`: order the hits by a cross-encoder; `rerank_depth`: number of hits that it reads.
-- `score_threshold`: least relevance; the cosine, or after reranking the reranker's score.
+- `score_threshold`: least relevance; the cosine, or after reranking the reranker's score. Inner
+  products have none.
 - `fetch_k`, `lambda_mult` (MMR only): number of candidates, weight of relevance.
 
 An option that does not exist is refused.
@@ -50,6 +51,7 @@ from warpseek.integrations._store import (
     IndexStore,
     Record,
     check_options,
+    metric_of,
     row_of,
     rows_of,
     store_records,
@@ -207,7 +209,7 @@ class WarpseekVectorStore(VectorStore):
                     f"the embedding gave {len(vectors)} vectors for {len(records)} texts"
                 )
             rows = rows_of(vectors, self._normalize)
-            index = self._store.for_vectors(rows.shape[1])
+            index = self._store.for_vectors(rows.shape[1], metric_of(self._normalize))
         if index is None:
             raise UsageError("the store has no index: give it a path, or an open index")
         store_records(index, records, rows)

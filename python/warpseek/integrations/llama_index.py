@@ -52,6 +52,7 @@ from warpseek.integrations._store import (
     check_dim,
     check_options,
     diversified,
+    metric_of,
     row_of,
     rows_of,
     store_records,
@@ -132,7 +133,8 @@ class WarpseekVectorStore(BasePydanticVectorStore):
                 )
         records = [to_record(node) for node in nodes]
         rows = rows_of([node.embedding or [] for node in nodes], self.normalize)
-        store_records(self._store.for_vectors(rows.shape[1]), records, rows)
+        index = self._store.for_vectors(rows.shape[1], metric_of(self.normalize))
+        store_records(index, records, rows)
         return ids
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:

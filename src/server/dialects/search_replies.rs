@@ -21,7 +21,8 @@ pub(super) struct HitReply {
     /// The passage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) text: Option<String>,
-    /// The inner product of unit vectors, or the fused score of a hybrid search.
+    /// The inner product with the query (of unit vectors the cosine), or the fused score of a
+    /// hybrid search.
     pub(super) score: f32,
     /// The value that orders the hits; null for hits deeper than the reranker read.
     pub(super) final_score: Option<f32>,

@@ -57,6 +57,9 @@ struct IndexInfo {
     /// Replaced and deleted rows that `warpseek compact` would remove.
     dead_rows: u64,
     dim: usize,
+    /// The metric by which it ranks: `cosine` or `inner_product`.
+    #[schema(example = "cosine")]
+    metric: &'static str,
     /// The model that made its vectors.
     model: Option<String>,
     /// Language of the lexical index that hybrid searches read: an ISO 639-1 code, or none.
@@ -81,6 +84,7 @@ pub(super) async fn info(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Js
                 rows: stats.rows,
                 dead_rows: stats.deleted_rows,
                 dim: manifest.dim,
+                metric: manifest.metric.name(),
                 model: manifest.model.as_ref().map(|m| m.name.clone()),
                 language: manifest.language().code(),
                 fields: fields.collect(),

@@ -13,7 +13,7 @@ from haystack.document_stores.types import DuplicatePolicy
 from warpseek import Index, UsageError
 from warpseek._arguments import at_least
 from warpseek._arrays import Vectors
-from warpseek.integrations._store import EVERY_DOCUMENT, open_or_create
+from warpseek.integrations._store import EVERY_DOCUMENT, metric_of, open_or_create
 from warpseek.results import Hit
 
 from .asynchronous import AsyncMethods
@@ -99,7 +99,8 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
 
     def _open(self) -> Index:
         """Opens the index, or makes it; refuses one that is not the store's."""
-        opened = open_or_create(self.path, self.embedding_dim, self.device)
+        metric = metric_of(self.similarity == "cosine")
+        opened = open_or_create(self.path, self.embedding_dim, metric, self.device)
         if (model := opened.model_name) is not None:
             opened.close()
             raise UsageError(
