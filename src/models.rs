@@ -9,6 +9,21 @@ use warpseek_bert::reranker::Reranker;
 use warpseek_compute::device::ComputeOptions;
 use warpseek_hub::{ModelFolder, ModelKind, ModelSpec, PoolingSpec};
 
+/// The vectors that an embedder makes.
+#[derive(Debug, Clone, Copy)]
+pub struct VectorOptions {
+    /// The choice to scale them to unit length.
+    pub normalize: Normalize,
+    /// The first dimensions, which are kept; none for all.
+    pub dimensions: Option<usize>,
+}
+
+impl From<Normalize> for VectorOptions {
+    fn from(normalize: Normalize) -> Self {
+        Self { normalize, dimensions: None }
+    }
+}
+
 /// Opens an embedder. The manifest's entry takes precedence over the configuration in the folder.
 ///
 /// # Errors
@@ -16,11 +31,12 @@ use warpseek_hub::{ModelFolder, ModelKind, ModelSpec, PoolingSpec};
 /// As [`Embedder::open`].
 pub fn open_embedder(
     folder: &ModelFolder,
-    normalize: Normalize,
+    vectors: impl Into<VectorOptions>,
     compute: ComputeOptions,
 ) -> Result<Embedder> {
+    let VectorOptions { normalize, dimensions } = vectors.into();
     let known = folder.spec.as_ref().and_then(known_embedder);
-    let options = EmbedderOptions { known, ..EmbedderOptions::default() };
+    let options = EmbedderOptions { known, dimensions };
     Embedder::open(files(folder), options, normalize, compute)
 }
 

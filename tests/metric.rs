@@ -389,3 +389,32 @@ fn another_number_format_is_told_when_rows_are_added_and_never_refused() {
     let run = place.call("index more.jsonl --into idx --model dot --precision int8").ok();
     assert!(!run.stderr.contains("embedded in"), "{}", run.stderr);
 }
+
+#[test]
+fn index_of_fewer_dimensions_keeps_them() {
+    let place = Workplace::new();
+    copy_model(&place, "models/bge-like", "model");
+    let texts = lines(&golden().join("models/texts.jsonl"));
+    let document =
+        |text: &Value| json!({"id": text["name"], "text": text["text"]}).to_string() + "\n";
+    place.file("docs.jsonl", texts[..6].iter().map(document).collect::<String>());
+    place.file("more.jsonl", texts[6..9].iter().map(document).collect::<String>());
+    place.call("index docs.jsonl --into idx --model model --dimensions 8").ok();
+    place.call("index more.jsonl --into idx --model model").ok();
+    let info = place.call("info idx --json").ok().json();
+    assert_eq!((info["dim"].as_u64(), info["documents"].as_u64()), (Some(8), Some(9)));
+    let query = texts[2]["text"].as_str().unwrap();
+    let found = place.run(&["search", "idx", query, "--json", "--no-rerank"]).ok().json();
+    assert_eq!(found["hits"].as_array().unwrap().len(), 9);
+    let best = &found["hits"][0];
+    assert!(best["score"].as_f64().unwrap() <= 1.001, "{best}");
+    place
+        .call("index more.jsonl --into idx --model model --dimensions 16")
+        .fails(2, &["8 dimensions, not 16"]);
+    place
+        .call("index more.jsonl --into new --model model --dimensions 33")
+        .fails(2, &["33 dimensions", "have 32"]);
+    let short = place.call("embed docs.jsonl --model model --dimensions 8").ok();
+    let first: Value = serde_json::from_str(short.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!(first["vector"].as_array().unwrap().len(), 8);
+}

@@ -85,7 +85,7 @@ impl PyIndex {
                 None => {
                     let model = engine.model_name(model.as_deref());
                     engine.get_or_download(model)?;
-                    let opened = pool.install(|| engine.index_embedder(model, &dir))?;
+                    let opened = pool.install(|| engine.index_embedder(model, &dir, None))?;
                     if let Some(metric) = metric.filter(|metric| *metric != opened.metric) {
                         let (name, own) = (metric.name(), opened.metric.name());
                         return Err(Error::usage(format!(

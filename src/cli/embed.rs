@@ -6,6 +6,7 @@ use super::interrupt;
 use super::term::{self, HumanCount};
 use crate::bert::embedder::{Normalize, Role};
 use crate::error::{Error, Place, Result};
+use crate::models::VectorOptions;
 use crate::queries::Query;
 use crate::vectors::{VectorFormat, VectorWriter};
 use clap::{Args, ValueEnum};
@@ -34,6 +35,9 @@ pub(super) struct EmbedArgs {
     /// Scale vectors to unit length even if the model does not
     #[arg(long)]
     normalize: bool,
+    /// Keep the first N dimensions of vectors: for models that were trained for it (Matryoshka)
+    #[arg(long, value_name = "N")]
+    dimensions: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,7 +63,8 @@ pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Status> {
     let mut texts = args.file.open(&args.input, "text", context)?;
     let normalize = if args.normalize { Normalize::Always } else { Normalize::AsConfigured };
     let name = context.engine.model_name(args.model.as_deref());
-    let (embedder, _) = context.engine.embedder(name, normalize)?;
+    let vectors = VectorOptions { normalize, dimensions: args.dimensions };
+    let (embedder, _) = context.engine.embedder(name, vectors)?;
     let (role, dim) = (args.role.into(), embedder.dim());
     let mut writer = match (&args.out, format) {
         (Some(path), Some(format)) => {

@@ -56,6 +56,10 @@ pub(super) struct IndexArgs {
     /// Prune without a question
     #[arg(long, requires = "prune")]
     yes: bool,
+    /// Keep the first N dimensions of vectors, scaled to unit length: for models that were trained
+    /// for it (Matryoshka) [default: all, or as the index has]
+    #[arg(long, value_name = "N")]
+    dimensions: Option<usize>,
     /// Rows per commit; a commit is made at least every five seconds
     #[arg(long, value_name = "N", default_value_t = indexing::DEFAULT_COMMIT_ROWS)]
     commit_rows: usize,
@@ -83,7 +87,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let mut documents = open()?;
     let roots = documents.roots().clone();
     let name = context.engine.model_name(args.model.as_deref());
-    let model = context.engine.index_embedder(name, &args.into)?;
+    let model = context.engine.index_embedder(name, &args.into, args.dimensions)?;
     let chunks = ChunkOptions {
         max_tokens: args.chunk_tokens,
         overlap: Some(args.chunk_overlap),

@@ -114,7 +114,7 @@ impl Embedder {
         let limit = tokenizer.max_tokens();
         let mut config = configuration(&files, &modules, &encoder, limit, options.known)?;
         if let Some(kept) = options.dimensions {
-            let (dim, _) = config.dims(encoder.hidden_size);
+            let dim = config.dim(encoder.hidden_size);
             if !(1..=dim).contains(&kept) {
                 return Err(Error::usage(format!(
                     "{kept} dimensions: vectors of this model have {dim}"
@@ -143,7 +143,7 @@ impl Embedder {
             let reason = "this is a cross-encoder, which makes no vectors; name it with --reranker";
             return Err(unusable(&files, reason));
         }
-        let (dim, _) = config.dims(encoder.hidden_size);
+        let dim = config.dim(encoder.hidden_size);
         let mut embedder =
             Self { tokenizer, encoders, config, dim, encoder_config: encoder, n_skipped: [0; 2] };
         embedder.n_skipped = [
@@ -167,7 +167,7 @@ impl Embedder {
         let encoder = EncoderConfig::read(&modules.encoder)?;
         let limit = TokenizerSettings::read(&modules.encoder)?.max_tokens()?;
         let config = configuration(files, &modules, &encoder, limit, known)?;
-        let (dim, _) = config.dims(encoder.hidden_size);
+        let dim = config.dim(encoder.hidden_size);
         Ok((config, dim))
     }
 

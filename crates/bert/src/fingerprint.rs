@@ -19,6 +19,8 @@ impl Embedder {
         let prompt = if self.skips_prompt() { " without the prompt" } else { "" };
         let pooling = format!("{}{prompt}", self.pooling());
         let steps: Vec<String> = config.steps.iter().map(Step::name).collect();
+        let (dim, all) = (self.dim(), config.dim_before(self.encoder_config.hidden_size));
+        let dimensions = if dim == all { dim.to_string() } else { format!("{dim} of {all}") };
         let pairs = [
             ("encoder", encoder(&self.encoder_config)),
             ("tokenizer", format!("sha256 {}", self.tokenizer().sha256())),
@@ -27,7 +29,7 @@ impl Embedder {
             ("passage prompt", self.prompt(Role::Passage).to_owned()),
             ("pooling", pooling),
             ("steps behind pooling", steps.join(", ")),
-            ("dimensions", self.dim().to_string()),
+            ("dimensions", dimensions),
             ("normalization", if self.is_normalized() { "on" } else { "off" }.to_owned()),
             ("similarity", similarity.to_owned()),
         ];

@@ -238,15 +238,19 @@ impl EmbedConfig {
         })
     }
 
-    /// Returns the dimensions of a vector, and those of a pooled state.
-    pub(crate) fn dims(&self, hidden_size: usize) -> (usize, usize) {
-        let pooled = self.pooling.modes.len() * hidden_size;
+    /// Returns the dimensions of a vector.
+    pub(crate) fn dim(&self, hidden_size: usize) -> usize {
+        let width = self.dim_before(hidden_size);
+        self.truncate_dim.unwrap_or(width).min(width)
+    }
+
+    /// Returns the dimensions of a vector before it is shortened.
+    pub(crate) fn dim_before(&self, hidden_size: usize) -> usize {
         let mut widths = self.steps.iter().filter_map(|step| match step {
             Step::Dense(dense) => Some(dense.linear.bias.len()),
             _ => None,
         });
-        let width = widths.next_back().unwrap_or(pooled);
-        (self.truncate_dim.unwrap_or(width).min(width), pooled)
+        widths.next_back().unwrap_or(self.pooling.modes.len() * hidden_size)
     }
 }
 

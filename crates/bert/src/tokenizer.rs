@@ -107,7 +107,7 @@ impl Tokenizer {
         Ok(Self { inner, single, pair, truncates_start, max_tokens, sha256 })
     }
 
-    /// Returns the sha256 of `tokenizer.json` and of what other files set beside it, lower-case hex.
+    /// Returns the sha256 of `tokenizer.json` and of what other files set, lower-case hex.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }

@@ -65,7 +65,7 @@ pub(crate) struct WantedFile {
 
 /// The weights of the encoder.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum EncoderWeights {
+pub(crate) enum WeightFiles {
     One(String),
     /// The index file, and the files that it names, sorted.
     Shards(String, Vec<String>),
@@ -157,15 +157,15 @@ impl Layout {
     }
 
     /// The weights of the encoder in `folder`; None if there are none.
-    pub(crate) fn encoder_weights(&self, folder: &Path) -> Result<Option<EncoderWeights>, String> {
+    pub(crate) fn encoder_weights(&self, folder: &Path) -> Result<Option<WeightFiles>, String> {
         let (one, index) = (self.encoder_file(WEIGHTS), self.encoder_file(WEIGHTS_INDEX));
         if folder.join(&one).is_file() {
-            return Ok(Some(EncoderWeights::One(one)));
+            return Ok(Some(WeightFiles::One(one)));
         }
         match read_json(&folder.join(&index))? {
             Some(text) => {
                 let shards = self.shards(&text)?;
-                Ok(Some(EncoderWeights::Shards(index, shards)))
+                Ok(Some(WeightFiles::Shards(index, shards)))
             }
             None => Ok(None),
         }
@@ -206,8 +206,8 @@ impl Layout {
         let modules = Some(MODULES.to_string()).filter(exists);
         all.splice(2..2, modules);
         match self.encoder_weights(folder)? {
-            Some(EncoderWeights::One(one)) => weights.push(one),
-            Some(EncoderWeights::Shards(index, shards)) => {
+            Some(WeightFiles::One(one)) => weights.push(one),
+            Some(WeightFiles::Shards(index, shards)) => {
                 all.push(index);
                 weights.extend(shards);
             }
