@@ -11,8 +11,12 @@ DEVICE int attention_piece(int chunk, int key, int piece) {
     return (chunk * ATTENTION_KEYS + key) * 4 + (piece ^ key / 2 % 4);
 }
 
-// context = softmax(scale q k^T) v for the queries of one attention tile and one head of CHUNKS x
-// 32 values.
+// Score of a key that a query does not attend to: finite, so that a row of them has no infinite
+// differences; sums over such keys alone are scaled to zero by the first real score.
+constexpr float MASKED = -1e30f;
+
+// context = softmax(scale q k^T + bias) v for the queries of one attention tile and one head of
+// CHUNKS x 32 values. With a window each query attends to the keys within that distance.
 //
 // Grid: [tiles, heads]. Block: ATTENTION_THREADS; a warp has 16 queries. Dynamic shared memory:
 // CHUNKS x ATTENTION_CHUNK_BYTES. Limits: any length of sequence.
@@ -27,7 +31,16 @@ DEVICE void flash_attention(const AttentionParams& p) {
     const int group = lane / 4, piece = lane % 4;
     const uint32_t width = p.n_heads * CHUNKS * 4, stride = 3 * width;  // in pieces
     const uint4* const head = reinterpret_cast<const uint4*>(p.qkv) + blockIdx.y * CHUNKS * 4;
-    const uint32_t n_tiles = (own.n_keys + ATTENTION_KEYS - 1) / ATTENTION_KEYS;
+    // Tiles of keys that a query of the tile attends to.
+    const uint32_t first_position = own.first_query - own.first_key;
+    const uint32_t last_position = first_position + own.n_queries - 1;
+    const uint32_t last_key = own.n_keys - 1;
+    const uint32_t from_tile =
+        (first_position > p.window ? first_position - p.window : 0) / ATTENTION_KEYS;
+    const uint32_t n_tiles =
+        (last_key - last_position > p.window ? last_position + p.window : last_key) /
+            ATTENTION_KEYS +
+        1;
     const auto load = [&](uint32_t tile) {
         uint4* const to = stages + tile % 2 * (2 * KEY_PIECES);
 #pragma unroll
@@ -44,7 +57,7 @@ DEVICE void flash_attention(const AttentionParams& p) {
             copy_async(to + KEY_PIECES + slot, from + 2 * width, behind);
         }
     };
-    load(0);
+    load(from_tile);
     commit_copies();
 
     // Queries `mine` and `mine` + 8 of the tile.
@@ -59,7 +72,7 @@ DEVICE void flash_attention(const AttentionParams& p) {
         }
     float sums[CHUNKS * 4][4] = {};
     float row_max[2] = {-__builtin_huge_valf(), -__builtin_huge_valf()}, row_sum[2] = {};
-    for (uint32_t tile = 0; tile < n_tiles; tile++) {
+    for (uint32_t tile = from_tile; tile < n_tiles; tile++) {
         if (tile + 1 < n_tiles) load(tile + 1);
         commit_copies();
         wait_copies<1>();
@@ -80,7 +93,17 @@ DEVICE void flash_attention(const AttentionParams& p) {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const uint32_t key = tile * ATTENTION_KEYS + n * 8 + piece * 2 + i % 2;
-                scores[n][i] = key < own.n_keys ? scores[n][i] * p.scale : -__builtin_huge_valf();
+                const uint32_t query = first_position + mine + i / 2 * 8;
+                const uint32_t distance = key > query ? key - query : query - key;
+                if (key >= own.n_keys || distance > p.window) {
+                    scores[n][i] = MASKED;
+                } else {
+                    scores[n][i] *= p.scale;
+                    // Queries past the end of the tile have no place in the bias.
+                    if (p.bias != nullptr && mine + i / 2 * 8 < own.n_queries)
+                        scores[n][i] +=
+                            p.bias[blockIdx.y * (2 * p.n_bias - 1) + p.n_bias - 1 + key - query];
+                }
                 new_max[i / 2] = fmaxf(new_max[i / 2], scores[n][i]);
             }
 #pragma unroll

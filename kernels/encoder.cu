@@ -1,17 +1,20 @@
-// The BERT encoder on a GPU, over packed sequences: the tokens of many texts end to end, without
+// The encoder on a GPU, over packed sequences: the tokens of many texts end to end, without
 // padding between them. batch.rs of the CUDA encoder launches the kernels of a micro-batch:
 //
-//     embed
+//     embed                   linear, if embeddings are narrower than x
 //     for each layer:
 //         linear              queries, keys and values in one GEMM
+//         rotate              with rotary positions
 //         flash_attention_*
 //         linear              + x
 //         layer_norm
-//         linear              with the activation
+//         linear              with the activation, or gate behind it
 //         linear              + x
 //         layer_norm
 //     mean_pool | linear, classify | to_f32
 //     normalize_scatter       if the vectors stay on the device as queries of a scan
+//
+// Families whose norms are in front of the blocks have layer_norm there instead, and at the end.
 //
 // In the last layer gather_rows reduces x to the CLS tokens if the output needs no others.
 //
@@ -74,24 +77,28 @@ KERNEL(embed, EmbedParams) {
     if (row >= p.n_rows) return;
     const size_t stride = p.norm.stride;
     const uint32_t* const word = reinterpret_cast<const uint32_t*>(p.words + p.ids[row] * stride);
-    const float* const position = p.positions + (p.position_ids[row] & 0xffff) * stride;
-    const float* const type = p.types + (p.position_ids[row] >> 16) * stride;
+    const uint32_t ids = p.position_ids[row];
+    const float* const position = p.positions ? p.positions + (ids & 0xffff) * stride : nullptr;
+    const float* const type = p.types ? p.types + (ids >> 16) * stride : nullptr;
     float v[PAIRS_PER_LANE][2] = {};
 #pragma unroll
     for (int i = 0; i < PAIRS_PER_LANE; i++) {
         const uint32_t at = (i * 32 + lane) * 2;
         if (at >= stride) continue;
-        v[i][0] = low_f16(word[at / 2]) + (type[at] + position[at]);
-        v[i][1] = high_f16(word[at / 2]) + (type[at + 1] + position[at + 1]);
+        for (uint32_t j = 0; j < 2; j++) {
+            const float added =
+                (type ? type[at + j] : 0.0f) + (position ? position[at + j] : 0.0f);
+            v[i][j] = (j ? high_f16(word[at / 2]) : low_f16(word[at / 2])) + added;
+        }
     }
     write_layer_norm(v, p.norm, p.x + row * stride);
 }
 
-// Layer norm of each row, in place.
+// Layer norm of each row.
 KERNEL(layer_norm, LayerNormParams) {
     const uint32_t row = row_of_warp(), lane = threadIdx.x % 32;
     if (row >= p.n_rows) return;
-    uint16_t* const x = p.x + static_cast<size_t>(row) * p.norm.stride;
+    const uint16_t* const x = p.x + static_cast<size_t>(row) * p.norm.stride;
     float v[PAIRS_PER_LANE][2] = {};
 #pragma unroll
     for (int i = 0; i < PAIRS_PER_LANE; i++) {
@@ -101,7 +108,7 @@ KERNEL(layer_norm, LayerNormParams) {
         v[i][0] = low_f16(pair);
         v[i][1] = high_f16(pair);
     }
-    write_layer_norm(v, p.norm, x);
+    write_layer_norm(v, p.norm, p.y + static_cast<size_t>(row) * p.norm.stride);
 }
 
 // GELU by the error function and by tanh: Hendrycks and Gimpel 2016.
@@ -113,6 +120,39 @@ DEVICE float activate(float v, uint32_t activation) {
         case RELU: return fmaxf(v, 0.0f);
         case TANH: return tanhf(v);
         default: return v;
+    }
+}
+
+// The feed-forward block's gate (GLU, Dauphin et al. 2017); a warp per row.
+KERNEL(gate, GateParams) {
+    const uint32_t row = row_of_warp();
+    if (row >= p.n_rows) return;
+    const uint16_t* const values = p.x + static_cast<size_t>(row) * 2 * p.width;
+    uint32_t* const to = reinterpret_cast<uint32_t*>(p.y + static_cast<size_t>(row) * p.width);
+    for (uint32_t i = threadIdx.x % 32; i < p.width / 2; i += 32) {
+        const uint32_t value = reinterpret_cast<const uint32_t*>(values)[i];
+        const uint32_t by = reinterpret_cast<const uint32_t*>(values + p.width)[i];
+        to[i] = pack_f16x2(activate(low_f16(value), p.activation) * low_f16(by),
+                           activate(high_f16(value), p.activation) * high_f16(by));
+    }
+}
+
+// Rotary positions (Su et al. 2021): value j of a head and value half + j are turned by the angle
+// of their position. Queries and keys; a warp per row. CPU twin: rotary.rs of the encoder.
+KERNEL(rotate, RotateParams) {
+    const uint32_t row = row_of_warp();
+    if (row >= p.n_rows) return;
+    const uint32_t angles = (p.position_ids[row] & 0xffff) * p.half;
+    uint16_t* const heads = p.qkv + static_cast<size_t>(row) * 3 * p.n_heads * p.head;
+    for (uint32_t i = threadIdx.x % 32; i < 2 * p.n_heads * p.half; i += 32) {
+        const uint32_t j = i % p.half;
+        uint16_t* const low = heads + i / p.half * p.head + j;
+        uint16_t* const high = low + p.half;
+        const float cosine = p.cosines[angles + j], sine = p.sines[angles + j];
+        const float a = f16_value(*low), b = f16_value(*high);
+        const uint32_t turned = pack_f16x2(a * cosine - b * sine, b * cosine + a * sine);
+        *low = static_cast<uint16_t>(turned);
+        *high = static_cast<uint16_t>(turned >> 16);
     }
 }
 

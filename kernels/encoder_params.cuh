@@ -22,6 +22,9 @@ constexpr int ATTENTION_KEYS = 64;
 // Shared memory of attention per 32 values of a head, in bytes: keys and values, double buffered.
 constexpr int ATTENTION_CHUNK_BYTES = 2 * 2 * ATTENTION_KEYS * 64;
 
+// Window of attention over whole sequences.
+constexpr uint32_t ALL_KEYS = 0x7fffffff;
+
 // Weights of a layer norm.
 struct NormWeights {
     const float* weight;  // [width]
@@ -37,17 +40,39 @@ struct EmbedParams {
     const uint32_t* ids;           // token ids, [n_rows]
     const uint32_t* position_ids;  // position in the low 16 bits, token type above, [n_rows]
     const uint16_t* words;         // [vocabulary, stride]
-    const float* positions;        // [positions, stride]
-    const float* types;            // [types, stride]
+    const float* positions;        // [positions, stride]; null for rotary positions
+    const float* types;            // [types, stride]; null for none
     uint16_t* x;                   // [n_rows, stride]
     uint32_t n_rows;               // tokens
 };
 
-// Parameters of layer_norm: x = norm(x).
+// Parameters of layer_norm: y = norm(x).
 struct LayerNormParams {
     NormWeights norm;
-    uint16_t* x;      // [n_rows, stride]
-    uint32_t n_rows;  // rows
+    const uint16_t* x;  // [n_rows, stride]
+    uint16_t* y;        // [n_rows, stride]; may be x
+    uint32_t n_rows;    // rows
+};
+
+// Parameters of rotate: queries and keys of each row, rotated by the angles of its position.
+struct RotateParams {
+    uint16_t* qkv;                 // [n_rows, 3, heads, padded head]
+    const uint32_t* position_ids;  // position in the low 16 bits, [n_rows]
+    const float* cosines;          // [positions, half]
+    const float* sines;            // [positions, half]
+    uint32_t n_rows;               // tokens
+    uint32_t n_heads;              // heads
+    uint32_t half;                 // half the width of a head, without padding
+    uint32_t head;                 // width of a head, with padding
+};
+
+// Parameters of gate: y = activation(x[.., 0]) * x[.., 1].
+struct GateParams {
+    const uint16_t* x;    // [n_rows, 2, width]
+    uint16_t* y;          // [n_rows, width]
+    uint32_t n_rows;      // rows
+    uint32_t width;       // a multiple of 32
+    uint32_t activation;  // an Activation
 };
 
 // Activations of linear.
@@ -80,6 +105,9 @@ struct AttentionParams {
     const uint16_t* qkv;         // [tokens, 3, heads, padded head]
     uint16_t* context;           // [rows, heads, padded head]
     const AttentionTile* tiles;  // [tiles]
+    const float* bias;           // by head and distance, times log2(e): [heads, 2 n_bias - 1]; or null
+    uint32_t n_bias;             // the longest sequence that the bias covers
+    uint32_t window;             // the largest distance from query to key; ALL_KEYS for any
     uint32_t n_heads;            // heads
     float scale;                 // log2(e) / sqrt(head width)
 };
@@ -117,7 +145,8 @@ struct NormalizeScatterParams {
 };
 
 static_assert(sizeof(NormWeights) == 32 && sizeof(EmbedParams) == 88, "layout of the Rust side");
-static_assert(sizeof(LayerNormParams) == 48 && sizeof(LinearParams) == 56, "as above");
-static_assert(sizeof(AttentionTile) == 20 && sizeof(AttentionParams) == 32, "as above");
+static_assert(sizeof(LayerNormParams) == 56 && sizeof(LinearParams) == 56, "as above");
+static_assert(sizeof(RotateParams) == 48 && sizeof(GateParams) == 32, "as above");
+static_assert(sizeof(AttentionTile) == 20 && sizeof(AttentionParams) == 48, "as above");
 static_assert(sizeof(GatherParams) == 32 && sizeof(OutParams) == 48, "as above");
 static_assert(sizeof(NormalizeScatterParams) == 40, "as above");

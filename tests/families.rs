@@ -14,10 +14,10 @@ use warpseek::bert::reranker::Reranker;
 use warpseek::bert::tokenizer::Tokenizer;
 use warpseek::compute::device::{ComputeOptions, Device, Precision};
 
-const EMBEDDERS: [&str; 7] =
+pub(crate) const EMBEDDERS: [&str; 7] =
     ["xlm-roberta", "roberta", "mpnet", "distilbert", "electra", "modernbert", "modules"];
 
-const RERANKERS: [&str; 6] = [
+pub(crate) const RERANKERS: [&str; 6] = [
     "xlm-roberta-reranker",
     "mpnet-reranker",
     "distilbert-reranker",
@@ -92,16 +92,16 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// A copy of a small model, with its weights.
-struct Model(TempDir);
+pub(crate) struct Model(TempDir);
 
 impl Model {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         copy_folder(&golden().join("families").join(name), dir.path());
         Self(dir)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
@@ -146,7 +146,7 @@ fn far(got: &[f32], expected: &[f32]) -> f32 {
     got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max)
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }

@@ -1,6 +1,7 @@
 //! The encoder on the GPU against the CPU's in float32: models of every shape, sequences of every
 //! length, every output, and the same bits in any batch.
 
+use crate::families::{EMBEDDERS, Model, RERANKERS, cosine};
 use crate::golden::{golden, lines, matrix, texts};
 use crate::parity::{Corpus, Random, assert_same};
 use crate::support::cuda::{gpu_kernels, load, replays};
@@ -311,4 +312,43 @@ fn cross_encoder_in_half_precision_equals_sentence_transformers() {
         compared += 1;
     }
     assert!(compared == 36 && worst < 2e-2, "{compared} compared, off by {worst}");
+}
+
+#[test]
+fn families_equal_the_cpu() {
+    let texts = texts(&golden().join("models/texts.jsonl"));
+    for name in EMBEDDERS {
+        let model = Model::new(name);
+        let embedder = |compute| {
+            let options = EmbedderOptions::default();
+            Embedder::open(model.path(), options, Normalize::AsConfigured, compute).unwrap()
+        };
+        let (cpu, gpu) = (embedder(cpu()), embedder(gpu()));
+        assert!(gpu.is_on_device(), "{name}");
+        let [expected, got] =
+            [&cpu, &gpu].map(|model| model.embed(&texts, Role::Passage).unwrap().vectors);
+        for (i, (got, expected)) in
+            got.chunks(gpu.dim()).zip(expected.chunks(cpu.dim())).enumerate()
+        {
+            let near = cosine(got, expected);
+            assert!(near > 0.999, "{name}, text {i}: cosine {near}");
+            let alone = gpu.embed(&texts[i..=i], Role::Passage).unwrap().vectors;
+            assert_eq!(alone, got, "{name}, text {i} alone");
+        }
+    }
+    for name in RERANKERS {
+        let model = Model::new(name);
+        let reranker = |compute| Reranker::open(model.path(), None, compute).unwrap();
+        let (cpu, gpu) = (reranker(cpu()), reranker(gpu()));
+        assert!(gpu.is_on_device(), "{name}");
+        let passages: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let [expected, got] =
+            [&cpu, &gpu].map(|model| model.score("old bridge", &passages).unwrap().scores);
+        for (got, expected) in got.iter().zip(&expected) {
+            // The logits of random heads are large, and steep in every state.
+            let bound = 0.2 + 0.05 * expected.logit.abs();
+            let off = (got.logit - expected.logit).abs();
+            assert!(off < bound, "{name}: {}, not {}", got.logit, expected.logit);
+        }
+    }
 }

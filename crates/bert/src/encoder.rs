@@ -282,6 +282,13 @@ impl Encoder {
         let pool = Pooler { kind, n_out, stop };
         let out = match &self.backend {
             Backend::Packed(encoder) => encoder.forward(sequences, pool),
+            // The kernels' head reads the first token.
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(_)
+                if self.head.as_ref().is_some_and(|h| output == Output::Logit && h.mean) =>
+            {
+                self.pooled_on_host(sequences, pool)
+            }
             #[cfg(feature = "cuda")]
             Backend::Cuda(bert) => bert.forward(sequences, output, n_out),
             Backend::Reference(bert) => bert.forward(sequences, pool),

@@ -10,8 +10,9 @@ pub(crate) struct Rotary {
     /// Half the width of a head.
     half: usize,
     /// `[positions, half]`.
-    cosines: Vec<f32>,
-    sines: Vec<f32>,
+    pub(crate) cosines: Vec<f32>,
+    /// As the cosines.
+    pub(crate) sines: Vec<f32>,
 }
 
 impl Rotary {

@@ -3,6 +3,7 @@
 use super::CudaBert;
 use super::params::*;
 use super::plan::MicroBatch;
+use super::weights::DeviceLayer;
 use crate::pooling::{NeededStates, Output};
 use cudarc::driver::sys::{CUdeviceptr, CUevent_flags};
 use cudarc::driver::{CudaEvent, CudaFunction, DeviceRepr};
@@ -28,6 +29,8 @@ pub(super) struct Addresses {
     pub(super) qkv: CUdeviceptr,
     pub(super) context: CUdeviceptr,
     pub(super) wide: CUdeviceptr,
+    pub(super) gated: CUdeviceptr,
+    pub(super) normed: CUdeviceptr,
     pub(super) cls: CUdeviceptr,
     pub(super) out: CUdeviceptr,
 }
@@ -52,6 +55,8 @@ impl CudaBert {
         let mark = |step| self.mark(timeline, step);
         let index = |offset: usize| at.indices + (offset * size_of::<u32>()) as CUdeviceptr;
         let (mut x, mut n_rows) = (at.x, batch.n_tokens as u32);
+        // Narrow embeddings are projected to x.
+        let embeddings = if weights.projection.is_some() { at.normed } else { x };
         let embed = EmbedParams {
             norm: weights.norm,
             ids: index(batch.ids),
@@ -59,15 +64,33 @@ impl CudaBert {
             words: weights.words,
             positions: weights.positions,
             types: weights.types,
-            x,
+            x: embeddings,
             n_rows,
         };
         mark("between micro-batches")?;
         self.by_rows(&kernels.embed, n_rows, &embed)?;
+        if let Some(projection) = weights.projection {
+            self.linear(LinearParams { x: embeddings, y: x, n_rows, ..projection })?;
+        }
         mark("embedding")?;
         for (i, layer) in weights.layers.iter().enumerate() {
-            self.linear(LinearParams { x, y: at.qkv, n_rows, ..layer.qkv })?;
+            let input = self.normed(layer.before_attention, x, at, n_rows)?;
+            self.linear(LinearParams { x: input, y: at.qkv, n_rows, ..layer.qkv })?;
             mark("queries, keys, values")?;
+            if let Some((cosines, sines)) = layer.angles {
+                let params = RotateParams {
+                    qkv: at.qkv,
+                    position_ids: index(batch.position_ids),
+                    cosines,
+                    sines,
+                    n_rows,
+                    n_heads: shape.n_heads as u32,
+                    half: shape.head as u32 / 2,
+                    head: shape.head_chunks as u32 * 32,
+                };
+                self.by_rows(&kernels.rotate, n_rows, &params)?;
+                mark("rotation")?;
+            }
             let (mut tiles, mut n_tiles) = (index(batch.tiles), batch.n_tiles);
             if i + 1 == weights.layers.len() && output.needs() == NeededStates::First {
                 (tiles, n_tiles) = (index(batch.cls_tiles), batch.n_sequences);
@@ -77,22 +100,23 @@ impl CudaBert {
                 self.by_rows(&kernels.gather_rows, n_rows, &params)?;
                 x = at.cls;
             }
-            self.attend(at, tiles, n_tiles)?;
+            self.attend(at, layer.window, tiles, n_tiles)?;
             mark("attention")?;
             let (residual, y) = (x, x);
             let out = layer.attention_out;
             self.linear(LinearParams { x: at.context, residual, y, n_rows, ..out })?;
             mark("attention's output")?;
-            self.layer_norm(layer.attention_norm, x, n_rows)?;
+            self.normalize(layer.after_attention, x, n_rows)?;
+            let input = self.normed(layer.before_feed_forward, x, at, n_rows)?;
             mark("norms")?;
-            let activation = self.activation;
-            self.linear(LinearParams { x, y: at.wide, n_rows, activation, ..layer.up })?;
+            let wide = self.feed_forward_up(layer, input, at, n_rows)?;
             mark("feed-forward, up")?;
-            self.linear(LinearParams { x: at.wide, residual, y, n_rows, ..layer.down })?;
+            self.linear(LinearParams { x: wide, residual, y, n_rows, ..layer.down })?;
             mark("feed-forward, down")?;
-            self.layer_norm(layer.out_norm, x, n_rows)?;
+            self.normalize(layer.after_feed_forward, x, n_rows)?;
             mark("norms")?;
         }
+        self.normalize(weights.final_norm, x, n_rows)?;
         let params = OutParams {
             x,
             cu_seqlens: index(batch.cu_seqlens),
@@ -110,8 +134,9 @@ impl CudaBert {
                 mark("mean")?;
             }
             (Output::Logit, Some(head)) => {
-                self.linear(LinearParams { x, y: at.context, n_rows, ..head.pooler })?;
-                let (weight, bias) = (head.classifier, head.classifier_bias);
+                self.linear(LinearParams { x, y: at.context, n_rows, ..head.dense })?;
+                self.normalize(head.norm, at.context, n_rows)?;
+                let (weight, bias) = (head.out, head.out_bias);
                 let params = OutParams { x: at.context, weight, bias, ..params };
                 self.by_rows(&kernels.classify, n_rows, &params)?;
             }
@@ -137,17 +162,69 @@ impl CudaBert {
         launch(&self.gpu, kernel, (blocks, 1), TILE_THREADS, shared, &params)
     }
 
-    fn attend(&self, at: Addresses, tiles: CUdeviceptr, n_tiles: usize) -> CudaResult<()> {
+    fn attend(
+        &self,
+        at: Addresses,
+        window: u32,
+        tiles: CUdeviceptr,
+        n_tiles: usize,
+    ) -> CudaResult<()> {
         let (shape, n_heads) = (self.shape, self.shape.n_heads as u32);
-        let scale = std::f32::consts::LOG2_E / (shape.head as f32).sqrt();
-        let params = AttentionParams { qkv: at.qkv, context: at.context, tiles, n_heads, scale };
+        let params = AttentionParams {
+            qkv: at.qkv,
+            context: at.context,
+            tiles,
+            bias: self.weights.relative,
+            n_bias: self.config.max_tokens as u32,
+            window,
+            n_heads,
+            scale: std::f32::consts::LOG2_E / (shape.head as f32).sqrt(),
+        };
         let shared = ATTENTION_CHUNK_BYTES * shape.head_chunks as u32;
         let (kernel, grid) = (&self.kernels.attention, (n_tiles as u32, n_heads));
         launch(&self.gpu, kernel, grid, ATTENTION_THREADS, shared, &params)
     }
 
-    fn layer_norm(&self, norm: NormWeights, x: CUdeviceptr, n_rows: u32) -> CudaResult<()> {
-        self.by_rows(&self.kernels.layer_norm, n_rows, &LayerNormParams { norm, x, n_rows })
+    /// Launches the first half of a feed-forward block; returns the address of its output.
+    fn feed_forward_up(
+        &self,
+        layer: &DeviceLayer,
+        input: CUdeviceptr,
+        at: Addresses,
+        n_rows: u32,
+    ) -> CudaResult<CUdeviceptr> {
+        let activation = self.activation;
+        let up = LinearParams { x: input, y: at.wide, n_rows, ..layer.up };
+        if !self.config.is_gated {
+            self.linear(LinearParams { activation, ..up })?;
+            return Ok(at.wide);
+        }
+        self.linear(up)?;
+        let width = self.shape.inner as u32;
+        let params = GateParams { x: at.wide, y: at.gated, n_rows, width, activation };
+        self.by_rows(&self.kernels.gate, n_rows, &params)?;
+        Ok(at.gated)
+    }
+
+    /// Launches the norm in front of a block; returns the address of the block's input.
+    fn normed(
+        &self,
+        norm: Option<NormWeights>,
+        x: CUdeviceptr,
+        at: Addresses,
+        n_rows: u32,
+    ) -> CudaResult<CUdeviceptr> {
+        let Some(norm) = norm else { return Ok(x) };
+        let params = LayerNormParams { norm, x, y: at.normed, n_rows };
+        self.by_rows(&self.kernels.layer_norm, n_rows, &params)?;
+        Ok(at.normed)
+    }
+
+    /// Launches a norm in place.
+    fn normalize(&self, norm: Option<NormWeights>, x: CUdeviceptr, n_rows: u32) -> CudaResult<()> {
+        let Some(norm) = norm else { return Ok(()) };
+        let params = LayerNormParams { norm, x, y: x, n_rows };
+        self.by_rows(&self.kernels.layer_norm, n_rows, &params)
     }
 
     /// Launches a kernel in which a warp takes a row.

@@ -78,6 +78,8 @@ struct EncoderKernels {
     linear_bytes: u32,
     /// `flash_attention_*` for the model's heads.
     attention: CudaFunction,
+    rotate: CudaFunction,
+    gate: CudaFunction,
     layer_norm: CudaFunction,
     gather_rows: CudaFunction,
     mean_pool: CudaFunction,
@@ -95,6 +97,8 @@ impl EncoderKernels {
                 linear: load("linear", MAX_SHARED_BYTES)?,
                 linear_bytes: TILE_SHARED_BYTES,
                 attention: load(&attention, MAX_SHARED_BYTES)?,
+                rotate: load("rotate", 0)?,
+                gate: load("gate", 0)?,
                 layer_norm: load("layer_norm", 0)?,
                 gather_rows: load("gather_rows", 0)?,
                 mean_pool: load("mean_pool", 0)?,
@@ -142,8 +146,12 @@ struct Activations {
     qkv: DeviceBuffer<u16>,
     /// `[tokens, heads]`.
     context: DeviceBuffer<u16>,
-    /// `[tokens, inner]`.
+    /// `[tokens, inner]`, twice as wide with a gate.
     wide: DeviceBuffer<u16>,
+    /// `[tokens, inner]`: the output of a gate.
+    gated: DeviceBuffer<u16>,
+    /// The input of a block with a norm in front, and narrow embeddings; `[tokens, width]`.
+    normed: DeviceBuffer<u16>,
     /// States of the CLS tokens, `[sequences, width]`.
     cls: DeviceBuffer<u16>,
 }
@@ -345,13 +353,18 @@ impl CudaBert {
             NeededStates::First => plan.batches.iter().map(|b| b.n_sequences).max().unwrap_or(0),
             NeededStates::All => 0,
         };
+        let halves = self.config.up_width() / self.config.intermediate_size;
+        let has_normed = self.weights.projection.is_some() || self.weights.final_norm.is_some();
+        let normed = if has_normed { shape.width } else { 0 };
         let context = (tokens * shape.heads()).max(cls * shape.width);
         let at = Addresses {
             indices,
             x: activations.x.reserve(gpu, tokens * shape.width)?,
             qkv: activations.qkv.reserve(gpu, tokens * 3 * shape.heads())?,
             context: activations.context.reserve(gpu, context)?,
-            wide: activations.wide.reserve(gpu, tokens * shape.inner)?,
+            wide: activations.wide.reserve(gpu, tokens * shape.inner * halves)?,
+            gated: activations.gated.reserve(gpu, tokens * shape.inner * (halves - 1))?,
+            normed: activations.normed.reserve(gpu, tokens * normed)?,
             cls: activations.cls.reserve(gpu, cls * shape.width)?,
             out: out_at,
         };

@@ -1,25 +1,30 @@
 //! The encoder's weights on the device: in half precision, padded as the kernels expect.
 
 use super::params::{
-    GELU, GELU_TANH, LinearParams, MAX_WIDTH, NO_ACTIVATION, NormWeights, RELU, TANH,
+    ALL_KEYS, GELU, GELU_TANH, LinearParams, MAX_WIDTH, NO_ACTIVATION, NormWeights, RELU, TANH,
 };
 use crate::activation::Activation;
+use crate::attention::relative_bias;
 use crate::config::EncoderConfig;
-use crate::encoder_weights::{EncoderWeights, LayerNorms};
+use crate::encoder_weights::EncoderWeights;
 use crate::error::Result;
 use crate::head::ClassifierHead;
+use crate::rotary::Rotary;
 use crate::weights::{Affine, Weights};
 use cudarc::driver::sys::CUdeviceptr;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::sync::Arc;
 use warpseek_compute::gpu::{DeviceBuffer, Gpu, Pod, device_failed};
 
 /// The widths of a model, without and with padding.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PaddedShape {
     pub(super) hidden: usize,
+    /// Width of a token's embedding, padded.
+    pub(super) narrow: usize,
     /// Width of a token's state, padded.
     pub(super) width: usize,
     pub(super) n_heads: usize,
@@ -37,17 +42,14 @@ impl PaddedShape {
         let head = config.hidden_size / config.n_heads;
         let width = config.hidden_size.next_multiple_of(32);
         let head_chunks = head.div_ceil(32).next_power_of_two();
-        let positions = config.n_positions.max(config.n_token_types);
+        let positions = config.max_tokens.max(config.n_positions).max(config.n_token_types);
         let fits = width <= MAX_WIDTH as usize && head_chunks <= 4 && positions <= 1 << 16;
-        // The kernels have norms behind blocks, learned positions and embeddings of full width.
-        let is_plain = config.rotary.is_empty()
-            && config.n_relative_buckets == 0
-            && !config.is_gated
-            && config.embedding_size == config.hidden_size
-            && activation_code(config.activation).is_some()
+        let has_activations = activation_code(config.activation).is_some()
             && activation_code(config.head_activation).is_some();
-        (fits && is_plain).then_some(Self {
+        let narrow = config.embedding_size.next_multiple_of(32);
+        (fits && narrow <= width && has_activations).then_some(Self {
             hidden: config.hidden_size,
+            narrow,
             width,
             n_heads: config.n_heads,
             head,
@@ -70,31 +72,45 @@ impl PaddedShape {
 /// The weights of one layer; of linear layers the parameters without rows.
 #[derive(Debug)]
 pub(super) struct DeviceLayer {
+    pub(super) before_attention: Option<NormWeights>,
     /// Queries, keys and values in one product.
     pub(super) qkv: LinearParams,
+    /// Cosines and sines of rotary positions.
+    pub(super) angles: Option<(CUdeviceptr, CUdeviceptr)>,
+    /// The window of attention.
+    pub(super) window: u32,
     pub(super) attention_out: LinearParams,
-    pub(super) attention_norm: NormWeights,
+    pub(super) after_attention: Option<NormWeights>,
+    pub(super) before_feed_forward: Option<NormWeights>,
     pub(super) up: LinearParams,
     pub(super) down: LinearParams,
-    pub(super) out_norm: NormWeights,
+    pub(super) after_feed_forward: Option<NormWeights>,
 }
 
-/// A cross-encoder's pooler and classifier.
+/// A cross-encoder's head.
 #[derive(Debug)]
 pub(super) struct DeviceHead {
-    pub(super) pooler: LinearParams,
-    pub(super) classifier: CUdeviceptr,
-    pub(super) classifier_bias: f32,
+    pub(super) dense: LinearParams,
+    pub(super) norm: Option<NormWeights>,
+    pub(super) out: CUdeviceptr,
+    pub(super) out_bias: f32,
 }
 
 /// All weights of a model.
 #[derive(Debug)]
 pub(super) struct DeviceWeights {
     pub(super) words: CUdeviceptr,
+    /// Null without.
     pub(super) positions: CUdeviceptr,
+    /// Null without.
     pub(super) types: CUdeviceptr,
     pub(super) norm: NormWeights,
+    /// From narrow embeddings to hidden states.
+    pub(super) projection: Option<LinearParams>,
+    /// The relative attention bias; null without.
+    pub(super) relative: CUdeviceptr,
     pub(super) layers: Vec<DeviceLayer>,
+    pub(super) final_norm: Option<NormWeights>,
     pub(super) head: Option<DeviceHead>,
     /// The memory that all addresses point to.
     _buffers: Vec<DeviceBuffer<u8>>,
@@ -134,34 +150,40 @@ impl DeviceWeights {
         let weights = EncoderWeights::new(weights, config);
         let upload = WeightUpload { gpu, weights, config, shape, buffers: RefCell::default() };
         let states = axis(shape.hidden, shape.width);
+        let narrow = axis(config.embedding_size, shape.narrow);
         let table = |values: &[f32]| {
-            let n = values.len() / shape.hidden;
-            padded(values, axis(n, n), states)
+            let n = values.len() / narrow.len;
+            padded(values, axis(n, n), narrow)
         };
         let words = weights.words()?;
-        let mut rows = vec![0f32; config.vocab_size * shape.hidden];
-        rows.chunks_exact_mut(shape.hidden).enumerate().for_each(|(i, row)| words.read(i, row));
+        let mut rows = vec![0f32; config.vocab_size * narrow.len];
+        rows.chunks_exact_mut(narrow.len).enumerate().for_each(|(i, row)| words.read(i, row));
         let words = upload.put(&to_f16(&table(&rows)))?;
-        let positions = upload.put(&table(&weights.positions()?))?;
-        let mut types = weights.token_types()?;
-        // A model without token types has one, of zeros.
-        types.resize(types.len().max(shape.hidden), 0.0);
-        let types = upload.put(&table(&types))?;
-        let head = match head {
-            None => None,
-            Some(head) => Some(DeviceHead {
-                classifier: upload.put(&head.out)?,
-                pooler: LinearParams {
-                    activation: activation_code(head.activation).unwrap_or(NO_ACTIVATION),
-                    ..upload.linear(&head.dense, states, states)?
-                },
-                classifier_bias: head.out_bias,
-            }),
-        };
-        let norm = upload.norm(&weights.embedding_norm()?)?;
-        let layers = (0..config.n_layers).map(|i| upload.layer(i)).collect::<Result<_>>()?;
+        let positions = upload.put_some(&table(&weights.positions()?))?;
+        let types = upload.put_some(&table(&weights.token_types()?))?;
+        let norm = upload.norm(&weights.embedding_norm()?, shape.narrow)?;
+        let project = |affine| upload.linear(&affine, states, narrow);
+        let projection = weights.projection()?.map(project).transpose()?;
+        let mut relative =
+            relative_bias(&weights.relative_bias()?, config.n_heads, config.max_tokens);
+        relative.iter_mut().for_each(|v| *v *= std::f32::consts::LOG2_E);
+        let relative = upload.put_some(&relative)?;
+        let head = head.map(|head| upload.head(head)).transpose()?;
+        let layers = upload.layers()?;
+        let final_norm = upload.norm_if(weights.final_norm()?)?;
         let _buffers = upload.buffers.into_inner();
-        Ok(Self { words, positions, types, norm, layers, head, _buffers })
+        Ok(Self {
+            words,
+            positions,
+            types,
+            norm,
+            projection,
+            relative,
+            layers,
+            final_norm,
+            head,
+            _buffers,
+        })
     }
 }
 
@@ -176,36 +198,97 @@ impl WeightUpload<'_> {
         Ok(at)
     }
 
-    fn norm(&self, Affine { weight, bias }: &Affine) -> Result<NormWeights> {
+    /// As [`WeightUpload::put`]; null for no values.
+    fn put_some(&self, values: &[f32]) -> Result<CUdeviceptr> {
+        if values.is_empty() { Ok(0) } else { self.put(values) }
+    }
+
+    /// Copies a layer norm of rows that are `stride` values apart.
+    fn norm(&self, Affine { weight, bias }: &Affine, stride: usize) -> Result<NormWeights> {
         Ok(NormWeights {
             weight: self.put(weight)?,
             bias: self.put(bias)?,
-            width: self.shape.hidden as u32,
-            stride: self.shape.width as u32,
+            width: weight.len() as u32,
+            stride: stride as u32,
             epsilon: self.config.layer_norm_eps,
         })
     }
 
-    fn layer(&self, i: usize) -> Result<DeviceLayer> {
-        let shape = self.shape;
+    fn norm_if(&self, norm: Option<Affine>) -> Result<Option<NormWeights>> {
+        norm.map(|norm| self.norm(&norm, self.shape.width)).transpose()
+    }
+
+    fn head(&self, head: &ClassifierHead) -> Result<DeviceHead> {
+        let states = axis(self.shape.hidden, self.shape.width);
+        let norm = head.norm.as_ref().map(|(norm, _)| self.norm(norm, self.shape.width));
+        Ok(DeviceHead {
+            dense: LinearParams {
+                activation: activation_code(head.activation).unwrap_or(NO_ACTIVATION),
+                ..self.linear(&head.dense, states, states)?
+            },
+            norm: norm.transpose()?,
+            out: self.put(&head.out)?,
+            out_bias: head.out_bias,
+        })
+    }
+
+    /// Copies all layers. Layers of one base of rotary positions share its angles.
+    fn layers(&self) -> Result<Vec<DeviceLayer>> {
+        let rotary = Rotary::all(self.config);
+        let mut made: Vec<(*const Rotary, (CUdeviceptr, CUdeviceptr))> = Vec::new();
+        let mut layers = Vec::with_capacity(self.config.n_layers);
+        for i in 0..self.config.n_layers {
+            let Some((rotary, window)) = rotary.get(i) else {
+                layers.push(self.layer(i, None, ALL_KEYS)?);
+                continue;
+            };
+            let known = made.iter().find(|(known, _)| *known == Arc::as_ptr(rotary));
+            let angles = match known {
+                Some((_, angles)) => *angles,
+                None => {
+                    let angles = (self.put(&rotary.cosines)?, self.put(&rotary.sines)?);
+                    made.push((Arc::as_ptr(rotary), angles));
+                    angles
+                }
+            };
+            let window = window.map_or(ALL_KEYS, |window| window as u32);
+            layers.push(self.layer(i, Some(angles), window)?);
+        }
+        Ok(layers)
+    }
+
+    fn layer(
+        &self,
+        i: usize,
+        angles: Option<(CUdeviceptr, CUdeviceptr)>,
+        window: u32,
+    ) -> Result<DeviceLayer> {
+        let (shape, weights) = (self.shape, self.weights);
         let (hidden, n_heads) = (shape.hidden, shape.heads());
         let in_heads = |i| shape.in_heads(i);
         let states = axis(hidden, shape.width);
-        let inner = axis(self.config.intermediate_size, shape.inner);
+        let wide = self.config.intermediate_size;
+        let inner = axis(wide, shape.inner);
+        // The gate stands behind the input of the activation.
+        let in_up = |i: usize| i / wide * shape.inner + i % wide;
+        let halves = self.config.up_width() / wide;
+        let up = PaddedAxis { len: halves * wide, padded: halves * shape.inner, index: &in_up };
         let heads = PaddedAxis { len: hidden, padded: n_heads, index: &in_heads };
         // Queries, keys and values, one after the other.
         let in_qkv = |i: usize| i / hidden * n_heads + shape.in_heads(i % hidden);
         let qkv = PaddedAxis { len: 3 * hidden, padded: 3 * n_heads, index: &in_qkv };
-        let weights = self.weights;
-        let LayerNorms { after_attention, after_feed_forward, .. } = weights.norms(i)?;
-        let norm = |norm: Option<Affine>| self.norm(&norm.unwrap_or_default());
+        let norms = weights.norms(i)?;
         Ok(DeviceLayer {
+            before_attention: self.norm_if(norms.before_attention)?,
             qkv: self.linear(&weights.qkv(i)?, qkv, states)?,
+            angles,
+            window,
             attention_out: self.linear(&weights.attention_out(i)?, states, heads)?,
-            attention_norm: norm(after_attention)?,
-            up: self.linear(&weights.up(i)?, inner, states)?,
+            after_attention: self.norm_if(norms.after_attention)?,
+            before_feed_forward: self.norm_if(norms.before_feed_forward)?,
+            up: self.linear(&weights.up(i)?, up, states)?,
             down: self.linear(&weights.down(i)?, states, inner)?,
-            out_norm: norm(after_feed_forward)?,
+            after_feed_forward: self.norm_if(norms.after_feed_forward)?,
         })
     }
 
