@@ -105,7 +105,7 @@ struct AttentionParams {
     const uint16_t* qkv;         // [tokens, 3, heads, padded head]
     uint16_t* context;           // [rows, heads, padded head]
     const AttentionTile* tiles;  // [tiles]
-    const float* bias;           // by head and distance, times log2(e): [heads, 2 n_bias - 1]; or null
+    const float* bias;           // times log2(e), [heads, 2 n_bias - 1]; null for none
     uint32_t n_bias;             // the longest sequence that the bias covers
     uint32_t window;             // the largest distance from query to key; ALL_KEYS for any
     uint32_t n_heads;            // heads

@@ -5,7 +5,7 @@ use serde::Serialize;
 use warpseek_bert::embedder::{Embedder, EmbedderOptions, KnownEmbedder, Normalize};
 use warpseek_bert::model_files::ModelFiles;
 use warpseek_bert::pooling::{Pooling, PoolingMode};
-use warpseek_bert::reranker::Reranker;
+use warpseek_bert::reranker::{Calibration, Reranker};
 use warpseek_compute::device::ComputeOptions;
 use warpseek_hub::{ModelFolder, ModelKind, ModelSpec, PoolingSpec};
 
@@ -50,7 +50,12 @@ pub fn open_reranker(folder: &ModelFolder, compute: ComputeOptions) -> Result<Re
     let max_tokens = spec.map(|spec| spec.max_tokens);
     let weight = spec.and_then(|spec| spec.retriever_weight).unwrap_or(0.0);
     let reranker = Reranker::open(files(folder), max_tokens, compute)?;
-    Ok(reranker.with_retriever_weight(weight))
+    let calibration = spec.and_then(|spec| spec.calibration).map(|spec| Calibration {
+        cosine: spec.cosine,
+        scale: spec.scale,
+        offset: spec.offset,
+    });
+    Ok(reranker.with_retriever_weight(weight).with_calibration(calibration))
 }
 
 /// Configuration of a model, for display.

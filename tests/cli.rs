@@ -94,9 +94,16 @@ fn search_hybrid_finds_a_rare_word_and_mmr_changes_the_order() {
     let rare = r#"{"_id": "rare", "title": "", "text": "lamp xylograph lamp lamp"}"#;
     place.file("corpus.jsonl", records(200) + rare);
     place.call("index corpus.jsonl --into idx").ok();
-    let lexical = search(&place, "the xylograph (\"quoted\" NEAR *)", &["--hybrid", "-k", "3"]);
-    assert!(ids(&lexical).contains(&"rare".to_owned()), "{lexical}");
-    assert!(number(&lexical["hits"][0]["score"]) <= 2.0 / 61.0 + 1e-6);
+    let hybrid = |more: &[&str]| {
+        let args = [&["--hybrid", "-k", "3"], more].concat();
+        let found = search(&place, "the xylograph (\"quoted\" NEAR *)", &args);
+        assert!(ids(&found).contains(&"rare".to_owned()), "{found}");
+        number(&found["hits"][0]["score"])
+    };
+    // The weighted sum of another model than the fitted one lies in 0..1, that of ranks below.
+    assert!((0.3..=1.0 + 1e-6).contains(&hybrid(&[])));
+    assert!(hybrid(&["--fusion", "rrf"]) <= 2.0 / 61.0 + 1e-6);
+    place.call("search idx xylograph --fusion rrf").fails(2, &["--hybrid"]);
     let with = |more: &str| ids(&search(&place, "river lamp garden", &words(more)));
     let (plain, diverse) = (with("-k 20"), with("-k 20 --mmr-lambda 0.3"));
     assert_eq!(plain[0], diverse[0]);

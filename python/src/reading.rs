@@ -13,7 +13,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use warpseek::compare::Comparison;
 use warpseek::error::{Error, Result};
-use warpseek::search::{DEFAULT_RERANK_DEPTH, QueryInput, SearchOptions, SearchResult, Searcher};
+use warpseek::search::{
+    DEFAULT_RERANK_DEPTH, Fusion, QueryInput, SearchOptions, SearchResult, Searcher,
+};
 use warpseek::store::filter::Filter;
 use warpseek::store::{Finding, Index as Snapshot, Row, verify as verify_files};
 use warpseek::topk::RowMask;
@@ -80,6 +82,7 @@ impl SearchArguments {
             retriever_weight: self.retriever_weight,
             filter: self.filter.as_deref().map(Filter::parse).transpose()?,
             hybrid: self.hybrid,
+            fusion: Fusion::default(),
             mmr: self.mmr,
             max_per_doc: self.max_per_doc,
             min_score: self.min_score,

@@ -304,7 +304,8 @@ fn hash_query(query: &Query) -> u64 {
 fn fingerprint(searcher: &Searcher, options: &BatchOptions) -> String {
     let search = &options.search;
     format!(
-        "index {} k {} rerank {:?} {:?} {:?} filter {:?} hybrid {} mmr {:?} per doc {:?} text {}",
+        "index {} k {} rerank {:?} {:?} {:?} filter {:?} hybrid {} {:?} mmr {:?} per doc {:?} \
+         text {}",
         searcher.index.snapshot_id(),
         search.k,
         search.rerank_depth,
@@ -312,6 +313,7 @@ fn fingerprint(searcher: &Searcher, options: &BatchOptions) -> String {
         search.retriever_weight,
         search.filter.as_ref().map(Filter::source),
         search.hybrid,
+        search.fusion,
         search.mmr,
         search.max_per_doc,
         options.with_text,

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::indexing;
 use crate::ingest::{self, FieldMap, FileFormat, HeaderRule, ReadOptions};
 use crate::queries::{Query, QueryOptions, QueryReader};
-use crate::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
+use crate::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, SearchOptions, Searcher};
 use crate::store::filter::Filter;
 use crate::store::passage;
 use clap::Args;
@@ -21,9 +21,12 @@ pub(super) struct RetrieveArgs {
     /// Metadata filter in SQL: "published >= '2023' AND primary_category IN ('cs.CL')"
     #[arg(long, value_name = "CONDITION")]
     filter: Option<String>,
-    /// Fuse the dense and the lexical (BM25) ranking by reciprocal rank fusion
+    /// Combine the dense and the lexical (BM25) ranking
     #[arg(long)]
     pub(super) hybrid: bool,
+    /// Combination of --hybrid: the weighted sum of the scores, or reciprocal rank fusion
+    #[arg(long, value_name = "KIND", value_enum, default_value_t, requires = "hybrid")]
+    fusion: Fusion,
     /// Diversify by maximal marginal relevance (MMR)
     #[arg(long)]
     mmr: bool,
@@ -49,7 +52,8 @@ pub(super) struct RerankingArgs {
     /// Retrieved rows to rerank; 0 keeps the retrieval order [default: 50, or k if larger]
     #[arg(long, value_name = "N")]
     pub(super) rerank_depth: Option<usize>,
-    /// Share of the retrieval score in the final score, 0 to 1 [default: the reranker's own]
+    /// Share of the retrieval score in the final score, 0 to 1 [default: the reranker's
+    /// calibration, or its own share]
     #[arg(long, value_name = "W")]
     pub(super) retriever_weight: Option<f32>,
     /// Keep the retrieval order
@@ -155,6 +159,7 @@ impl RetrieveArgs {
             k,
             filter: self.filter.as_deref().map(Filter::parse).transpose()?,
             hybrid: self.hybrid,
+            fusion: self.fusion,
             mmr: self.mmr_lambda.or(self.mmr.then_some(DEFAULT_MMR_LAMBDA)),
             max_per_doc: self.max_per_doc,
             ..SearchOptions::default()

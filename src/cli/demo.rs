@@ -158,7 +158,7 @@ fn evaluate_all(searcher: &Searcher) -> Result<Vec<(String, Vec<f64>)>> {
                 model: model.clone(),
                 reranker,
                 depth: DEFAULT_RERANK_DEPTH,
-                retriever_weight: reranker.retriever_weight(),
+                retriever_weight: None,
             })
             .collect();
         let search = SearchOptions { hybrid, ..SearchOptions::default() };

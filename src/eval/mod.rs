@@ -101,7 +101,7 @@ pub struct RerankedSystem<'a> {
     /// The number of candidates that it reranks; the others keep their order below them.
     pub depth: usize,
     /// See [`SearchOptions::retriever_weight`].
-    pub retriever_weight: f32,
+    pub retriever_weight: Option<f32>,
 }
 
 /// Rankings and scores of one system.
@@ -131,8 +131,8 @@ pub struct SystemReranker {
     pub name: String,
     /// The number of candidates that it reranked.
     pub depth: usize,
-    /// See [`SearchOptions::retriever_weight`].
-    pub retriever_weight: f32,
+    /// The weight of the retrieval score; none with the reranker's calibration.
+    pub retriever_weight: Option<f32>,
 }
 
 /// Milliseconds per query, embedding included, for queries one after another.
@@ -184,10 +184,10 @@ pub fn evaluate(
         )));
     };
     measures::check(qrels, &options.measures, &options.judging)?;
-    if let Some(system) = reranked.iter().find(|s| !(0.0..=1.0).contains(&s.retriever_weight)) {
+    let mut weights = reranked.iter().filter_map(|system| system.retriever_weight);
+    if let Some(weight) = weights.find(|weight| !(0.0..=1.0).contains(weight)) {
         return Err(Error::usage(format!(
-            "the weight of the retrieval score is {}; it must lie in 0..1",
-            system.retriever_weight
+            "the weight of the retrieval score is {weight}; it must lie in 0..1"
         )));
     }
     let names = searcher.index.row_names()?;
@@ -218,7 +218,7 @@ pub fn evaluate(
             let mut candidates = scored[at].candidates.clone();
             // The reranker's scores of deeper candidates do not count.
             candidates.iter_mut().skip(system.depth).for_each(|c| c.rerank = None);
-            order_reranked(&mut candidates, system.retriever_weight);
+            order_reranked(&mut candidates, system.order(searcher));
             runs[i + 1].insert(&query.id, source.ranking(&candidates, query))?;
             let passages = |depth: usize| depth.min(retrieved.len()).max(1) as f64;
             let share = passages(system.depth) / passages(deepest);
@@ -247,7 +247,7 @@ pub fn evaluate(
             reranker: system.map(|system| SystemReranker {
                 name: system.model.clone(),
                 depth: system.depth,
-                retriever_weight: system.retriever_weight,
+                retriever_weight: system.order(searcher).weight(),
             }),
             against_first: against_first.transpose()?,
         });

@@ -1,13 +1,19 @@
 //! Evaluations as JSON, and the systems that they compare.
 
 use super::{EvalOptions, EvalReport, RerankedSystem, SystemEval};
+use crate::search::{RerankOrder, Searcher};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use warpseek_bert::reranker::Reranker;
 
 impl<'a> RerankedSystem<'a> {
-    /// Every reranker at every depth. One that is blended with the retrieval score counts twice:
-    /// with its weight (`weight`, or its own), and alone.
+    /// The order of the candidates in an index.
+    pub(super) fn order(&self, searcher: &Searcher) -> RerankOrder {
+        RerankOrder::of(self.retriever_weight, self.reranker, searcher.index.manifest())
+    }
+
+    /// Every reranker at every depth. One that is combined with the retrieval score counts twice:
+    /// so (with `weight`, or as it is by default), and alone.
     pub fn all(
         rerankers: &'a [(String, Arc<Reranker>)],
         depths: &[usize],
@@ -18,13 +24,12 @@ impl<'a> RerankedSystem<'a> {
             // A folder is named by its last part.
             let name = model.rsplit(['/', '\\']).next().unwrap_or(model);
             for &depth in depths {
-                let weight = weight.unwrap_or(reranker.retriever_weight());
                 let mut add = |name: String, retriever_weight| {
                     let model = model.clone();
                     all.push(RerankedSystem { name, model, reranker, depth, retriever_weight });
                 };
-                if weight > 0.0 {
-                    add(format!("{name} alone, top {depth}"), 0.0);
+                if weight.unwrap_or(reranker.retriever_weight()) > 0.0 {
+                    add(format!("{name} alone, top {depth}"), Some(0.0));
                 }
                 add(format!("{name}, top {depth}"), weight);
             }

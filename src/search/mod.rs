@@ -17,11 +17,13 @@ mod rerank;
 mod result;
 mod retrieve;
 mod searcher;
+mod signals;
 
 pub use fusion::{RRF_CONSTANT, mmr, reciprocal_rank_fusion};
 pub use options::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, QueryInput, SearchOptions};
 pub(crate) use pipeline::{DirectSteps, SearchSteps, run_direct, search};
-pub use rerank::order_reranked;
+pub use rerank::{RerankOrder, order_reranked};
 pub use result::{Candidate, Hit, Retrieved, SearchResult, Timings};
 pub use retrieve::embed_queries;
 pub use searcher::{Searcher, no_reranker};
+pub use signals::Fusion;

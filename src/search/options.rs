@@ -1,5 +1,6 @@
 //! The options of a search.
 
+use super::signals::Fusion;
 use crate::error::{Error, Result};
 use crate::store::filter::Filter;
 
@@ -16,21 +17,24 @@ pub struct SearchOptions {
     pub k: usize,
     /// The number of retrieved rows that the reranker reads. `None`: hits keep the retrieval order.
     pub rerank_depth: Option<usize>,
-    /// Weight of the retrieval score beside the reranker's, 0..=1. `None`: the reranker's default
-    /// ([`warpseek_bert::reranker::Reranker::retriever_weight`]). At 0 the reranker alone orders
+    /// Weight of the retrieval score beside the reranker's, 0..=1. At 0 the reranker alone orders
     /// the hits. Above 0 they are ordered by `w * z(score) + (1 - w) * z(rerank_logit)`, where `z`
-    /// standardizes over the reranked rows (0 if all are equal).
+    /// standardizes over the reranked rows (0 if all are equal). `None`: the reranker's calibration
+    /// ([`warpseek_bert::reranker::Calibration`]) if it was fitted for the index's embedder, else
+    /// its default weight.
     pub retriever_weight: Option<f32>,
     /// Metadata filter: only rows that pass are returned.
     pub filter: Option<Filter>,
-    /// Fuse the dense ranking with the lexical one.
+    /// Combine the dense ranking with the lexical one.
     pub hybrid: bool,
+    /// The combination of hybrid search.
+    pub fusion: Fusion,
     /// Lambda of maximal marginal relevance before reranking, 0..=1; 1 is relevance alone.
     pub mmr: Option<f32>,
     /// The maximum number of retrieved rows that share a `doc_id`. `None`: no limit.
     pub max_per_doc: Option<usize>,
-    /// Least score of a retrieved row: the cosine, or any inner product in an index that ranks by
-    /// it. Not for hybrid search, whose fused scores depend on ranks alone.
+    /// Least score of a retrieved row: its inner product with the query, or the weighted sum of
+    /// hybrid search. Not for reciprocal rank fusion, whose scores come from ranks alone.
     pub min_score: Option<f32>,
 }
 
@@ -42,6 +46,7 @@ impl Default for SearchOptions {
             retriever_weight: None,
             filter: None,
             hybrid: false,
+            fusion: Fusion::default(),
             mmr: None,
             max_per_doc: None,
             min_score: None,
@@ -90,10 +95,10 @@ impl SearchOptions {
                 "the least score is not a number: give a cosine, -1 to 1, or an inner product",
             ));
         }
-        if self.min_score.is_some() && self.hybrid {
+        if self.min_score.is_some() && self.hybrid && self.fusion == Fusion::Rrf {
             return Err(Error::usage(
-                "hybrid search has no least score, since its scores come from ranks alone: leave \
-                 one of the two out",
+                "reciprocal rank fusion has no least score, since its scores come from ranks \
+                 alone: leave one of the two out, or use the weighted fusion",
             ));
         }
         let needs_text = self.hybrid || self.rerank_depth.is_some();

@@ -5,7 +5,7 @@
 //! Commands compute each step at once, so that their searches are finished at the first poll.
 
 use super::options::{QueryInput, SearchOptions};
-use super::rerank::{keep_best, record_scores};
+use super::rerank::{RerankOrder, keep_best, record_scores};
 use super::result::{Candidate, Hit, Retrieved, SearchResult, Timings, milliseconds, timed};
 use super::retrieve::embed_queries;
 use super::searcher::{Searcher, no_reranker};
@@ -294,10 +294,11 @@ async fn retrieve<S: SearchSteps>(
     }
     if let Some(depth) = options.rerank_depth {
         let reranking = Instant::now();
-        let weight = options.retriever_weight.unwrap_or(steps.reranker()?.retriever_weight());
+        let manifest = steps.searcher().index.manifest();
+        let order = RerankOrder::of(options.retriever_weight, steps.reranker()?, manifest);
         score(steps, queries, &mut found, depth).await?;
         for Retrieved { candidates, warnings, .. } in &mut found {
-            warnings.extend(keep_best(candidates, weight, depth, options.k));
+            warnings.extend(keep_best(candidates, order, depth, options.k));
         }
         timings.rerank += milliseconds(reranking);
     }

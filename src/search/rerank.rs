@@ -1,32 +1,74 @@
 //! The order that a reranker gives to candidates.
 
 use super::result::Candidate;
-use crate::store::Row;
+use super::signals::calibration_for;
+use crate::store::{IndexManifest, Row};
 use std::ops::Range;
-use warpseek_bert::reranker::{PassageScore, RerankScores};
+use warpseek_bert::reranker::{Calibration, PassageScore, RerankScores, Reranker};
 
-/// Orders candidates by the reranker's logit, best first. With a `retriever_weight` above 0 the
-/// logit is blended with the retrieval score; see [`super::SearchOptions::retriever_weight`]. Ties
-/// keep their retrieval order. Candidates without a logit follow in retrieval order. Sets the final
-/// scores.
-pub fn order_reranked(candidates: &mut [Candidate], retriever_weight: f32) {
+/// The key by which reranked candidates are ordered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RerankOrder {
+    /// Standard scores of retrieval and logit, the first with this weight, 0..=1; at 0 the logit.
+    Standardized(f32),
+    /// The key of a calibration. Final scores are probabilities of relevance.
+    Calibrated(Calibration),
+}
+
+impl RerankOrder {
+    /// Returns the order of a search: by `weight` if it is given, else by the reranker's
+    /// calibration if it was fitted for the embedder of the index, else by its default weight.
+    pub fn of(weight: Option<f32>, reranker: &Reranker, index: &IndexManifest) -> Self {
+        match (weight, calibration_for(index, reranker.calibration())) {
+            (Some(weight), _) => Self::Standardized(weight),
+            (None, Some(calibration)) => Self::Calibrated(calibration),
+            (None, None) => Self::Standardized(reranker.retriever_weight()),
+        }
+    }
+
+    /// The weight of the retrieval score; none with a calibration.
+    pub fn weight(self) -> Option<f32> {
+        match self {
+            Self::Standardized(weight) => Some(weight),
+            Self::Calibrated(_) => None,
+        }
+    }
+}
+
+/// Orders candidates that a reranker scored, best first. Ties keep their retrieval order.
+/// Candidates without a logit follow in retrieval order. Sets the final scores.
+pub fn order_reranked(candidates: &mut [Candidate], order: RerankOrder) {
     candidates.sort_by_key(|c| (c.rerank.is_none(), c.retrieved_rank));
     let n_reranked = candidates.iter().take_while(|c| c.rerank.is_some()).count();
     let (reranked, deeper) = candidates.split_at_mut(n_reranked);
     deeper.iter_mut().for_each(|c| c.final_score = None);
     let logit = |c: &Candidate| c.rerank.as_ref().map_or(0.0, |score| f64::from(score.logit));
-    let mut keys: Vec<f64> = reranked.iter().map(logit).collect();
-    let weight = f64::from(retriever_weight);
-    if weight > 0.0 {
-        let scores: Vec<f64> = reranked.iter().map(|c| f64::from(c.score)).collect();
-        let pairs = standardized(&scores).into_iter().zip(standardized(&keys));
-        keys = pairs.map(|(score, logit)| weight * score + (1.0 - weight) * logit).collect();
-    }
-    let mut ordered: Vec<(f64, Candidate)> = keys.into_iter().zip(reranked.to_vec()).collect();
-    ordered.sort_by(|a, b| b.0.total_cmp(&a.0));
-    for (slot, (key, mut candidate)) in reranked.iter_mut().zip(ordered) {
-        let alone = candidate.rerank.as_ref().map(|r| r.score);
-        candidate.final_score = if weight > 0.0 { Some(key as f32) } else { alone };
+    let logits: Vec<f64> = reranked.iter().map(logit).collect();
+    let alone = |c: &Candidate| c.rerank.as_ref().map(|r| r.score);
+    let keys: Vec<(f64, Option<f32>)> = match order {
+        RerankOrder::Standardized(weight) if weight > 0.0 => {
+            let weight = f64::from(weight);
+            let scores: Vec<f64> = reranked.iter().map(|c| f64::from(c.score)).collect();
+            let pairs = standardized(&scores).into_iter().zip(standardized(&logits));
+            let keys = pairs.map(|(score, logit)| weight * score + (1.0 - weight) * logit);
+            keys.map(|key| (key, Some(key as f32))).collect()
+        }
+        RerankOrder::Standardized(_) => {
+            logits.into_iter().zip(reranked.iter().map(alone)).collect()
+        }
+        RerankOrder::Calibrated(calibration) => {
+            let key = |c: &Candidate| {
+                let key = calibration.key(c.dense, c.rerank.as_ref().map_or(0.0, |r| r.logit));
+                (key, Some(calibration.probability(key) as f32))
+            };
+            reranked.iter().map(key).collect()
+        }
+    };
+    let mut ordered: Vec<((f64, Option<f32>), Candidate)> =
+        keys.into_iter().zip(reranked.to_vec()).collect();
+    ordered.sort_by(|a, b| b.0.0.total_cmp(&a.0.0));
+    for (slot, ((_, final_score), mut candidate)) in reranked.iter_mut().zip(ordered) {
+        candidate.final_score = final_score;
         *slot = candidate;
     }
 }
@@ -59,11 +101,11 @@ pub(super) fn record_scores(candidates: &mut [Candidate], outcome: RerankScores)
 /// `k`; returns a note for the user if some of them were not scored.
 pub(super) fn keep_best(
     candidates: &mut Vec<Candidate>,
-    retriever_weight: f32,
+    order: RerankOrder,
     depth: usize,
     k: usize,
 ) -> Option<String> {
-    order_reranked(candidates, retriever_weight);
+    order_reranked(candidates, order);
     candidates.truncate(k);
     (candidates.len() > depth).then(|| {
         format!("only the first {depth} hits were reranked; the others follow in retrieval order")
@@ -95,6 +137,7 @@ mod tests {
         let candidate = |(i, &(score, logit)): (usize, &(f32, Option<f32>))| Candidate {
             row: i as u32,
             score,
+            dense: score,
             retrieved_rank: i + 1,
             rerank: logit.map(scored),
             final_score: Some(score),
@@ -111,7 +154,7 @@ mod tests {
     fn order_by_the_reranker_alone_follows_its_logits() {
         let mut list =
             candidates(&[(0.9, Some(1.0)), (0.8, Some(3.0)), (0.7, Some(3.0)), (0.6, None)]);
-        order_reranked(&mut list, 0.0);
+        order_reranked(&mut list, RerankOrder::Standardized(0.0));
         assert_eq!(rows(&list), [1, 2, 0, 3]);
         let scores: Vec<Option<f32>> = list.iter().map(|c| c.final_score).collect();
         assert_eq!(scores, [Some(0.3), Some(0.3), Some(0.1), None]);
@@ -122,18 +165,32 @@ mod tests {
         // z(score) = 1.2247, 0, -1.2247; z(logit) = -0.7071, 1.4142, -0.7071.
         let values = [(0.9, Some(1.0)), (0.8, Some(4.0)), (0.7, Some(1.0)), (0.6, None)];
         let mut list = candidates(&values);
-        order_reranked(&mut list, 0.5);
+        order_reranked(&mut list, RerankOrder::Standardized(0.5));
         assert_eq!(rows(&list), [1, 0, 2, 3]);
         let expected = [std::f32::consts::FRAC_1_SQRT_2, 0.2588, -0.9659];
         for (candidate, expected) in list.iter().zip(expected) {
             assert!((candidate.final_score.unwrap() - expected).abs() < 1e-4);
         }
         assert_eq!(list[3].final_score, None);
-        order_reranked(&mut list, 1.0);
+        order_reranked(&mut list, RerankOrder::Standardized(1.0));
         assert_eq!(rows(&list), [0, 1, 2, 3]);
         // Logits that are all equal leave the retrieval order.
         let mut list = candidates(&[(0.9, Some(2.0)), (0.8, Some(2.0))]);
-        order_reranked(&mut list, 0.5);
+        order_reranked(&mut list, RerankOrder::Standardized(0.5));
         assert_eq!(rows(&list), [0, 1]);
+    }
+    #[test]
+    fn order_by_a_calibration_adds_the_cosine_to_the_logit() {
+        let calibration = Calibration { cosine: 20.0, scale: 0.5, offset: -8.0 };
+        let mut list =
+            candidates(&[(0.9, Some(1.0)), (0.5, Some(10.0)), (0.8, Some(2.5)), (0.6, None)]);
+        order_reranked(&mut list, RerankOrder::Calibrated(calibration));
+        // Keys: 19, 20, 18.5.
+        assert_eq!(rows(&list), [1, 0, 2, 3]);
+        for (candidate, key) in list.iter().zip([20.0f32, 19.0, 18.5]) {
+            let probability = 1.0 / (1.0 + (8.0 - 0.5 * key).exp());
+            assert!((candidate.final_score.unwrap() - probability).abs() < 1e-6);
+        }
+        assert_eq!(list[3].final_score, None);
     }
 }

@@ -13,6 +13,8 @@ pub struct Candidate {
     pub row: u32,
     /// The inner product, or the fused score of a hybrid search.
     pub score: f32,
+    /// The inner product with the query, which `score` is without hybrid search.
+    pub dense: f32,
     /// Rank in the retrieval order, from 1.
     pub retrieved_rank: usize,
     /// The reranker's score, if it read this row.
@@ -31,6 +33,7 @@ impl Candidate {
             .map(|(i, (row, score))| Self {
                 row,
                 score,
+                dense: score,
                 retrieved_rank: i + 1,
                 rerank: None,
                 final_score: Some(score),
@@ -69,7 +72,7 @@ pub struct Hit {
     /// The inner product with the query, which is the cosine in an index of unit vectors; or the
     /// fused score of a hybrid search. Higher is better.
     pub score: f32,
-    /// The value that orders the hits: the rerank score, its blend with `score`
+    /// The value that orders the hits: the rerank score, its combination with the retrieval score
     /// ([`super::SearchOptions::retriever_weight`]), or `score` without reranking. `None` for hits
     /// deeper than the reranker read; they follow in retrieval order. With MMR alone the hits stand
     /// in the order in which they were picked.

@@ -1,9 +1,10 @@
 //! From query vectors to ranked rows: metadata filter, exact scan, fusion, diversification.
 
-use super::fusion::{mmr, reciprocal_rank_fusion};
+use super::fusion::mmr;
 use super::options::{QueryInput, SearchOptions};
 use super::result::{Candidate, Retrieved, Timings, timed};
 use super::searcher::Searcher;
+use super::signals::{fuse, is_calibrated};
 use crate::error::Result;
 use crate::store::PassingRows;
 use crate::store::filter::Filter;
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use warpseek_bert::embedder::{Embedder, Embeddings, Role};
+use warpseek_topk::oracle::canonical_score;
 use warpseek_topk::scanner::QueryBatch;
 use warpseek_topk::{MatrixView, RowMask, stride_of};
 
@@ -150,14 +152,14 @@ impl Ranker<'_> {
                 let query = &self.queries[number];
                 let depth = options.k.min(self.available[number]);
                 let mut ranked: Vec<(u32, f32)> = dense.iter().map(|h| (h.row, h.score)).collect();
-                if let Some(least) = options.min_score {
+                if let Some(least) = options.min_score.filter(|_| !options.hybrid) {
                     ranked.retain(|(_, score)| *score >= least);
                 }
                 if options.hybrid {
-                    let lexical = searcher.index.lexical(query.text, list, self.masks[number])?;
-                    let lexical: Vec<u32> = lexical.iter().map(|h| h.row).collect();
-                    let dense: Vec<u32> = dense.iter().map(|h| h.row).collect();
-                    ranked = reciprocal_rank_fusion(&[&dense, &lexical]);
+                    ranked = self.fuse(query.text, &ranked, list, (at, batch), number)?;
+                    if let Some(least) = options.min_score {
+                        ranked.retain(|(_, score)| *score >= least);
+                    }
                 }
                 if let Some(limit) = options.max_per_doc {
                     ranked = self.limit_per_document(ranked, limit, pool)?;
@@ -171,10 +173,44 @@ impl Ranker<'_> {
                     ranked = mmr(matrix, vector, &ranked, scores, lambda, depth);
                 }
                 ranked.truncate(depth);
-                rankings.push(Candidate::list(ranked));
+                let mut candidates = Candidate::list(ranked);
+                if options.hybrid {
+                    let known: HashMap<u32, f32> = dense.iter().map(|h| (h.row, h.score)).collect();
+                    for candidate in &mut candidates {
+                        candidate.dense = match known.get(&candidate.row) {
+                            Some(score) => *score,
+                            None => self.dense_score(batch, at, candidate.row)?,
+                        };
+                    }
+                }
+                rankings.push(candidates);
             }
             Ok(rankings)
         })
+    }
+
+    /// The dense ranking of query `number`, which is query `at` of the batch, combined with the
+    /// lexical one, both of up to `list` rows.
+    fn fuse(
+        &self,
+        text: &str,
+        dense: &[(u32, f32)],
+        list: usize,
+        (at, batch): (usize, &QueryBatch),
+        number: usize,
+    ) -> Result<Vec<(u32, f32)>> {
+        let index = &self.searcher.index;
+        let rows: Vec<u32> = dense.iter().map(|(row, _)| *row).collect();
+        let lexical = index.lexical_with(text, list, self.masks[number], &rows)?;
+        let vectors = batch.padded()?;
+        let score = |row| score_of(&self.matrix, vectors, batch.len(), at, row);
+        let calibrated = is_calibrated(index.manifest());
+        Ok(fuse(self.options.fusion, dense, &lexical, calibrated, score))
+    }
+
+    /// The score of a row for query `at` of the batch.
+    fn dense_score(&self, batch: &QueryBatch, at: usize, row: u32) -> Result<f32> {
+        Ok(score_of(&self.matrix, batch.padded()?, batch.len(), at, row))
     }
 
     /// The first `pool` rows of which no more than `limit` share a `doc_id`.
@@ -194,6 +230,13 @@ impl Ranker<'_> {
         });
         Ok(kept.map(|(row, _)| row).take(pool).collect())
     }
+}
+
+/// The canonical score of a row for query `at` of `n` padded query vectors.
+fn score_of(matrix: &MatrixView<'_>, vectors: &[f32], n: usize, at: usize, row: u32) -> f32 {
+    let stride = vectors.len() / n;
+    let query = &vectors[at * stride..(at + 1) * stride];
+    matrix.row(row as usize).map_or(0.0, |values| canonical_score(query, values))
 }
 
 /// Embeds queries for a scan. Vectors that are made on a GPU stay there; the embeddings beside the

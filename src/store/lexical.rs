@@ -40,16 +40,31 @@ pub struct LexicalHit {
     pub score: f64,
 }
 
-/// The first `k` rows of `mask` by BM25, best first, ties by row. A hit has at least one of the
-/// query's words.
+/// The outcome of a lexical search.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LexicalHits {
+    /// The first rows by BM25, best first, ties by row. Each has at least one of the query's words.
+    pub hits: Vec<LexicalHit>,
+    /// Those of the rows that were asked for which have one of the words, with their BM25.
+    pub asked: Vec<LexicalHit>,
+    /// Distinct words of the query that were looked up.
+    pub n_words: usize,
+}
+
+/// The first `k` rows of `mask` by BM25, and BM25 of the rows `asked`.
 pub(super) fn search(
     database: &Database,
     language: Language,
     query: &str,
     k: usize,
     mask: &RowMask,
-) -> Result<Vec<LexicalHit>> {
-    let Some(expression) = match_expression(language, query) else { return Ok(Vec::new()) };
+    asked: &[u32],
+) -> Result<LexicalHits> {
+    let Some((expression, n_words)) = match_expression(language, query) else {
+        return Ok(LexicalHits::default());
+    };
+    let wanted: HashSet<u32> = asked.iter().copied().collect();
+    let mut asked = Vec::new();
     let mut hits: Vec<LexicalHit> = Vec::new();
     let keep_best = |hits: &mut Vec<LexicalHit>| {
         hits.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
@@ -60,7 +75,11 @@ pub(super) fn search(
         let row: u32 = r.get(0)?;
         if mask.contains(row as usize) {
             // FTS5 gives better matches lower values.
-            hits.push(LexicalHit { row, score: -r.get::<_, f64>(1)? });
+            let hit = LexicalHit { row, score: -r.get::<_, f64>(1)? };
+            if wanted.contains(&row) {
+                asked.push(hit);
+            }
+            hits.push(hit);
             // Bounds the memory for a query that matches very many rows.
             if hits.len() >= k.saturating_mul(2).max(1024) {
                 keep_best(&mut hits);
@@ -69,7 +88,7 @@ pub(super) fn search(
         Ok(())
     })?;
     keep_best(&mut hits);
-    Ok(hits)
+    Ok(LexicalHits { hits, asked, n_words })
 }
 
 /// Adds the terms of a row's chunk, `text[range]`, and its title. A chunk that starts with the
@@ -109,8 +128,8 @@ pub(super) fn add_all_words(conn: &Connection, language: Language) -> rusqlite::
     Ok(())
 }
 
-/// FTS5 expression of a query: its terms alone, each quoted, joined by OR.
-fn match_expression(language: Language, query: &str) -> Option<String> {
+/// FTS5 expression of a query, its terms alone, each quoted, joined by OR; and their number.
+fn match_expression(language: Language, query: &str) -> Option<(String, usize)> {
     let mut seen = HashSet::new();
     let quoted: Vec<String> = language
         .query_terms(query)
@@ -121,7 +140,7 @@ fn match_expression(language: Language, query: &str) -> Option<String> {
             format!("\"{text}\"{}", if is_prefix { " *" } else { "" })
         })
         .collect();
-    (!quoted.is_empty()).then(|| quoted.join(" OR "))
+    (!quoted.is_empty()).then(|| (quoted.join(" OR "), quoted.len()))
 }
 
 #[cfg(test)]
@@ -131,11 +150,13 @@ mod tests {
     #[test]
     fn expression_holds_only_quoted_words() {
         let hostile = "drop\" OR title:x NEAR(a b) -- * ^ {é} AND";
-        let expression = match_expression(Language::NONE, hostile).unwrap();
+        let (expression, n_words) = match_expression(Language::NONE, hostile).unwrap();
+        assert_eq!(n_words, 9);
         let words = ["drop", "or", "title", "x", "near", "a", "b", "é", "and"];
         assert_eq!(expression, words.map(|word| format!("\"{word}\"")).join(" OR "));
         assert_eq!(match_expression(Language::NONE, " ... !?"), None);
-        let expression = match_expression("zh".parse().unwrap(), "\"BERT\" 水 模型 水*").unwrap();
+        let (expression, _) =
+            match_expression("zh".parse().unwrap(), "\"BERT\" 水 模型 水*").unwrap();
         assert_eq!(expression, "\"bert\" OR \"水\" * OR \"模型\"");
     }
 

@@ -100,7 +100,7 @@ pub use fields::{FieldCatalog, FieldTypes};
 pub(crate) use folder::is_write_denied;
 pub use hash::content_hash;
 pub use language::Language;
-pub use lexical::LexicalHit;
+pub use lexical::{LexicalHit, LexicalHits};
 pub use manifest::{IndexManifest, IndexMetric, ModelStamp};
 pub use reader::{Index, IndexStats, PassingRows};
 pub use row::{Row, RowNames, passage};

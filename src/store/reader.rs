@@ -6,7 +6,7 @@ use super::fields::FieldCatalog;
 use super::filter::{Filter, Note};
 use super::format::{HEADER_LEN, REBUILD, VectorFileKind, as_values};
 use super::index_files::IndexFiles;
-use super::lexical::{self, LexicalHit};
+use super::lexical::{self, LexicalHit, LexicalHits};
 use super::manifest::IndexManifest;
 use super::row::{DocumentTraits, Row, RowNames, row_id, split_row_id};
 use super::unlocked::log_of;
@@ -222,8 +222,24 @@ impl Index {
         k: usize,
         mask: Option<&RowMask>,
     ) -> Result<Vec<LexicalHit>> {
+        Ok(self.lexical_with(query, k, mask, &[])?.hits)
+    }
+
+    /// As [`Index::lexical`], with BM25 of the rows `asked` beside it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::lexical`].
+    pub fn lexical_with(
+        &self,
+        query: &str,
+        k: usize,
+        mask: Option<&RowMask>,
+        asked: &[u32],
+    ) -> Result<LexicalHits> {
         let language = self.manifest.language();
-        lexical::search(&self.database(), language, query, k, mask.unwrap_or(&self.live))
+        let mask = mask.unwrap_or(&self.live);
+        lexical::search(&self.database(), language, query, k, mask, asked)
     }
 
     /// The rows with these numbers and their texts, in the given order.

@@ -151,6 +151,34 @@ fn texts_that_a_model_refuses_are_errors_of_their_requests_alone() {
 }
 
 #[test]
+fn embeddings_have_the_prompt_of_their_role() {
+    let (place, server) = served(5);
+    let texts = ["the quick river", "bread"];
+    for (role, input_type, prompt_name) in
+        [("query", "query", "query"), ("passage", "document", "corpus")]
+    {
+        let run = place.pipe(&["embed", "--role", role], texts.join("\n")).ok();
+        let vector = |line| serde_json::from_str::<Value>(line).unwrap()["vector"].clone();
+        let expected: Vec<Value> = run.stdout.lines().map(vector).collect();
+        let body = json!({"input": texts, "input_type": input_type});
+        let openai = server.post("/v1/embeddings", &body).ok();
+        let body = json!({"inputs": texts, "prompt_name": prompt_name});
+        let tei = server.post("/embed", &body).ok();
+        // Nothing is truncated, so that the end that would be does not matter.
+        let mut left = body;
+        left["truncation_direction"] = json!("left");
+        let left = server.post("/embed", &left).ok();
+        for (i, expected) in expected.iter().enumerate() {
+            assert_eq!(&openai["data"][i]["embedding"], expected, "{role}");
+            assert_eq!(&tei[i], expected, "{role}");
+            assert_eq!(&left[i], expected, "{role}");
+        }
+    }
+    let body = json!({"input": texts, "input_type": "classification"});
+    server.post("/v1/embeddings", &body).fails(400, &["input_type", "classification"]);
+}
+
+#[test]
 fn embeddings_in_all_three_dialects_are_the_same() {
     let (place, server) = served(5);
     let post = |path: &str, body: Value| server.post(path, &body);

@@ -34,6 +34,32 @@ pub struct Reranker {
     encoder: Encoder,
     max_tokens: usize,
     retriever_weight: f32,
+    calibration: Option<Calibration>,
+}
+
+/// The combination of a reranker's logit with a cosine, fitted for one embedder: the key
+/// `cosine * cos + logit` orders passages, and `sigmoid(scale * key + offset)` is the probability
+/// that one is relevant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Calibration {
+    /// Logits that a cosine of 1 is worth.
+    pub cosine: f64,
+    /// Slope of the probability's logit.
+    pub scale: f64,
+    /// The logit of the probability at a key of 0.
+    pub offset: f64,
+}
+
+impl Calibration {
+    /// Returns the key that orders passages; higher is more relevant.
+    pub fn key(&self, cosine: f32, logit: f32) -> f64 {
+        self.cosine * f64::from(cosine) + f64::from(logit)
+    }
+
+    /// Returns the probability of relevance at a key.
+    pub fn probability(&self, key: f64) -> f64 {
+        1.0 / (1.0 + (-(self.scale * key + self.offset)).exp())
+    }
 }
 
 /// The relevance of a passage.
@@ -89,13 +115,13 @@ impl Reranker {
     ) -> Result<Self> {
         let files = files.into();
         let modules = Modules::read(&files)?;
-        modules.check_cross_encoder(&files)?;
         let config = EncoderConfig::read(&modules.encoder)?;
         let fail = |reason: String| unusable(&files, reason);
         let weights = Weights::open(&modules.encoder)?;
         if !EncoderWeights::new(&weights, &config).has_head() {
             return Err(unusable(&files, "it has no classifier: not a cross-encoder"));
         }
+        modules.check_cross_encoder(&files)?;
         let n = config.n_labels;
         if n != 1 {
             return Err(fail(format!("its classifier has {n} outputs; a reranker has one")));
@@ -107,7 +133,7 @@ impl Reranker {
             return Err(fail(format!("{max_tokens} tokens leave no room for a pair of texts")));
         }
         let encoder = Encoder::open(&modules.encoder, &config, compute)?;
-        Ok(Self { tokenizer, encoder, max_tokens, retriever_weight: 0.0 })
+        Ok(Self { tokenizer, encoder, max_tokens, retriever_weight: 0.0, calibration: None })
     }
 
     /// Reads the limit of a pair from a folder's files, as [`Reranker::open`] does, without opening
@@ -127,6 +153,17 @@ impl Reranker {
     #[must_use]
     pub fn with_retriever_weight(self, retriever_weight: f32) -> Self {
         Self { retriever_weight, ..self }
+    }
+
+    /// Sets [`Reranker::calibration`].
+    #[must_use]
+    pub fn with_calibration(self, calibration: Option<Calibration>) -> Self {
+        Self { calibration, ..self }
+    }
+
+    /// Returns the combination with the cosines of all-MiniLM-L6-v2, if it was fitted.
+    pub fn calibration(&self) -> Option<Calibration> {
+        self.calibration
     }
 
     /// Returns the default weight of the retrieval score beside this model's score, 0..=1, for

@@ -59,6 +59,8 @@ pub struct ModelSpec {
     pub query_prompt: Option<String>,
     /// Share of the retrieval score in a reranker's final score, 0..=1. None is 0.
     pub retriever_weight: Option<f32>,
+    /// A reranker's combination with cosines of all-MiniLM-L6-v2, if it was fitted.
+    pub calibration: Option<CalibrationSpec>,
     /// Approximate size of the weights in bytes. Set for a model that is not pinned.
     pub about_bytes: Option<u64>,
     /// A remark for users.
@@ -81,6 +83,19 @@ pub struct FileSpec {
     pub size: Option<u64>,
     /// 64 lower-case hex digits.
     pub sha256: String,
+}
+
+/// Constants of a fitted combination: `cosine * cos + logit` orders passages, and `sigmoid(scale *
+/// key + offset)` is the probability of relevance.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationSpec {
+    /// Logits that a cosine of 1 is worth.
+    pub cosine: f64,
+    /// Slope of the probability's logit.
+    pub scale: f64,
+    /// The logit of the probability at a key of 0.
+    pub offset: f64,
 }
 
 /// A Python wheel that contains a model's files.
@@ -272,6 +287,11 @@ impl ModelSpec {
         let rule = "must be between 0 and 1, and is for rerankers only";
         let agrees = (0.0..=1.0).contains(&weight) && !(embeds && self.retriever_weight.is_some());
         require(agrees, "retriever_weight", rule)?;
+        let agrees = self
+            .calibration
+            .is_none_or(|c| !embeds && c.cosine > 0.0 && c.scale > 0.0 && c.offset.is_finite());
+        let rule = "'cosine' and 'scale' must be above 0, and are for rerankers only";
+        require(agrees, "calibration", rule)?;
         let mut paths = HashSet::new();
         for FileSpec { path, sha256, .. } in &self.files {
             let rule = format!("'{path}' must be a plain relative path");

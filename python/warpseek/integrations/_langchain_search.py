@@ -103,12 +103,12 @@ class Search:
         self._check_scale(*self._steps("", options))
 
     def _check_scale(self, hybrid: bool, rerank: bool) -> None:
-        """Refuses relevance where scores are made of ranks, or are inner products."""
+        """Refuses relevance where scores have no bounds: of hybrid searches, inner products."""
         if rerank:
             return
         if hybrid:
             raise UsageError(
-                "the scores of a hybrid search are made of ranks and have no threshold: add "
+                "the scores of a hybrid search are sums without bounds and have no threshold: add "
                 "rerank=True, or set hybrid=False"
             )
         if not self._has_cosines:

@@ -27,6 +27,10 @@ pub(super) struct EmbeddingRequest {
     encoding_format: Option<EncodingFormat>,
     /// Only the model's own dimension is supported.
     dimensions: Option<usize>,
+    /// The role of the texts, whose prompt the model puts in front: `query` or `search_query`;
+    /// `document`, `passage` or `search_document` [default: document].
+    #[schema(example = "query")]
+    input_type: Option<String>,
     /// Ignored.
     #[allow(dead_code, reason = "clients send it")]
     user: Option<String>,
@@ -130,11 +134,12 @@ pub(super) async fn embeddings(
     let (named, other) = state.embedder(request.model.as_deref())?;
     let embedder = &named.model;
     check_dimensions(request.dimensions, embedder)?;
+    let role = role_of(request.input_type.as_deref())?;
     let embedded = match request.input {
-        EmbeddingInput::Text(text) => embed_texts(&state, embedder, vec![text]).await?,
-        EmbeddingInput::Texts(texts) => embed_texts(&state, embedder, texts).await?,
-        EmbeddingInput::Ids(ids) => embed_ids(&state, embedder, vec![ids]).await?,
-        EmbeddingInput::IdLists(lists) => embed_ids(&state, embedder, lists).await?,
+        EmbeddingInput::Text(text) => embed_texts(&state, embedder, vec![text], role).await?,
+        EmbeddingInput::Texts(texts) => embed_texts(&state, embedder, texts, role).await?,
+        EmbeddingInput::Ids(ids) => embed_ids(&state, embedder, vec![ids], role).await?,
+        EmbeddingInput::IdLists(lists) => embed_ids(&state, embedder, lists, role).await?,
     };
     let format = request.encoding_format.unwrap_or(EncodingFormat::Float);
     let data = embedded.vectors.chunks_exact(embedder.dim()).enumerate().map(|(index, vector)| {
@@ -169,13 +174,26 @@ pub(super) fn check_dimensions(dimensions: Option<usize>, embedder: &Embedder) -
     ApiError::check(dimensions.is_none_or(|n| n == dim), "dimensions", message)
 }
 
+/// The role that an `input_type` names.
+fn role_of(input_type: Option<&str>) -> ApiResult<Role> {
+    match input_type {
+        Some("query" | "search_query") => Ok(Role::Query),
+        None | Some("document" | "passage" | "search_document") => Ok(Role::Passage),
+        Some(other) => {
+            Err(ApiError::invalid(format!("`input_type` can be query or document, not '{other}'"))
+                .param("input_type"))
+        }
+    }
+}
+
 async fn embed_texts(
     state: &AppState,
     embedder: &Arc<Embedder>,
     texts: Vec<String>,
+    role: Role,
 ) -> ApiResult<Embeddings> {
     state.check_texts(&texts, "input")?;
-    embed(state, embedder, texts, Role::Passage).await
+    embed(state, embedder, texts, role).await
 }
 
 /// Embeds token ids of whole texts, special tokens included. Ids of another vocabulary are refused:
@@ -184,8 +202,13 @@ async fn embed_ids(
     state: &AppState,
     embedder: &Arc<Embedder>,
     lists: Vec<Vec<u32>>,
+    role: Role,
 ) -> ApiResult<Embeddings> {
     state.check_inputs(lists.len(), "input")?;
+    if embedder.skips_prompt() && !embedder.prompt(role).is_empty() {
+        let message = "`input` must be texts: this model pools without the tokens of its prompt";
+        return Err(ApiError::invalid(message).param("input"));
+    }
     let (tokenizer, most) = (embedder.tokenizer(), embedder.max_tokens());
     for (at, ids) in lists.iter().enumerate() {
         let message = if !tokenizer.is_whole(ids) {
@@ -203,7 +226,7 @@ async fn embed_ids(
     }
     let whole = |ids: Vec<u32>| Sequence { second_from: ids.len(), ids };
     let tokenized = |ids| Tokenized { sequence: whole(ids), lost: 0 };
-    embed_tokens(state, embedder, lists.into_iter().map(tokenized).collect(), Role::Passage).await
+    embed_tokens(state, embedder, lists.into_iter().map(tokenized).collect(), role).await
 }
 
 /// List the models

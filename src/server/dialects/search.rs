@@ -3,7 +3,8 @@
 use super::search_replies::{CompareReply, HitReply, SearchReply};
 use crate::compare::{Comparison, compare_with};
 use crate::search::{
-    self, DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Hit, QueryInput, SearchOptions, Searcher,
+    self, DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, Hit, QueryInput, SearchOptions,
+    Searcher,
 };
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
@@ -27,8 +28,12 @@ pub(super) struct Retrieval {
     /// ('cs.CL')`.
     #[schema(example = "title LIKE '%graph%'")]
     pub(super) filter: Option<String>,
-    /// Fuse the dense ranking with BM25's.
+    /// Combine the dense ranking with BM25's.
     pub(super) hybrid: bool,
+    /// The combination of hybrid search: `weighted`, the weighted sum of the scores, or `rrf`,
+    /// reciprocal rank fusion.
+    #[schema(value_type = String, example = "weighted")]
+    pub(super) fusion: Fusion,
     /// Prefer diverse passages: true, or the weight of relevance, 0 to 1.
     pub(super) mmr: Option<Mmr>,
     /// The maximum number of rows of one document.
@@ -37,7 +42,8 @@ pub(super) struct Retrieval {
     /// The number of rows that the reranker reads; 0 for none [default: 50, or `k` if that is
     /// more].
     pub(super) rerank_depth: Option<usize>,
-    /// Weight of the retrieval score beside the reranker's, 0 to 1 [default: the reranker's own].
+    /// Weight of the retrieval score beside the reranker's, 0 to 1 [default: the
+    /// reranker's calibration, or its own weight].
     #[schema(minimum = 0, maximum = 1)]
     pub(super) retriever_weight: Option<f32>,
 }
@@ -100,6 +106,7 @@ impl Retrieval {
             retriever_weight: self.retriever_weight,
             filter,
             hybrid: self.hybrid,
+            fusion: self.fusion,
             mmr,
             max_per_doc: self.max_per_doc,
             min_score: None,

@@ -107,7 +107,7 @@ impl TokenizedInputs {
         let embedder = Arc::clone(&state.embedder(None)?.0.model);
         let texts = inputs.into_texts(state)?;
         let role = match reading.prompt_name.as_deref() {
-            None | Some("" | "passage" | "document") => Role::Passage,
+            None | Some("" | "passage" | "document" | "corpus") => Role::Passage,
             Some("query") => Role::Query,
             Some(_) => {
                 let message = "`prompt_name` can be query, passage or document";
@@ -119,7 +119,9 @@ impl TokenizedInputs {
         let tokenize = move || match direction {
             Direction::Right => model.tokenize(&texts, role),
             Direction::Left => {
-                texts.iter().map(|text| model.tokenizer().single_end(text, most)).collect()
+                let prompt = model.prompt(role);
+                let texts = texts.iter().map(|text| format!("{prompt}{text}"));
+                texts.map(|text| model.tokenizer().single_end(&text, most)).collect()
             }
         };
         let tokenized: Vec<Tokenized> = blocking(tokenize).await?;
