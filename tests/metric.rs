@@ -62,9 +62,12 @@ fn search(place: &Workplace, query: &str, more: &str) -> Value {
     place.run(&args).ok().json()
 }
 
+/// A text, the ids and inner products of all passages, and the ids by cosine.
+type Expected = (String, Vec<(String, f64)>, Vec<String>);
+
 /// The texts, and per text the ids and inner products of all passages, best first, and the ids by
 /// cosine, of the vectors that sentence-transformers made.
-fn expected() -> Vec<(String, Vec<(String, f64)>, Vec<String>)> {
+fn expected() -> Vec<Expected> {
     let texts = lines(&golden().join("models/texts.jsonl"));
     let folder = golden().join(PLAIN);
     let queries = matrix(&folder.join("expected_query.npy"));

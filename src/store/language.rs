@@ -421,7 +421,7 @@ mod tests {
             for QueryTerm { text, is_prefix } in language.query_terms(&text) {
                 prop_assert!(!text.is_empty() && !text.contains(['"', ' ']));
                 let matches = |term: &&str| *term == text || is_prefix && term.starts_with(&text);
-                prop_assert!(terms.iter().any(|term| matches(term)), "{text}");
+                prop_assert!(terms.iter().any(matches), "{text}");
             }
         }
     }
