@@ -126,11 +126,15 @@ def test_options_of_a_search(demo: Index) -> None:
     assert demo.search(query, 10, rerank=False, min_score=least).ids == plain.ids[:5]
     assert demo.search(query, 10, rerank=False, mmr=1.0).ids == plain.ids
     assert demo.search(query, 10, rerank=False, mmr=0.3).ids != plain.ids
-    assert demo.search(query, 3, hybrid=True, rerank=False)[0].score < 0.1
+    fused = demo.search(query, 10, hybrid=True, rerank=False)
+    assert fused[0].score >= plain[0].score
+    least = fused[4].score
+    found = demo.search(query, 10, hybrid=True, rerank=False, min_score=least)
+    assert found.ids == fused.ids[:5]
     assert demo.search(query, 2, include_vectors=True)[0].vector.shape == (demo.dim,)
     words = demo.search_bm25("vectors compressed", 5)
     assert words[0].score > words[-1].score and demo.search_bm25("zzzz") == warpseek.Hits([])
-    for kwargs in ({"mmr": 2.0}, {"min_score": 0.5, "hybrid": True}, {"max_per_doc": 0}):
+    for kwargs in ({"mmr": 2.0}, {"min_score": float("nan")}, {"max_per_doc": 0}):
         with pytest.raises(warpseek.UsageError):
             demo.search(query, 3, rerank=False, **kwargs)
 

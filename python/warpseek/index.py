@@ -519,14 +519,17 @@ class Index:
             text: Texts of query vectors, for hybrid search and reranking.
             where: Filter as text (``"year >= 2020 AND lang = 'en'"``) or as a dict
                 (``{"year": {"$gte": 2020}}``).
-            hybrid: True to fuse the dense ranking with BM25's.
+            hybrid: True to combine the dense ranking with BM25's, by a weighted sum of their
+                scores.
             mmr: Weight of relevance in maximal marginal relevance, 0..1; 1 is relevance alone.
             rerank: ``None`` reranks queries that have a text if a reranker is present; ``False``
                 never, ``True`` in any case.
             rerank_depth: Rows that the reranker reads, by default 50, or `k` if that is more.
-            retriever_weight: Weight of the retrieval score beside the reranker's, 0..1.
-            min_score: Least cosine of a hit, or inner product as :attr:`metric` says; not with
-                `hybrid`.
+            retriever_weight: Weight of the retrieval score beside the reranker's, 0..1. By default
+                the reranker's calibration if it was fitted for the index's embedder, else its own
+                weight.
+            min_score: Least ``score`` of a hit before reranking: its cosine, or inner product as
+                :attr:`metric` says; with `hybrid` the weighted sum.
             max_per_doc: Maximum number of hits that share a ``doc_id``.
             include_vectors: True to set :attr:`Hit.vector`.
         """

@@ -108,8 +108,8 @@ impl Coverage {
         }
         if self.absent_documents > 0 {
             warnings.push(format!(
-                "{qrels_file}: {} of {} documents judged relevant are not in the index: do the two \
-                 belong together?",
+                "{qrels_file}: {} of {} documents judged relevant are not in the index: check that \
+                 the two belong together",
                 self.absent_documents, self.relevant_documents
             ));
         }
@@ -160,7 +160,8 @@ fn of_candidates(
     let fail = |reason| Err(Error::input(Place::file(run.name()), reason));
     if rankings.is_empty() {
         return fail(format!(
-            "none of its {} queries is one of the {} judged queries: do the two belong together?",
+            "none of its {} queries is one of the {} judged queries: check that the two belong \
+             together",
             run.len(),
             queries.len()
         ));

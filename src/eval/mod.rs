@@ -179,7 +179,7 @@ pub fn evaluate(
     let queries: Vec<&Query> = all.iter().filter(|q| qrels.get(&q.id).is_some()).collect();
     let Some(first) = queries.first() else {
         return Err(Error::usage(format!(
-            "none of the {} queries has judgments: do the two files belong together?",
+            "none of the {} queries has judgments: check that the two files belong together",
             all.len()
         )));
     };

@@ -32,6 +32,7 @@ pub fn reciprocal_rank_fusion(lists: &[&[u32]]) -> Vec<(u32, f32)> {
 /// that is the cosine. With [`IndexMetric::InnerProduct`] it is divided by the length of the query
 /// and that of the longest of the rows: it lies in -1..1 as the cosine does, and has the order of
 /// the scores.
+///
 /// With `fused` it is the row's score in `ranked` divided by the best one.
 ///
 /// Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents and

@@ -152,14 +152,11 @@ impl Ranker<'_> {
                 let query = &self.queries[number];
                 let depth = options.k.min(self.available[number]);
                 let mut ranked: Vec<(u32, f32)> = dense.iter().map(|h| (h.row, h.score)).collect();
-                if let Some(least) = options.min_score.filter(|_| !options.hybrid) {
-                    ranked.retain(|(_, score)| *score >= least);
-                }
                 if options.hybrid {
                     ranked = self.fuse(query.text, &ranked, list, (at, batch), number)?;
-                    if let Some(least) = options.min_score {
-                        ranked.retain(|(_, score)| *score >= least);
-                    }
+                }
+                if let Some(least) = options.min_score {
+                    ranked.retain(|(_, score)| *score >= least);
                 }
                 if let Some(limit) = options.max_per_doc {
                     ranked = self.limit_per_document(ranked, limit, pool)?;

@@ -1,9 +1,9 @@
 //! The signals of a row - dense score, BM25, logit of the reranker - and their combinations.
 //!
 //! Weights and calibrations were fitted on questions of ten kinds, by a listwise loss, for
-//! all-MiniLM-L6-v2 and the reranker that is compiled in; `docs/scores.md` has the formulas and
-//! what they gain. Other models have cosines and logits of other spreads: their signals are
-//! standardized over the candidates of the query.
+//! all-MiniLM-L6-v2 and the reranker that is compiled in; `docs/scores.md` has the formulas. Other
+//! models have cosines and logits of other spreads. Their signals are scaled over the candidates of
+//! the query: to 0..1 for hybrid search, to standard scores for reranking.
 
 use super::fusion::reciprocal_rank_fusion;
 use crate::error::Result;
@@ -22,11 +22,11 @@ pub enum Fusion {
     /// The weighted sum of the scores
     #[default]
     Weighted,
-    /// Reciprocal ranks
+    /// Reciprocal rank fusion (RRF)
     Rrf,
 }
 
-/// The weight of `BM25 / sqrt(words of the query)` beside a cosine of all-MiniLM-L6-v2.
+/// The weight of `BM25 / sqrt(terms of the query)` beside a cosine of all-MiniLM-L6-v2.
 pub(super) const LEXICAL_WEIGHT: f64 = 0.03;
 
 /// The weight of the dense score beside BM25, both scaled to 0..1 over the candidates: for models
@@ -55,7 +55,7 @@ pub(super) fn fuse(
     let known: HashMap<u32, f64> = known.map(|hit| (hit.row, hit.score)).collect();
     let bm25 = |row: u32| known.get(&row).copied().unwrap_or(0.0);
     let mut fused: Vec<(u32, f32)> = if calibrated {
-        let weight = LEXICAL_WEIGHT / (lexical.n_words.max(1) as f64).sqrt();
+        let weight = LEXICAL_WEIGHT / (lexical.n_terms.max(1) as f64).sqrt();
         let fused =
             |(row, dense): (u32, f32)| (row, (f64::from(dense) + weight * bm25(row)) as f32);
         scores.into_iter().map(fused).collect()
@@ -95,7 +95,7 @@ pub(super) fn calibration_for(
     calibration.filter(|_| is_calibrated(manifest))
 }
 
-/// The sha256 of the weights of all-MiniLM-L6-v2.
+/// Returns the sha256 of the weights of all-MiniLM-L6-v2, lower-case hex.
 fn minilm_sha256() -> &'static str {
     static SHA256: OnceLock<String> = OnceLock::new();
     SHA256.get_or_init(|| {
@@ -112,11 +112,11 @@ mod tests {
     use super::*;
     use crate::store::LexicalHit;
 
-    fn lexical(best: &[(u32, f64)], others: &[(u32, f64)], n_words: usize) -> LexicalHits {
+    fn lexical(best: &[(u32, f64)], others: &[(u32, f64)], n_terms: usize) -> LexicalHits {
         let hits = |hits: &[(u32, f64)]| {
             hits.iter().map(|&(row, score)| LexicalHit { row, score }).collect()
         };
-        LexicalHits { hits: hits(best), asked: hits(others), n_words }
+        LexicalHits { hits: hits(best), asked: hits(others), n_terms }
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
             assert_eq!(row, 9);
             0.5
         });
-        // Half of 0.03 for four words.
+        // Half of 0.03 for four terms.
         let expected = [(1, 0.8), (3, 0.75), (2, 0.73), (9, 0.68)];
         for ((row, score), (other, value)) in fused.iter().zip(expected) {
             assert_eq!(*row, other);

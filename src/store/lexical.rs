@@ -47,8 +47,8 @@ pub struct LexicalHits {
     pub hits: Vec<LexicalHit>,
     /// Those of the rows that were asked for which have one of the words, with their BM25.
     pub asked: Vec<LexicalHit>,
-    /// Distinct words of the query that were looked up.
-    pub n_words: usize,
+    /// Distinct terms of the query that were looked up.
+    pub n_terms: usize,
 }
 
 /// The first `k` rows of `mask` by BM25, and BM25 of the rows `asked`.
@@ -60,7 +60,7 @@ pub(super) fn search(
     mask: &RowMask,
     asked: &[u32],
 ) -> Result<LexicalHits> {
-    let Some((expression, n_words)) = match_expression(language, query) else {
+    let Some((expression, n_terms)) = match_expression(language, query) else {
         return Ok(LexicalHits::default());
     };
     let wanted: HashSet<u32> = asked.iter().copied().collect();
@@ -88,7 +88,7 @@ pub(super) fn search(
         Ok(())
     })?;
     keep_best(&mut hits);
-    Ok(LexicalHits { hits, asked, n_words })
+    Ok(LexicalHits { hits, asked, n_terms })
 }
 
 /// Adds the terms of a row's chunk, `text[range]`, and its title. A chunk that starts with the
@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn expression_holds_only_quoted_words() {
         let hostile = "drop\" OR title:x NEAR(a b) -- * ^ {é} AND";
-        let (expression, n_words) = match_expression(Language::NONE, hostile).unwrap();
-        assert_eq!(n_words, 9);
+        let (expression, n_terms) = match_expression(Language::NONE, hostile).unwrap();
+        assert_eq!(n_terms, 9);
         let words = ["drop", "or", "title", "x", "near", "a", "b", "é", "and"];
         assert_eq!(expression, words.map(|word| format!("\"{word}\"")).join(" OR "));
         assert_eq!(match_expression(Language::NONE, " ... !?"), None);

@@ -68,12 +68,11 @@ pub struct RotaryLayer {
     pub window: Option<usize>,
 }
 
-/// Distances of MPNet's relative positions have so many buckets, whatever the table's size.
+/// Buckets of the distances of MPNet's relative positions, for a table of any size.
 pub(crate) const RELATIVE_BUCKETS: usize = 32;
 
 impl EncoderConfig {
-    /// Reads `config.json` of a folder. ModelSettings that are absent have the defaults of
-    /// transformers.
+    /// Reads `config.json` of a folder. Settings that are absent have the defaults of transformers.
     ///
     /// # Errors
     ///

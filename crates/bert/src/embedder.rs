@@ -117,7 +117,7 @@ impl Embedder {
             let dim = config.dim(encoder.hidden_size);
             if !(1..=dim).contains(&kept) {
                 return Err(Error::usage(format!(
-                    "{kept} dimensions: vectors of this model have {dim}"
+                    "{kept} dimensions: vectors of this model have {dim}; give 1 to {dim}"
                 )));
             }
             config.truncate_dim = Some(kept).filter(|&kept| kept < dim).or(config.truncate_dim);

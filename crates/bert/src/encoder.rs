@@ -1,7 +1,8 @@
 //! The encoder that embedding and reranking share, and its choice of a backend.
 //!
 //! Three backends compute the same numbers: `packed` on the CPU, without padding; `cuda`, the same
-//! on a GPU; and `reference`, Candle's BERT on the CPU, which the tests compare the others with.
+//! on a GPU; and `reference`, Candle's BERT on the CPU, for the family BERT only, which the tests
+//! compare the others with.
 
 use crate::batching::longest;
 use crate::compute_type::ComputeType;

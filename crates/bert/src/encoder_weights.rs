@@ -1,4 +1,4 @@
-//! The weights of an encoder by their place in it, whatever its family calls them.
+//! The weights of an encoder by their place in it, independent of the names of its family.
 
 use crate::config::EncoderConfig;
 use crate::error::Result;

@@ -1,8 +1,8 @@
 //! Families of encoders: the differences between BERT and its descendants, as a table.
 //!
-//! All are one encoder of attention and feed-forward blocks. A family says what its tensors are
-//! called, which of them exist, and in front of or behind which block its layer norms stand; the
-//! encoders read this table and know no family by name.
+//! All are one encoder of attention and feed-forward blocks. The table gives the names of a
+//! family's tensors, the ones that exist, and the place of its layer norms: in front of the blocks
+//! (pre-norm) or behind them (post-norm).
 
 use crate::activation::Activation;
 
@@ -14,7 +14,7 @@ pub enum Family {
     /// RoBERTa (Liu et al. 2019): positions count from behind the padding token's id.
     Roberta,
     /// XLM-RoBERTa, RoBERTa with a SentencePiece vocabulary of 100 languages: multilingual-e5,
-    /// bge-m3, bge-reranker-v2-m3, paraphrase-multilingual-MiniLM has its tokenizer.
+    /// bge-m3, bge-reranker-v2-m3. (paraphrase-multilingual-MiniLM is a BERT with its tokenizer.)
     XlmRoberta,
     /// MPNet (Song et al. 2020): a bias of attention by relative position, no token types.
     Mpnet,

@@ -19,8 +19,8 @@
 //!     pool x into the output
 //! ```
 //!
-//! That is BERT. A family may have its norms in front of the blocks instead, a gate in the
-//! feed-forward block, rotary positions, or embeddings narrower than x.
+//! This is the family BERT. Others have norms in front of the blocks, a gate in the feed-forward
+//! block, rotary positions, a relative attention bias, or embeddings narrower than x.
 //!
 //! A micro-batch stays on one thread through all layers, so that its activations stay in that
 //! core's cache and threads never wait for each other. Biases and residuals are added while

@@ -42,7 +42,7 @@ pub struct Reranker {
 /// that one is relevant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Calibration {
-    /// Logits that a cosine of 1 is worth.
+    /// Weight of the cosine in the key; the logit has the weight 1.
     pub cosine: f64,
     /// Slope of the probability's logit.
     pub scale: f64,

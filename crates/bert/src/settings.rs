@@ -38,7 +38,7 @@ impl ModelSettings {
         Ok(settings)
     }
 
-    /// ModelSettings from `path`.
+    /// Returns settings that were read from `path`.
     pub(crate) fn of(path: PathBuf, values: Map<String, Value>) -> Self {
         Self { path, values }
     }
@@ -129,7 +129,7 @@ impl ModelSettings {
         Ok(Self { path: self.path.clone(), values: self.or(key, Map::new())? })
     }
 
-    /// The keys that are there.
+    /// Returns the keys that are there.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
     }
@@ -139,7 +139,7 @@ impl ModelSettings {
         self.values.is_empty()
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! ModelSettings of a tokenizer beside `tokenizer.json`: `tokenizer_config.json`,
+//! Settings of a tokenizer beside `tokenizer.json`: `tokenizer_config.json`,
 //! `special_tokens_map.json` and `sentence_bert_config.json`.
 //!
 //! transformers 5 builds the tokenizers of some classes anew: normalizer, pre-tokenizer and
@@ -31,7 +31,7 @@ const SENTENCE_FILES: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 
-/// ModelSettings that tokenizers of a folder obey.
+/// Settings of the tokenizer of a model folder.
 #[derive(Debug)]
 pub(crate) struct TokenizerSettings {
     class: Class,

@@ -113,7 +113,7 @@ fn no_safetensors(repository: &Repository<'_>, revision: &str, weights: &str) ->
              convert that: {convert}"
         )
     } else {
-        "is it an embedding model or a cross-encoder?".into()
+        "check that it is an embedding model or a cross-encoder".into()
     };
     format!(
         "at revision {revision}, {weights}: no such file, and no {WEIGHTS_INDEX}; only safetensors \

@@ -90,7 +90,7 @@ pub struct FileSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CalibrationSpec {
-    /// Logits that a cosine of 1 is worth.
+    /// Weight of the cosine in the key; the logit has the weight 1.
     pub cosine: f64,
     /// Slope of the probability's logit.
     pub scale: f64,
@@ -191,12 +191,8 @@ impl ModelManifest {
         self.models.iter().find(|spec| spec.names().any(|known| known.eq_ignore_ascii_case(name)))
     }
 
-    /// Returns the short name most similar to `name`, if any is close: for "did you mean".
-    pub fn closest(&self, name: &str) -> Option<&str> {
-        self.similar(name).into_iter().next()
-    }
-
-    /// Returns the short names similar to `name`, the most similar first, at most three.
+    /// Returns the short names similar to `name`, the most similar first, at most three: for "did
+    /// you mean".
     pub fn similar(&self, name: &str) -> Vec<&str> {
         const ENOUGH: f64 = 0.85;
         /// A name that contains the wanted one is at least this similar.

@@ -28,7 +28,7 @@ pub(crate) enum Target<'a> {
     /// A hub id that the manifest does not list.
     Unlisted,
     Folder,
-    /// No name at all, but a name may be guessed from it.
+    /// A name in a wrong form, with the name that was probably meant.
     WrongForm(Correction),
     Unknown,
 }

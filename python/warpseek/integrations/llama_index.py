@@ -11,9 +11,8 @@
     )
     retriever = index.as_retriever(similarity_top_k=5, vector_store_query_mode="hybrid")
 
-Query modes: `DEFAULT`, `HYBRID` (reciprocal rank fusion with BM25), `MMR`, and BM25 alone as
-`SPARSE` or `TEXT_SEARCH`. Any other mode, and an option of a query that the mode does not heed, is
-refused.
+Query modes: `DEFAULT`, `HYBRID` (weighted sum with BM25), `MMR`, and BM25 alone as `SPARSE` or
+`TEXT_SEARCH`. Any other mode, and an option of a query that the mode does not heed, is refused.
 """
 
 from __future__ import annotations
@@ -276,7 +275,7 @@ def _check_query(query: VectorStoreQuery, kwargs: dict[str, Any]) -> None:
     is_sparse = mode == VectorStoreQueryMode.SPARSE
     is_hybrid = mode == VectorStoreQueryMode.HYBRID
     unheeded = {
-        "alpha": "the two rankings are fused by their ranks, without weights",
+        "alpha": "the weights of the two rankings are fixed; leave it out",
         "output_fields": "nodes are read back whole",
         "embedding_field": "a node has one vector",
         **({} if is_sparse else {"sparse_top_k": "use it with the mode 'sparse'"}),

@@ -249,7 +249,7 @@ class WarpseekDocumentStore(MetadataMethods, AsyncMethods):
         top_k: int = 10,
         return_embedding: bool = False,
     ) -> list[Document]:
-        """Returns documents by embedding and by words (BM25), fused by reciprocal rank.
+        """Returns documents by a weighted sum of the scores of the embedding and of BM25.
 
         Documents without an embedding are left out.
 

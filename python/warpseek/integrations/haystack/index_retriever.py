@@ -33,12 +33,13 @@ class WarpseekIndexRetriever:
         top_k: The largest number of documents that are returned.
         filter_policy: Treatment of `filters` where `run` is given a filter: `"replace"` or
             `"merge"`.
-        hybrid: True to fuse the ranking by embedding with that by words (BM25).
+        hybrid: True to rank by a weighted sum of the scores of the embedding and of BM25.
         mmr: Weight of relevance against diversity (MMR), 0 to 1; `None` is relevance alone.
         rerank: `None` reranks if a reranker is present, `True` must, `False` does not.
         rerank_depth: Number of candidates that are reranked.
         retriever_weight: Weight of the retrieval score beside the reranker's, 0 to 1.
-        min_score: The least similarity of a document that is returned.
+        min_score: The least similarity of a document that is returned; with `hybrid` the least
+            weighted sum.
         max_per_doc: The largest number of chunks of one document.
         model: Another copy of the index's model: a listed name, a hub id or a folder.
         reranker: A listed name, a hub id or a folder; `None` for the best one present, which is at

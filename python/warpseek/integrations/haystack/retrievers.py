@@ -134,9 +134,9 @@ class WarpseekBM25Retriever(_Retriever):
 
 @component
 class WarpseekHybridRetriever(_Retriever):
-    """Retriever by embedding and by words (BM25); the rankings are fused by reciprocal rank.
+    """Retriever by embedding and by words (BM25): by a weighted sum of the two scores.
 
-    Documents without an embedding are left out. The score is that of the fusion.
+    Documents without an embedding are left out. The score is that sum.
     """
 
     @component.output_types(documents=list[Document])
