@@ -411,8 +411,8 @@ fn values_that_no_folder_may_have_are_refused_by_name() {
         (
             "modules",
             "tokenizer_config.json",
-            json!({ "tokenizer_class": "RobertaTokenizer" }),
-            "tokenizer_class",
+            json!({ "tokenizer_class": "T5TokenizerFast" }),
+            "T5TokenizerFast",
         ),
         ("modules", "tokenizer_config.json", json!({ "extra_special_tokens": ["<new>"] }), "<new>"),
         (

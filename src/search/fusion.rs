@@ -45,7 +45,9 @@ pub fn mmr(
     lambda: f32,
     n: usize,
 ) -> Vec<(u32, f32)> {
-    let best_score = ranked.iter().map(|r| r.1).fold(f32::MIN_POSITIVE, f32::max);
+    // Weighted sums may all be 0 or below; they are taken as they are then.
+    let best_score = ranked.iter().map(|r| r.1).fold(0.0, f32::max);
+    let best_score = if best_score > 0.0 { best_score } else { 1.0 };
     let mut vectors: Vec<Vec<f32>> = ranked
         .iter()
         .map(|&(row, _)| {

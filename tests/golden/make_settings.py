@@ -56,6 +56,13 @@ CHANGES = [
     ("electra", "config_sentence_transformers.json", {"truncate_dim": 7}),
     ("electra", "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": False}),
     ("electra", "tokenizer_config.json", {"cls_token": "[MASK]"}),
+    ("electra", "tokenizer_config.json", {"tokenizer_class": "MobileBertTokenizer", "do_lower_case": False}),
+    ("electra", "tokenizer_config.json", {"extra_special_tokens": ["the"]}),
+    ("electra", "special_tokens_map.json", {"sep_token": "[MASK]"}),
+    ("xlm-roberta", "sentence_bert_config.json", {"processor_kwargs": {"model_max_length": 32}}),
+    ("xlm-roberta", "tokenizer.json", {"truncation": {"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0}}),
+    ("xlm-roberta", "config_sentence_transformers.json", {"prompts": {"query": "q: ", "sts": "s: "}, "default_prompt_name": "sts"}),
+    ("modernbert", "config.json", {"sliding_window": 3}),
     ("modernbert", "config.json", {"local_attention": 6}),
     ("modernbert", "config.json", {"layer_types": ["full_attention"] * 4}),
     ("modernbert", "config.json", {"layer_types": None, "global_attn_every_n_layers": 2}),
@@ -136,7 +143,7 @@ def changed(model: str, file: str, changes: dict) -> dict:
             tensors = {k: families.values(k, *row) for k, row in json.loads(table.read_text()).items()}
             save_file(tensors, table.parent / "model.safetensors", metadata={"format": "pt"})
         path = folder / file
-        values = json.loads(path.read_text()) | changes
+        values = (json.loads(path.read_text()) if path.exists() else {}) | changes
         path.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
         kwargs = {"device": "cpu", "model_kwargs": {"dtype": torch.float32, "attn_implementation": "eager"}}
         if "reranker" in model:

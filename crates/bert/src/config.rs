@@ -263,6 +263,7 @@ impl Reader<'_> {
             return Err(settings.fail(TYPES, &defect));
         }
         let window = settings.or("local_attention", 128usize)? / 2;
+        let window = settings.or("sliding_window", window)?;
         let layers = [
             (full, None, "global_rope_theta", 160_000.0),
             (sliding, Some(window), "local_rope_theta", 10_000.0),

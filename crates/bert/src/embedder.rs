@@ -139,7 +139,7 @@ impl Embedder {
             return Err(unusable(&files, reason));
         }
         let encoders = Encoders::open(&modules.encoder, &encoder, compute)?;
-        if encoders.has_head() {
+        if encoders.has_head() && !modules.has_pooling() {
             let reason = "this is a cross-encoder, which makes no vectors; name it with --reranker";
             return Err(unusable(&files, reason));
         }

@@ -102,7 +102,16 @@ impl Modules {
         let is_listed = modules.is_some();
         let mut modules = modules.unwrap_or_default();
         let fail = |reason: String| unusable(files.path(FILE).display(), reason);
-        for module in &modules {
+        for module in &mut modules {
+            module.path.truncate(module.path.trim_end_matches('/').len());
+            if !module.kind.starts_with("sentence_transformers.") {
+                let reason = format!(
+                    "the module type '{}' is not one of sentence-transformers; code of a model \
+                     folder is never run",
+                    module.kind
+                );
+                return Err(fail(reason));
+            }
             if !module.path.is_empty() && !module.path.split('/').all(is_plain) {
                 let reason = format!("the module path '{}' leads out of the folder", module.path);
                 return Err(fail(reason));
@@ -118,6 +127,11 @@ impl Modules {
         };
         let behind = modules.split_off(modules.len().min(1));
         Ok(Self { encoder, behind, is_listed })
+    }
+
+    /// True if the folder lists pooling: it is an embedder, whatever its weights hold beside.
+    pub(crate) fn has_pooling(&self) -> bool {
+        self.behind.iter().any(|module| module.name() == "Pooling")
     }
 
     /// Checks that nothing stands between a cross-encoder and its logit.
@@ -266,22 +280,18 @@ fn similarity(settings: &ModelSettings) -> Result<Similarity> {
     }
 }
 
-/// Returns the prompts of queries and of passages: those of their names, else the default one.
+/// Returns the prompts of queries and of passages, by their names.
 fn prompts(settings: &ModelSettings) -> Result<[String; 2]> {
     const DEFAULT: &str = "default_prompt_name";
     let prompts: BTreeMap<String, Option<String>> = settings.or("prompts", BTreeMap::new())?;
-    let default = match settings.get::<String>(DEFAULT)? {
-        None => String::new(),
-        Some(name) => match prompts.get(&name) {
-            Some(prompt) => prompt.clone().unwrap_or_default(),
-            None => {
-                return Err(settings.fail(DEFAULT, &format!("is '{name}', which has no prompt")));
-            }
-        },
-    };
+    if let Some(name) = settings.get::<String>(DEFAULT)?
+        && !prompts.contains_key(&name)
+    {
+        return Err(settings.fail(DEFAULT, &format!("is '{name}', which has no prompt")));
+    }
     let prompt = |names: &[&str]| {
-        let found = names.iter().find_map(|name| prompts.get(*name)?.as_ref());
-        found.unwrap_or(&default).clone()
+        let found = names.iter().find_map(|name| prompts.get(*name)?.clone());
+        found.unwrap_or_default()
     };
     Ok([prompt(&["query"]), prompt(&["document", "passage", "corpus"])])
 }

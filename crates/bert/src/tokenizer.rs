@@ -6,6 +6,7 @@ use crate::tokenizer_settings::TokenizerSettings;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::ops::Range;
+use tokenizers::TruncationDirection;
 
 /// A tokenizer. Truncation and padding of `tokenizer.json` are ignored: callers pass the limit.
 #[derive(Debug, Clone)]
@@ -86,6 +87,8 @@ impl Tokenizer {
         })?;
         let unreadable = |e: tokenizers::Error| fail(&format!("cannot be read ({e})"));
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(unreadable)?;
+        let direction = inner.get_truncation().map(|truncation| truncation.direction);
+        let from_start = direction == Some(TruncationDirection::Left);
         inner.with_truncation(None).map_err(unreadable)?;
         inner.with_padding(None);
         let settings = TokenizerSettings::read(&files)?;
@@ -96,7 +99,7 @@ impl Tokenizer {
         let (Some(single), Some(pair)) = (single, pair) else {
             return Err(fail("its special tokens or token types cannot be understood"));
         };
-        let truncates_start = settings.truncates_start()?;
+        let truncates_start = settings.truncates_start(from_start)?;
         let max_tokens = settings.max_tokens()?;
         let mut digest = Sha256::new().chain_update(&bytes);
         let parts = (inner.get_normalizer(), inner.get_pre_tokenizer(), inner.get_post_processor());

@@ -19,6 +19,7 @@ use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::pre_tokenizers::{PreTokenizerWrapper, bert::BertPreTokenizer};
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, Model};
 
 /// The names of the file of sentence-transformers, the present one first.
 const SENTENCE_FILES: [&str; 7] = [
@@ -29,6 +30,42 @@ const SENTENCE_FILES: [&str; 7] = [
     "sentence_albert_config.json",
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
+];
+
+/// Settings of sentence-transformers that override those of `tokenizer_config.json`.
+const OVERRIDES: [&str; 2] = ["tokenizer_args", "processor_kwargs"];
+
+/// Key of the tokens that were added to the vocabulary.
+const DECODER: &str = "added_tokens_decoder";
+
+/// Keys of named special tokens.
+const NAMED: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Classes of transformers that build other tokenizers than those here, and from other settings.
+const OTHER_CLASSES: [&str; 22] = [
+    "AlbertTokenizer",
+    "BartTokenizer",
+    "BarthezTokenizer",
+    "BigBirdTokenizer",
+    "CamembertTokenizer",
+    "CodeGenTokenizer",
+    "DebertaTokenizer",
+    "DebertaV2Tokenizer",
+    "FunnelTokenizer",
+    "GPT2Tokenizer",
+    "GemmaTokenizer",
+    "HerbertTokenizer",
+    "LlamaTokenizer",
+    "MBartTokenizer",
+    "NllbTokenizer",
+    "OpenAIGPTTokenizer",
+    "Qwen2Tokenizer",
+    "RemBertTokenizer",
+    "SplinterTokenizer",
+    "T5Tokenizer",
+    "XGLMTokenizer",
+    "XLNetTokenizer",
 ];
 
 /// Settings of the tokenizer of a model folder.
@@ -61,7 +98,12 @@ enum Class {
 impl Class {
     fn of(name: &str) -> Self {
         match name.strip_suffix("Fast").unwrap_or(name) {
-            "BertTokenizer" | "ElectraTokenizer" => Self::Bert { has_token_types: true },
+            "BertTokenizer"
+            | "ElectraTokenizer"
+            | "MobileBertTokenizer"
+            | "SqueezeBertTokenizer"
+            | "LxmertTokenizer"
+            | "LayoutLMTokenizer" => Self::Bert { has_token_types: true },
             "DistilBertTokenizer" => Self::Bert { has_token_types: false },
             "MPNetTokenizer" => Self::Mpnet,
             "RobertaTokenizer" => Self::Roberta,
@@ -96,7 +138,7 @@ impl TokenizerSettings {
         check_modality(&sentence)?;
         let mut values: Map<String, Value> = read_json(files, FILE)?.unwrap_or_default();
         let has_config = !values.is_empty();
-        for key in ["tokenizer_args", "processor_kwargs"] {
+        for key in OVERRIDES {
             values.extend(sentence.or(key, Map::new())?);
         }
         let config = ModelSettings::of(files.path(FILE), values);
@@ -113,18 +155,28 @@ impl TokenizerSettings {
                 None => Class::of_model(&model_type),
             },
         };
+        if let Some(name) = config.get::<String>("tokenizer_class")?
+            && class == Class::Generic
+            && model_type != "modernbert"
+            && OTHER_CLASSES.contains(&name.strip_suffix("Fast").unwrap_or(&name))
+        {
+            let defect = format!("is '{name}', which is not supported");
+            return Err(config.fail("tokenizer_class", &defect));
+        }
         let special = ModelSettings::read(files, "special_tokens_map.json")?.unwrap_or_default();
         Ok(Self { class, config, special, sentence, has_config })
     }
 
-    /// True if texts that are too long lose their beginning.
+    /// True if texts that are too long lose their beginning. `by_file` tells it of
+    /// `tokenizer.json`.
     ///
     /// # Errors
     ///
     /// As [`TokenizerSettings::read`].
-    pub(crate) fn truncates_start(&self) -> Result<bool> {
+    pub(crate) fn truncates_start(&self, by_file: bool) -> Result<bool> {
         const KEY: &str = "truncation_side";
-        match self.config.or(KEY, "right".to_owned())?.as_str() {
+        let default = if by_file { "left" } else { "right" };
+        match self.config.or(KEY, default.to_owned())?.as_str() {
             "right" => Ok(false),
             "left" => Ok(true),
             other => Err(self.config.fail(KEY, &format!("is '{other}'; it may be left or right"))),
@@ -176,6 +228,11 @@ impl TokenizerSettings {
         if limit.is_some() {
             return Ok(limit);
         }
+        for key in OVERRIDES {
+            if let Some(limit) = self.sentence.inner(key)?.get("model_max_length")? {
+                return Ok(Some(limit));
+            }
+        }
         if let Some(limit) = self.sentence.get("max_seq_length")? {
             return Ok(Some(limit));
         }
@@ -192,7 +249,15 @@ impl TokenizerSettings {
     pub(crate) fn apply(&self, inner: &mut tokenizers::Tokenizer) -> Result<()> {
         let config = &self.config;
         inner.set_encode_special_tokens(config.or("split_special_tokens", false)?);
-        match self.class {
+        self.add_tokens(inner)?;
+        // Published folders name BertTokenizer beside SentencePiece: their tokenizer.json stands.
+        let fits = match (self.class, inner.get_model()) {
+            (Class::Bert { .. } | Class::Mpnet, ModelWrapper::WordPiece(_))
+            | (Class::Roberta, ModelWrapper::BPE(_))
+            | (Class::XlmRoberta, ModelWrapper::Unigram(_)) => self.class,
+            _ => Class::Generic,
+        };
+        match fits {
             Class::Generic => {}
             Class::Bert { .. } => {
                 self.word_piece(inner)?;
@@ -211,9 +276,6 @@ impl TokenizerSettings {
                 inner.with_post_processor(Some(RobertaProcessing::new(sep, cls)));
             }
             Class::Roberta => {
-                if !matches!(inner.get_model(), ModelWrapper::BPE(_)) {
-                    return Err(self.mismatch("BPE"));
-                }
                 let prefix = config.or("add_prefix_space", false)?;
                 let byte_level = ByteLevel::new(prefix, true, true);
                 inner.with_normalizer(None::<NormalizerWrapper>).map_err(|e| self.refused(&e))?;
@@ -225,7 +287,6 @@ impl TokenizerSettings {
             }
             Class::XlmRoberta => self.unigram(inner)?,
         }
-        self.check_tokens(inner)?;
         if self.sentence.or("do_lower_case", false)? {
             lowercase_first(inner).map_err(|e| self.refused(&e))?;
         }
@@ -236,9 +297,12 @@ impl TokenizerSettings {
     fn word_piece(&self, inner: &mut tokenizers::Tokenizer) -> Result<()> {
         const UNKNOWN: &str = "unk_token";
         let config = &self.config;
-        let ModelWrapper::WordPiece(model) = inner.get_model() else {
-            return Err(self.mismatch("WordPiece"));
-        };
+        let ModelWrapper::WordPiece(model) = inner.get_model() else { return Ok(()) };
+        if model.max_input_chars_per_word != 100 || model.continuing_subword_prefix != "##" {
+            let defect = "builds words of up to 100 characters with the prefix '##', and \
+                          tokenizer.json states others";
+            return Err(config.fail("tokenizer_class", defect));
+        }
         if let Some(unknown) = config.token(UNKNOWN)
             && unknown != model.unk_token
         {
@@ -258,8 +322,12 @@ impl TokenizerSettings {
 
     /// Sets up a tokenizer of XLM-RoBERTa's kind. Its precompiled map of characters stays.
     fn unigram(&self, inner: &mut tokenizers::Tokenizer) -> Result<()> {
-        if !matches!(inner.get_model(), ModelWrapper::Unigram(_)) {
-            return Err(self.mismatch("Unigram"));
+        if let ModelWrapper::Unigram(model) = inner.get_model()
+            && inner.token_to_id("<unk>") != Some(3)
+            && model.get_vocab_size() > 3
+        {
+            let defect = "takes token 3 for unknown ones, which tokenizer.json calls otherwise";
+            return Err(self.config.fail("tokenizer_class", defect));
         }
         let is_map = |n: &&NormalizerWrapper| matches!(n, NormalizerWrapper::Precompiled(_));
         let map = match inner.get_normalizer() {
@@ -303,6 +371,16 @@ impl TokenizerSettings {
         Ok(())
     }
 
+    /// Returns a named special token, if a file states it. `special_tokens_map.json` counts where
+    /// `tokenizer_config.json` does not describe the added tokens.
+    fn named(&self, key: &str) -> Option<&str> {
+        let (first, second) = match self.config.keys().any(|key| key == DECODER) {
+            true => (&self.config, &self.special),
+            false => (&self.special, &self.config),
+        };
+        first.token(key).or_else(|| second.token(key))
+    }
+
     /// Returns a special token and its id.
     fn special(
         &self,
@@ -310,30 +388,33 @@ impl TokenizerSettings {
         key: &str,
         default: &str,
     ) -> Result<(String, u32)> {
-        let token = self.config.token(key).or_else(|| self.special.token(key)).unwrap_or(default);
+        let token = self.named(key).unwrap_or(default);
         let id = inner.token_to_id(token).ok_or_else(|| {
             self.config.fail(key, &format!("is '{token}', which tokenizer.json does not have"))
         })?;
         Ok((token.to_owned(), id))
     }
 
-    /// Checks that `tokenizer.json` has the tokens that other files add.
-    fn check_tokens(&self, inner: &tokenizers::Tokenizer) -> Result<()> {
-        let content = |value: &Value| -> Option<String> {
-            let text = value.as_str().or_else(|| value.get("content")?.as_str());
-            text.map(str::to_owned)
-        };
+    /// Makes tokens that files add match as a whole. `tokenizer.json` must have them.
+    fn add_tokens(&self, inner: &mut tokenizers::Tokenizer) -> Result<()> {
         let refuse = |settings: &ModelSettings, key: &str, token: &str| {
             let defect = format!("adds '{token}', which tokenizer.json does not have");
             Err(settings.fail(key, &defect))
         };
-        const DECODER: &str = "added_tokens_decoder";
-        for (id, token) in self.config.or(DECODER, Map::new())? {
-            let Some(token) = content(&token) else { continue };
-            if inner.token_to_id(&token).map(|known| known.to_string()) != Some(id) {
-                return refuse(&self.config, DECODER, &token);
+        for (id, value) in self.config.or(DECODER, Map::new())? {
+            let Some(token) = added_token(&value) else { continue };
+            if inner.token_to_id(&token.content).map(|known| known.to_string()) != Some(id) {
+                return refuse(&self.config, DECODER, &token.content);
             }
+            let added = match token.special {
+                true => inner.add_special_tokens([token]),
+                false => inner.add_tokens([token]),
+            };
+            added.map_err(|e| self.refused(&e))?;
         }
+        let known: Vec<String> =
+            inner.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+        let mut more: Vec<String> = Vec::new();
         for settings in [&self.config, &self.special] {
             for key in ["additional_special_tokens", "extra_special_tokens"] {
                 let tokens = match settings.or(key, Value::Null)? {
@@ -341,24 +422,43 @@ impl TokenizerSettings {
                     Value::Object(tokens) => tokens.into_iter().map(|(_, token)| token).collect(),
                     _ => Vec::new(),
                 };
-                for token in tokens.iter().filter_map(content) {
-                    if inner.token_to_id(&token).is_none() {
-                        return refuse(settings, key, &token);
+                for token in tokens.iter().filter_map(added_token) {
+                    if inner.token_to_id(&token.content).is_none() {
+                        return refuse(settings, key, &token.content);
                     }
+                    more.push(token.content);
                 }
             }
         }
+        if self.has_config {
+            more.extend(NAMED.iter().filter_map(|key| self.named(key)).map(str::to_owned));
+        }
+        more.retain(|token| !known.contains(token) && inner.token_to_id(token).is_some());
+        let tokens = more.into_iter().map(|token| AddedToken::from(token, true));
+        inner.add_special_tokens(tokens).map_err(|e| self.refused(&e))?;
         Ok(())
-    }
-
-    fn mismatch(&self, kind: &str) -> crate::error::Error {
-        let defect = format!("needs a vocabulary of type {kind}; tokenizer.json has another");
-        self.config.fail("tokenizer_class", &defect)
     }
 
     fn refused(&self, error: &dyn std::fmt::Display) -> crate::error::Error {
         unusable(self.config.path().display(), format!("the tokenizer refuses it ({error})"))
     }
+}
+
+/// Returns an added token: a text, or an object with its content and flags.
+fn added_token(value: &Value) -> Option<AddedToken> {
+    if let Some(text) = value.as_str() {
+        return Some(AddedToken::from(text.to_owned(), true));
+    }
+    let flag = |name: &str| value.get(name).and_then(Value::as_bool);
+    let special = flag("special").unwrap_or(false);
+    Some(AddedToken {
+        content: value.get("content")?.as_str()?.to_owned(),
+        single_word: flag("single_word").unwrap_or(false),
+        lstrip: flag("lstrip").unwrap_or(false),
+        rstrip: flag("rstrip").unwrap_or(false),
+        normalized: flag("normalized").unwrap_or(!special),
+        special,
+    })
 }
 
 /// Puts lower-casing in front of a tokenizer's normalizer, unless a `Lowercase` is there.
@@ -375,9 +475,27 @@ fn lowercase_first(inner: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> 
     Ok(())
 }
 
-/// Checks that a folder takes texts, by the encoder's forward pass.
+/// Checks that a folder takes texts, by the encoder's forward pass, and that what it passes to the
+/// encoder's code has no effect on it.
 fn check_modality(sentence: &ModelSettings) -> Result<()> {
     const KEY: &str = "modality_config";
+    const HARMLESS: [&str; 9] = [
+        "add_pooling_layer",
+        "attn_implementation",
+        "device_map",
+        "dtype",
+        "low_cpu_mem_usage",
+        "torch_dtype",
+        "trust_remote_code",
+        "unpad_inputs",
+        "use_safetensors",
+    ];
+    for key in ["model_args", "model_kwargs"] {
+        let options = sentence.inner(key)?;
+        if let Some(option) = options.keys().find(|option| !HARMLESS.contains(option)) {
+            return Err(sentence.fail(key, &format!("sets '{option}', which is not supported")));
+        }
+    }
     let modalities = sentence.inner(KEY)?;
     for modality in modalities.keys() {
         let options = modalities.inner(modality)?;
