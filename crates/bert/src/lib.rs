@@ -36,6 +36,7 @@ pub mod reranker;
 mod rotary;
 mod settings;
 pub mod tokenizer;
+mod tokenizer_class;
 mod tokenizer_settings;
 mod vector_ops;
 mod weights;

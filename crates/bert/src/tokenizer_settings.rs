@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::keys;
 use crate::model_files::{ModelFiles, unusable};
 use crate::settings::{ModelSettings, read_json};
+use crate::tokenizer_class::Class;
 use serde_json::{Map, Value};
 use tokenizers::models::ModelWrapper;
 use tokenizers::normalizers::{BertNormalizer, Lowercase, NormalizerWrapper, Sequence};
@@ -42,32 +43,6 @@ const DECODER: &str = "added_tokens_decoder";
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Classes of transformers that build other tokenizers than those here, and from other settings.
-const OTHER_CLASSES: [&str; 22] = [
-    "AlbertTokenizer",
-    "BartTokenizer",
-    "BarthezTokenizer",
-    "BigBirdTokenizer",
-    "CamembertTokenizer",
-    "CodeGenTokenizer",
-    "DebertaTokenizer",
-    "DebertaV2Tokenizer",
-    "FunnelTokenizer",
-    "GPT2Tokenizer",
-    "GemmaTokenizer",
-    "HerbertTokenizer",
-    "LlamaTokenizer",
-    "MBartTokenizer",
-    "NllbTokenizer",
-    "OpenAIGPTTokenizer",
-    "Qwen2Tokenizer",
-    "RemBertTokenizer",
-    "SplinterTokenizer",
-    "T5Tokenizer",
-    "XGLMTokenizer",
-    "XLNetTokenizer",
-];
-
 /// Settings of the tokenizer of a model folder.
 #[derive(Debug)]
 pub(crate) struct TokenizerSettings {
@@ -78,50 +53,6 @@ pub(crate) struct TokenizerSettings {
     special: ModelSettings,
     sentence: ModelSettings,
     has_config: bool,
-}
-
-/// A tokenizer class of transformers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// Any class that follows `tokenizer.json`.
-    Generic,
-    /// BertTokenizer, DistilBertTokenizer, ElectraTokenizer: WordPiece between CLS and SEP.
-    Bert { has_token_types: bool },
-    /// MPNetTokenizer: WordPiece with RoBERTa's template.
-    Mpnet,
-    /// RobertaTokenizer: byte-level BPE.
-    Roberta,
-    /// XLMRobertaTokenizer: SentencePiece Unigram.
-    XlmRoberta,
-}
-
-impl Class {
-    fn of(name: &str) -> Self {
-        match name.strip_suffix("Fast").unwrap_or(name) {
-            "BertTokenizer"
-            | "ElectraTokenizer"
-            | "MobileBertTokenizer"
-            | "SqueezeBertTokenizer"
-            | "LxmertTokenizer"
-            | "LayoutLMTokenizer" => Self::Bert { has_token_types: true },
-            "DistilBertTokenizer" => Self::Bert { has_token_types: false },
-            "MPNetTokenizer" => Self::Mpnet,
-            "RobertaTokenizer" => Self::Roberta,
-            "XLMRobertaTokenizer" => Self::XlmRoberta,
-            _ => Self::Generic,
-        }
-    }
-
-    /// Returns the class of models whose files name none.
-    fn of_model(model_type: &str) -> Self {
-        match model_type {
-            "bert" | "distilbert" | "electra" => Self::Bert { has_token_types: true },
-            "mpnet" => Self::Mpnet,
-            "roberta" => Self::Roberta,
-            "xlm-roberta" => Self::XlmRoberta,
-            _ => Self::Generic,
-        }
-    }
 }
 
 impl TokenizerSettings {
@@ -158,7 +89,7 @@ impl TokenizerSettings {
         if let Some(name) = config.get::<String>("tokenizer_class")?
             && class == Class::Generic
             && model_type != "modernbert"
-            && OTHER_CLASSES.contains(&name.strip_suffix("Fast").unwrap_or(&name))
+            && Class::is_other(&name)
         {
             let defect = format!("is '{name}', which is not supported");
             return Err(config.fail("tokenizer_class", &defect));
