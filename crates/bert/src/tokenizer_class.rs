@@ -1,4 +1,4 @@
-//! Tokenizer classes of transformers: those that build a tokenizer from its vocabulary and settings,
+//! Tokenizer classes of transformers: those that build a tokenizer from vocabulary and settings,
 //! and those that follow `tokenizer.json`.
 
 /// Classes of transformers that build other tokenizers than those here, and from other settings.
