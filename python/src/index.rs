@@ -49,6 +49,7 @@ impl PyIndex {
 
     /// Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions,
     /// and opens it. Without a metric that of the model, or the inner product of given vectors.
+    /// `truncate_dim` keeps the first dimensions of the model's vectors.
     #[staticmethod]
     #[allow(clippy::too_many_arguments)]
     fn create(
@@ -56,6 +57,7 @@ impl PyIndex {
         dir: PathBuf,
         model: Option<String>,
         dim: Option<usize>,
+        truncate_dim: Option<usize>,
         embeds: bool,
         metric: Option<&str>,
         chunking: (Option<usize>, Option<usize>, bool),
@@ -85,7 +87,8 @@ impl PyIndex {
                 None => {
                     let model = engine.model_name(model.as_deref());
                     engine.get_or_download(model)?;
-                    let opened = pool.install(|| engine.index_embedder(model, &dir, None))?;
+                    let opened =
+                        pool.install(|| engine.index_embedder(model, &dir, truncate_dim))?;
                     if let Some(metric) = metric.filter(|metric| *metric != opened.metric) {
                         let (name, own) = (metric.name(), opened.metric.name());
                         return Err(Error::usage(format!(

@@ -14,6 +14,7 @@ use warpseek::bert::modules::Similarity;
 use warpseek::bert::reranker::{RerankJob, Reranker};
 use warpseek::error::Result;
 use warpseek::hub::ModelKind;
+use warpseek::models::VectorOptions;
 use warpseek::search::no_reranker;
 use warpseek::store::ModelStamp;
 
@@ -29,15 +30,23 @@ pub(crate) struct PyEmbedder {
 
 #[pymethods]
 impl PyEmbedder {
-    /// Opens the model of this name, downloaded if it is not present.
+    /// Opens the model of this name, downloaded if it is not present. `truncate_dim` keeps the first
+    /// dimensions of vectors.
     #[new]
-    fn new(py: Python<'_>, model: Option<String>, settings: EngineSettings) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        model: Option<String>,
+        truncate_dim: Option<usize>,
+        settings: EngineSettings,
+    ) -> PyResult<Self> {
         let engine = settings.engine()?;
         let open = |_: &Stop, pool: &ThreadPool| {
             let name = engine.model_name(model.as_deref());
             engine.check_kind(name, ModelKind::Embedder)?;
             engine.get_or_download(name)?;
-            pool.install(|| engine.embedder(name, Normalize::AsConfigured))
+            let normalize = Normalize::AsConfigured;
+            let vectors = VectorOptions { normalize, dimensions: truncate_dim };
+            pool.install(|| engine.embedder(name, vectors))
         };
         let (model, stamp) = run_waiting(py, open, |_| true, |_, _| Ok(()))?;
         Ok(Self { model: Arc::new(model), stamp })

@@ -47,6 +47,8 @@ pub(crate) struct SearchArguments {
     #[pyo3(item("where"))]
     filter: Option<String>,
     hybrid: bool,
+    /// The combination of hybrid search, `weighted` or `rrf`.
+    fusion: Option<String>,
     mmr: Option<f32>,
     /// True to rerank in any case, false never; none if there is a reranker.
     rerank: Option<bool>,
@@ -76,13 +78,21 @@ impl SearchArguments {
         if self.k == 0 {
             return Err(Error::usage("k must be at least 1"));
         }
+        let fusion = match self.fusion.as_deref() {
+            None | Some("weighted") => Fusion::Weighted,
+            Some("rrf") => Fusion::Rrf,
+            Some(other) => {
+                let message = format!("fusion is \"{other}\": use \"weighted\" or \"rrf\"");
+                return Err(Error::usage(message));
+            }
+        };
         Ok(SearchOptions {
             k: self.k,
             rerank_depth: None,
             retriever_weight: self.retriever_weight,
             filter: self.filter.as_deref().map(Filter::parse).transpose()?,
             hybrid: self.hybrid,
-            fusion: Fusion::default(),
+            fusion,
             mmr: self.mmr,
             max_per_doc: self.max_per_doc,
             min_score: self.min_score,

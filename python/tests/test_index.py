@@ -131,10 +131,22 @@ def test_options_of_a_search(demo: Index) -> None:
     least = fused[4].score
     found = demo.search(query, 10, hybrid=True, rerank=False, min_score=least)
     assert found.ids == fused.ids[:5]
+    ranks = demo.search(query, 10, hybrid=True, fusion="rrf", rerank=False)
+    # Reciprocal ranks in two lists: at most 2 / 61.
+    assert 1 / 61 <= ranks[0].score <= 2 / 61 and ranks.ids != fused.ids
+    weighted = demo.search(query, 10, hybrid=True, fusion="weighted", rerank=False)
+    assert weighted.ids == fused.ids
     assert demo.search(query, 2, include_vectors=True)[0].vector.shape == (demo.dim,)
     words = demo.search_bm25("vectors compressed", 5)
     assert words[0].score > words[-1].score and demo.search_bm25("zzzz") == warpseek.Hits([])
-    for kwargs in ({"mmr": 2.0}, {"min_score": float("nan")}, {"max_per_doc": 0}):
+    wrong: list[dict[str, object]] = [
+        {"mmr": 2.0},
+        {"min_score": float("nan")},
+        {"max_per_doc": 0},
+        {"fusion": "rrf"},
+        {"fusion": "sum", "hybrid": True},
+    ]
+    for kwargs in wrong:
         with pytest.raises(warpseek.UsageError):
             demo.search(query, 3, rerank=False, **kwargs)
 

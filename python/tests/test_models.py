@@ -40,6 +40,25 @@ def test_roles_and_prompts_are_obeyed(embedder: Embedder) -> None:
     assert np.array_equal(embedder.encode_document("x"), embedder.encode("x", role="passage"))
 
 
+def test_the_first_dimensions_are_kept(embedder: Embedder, tmp_path: Path) -> None:
+    short = Embedder(truncate_dim=64)
+    kept = embedder.encode("hello")[:64]
+    expected = kept / np.linalg.norm(kept)
+    assert short.dim == 64
+    for model in (short, pickle.loads(pickle.dumps(short))):
+        assert np.allclose(model.encode("hello"), expected, atol=1e-6)
+    with warpseek.Index.create(tmp_path / "short", truncate_dim=64) as index:
+        index.add([{"id": "a", "text": "hello"}, {"id": "b", "text": "a storm at sea"}])
+        assert index.dim == 64 and np.allclose(index.vectors[0], expected, atol=1e-3)
+    with warpseek.Index.open(tmp_path / "short") as index:
+        assert index.search("hello", 1, rerank=False)[0].score == pytest.approx(1, abs=5e-3)
+    for dim in (0, 385):
+        with pytest.raises(warpseek.UsageError, match="dim"):
+            Embedder(truncate_dim=dim)
+    with pytest.raises(warpseek.UsageError, match="truncate_dim"):
+        warpseek.Index.create(tmp_path / "given", model=None, dim=4, truncate_dim=2)
+
+
 def test_truncated_tokens_are_counted(embedder: Embedder) -> None:
     vectors, counts = embedder.encode(["short", "word " * 1000], return_counts=True)
     assert vectors.shape == (2, embedder.dim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from warpseek.errors import UsageError
 from warpseek.filters import to_filter
 
 Path = str | os.PathLike[str]
+Fusion = Literal["weighted", "rrf"]
 Where = str | Mapping[str, Any] | None
 Field = str | Callable[[Any], Any] | None
 Metadata = Sequence[str] | Callable[[Any], Mapping[str, Any]] | None
@@ -58,6 +59,7 @@ def search_options(
     k: int,
     where: Where = None,
     hybrid: bool = False,
+    fusion: Fusion | None = None,
     mmr: float | None = None,
     rerank: bool | None = None,
     rerank_depth: int | None = None,
@@ -88,10 +90,15 @@ def search_options(
     for name, value in (("hybrid", hybrid), ("rerank", rerank)):
         if value is not None and not isinstance(value, (bool, np.bool_)):
             raise UsageError(f"{name} must be True or False, found {type(value).__name__}")
+    if fusion not in (None, "weighted", "rrf"):
+        raise UsageError(f'fusion={fusion!r}: use "weighted" or "rrf"')
+    if fusion is not None and not hybrid:
+        raise UsageError("fusion is for hybrid search: add hybrid=True")
     return {
         "k": int(k),
         "where": to_filter(where),
         "hybrid": bool(hybrid),
+        "fusion": fusion,
         "mmr": mmr,
         "rerank": None if rerank is None else bool(rerank),
         "rerank_depth": rerank_depth,

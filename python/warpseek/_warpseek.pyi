@@ -43,9 +43,10 @@ class Embedder:
     """
     An embedding model.
     """
-    def __new__(cls, /, model: str | None, settings: Incomplete) -> Embedder:
+    def __new__(cls, /, model: str | None, truncate_dim: SupportsIndex | None, settings: Incomplete) -> Embedder:
         """
-        Opens the model of this name, downloaded if it is not present.
+        Opens the model of this name, downloaded if it is not present. `truncate_dim` keeps the first
+        dimensions of vectors.
         """
     def count_tokens(self, /, texts: SupportsGetItem[int, str]) -> list[int]:
         """
@@ -129,10 +130,11 @@ class Index:
         The number of live documents, or of live rows that pass a filter.
         """
     @staticmethod
-    def create(dir: str | PathLike[str], model: str | None, dim: SupportsIndex | None, embeds: bool, metric: str | None, chunking: tuple[SupportsIndex | None, SupportsIndex | None, bool], language: str | None, exist_ok: bool, reranker: str | None, settings: Incomplete) -> Index:
+    def create(dir: str | PathLike[str], model: str | None, dim: SupportsIndex | None, truncate_dim: SupportsIndex | None, embeds: bool, metric: str | None, chunking: tuple[SupportsIndex | None, SupportsIndex | None, bool], language: str | None, exist_ok: bool, reranker: str | None, settings: Incomplete) -> Index:
         """
         Creates an empty index of documents that a model embeds, or of vectors of `dim` dimensions,
         and opens it. Without a metric that of the model, or the inner product of given vectors.
+        `truncate_dim` keeps the first dimensions of the model's vectors.
         """
     def delete(self, /, ids: SupportsGetItem[int, str], filter: str | None) -> int:
         """

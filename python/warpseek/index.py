@@ -15,6 +15,7 @@ from warpseek import _warpseek
 from warpseek import records as _records
 from warpseek._arguments import (
     Field,
+    Fusion,
     Metadata,
     Path,
     Where,
@@ -104,6 +105,7 @@ class Index:
         *,
         model: str | _Default | None = DEFAULT_MODEL,
         dim: int | None = None,
+        truncate_dim: int | None = None,
         metric: Metric | None = None,
         exist_ok: bool = False,
         split_records: bool = False,
@@ -118,6 +120,8 @@ class Index:
             path: Folder of the index; created if it does not exist.
             model: Embedding model; ``None`` for an index of given vectors alone, which needs `dim`.
             dim: Dimensions of the vectors.
+            truncate_dim: Number of first dimensions that are kept of the model's vectors, for
+                models that were trained for it (Matryoshka).
             metric: ``"cosine"`` for vectors of unit length, or ``"inner_product"`` for vectors of
                 any length. By default that of the model, and the inner product for given vectors.
             exist_ok: True to open an index that is there already, of the same settings; one without
@@ -135,10 +139,12 @@ class Index:
         """
         if model is None and dim is None:
             raise UsageError("model=None needs dim=, the dimensions of the vectors to come")
-        at_least(1, dim=dim, chunk_tokens=chunk_tokens)
+        at_least(1, dim=dim, truncate_dim=truncate_dim, chunk_tokens=chunk_tokens)
         at_least(0, chunk_overlap=chunk_overlap)
         if model is None and (split_records or chunk_tokens or chunk_overlap):
             raise UsageError("model=None has no tokens to split by: leave out the chunk settings")
+        if model is None and truncate_dim is not None:
+            raise UsageError("truncate_dim is for vectors of a model, and model is None: use dim=")
         given = settings_of(kwargs)
         index = cls.__new__(cls)
         index._path, index._settings = path_of(path), given
@@ -147,6 +153,7 @@ class Index:
             index._path,
             None if isinstance(model, _Default) else model,
             dim,
+            truncate_dim,
             model is not None,
             metric,
             (chunk_tokens, chunk_overlap, split_records),
@@ -469,6 +476,7 @@ class Index:
         text: str | Sequence[str] | None = ...,
         where: Where = ...,
         hybrid: bool = ...,
+        fusion: Fusion | None = ...,
         mmr: float | None = ...,
         rerank: bool | None = ...,
         rerank_depth: int | None = ...,
@@ -486,6 +494,7 @@ class Index:
         text: str | Sequence[str] | None = ...,
         where: Where = ...,
         hybrid: bool = ...,
+        fusion: Fusion | None = ...,
         mmr: float | None = ...,
         rerank: bool | None = ...,
         rerank_depth: int | None = ...,
@@ -502,6 +511,7 @@ class Index:
         text: str | Sequence[str] | None = None,
         where: Where = None,
         hybrid: bool = False,
+        fusion: Fusion | None = None,
         mmr: float | None = None,
         rerank: bool | None = None,
         rerank_depth: int | None = None,
@@ -519,8 +529,9 @@ class Index:
             text: Texts of query vectors, for hybrid search and reranking.
             where: Filter as text (``"year >= 2020 AND lang = 'en'"``) or as a dict
                 (``{"year": {"$gte": 2020}}``).
-            hybrid: True to combine the dense ranking with BM25's, by a weighted sum of their
-                scores.
+            hybrid: True to combine the dense ranking with BM25's.
+            fusion: The combination of a hybrid search: ``"weighted"`` (the default), or ``"rrf"``
+                for reciprocal rank fusion.
             mmr: Weight of relevance in maximal marginal relevance, 0..1; 1 is relevance alone.
             rerank: ``None`` reranks queries that have a text if a reranker is present; ``False``
                 never, ``True`` in any case.
@@ -538,6 +549,7 @@ class Index:
             k=k,
             where=where,
             hybrid=hybrid,
+            fusion=fusion,
             mmr=mmr,
             rerank=rerank,
             rerank_depth=rerank_depth,
@@ -611,6 +623,7 @@ class Index:
         k: int = 5,
         where: Where = None,
         hybrid: bool = False,
+        fusion: Fusion | None = None,
         rerank: bool | None = None,
         rerank_depth: int | None = None,
         passage_tokens: int = 3000,
@@ -634,7 +647,12 @@ class Index:
         """
         at_least(1, passage_tokens=passage_tokens, max_tokens=max_tokens)
         options = search_options(
-            k=k, where=where, hybrid=hybrid, rerank=rerank, rerank_depth=rerank_depth
+            k=k,
+            where=where,
+            hybrid=hybrid,
+            fusion=fusion,
+            rerank=rerank,
+            rerank_depth=rerank_depth,
         )
         found, prompt = self._core.prompt(question, passage_tokens, template, options)
         hits = Hits._of(found)
@@ -653,6 +671,7 @@ class Index:
         retriever_weight: float | None = None,
         where: Where = None,
         hybrid: bool = False,
+        fusion: Fusion | None = None,
         show_progress_bar: bool | None = None,
     ) -> Evaluation:
         """Measures the retrieval, and its reranking, on judged queries.
@@ -673,6 +692,7 @@ class Index:
             k=depth,
             where=where,
             hybrid=hybrid,
+            fusion=fusion,
             rerank=rerank,
             retriever_weight=retriever_weight,
         )

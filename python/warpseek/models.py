@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpseek import _warpseek
+from warpseek._arguments import at_least
 from warpseek._progress import Progress
 from warpseek._settings import settings
 from warpseek.errors import UsageError
@@ -32,6 +33,8 @@ class Embedder:
         precision: ``"auto"``, ``"f16"`` on a GPU, ``"f32"``, ``"bf16"`` or ``"int8"`` on the CPU.
         models_dir: Folder of downloaded models.
         offline: True to connect to loopback addresses only.
+        truncate_dim: Number of first dimensions that are kept of vectors, for models that were
+            trained for it (Matryoshka).
 
     Raises:
         ModelUnavailableError: With the places that were searched.
@@ -46,10 +49,13 @@ class Embedder:
         precision: str | None = None,
         models_dir: str | os.PathLike[str] | None = None,
         offline: bool | None = None,
+        truncate_dim: int | None = None,
     ) -> None:
+        at_least(1, truncate_dim=truncate_dim)
         self._model = None if model is None else os.fspath(model)
+        self._truncate_dim = truncate_dim
         self._settings = settings(device, precision, models_dir, offline)
-        self._core = _warpseek.Embedder(self._model, self._settings)
+        self._core = _warpseek.Embedder(self._model, truncate_dim, self._settings)
 
     @property
     def dim(self) -> int:
@@ -199,7 +205,7 @@ class Embedder:
         return self._core.count_tokens(texts)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_embedder, (self._model, self._settings))
+        return (_embedder, (self._model, self._truncate_dim, self._settings))
 
     def __repr__(self) -> str:
         return f"Embedder({self.name!r}, dim={self.dim}, max_seq_length={self.max_seq_length})"
@@ -323,8 +329,8 @@ class CrossEncoder:
         return f"CrossEncoder({self.name!r}, max_length={self.max_length})"
 
 
-def _embedder(model: str | None, given: dict[str, Any]) -> Embedder:
-    return Embedder(model, **given)
+def _embedder(model: str | None, truncate_dim: int | None, given: dict[str, Any]) -> Embedder:
+    return Embedder(model, truncate_dim=truncate_dim, **given)
 
 
 def _cross_encoder(model: str | None, given: dict[str, Any]) -> CrossEncoder:

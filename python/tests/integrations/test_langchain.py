@@ -229,6 +229,8 @@ def test_mmr_of_the_own_model_and_of_hybrid_search(store: WarpseekVectorStore) -
 def test_hybrid_search_finds_rare_words(store: WarpseekVectorStore) -> None:
     found = store.similarity_search("forty", k=1, hybrid=True)
     assert ids(found) == ["e"]
+    ranked = store.similarity_search_with_score("forty", k=1, hybrid=True, fusion="rrf")
+    assert ranked[0][0].id == "e" and ranked[0][1] < 2 / 61 + 1e-6
     with pytest.raises(UsageError, match="no threshold"):
         store.similarity_search_with_relevance_scores("forty", hybrid=True)
     with pytest.raises(UsageError, match="no threshold"):

@@ -21,7 +21,7 @@ from warpseek.integrations._store import (
 from warpseek.results import Hit
 
 _MMR_OPTIONS = ("filter", "hybrid", "score_threshold")
-_OPTIONS = (*_MMR_OPTIONS, "rerank", "rerank_depth")
+_OPTIONS = (*_MMR_OPTIONS, "fusion", "rerank", "rerank_depth")
 
 #: Number of hits that the reranker reads, if k is not larger.
 _RERANK_DEPTH = 50
@@ -79,6 +79,7 @@ class Search:
             text=text if vector is not None and (hybrid or rerank) else None,
             where=where,
             hybrid=hybrid,
+            fusion=options.get("fusion"),
             rerank=rerank,
             rerank_depth=depth if rerank else None,
             include_vectors=include_vectors,

@@ -12,7 +12,8 @@ Search options, of every search method and in `search_kwargs`:
 
 - `filter`: dict (`warpseek.filters`) or filter text over the metadata. In a dict `id`, `doc_id` and
   `title` are metadata fields.
-- `hybrid`: rank by a weighted sum of the scores of the vectors and of BM25.
+- `hybrid`: rank by the scores of the vectors and of BM25; `fusion`: `"weighted"` (the default), or
+  `"rrf"` for reciprocal rank fusion.
 - `rerank`: order the hits by a cross-encoder; `rerank_depth`: number of hits that it reads.
 - `score_threshold`: least relevance; the cosine, or after reranking the reranker's score. Inner
   products have none.

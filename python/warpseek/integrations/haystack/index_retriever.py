@@ -9,7 +9,7 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from warpseek import Index
-from warpseek._arguments import at_least
+from warpseek._arguments import Fusion, at_least
 
 from .filters import translate, where_of
 from .opening import LazyIndex, check_query, policy_of
@@ -33,7 +33,8 @@ class WarpseekIndexRetriever:
         top_k: The largest number of documents that are returned.
         filter_policy: Treatment of `filters` where `run` is given a filter: `"replace"` or
             `"merge"`.
-        hybrid: True to rank by a weighted sum of the scores of the embedding and of BM25.
+        hybrid: True to rank by the scores of the embedding and of BM25.
+        fusion: `"weighted"` (the default), or `"rrf"` for reciprocal rank fusion.
         mmr: Weight of relevance against diversity (MMR), 0 to 1; `None` is relevance alone.
         rerank: `None` reranks if a reranker is present, `True` must, `False` does not.
         rerank_depth: Number of candidates that are reranked.
@@ -59,6 +60,7 @@ class WarpseekIndexRetriever:
         top_k: int = 10,
         filter_policy: FilterPolicy | str = FilterPolicy.REPLACE,
         hybrid: bool = False,
+        fusion: Fusion | None = None,
         mmr: float | None = None,
         rerank: bool | None = None,
         rerank_depth: int | None = None,
@@ -79,6 +81,7 @@ class WarpseekIndexRetriever:
         self.filter_policy = policy_of(filter_policy)
         self.search: dict[str, Any] = {
             "hybrid": hybrid,
+            "fusion": fusion,
             "mmr": mmr,
             "rerank": rerank,
             "rerank_depth": rerank_depth,
