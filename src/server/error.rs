@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::Request;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -17,24 +17,39 @@ use std::time::Duration;
 pub(super) enum Dialect {
     /// OpenAI; also the format of warpseek's own routes.
     OpenAi,
-    /// Cohere and Jina.
+    /// Cohere.
     Cohere,
     /// text-embeddings-inference.
     Tei,
+    /// Ollama.
+    Ollama,
 }
 
 impl Dialect {
-    /// The dialect of a path.
+    /// The dialect of a path, also of one that is not served.
     pub(super) fn of(path: &str) -> Self {
         match path {
-            "/v1/rerank" | "/v2/rerank" => Self::Cohere,
-            "/embed" | "/embed_all" | "/rerank" | "/similarity" | "/tokenize" | "/decode" => {
-                Self::Tei
-            }
+            "/v1/rerank" | "/v1/embed" | "/v1/embed-jobs" | "/v1/chat" | "/v1/generate"
+            | "/v1/classify" | "/v1/summarize" | "/v1/tokenize" | "/v1/detokenize"
+            | "/v1/datasets" | "/v1/connectors" | "/v1/check-api-key" => Self::Cohere,
+            "/" | "/embed" | "/embed_all" | "/embed_sparse" | "/predict" | "/rerank"
+            | "/similarity" | "/tokenize" | "/decode" | "/health" | "/ping" => Self::Tei,
+            _ if path.starts_with("/v2/") => Self::Cohere,
+            _ if path.starts_with("/api/") => Self::Ollama,
             _ => Self::OpenAi,
         }
     }
 }
+
+/// Routes that clients of Jina and Voyage call too, which read the message in a field `detail`.
+const WITH_DETAIL: [&str; 2] = ["/v1/embeddings", "/v1/rerank"];
+
+/// The longest time to wait that a reply asks for, in seconds: clients ignore longer ones and come
+/// back at once.
+const MAX_RETRY_AFTER: f64 = 60.0;
+
+/// The header by which official clients are told not to repeat a request.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Shorthand for results of requests.
 pub(super) type ApiResult<T> = Result<T, ApiError>;
@@ -83,6 +98,12 @@ impl ApiError {
         Self { retry_after: Some(retry_after), ..error }
     }
 
+    /// A request that exceeded the time limit. A client should not repeat it at once: it would take
+    /// as long again.
+    pub(super) fn late(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, message)
+    }
+
     /// A temporary condition.
     pub(super) fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, message);
@@ -118,6 +139,7 @@ impl ApiError {
             StatusCode::NOT_FOUND => ("invalid_request_error", "not_found"),
             StatusCode::TOO_MANY_REQUESTS => ("rate_limit_error", "overloaded"),
             StatusCode::SERVICE_UNAVAILABLE => ("server_error", "unavailable"),
+            StatusCode::GATEWAY_TIMEOUT => ("server_error", "timeout"),
             _ if self.is_backend() => ("server_error", "failed"),
             _ => ("invalid_request_error", "invalid_request"),
         };
@@ -131,6 +153,7 @@ impl ApiError {
         let (status, kind) = match self.status {
             StatusCode::TOO_MANY_REQUESTS => (self.status, "overloaded"),
             StatusCode::SERVICE_UNAVAILABLE => (self.status, "unhealthy"),
+            StatusCode::GATEWAY_TIMEOUT => (self.status, "backend"),
             _ if self.is_backend() => (StatusCode::FAILED_DEPENDENCY, "backend"),
             _ if self.is_empty => (self.status, "empty"),
             StatusCode::BAD_REQUEST => (StatusCode::UNPROCESSABLE_ENTITY, "validation"),
@@ -139,17 +162,24 @@ impl ApiError {
         (status, json!({ "error": self.message, "error_type": kind }))
     }
 
-    fn render(&self, dialect: Dialect) -> Response {
-        let (status, body) = match dialect {
+    fn render(&self, path: &str) -> Response {
+        let (status, mut body) = match Dialect::of(path) {
             Dialect::OpenAi => (self.status, self.to_json()),
             Dialect::Cohere => (self.status, json!({ "message": self.message })),
             Dialect::Tei => self.to_tei(),
+            Dialect::Ollama => (self.status, json!({ "error": self.message })),
         };
+        if WITH_DETAIL.contains(&path) {
+            body["detail"] = json!(self.message);
+        }
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         if let Some(wait) = self.retry_after {
-            let seconds = wait.as_secs_f64().ceil().clamp(1.0, 600.0) as u64;
+            let seconds = wait.as_secs_f64().ceil().clamp(1.0, MAX_RETRY_AFTER) as u64;
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::GATEWAY_TIMEOUT {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -169,10 +199,10 @@ impl IntoResponse for ApiError {
 
 /// Middleware that writes errors in the dialect of the requested path.
 pub(super) async fn render_errors(request: Request, next: Next) -> Response {
-    let dialect = Dialect::of(request.uri().path());
+    let path = request.uri().path().to_owned();
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<ApiError>() {
-        Some(error) => error.render(dialect),
+        Some(error) => error.render(&path),
         None => response,
     }
 }

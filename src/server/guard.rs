@@ -17,7 +17,7 @@ use super::error::{ApiError, ApiResult};
 use super::state::AppState;
 use axum::extract::{MatchedPath, Request, State as Extract};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::net::IpAddr;
@@ -28,9 +28,10 @@ use std::time::{Duration, Instant};
 /// The header that carries a request's id, in both directions.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Paths that need no key: the health check, the page (which asks for a key) and the API
-/// description.
-const OPEN: [&str; 5] = ["/health", "/", "/page.css", "/page.js", "/api-docs/openapi.json"];
+/// Paths that can be read without a key: the health check, the page (which asks for a key) and the
+/// API description.
+const OPEN: [&str; 7] =
+    ["/health", "/ping", "/", "/page.css", "/page.js", "/docs", "/api-docs/openapi.json"];
 
 /// The status that metrics show for a request whose client disconnected.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -107,14 +108,13 @@ pub(super) async fn authorize(
     next: Next,
 ) -> ApiResult<Response> {
     check_host_and_origin(&state, request.headers())?;
-    if !OPEN.contains(&request.uri().path()) {
+    let only_reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !(only_reads && OPEN.contains(&request.uri().path())) {
         check_key(&state, request.headers())?;
     }
     let limit = state.limits.timeout_s;
     let response = tokio::time::timeout(Duration::from_secs_f64(limit), next.run(request)).await;
-    response.map_err(|_| {
-        ApiError::unavailable(format!("no reply within {limit} s"), Duration::from_secs(1))
-    })
+    response.map_err(|_| ApiError::late(format!("no reply within {limit} s")))
 }
 
 fn check_host_and_origin(state: &AppState, headers: &HeaderMap) -> ApiResult<()> {

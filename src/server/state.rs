@@ -19,6 +19,9 @@ use warpseek_bert::reranker::Reranker;
 /// The interval at which indexes are checked for commits of other processes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The time after which a client may find the server started again.
+const DRAIN_RETRY: Duration = Duration::from_secs(5);
+
 /// The number of bytes that one permit to receive stands for.
 const RECEIVE_UNIT: usize = 1024;
 
@@ -132,7 +135,10 @@ impl AppState {
     /// Permission to work on a request, until it is dropped. Back-pressure: refused if too many
     /// requests are in progress.
     pub(super) fn start_work(&self) -> ApiResult<OwnedSemaphorePermit> {
-        self.check_running()?;
+        if self.is_draining() {
+            // Not 503: some clients repeat a request with that status at once and without end.
+            return Err(ApiError::overloaded("the server is shutting down", DRAIN_RETRY));
+        }
         Arc::clone(&self.working).try_acquire_owned().map_err(|_| {
             let most = self.limits.max_concurrent_requests;
             let message = format!("{most} requests are being worked on");
@@ -189,12 +195,16 @@ impl AppState {
         ApiError::check(n <= most, param, message)
     }
 
-    /// Refuses requests while the server shuts down.
-    pub(super) fn check_running(&self) -> ApiResult<()> {
-        if !self.draining.load(Ordering::Relaxed) {
+    /// Reports a server that shuts down as unhealthy.
+    pub(super) fn check_health(&self) -> ApiResult<()> {
+        if !self.is_draining() {
             return Ok(());
         }
-        Err(ApiError::unavailable("the server is shutting down", Duration::from_secs(5)))
+        Err(ApiError::unavailable("the server is shutting down", DRAIN_RETRY))
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     pub(super) fn start_draining(&self) {

@@ -13,7 +13,7 @@ import cohere
 import numpy
 import openai
 from huggingface_hub import InferenceClient
-from langchain_cohere import CohereRerank
+from langchain_cohere import CohereEmbeddings, CohereRerank
 from langchain_openai import OpenAIEmbeddings
 from rerankers import Reranker
 
@@ -31,9 +31,9 @@ vectors = [json.loads(line)["vector"] for line in warpseek("embed", stdin="\n".j
 ranking = [(r["index"], r["rerank_score"]) for r in json.loads(warpseek("rerank", question, *texts, "--json"))["results"]]
 
 
-def same_vectors(found):
-    assert numpy.array(found).shape == (len(texts), len(vectors[0])), numpy.array(found).shape
-    numpy.testing.assert_allclose(found, vectors, rtol=0, atol=2e-6)
+def same_vectors(found, expected=vectors):
+    assert numpy.array(found).shape == numpy.array(expected).shape, numpy.array(found).shape
+    numpy.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
 
 
 def same_ranking(found):
@@ -72,7 +72,42 @@ same_ranking([(r.index, r.relevance_score) for r in reply.results])
 compressor = CohereRerank(base_url=base, cohere_api_key="k", model="rerank-v3.5", top_n=3)
 same_ranking([(r["index"], r["relevance_score"]) for r in compressor.rerank(texts, question)])
 
+client = cohere.ClientV2("k", base_url=base)
+types = ["float", "int8", "uint8", "binary", "ubinary", "base64"]
+reply = client.embed(model="embed-v4.0", texts=texts, input_type="search_document", embedding_types=types)
+floats = numpy.array(reply.embeddings.float_, dtype=numpy.float32)
+same_vectors(floats)
+assert reply.texts == texts and reply.meta.billed_units.input_tokens > 0, reply
+bits = numpy.packbits(floats > 0, axis=1)
+assert (numpy.array(reply.embeddings.ubinary) == bits).all() and (numpy.array(reply.embeddings.binary) == bits.view(numpy.int8)).all()
+small = numpy.array(reply.embeddings.int8)
+numpy.testing.assert_allclose(small / numpy.linalg.norm(small, axis=1, keepdims=True), floats, rtol=0, atol=0.004)
+assert (numpy.array(reply.embeddings.uint8) - 128 == small).all()
+same_vectors([numpy.frombuffer(base64.b64decode(text), "<f4") for text in reply.embeddings.base64])
+asked = json.loads(warpseek("embed", "--role", "query", stdin=question))["vector"]
+parts = [{"content": [{"type": "text", "text": question}]}]
+reply = client.embed(model="embed-v4.0", inputs=parts, input_type="search_query", output_dimension=len(asked), truncate="NONE")
+same_vectors(reply.embeddings.float_, [asked])
+first = cohere.Client("k", base_url=base)
+# More texts than the client sends at a time.
+many = first.embed(model="embed-v4.0", texts=texts * 40, input_type="search_document")
+same_vectors(many.embeddings, vectors * 40)
+assert len(first.embed(model="embed-v4.0", texts=texts, input_type="clustering", embedding_types=["int8"]).embeddings.int8) == len(texts)
+try:
+    client.embed(model="embed-v4.0", images=["data:image/png;base64,AAAA"], input_type="image")
+    raise AssertionError("an image was embedded")
+except cohere.BadRequestError as error:
+    assert "image" in error.body["message"], error
+langchain = CohereEmbeddings(base_url=base, cohere_api_key="k", model="embed-v4.0")
+same_vectors(langchain.embed_documents(texts))
+same_vectors([langchain.embed_query(question)], [asked])
+
 hub = InferenceClient()
+for address in (base, f"{base}/"):
+    same_vectors([numpy.squeeze(hub.feature_extraction(text, model=address)) for text in texts])
+same_vectors([numpy.squeeze(hub.feature_extraction(question, model=base, prompt_name="query", normalize=True, truncate=True))], [asked])
+alike = hub.sentence_similarity(texts[0], other_sentences=texts, model=base)
+numpy.testing.assert_allclose(alike, numpy.array(vectors) @ vectors[0], rtol=0, atol=1e-5)
 same_vectors([numpy.squeeze(hub.feature_extraction(text, model=f"{base}/embed")) for text in texts])
 
 ranker = Reranker("text-embeddings-inference", url=f"{base}/rerank", api_key="k")

@@ -11,6 +11,7 @@ use crate::pooling::{Output, Pooling};
 use crate::tokenizer::{Sequence, Tokenized, Tokenizer};
 use crate::tokenizer_settings::TokenizerSettings;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use warpseek_compute::device::ComputeOptions;
 use warpseek_compute::gpu::DeviceVectors;
@@ -27,7 +28,7 @@ pub struct Embedder {
     dim: usize,
     pub(crate) encoder_config: EncoderConfig,
     /// First tokens that pooling leaves out, by role: those of the prompt.
-    n_skipped: [usize; 2],
+    n_skipped: [usize; 3],
 }
 
 /// Options for opening an [`Embedder`].
@@ -71,6 +72,8 @@ pub enum Role {
     Query,
     /// A text that searches find.
     Passage,
+    /// A text of neither role, which has no prompt; it is computed as a passage is.
+    Plain,
 }
 
 /// The choice to scale vectors to unit length.
@@ -145,10 +148,11 @@ impl Embedder {
         }
         let dim = config.dim(encoder.hidden_size);
         let mut embedder =
-            Self { tokenizer, encoders, config, dim, encoder_config: encoder, n_skipped: [0; 2] };
+            Self { tokenizer, encoders, config, dim, encoder_config: encoder, n_skipped: [0; 3] };
         embedder.n_skipped = [
             embedder.prompt_tokens(embedder.prompt(Role::Query))?,
             embedder.prompt_tokens(embedder.prompt(Role::Passage))?,
+            0,
         ];
         Ok(embedder)
     }
@@ -201,6 +205,7 @@ impl Embedder {
         match role {
             Role::Query => &self.config.query_prompt,
             Role::Passage => &self.config.passage_prompt,
+            Role::Plain => "",
         }
     }
 
@@ -430,7 +435,7 @@ impl Embedder {
     fn encoder(&self, role: Role) -> Result<&Encoder> {
         match role {
             Role::Query => self.encoders.queries(),
-            Role::Passage => self.encoders.passages(),
+            Role::Passage | Role::Plain => self.encoders.passages(),
         }
     }
 }
@@ -451,6 +456,7 @@ fn configuration(
             normalize: known.normalize,
             truncate_dim: None,
             max_tokens: known.max_tokens,
+            prompts: BTreeMap::from([("query".to_owned(), known.query_prompt.clone())]),
             query_prompt: known.query_prompt,
             passage_prompt: String::new(),
             similarity: Similarity::default(),

@@ -49,6 +49,8 @@ pub struct EmbedConfig {
     pub query_prompt: String,
     /// Prompt in front of a passage.
     pub passage_prompt: String,
+    /// All prompts of the model, by their names.
+    pub prompts: BTreeMap<String, String>,
     /// The similarity of two vectors.
     pub similarity: Similarity,
 }
@@ -239,15 +241,20 @@ impl EmbedConfig {
             let defect = format!("is {kept}; vectors have {width} dimensions");
             return Err(settings.fail("truncate_dim", &defect));
         }
-        let [query_prompt, passage_prompt] = prompts(&settings)?;
+        let prompts = prompts(&settings)?;
+        let prompt = |names: &[&str]| {
+            let found = names.iter().find_map(|name| prompts.get(*name).cloned());
+            found.unwrap_or_default()
+        };
         Ok(Self {
             pooling: pooling.unwrap_or_else(|| Pooling::of(PoolingMode::Mean)),
             steps,
             normalize,
             truncate_dim: truncate_dim.filter(|&kept| kept < width),
             max_tokens: limit.unwrap_or(usize::MAX),
-            query_prompt,
-            passage_prompt,
+            query_prompt: prompt(&["query"]),
+            passage_prompt: prompt(&["document", "passage", "corpus"]),
+            prompts,
             similarity: similarity(&settings)?,
         })
     }
@@ -280,8 +287,8 @@ fn similarity(settings: &ModelSettings) -> Result<Similarity> {
     }
 }
 
-/// Returns the prompts of queries and of passages, by their names.
-fn prompts(settings: &ModelSettings) -> Result<[String; 2]> {
+/// Returns the prompts by their names.
+fn prompts(settings: &ModelSettings) -> Result<BTreeMap<String, String>> {
     const DEFAULT: &str = "default_prompt_name";
     let prompts: BTreeMap<String, Option<String>> = settings.or("prompts", BTreeMap::new())?;
     if let Some(name) = settings.get::<String>(DEFAULT)?
@@ -289,11 +296,7 @@ fn prompts(settings: &ModelSettings) -> Result<[String; 2]> {
     {
         return Err(settings.fail(DEFAULT, &format!("is '{name}', which has no prompt")));
     }
-    let prompt = |names: &[&str]| {
-        let found = names.iter().find_map(|name| prompts.get(*name)?.clone());
-        found.unwrap_or_default()
-    };
-    Ok([prompt(&["query"]), prompt(&["document", "passage", "corpus"])])
+    Ok(prompts.into_iter().filter_map(|(name, prompt)| Some((name, prompt?))).collect())
 }
 
 fn read_pooling(settings: &ModelSettings, width: usize) -> Result<Pooling> {

@@ -85,7 +85,7 @@ struct TextOf {
 
 /// Facts about the reply.
 #[derive(Debug, Serialize, ToSchema)]
-struct Meta {
+pub(super) struct Meta {
     api_version: ApiVersion,
     billed_units: Units,
     tokens: Tokens,
@@ -102,8 +102,31 @@ struct ApiVersion {
 
 /// Units that Cohere would bill; warpseek bills nothing.
 #[derive(Debug, Serialize, ToSchema)]
-struct Units {
-    search_units: usize,
+pub(super) struct Units {
+    /// Tokens of texts that were embedded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) input_tokens: Option<usize>,
+    /// Searches, of 100 documents each, that were reranked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) search_units: Option<usize>,
+}
+
+impl Meta {
+    pub(super) fn new(
+        version: &'static str,
+        billed_units: Units,
+        input_tokens: usize,
+        warnings: &[String],
+    ) -> Self {
+        let (api_version, tokens) = (ApiVersion { version }, Tokens { input_tokens });
+        Self { api_version, billed_units, tokens, warnings: warnings.to_vec() }
+    }
+}
+
+/// A new id of a reply.
+pub(super) fn reply_id() -> String {
+    let (time, number) = unique_numbers();
+    format!("{time:016x}-{number:08x}")
 }
 
 /// The number of tokens that were read.
@@ -162,23 +185,19 @@ pub(super) async fn rerank(
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].logit.total_cmp(&scores[a].logit).then(a.cmp(&b)));
     order.truncate(request.top_n.unwrap_or(usize::MAX));
-    let (time, number) = unique_numbers();
     let document = |i: usize| kept.as_ref().map(|texts| TextOf { text: texts[i].clone() });
     let results = order
         .iter()
         .map(|&i| Ranked { index: i, relevance_score: scores[i].score, document: document(i) })
         .collect();
     let warnings: Vec<String> = other.into_iter().chain(scored.warnings).collect();
+    let searches = scores.len().div_ceil(DOCUMENTS_PER_UNIT);
+    let units = Units { search_units: Some(searches), input_tokens: None };
     let reply = RerankReply {
-        id: format!("{time:016x}-{number:08x}"),
+        id: reply_id(),
         model: named.name.clone(),
         results,
-        meta: Meta {
-            api_version: ApiVersion { version },
-            billed_units: Units { search_units: scores.len().div_ceil(DOCUMENTS_PER_UNIT) },
-            tokens: Tokens { input_tokens: scored.tokens },
-            warnings: warnings.clone(),
-        },
+        meta: Meta::new(version, units, scored.tokens, &warnings),
         usage: RerankUsage { total_tokens: scored.tokens },
     };
     Ok(Warned(warnings, reply))

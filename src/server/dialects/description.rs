@@ -13,7 +13,7 @@ use utoipa::{OpenApi, ToSchema};
         title = "warpseek",
         description = "Exact semantic search, embeddings and reranking, all local."
     ),
-    components(schemas(OpenAiError, CohereError, TeiError)),
+    components(schemas(OpenAiError, CohereError, TeiError, OllamaError)),
     tags(
         (name = "search", description = "Search, comparison, answers"),
         (name = "documents", description = "Changes of an index"),
@@ -64,16 +64,25 @@ struct TeiError {
     error_type: String,
 }
 
+/// An error in the format of Ollama.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes `ApiError::render`")]
+struct OllamaError {
+    /// The cause, and the remedy.
+    error: String,
+}
+
 /// Responses that every route may give.
-const ALWAYS: [(&str, &str); 8] = [
+const ALWAYS: [(&str, &str); 9] = [
     ("400", "The request is invalid; the message says why"),
     ("401", "A key is needed"),
     ("403", "The host, the origin or the change is not allowed"),
     ("404", "Not found"),
     ("405", "The route does not take this method"),
-    ("429", "Too much work waits; try again after `Retry-After`"),
+    ("429", "Too much work waits, or the server shuts down; try again after `Retry-After`"),
     ("500", "An error of the server or its index"),
-    ("503", "Not in time, or shutting down; try again after `Retry-After`"),
+    ("503", "Another program writes to the index; try again after `Retry-After`"),
+    ("504", "Not in time; a request that is repeated takes as long again"),
 ];
 
 /// Responses of routes that take a body or a path parameter.
@@ -85,6 +94,32 @@ const WITH_INPUT: [(&str, &str); 5] = [
     ("424", "The server was started without the model, index or service"),
 ];
 
+/// A page that lists the routes with their purposes.
+pub(super) fn page(api: &utoipa::openapi::OpenApi) -> String {
+    let mut rows = String::new();
+    for (path, item) in &api.paths.paths {
+        let methods = [("GET", &item.get), ("POST", &item.post), ("DELETE", &item.delete)];
+        for (method, operation) in methods {
+            let Some(operation) = operation else { continue };
+            let purpose = operation.summary.as_deref().unwrap_or_default();
+            let family = operation.tags.iter().flatten().map(String::as_str);
+            let family = family.collect::<Vec<_>>().join(", ");
+            rows += &format!(
+                "<tr><td>{method}</td><td><code>{path}</code></td><td>{purpose}</td>\
+                 <td>{family}</td></tr>\n"
+            );
+        }
+    }
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
+         <title>warpseek: routes</title>\
+         <link rel=\"stylesheet\" href=\"/page.css\"></head>\n<body>\n<h1>Routes</h1>\n\
+         <p>Fields and replies: <a href=\"/api-docs/openapi.json\">OpenAPI description</a></p>\n\
+         <table>\n<tr><th>Method</th><th>Path</th><th>Purpose</th><th>Family</th></tr>\n{rows}\
+         </table>\n</body>\n</html>\n"
+    )
+}
+
 /// Adds the errors that the routes share, and the API key.
 pub(super) fn complete(api: &mut utoipa::openapi::OpenApi) {
     for (path, item) in &mut api.paths.paths {
@@ -92,6 +127,7 @@ pub(super) fn complete(api: &mut utoipa::openapi::OpenApi) {
             Dialect::OpenAi => "OpenAiError",
             Dialect::Cohere => "CohereError",
             Dialect::Tei => "TeiError",
+            Dialect::Ollama => "OllamaError",
         };
         let response = |text: &str| -> RefOr<Described> {
             let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();

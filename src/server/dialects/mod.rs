@@ -2,14 +2,20 @@
 
 mod answer;
 mod cohere;
+mod cohere_embed;
 mod description;
 mod documents;
+mod embedding_options;
 mod openai;
 mod page;
 mod search;
 mod search_replies;
 mod status;
 mod tei;
+mod tei_root;
+mod tei_tokens;
+mod texts;
+mod vector_types;
 mod warnings;
 
 use super::error::{ApiError, render_errors};
@@ -40,21 +46,29 @@ pub(super) fn router(state: &Arc<AppState>) -> Result<Router> {
         .routes(routes!(documents::upsert))
         .routes(routes!(documents::delete))
         .routes(routes!(openai::embeddings))
+        .routes(routes!(openai::embeddings_at_root))
         .routes(routes!(openai::models))
         .routes(routes!(openai::model))
+        .routes(routes!(cohere_embed::embed_v1))
+        .routes(routes!(cohere_embed::embed_v2))
         .routes(routes!(cohere::rerank_v1))
         .routes(routes!(cohere::rerank_v2))
         .routes(routes!(tei::embed))
         .routes(routes!(tei::embed_all))
         .routes(routes!(tei::rerank))
         .routes(routes!(tei::similarity))
-        .routes(routes!(tei::tokenize))
-        .routes(routes!(tei::decode))
+        .routes(routes!(tei_tokens::tokenize))
+        .routes(routes!(tei_tokens::decode))
+        .routes(routes!(tei_root::root))
+        .routes(routes!(tei_root::predict))
+        .routes(routes!(tei_root::embed_sparse))
         .routes(routes!(status::info))
         .routes(routes!(status::health))
+        .routes(routes!(status::ping))
         .routes(routes!(status::metrics))
         .split_for_parts();
     description::complete(&mut api);
+    let docs = description::page(&api);
     let api = api.to_json().map_err(|e| Error::usage(format!("the API description: {e}")))?;
     let api: Arc<str> = api.into();
     let json = HeaderValue::from_static("application/json");
@@ -65,7 +79,7 @@ pub(super) fn router(state: &Arc<AppState>) -> Result<Router> {
     };
     let routes = routes
         .route("/api-docs/openapi.json", describe)
-        .merge(page::routes())
+        .merge(page::routes(docs))
         .fallback(async || {
             let message = "there is no such route; /api-docs/openapi.json lists them";
             ApiError::new(StatusCode::NOT_FOUND, message)

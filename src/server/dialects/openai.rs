@@ -1,20 +1,20 @@
 //! `/v1/embeddings` and `/v1/models`, for clients of OpenAI.
 
-use super::warnings::{Warned, cut_warning};
+use super::embedding_options::EmbeddingOptions;
+use super::texts::{Prompt, TextOptions, embed_texts, prompt_called, written_prompt};
+use super::warnings::Warned;
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
-use crate::server::scheduled::{embed, embed_tokens};
+use crate::server::scheduled::embed_tokens;
 use crate::server::state::AppState;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
-use warpseek_bert::embedder::{Embedder, Embeddings, Role};
+use warpseek_bert::embedder::{Embedder, Embeddings};
 use warpseek_bert::tokenizer::{Sequence, Tokenized};
 
 /// Texts to embed.
@@ -27,13 +27,51 @@ pub(super) struct EmbeddingRequest {
     encoding_format: Option<EncodingFormat>,
     /// Only the model's own dimension is supported.
     dimensions: Option<usize>,
-    /// The role of the texts, whose prompt the model puts in front: `query` or `search_query`;
-    /// `document`, `passage` or `search_document` [default: document].
-    #[schema(example = "query")]
-    input_type: Option<String>,
+    #[serde(flatten)]
+    prompt: PromptFields,
+    #[serde(flatten)]
+    options: EmbeddingOptions,
     /// Ignored.
     #[allow(dead_code, reason = "clients send it")]
     user: Option<String>,
+}
+
+/// The prompt in front of texts: one of these fields. Without any, texts are embedded as they are.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct PromptFields {
+    /// The role of the texts: `query` or `search_query`; `document`, `passage` or
+    /// `search_document`; or a task for which the model has a prompt.
+    #[schema(example = "query")]
+    input_type: Option<String>,
+    /// The same, as Jina names it: `retrieval.query`, `retrieval.passage`, `text-matching`.
+    task: Option<String>,
+    /// The same, as sentence-transformers names it: the name of one of the model's prompts.
+    prompt_name: Option<String>,
+    /// The prompt itself.
+    prompt: Option<String>,
+}
+
+impl PromptFields {
+    /// The prompt of this model.
+    pub(super) fn of(&self, embedder: &Embedder) -> ApiResult<Prompt> {
+        let named = [
+            ("input_type", &self.input_type),
+            ("task", &self.task),
+            ("prompt_name", &self.prompt_name),
+        ];
+        let given = named.into_iter().chain([("prompt", &self.prompt)]);
+        let given: Vec<(&str, &str)> =
+            given.filter_map(|(field, value)| Some((field, value.as_deref()?))).collect();
+        match given[..] {
+            [] => Ok(Prompt::default()),
+            [("prompt", text)] => written_prompt(embedder, "prompt", text),
+            [(field, name)] => prompt_called(embedder, field, Some(name)),
+            [(first, _), (second, _), ..] => {
+                let message = format!("`{first}` and `{second}` both choose a prompt: give one");
+                Err(ApiError::invalid(message).param(second))
+            }
+        }
+    }
 }
 
 /// Texts, or token ids of this model as `/tokenize` returns them.
@@ -58,7 +96,7 @@ enum EmbeddingInput {
 /// Encoding of vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum EncodingFormat {
+pub(super) enum EncodingFormat {
     /// Numbers.
     Float,
     /// Little-endian float32 in base64.
@@ -92,9 +130,11 @@ struct Embedding {
 /// An encoded vector.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-enum WrittenVector {
+pub(super) enum WrittenVector {
     /// Numbers.
     Float(Vec<f32>),
+    /// Integers, or bytes of eight signs.
+    Integers(Vec<i16>),
     /// Little-endian float32 in base64.
     Base64(String),
 }
@@ -130,32 +170,49 @@ pub(super) struct ModelsReply {
 pub(super) async fn embeddings(
     request: JsonRequest<EmbeddingRequest>,
 ) -> ApiResult<Warned<EmbeddingReply>> {
+    answer(request).await
+}
+
+/// Embed texts, at the place where text-embeddings-inference and Infinity have it too
+#[utoipa::path(post, path = "/embeddings", tag = "openai", request_body = EmbeddingRequest,
+    responses((status = 200, body = EmbeddingReply)))]
+pub(super) async fn embeddings_at_root(
+    request: JsonRequest<EmbeddingRequest>,
+) -> ApiResult<Warned<EmbeddingReply>> {
+    answer(request).await
+}
+
+async fn answer(request: JsonRequest<EmbeddingRequest>) -> ApiResult<Warned<EmbeddingReply>> {
     let JsonRequest { state, body: request, permit } = request;
     let (named, other) = state.embedder(request.model.as_deref())?;
     let embedder = &named.model;
     check_dimensions(request.dimensions, embedder)?;
-    let role = role_of(request.input_type.as_deref())?;
-    let embedded = match request.input {
-        EmbeddingInput::Text(text) => embed_texts(&state, embedder, vec![text], role).await?,
-        EmbeddingInput::Texts(texts) => embed_texts(&state, embedder, texts, role).await?,
-        EmbeddingInput::Ids(ids) => embed_ids(&state, embedder, vec![ids], role).await?,
-        EmbeddingInput::IdLists(lists) => embed_ids(&state, embedder, lists, role).await?,
+    check_output_dimension(request.options.output_dimension, embedder)?;
+    request.options.check(embedder)?;
+    let form = request.options.form(request.encoding_format, embedder)?;
+    let prompt = request.prompt.of(embedder)?;
+    let texts = match request.input {
+        EmbeddingInput::Text(text) => Ok(vec![text]),
+        EmbeddingInput::Texts(texts) => Ok(texts),
+        EmbeddingInput::Ids(ids) => Err(vec![ids]),
+        EmbeddingInput::IdLists(lists) => Err(lists),
     };
-    let format = request.encoding_format.unwrap_or(EncodingFormat::Float);
-    let data = embedded.vectors.chunks_exact(embedder.dim()).enumerate().map(|(index, vector)| {
-        let embedding = match format {
-            EncodingFormat::Float => WrittenVector::Float(vector.to_vec()),
-            EncodingFormat::Base64 => {
-                let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
-                WrittenVector::Base64(STANDARD.encode(bytes))
-            }
-        };
-        Embedding { object: "embedding", index, embedding }
+    let (embedded, cut) = match texts {
+        Ok(texts) => {
+            let options = TextOptions { prompt, cut: request.options.cut(), max_tokens: None };
+            embed_texts(&state, embedder, ("input", texts), options).await?
+        }
+        Err(lists) => (embed_ids(&state, embedder, lists, prompt).await?, None),
+    };
+    let vectors = embedded.vectors.chunks_exact(embedder.dim()).enumerate();
+    let data = vectors.map(|(index, vector)| Embedding {
+        object: "embedding",
+        index,
+        embedding: form.write(vector),
     });
     let data = data.collect();
     let tokens = embedded.tokens.iter().map(|&n| n as usize).sum();
-    let warnings: Vec<String> =
-        other.into_iter().chain(cut_warning(&embedded.lost, embedder.max_tokens())).collect();
+    let warnings: Vec<String> = other.into_iter().chain(cut).collect();
     let reply = EmbeddingReply {
         object: "list",
         data,
@@ -174,26 +231,11 @@ pub(super) fn check_dimensions(dimensions: Option<usize>, embedder: &Embedder) -
     ApiError::check(dimensions.is_none_or(|n| n == dim), "dimensions", message)
 }
 
-/// The role that an `input_type` names.
-fn role_of(input_type: Option<&str>) -> ApiResult<Role> {
-    match input_type {
-        Some("query" | "search_query") => Ok(Role::Query),
-        None | Some("document" | "passage" | "search_document") => Ok(Role::Passage),
-        Some(other) => {
-            Err(ApiError::invalid(format!("`input_type` can be query or document, not '{other}'"))
-                .param("input_type"))
-        }
-    }
-}
-
-async fn embed_texts(
-    state: &AppState,
-    embedder: &Arc<Embedder>,
-    texts: Vec<String>,
-    role: Role,
-) -> ApiResult<Embeddings> {
-    state.check_texts(&texts, "input")?;
-    embed(state, embedder, texts, role).await
+/// The same for clients that call it `output_dimension`.
+pub(super) fn check_output_dimension(asked: Option<usize>, embedder: &Embedder) -> ApiResult<()> {
+    let dim = embedder.dim();
+    let message = format!("`output_dimension` can only be {dim}: the model makes no other");
+    ApiError::check(asked.is_none_or(|n| n == dim), "output_dimension", message)
 }
 
 /// Embeds token ids of whole texts, special tokens included. Ids of another vocabulary are refused:
@@ -202,8 +244,13 @@ async fn embed_ids(
     state: &AppState,
     embedder: &Arc<Embedder>,
     lists: Vec<Vec<u32>>,
-    role: Role,
+    prompt: Prompt,
 ) -> ApiResult<Embeddings> {
+    if matches!(prompt, Prompt::Written(_)) {
+        let message = "`prompt` goes in front of texts, not of token ids: put it into the ids";
+        return Err(ApiError::invalid(message).param("prompt"));
+    }
+    let role = prompt.role();
     state.check_inputs(lists.len(), "input")?;
     if embedder.skips_prompt() && !embedder.prompt(role).is_empty() {
         let message = "`input` must be texts: this model pools without the tokens of its prompt";

@@ -136,8 +136,15 @@ pub(super) struct Health {
 #[utoipa::path(get, path = "/health", tag = "status",
     responses((status = 200, body = Health), (status = 503, description = "It is shutting down")))]
 pub(super) async fn health(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Json<Health>> {
-    state.check_running()?;
+    state.check_health()?;
     Ok(Json(Health { status: "ok", waiting_tokens: state.scheduler.waiting_tokens() }))
+}
+
+/// Check that the server takes requests
+#[utoipa::path(get, path = "/ping", tag = "status",
+    responses((status = 200, body = Health), (status = 503, description = "It is shutting down")))]
+pub(super) async fn ping(state: Extract<Arc<AppState>>) -> ApiResult<Json<Health>> {
+    health(state).await
 }
 
 /// Metrics in Prometheus' text format

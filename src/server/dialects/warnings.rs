@@ -11,6 +11,13 @@ const MAX_WARNINGS: usize = 20;
 /// A JSON reply with warnings, which go into `warning` headers.
 pub(super) struct Warned<T>(pub(super) Vec<String>, pub(super) T);
 
+impl<T> Warned<T> {
+    /// The same warnings with another reply, made of this one.
+    pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Warned<U> {
+        Warned(self.0, make(self.1))
+    }
+}
+
 impl<T: Serialize> IntoResponse for Warned<T> {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();

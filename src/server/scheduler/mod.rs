@@ -95,8 +95,9 @@ impl Scheduler {
     ) -> Result<Self> {
         let mut kinds = Vec::new();
         for embedder in embedders {
-            kinds.push(WorkKind::Embed(Arc::clone(embedder), Role::Query));
-            kinds.push(WorkKind::Embed(Arc::clone(embedder), Role::Passage));
+            for role in [Role::Query, Role::Passage, Role::Plain] {
+                kinds.push(WorkKind::Embed(Arc::clone(embedder), role));
+            }
             kinds.push(WorkKind::TokenStates(Arc::clone(embedder)));
         }
         kinds.extend(reranker.map(|reranker| WorkKind::Rerank(Arc::clone(reranker))));

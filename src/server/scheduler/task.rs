@@ -49,7 +49,7 @@ impl WorkKind {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Embed(_, Role::Query) => "queries",
-            Self::Embed(_, Role::Passage) => "passages",
+            Self::Embed(_, Role::Passage | Role::Plain) => "passages",
             Self::TokenStates(_) => "states",
             Self::Rerank(_) => "pairs",
         }

@@ -1,0 +1,165 @@
+//! Texts to embed: their prompts, by role or by name, and their truncation.
+
+use super::warnings::cut_warning;
+use crate::server::error::{ApiError, ApiResult};
+use crate::server::scheduled::{blocking, embed_tokens};
+use crate::server::state::AppState;
+use std::sync::Arc;
+use warpseek_bert::embedder::{Embedder, Embeddings, Role};
+use warpseek_bert::tokenizer::Tokenized;
+
+/// Tasks for which a model may have a prompt; without one, texts are embedded as they are.
+const TASKS: [&str; 5] =
+    ["classification", "clustering", "separation", "text-matching", "sentence_similarity"];
+
+/// Options of reading texts.
+#[derive(Debug, Default)]
+pub(super) struct TextOptions {
+    pub(super) prompt: Prompt,
+    pub(super) cut: Cut,
+    /// The longest text in tokens, if it is shorter than the model's limit.
+    pub(super) max_tokens: Option<usize>,
+}
+
+/// The text that stands in front of every text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Prompt {
+    /// That of a role.
+    OfRole(Role),
+    /// A text.
+    Written(String),
+}
+
+/// The treatment of texts that are longer than the model's limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Their end is cut off.
+    #[default]
+    End,
+    /// Their beginning is cut off.
+    Start,
+    /// They are refused, with this advice.
+    Refused(&'static str),
+}
+
+impl Prompt {
+    /// The role that decides how texts are computed.
+    pub(super) fn role(&self) -> Role {
+        match self {
+            Self::OfRole(role) => *role,
+            Self::Written(_) => Role::Plain,
+        }
+    }
+
+    /// The texts with this prompt; one that begins with it does not get it twice.
+    pub(super) fn before(&self, texts: Vec<String>, embedder: &Embedder) -> Vec<String> {
+        let prompt = self.text(embedder);
+        if prompt.is_empty() {
+            return texts;
+        }
+        let prompted = texts.into_iter().map(|text| match text.starts_with(prompt) {
+            true => text,
+            false => format!("{prompt}{text}"),
+        });
+        prompted.collect()
+    }
+
+    fn text<'a>(&'a self, embedder: &'a Embedder) -> &'a str {
+        match self {
+            Self::OfRole(role) => embedder.prompt(*role),
+            Self::Written(text) => text,
+        }
+    }
+}
+
+/// No prompt.
+impl Default for Prompt {
+    fn default() -> Self {
+        Self::OfRole(Role::Plain)
+    }
+}
+
+/// The prompt that `name` in `field` stands for: a role, a task, or the name of one of the model's
+/// prompts. Without a name, there is none.
+pub(super) fn prompt_called(
+    embedder: &Embedder,
+    field: &str,
+    name: Option<&str>,
+) -> ApiResult<Prompt> {
+    let name = match name.unwrap_or_default() {
+        "" => return Ok(Prompt::default()),
+        "query" | "search_query" | "retrieval.query" => return Ok(Prompt::OfRole(Role::Query)),
+        "document" | "passage" | "corpus" | "search_document" | "retrieval.passage" => {
+            return Ok(Prompt::OfRole(Role::Passage));
+        }
+        other => other,
+    };
+    let prompts = &embedder.config().prompts;
+    if let Some((_, prompt)) = prompts.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        return written_prompt(embedder, field, prompt);
+    }
+    if TASKS.contains(&name) {
+        return Ok(Prompt::default());
+    }
+    let known = ["query", "document"].into_iter().chain(TASKS.into_iter().take(2));
+    let known: Vec<&str> = known.chain(prompts.keys().map(String::as_str)).collect();
+    let message = format!("`{field}` can be {}, not '{name}'", known.join(", "));
+    Err(ApiError::invalid(message).param(field))
+}
+
+/// A prompt that a request brings.
+pub(super) fn written_prompt(embedder: &Embedder, field: &str, text: &str) -> ApiResult<Prompt> {
+    let message =
+        format!("`{field}` can only be query or document: this model pools without its prompts");
+    ApiError::check(text.is_empty() || !embedder.skips_prompt(), field, message)?;
+    Ok(Prompt::Written(text.to_owned()))
+}
+
+/// Tokenizes texts, with their prompt; one that begins with it does not get it twice. `field` holds
+/// the texts in the request.
+pub(super) async fn tokenize_texts(
+    state: &AppState,
+    embedder: &Arc<Embedder>,
+    (field, texts): (&'static str, Vec<String>),
+    options: TextOptions,
+) -> ApiResult<Vec<Tokenized>> {
+    state.check_texts(&texts, field)?;
+    let least = embedder.tokenizer().n_special() + 1;
+    let most = options.max_tokens.unwrap_or(usize::MAX).min(embedder.max_tokens());
+    let message = format!("`max_tokens` must be at least {least}: special tokens count too");
+    ApiError::check(most >= least, "max_tokens", message)?;
+    let (model, cut) = (Arc::clone(embedder), options.cut);
+    let tokenize = move || {
+        let whole = options.prompt.before(texts, &model);
+        match options.cut {
+            Cut::Start => {
+                whole.iter().map(|text| model.tokenizer().single_end(text, most)).collect()
+            }
+            Cut::End | Cut::Refused(_) => model.tokenizer().batch(&whole, most),
+        }
+    };
+    let tokenized: Vec<Tokenized> = blocking(tokenize).await?;
+    if let Cut::Refused(advice) = cut
+        && let Some(at) = tokenized.iter().position(|text| text.lost > 0)
+    {
+        let given = tokenized[at].sequence.ids.len() + tokenized[at].lost;
+        let message = format!("`{field}` {at} has {given} tokens, and {most} are read: {advice}");
+        return Err(ApiError::invalid(message).param(field));
+    }
+    Ok(tokenized)
+}
+
+/// Embeds texts. Returns with them the warning about those that were cut.
+pub(super) async fn embed_texts(
+    state: &AppState,
+    embedder: &Arc<Embedder>,
+    texts: (&'static str, Vec<String>),
+    options: TextOptions,
+) -> ApiResult<(Embeddings, Option<String>)> {
+    let role = options.prompt.role();
+    let most = options.max_tokens.unwrap_or(usize::MAX).min(embedder.max_tokens());
+    let tokenized = tokenize_texts(state, embedder, texts, options).await?;
+    let embedded = embed_tokens(state, embedder, tokenized, role).await?;
+    let warning = cut_warning(&embedded.lost, most);
+    Ok((embedded, warning))
+}
