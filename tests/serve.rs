@@ -3,5 +3,8 @@
 mod clients;
 mod embedding;
 mod faults;
+mod ollama;
+mod options;
+mod reranking;
 mod routes;
 mod writing;

@@ -12,13 +12,13 @@ fn served() -> (Workplace, Server) {
 }
 
 /// The vectors that the command makes of texts in a role.
-fn embedded(place: &Workplace, role: &str, texts: &[&str]) -> Vec<Value> {
+pub(super) fn embedded(place: &Workplace, role: &str, texts: &[&str]) -> Vec<Value> {
     let run = place.pipe(&["embed", "--role", role], texts.join("\n")).ok();
     let vector = |line| serde_json::from_str::<Value>(line).unwrap()["vector"].clone();
     run.stdout.lines().map(vector).collect()
 }
 
-fn floats(vector: &Value) -> Vec<f32> {
+pub(super) fn floats(vector: &Value) -> Vec<f32> {
     vector.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
 }
 
@@ -106,6 +106,21 @@ fn embeddings_in_all_dialects_are_the_same() {
     for path in ["/embed", "/"] {
         assert_eq!(post(path, json!({"inputs": prompted})).ok(), json!(expected));
     }
+    let jina = json!({"input": [{"text": prompted[0]}, prompted[1]]});
+    let reply = post("/v1/embeddings", jina).ok();
+    assert_eq!(
+        json!([reply["data"][0]["embedding"], reply["data"][1]["embedding"]]),
+        json!(expected)
+    );
+    for (other, name) in [
+        (json!({"image": "a"}), "not `image`"),
+        (json!({"text": 1}), "not `text`"),
+        (json!({"text": "a", "pdf": "b"}), "`pdf`"),
+    ] {
+        let body = json!({"input": ["a", other]});
+        post("/v1/embeddings", body).fails(400, &["`input` 1 must be", name]);
+    }
+    post("/embed", json!({"inputs": [[1, 2]]})).fails(422, &["token ids go to /v1/embeddings"]);
     // Token ids of this model are accepted, others never.
     let tokens = post("/tokenize", json!({"inputs": texts[0]})).ok();
     let own: Vec<&Value> = tokens[0].as_array().unwrap().iter().map(|t| &t["id"]).collect();
@@ -265,7 +280,7 @@ fn the_root_takes_the_requests_of_its_models() {
     for (path, body, status, part) in [
         ("/predict", json!({"inputs": "one text"}), 400, "must be a pair"),
         ("/predict", json!({"inputs": []}), 400, "`inputs` is empty"),
-        ("/predict", json!({"inputs": [["storm", " "]]}), 400, "is empty"),
+        ("/predict", json!({"inputs": [["storm", " "]]}), 400, "`inputs` 0 has an empty text"),
         ("/", json!({}), 422, "missing field `inputs`"),
         ("/", json!([1]), 422, "an object with `inputs`"),
         ("/embed_sparse", json!({"inputs": "a"}), 424, "/embed_sparse"),
@@ -310,6 +325,9 @@ fn errors_have_the_form_of_the_dialect_of_their_path() {
         ("/predict", &["error", "error_type"]),
         ("/rerank", &["error", "error_type"]),
         ("/", &["error", "error_type"]),
+        ("/api/embed", &["error"]),
+        ("/v1/score", &["error"]),
+        ("/v1/reranking", &["error"]),
         ("/v1/search", &["error"]),
     ] {
         let plain = [("content-type", "text/plain")];

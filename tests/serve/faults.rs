@@ -174,6 +174,55 @@ fn work_of_clients_that_disconnected_is_not_computed() {
     server.get("/metrics").fails(200, &["route=\"/embed\",status=\"499\""]);
 }
 
+#[test]
+fn a_request_that_takes_too_long_is_not_to_be_repeated() {
+    let place = indexed(3);
+    let server = Server::start(&place, &["idx", "--timeout", "0.5"]);
+    let texts = vec!["river lamp garden ".repeat(80); 2000];
+    for (path, body) in [
+        ("/embed", json!({"inputs": texts})),
+        ("/", json!({"inputs": texts})),
+        ("/v1/embeddings", json!({"input": texts})),
+        ("/v2/embed", json!({"texts": texts})),
+        ("/api/embed", json!({"input": texts})),
+    ] {
+        let reply = server.post(path, &body);
+        reply.fails(504, &["no reply within 0.5 s"]);
+        assert_eq!(reply.header("x-should-retry"), Some("false"), "{path}");
+        assert_eq!(reply.header("retry-after"), None, "{path}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_that_shuts_down_refuses_new_work_with_a_time_to_come_back() {
+    let place = indexed(3);
+    let server = Server::start(&place, &["idx"]);
+    let body = json!({"inputs": ["a"]}).to_string();
+    let mut streams = ["/embed", "/v1/embeddings", "/"].map(|path| {
+        let mut stream = server.connect();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{{",
+            server.address(),
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    server.signal("TERM");
+    std::thread::sleep(Duration::from_millis(300));
+    for stream in &mut streams {
+        stream.write_all(&body.as_bytes()[1..]).unwrap();
+        let reply = read_reply(stream).unwrap();
+        reply.fails(429, &["shutting down"]);
+        let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+    }
+    assert_eq!(server.wait(), Some(0));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_server_that_is_told_to_stop_completes_its_requests() {

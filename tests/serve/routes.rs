@@ -151,51 +151,6 @@ fn texts_that_a_model_refuses_are_errors_of_their_requests_alone() {
 }
 
 #[test]
-fn reranking_in_all_dialects_equals_the_command() {
-    let (place, server) = served(5);
-    let post = |path: &str, body: Value| server.post(path, &body);
-    let reranker = small_reranker();
-    let texts = ["the quick river", "bread and clock", "storm"];
-    let args = [&["rerank", "a storm"][..], &texts, &["--reranker", &reranker, "--json"]].concat();
-    let pairs = |results: &Value, score: &str| -> Vec<(u64, f64)> {
-        let pair = |r: &Value| (r["index"].as_u64().unwrap(), r[score].as_f64().unwrap());
-        results.as_array().unwrap().iter().map(pair).collect()
-    };
-    let expected = pairs(&place.run(&args).ok().json()["results"], "rerank_score");
-    let first = texts[expected[0].0 as usize];
-    for path in ["/v1/rerank", "/v2/rerank", "/rerank"] {
-        let body = json!({"query": "a storm", "documents": texts, "model": "x"});
-        assert_eq!(pairs(&post(path, body).ok()["results"], "relevance_score"), expected, "{path}");
-    }
-    let body = json!({"query": "a storm", "texts": texts, "return_text": true});
-    let tei = post("/rerank", body).ok();
-    assert_eq!(pairs(&tei, "score"), expected);
-    assert_eq!(tei[0]["text"], first);
-    let objects = texts.map(|text| json!({"text": text}));
-    let body =
-        json!({"query": "a storm", "documents": objects, "return_documents": true, "top_n": 2});
-    let reply = post("/v1/rerank", body).ok();
-    assert_eq!(pairs(&reply["results"], "relevance_score"), expected[..2]);
-    assert_eq!(reply["results"][0]["document"]["text"], first);
-    let objects = json!([{"a": "x", "b": 1}]);
-    post("/v1/rerank", json!({"query": "a", "documents": objects, "rank_fields": ["a", "b"]})).ok();
-    let cut = json!({"query": "a", "documents": ["river ".repeat(50)], "max_tokens_per_doc": 5});
-    let reply = post("/v2/rerank", cut).ok();
-    assert!(reply["meta"]["warnings"][0].as_str().unwrap().contains("were left out"), "{reply}");
-    let many = vec!["a"; 10_001];
-    let empty = "{\"message\":\"invalid request: list of documents must not be empty\"}";
-    for (path, body, status, part) in [
-        ("/v2/rerank", json!({"query": "a", "documents": [], "model": "m"}), 400, empty),
-        ("/v1/rerank", json!({"query": "a", "documents": [{"b": 1}]}), 400, "no field 'text'"),
-        ("/rerank", json!({"query": "a", "texts": []}), 400, "\"error_type\":\"empty\""),
-        ("/rerank", json!({"query": "a"}), 422, "texts"),
-        ("/v1/rerank", json!({"query": "a", "documents": many}), 400, "10000 are allowed"),
-    ] {
-        post(path, body).fails(status, &[part]);
-    }
-}
-
-#[test]
 fn answers_come_whole_and_as_events_with_their_quotes_checked() {
     let place = indexed(20);
     let found = search(&place, "river", &["-k", "1"]);
@@ -275,6 +230,7 @@ fn server_describes_itself_and_counts() {
     assert_eq!(info["indexes"][0]["metric"], "cosine");
     assert_eq!(info["limits"]["max_inputs"], 2048);
     assert_eq!(info["answers"], false);
+    assert!(info["dialects"].as_array().unwrap().contains(&json!("ollama")), "{info}");
     let models = server.get("/v1/models").ok()["data"].clone();
     assert!(models.as_array().unwrap().len() == 2 && models[0]["id"].as_str() > Some(""));
     assert_eq!(server.get("/v1/models/nope").status, 404);

@@ -214,6 +214,11 @@ impl Embedder {
         self.config.normalize
     }
 
+    /// Returns the encoder's family, as `model_type` in `config.json` names it.
+    pub fn family(&self) -> &'static str {
+        self.encoder_config.family.model_type()
+    }
+
     /// Returns the pooling of token states, as sentence-transformers names it: `mean`, `cls`.
     pub fn pooling(&self) -> String {
         self.config.pooling.name()

@@ -1,17 +1,15 @@
-//! `/v1/rerank` and `/v2/rerank`, for clients of Cohere and Jina.
+//! `/v1/rerank` and `/v2/rerank`, for clients of Cohere, Jina and Voyage; `/v1/reranking` for those
+//! of llama.cpp.
 
+use super::passages::{Passage, PassageLimits, score_texts};
 use super::warnings::Warned;
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::guard::unique_numbers;
-use crate::server::scheduled::{blocking, score};
 use crate::server::state::AppState;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use std::sync::Arc;
+use serde_json::Value;
 use utoipa::ToSchema;
-use warpseek_bert::reranker::RerankScores;
-use warpseek_bert::tokenizer::Sequence;
 
 /// The default number of tokens of a document that are read in version 2 of the API.
 const DEFAULT_DOCUMENT_TOKENS: usize = 4096;
@@ -25,43 +23,67 @@ pub(super) struct RerankRequest {
     /// The query.
     pub(super) query: String,
     /// Texts, or objects with a field `text` or those of `rank_fields`.
-    pub(super) documents: Vec<Passage>,
+    #[serde(alias = "texts")]
+    documents: Vec<Passage>,
     /// The model. If it is not served, another one answers, with a `warning` header.
-    pub(super) model: Option<String>,
+    model: Option<String>,
     /// The number of results [default: all].
     #[schema(minimum = 1)]
-    pub(super) top_n: Option<usize>,
+    top_n: Option<usize>,
+    /// The same, as Voyage names it; the reply has Voyage's form.
+    #[schema(minimum = 1)]
+    top_k: Option<usize>,
+    /// Ignored, for long documents are read in windows; with another model than Jina's, the reply
+    /// has Voyage's form.
+    truncation: Option<bool>,
     /// The fields that are read of objects.
-    pub(super) rank_fields: Option<Vec<String>>,
-    /// Return the documents with the results.
-    #[serde(default)]
-    pub(super) return_documents: Option<bool>,
+    rank_fields: Option<Vec<String>>,
+    /// Return the documents with the results [default: true if `model` is one of Jina's, else
+    /// false].
+    return_documents: Option<bool>,
+    /// Return logits as scores instead of their sigmoids.
+    raw_scores: Option<bool>,
     /// The maximum number of windows that are read of a document.
     #[schema(minimum = 1)]
-    pub(super) max_chunks_per_doc: Option<usize>,
+    max_chunks_per_doc: Option<usize>,
     /// The maximum number of tokens that are read of a document.
+    #[serde(alias = "max_doc_length")]
     #[schema(minimum = 1)]
-    pub(super) max_tokens_per_doc: Option<usize>,
+    max_tokens_per_doc: Option<usize>,
+    /// Refused, unless its mode is `disabled`.
+    #[schema(value_type = Option<Object>)]
+    relevant_spans: Option<Value>,
+    /// Refused: a reranker makes no vectors.
+    return_embeddings: Option<bool>,
+    /// Ignored.
+    #[allow(dead_code, reason = "clients send it")]
+    priority: Option<Value>,
 }
 
-/// A document: a text, or an object with text fields.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "a document must be a text or an object")]
-pub(super) enum Passage {
-    /// The text.
-    Text(String),
-    /// An object with a field `text`, or with those of `rank_fields`.
-    #[schema(value_type = Object)]
-    Object(Map<String, Value>),
+/// The clients that a route is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clients {
+    /// Those of version 1 of Cohere's API, and of Jina.
+    Cohere1,
+    /// Those of version 2 of Cohere's API.
+    Cohere2,
+    /// Those of Infinity, which read documents as plain texts.
+    Infinity,
 }
 
 /// Documents in order of relevance.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RerankReply {
     id: String,
+    #[schema(example = "list")]
+    object: &'static str,
     model: String,
     /// Best first.
-    results: Vec<Ranked>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<Vec<Ranked>>,
+    /// The results in Voyage's form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Vec<Ranked>>,
     meta: Meta,
     usage: RerankUsage,
 }
@@ -74,13 +96,20 @@ struct Ranked {
     /// The sigmoid of the logit, 0 to 1.
     relevance_score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    document: Option<TextOf>,
+    document: Option<RankedDocument>,
 }
 
 /// A document in a reply.
 #[derive(Debug, Serialize, ToSchema)]
-struct TextOf {
-    text: String,
+#[serde(untagged)]
+enum RankedDocument {
+    /// The form of Cohere and Jina.
+    Object {
+        /// The text.
+        text: String,
+    },
+    /// The form of Infinity and Voyage.
+    Text(String),
 }
 
 /// Facts about the reply.
@@ -139,6 +168,7 @@ struct Tokens {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Usage)]
 struct RerankUsage {
+    prompt_tokens: usize,
     total_tokens: usize,
 }
 
@@ -148,164 +178,125 @@ struct RerankUsage {
 pub(super) async fn rerank_v1(
     request: JsonRequest<RerankRequest>,
 ) -> ApiResult<Warned<RerankReply>> {
-    rerank(&request.state, request.body, "1").await
+    let JsonRequest { state, body, permit: _permit } = request;
+    rerank(&state, body, Clients::Cohere1).await
 }
 
 /// Order documents by relevance
 #[utoipa::path(post, path = "/v2/rerank", tag = "cohere", request_body = RerankRequest,
     responses((status = 200, body = RerankReply)))]
 pub(super) async fn rerank_v2(
-    mut request: JsonRequest<RerankRequest>,
+    request: JsonRequest<RerankRequest>,
 ) -> ApiResult<Warned<RerankReply>> {
-    request.body.max_tokens_per_doc.get_or_insert(DEFAULT_DOCUMENT_TOKENS);
-    rerank(&request.state, request.body, "2").await
+    let JsonRequest { state, body, permit: _permit } = request;
+    rerank(&state, body, Clients::Cohere2).await
 }
 
-/// Answers a request of either version.
+/// Order documents by relevance, at the place where llama.cpp has it
+#[utoipa::path(post, path = "/v1/reranking", tag = "cohere", request_body = RerankRequest,
+    responses((status = 200, body = RerankReply)))]
+pub(super) async fn reranking(
+    request: JsonRequest<RerankRequest>,
+) -> ApiResult<Warned<RerankReply>> {
+    rerank_v1(request).await
+}
+
+/// Order documents by relevance, at the other place where llama.cpp has it
+#[utoipa::path(post, path = "/reranking", tag = "cohere", request_body = RerankRequest,
+    responses((status = 200, body = RerankReply)))]
+pub(super) async fn reranking_at_root(
+    request: JsonRequest<RerankRequest>,
+) -> ApiResult<Warned<RerankReply>> {
+    rerank_v1(request).await
+}
+
+/// Answers a request, in the form that these clients read.
 pub(super) async fn rerank(
     state: &AppState,
     request: RerankRequest,
-    version: &'static str,
+    clients: Clients,
 ) -> ApiResult<Warned<RerankReply>> {
     let (named, other) = state.reranker(request.model.as_deref())?;
     if request.documents.is_empty() {
         return Err(ApiError::empty("invalid request: list of documents must not be empty")
             .param("documents"));
     }
-    let message = "invalid request: top_n must be at least 1";
-    ApiError::check(request.top_n != Some(0), "top_n", message)?;
+    request.check()?;
+    let (most, is_jina) = (request.most()?, request.is_jina());
+    // Jina returns documents unless it is told not to, others only when they are told to.
+    let returned = request.return_documents.unwrap_or(is_jina);
+    let is_voyage = request.top_k.is_some() || request.truncation.is_some() && !is_jina;
     let fields = request.rank_fields.as_deref();
     let texts = request.documents.into_iter().enumerate().map(|(i, d)| d.text(i, fields));
     let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
-    let kept = request.return_documents.unwrap_or(false).then(|| texts.clone());
-    let limits =
-        PassageLimits { tokens: request.max_tokens_per_doc, windows: request.max_chunks_per_doc };
+    let kept = returned.then(|| texts.clone());
+    let default = (clients == Clients::Cohere2).then_some(DEFAULT_DOCUMENT_TOKENS);
+    let tokens = request.max_tokens_per_doc.or(default);
+    let limits = PassageLimits { tokens, windows: request.max_chunks_per_doc };
     let scored = score_texts(state, request.query, texts, limits).await?;
     let scores = &scored.scores.scores;
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].logit.total_cmp(&scores[a].logit).then(a.cmp(&b)));
-    order.truncate(request.top_n.unwrap_or(usize::MAX));
-    let document = |i: usize| kept.as_ref().map(|texts| TextOf { text: texts[i].clone() });
-    let results = order
-        .iter()
-        .map(|&i| Ranked { index: i, relevance_score: scores[i].score, document: document(i) })
-        .collect();
+    order.truncate(most);
+    let document = |i: usize| {
+        let text = kept.as_ref()?[i].clone();
+        let is_plain = is_voyage || clients == Clients::Infinity;
+        Some(if is_plain { RankedDocument::Text(text) } else { RankedDocument::Object { text } })
+    };
+    let is_raw = request.raw_scores.unwrap_or(false);
+    let ranked = |&i: &usize| {
+        let relevance_score = if is_raw { scores[i].logit } else { scores[i].score };
+        Ranked { index: i, relevance_score, document: document(i) }
+    };
+    let ranked: Vec<Ranked> = order.iter().map(ranked).collect();
     let warnings: Vec<String> = other.into_iter().chain(scored.warnings).collect();
     let searches = scores.len().div_ceil(DOCUMENTS_PER_UNIT);
     let units = Units { search_units: Some(searches), input_tokens: None };
+    let version = if clients == Clients::Cohere2 { "2" } else { "1" };
+    let (results, data) = if is_voyage { (None, Some(ranked)) } else { (Some(ranked), None) };
     let reply = RerankReply {
         id: reply_id(),
+        object: if clients == Clients::Infinity { "rerank" } else { "list" },
         model: named.name.clone(),
         results,
+        data,
         meta: Meta::new(version, units, scored.tokens, &warnings),
-        usage: RerankUsage { total_tokens: scored.tokens },
+        usage: RerankUsage { prompt_tokens: scored.tokens, total_tokens: scored.tokens },
     };
     Ok(Warned(warnings, reply))
 }
 
-impl Passage {
-    /// The text, or the fields of an object, one per line.
-    fn text(self, number: usize, fields: Option<&[String]>) -> ApiResult<String> {
-        let object = match self {
-            Self::Text(text) => return Ok(text),
-            Self::Object(object) => object,
-        };
-        let shown = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let refuse = |field: &str| {
-            let message = format!("invalid request: document {number} has no field '{field}'");
-            Err(ApiError::invalid(message).param("documents"))
-        };
-        let Some(fields) = fields.filter(|fields| !fields.is_empty()) else {
-            return match object.get("text") {
-                Some(Value::String(text)) => Ok(text.clone()),
-                _ => refuse("text"),
-            };
-        };
-        let mut lines = Vec::with_capacity(fields.len());
-        for field in fields {
-            match object.get(field) {
-                Some(value) => lines.push(format!("{field}: {}", shown(value))),
-                None => return refuse(field),
+impl RerankRequest {
+    /// The number of results at most.
+    fn most(&self) -> ApiResult<usize> {
+        let (field, most) = match (self.top_n, self.top_k) {
+            (Some(_), Some(_)) => {
+                let message = "invalid request: top_n and top_k were both given: give one";
+                return Err(ApiError::invalid(message).param("top_k"));
             }
-        }
-        Ok(lines.join("\n"))
+            (None, Some(most)) => ("top_k", most),
+            (most, None) => ("top_n", most.unwrap_or(usize::MAX)),
+        };
+        let message = format!("invalid request: {field} must be at least 1");
+        ApiError::check(most > 0, field, message)?;
+        Ok(most)
     }
-}
 
-/// Limits of each passage; the rest of it is not read.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct PassageLimits {
-    pub(super) tokens: Option<usize>,
-    pub(super) windows: Option<usize>,
-}
+    /// True if the model has one of Jina's names.
+    fn is_jina(&self) -> bool {
+        let name = self.model.as_deref().unwrap_or_default().rsplit('/').next();
+        name.is_some_and(|name| name.to_ascii_lowercase().starts_with("jina-"))
+    }
 
-/// Scores of texts, in their order.
-pub(super) struct ScoredTexts {
-    pub(super) scores: RerankScores,
-    /// The number of tokens that were read.
-    tokens: usize,
-    pub(super) warnings: Vec<String>,
-}
-
-/// Scores texts against a query; each by its best window.
-pub(super) async fn score_texts(
-    state: &AppState,
-    query: String,
-    texts: Vec<String>,
-    limits: PassageLimits,
-) -> ApiResult<ScoredTexts> {
-    let model = &state.reranker(None)?.0.model;
-    if query.trim().is_empty() {
-        return Err(ApiError::empty("invalid request: query must not be empty").param("query"));
+    /// Refuses what a reranker does not do.
+    fn check(&self) -> ApiResult<()> {
+        let mode = self.relevant_spans.as_ref().map(|spans| spans.get("mode"));
+        let is_off = mode.is_none_or(|mode| mode.is_some_and(|mode| mode == "disabled"));
+        let message =
+            "invalid request: relevant_spans is not supported; /v1/answer quotes passages";
+        ApiError::check(is_off, "relevant_spans", message)?;
+        let message = "invalid request: return_embeddings is not supported; /v1/embeddings makes \
+                       vectors";
+        ApiError::check(self.return_embeddings != Some(true), "return_embeddings", message)
     }
-    if let Some(at) = texts.iter().position(|text| text.trim().is_empty()) {
-        let message = format!("invalid request: document {at} is empty");
-        return Err(ApiError::empty(message).param("documents"));
-    }
-    let check_windows = |n: usize| {
-        let most = state.limits.max_windows;
-        if n <= most {
-            return Ok(());
-        }
-        Err(ApiError::invalid(format!(
-            "invalid request: the documents take {n} windows, and {most} are allowed: send them \
-             in parts"
-        )))
-    };
-    check_windows(texts.len())?;
-    let reranker = Arc::clone(model);
-    let truncate = move || {
-        let (mut texts, mut cut, mut lost) = (texts, 0, 0);
-        let most = reranker.windows_to_tokens(limits.tokens, limits.windows, &query)?;
-        for text in &mut texts {
-            let Some(most) = most else { break };
-            let (kept, more) = reranker.first_tokens(text, most)?;
-            text.truncate(kept.len());
-            cut += usize::from(more > 0);
-            lost += more;
-        }
-        Ok((query, texts, cut, lost))
-    };
-    let (query, texts, cut, lost) = blocking(truncate).await?;
-    let mut warnings = Vec::new();
-    if cut > 0 {
-        warnings.push(format!(
-            "{cut} documents were cut to what was asked for: {lost} tokens were left out"
-        ));
-    }
-    let mut tokens = 0;
-    let check = |pairs: &[Sequence]| {
-        check_windows(pairs.len())?;
-        tokens = pairs.iter().map(|pair| pair.ids.len()).sum();
-        state.check_tokens(tokens)
-    };
-    let scores = score(state, model, query, texts, check).await?;
-    let lost = scores.query_tokens_lost;
-    if lost > 0 {
-        warnings.push(format!("the last {lost} tokens of the query were left out"));
-    }
-    Ok(ScoredTexts { scores, tokens, warnings })
 }

@@ -2,7 +2,7 @@
 
 use super::cohere::{Meta, Units, reply_id};
 use super::openai::check_output_dimension;
-use super::texts::{Cut, TextOptions, embed_texts, prompt_called};
+use super::texts::{Cut, TextOptions, TokenLimit, embed_texts, prompt_called};
 use super::vector_types::{base64, bits, int8, signed_bits, uint8};
 use super::warnings::Warned;
 use crate::server::body::JsonRequest;
@@ -14,8 +14,7 @@ use warpseek_bert::embedder::{Embedder, Embeddings};
 
 /// Texts to embed: `texts` or `inputs`.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = CohereEmbedRequest)]
-pub(super) struct EmbedRequest {
+pub(super) struct CohereEmbedRequest {
     /// The texts.
     #[schema(example = json!(["a text", "another"]))]
     texts: Option<Vec<String>>,
@@ -65,12 +64,11 @@ struct Part {
 
 /// Vectors of texts.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = CohereEmbedReply)]
-pub(super) struct EmbedReply {
+pub(super) struct CohereEmbedReply {
     id: String,
     /// `embeddings_floats` for lists of numbers, `embeddings_by_type` for an object of such lists.
     response_type: &'static str,
-    embeddings: Vectors,
+    embeddings: CohereVectors,
     /// The texts of the request.
     texts: Vec<String>,
     meta: Meta,
@@ -79,7 +77,7 @@ pub(super) struct EmbedReply {
 /// A vector for each text.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-enum Vectors {
+enum CohereVectors {
     /// Numbers.
     Floats(Vec<Vec<f32>>),
     /// In each of the encodings that were asked for.
@@ -110,28 +108,31 @@ struct VectorsByType {
 }
 
 /// Embed texts
-#[utoipa::path(post, path = "/v1/embed", tag = "cohere", request_body = EmbedRequest,
-    responses((status = 200, body = EmbedReply)))]
-pub(super) async fn embed_v1(request: JsonRequest<EmbedRequest>) -> ApiResult<Warned<EmbedReply>> {
+#[utoipa::path(post, path = "/v1/embed", tag = "cohere", request_body = CohereEmbedRequest,
+    responses((status = 200, body = CohereEmbedReply)))]
+pub(super) async fn embed_v1(
+    request: JsonRequest<CohereEmbedRequest>,
+) -> ApiResult<Warned<CohereEmbedReply>> {
     embed(request, "1").await
 }
 
 /// Embed texts
-#[utoipa::path(post, path = "/v2/embed", tag = "cohere", request_body = EmbedRequest,
-    responses((status = 200, body = EmbedReply)))]
+#[utoipa::path(post, path = "/v2/embed", tag = "cohere", request_body = CohereEmbedRequest,
+    responses((status = 200, body = CohereEmbedReply)))]
 pub(super) async fn embed_v2(
-    mut request: JsonRequest<EmbedRequest>,
-) -> ApiResult<Warned<EmbedReply>> {
+    mut request: JsonRequest<CohereEmbedRequest>,
+) -> ApiResult<Warned<CohereEmbedReply>> {
     request.body.embedding_types.get_or_insert_with(|| vec!["float".to_owned()]);
     embed(request, "2").await
 }
 
 async fn embed(
-    request: JsonRequest<EmbedRequest>,
+    request: JsonRequest<CohereEmbedRequest>,
     version: &'static str,
-) -> ApiResult<Warned<EmbedReply>> {
+) -> ApiResult<Warned<CohereEmbedReply>> {
     let JsonRequest { state, body, permit: _permit } = request;
     let (named, other) = state.embedder(body.model.as_deref())?;
+    let texts = texts_of(body.texts, body.inputs, body.images)?;
     let embedder = &named.model;
     let dim = embedder.dim();
     check_output_dimension(body.output_dimension, embedder)?;
@@ -139,20 +140,22 @@ async fn embed(
     types.unwrap_or_default().iter().try_for_each(|kind| check_type(kind, embedder))?;
     let prompt = prompt_called(embedder, "input_type", body.input_type.as_deref())?;
     let cut = cut_of(body.truncate.as_deref())?;
-    let options = TextOptions { prompt, cut, max_tokens: body.max_tokens };
-    let texts = texts_of(body.texts, body.inputs, body.images)?;
+    let limit = body.max_tokens.map(|tokens| TokenLimit { field: "max_tokens", tokens });
+    let options = TextOptions { prompt, cut, limit };
     let (embedded, cut) = embed_texts(&state, embedder, texts.clone(), options).await?;
     let warnings: Vec<String> = other.into_iter().chain(cut).collect();
     let tokens = embedded.tokens.iter().map(|&n| n as usize).sum();
     let units = Units { input_tokens: Some(tokens), search_units: None };
     let (response_type, embeddings) = match types {
-        None | Some([]) => ("embeddings_floats", Vectors::Floats(rows(&embedded, dim, float))),
+        None | Some([]) => {
+            ("embeddings_floats", CohereVectors::Floats(rows(&embedded, dim, float)))
+        }
         Some(types) => {
             let encoded = encode(&embedded, dim, types);
-            ("embeddings_by_type", Vectors::ByType(Box::new(encoded)))
+            ("embeddings_by_type", CohereVectors::ByType(Box::new(encoded)))
         }
     };
-    let reply = EmbedReply {
+    let reply = CohereEmbedReply {
         id: reply_id(),
         response_type,
         embeddings,
@@ -217,7 +220,7 @@ fn check_type(kind: &str, embedder: &Embedder) -> ApiResult<()> {
             "`embedding_types` can be float, base64, binary or ubinary, not {kind}: the model's \
              vectors are not of unit length, so that their values have no range"
         ),
-        "binary" | "ubinary" if dim % 8 == 0 => return Ok(()),
+        "binary" | "ubinary" if dim.is_multiple_of(8) => return Ok(()),
         "binary" | "ubinary" => format!(
             "`embedding_types` can be float, base64, int8 or uint8, not {kind}: {dim} dimensions \
              fill no whole bytes"

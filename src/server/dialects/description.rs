@@ -20,6 +20,8 @@ use utoipa::{OpenApi, ToSchema};
         (name = "openai", description = "Routes for clients of OpenAI"),
         (name = "cohere", description = "Routes for clients of Cohere and Jina"),
         (name = "tei", description = "Routes for clients of text-embeddings-inference"),
+        (name = "ollama", description = "Routes for clients of Ollama"),
+        (name = "vllm", description = "Routes for clients of vLLM"),
         (name = "status", description = "Models, indexes, health and metrics"),
     )
 )]

@@ -1,10 +1,9 @@
 //! Options of `/v1/embeddings` that Jina and Voyage have and OpenAI has not.
 
-use super::openai::{EncodingFormat, WrittenVector};
 use super::texts::Cut;
 use super::vector_types::{base64, base64_bytes, bits, int8, offset_bits, uint8};
 use crate::server::error::{ApiError, ApiResult};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use warpseek_bert::embedder::Embedder;
 
@@ -12,7 +11,7 @@ use warpseek_bert::embedder::Embedder;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct EmbeddingOptions {
     /// Encoding of the vectors, as Jina names it: `float`, `base64`, `binary`, `ubinary`.
-    embedding_type: Option<String>,
+    embedding_type: Option<TypeNames>,
     /// Type of the vectors' values, as Voyage names it: `float`, `int8`, `uint8`, `binary`,
     /// `ubinary`.
     output_dtype: Option<String>,
@@ -28,6 +27,43 @@ pub(super) struct EmbeddingOptions {
     late_chunking: Option<bool>,
     /// Refused: a text has one vector.
     return_multivector: Option<bool>,
+    /// Refused: `/tokenize` shows the tokens of a text.
+    return_tokenized_input: Option<bool>,
+    /// `text`, as Infinity's clients send it; others are refused.
+    #[schema(example = "text")]
+    modality: Option<String>,
+}
+
+/// The name of a type, alone or in a list.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "`embedding_type` must be a text")]
+enum TypeNames {
+    /// A name.
+    One(String),
+    /// A list of one name; others are refused.
+    Many(Vec<String>),
+}
+
+/// Encoding of vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum EncodingFormat {
+    /// Numbers.
+    Float,
+    /// Little-endian float32 in base64.
+    Base64,
+}
+
+/// An encoded vector.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum WrittenVector {
+    /// Numbers.
+    Float(Vec<f32>),
+    /// Integers, or bytes of eight signs.
+    Integers(Vec<i16>),
+    /// Little-endian float32 in base64.
+    Base64(String),
 }
 
 /// The type of a vector's values.
@@ -56,6 +92,12 @@ impl EmbeddingOptions {
         let single = self.return_multivector != Some(true);
         let message = "`return_multivector` is not supported: the model makes one vector of a text";
         ApiError::check(single, "return_multivector", message)?;
+        let plain = self.return_tokenized_input != Some(true);
+        let message = "`return_tokenized_input` is not supported: /tokenize shows the tokens";
+        ApiError::check(plain, "return_tokenized_input", message)?;
+        let is_text = self.modality.as_deref().is_none_or(|modality| modality == "text");
+        let message = "`modality` can only be text: the model reads nothing else";
+        ApiError::check(is_text, "modality", message)?;
         let own = embedder.is_normalized();
         let message = format!("`normalized` can only be {own}: the model's vectors are so");
         ApiError::check(self.normalized.is_none_or(|asked| asked == own), "normalized", message)
@@ -76,7 +118,19 @@ impl EmbeddingOptions {
         format: Option<EncodingFormat>,
         embedder: &Embedder,
     ) -> ApiResult<VectorForm> {
-        let (field, name) = match (&self.embedding_type, &self.output_dtype) {
+        let jina = match &self.embedding_type {
+            Some(TypeNames::Many(names)) => match &names[..] {
+                [name] => Some(name),
+                _ => {
+                    let message = "`embedding_type` can be one type at a time: vectors have one \
+                                   form in a reply";
+                    return Err(ApiError::invalid(message).param("embedding_type"));
+                }
+            },
+            Some(TypeNames::One(name)) => Some(name),
+            None => None,
+        };
+        let (field, name) = match (jina, &self.output_dtype) {
             (Some(_), Some(_)) => {
                 let message = "`embedding_type` and `output_dtype` were both given: give one";
                 return Err(ApiError::invalid(message).param("output_dtype"));
@@ -86,7 +140,7 @@ impl EmbeddingOptions {
         };
         let is_base64 = format == Some(EncodingFormat::Base64);
         let of = |values| Ok(VectorForm { values, is_base64 });
-        let has_bytes = embedder.dim() % 8 == 0;
+        let has_bytes = embedder.dim().is_multiple_of(8);
         let reason = match name {
             "float" => return of(ValueType::Float),
             "base64" if field == "embedding_type" => {

@@ -6,8 +6,11 @@ mod cohere_embed;
 mod description;
 mod documents;
 mod embedding_options;
+mod ollama;
 mod openai;
 mod page;
+mod passages;
+mod score;
 mod search;
 mod search_replies;
 mod status;
@@ -53,6 +56,10 @@ pub(super) fn router(state: &Arc<AppState>) -> Result<Router> {
         .routes(routes!(cohere_embed::embed_v2))
         .routes(routes!(cohere::rerank_v1))
         .routes(routes!(cohere::rerank_v2))
+        .routes(routes!(cohere::reranking))
+        .routes(routes!(cohere::reranking_at_root))
+        .routes(routes!(score::score))
+        .routes(routes!(score::score_at_root))
         .routes(routes!(tei::embed))
         .routes(routes!(tei::embed_all))
         .routes(routes!(tei::rerank))
@@ -62,6 +69,11 @@ pub(super) fn router(state: &Arc<AppState>) -> Result<Router> {
         .routes(routes!(tei_root::root))
         .routes(routes!(tei_root::predict))
         .routes(routes!(tei_root::embed_sparse))
+        .routes(routes!(ollama::embed))
+        .routes(routes!(ollama::embeddings))
+        .routes(routes!(ollama::tags))
+        .routes(routes!(ollama::show))
+        .routes(routes!(ollama::version))
         .routes(routes!(status::info))
         .routes(routes!(status::health))
         .routes(routes!(status::ping))

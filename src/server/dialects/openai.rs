@@ -1,7 +1,8 @@
 //! `/v1/embeddings` and `/v1/models`, for clients of OpenAI.
 
-use super::embedding_options::EmbeddingOptions;
-use super::texts::{Prompt, TextOptions, embed_texts, prompt_called, written_prompt};
+use super::embedding_options::{EmbeddingOptions, EncodingFormat, WrittenVector};
+use super::passages::Passage;
+use super::texts::{ChosenPrompt, TextOptions, embed_texts, prompt_called, written_prompt};
 use super::warnings::Warned;
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
@@ -53,7 +54,7 @@ pub(super) struct PromptFields {
 
 impl PromptFields {
     /// The prompt of this model.
-    pub(super) fn of(&self, embedder: &Embedder) -> ApiResult<Prompt> {
+    pub(super) fn of(&self, embedder: &Embedder) -> ApiResult<ChosenPrompt> {
         let named = [
             ("input_type", &self.input_type),
             ("task", &self.task),
@@ -63,7 +64,7 @@ impl PromptFields {
         let given: Vec<(&str, &str)> =
             given.filter_map(|(field, value)| Some((field, value.as_deref()?))).collect();
         match given[..] {
-            [] => Ok(Prompt::default()),
+            [] => Ok(ChosenPrompt::default()),
             [("prompt", text)] => written_prompt(embedder, "prompt", text),
             [(field, name)] => prompt_called(embedder, field, Some(name)),
             [(first, _), (second, _), ..] => {
@@ -78,8 +79,8 @@ impl PromptFields {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(
     untagged,
-    expecting = "`input` must be a text, a list of texts, a list of token ids or a list of such \
-                 lists"
+    expecting = "`input` must be a text, a list of texts, a list of objects with a field `text`, a \
+                 list of token ids or a list of such lists"
 )]
 #[schema(as = Input)]
 enum EmbeddingInput {
@@ -91,16 +92,32 @@ enum EmbeddingInput {
     Ids(Vec<u32>),
     /// Token ids of several texts.
     IdLists(Vec<Vec<u32>>),
+    /// Several texts, some of them as Jina writes them: in objects with a field `text`.
+    Objects(Vec<Passage>),
 }
 
-/// Encoding of vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum EncodingFormat {
-    /// Numbers.
-    Float,
-    /// Little-endian float32 in base64.
-    Base64,
+impl EmbeddingInput {
+    /// The texts, or else the token ids.
+    fn into_texts(self) -> ApiResult<Result<Vec<String>, Vec<Vec<u32>>>> {
+        let text = |(at, object): (usize, Passage)| {
+            object.only_text().map_err(|fields| {
+                let message = format!(
+                    "`input` {at} must be a text or an object with the one field `text`: the \
+                     model reads texts only, not {fields}"
+                );
+                ApiError::invalid(message).param("input")
+            })
+        };
+        Ok(match self {
+            Self::Text(text) => Ok(vec![text]),
+            Self::Texts(texts) => Ok(texts),
+            Self::Ids(ids) => Err(vec![ids]),
+            Self::IdLists(lists) => Err(lists),
+            Self::Objects(objects) => {
+                Ok(objects.into_iter().enumerate().map(text).collect::<ApiResult<_>>()?)
+            }
+        })
+    }
 }
 
 /// Vectors of texts.
@@ -125,18 +142,6 @@ struct Embedding {
     object: &'static str,
     index: usize,
     embedding: WrittenVector,
-}
-
-/// An encoded vector.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum WrittenVector {
-    /// Numbers.
-    Float(Vec<f32>),
-    /// Integers, or bytes of eight signs.
-    Integers(Vec<i16>),
-    /// Little-endian float32 in base64.
-    Base64(String),
 }
 
 /// The number of tokens that were read.
@@ -191,15 +196,9 @@ async fn answer(request: JsonRequest<EmbeddingRequest>) -> ApiResult<Warned<Embe
     request.options.check(embedder)?;
     let form = request.options.form(request.encoding_format, embedder)?;
     let prompt = request.prompt.of(embedder)?;
-    let texts = match request.input {
-        EmbeddingInput::Text(text) => Ok(vec![text]),
-        EmbeddingInput::Texts(texts) => Ok(texts),
-        EmbeddingInput::Ids(ids) => Err(vec![ids]),
-        EmbeddingInput::IdLists(lists) => Err(lists),
-    };
-    let (embedded, cut) = match texts {
+    let (embedded, cut) = match request.input.into_texts()? {
         Ok(texts) => {
-            let options = TextOptions { prompt, cut: request.options.cut(), max_tokens: None };
+            let options = TextOptions { prompt, cut: request.options.cut(), limit: None };
             embed_texts(&state, embedder, ("input", texts), options).await?
         }
         Err(lists) => (embed_ids(&state, embedder, lists, prompt).await?, None),
@@ -224,11 +223,11 @@ async fn answer(request: JsonRequest<EmbeddingRequest>) -> ApiResult<Warned<Embe
     Ok(Warned(warnings, reply))
 }
 
-/// Refuses dimensions other than the model's own.
+/// Refuses dimensions other than the model's own, which zero stands for too.
 pub(super) fn check_dimensions(dimensions: Option<usize>, embedder: &Embedder) -> ApiResult<()> {
     let dim = embedder.dim();
     let message = format!("`dimensions` can only be {dim}: the model makes no other");
-    ApiError::check(dimensions.is_none_or(|n| n == dim), "dimensions", message)
+    ApiError::check(dimensions.is_none_or(|n| n == dim || n == 0), "dimensions", message)
 }
 
 /// The same for clients that call it `output_dimension`.
@@ -244,9 +243,9 @@ async fn embed_ids(
     state: &AppState,
     embedder: &Arc<Embedder>,
     lists: Vec<Vec<u32>>,
-    prompt: Prompt,
+    prompt: ChosenPrompt,
 ) -> ApiResult<Embeddings> {
-    if matches!(prompt, Prompt::Written(_)) {
+    if matches!(prompt, ChosenPrompt::Written(_)) {
         let message = "`prompt` goes in front of texts, not of token ids: put it into the ids";
         return Err(ApiError::invalid(message).param("prompt"));
     }

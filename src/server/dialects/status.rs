@@ -13,6 +13,19 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
+/// Services and servers whose clients find their routes here.
+const DIALECTS: [&str; 9] = [
+    "openai",
+    "cohere",
+    "jina",
+    "voyage",
+    "text-embeddings-inference",
+    "infinity",
+    "vllm",
+    "llama.cpp",
+    "ollama",
+];
+
 /// The server, its models and its indexes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Info {
@@ -40,6 +53,9 @@ pub(super) struct Info {
     embedders: Vec<String>,
     /// The reranker.
     reranker: Option<String>,
+    /// The dialects of the routes.
+    #[schema(example = json!(["openai", "cohere"]))]
+    dialects: [&'static str; 9],
     /// True if a chat service is set up for `/v1/answer`.
     answers: bool,
     /// True if documents cannot be changed.
@@ -116,6 +132,7 @@ pub(super) async fn info(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Js
         device: state.device.clone(),
         embedders: state.embedders.iter().map(|e| e.name.clone()).collect(),
         reranker: reranker.map(|r| r.name.clone()),
+        dialects: DIALECTS,
         answers: state.answers.is_some(),
         read_only: state.access.read_only,
         indexes,

@@ -1,7 +1,8 @@
 //! `/embed`, `/embed_all`, `/similarity` and `/rerank`, for clients of text-embeddings-inference.
 
-use super::cohere::{self, PassageLimits, RerankReply, RerankRequest};
+use super::cohere::{self, Clients, RerankReply, RerankRequest};
 use super::openai::check_dimensions;
+use super::passages::{PassageLimits, score_texts};
 use super::texts::{Cut, TextOptions, prompt_called, tokenize_texts, written_prompt};
 use super::warnings::{Warned, cut_warning};
 use crate::server::body::JsonRequest;
@@ -16,7 +17,10 @@ use warpseek_bert::tokenizer::Sequence;
 
 /// A text or several.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "`inputs` must be a text or a list of texts")]
+#[serde(
+    untagged,
+    expecting = "`inputs` must be a text or a list of texts; token ids go to /v1/embeddings"
+)]
 pub(super) enum Inputs {
     /// A text.
     One(String),
@@ -56,14 +60,14 @@ struct ReadingOptions {
 pub(super) struct EmbedRequest {
     inputs: Inputs,
     #[serde(flatten)]
-    options: EmbedOptions,
+    options: TeiEmbedOptions,
     /// The same options; those beside `inputs` go first.
-    parameters: Option<EmbedOptions>,
+    parameters: Option<TeiEmbedOptions>,
 }
 
 /// Options of embedding.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-struct EmbedOptions {
+struct TeiEmbedOptions {
     #[serde(flatten)]
     reading: ReadingOptions,
     /// Scale vectors to unit length [default: true].
@@ -73,7 +77,7 @@ struct EmbedOptions {
 }
 
 impl EmbedRequest {
-    fn into_parts(self) -> (Inputs, EmbedOptions) {
+    fn into_parts(self) -> (Inputs, TeiEmbedOptions) {
         let (first, second) = (self.options, self.parameters.unwrap_or_default());
         let reading = ReadingOptions {
             truncate: first.reading.truncate.or(second.reading.truncate),
@@ -84,7 +88,7 @@ impl EmbedRequest {
             prompt_name: first.reading.prompt_name.or(second.reading.prompt_name),
             prompt: first.reading.prompt.or(second.reading.prompt),
         };
-        let options = EmbedOptions {
+        let options = TeiEmbedOptions {
             reading,
             normalize: first.normalize.or(second.normalize),
             dimensions: first.dimensions.or(second.dimensions),
@@ -108,7 +112,7 @@ impl ReadingOptions {
             Some(Direction::Left) => Cut::Start,
             Some(Direction::Right) | None => Cut::End,
         };
-        Ok(TextOptions { prompt, cut, max_tokens: None })
+        Ok(TextOptions { prompt, cut, limit: None })
     }
 }
 
@@ -196,8 +200,8 @@ impl Inputs {
 pub(super) enum RerankBody {
     /// The format of text-embeddings-inference.
     Texts(TextsRequest),
-    /// The format of Cohere.
-    Documents(RerankRequest),
+    /// The format of Infinity and Cohere.
+    Documents(Box<RerankRequest>),
 }
 
 /// Texts to order by relevance to a query.
@@ -219,7 +223,7 @@ pub(super) struct TextsRequest {
 pub(super) enum RankedReply {
     /// The format of text-embeddings-inference.
     Texts(Vec<RankedText>),
-    /// The format of Cohere.
+    /// The format of Infinity and Cohere.
     Documents(RerankReply),
 }
 
@@ -240,7 +244,8 @@ pub(super) async fn rerank(request: JsonRequest<RerankBody>) -> ApiResult<Warned
     let JsonRequest { state, body, permit: _permit } = request;
     let request = match body {
         RerankBody::Documents(request) => {
-            let Warned(warnings, reply) = cohere::rerank(&state, request, "1").await?;
+            let Warned(warnings, reply) =
+                cohere::rerank(&state, *request, Clients::Infinity).await?;
             return Ok(Warned(warnings, RankedReply::Documents(reply)));
         }
         RerankBody::Texts(request) => request,
@@ -259,7 +264,7 @@ pub(super) async fn rank(
     }
     let texts = request.return_text.then(|| request.texts.clone());
     let limits = PassageLimits::default();
-    let scored = cohere::score_texts(state, request.query, request.texts, limits).await?;
+    let scored = score_texts(state, request.query, request.texts, limits).await?;
     let ranked = scored.scores.scores.iter().enumerate().map(|(index, score)| RankedText {
         index,
         text: texts.as_ref().map(|texts| texts[index].clone()),

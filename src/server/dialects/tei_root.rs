@@ -1,12 +1,11 @@
 //! `POST /`, `/predict` and `/embed_sparse`, for clients of text-embeddings-inference that know the
 //! server's address only.
 
-use super::cohere::{PassageLimits, score_texts};
+use super::passages::score_pairs;
 use super::tei::{self, Direction, EmbedRequest, RankedText, SimilarityRequest, TextsRequest};
 use super::warnings::Warned;
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
-use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -124,20 +123,14 @@ pub(super) async fn predict(
         Pairs::One(query, text) => (vec![(query, text)], true),
         Pairs::Many(pairs) => (pairs, false),
     };
-    state.check_inputs(pairs.len(), "inputs")?;
-    let groups = pairs.chunk_by(|a, b| a.0 == b.0).map(|group| {
-        let texts = group.iter().map(|pair| pair.1.clone()).collect();
-        score_texts(&state, group[0].0.clone(), texts, PassageLimits::default())
-    });
-    let groups = try_join_all(groups).await?;
-    let warnings = groups.iter().flat_map(|group| group.warnings.clone()).collect();
-    let scores = groups.iter().flat_map(|group| &group.scores.scores).map(|score| {
+    let scored = score_pairs(&state, "inputs", pairs).await?;
+    let scores = scored.scores.iter().map(|score| {
         let score = if body.raw_scores { score.logit } else { score.score };
         [Prediction { score, label: LABEL }]
     });
     let mut scores: Vec<[Prediction; 1]> = scores.collect();
     Ok(Warned(
-        warnings,
+        scored.warnings,
         match scores.pop() {
             Some(only) if is_one => Predictions::One(only),
             last => Predictions::Many(scores.into_iter().chain(last).collect()),

@@ -15,15 +15,23 @@ const TASKS: [&str; 5] =
 /// Options of reading texts.
 #[derive(Debug, Default)]
 pub(super) struct TextOptions {
-    pub(super) prompt: Prompt,
+    pub(super) prompt: ChosenPrompt,
     pub(super) cut: Cut,
-    /// The longest text in tokens, if it is shorter than the model's limit.
-    pub(super) max_tokens: Option<usize>,
+    /// The longest text, if it is shorter than the model's limit.
+    pub(super) limit: Option<TokenLimit>,
+}
+
+/// A number of tokens that a request sets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TokenLimit {
+    /// The field of the request.
+    pub(super) field: &'static str,
+    pub(super) tokens: usize,
 }
 
 /// The text that stands in front of every text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Prompt {
+pub(super) enum ChosenPrompt {
     /// That of a role.
     OfRole(Role),
     /// A text.
@@ -42,7 +50,14 @@ pub(super) enum Cut {
     Refused(&'static str),
 }
 
-impl Prompt {
+impl TextOptions {
+    /// The tokens of a text that are read at most.
+    fn most(&self, embedder: &Embedder) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit.tokens).min(embedder.max_tokens())
+    }
+}
+
+impl ChosenPrompt {
     /// The role that decides how texts are computed.
     pub(super) fn role(&self) -> Role {
         match self {
@@ -73,7 +88,7 @@ impl Prompt {
 }
 
 /// No prompt.
-impl Default for Prompt {
+impl Default for ChosenPrompt {
     fn default() -> Self {
         Self::OfRole(Role::Plain)
     }
@@ -85,12 +100,14 @@ pub(super) fn prompt_called(
     embedder: &Embedder,
     field: &str,
     name: Option<&str>,
-) -> ApiResult<Prompt> {
+) -> ApiResult<ChosenPrompt> {
     let name = match name.unwrap_or_default() {
-        "" => return Ok(Prompt::default()),
-        "query" | "search_query" | "retrieval.query" => return Ok(Prompt::OfRole(Role::Query)),
+        "" => return Ok(ChosenPrompt::default()),
+        "query" | "search_query" | "retrieval.query" => {
+            return Ok(ChosenPrompt::OfRole(Role::Query));
+        }
         "document" | "passage" | "corpus" | "search_document" | "retrieval.passage" => {
-            return Ok(Prompt::OfRole(Role::Passage));
+            return Ok(ChosenPrompt::OfRole(Role::Passage));
         }
         other => other,
     };
@@ -99,7 +116,7 @@ pub(super) fn prompt_called(
         return written_prompt(embedder, field, prompt);
     }
     if TASKS.contains(&name) {
-        return Ok(Prompt::default());
+        return Ok(ChosenPrompt::default());
     }
     let known = ["query", "document"].into_iter().chain(TASKS.into_iter().take(2));
     let known: Vec<&str> = known.chain(prompts.keys().map(String::as_str)).collect();
@@ -108,11 +125,15 @@ pub(super) fn prompt_called(
 }
 
 /// A prompt that a request brings.
-pub(super) fn written_prompt(embedder: &Embedder, field: &str, text: &str) -> ApiResult<Prompt> {
+pub(super) fn written_prompt(
+    embedder: &Embedder,
+    field: &str,
+    text: &str,
+) -> ApiResult<ChosenPrompt> {
     let message =
         format!("`{field}` can only be query or document: this model pools without its prompts");
     ApiError::check(text.is_empty() || !embedder.skips_prompt(), field, message)?;
-    Ok(Prompt::Written(text.to_owned()))
+    Ok(ChosenPrompt::Written(text.to_owned()))
 }
 
 /// Tokenizes texts, with their prompt; one that begins with it does not get it twice. `field` holds
@@ -125,9 +146,11 @@ pub(super) async fn tokenize_texts(
 ) -> ApiResult<Vec<Tokenized>> {
     state.check_texts(&texts, field)?;
     let least = embedder.tokenizer().n_special() + 1;
-    let most = options.max_tokens.unwrap_or(usize::MAX).min(embedder.max_tokens());
-    let message = format!("`max_tokens` must be at least {least}: special tokens count too");
-    ApiError::check(most >= least, "max_tokens", message)?;
+    let most = options.most(embedder);
+    if let Some(TokenLimit { field, tokens }) = options.limit {
+        let message = format!("`{field}` must be at least {least}: special tokens count too");
+        ApiError::check(tokens >= least, field, message)?;
+    }
     let (model, cut) = (Arc::clone(embedder), options.cut);
     let tokenize = move || {
         let whole = options.prompt.before(texts, &model);
@@ -157,7 +180,7 @@ pub(super) async fn embed_texts(
     options: TextOptions,
 ) -> ApiResult<(Embeddings, Option<String>)> {
     let role = options.prompt.role();
-    let most = options.max_tokens.unwrap_or(usize::MAX).min(embedder.max_tokens());
+    let most = options.most(embedder);
     let tokenized = tokenize_texts(state, embedder, texts, options).await?;
     let embedded = embed_tokens(state, embedder, tokenized, role).await?;
     let warning = cut_warning(&embedded.lost, most);
