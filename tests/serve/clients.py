@@ -10,9 +10,14 @@ import subprocess
 import sys
 
 import cohere
+import infinity_client
 import numpy
+import ollama
 import openai
 from huggingface_hub import InferenceClient
+from infinity_client.api.default import embeddings as infinity_embeddings
+from infinity_client.api.default import rerank as infinity_rerank
+from infinity_client.models import OpenAIEmbeddingInputText, RerankInput
 from langchain_cohere import CohereEmbeddings, CohereRerank
 from langchain_openai import OpenAIEmbeddings
 from rerankers import Reranker
@@ -109,6 +114,30 @@ same_vectors([numpy.squeeze(hub.feature_extraction(question, model=base, prompt_
 alike = hub.sentence_similarity(texts[0], other_sentences=texts, model=base)
 numpy.testing.assert_allclose(alike, numpy.array(vectors) @ vectors[0], rtol=0, atol=1e-5)
 same_vectors([numpy.squeeze(hub.feature_extraction(text, model=f"{base}/embed")) for text in texts])
+
+local = ollama.Client(base)
+(model,) = local.list().models
+same_vectors(local.embed(model.model, texts, options={"num_ctx": 256}).embeddings)
+same_vectors([local.embeddings("nomic-embed-text", texts[0]).embedding], vectors[:1])
+shown = local.show(model.model)
+assert shown.capabilities == ["embedding"] and shown.modelinfo["bert.embedding_length"] == len(vectors[0]), shown
+for call, status, part in [
+    (lambda: local.embed("any", texts, dimensions=7), 400, "`dimensions`"),
+    (lambda: local.show("llama3"), 404, "llama3"),
+    (lambda: local.generate("any", "hello"), 404, "no such route"),
+]:
+    try:
+        call()
+        raise AssertionError(f"no error about {part}")
+    except ollama.ResponseError as error:
+        assert error.status_code == status and part in error.error and "{" not in error.error, error
+
+infinity = infinity_client.Client(base)
+found = infinity_embeddings.sync(client=infinity, body=OpenAIEmbeddingInputText(input_=texts, model="any"))
+same_vectors([row.embedding for row in found.data])
+found = infinity_rerank.sync(client=infinity, body=RerankInput(query=question, documents=texts, return_documents=True))
+same_ranking([(r.index, r.relevance_score) for r in found.results])
+assert [r.document for r in found.results] == [texts[i] for i, _ in ranking], found
 
 ranker = Reranker("text-embeddings-inference", url=f"{base}/rerank", api_key="k")
 if ranker is not None:

@@ -1,5 +1,6 @@
-//! Python clients, the page in a browser, and a fuzzer that reads the API description, all against
-//! a running server. `tests/serve/requirements.txt` lists the Python packages.
+//! Clients in Python and JavaScript, the page in a browser, and a fuzzer that reads the API
+//! description, all against a running server. `tests/serve/requirements.txt` lists the Python
+//! packages, `tests/serve/package.json` those of npm.
 
 use crate::support::chat::{Chat, Reply};
 use crate::support::cli::{Workplace, with_real_model};
@@ -48,6 +49,15 @@ fn run(place: &Workplace, python: &Path, script: &str, args: &[&str]) {
 fn python_clients_get_what_the_command_line_gives() {
     let Some((python, place, server)) = demo("clients in Python", &[]) else { return };
     run(&place, &python, "clients.py", &[&server.url()]);
+}
+
+#[test]
+fn javascript_clients_get_what_the_command_line_gives() {
+    let Some((_, place, server)) = demo("clients in JavaScript", &[]) else { return };
+    let cure = "WARPSEEK_SERVE_NODE names no folder in which tests/serve/package.json was \
+                installed: npm install --prefix FOLDER";
+    assert!(std::env::var_os("WARPSEEK_SERVE_NODE").is_some(), "{cure}");
+    run(&place, Path::new("node"), "clients.mjs", &[&server.url()]);
 }
 
 #[test]
