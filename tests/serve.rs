@@ -3,6 +3,7 @@
 mod clients;
 mod embedding;
 mod faults;
+mod mistakes;
 mod ollama;
 mod options;
 mod reranking;

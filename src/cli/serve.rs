@@ -34,6 +34,9 @@ pub(super) struct ServeArgs {
     /// Reranker: a listed name, a hub id, a folder, or none [default: the best one present]
     #[arg(long, value_name = "MODEL")]
     reranker: Option<String>,
+    /// Index of requests that name none [default: the only one]
+    #[arg(long, value_name = "NAME", env = "WARPSEEK_SERVE_DEFAULT_INDEX")]
+    default_index: Option<String>,
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", env = "WARPSEEK_SERVE_HOST")]
     host: IpAddr,
@@ -203,6 +206,7 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<Status> {
         limits: ServerLimits::from(&args.limits),
         ..Serving::open(&context.engine, &indexes, models)?
     };
+    let serving = serving.with_default_index(args.default_index.clone())?;
     raise_file_limit();
     interrupt::install();
     // Programs read the address from this line. Everything else goes to stderr.

@@ -1,16 +1,26 @@
 //! Request bodies: JSON, received in time and within the limits.
 
 use super::error::{ApiError, ApiResult};
+use super::mistakes::misfit_of;
 use super::state::AppState;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
+use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+
+/// Bytes of a body that are decompressed at a time.
+const DECOMPRESSED_PART: usize = 64 << 10;
+
+/// Bytes of the longest body in which the field of a wrong type is looked for.
+const MAX_EXPLAINED: usize = 1 << 20;
 
 /// A request with a JSON body, and permission to work on it, which ends when this is dropped.
 pub(super) struct JsonRequest<T> {
@@ -24,18 +34,72 @@ impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for JsonRequest<T> {
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> ApiResult<Self> {
         let (parts, body) = request.into_parts();
-        require_json(&parts.headers)?;
-        let length = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        check_length(length.unwrap_or(0), state)?;
-        let timeout = Duration::from_secs_f64(state.limits.timeout_s);
-        let late =
-            |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
-        let received = tokio::time::timeout(timeout, receive(body, state)).await;
-        let (bytes, receiving) = received.map_err(late)??;
+        let (bytes, receiving) = read(&parts.headers, body, state).await?;
         let permit = state.start_work()?;
         let body = parse(&bytes)?;
         drop(receiving);
         Ok(Self { state: Arc::clone(state), body, permit })
+    }
+}
+
+/// The bytes of a body of JSON, decompressed, with their share of the bytes that may be received at
+/// a time.
+async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    state: &Arc<AppState>,
+) -> ApiResult<(Vec<u8>, Option<OwnedSemaphorePermit>)> {
+    require_json(headers)?;
+    let is_gzip = is_gzip(headers)?;
+    let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    check_length(length.unwrap_or(0), state)?;
+    let timeout = Duration::from_secs_f64(state.limits.timeout_s);
+    let late = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
+    let received = tokio::time::timeout(timeout, receive(body, state)).await;
+    let (bytes, share) = received.map_err(late)??;
+    if !is_gzip {
+        return Ok((bytes, share));
+    }
+    let state = Arc::clone(state);
+    let panicked = |_| ApiError::internal("the body could not be decompressed");
+    tokio::task::spawn_blocking(move || decompress(&bytes, share, &state))
+        .await
+        .map_err(panicked)?
+}
+
+/// True for a body in gzip. Other encodings than that are refused by name.
+fn is_gzip(headers: &HeaderMap) -> ApiResult<bool> {
+    let encoding = headers.get(CONTENT_ENCODING).map_or("", |v| v.to_str().unwrap_or("?"));
+    match encoding.trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => Ok(false),
+        "gzip" | "x-gzip" => Ok(true),
+        other => {
+            let shown: String = other.chars().take(40).collect();
+            let message = format!("the body is encoded as '{shown}': send it plain, or as gzip");
+            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+        }
+    }
+}
+
+/// Decompresses a body within the limits that hold for a plain one.
+fn decompress(
+    bytes: &[u8],
+    mut share: Option<OwnedSemaphorePermit>,
+    state: &AppState,
+) -> ApiResult<(Vec<u8>, Option<OwnedSemaphorePermit>)> {
+    let mut decoder = MultiGzDecoder::new(bytes);
+    let mut plain = Vec::new();
+    let mut part = vec![0; DECOMPRESSED_PART];
+    loop {
+        let n = decoder
+            .read(&mut part)
+            .map_err(|e| ApiError::invalid(format!("the body is no valid gzip: {e}")))?;
+        if n == 0 {
+            return Ok((plain, share));
+        }
+        check_length((plain.len() + n) as u64, state)?;
+        plain.extend_from_slice(&part[..n]);
+        state.receive(plain.len(), &mut share)?;
     }
 }
 
@@ -90,5 +154,16 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         ApiError::invalid(format!("the body is not valid UTF-8 (byte {})", e.valid_up_to()))
     })?;
-    serde_json::from_str(text).map_err(|e| ApiError::invalid(format!("the body does not fit: {e}")))
+    serde_json::from_str(text).map_err(|e| misfit::<T>(text, &e))
+}
+
+/// The error of a body that is no JSON, which names the place, or of values of a wrong type, which
+/// names the field.
+fn misfit<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> ApiError {
+    let message = error.to_string();
+    let value = match serde_json::from_str::<Value>(text) {
+        Ok(value) if error.is_data() && text.len() <= MAX_EXPLAINED => value,
+        _ => return ApiError::invalid(format!("the body does not fit: {message}")),
+    };
+    misfit_of::<T>(&value, &message).about("the body does not fit")
 }

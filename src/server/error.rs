@@ -122,7 +122,12 @@ impl ApiError {
 
     /// The same error, about one of several requests.
     pub(super) fn of_request(self, number: usize) -> Self {
-        Self { message: format!("request {number}: {}", self.message), ..self }
+        self.about(&format!("request {number}"))
+    }
+
+    /// The same error, with a subject in front.
+    pub(super) fn about(self, subject: &str) -> Self {
+        Self { message: format!("{subject}: {}", self.message), ..self }
     }
 
     /// True if the server failed, rather than the request.

@@ -6,6 +6,7 @@
 //! | `guard` | request log, access control (keys, origins, DNS rebinding), time limit |
 //! | `dialects` | the routes: one file per family of clients, and warpseek's own |
 //! | `body`, `error` | JSON bodies within limits; errors in each dialect's format |
+//! | `own`, `mistakes` | unknown fields and wrong types, in sentences |
 //! | `scheduled` | models and search steps by way of the scheduler |
 //! | `scheduler` | batches across requests, ordered by virtual deadlines |
 //! | `served`, `writer` | snapshots of an index; the one writer of each index |
@@ -19,7 +20,9 @@ mod guard;
 mod keys;
 mod listen;
 mod metrics;
+mod mistakes;
 mod open;
+mod own;
 mod scheduled;
 mod scheduler;
 mod served;

@@ -5,7 +5,8 @@ use super::settings::{Access, Named, ServerLimits, Serving};
 use crate::engine::{Engine, OpenOptions};
 use crate::error::{Error, Result};
 use crate::search::no_reranker;
-use std::path::PathBuf;
+use std::iter;
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::Arc;
 use warpseek_bert::embedder::{Embedder, Normalize};
 use warpseek_bert::encoder::describe;
@@ -37,6 +38,9 @@ impl Serving {
         models: ServedModels<'_>,
     ) -> Result<Self> {
         let reranker = if models.embed_only { None } else { engine.reranker(models.reranker)? };
+        let sha256 = |name: &str| engine.models.find(name).map(|folder| folder.sha256);
+        let reranker_sha256 = reranker.as_ref().and_then(|(name, _)| sha256(name).ok());
+        let reranker = reranker.map(|(name, model)| (without_folder(&name).to_owned(), model));
         if models.rerank_only && reranker.is_none() {
             return Err(no_reranker());
         }
@@ -76,12 +80,14 @@ impl Serving {
             let (name, sha256) = (stamp.name, stamp.sha256);
             embedders.push(Named { name, sha256, model: Arc::new(embedder) });
         }
-        let reranker = reranker.map(|(name, model)| {
-            let sha256 = engine.models.find(&name).map(|folder| folder.sha256).unwrap_or_default();
-            Named { name, sha256, model }
-        });
+        let sha256 = reranker_sha256.unwrap_or_default();
+        let reranker = reranker.map(|(name, model)| Named { name, sha256, model });
+        for n in 0..embedders.len() {
+            embedders[n].name = free_name(without_folder(&embedders[n].name), &embedders[..n]);
+        }
         Ok(Self {
             indexes,
+            default_index: None,
             embedders,
             reranker,
             answers: None,
@@ -90,5 +96,57 @@ impl Serving {
             device: engine.scanner().device(),
             precision: describe(engine.compute())?,
         })
+    }
+
+    /// The same, with the index of this name for requests that name none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if no index has the name.
+    pub fn with_default_index(self, name: Option<String>) -> Result<Self> {
+        if let Some(name) = &name
+            && !self.indexes.iter().any(|index| index.name == *name)
+        {
+            let names: Vec<&str> = self.indexes.iter().map(|index| &*index.name).collect();
+            return Err(Error::usage(format!(
+                "--default-index: no index is called '{name}'; there is {}",
+                names.join(", ")
+            )));
+        }
+        Ok(Self { default_index: name, ..self })
+    }
+}
+
+/// The name of a model, of which clients see no folder: of a path the last part.
+pub(super) fn without_folder(name: &str) -> &str {
+    let path = Path::new(name);
+    let is_hub_id = name.matches('/').count() == 1 && !name.starts_with(['/', '.', '~']);
+    let is_path = name.contains(['/', MAIN_SEPARATOR]) && (!is_hub_id || path.is_dir());
+    let last = path.file_name().and_then(|name| name.to_str());
+    last.filter(|_| is_path).unwrap_or(name)
+}
+
+/// A name that no other model has.
+fn free_name(name: &str, others: &[Named<Embedder>]) -> String {
+    let is_free = |name: &String| others.iter().all(|other| other.name != *name);
+    let numbered = (2..).map(|n| format!("{name}-{n}"));
+    iter::once(name.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_models_show_no_folder() {
+        for (name, shown) in [
+            ("all-MiniLM-L6-v2", "all-MiniLM-L6-v2"),
+            ("BAAI/bge-small-en", "BAAI/bge-small-en"),
+            ("/home/me/models/bge", "bge"),
+            ("./bge", "bge"),
+            ("../some/bge/", "bge"),
+        ] {
+            assert_eq!(without_folder(name), shown);
+        }
     }
 }

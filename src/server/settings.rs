@@ -13,6 +13,8 @@ use warpseek_hub::http::Secret;
 pub struct Serving {
     /// Indexes, each with a name of its own.
     pub indexes: Vec<Served>,
+    /// Name of the index of requests that name none; without it, the only one.
+    pub default_index: Option<String>,
     /// Embedding models; the first is the default.
     pub embedders: Vec<Named<Embedder>>,
     /// The reranker.

@@ -28,6 +28,7 @@ const RECEIVE_UNIT: usize = 1024;
 /// State that all requests share.
 pub(super) struct AppState {
     pub(super) indexes: Vec<OpenIndex>,
+    default_index: Option<String>,
     pub(super) embedders: Vec<Named<Embedder>>,
     pub(super) reranker: Option<Named<Reranker>>,
     pub(super) answers: Option<Arc<Answers>>,
@@ -52,8 +53,8 @@ pub(super) struct OpenIndex {
 
 impl AppState {
     pub(super) fn new(serving: Serving, is_unix: bool) -> Result<Arc<Self>> {
-        let Serving { indexes, embedders, reranker, answers, access, limits, device, precision } =
-            serving;
+        let Serving { indexes, default_index, embedders, reranker, answers, .. } = serving;
+        let Serving { access, limits, device, precision, .. } = serving;
         let open = |served: Served| {
             let served = Arc::new(served);
             OpenIndex { writer: Writer::start(Arc::clone(&served)), served }
@@ -69,6 +70,7 @@ impl AppState {
         let receiving = (limits.max_receiving_bytes / RECEIVE_UNIT).min(Semaphore::MAX_PERMITS);
         Ok(Arc::new(Self {
             indexes: indexes.into_iter().map(open).collect(),
+            default_index,
             embedders,
             reranker,
             answers: answers.map(Arc::new),
@@ -86,14 +88,14 @@ impl AppState {
         }))
     }
 
-    /// The index of this name, or the only one.
+    /// The index of this name; without a name, the default one, or the only one.
     pub(super) fn index(&self, name: Option<&str>) -> ApiResult<&OpenIndex> {
         let all = &self.indexes;
         if all.is_empty() {
             let message = "this server has no index: start it with one, `warpseek serve DIR`";
             return Err(ApiError::not_served(message));
         }
-        let found = match name {
+        let found = match name.or(self.default_index.as_deref()) {
             None => all.first().filter(|_| all.len() == 1),
             Some(name) => all.iter().find(|index| index.served.name == name),
         };

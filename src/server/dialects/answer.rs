@@ -1,11 +1,12 @@
 //! `/v1/answer`: an answer by a chat service from retrieved passages, with its quotes checked.
 
 use super::search::Retrieval;
+use super::warnings::headers;
 use crate::answer::{Answer, AnswerEvent, AnswerOptions, Piece, Prompt};
 use crate::error::{Error, Result};
 use crate::search::{QueryInput, search};
-use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
+use crate::server::own::{OwnBody, OwnRequest, Unknown};
 use crate::server::scheduled::{ScheduledSteps, blocking};
 use crate::server::settings::Answers;
 use axum::Json;
@@ -50,6 +51,15 @@ pub(super) struct AnswerRequest {
     /// Send the text as it is written, as server-sent events: `hits`, then `text`, `unsupported`
     /// and `retry`, then `done` or `error`.
     stream: bool,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+impl OwnBody for AnswerRequest {
+    fn unknown(&self) -> Vec<String> {
+        self.unknown.sentences::<Self>()
+    }
 }
 
 impl Default for AnswerRequest {
@@ -64,6 +74,7 @@ impl Default for AnswerRequest {
             passage_tokens: options.passage_tokens,
             temperature: options.temperature,
             stream: false,
+            unknown: Unknown::default(),
         }
     }
 }
@@ -73,8 +84,15 @@ impl Default for AnswerRequest {
     responses(
         (status = 200, content((Object = "application/json"), (String = "text/event-stream"))),
         (status = 502, description = "The chat service failed")))]
-pub(super) async fn answer(request: JsonRequest<AnswerRequest>) -> ApiResult<Response> {
-    let JsonRequest { state, body: request, permit } = request;
+pub(super) async fn answer(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
+    let headers = headers(&request.warnings);
+    let mut response = reply_to(request).await?;
+    response.headers_mut().extend(headers);
+    Ok(response)
+}
+
+async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
+    let OwnRequest { state, body: request, permit, .. } = request;
     let missing = "no chat service is set up: start the server with GROQ_API_KEY, or with \
                    --base-url for another service";
     let answers = state.answers.clone().ok_or_else(|| ApiError::not_served(missing))?;

@@ -1,9 +1,10 @@
 //! `/v1/documents`: upserts and deletions.
 
+use super::warnings::Warned;
 use crate::error::Place;
 use crate::indexing::passages;
-use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
+use crate::server::own::{OwnBody, OwnRequest, Unknown};
 use crate::server::scheduled::{blocking, embed};
 use crate::server::state::{AppState, OpenIndex};
 use crate::server::writer::{Change, Written};
@@ -11,9 +12,11 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Extract};
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -22,7 +25,7 @@ use warpseek_ingest::chunk::{self, Chunk};
 use warpseek_ingest::{self, Document, NoteKind, ReadNotes, TITLE_ALONE};
 
 /// Documents to add to an index or to replace in it.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, ToSchema)]
 pub(super) struct UpsertRequest {
     /// The index; required if several are served.
     index: Option<String>,
@@ -31,6 +34,48 @@ pub(super) struct UpsertRequest {
     /// A document with the id of an existing one replaces it.
     #[schema(value_type = Vec<UpsertDocument>)]
     documents: Vec<Map<String, Value>>,
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+/// Derived, it would keep a second copy of all documents to find the unknown fields.
+impl<'de> Deserialize<'de> for UpsertRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = UpsertRequest;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UpsertRequest, A::Error> {
+                let (mut index, mut documents, mut unknown) = (None, None, Map::new());
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.as_str() {
+                        "index" if index.is_none() => index = Some(map.next_value()?),
+                        "documents" if documents.is_none() => documents = Some(map.next_value()?),
+                        "index" => return Err(A::Error::duplicate_field("index")),
+                        "documents" => return Err(A::Error::duplicate_field("documents")),
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                            unknown.insert(name, Value::Null);
+                        }
+                    }
+                }
+                let documents = documents.ok_or_else(|| A::Error::missing_field("documents"))?;
+                let index = index.unwrap_or_default();
+                Ok(UpsertRequest { index, documents, unknown: unknown.into() })
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+impl OwnBody for UpsertRequest {
+    fn unknown(&self) -> Vec<String> {
+        self.unknown.sentences::<Self>()
+    }
 }
 
 /// A document.
@@ -51,19 +96,27 @@ struct UpsertDocument {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Upserted {
     #[serde(flatten)]
-    written: Written,
+    pub(super) written: Written,
     /// Notes on the documents: how many have a title and no text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 /// Add or replace documents, all or none; they are durable and searchable when the reply comes
 #[utoipa::path(post, path = "/v1/documents", tag = "documents", request_body = UpsertRequest,
     responses((status = 200, body = Upserted), (status = 507, description = "The disk is full")))]
-pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Json<Upserted>> {
-    let JsonRequest { state, body, permit: _permit } = request;
-    let UpsertRequest { index, documents } = body;
-    let index = writable_index(&state, index.as_deref())?;
+pub(super) async fn upsert(request: OwnRequest<UpsertRequest>) -> ApiResult<Warned<Upserted>> {
+    let OwnRequest { state, body, permit: _permit, warnings } = request;
+    Ok(Warned(warnings, upsert_into(&state, body.index.as_deref(), body.documents).await?))
+}
+
+/// Adds or replaces documents in the index of this name.
+pub(super) async fn upsert_into(
+    state: &AppState,
+    index: Option<&str>,
+    documents: Vec<Map<String, Value>>,
+) -> ApiResult<Upserted> {
+    let index = writable_index(state, index)?;
     state.check_inputs(documents.len(), "documents")?;
     let searcher = index.served.searcher();
     let manifest = searcher.index.manifest();
@@ -93,7 +146,7 @@ pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Jso
     }
     let texts = documents.iter().flat_map(|(document, ranges)| passages(document, ranges));
     let texts: Vec<String> = texts.collect();
-    let embedded = embed(&state, &embedder, texts, Role::Passage).await?;
+    let embedded = embed(state, &embedder, texts, Role::Passage).await?;
     let counts = embedded.tokens.iter().zip(&embedded.lost);
     let mut rows = embedded.vectors.chunks_exact(embedder.dim()).zip(counts);
     let changes = documents.into_iter().map(|(document, ranges)| {
@@ -107,11 +160,12 @@ pub(super) async fn upsert(request: JsonRequest<UpsertRequest>) -> ApiResult<Jso
     });
     let changes = changes.collect();
     let written = index.writer.write(changes).await?;
-    Ok(Json(Upserted { written, notes: notes.texts() }))
+    Ok(Upserted { written, notes: notes.texts() })
 }
 
 /// Query parameters of a deletion.
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(super) struct DeleteParams {
     /// The index; required if several are served.
     index: Option<String>,
@@ -127,15 +181,24 @@ pub(super) async fn delete(
     params: Result<Query<DeleteParams>, QueryRejection>,
 ) -> ApiResult<Json<Written>> {
     let (Path(id), Query(params)) = (id?, params?);
-    let index = writable_index(&state, params.index.as_deref())?;
     let _permit = state.start_work()?;
+    delete_from(&state, params.index.as_deref(), id).await.map(Json)
+}
+
+/// Deletes a document, or all of a `doc_id`, from the index of this name.
+pub(super) async fn delete_from(
+    state: &AppState,
+    index: Option<&str>,
+    id: String,
+) -> ApiResult<Written> {
+    let index = writable_index(state, index)?;
     let written = index.writer.write(vec![Change::Delete(id.clone())]).await?;
     if written.deleted == 0 {
         let shown: String = id.chars().take(80).collect();
         let message = format!("the index has no document '{shown}'");
         return Err(ApiError::new(StatusCode::NOT_FOUND, message));
     }
-    Ok(Json(written))
+    Ok(written)
 }
 
 fn writable_index<'a>(state: &'a AppState, name: Option<&str>) -> ApiResult<&'a OpenIndex> {

@@ -42,7 +42,7 @@ use utoipa_axum::routes;
 /// All routes behind the middleware that guards them.
 pub(super) fn router(state: &Arc<AppState>) -> Result<Router> {
     let (routes, mut api) = OpenApiRouter::with_openapi(description::Description::openapi())
-        .routes(routes!(search::search))
+        .routes(routes!(search::search, search::search_by_address))
         .routes(routes!(search::batch))
         .routes(routes!(search::compare))
         .routes(routes!(answer::answer))

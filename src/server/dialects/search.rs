@@ -1,19 +1,23 @@
 //! `/v1/search`, `/v1/search/batch`, `/v1/compare`.
 
 use super::search_replies::{CompareReply, HitReply, SearchReply};
+use super::warnings::Warned;
 use crate::compare::{Comparison, compare_with};
 use crate::search::{
     self, DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, Hit, QueryInput, SearchOptions,
     Searcher,
 };
-use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
+use crate::server::mistakes::read_object;
+use crate::server::own::{OwnBody, OwnRequest, Unknown, check_unknown, read_strict};
 use crate::server::scheduled::{ScheduledSteps, blocking};
 use crate::server::state::AppState;
 use crate::store::filter::Filter;
-use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State as Extract};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -120,18 +124,27 @@ impl Retrieval {
 pub(super) struct SearchRequest {
     /// The query; required for hybrid search and reranking.
     #[schema(example = "how are long documents summarised?")]
-    query: Option<String>,
+    pub(super) query: Option<String>,
     /// A query vector of the index's dimension, instead of one made of `query`.
-    vector: Option<Vec<f32>>,
+    pub(super) vector: Option<Vec<f32>>,
     /// The number of hits.
     #[schema(minimum = 1)]
-    k: usize,
+    pub(super) k: usize,
     #[serde(flatten)]
-    retrieval: Retrieval,
+    pub(super) retrieval: Retrieval,
     /// Return the text of each hit.
-    with_text: bool,
+    pub(super) with_text: bool,
     /// Return the vector of each hit.
-    with_vector: bool,
+    pub(super) with_vector: bool,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub(super) unknown: Unknown,
+}
+
+impl OwnBody for SearchRequest {
+    fn unknown(&self) -> Vec<String> {
+        self.unknown.sentences::<Self>()
+    }
 }
 
 impl Default for SearchRequest {
@@ -143,6 +156,7 @@ impl Default for SearchRequest {
             retrieval: Retrieval::default(),
             with_text: true,
             with_vector: false,
+            unknown: Unknown::default(),
         }
     }
 }
@@ -150,6 +164,16 @@ impl Default for SearchRequest {
 /// Several searches, independent of each other.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct BatchRequest(Vec<SearchRequest>);
+
+impl OwnBody for BatchRequest {
+    fn unknown(&self) -> Vec<String> {
+        let of_request = |(number, request): (usize, &SearchRequest)| {
+            let sentences = request.unknown().into_iter();
+            sentences.map(move |sentence| format!("request {number}: {sentence}"))
+        };
+        self.0.iter().enumerate().flat_map(of_request).collect()
+    }
+}
 
 /// A comparison of two rankings of a query.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -166,28 +190,99 @@ pub(super) struct CompareRequest {
     show: usize,
     #[serde(flatten)]
     retrieval: Retrieval,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Unknown,
+}
+
+impl OwnBody for CompareRequest {
+    fn unknown(&self) -> Vec<String> {
+        self.unknown.sentences::<Self>()
+    }
 }
 
 impl Default for CompareRequest {
     fn default() -> Self {
-        Self { query: String::new(), k: 25, show: 3, retrieval: Retrieval::default() }
+        Self {
+            query: String::new(),
+            k: 25,
+            show: 3,
+            retrieval: Retrieval::default(),
+            unknown: Unknown::default(),
+        }
     }
 }
 
 /// Search an index
+///
+/// `?strict=true` refuses unknown fields, which otherwise are warnings.
 #[utoipa::path(post, path = "/v1/search", tag = "search", request_body = SearchRequest,
+    params(("strict" = Option<bool>, Query, description = "Refuse unknown fields.")),
     responses((status = 200, body = SearchReply)))]
-pub(super) async fn search(request: JsonRequest<SearchRequest>) -> ApiResult<Json<SearchReply>> {
-    let JsonRequest { state, body, permit: _permit } = request;
+pub(super) async fn search(request: OwnRequest<SearchRequest>) -> ApiResult<Warned<SearchReply>> {
+    let OwnRequest { state, body, permit: _permit, warnings } = request;
     let searcher = state.index(body.retrieval.index.as_deref())?.served.searcher();
-    search_one(&state, searcher, body).await.map(Json)
+    Ok(Warned(warnings, search_one(&state, searcher, body).await?))
+}
+
+/// Search an index by an address alone
+///
+/// Further fields of the request by POST are parameters too.
+#[utoipa::path(get, path = "/v1/search", tag = "search",
+    params(
+        ("q" = String, Query, description = "The query."),
+        ("k" = Option<usize>, Query, description = "The number of hits.", minimum = 1),
+        ("index" = Option<String>, Query, description = "The index, if there are several."),
+        ("filter" = Option<String>, Query, description = "Metadata filter."),
+        ("strict" = Option<bool>, Query, description = "Refuse unknown parameters.")),
+    responses((status = 200, body = SearchReply)))]
+pub(super) async fn search_by_address(
+    Extract(state): Extract<Arc<AppState>>,
+    parameters: Result<Query<Vec<(String, String)>>, QueryRejection>,
+) -> ApiResult<Warned<SearchReply>> {
+    let Query(parameters) = parameters?;
+    let _permit = state.start_work()?;
+    let (body, is_strict) = read_parameters(parameters)?;
+    let warnings = check_unknown(&body, is_strict)?;
+    let searcher = state.index(body.retrieval.index.as_deref())?.served.searcher();
+    Ok(Warned(warnings, search_one(&state, searcher, body).await?))
+}
+
+/// Reads a search from the parameters of a URL, and if unknown ones are to be refused.
+fn read_parameters(parameters: Vec<(String, String)>) -> ApiResult<(SearchRequest, bool)> {
+    let (mut fields, mut is_strict) = (Map::new(), false);
+    for (name, text) in parameters {
+        let name = if name == "q" { "query".to_owned() } else { name };
+        let value = match name.as_str() {
+            "strict" => {
+                is_strict = read_strict(&text)?;
+                continue;
+            }
+            "vector" => {
+                let message = "`vector` does not go into an address: send it by POST";
+                return Err(ApiError::invalid(message).param(name));
+            }
+            "query" | "index" | "filter" | "fusion" => Value::String(text),
+            _ => match serde_json::from_str(&text) {
+                Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,
+                _ => Value::String(text),
+            },
+        };
+        if fields.insert(name.clone(), value).is_some() {
+            let shown: String = name.chars().take(60).collect();
+            return Err(ApiError::invalid(format!("`{shown}` is given twice")).param(shown));
+        }
+    }
+    Ok((read_object(fields)?, is_strict))
 }
 
 /// Run several searches
 #[utoipa::path(post, path = "/v1/search/batch", tag = "search", request_body = BatchRequest,
     responses((status = 200, body = Vec<SearchReply>)))]
-pub(super) async fn batch(request: JsonRequest<BatchRequest>) -> ApiResult<Json<Vec<SearchReply>>> {
-    let JsonRequest { state, body: BatchRequest(requests), permit: _permit } = request;
+pub(super) async fn batch(
+    request: OwnRequest<BatchRequest>,
+) -> ApiResult<Warned<Vec<SearchReply>>> {
+    let OwnRequest { state, body: BatchRequest(requests), permit: _permit, warnings } = request;
     state.check_inputs(requests.len(), "searches")?;
     // All searches of an index see the same snapshot.
     let mut snapshots: HashMap<&str, Arc<Searcher>> = HashMap::new();
@@ -201,7 +296,7 @@ pub(super) async fn batch(request: JsonRequest<BatchRequest>) -> ApiResult<Json<
             search_one(state, searcher, request).await.map_err(|e| e.of_request(number))
         });
     }
-    try_join_all(searches).await.map(Json)
+    Ok(Warned(warnings, try_join_all(searches).await?))
 }
 
 async fn search_one(
@@ -257,7 +352,11 @@ async fn search_one(
         total_rows: result.total_rows,
         reranker: result.reranker,
         took_ms: result.took_ms,
-        warnings: result.warnings,
+        warnings: result
+            .warnings
+            .into_iter()
+            .chain(request.unknown.sentences::<SearchRequest>())
+            .collect(),
     })
 }
 
@@ -270,9 +369,9 @@ fn empty_query() -> ApiError {
 /// Without a reranker: the dense ranking and the hybrid one.
 #[utoipa::path(post, path = "/v1/compare", tag = "search", request_body = CompareRequest,
     responses((status = 200, body = CompareReply)))]
-pub(super) async fn compare(request: JsonRequest<CompareRequest>) -> ApiResult<Json<Comparison>> {
-    let JsonRequest { state, body, permit: _permit } = request;
-    let CompareRequest { query, k, show, retrieval } = body;
+pub(super) async fn compare(request: OwnRequest<CompareRequest>) -> ApiResult<Warned<Comparison>> {
+    let OwnRequest { state, body, permit: _permit, warnings } = request;
+    let CompareRequest { query, k, show, retrieval, .. } = body;
     let searcher = state.index(retrieval.index.as_deref())?.served.searcher();
     let options = retrieval.options(&state, &searcher, k).await?;
     ApiError::check(show > 0, "show", "`show` must be at least 1")?;
@@ -281,5 +380,5 @@ pub(super) async fn compare(request: JsonRequest<CompareRequest>) -> ApiResult<J
         return Err(empty_query());
     }
     let steps = ScheduledSteps { state: &state, searcher: &searcher };
-    compare_with(&steps, query, (k, show), &options).await.map(Json)
+    Ok(Warned(warnings, compare_with(&steps, query, (k, show), &options).await?))
 }

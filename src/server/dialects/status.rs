@@ -1,6 +1,7 @@
 //! `/info`, `/health`, `/metrics`.
 
 use crate::server::error::{ApiError, ApiResult};
+use crate::server::open::without_folder;
 use crate::server::scheduled::blocking;
 use crate::server::settings::ServerLimits;
 use crate::server::state::AppState;
@@ -53,13 +54,15 @@ pub(super) struct Info {
     embedders: Vec<String>,
     /// The reranker.
     reranker: Option<String>,
-    /// The dialects of the routes.
+    /// Services and servers whose clients find their routes here.
     #[schema(example = json!(["openai", "cohere"]))]
     dialects: [&'static str; 9],
     /// True if a chat service is set up for `/v1/answer`.
     answers: bool,
     /// True if documents cannot be changed.
     read_only: bool,
+    /// The index of requests that name none.
+    default_index: Option<String>,
     indexes: Vec<IndexInfo>,
     limits: ServerLimits,
 }
@@ -101,7 +104,7 @@ pub(super) async fn info(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Js
                 dead_rows: stats.deleted_rows,
                 dim: manifest.dim,
                 metric: manifest.metric.name(),
-                model: manifest.model.as_ref().map(|m| m.name.clone()),
+                model: manifest.model.as_ref().map(|m| without_folder(&m.name).to_owned()),
                 language: manifest.language().code(),
                 fields: fields.collect(),
             })
@@ -135,6 +138,7 @@ pub(super) async fn info(Extract(state): Extract<Arc<AppState>>) -> ApiResult<Js
         dialects: DIALECTS,
         answers: state.answers.is_some(),
         read_only: state.access.read_only,
+        default_index: state.index(None).ok().map(|index| index.served.name.clone()),
         indexes,
         limits: state.limits.clone(),
     }))

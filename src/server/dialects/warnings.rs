@@ -20,16 +20,21 @@ impl<T> Warned<T> {
 
 impl<T: Serialize> IntoResponse for Warned<T> {
     fn into_response(self) -> Response {
-        let mut headers = HeaderMap::new();
-        for warning in self.0.iter().take(MAX_WARNINGS) {
-            let is_plain = |c: char| c.is_ascii_graphic() && c != '"' || c == ' ';
-            let plain = warning.replace(|c: char| !is_plain(c), "'");
-            if let Ok(value) = HeaderValue::from_str(&format!("299 warpseek \"{plain}\"")) {
-                headers.append(HeaderName::from_static("warning"), value);
-            }
-        }
-        (headers, Json(self.1)).into_response()
+        (headers(&self.0), Json(self.1)).into_response()
     }
+}
+
+/// The headers of warnings.
+pub(super) fn headers(warnings: &[String]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for warning in warnings.iter().take(MAX_WARNINGS) {
+        let is_plain = |c: char| c.is_ascii_graphic() && c != '"' || c == ' ';
+        let plain = warning.replace(|c: char| !is_plain(c), "'");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 warpseek \"{plain}\"")) {
+            headers.append(HeaderName::from_static("warning"), value);
+        }
+    }
+    headers
 }
 
 /// The warning about truncated texts, if any were; `lost` holds the truncated tokens of each text.
