@@ -1,5 +1,6 @@
 //! The HTTP server as its clients see it.
 
+mod agents;
 mod clients;
 mod embedding;
 mod faults;

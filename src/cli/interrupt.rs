@@ -4,6 +4,7 @@
 use std::ops::ControlFlow;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
@@ -36,4 +37,11 @@ pub(super) fn requested() -> bool {
 /// [`requested`] as a control flow.
 pub(super) fn flow() -> ControlFlow<()> {
     if requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// Finished as soon as the user asks to stop.
+pub(super) async fn wait() {
+    while !requested() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -14,6 +14,7 @@ mod eval;
 mod index;
 mod interrupt;
 mod judged;
+mod mcp;
 mod model_info;
 mod models;
 mod report;
@@ -85,6 +86,7 @@ commands! {
     Embed(embed::EmbedArgs): embed::run, always;
     Rerank(rerank::RerankArgs): rerank::run, always;
     Serve(serve::ServeArgs): serve::run, always;
+    Mcp(mcp::McpArgs): mcp::run, always;
     Info(admin::InfoArgs): admin::info, never;
     Verify(admin::VerifyArgs): admin::verify, always;
     #[command(visible_alias = "upgrade")]

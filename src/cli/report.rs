@@ -5,7 +5,7 @@ use crate::compare::Comparison;
 use crate::error::Result;
 use crate::eval::measures::Measure;
 use crate::eval::{EvalReport, SystemEval};
-use crate::search::{Hit, Timings};
+use crate::search::{self, Hit, Timings};
 
 /// Prints a hit: rank, title, scores, and an excerpt, or with `full` the whole passage.
 pub(super) fn print_hit(hit: &Hit, query: &str, full: bool) -> Result<()> {
@@ -44,49 +44,14 @@ fn title(hit: &Hit) -> &str {
 /// Characters of an excerpt.
 const EXCERPT: usize = 320;
 
-/// The part of a passage to show. It comes from the reranker's best window if there is one, and
-/// starts at the word from which an excerpt holds the most words of the query.
+/// The part of a passage to show, on one line.
 fn excerpt(hit: &Hit, query: &str) -> String {
     let text = hit.text.as_str();
-    let [start, end] = hit.window.unwrap_or([0, text.len()]);
-    let shown = text.get(start..end).unwrap_or(text);
-    let wanted: Vec<String> = query
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|w| w.chars().count() > 3)
-        .map(str::to_lowercase)
-        .collect();
-    // Words of the passage, the number of characters before each, and whether the query has it.
-    let mut words = Vec::new();
-    let mut position = 0;
-    for word in shown.split_whitespace() {
-        let lower = word.to_lowercase();
-        words.push((word, position, wanted.iter().any(|w| lower.contains(w.as_str()))));
-        position += word.chars().count() + 1;
-    }
-    let excerpt_from = |first: usize| {
-        let limit = words.get(first).map_or(0, |w| w.1) + EXCERPT;
-        words[first..].iter().take_while(move |w| w.1 < limit)
-    };
-    // The passage's beginning wins ties.
-    let mut best = 0;
-    if position > EXCERPT {
-        let matches_from = |i: usize| excerpt_from(i).filter(|w| w.2).count();
-        let mut most = matches_from(0);
-        for i in (0..words.len()).filter(|&i| words[i].2) {
-            let n = matches_from(i);
-            if n > most {
-                (best, most) = (i, n);
-            }
-        }
-    }
-    let chosen: Vec<&str> = excerpt_from(best).map(|w| w.0).collect();
-    // Text without blanks is one word, which may be longer than an excerpt.
-    let joined = chosen.join(" ");
-    let cut = joined.char_indices().nth(EXCERPT + 40).map_or(joined.len(), |(at, _)| at);
-    let is_first = best == 0 && start == 0;
-    let is_last = best + chosen.len() == words.len() && end >= text.len() && cut == joined.len();
-    let dots = |hide: bool| if hide { "" } else { "..." };
-    format!("{} {} {}", dots(is_first), &joined[..cut], dots(is_last)).trim().to_owned()
+    let range = search::excerpt(text, hit.window, query, EXCERPT);
+    let words: Vec<&str> = text[range.clone()].split_whitespace().collect();
+    let dots = |hidden: &str| if hidden.trim().is_empty() { "" } else { "..." };
+    let (before, after) = (dots(&text[..range.start]), dots(&text[range.end..]));
+    format!("{before} {} {after}", words.join(" ")).trim().to_owned()
 }
 
 /// The time of a search, and of its steps.

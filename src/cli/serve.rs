@@ -10,10 +10,9 @@ use crate::server::{Access, Answers, Listener, ServedModels, ServerLimits, Servi
 use clap::{Args, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Serve indexes and models over HTTP, in the dialects of OpenAI, Cohere, Jina and
-/// text-embeddings-inference, with a search page.
+/// text-embeddings-inference, to agents at /mcp, with a search page.
 ///
 /// Keys come from WARPSEEK_API_KEY or --api-key-file. SIGTERM and Ctrl+C stop the server after the
 /// requests that have begun.
@@ -81,6 +80,9 @@ struct AccessArgs {
     /// Refuse changes of documents
     #[arg(long, env = "WARPSEEK_SERVE_READ_ONLY")]
     read_only: bool,
+    /// Offer agents at /mcp the tools upsert and delete
+    #[arg(long, conflicts_with = "read_only", env = "WARPSEEK_SERVE_ALLOW_WRITES")]
+    allow_writes: bool,
 }
 
 /// Declares the options of [`ServerLimits`]. A row: meaning, field, type, value name, parser and
@@ -189,17 +191,13 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<Status> {
         #[cfg(not(unix))]
         Some(_) => return Err(Error::usage("this system has no Unix sockets: use --port")),
     };
-    let named = |named: &String| match named.split_once('=') {
-        Some((name, dir)) if !Path::new(named).exists() => (Some(name.to_owned()), dir.into()),
-        _ => (None, named.into()),
-    };
     let models = ServedModels {
         model: args.model.as_deref(),
         reranker: args.reranker.as_deref(),
         embed_only: args.embed_only,
         rerank_only: args.rerank_only,
     };
-    let indexes: Vec<_> = args.indexes.iter().map(named).collect();
+    let indexes: Vec<_> = args.indexes.iter().map(|index| named_index(index)).collect();
     let serving = Serving {
         answers,
         access,
@@ -211,12 +209,16 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<Status> {
     interrupt::install();
     // Programs read the address from this line. Everything else goes to stderr.
     term::print_line(&format!("listening at {}", listener.address()))?;
-    serve(serving, listener, async {
-        while !interrupt::requested() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })?;
+    serve(serving, listener, interrupt::wait())?;
     Ok(Status::Success)
+}
+
+/// The name, if one is given, and the folder of an index: DIR or NAME=DIR.
+pub(super) fn named_index(text: &str) -> (Option<String>, PathBuf) {
+    match text.split_once('=') {
+        Some((name, dir)) if !Path::new(text).exists() => (Some(name.to_owned()), dir.into()),
+        _ => (None, text.into()),
+    }
 }
 
 /// Keys and access rights. Refuses to serve other machines without a key unless `--no-auth` is set.
@@ -242,6 +244,7 @@ fn access(args: &ServeArgs, context: &Context) -> Result<Access> {
         hosts: args.access.allow_host.clone(),
         origins: args.access.cors_origin.clone(),
         read_only: args.access.read_only,
+        agent_writes: args.access.allow_writes,
     })
 }
 

@@ -10,6 +10,7 @@
 //! There is one pipeline. Commands compute its steps directly; the server passes the steps that
 //! need a model or a scan to its scheduler (`SearchSteps`).
 
+mod excerpt;
 mod fusion;
 mod options;
 mod pipeline;
@@ -19,6 +20,7 @@ mod retrieve;
 mod searcher;
 mod signals;
 
+pub use excerpt::excerpt;
 pub use fusion::{RRF_CONSTANT, mmr, reciprocal_rank_fusion};
 pub use options::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, QueryInput, SearchOptions};
 pub(crate) use pipeline::{DirectSteps, SearchSteps, run_direct, search};

@@ -6,7 +6,9 @@ use super::state::AppState;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
@@ -39,6 +41,25 @@ impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for JsonRequest<T> {
         let body = parse(&bytes)?;
         drop(receiving);
         Ok(Self { state: Arc::clone(state), body, permit })
+    }
+}
+
+/// A request with the bytes of a JSON body.
+pub(super) struct JsonBytes {
+    pub(super) parts: Parts,
+    pub(super) bytes: Bytes,
+}
+
+impl FromRequest<Arc<AppState>> for JsonBytes {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<AppState>) -> ApiResult<Self> {
+        let (mut parts, body) = request.into_parts();
+        let (bytes, _receiving) = read(&parts.headers, body, state).await?;
+        // They describe the bytes as they were sent.
+        parts.headers.remove(CONTENT_LENGTH);
+        parts.headers.remove(CONTENT_ENCODING);
+        Ok(Self { parts, bytes: bytes.into() })
     }
 }
 

@@ -130,6 +130,16 @@ impl ApiError {
         Self { message: format!("{subject}: {}", self.message), ..self }
     }
 
+    /// The cause, and the remedy.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// True if something that the request names is not there.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     /// True if the server failed, rather than the request.
     fn is_backend(&self) -> bool {
         self.status == StatusCode::FAILED_DEPENDENCY
@@ -220,7 +230,9 @@ impl From<PathRejection> for ApiError {
 
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
-        Self::invalid(rejection.body_text())
+        let text = rejection.body_text();
+        let cause = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, cause)| cause);
+        Self::invalid(format!("the parameters do not fit: {cause}"))
     }
 }
 

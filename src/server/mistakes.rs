@@ -93,15 +93,23 @@ fn wrong_field(
     if object.len() > MAX_FIELDS || message.starts_with("missing field") {
         return None;
     }
-    let is_wrong = |name: &&String| {
+    let without = |name: &String| {
         let mut others = object.clone();
-        others.remove(*name);
-        match fits(&others).map_err(|e| bare(&e.to_string())) {
-            Ok(()) => true,
-            Err(other) => other != message && !other.starts_with("missing field"),
-        }
+        others.remove(name);
+        fits(&others).err().map(|e| bare(&e.to_string()))
     };
-    object.keys().find(is_wrong).cloned()
+    let others = object.keys().map(|name| (name, without(name)));
+    let others: Vec<(&String, Option<String>)> = others.collect();
+    let is_cause = |other: &Option<String>| {
+        other.as_ref().is_none_or(|other| *other != message && !other.starts_with("missing field"))
+    };
+    // A field that must be there is missed once all others fit.
+    let is_missed = |name: &str, other: &Option<String>| {
+        other.as_ref().is_some_and(|other| *other == format!("missing field `{name}`"))
+    };
+    let cause = others.iter().find(|(_, other)| is_cause(other));
+    let found = cause.or_else(|| others.iter().find(|(name, other)| is_missed(name, other)));
+    found.map(|(name, _)| (*name).clone())
 }
 
 /// The known name that was probably meant by another one.
@@ -190,6 +198,8 @@ fn shorten(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
 
     #[test]
     fn near_names_are_found_by_meaning_and_by_spelling() {
@@ -252,5 +262,31 @@ mod tests {
             let value = Value::Null;
             assert_eq!(wrong_type(field.map(|field| (field, &value)), message), expected);
         }
+    }
+    #[test]
+    fn wrong_values_are_told_with_their_field() {
+        #[derive(Debug, Deserialize)]
+        struct Body {
+            #[expect(dead_code, reason = "only read")]
+            k: usize,
+            #[expect(dead_code, reason = "only read")]
+            words: Vec<String>,
+        }
+        let error = |value: Value| {
+            let message = Body::deserialize(&value).unwrap_err().to_string();
+            misfit_of::<Body>(&value, &message).message().to_owned()
+        };
+        let wrong_k = "`k` must be a whole number from 0, not the text \"a\"";
+        assert_eq!(error(json!({"words": [], "k": "a"})), wrong_k);
+        assert_eq!(
+            error(json!({"k": 1, "words": [5]})),
+            "a value in `words` must be a text, not 5"
+        );
+        assert_eq!(error(json!({"k": 1, "words": 5})), "`words` must be a list, not 5");
+        assert_eq!(error(json!({"k": 1})), "`words` is missing");
+        let list = json!([{"k": 1, "words": []}, {"k": "a", "words": []}]);
+        let message = Vec::<Body>::deserialize(&list).unwrap_err().to_string();
+        let error = misfit_of::<Vec<Body>>(&list, &message);
+        assert_eq!(error.message(), format!("request 1: {wrong_k}"));
     }
 }

@@ -52,11 +52,7 @@ pub fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let drain = serving.limits.drain_s;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)))
-        .enable_all()
-        .build()
-        .map_err(Error::io("start", "the server's threads"))?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let is_unix = matches!(listener.address(), Address::Unix(_));
         let state = AppState::new(serving, is_unix)?;
@@ -69,6 +65,38 @@ pub fn serve(
     // Work that is still in progress has no client any more.
     runtime.shutdown_timeout(Duration::from_secs_f64(drain.min(1.0)));
     outcome
+}
+
+/// Serves one agent over stdin and stdout, by the Model Context Protocol, until it closes them or
+/// `stop` is finished. Nothing but the protocol is written to stdout.
+///
+/// # Errors
+///
+/// As [`serve`]; [`Error::Remote`] if the client does not keep to the protocol.
+pub fn serve_stdio(
+    serving: Serving,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(async {
+        // There is no host by which the server could be called.
+        let state = AppState::new(serving, true)?;
+        let watch = tokio::spawn(state::follow_changes(Arc::clone(&state)));
+        let outcome = dialects::serve_stdio(&state, stop).await;
+        watch.abort();
+        outcome
+    });
+    // A thread that reads stdin cannot be ended: it is left behind.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)))
+        .enable_all()
+        .build()
+        .map_err(Error::io("start", "the server's threads"))
 }
 
 /// A server on a thread of its own, which ends with this value.

@@ -62,6 +62,8 @@ pub struct Access {
     pub origins: Vec<String>,
     /// Refuse changes of documents.
     pub read_only: bool,
+    /// Offer agents the tools that change documents.
+    pub agent_writes: bool,
 }
 
 /// Limits of one request and of all requests together.

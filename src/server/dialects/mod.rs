@@ -6,6 +6,7 @@ mod cohere_embed;
 mod description;
 mod documents;
 mod embedding_options;
+mod mcp;
 mod ollama;
 mod openai;
 mod page;
@@ -20,6 +21,8 @@ mod tei_tokens;
 mod texts;
 mod vector_types;
 mod warnings;
+
+pub(super) use mcp::serve_stdio;
 
 use super::error::{ApiError, render_errors};
 use super::guard;
@@ -92,6 +95,7 @@ pub(super) fn router(state: &Arc<AppState>) -> Result<Router> {
     let routes = routes
         .route("/api-docs/openapi.json", describe)
         .merge(page::routes(docs))
+        .route("/mcp", mcp::route(state))
         .fallback(async || {
             let message = "there is no such route; /api-docs/openapi.json lists them";
             ApiError::new(StatusCode::NOT_FOUND, message)
@@ -127,10 +131,11 @@ fn cross_origin(origins: &[String]) -> Result<Option<CorsLayer>> {
         true => AllowOrigin::any(),
         false => AllowOrigin::list(origins.iter().map(value).collect::<Result<Vec<_>>>()?),
     };
+    let headers = [AUTHORIZATION, CONTENT_TYPE].into_iter().chain(mcp::HEADERS);
     Ok(Some(
         CorsLayer::new()
             .allow_origin(allowed)
             .allow_methods([Method::GET, Method::POST, Method::DELETE])
-            .allow_headers([AUTHORIZATION, CONTENT_TYPE]),
+            .allow_headers(headers.collect::<Vec<_>>()),
     ))
 }

@@ -299,7 +299,8 @@ pub(super) async fn batch(
     Ok(Warned(warnings, try_join_all(searches).await?))
 }
 
-async fn search_one(
+/// Runs one search over a snapshot.
+pub(super) async fn search_one(
     state: &AppState,
     searcher: Arc<Searcher>,
     request: SearchRequest,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// Services and servers whose clients find their routes here.
-const DIALECTS: [&str; 9] = [
+const DIALECTS: [&str; 10] = [
     "openai",
     "cohere",
     "jina",
@@ -25,6 +25,7 @@ const DIALECTS: [&str; 9] = [
     "vllm",
     "llama.cpp",
     "ollama",
+    "mcp",
 ];
 
 /// The server, its models and its indexes.
@@ -56,7 +57,7 @@ pub(super) struct Info {
     reranker: Option<String>,
     /// Services and servers whose clients find their routes here.
     #[schema(example = json!(["openai", "cohere"]))]
-    dialects: [&'static str; 9],
+    dialects: [&'static str; 10],
     /// True if a chat service is set up for `/v1/answer`.
     answers: bool,
     /// True if documents cannot be changed.
