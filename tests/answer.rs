@@ -35,6 +35,7 @@ fn request(stream: bool) -> ChatRequest {
         temperature: 0.0,
         max_completion_tokens: 100,
         stream,
+        more: serde_json::Map::new(),
     }
 }
 

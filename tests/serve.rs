@@ -1,6 +1,7 @@
 //! The HTTP server as its clients see it.
 
 mod agents;
+mod chat;
 mod clients;
 mod embedding;
 mod faults;

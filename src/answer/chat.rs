@@ -1,11 +1,12 @@
 //! Types of the chat completions protocol.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChatMessage {
-    /// `system` or `user`.
+    /// `system`, `user` or `assistant`.
     pub role: &'static str,
     /// The text.
     pub content: String,
@@ -24,6 +25,9 @@ pub struct ChatRequest {
     pub max_completion_tokens: u32,
     /// True to stream the text.
     pub stream: bool,
+    /// Further options of the service, such as `top_p`, as they are.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 /// Token counts.

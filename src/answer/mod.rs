@@ -18,6 +18,7 @@ pub use service::ChatOptions;
 
 use crate::error::Result;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -43,6 +44,8 @@ pub struct AnswerOptions {
     pub passage_tokens: usize,
     /// True to stream the text.
     pub stream: bool,
+    /// Further options of the service, such as `top_p`, as they are.
+    pub more: Map<String, Value>,
 }
 
 impl AnswerOptions {
@@ -54,6 +57,7 @@ impl AnswerOptions {
             max_tokens: 1024,
             passage_tokens: 3000,
             stream: true,
+            more: Map::new(),
         }
     }
 }
@@ -90,7 +94,7 @@ pub struct Answer {
 
 impl Answer {
     /// All quotes, each with the id of the passage that holds it.
-    pub fn citations(&self, prompt: &Prompt) -> Vec<serde_json::Value> {
+    pub fn citations(&self, prompt: &Prompt) -> Vec<Value> {
         let id = |number: usize| prompt.passages.get(number - 1).map(|p| p.id.as_str());
         let all = self.sentences.iter().flat_map(|sentence| &sentence.citations);
         all.map(|citation| {
@@ -155,6 +159,7 @@ impl Answerer {
             temperature: options.temperature,
             max_completion_tokens: options.max_tokens,
             stream: options.stream,
+            more: options.more.clone(),
         };
         let started = Instant::now();
         let elapsed = || started.elapsed().as_secs_f64() * 1e3;

@@ -64,12 +64,14 @@ pub(super) struct ApiError {
     /// True if the request holds nothing to work on, for which some dialects have a code.
     is_empty: bool,
     retry_after: Option<Duration>,
+    /// True if a client that repeats the request at once gets the same error.
+    is_lasting: bool,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, message, param: None, is_empty: false, retry_after: None }
+        Self { status, message, param: None, is_empty: false, retry_after: None, is_lasting: false }
     }
 
     /// Refuses a request with an invalid field, unless `is_valid`.
@@ -101,7 +103,7 @@ impl ApiError {
     /// A request that exceeded the time limit. A client should not repeat it at once: it would take
     /// as long again.
     pub(super) fn late(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::GATEWAY_TIMEOUT, message)
+        Self::new(StatusCode::GATEWAY_TIMEOUT, message).lasting()
     }
 
     /// A temporary condition.
@@ -118,6 +120,11 @@ impl ApiError {
     /// The same error, about a field.
     pub(super) fn param(self, name: impl Into<String>) -> Self {
         Self { param: Some(name.into()), ..self }
+    }
+
+    /// The same error, with the advice not to repeat the request, which clients do by themselves.
+    pub(super) fn lasting(self) -> Self {
+        Self { is_lasting: true, ..self }
     }
 
     /// The same error, about one of several requests.
@@ -193,7 +200,7 @@ impl ApiError {
             let seconds = wait.as_secs_f64().ceil().clamp(1.0, MAX_RETRY_AFTER) as u64;
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.status == StatusCode::GATEWAY_TIMEOUT {
+        if self.is_lasting {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if self.status == StatusCode::UNAUTHORIZED {

@@ -1,4 +1,5 @@
-//! Agents: the Model Context Protocol over stdin and stdout, and over HTTP.
+//! Agents: the Model Context Protocol over stdin and stdout, and over HTTP. The official clients
+//! are in `clients`.
 
 use crate::cli::{ids, indexed, search};
 use crate::support::cli::{Workplace, small_reranker};

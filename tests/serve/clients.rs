@@ -35,14 +35,18 @@ fn demo(what: &str, more: &[&str]) -> Option<(PathBuf, Workplace, Server)> {
 }
 
 fn run(place: &Workplace, python: &Path, script: &str, args: &[&str]) {
+    crate::support::cli::finish(&mut script_of(place, python, script, args)).ok();
+}
+
+fn script_of(place: &Workplace, program: &Path, script: &str, args: &[&str]) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/serve").join(script);
-    let mut command = Command::new(python);
+    let mut command = Command::new(program);
     command.arg(script).args(args).current_dir(place.path("."));
     // The scripts compare replies with the output of the program itself.
     command.env("WARPSEEK", env!("CARGO_BIN_EXE_warpseek"));
     with_real_model(&mut command).env("WARPSEEK_BUILTIN_MODELS", "1").env("WARPSEEK_OFFLINE", "1");
     command.env("WARPSEEK_CONFIG", place.path(".private/config.toml"));
-    crate::support::cli::finish(&mut command).ok();
+    command
 }
 
 #[test]
@@ -51,13 +55,48 @@ fn python_clients_get_what_the_command_line_gives() {
     run(&place, &python, "clients.py", &[&server.url()]);
 }
 
+/// Runs a script of agents and chat clients. The chat service quotes the passage that the command
+/// line finds first.
+fn run_agents(script: &str, program: impl FnOnce(&Path) -> PathBuf) {
+    let chat = Chat::start([]);
+    let url = chat.url();
+    let options = ["--base-url", &url, "--chat-model", "stand-in-8b", "--allow-writes"];
+    let Some((python, place, server)) = demo(script, &options) else { return };
+    let mut find = place.command(&["search", "idx", AGENTS_QUESTION, "-k", "1", "--json"]);
+    with_real_model(&mut find).env("WARPSEEK_BUILTIN_MODELS", "1");
+    let found = crate::support::cli::finish(&mut find).ok().json();
+    let quote = found["hits"][0]["text"].as_str().unwrap().split('.').next().unwrap();
+    let answer = format!("As a source says: \"{quote}\" [1].");
+    chat.add([Reply::text(&answer), Reply::stream(vec![Reply::events(&answer, 6)])]);
+    let mut command = script_of(&place, &program(&python), script, &[&server.url()]);
+    command.env("QUESTION", AGENTS_QUESTION).env("ANSWER", &answer);
+    crate::support::cli::finish(&mut command).ok();
+}
+
+const AGENTS_QUESTION: &str = "why does the tenth repetition of a word hardly count?";
+
+#[test]
+fn agents_and_chat_clients_in_python_get_what_the_command_line_gives() {
+    run_agents("agents.py", Path::to_owned);
+}
+
+#[test]
+fn agents_and_chat_clients_in_javascript_get_what_the_command_line_gives() {
+    run_agents("agents.mjs", |_| node());
+}
+
 #[test]
 fn javascript_clients_get_what_the_command_line_gives() {
     let Some((_, place, server)) = demo("clients in JavaScript", &[]) else { return };
+    run(&place, &node(), "clients.mjs", &[&server.url()]);
+}
+
+/// Node, which finds the packages by an environment variable that the scripts read.
+fn node() -> PathBuf {
     let cure = "WARPSEEK_SERVE_NODE names no folder in which tests/serve/package.json was \
                 installed: npm install --prefix FOLDER";
     assert!(std::env::var_os("WARPSEEK_SERVE_NODE").is_some(), "{cure}");
-    run(&place, Path::new("node"), "clients.mjs", &[&server.url()]);
+    "node".into()
 }
 
 #[test]

@@ -127,6 +127,11 @@ impl Chat {
         Self { address, shared }
     }
 
+    /// Adds answers to the script.
+    pub(crate) fn add(&self, more: impl IntoIterator<Item = Reply>) {
+        self.shared.script.lock().unwrap().extend(more);
+    }
+
     /// `http://127.0.0.1:PORT/openai/v1`, with Groq's path.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/openai/v1", self.address)

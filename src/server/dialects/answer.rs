@@ -4,11 +4,12 @@ use super::search::Retrieval;
 use super::warnings::headers;
 use crate::answer::{Answer, AnswerEvent, AnswerOptions, Piece, Prompt};
 use crate::error::{Error, Result};
-use crate::search::{QueryInput, search};
+use crate::search::{Hit, QueryInput, Timings, search};
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::own::{OwnBody, OwnRequest, Unknown};
 use crate::server::scheduled::{ScheduledSteps, blocking};
 use crate::server::settings::Answers;
+use crate::server::state::AppState;
 use axum::Json;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -22,8 +23,11 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
+/// The cure for a service of several models.
+const NAME_MODEL: &str = "the chat service offers several models: name one in `model`";
+
 /// The number of events that may wait for a slow reader.
-const MAX_WAITING_EVENTS: usize = 256;
+pub(super) const MAX_WAITING_EVENTS: usize = 256;
 
 /// A question.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -103,13 +107,10 @@ async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
     let is_valid = (0.0..=2.0).contains(&request.temperature);
     ApiError::check(is_valid, "temperature", "`temperature` must lie in 0 to 2")?;
     ApiError::check(request.max_tokens > 0, "max_tokens", "`max_tokens` must be at least 1")?;
-    let searcher = state.index(request.retrieval.index.as_deref())?.served.searcher();
-    let options = request.retrieval.options(&state, &searcher, request.k).await?;
-    let query = QueryInput { text: &text, ..QueryInput::default() };
-    let steps = ScheduledSteps { state: &state, searcher: &searcher };
-    let found = search(&steps, query, &options).await?;
-    let (hits, took) = (found.hits, found.took_ms);
-    if hits.is_empty() {
+    let question = Question { text: &text, k: request.k, passage_tokens: request.passage_tokens };
+    let found = passages_for(&state, &answers, &request.retrieval, question).await?;
+    let Found { hits, took, prompt } = found;
+    let Some(prompt) = prompt else {
         let nothing = json!({
             "query": text, "answer": "", "refused": true, "sentences": [], "citations": [],
             "passages": [], "hits": [], "took_ms": { "search": took },
@@ -119,21 +120,14 @@ async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
             true => Sse::new(tokio_stream::once(Ok::<_, Infallible>(done))).into_response(),
             false => Json(nothing).into_response(),
         });
-    }
+    };
     let options = AnswerOptions {
-        model: request.model.or_else(|| answers.model.clone()).unwrap_or_default(),
         temperature: request.temperature,
         max_tokens: request.max_tokens,
         passage_tokens: request.passage_tokens,
         stream: request.stream,
+        ..AnswerOptions::new(request.model.or_else(|| answers.model.clone()).unwrap_or_default())
     };
-    let (service, passages) = (Arc::clone(&answers), hits.clone());
-    let (question, budget) = (text.clone(), options.passage_tokens);
-    let prompt = blocking(move || {
-        let count = |text: &str| searcher.count_tokens(text);
-        service.answerer.template.fill(&question, &passages, budget, &count)
-    })
-    .await?;
     let head = json!({ "query": text, "passages": prompt.passages, "hits": hits });
     let reply = move |mut reply: Value, answer: Answer, prompt: &Prompt| {
         let written = json!({
@@ -153,7 +147,7 @@ async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
     };
     if !request.stream {
         let work = move || {
-            let answer = ask(&answers, &prompt, options, &mut |_| ControlFlow::Continue(()))?;
+            let answer = ask(&answers, &prompt, options, NAME_MODEL, &mut |_| go_on())?;
             Ok(reply(head, answer, &prompt))
         };
         return Ok(Json(blocking(work).await?).into_response());
@@ -161,7 +155,7 @@ async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
     let (sender, receiver) = channel(MAX_WAITING_EVENTS);
     tokio::task::spawn_blocking(move || {
         send(&sender, "hits", &head);
-        let outcome = ask(&answers, &prompt, options, &mut |event| {
+        let outcome = ask(&answers, &prompt, options, NAME_MODEL, &mut |event| {
             let sent = match event {
                 AnswerEvent::Piece(Piece::Text(text)) => {
                     send(&sender, "text", &json!({ "text": text }))
@@ -182,20 +176,68 @@ async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
+/// A question, and how much is read to answer it.
+pub(super) struct Question<'a> {
+    pub(super) text: &'a str,
+    /// The number of passages.
+    pub(super) k: usize,
+    /// The maximum number of tokens of all passages.
+    pub(super) passage_tokens: usize,
+}
+
+/// Passages that may answer a question.
+pub(super) struct Found {
+    pub(super) hits: Vec<Hit>,
+    pub(super) took: Timings,
+    /// The prompt, unless nothing was found.
+    pub(super) prompt: Option<Prompt>,
+}
+
+/// Searches for the passages of a question, and puts them into a prompt.
+pub(super) async fn passages_for(
+    state: &AppState,
+    answers: &Arc<Answers>,
+    retrieval: &Retrieval,
+    question: Question<'_>,
+) -> ApiResult<Found> {
+    let searcher = state.index(retrieval.index.as_deref())?.served.searcher();
+    let options = retrieval.options(state, &searcher, question.k).await?;
+    let query = QueryInput { text: question.text, ..QueryInput::default() };
+    let steps = ScheduledSteps { state, searcher: &searcher };
+    let found = search(&steps, query, &options).await?;
+    let (hits, took) = (found.hits, found.took_ms);
+    if hits.is_empty() {
+        return Ok(Found { hits, took, prompt: None });
+    }
+    let (service, passages) = (Arc::clone(answers), hits.clone());
+    let (text, budget) = (question.text.to_owned(), question.passage_tokens);
+    let prompt = blocking(move || {
+        let count = |text: &str| searcher.count_tokens(text);
+        service.answerer.template.fill(&text, &passages, budget, &count)
+    })
+    .await?;
+    Ok(Found { hits, took, prompt: Some(prompt) })
+}
+
 /// Sends an event. Returns false if the client is gone.
 fn send(sender: &Sender<Event>, name: &str, data: &Value) -> bool {
     let event = Event::default().event(name).json_data(data).unwrap_or_default();
     sender.blocking_send(event).is_ok()
 }
 
-fn ask(
+fn go_on() -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// Asks the chat service. `several` tells what to do if it offers several models and none is named.
+pub(super) fn ask(
     answers: &Answers,
     prompt: &Prompt,
     mut options: AnswerOptions,
+    several: &str,
     event: &mut dyn FnMut(AnswerEvent<'_>) -> ControlFlow<()>,
 ) -> Result<Answer> {
     if options.model.is_empty() {
-        let several = "the chat service offers several models: name one in `model`";
         options.model = answers.answerer.client.only_model().map_err(|e| match e {
             Error::Usage(_) => Error::usage(several),
             other => other,

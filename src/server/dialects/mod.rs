@@ -1,6 +1,8 @@
 //! The routes: one file per family of clients, and one for each group of warpseek's own.
 
 mod answer;
+mod chat;
+mod chat_request;
 mod cohere;
 mod cohere_embed;
 mod description;
@@ -49,6 +51,7 @@ pub(super) fn router(state: &Arc<AppState>) -> Result<Router> {
         .routes(routes!(search::batch))
         .routes(routes!(search::compare))
         .routes(routes!(answer::answer))
+        .routes(routes!(chat::completions))
         .routes(routes!(documents::upsert))
         .routes(routes!(documents::delete))
         .routes(routes!(openai::embeddings))

@@ -1,5 +1,6 @@
 //! `/v1/embeddings` and `/v1/models`, for clients of OpenAI.
 
+use super::chat::PREFIX as ANSWERS_FROM;
 use super::embedding_options::{EmbeddingOptions, EncodingFormat, WrittenVector};
 use super::passages::Passage;
 use super::texts::{ChosenPrompt, TextOptions, embed_texts, prompt_called, written_prompt};
@@ -279,7 +280,7 @@ async fn embed_ids(
 #[utoipa::path(get, path = "/v1/models", tag = "openai",
     responses((status = 200, body = ModelsReply)))]
 pub(super) async fn models(Extract(state): Extract<Arc<AppState>>) -> Json<ModelsReply> {
-    Json(ModelsReply { object: "list", data: names(&state).map(|name| described(name)).collect() })
+    Json(ModelsReply { object: "list", data: names(&state).map(|name| described(&name)).collect() })
 }
 
 /// Describe a model
@@ -292,13 +293,17 @@ pub(super) async fn model(
 ) -> ApiResult<Json<ModelReply>> {
     let Path(name) = name?;
     let missing = "no such model is served; /v1/models lists those that are";
-    let found = names(&state).find(|n| **n == name);
+    let found = names(&state).find(|n| *n == name);
     let found = found.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, missing))?;
-    Ok(Json(described(found)))
+    Ok(Json(described(&found)))
 }
 
-fn names(state: &AppState) -> impl Iterator<Item = &String> {
-    state.embedders.iter().map(|e| &e.name).chain(state.reranker.iter().map(|r| &r.name))
+/// The names of the models; with a chat service also those that answer from an index.
+fn names(state: &AppState) -> impl Iterator<Item = String> {
+    let models =
+        state.embedders.iter().map(|e| &e.name).chain(state.reranker.iter().map(|r| &r.name));
+    let indexes = state.indexes.iter().filter(|_| state.answers.is_some());
+    models.cloned().chain(indexes.map(|index| format!("{ANSWERS_FROM}{}", index.served.name)))
 }
 
 fn described(name: &str) -> ModelReply {
