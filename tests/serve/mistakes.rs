@@ -47,17 +47,14 @@ fn unknown_fields_are_warnings_and_with_strict_errors() {
     server.post("/v1/search?strict=true", &json!({"query": "river"})).ok();
     let many = json!([{"query": "a"}, {"query": "a", "limit": 3}]);
     let batch = server.post("/v1/search/batch", &many);
-    assert!(
-        warnings(&batch)[0].contains("request 1: `limit'")
-            || warnings(&batch)[0].contains("request 1: `limit`")
-    );
+    assert!(warnings(&batch)[0].contains("request 1: `limit` is unknown"));
     assert!(batch.json()[1]["warnings"][0].as_str().unwrap().contains("did you mean `k`"));
     assert_eq!(batch.json()[0]["warnings"], json!([]));
     let documents = json!([{"id": "n", "text": "t", "any": "metadata"}]);
     for (path, body, near) in [
         ("/v1/search/batch", many, "`k`"),
         ("/v1/compare", json!({"query": "a", "shown": 2}), "`show`"),
-        ("/v1/documents", json!({"documents": documents, "idx": "idx"}), "`index`"),
+        ("/v1/documents", json!({"documents": documents, "indx": "idx"}), "`index`"),
     ] {
         assert_eq!(warnings(&server.post(path, &body)).len(), 1, "{path}");
         server.post(&format!("{path}?strict=1"), &body).fails(400, &["did you mean", near]);
@@ -209,7 +206,8 @@ fn bodies_in_gzip_are_read_within_the_limits_of_plain_ones() {
     post_encoded(&server, "gzip", body.as_bytes()).fails(400, &["no valid gzip"]);
     let whole = gzip(body.as_bytes());
     post_encoded(&server, "gzip", &whole[..whole.len() - 9]).fails(400, &["no valid gzip"]);
-    post_encoded(&server, "gzip", b"").fails(400, &["empty"]);
+    post_encoded(&server, "gzip", b"").fails(400, &["no valid gzip"]);
+    post_encoded(&server, "gzip", &gzip(b"")).fails(400, &["the body is empty"]);
     let bomb = gzip(&vec![b' '; 100 << 20]);
     assert!(bomb.len() < 200_000, "{}", bomb.len());
     let at_limit = gzip(format!("{body}{}", " ".repeat(100_000 - body.len())).as_bytes());
