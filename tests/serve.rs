@@ -3,6 +3,7 @@
 mod agents;
 mod chat;
 mod clients;
+mod contract;
 mod embedding;
 mod faults;
 mod mistakes;
