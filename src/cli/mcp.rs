@@ -8,8 +8,8 @@ use clap::Args;
 
 /// Serve indexes to an agent over stdin and stdout, by the Model Context Protocol.
 ///
-/// A program such as Claude, Cursor or VS Code starts this command and calls its tools: search, get,
-/// list_indexes. `warpseek serve` offers the same tools over HTTP, at /mcp.
+/// A program such as Claude, Cursor or VS Code starts this command and calls its tools: search,
+/// get, list_indexes. `warpseek serve` offers the same tools over HTTP, at /mcp.
 #[derive(Debug, Args)]
 pub(super) struct McpArgs {
     /// Index folders, each as DIR or NAME=DIR

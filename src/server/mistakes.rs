@@ -53,8 +53,8 @@ pub(super) fn read_object<T: DeserializeOwned>(object: Map<String, Value>) -> Ap
     T::deserialize(&Value::Object(object.clone())).map_err(|e| misfit::<T>(&object, &e.to_string()))
 }
 
-/// The error about a value that is not a `T`, which gave serde's `message`. It names the field of an
-/// object, and in a list the number of the entry.
+/// The error about a value that is not a `T`, which gave serde's `message`. It names the field of
+/// an object, and in a list the number of the entry.
 pub(super) fn misfit_of<T: DeserializeOwned>(value: &Value, message: &str) -> ApiError {
     let Value::Array(entries) = value else {
         let nothing = Map::new();

@@ -35,7 +35,7 @@ fn unknown_fields_are_warnings_and_with_strict_errors() {
         ("`nonsense` is unknown", "use "),
     ] {
         let is_it = |text: &&str| text.contains(warning) && text.contains(part);
-        assert!(told.iter().any(|text| is_it(text)), "{told:?}");
+        assert!(told.iter().any(is_it), "{told:?}");
     }
     assert_eq!(warnings(&reply).len(), 3);
     let all = told.iter().find(|text| text.contains("nonsense")).unwrap();

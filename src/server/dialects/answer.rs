@@ -109,7 +109,7 @@ async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
     ApiError::check(request.max_tokens > 0, "max_tokens", "`max_tokens` must be at least 1")?;
     let question = Question { text: &text, k: request.k, passage_tokens: request.passage_tokens };
     let found = passages_for(&state, &answers, &request.retrieval, question).await?;
-    let Found { hits, took, prompt } = found;
+    let FoundPassages { hits, took, prompt } = found;
     let Some(prompt) = prompt else {
         let nothing = json!({
             "query": text, "answer": "", "refused": true, "sentences": [], "citations": [],
@@ -186,7 +186,7 @@ pub(super) struct Question<'a> {
 }
 
 /// Passages that may answer a question.
-pub(super) struct Found {
+pub(super) struct FoundPassages {
     pub(super) hits: Vec<Hit>,
     pub(super) took: Timings,
     /// The prompt, unless nothing was found.
@@ -199,7 +199,7 @@ pub(super) async fn passages_for(
     answers: &Arc<Answers>,
     retrieval: &Retrieval,
     question: Question<'_>,
-) -> ApiResult<Found> {
+) -> ApiResult<FoundPassages> {
     let searcher = state.index(retrieval.index.as_deref())?.served.searcher();
     let options = retrieval.options(state, &searcher, question.k).await?;
     let query = QueryInput { text: question.text, ..QueryInput::default() };
@@ -207,7 +207,7 @@ pub(super) async fn passages_for(
     let found = search(&steps, query, &options).await?;
     let (hits, took) = (found.hits, found.took_ms);
     if hits.is_empty() {
-        return Ok(Found { hits, took, prompt: None });
+        return Ok(FoundPassages { hits, took, prompt: None });
     }
     let (service, passages) = (Arc::clone(answers), hits.clone());
     let (text, budget) = (question.text.to_owned(), question.passage_tokens);
@@ -216,7 +216,7 @@ pub(super) async fn passages_for(
         service.answerer.template.fill(&text, &passages, budget, &count)
     })
     .await?;
-    Ok(Found { hits, took, prompt: Some(prompt) })
+    Ok(FoundPassages { hits, took, prompt: Some(prompt) })
 }
 
 /// Sends an event. Returns false if the client is gone.

@@ -1,9 +1,9 @@
 //! `/v1/chat/completions`, for clients of OpenAI: the indexes as models that answer.
 //!
-//! The last turn is the question. Its passages stand in the prompt as in `/v1/answer`, before it the
-//! earlier turns, and the chat service of the server writes the answer, whose quotes are checked.
+//! The last turn is the question. Its passages stand in the prompt as in `/v1/answer`, before it
+//! the earlier turns. The chat service of the server writes the answer, whose quotes are checked.
 
-use super::answer::{Found, MAX_WAITING_EVENTS, Question, ask, passages_for};
+use super::answer::{FoundPassages, MAX_WAITING_EVENTS, Question, ask, passages_for};
 use super::chat_request::{Chat, ChatCompletionRequest};
 use super::warnings::Warned;
 use crate::answer::{Answer, AnswerEvent, AnswerOptions, Piece, Prompt, REFUSAL, TokenUsage};
@@ -60,7 +60,8 @@ pub(super) async fn completions(
         k: chat.k.unwrap_or(DEFAULT_PASSAGES),
         passage_tokens: chat.passage_tokens,
     };
-    let Found { hits, took, prompt } = passages_for(&state, &answers, retrieval, question).await?;
+    let FoundPassages { hits, took, prompt } =
+        passages_for(&state, &answers, retrieval, question).await?;
     let reply = Reply::new(retrieval.index.as_deref().unwrap_or_default(), hits, took);
     let mut warnings = std::mem::take(&mut chat.warnings);
     warnings.extend(warning);

@@ -55,22 +55,22 @@ struct Turn {
     /// `system`, `developer`, `user` or `assistant`.
     #[schema(example = "user")]
     role: String,
-    content: Option<Content>,
+    content: Option<TurnContent>,
 }
 
 /// The text of a turn, whole or in parts.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "`content` must be a text or a list of parts with a `type`")]
-enum Content {
+enum TurnContent {
     /// The text.
     Text(String),
     /// Its parts.
-    Parts(Vec<ContentPart>),
+    Parts(Vec<TurnPart>),
 }
 
 /// A part of a text.
 #[derive(Debug, Deserialize, ToSchema)]
-struct ContentPart {
+struct TurnPart {
     /// Only `text`.
     #[schema(example = "text")]
     r#type: String,
@@ -230,8 +230,8 @@ impl Turn {
     fn text(&self, number: usize) -> ApiResult<String> {
         let parts = match &self.content {
             None => return Ok(String::new()),
-            Some(Content::Text(text)) => return Ok(text.clone()),
-            Some(Content::Parts(parts)) => parts,
+            Some(TurnContent::Text(text)) => return Ok(text.clone()),
+            Some(TurnContent::Parts(parts)) => parts,
         };
         let texts = parts.iter().map(|part| match (part.r#type.as_str(), &part.text) {
             ("text", Some(text)) => Ok(text.as_str()),

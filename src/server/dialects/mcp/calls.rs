@@ -1,7 +1,10 @@
 //! The calls of tools.
 
+use super::compact;
 use super::replies::{Passages, Texts, fields_of};
-use super::{compact, tools};
+use super::tools::{
+    self, DEFAULT_EXCERPT, DEFAULT_HITS, DEFAULT_TEXT, MAX_EXCERPT, MAX_IDS, MAX_TEXT,
+};
 use crate::server::dialects::documents::{delete_from, upsert_into};
 use crate::server::dialects::search::{Retrieval, SearchRequest, search_one};
 use crate::server::error::{ApiError, ApiResult};
@@ -13,24 +16,6 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-
-/// Hits of a search by default: what a model reads in one go.
-pub(super) const DEFAULT_HITS: usize = 5;
-
-/// Characters of an excerpt.
-pub(super) const DEFAULT_EXCERPT: usize = 700;
-
-/// The longest excerpt, in characters.
-pub(super) const MAX_EXCERPT: usize = 4000;
-
-/// Characters of the texts that `get` returns.
-pub(super) const DEFAULT_TEXT: usize = 8000;
-
-/// The most of them.
-pub(super) const MAX_TEXT: usize = 30_000;
-
-/// Ids of a call.
-pub(super) const MAX_IDS: usize = 100;
 
 /// Calls a tool. The result is JSON.
 pub(super) async fn call(
@@ -63,7 +48,7 @@ fn read<T: DeserializeOwned>(arguments: Map<String, Value>) -> ApiResult<T> {
 }
 
 #[derive(Deserialize)]
-struct SearchArguments {
+struct SearchCall {
     query: String,
     k: Option<usize>,
     filter: Option<String>,
@@ -73,7 +58,7 @@ struct SearchArguments {
     excerpt_chars: Option<usize>,
 }
 
-async fn search(state: &AppState, arguments: SearchArguments) -> ApiResult<String> {
+async fn search(state: &AppState, arguments: SearchCall) -> ApiResult<String> {
     let excerpt_chars = arguments.excerpt_chars.unwrap_or(DEFAULT_EXCERPT);
     let message = format!("`excerpt_chars` is {excerpt_chars}: use 0 to {MAX_EXCERPT}");
     ApiError::check(excerpt_chars <= MAX_EXCERPT, "excerpt_chars", message)?;
@@ -143,14 +128,14 @@ impl Ids {
 }
 
 #[derive(Deserialize)]
-struct GetArguments {
+struct GetCall {
     ids: Ids,
     offset: Option<usize>,
     max_chars: Option<usize>,
     index: Option<String>,
 }
 
-async fn get(state: &AppState, arguments: GetArguments) -> ApiResult<String> {
+async fn get(state: &AppState, arguments: GetCall) -> ApiResult<String> {
     let (ids, offset) = (arguments.ids.into_list()?, arguments.offset.unwrap_or(0));
     let most = arguments.max_chars.unwrap_or(DEFAULT_TEXT);
     let message = format!("`max_chars` is {most}: use 1 to {MAX_TEXT}");
@@ -210,23 +195,23 @@ async fn list_indexes(state: &AppState) -> ApiResult<String> {
 }
 
 #[derive(Deserialize)]
-struct UpsertArguments {
+struct UpsertCall {
     documents: Vec<Map<String, Value>>,
     index: Option<String>,
 }
 
-async fn upsert(state: &AppState, arguments: UpsertArguments) -> ApiResult<String> {
+async fn upsert(state: &AppState, arguments: UpsertCall) -> ApiResult<String> {
     let done = upsert_into(state, arguments.index.as_deref(), arguments.documents).await?;
     compact(&json!(done))
 }
 
 #[derive(Deserialize)]
-struct DeleteArguments {
+struct DeleteCall {
     ids: Ids,
     index: Option<String>,
 }
 
-async fn delete(state: &AppState, arguments: DeleteArguments) -> ApiResult<String> {
+async fn delete(state: &AppState, arguments: DeleteCall) -> ApiResult<String> {
     let (mut deleted, mut missing) = (0, Vec::new());
     for id in arguments.ids.into_list()? {
         match delete_from(state, arguments.index.as_deref(), id.clone()).await {

@@ -1,10 +1,27 @@
 //! The tools, as `tools/list` describes them.
 
-use super::calls::{DEFAULT_EXCERPT, DEFAULT_HITS, DEFAULT_TEXT, MAX_EXCERPT, MAX_IDS, MAX_TEXT};
 use crate::server::state::AppState;
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// Hits of a search by default: what a model reads in one go.
+pub(super) const DEFAULT_HITS: usize = 5;
+
+/// Characters of an excerpt.
+pub(super) const DEFAULT_EXCERPT: usize = 700;
+
+/// The longest excerpt, in characters.
+pub(super) const MAX_EXCERPT: usize = 4000;
+
+/// Characters of the texts that `get` returns.
+pub(super) const DEFAULT_TEXT: usize = 8000;
+
+/// The most of them.
+pub(super) const MAX_TEXT: usize = 30_000;
+
+/// Ids of a call.
+pub(super) const MAX_IDS: usize = 100;
 
 /// The tools that a server offers.
 pub(super) fn all(state: &AppState) -> Vec<Tool> {
