@@ -49,6 +49,7 @@ pub(super) struct CohereEmbedRequest {
 
 /// A text in parts, which are joined by line ends.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CohereInput)]
 struct Input {
     content: Vec<Part>,
 }

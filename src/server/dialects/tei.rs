@@ -10,6 +10,7 @@ use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduler::WorkKind;
 use crate::server::state::AppState;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use warpseek_bert::embedder::{Embedder, Role, normalize};
@@ -215,6 +216,14 @@ pub(super) struct TextsRequest {
     /// Return the texts with the results.
     #[serde(default)]
     return_text: bool,
+    /// Ignored: long texts are read in windows, and nothing is cut off.
+    #[allow(dead_code, reason = "clients send it")]
+    #[schema(value_type = Option<bool>)]
+    truncate: Option<Value>,
+    /// Ignored.
+    #[allow(dead_code, reason = "clients send it")]
+    #[schema(value_type = Option<Direction>)]
+    truncation_direction: Option<Value>,
 }
 
 /// Texts in order of relevance.
