@@ -699,7 +699,7 @@ fn models_list_and_info_describe_every_model() {
     assert!(list.lines().all(|line| line.starts_with('~') || line.chars().count() <= 140));
 
     let absent = place.call("models info all-mpnet-base-v2").ok().stdout;
-    assert_holds(&absent, &["embedder", "768", "~438.00 MB", "not pinned", "not present"]);
+    assert_holds(&absent, &["embedder", "768", "~438 MB", "not pinned", "not present"]);
     let model = small_model().display().to_string();
     let info = place.run(&["models", "info", &model, "--json"]).ok().json();
     assert_eq!((&info["kind"], &info["family"]), (&json!("embedder"), &json!("bert")));

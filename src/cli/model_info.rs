@@ -172,9 +172,13 @@ pub(super) fn pinned_word(pinned: bool) -> &'static str {
     if pinned { "pinned" } else { "not pinned" }
 }
 
-/// A size in bytes, with `~` in front of an approximation.
+/// A size in bytes. An approximation has `~` in front, and no decimals of megabytes.
 pub(super) fn size(bytes: u64, about: bool) -> String {
-    format!("{}{}", if about { "~" } else { "" }, DecimalBytes(bytes))
+    match about {
+        true if bytes < 1_000_000_000 => format!("~{} MB", bytes.div_ceil(1_000_000)),
+        true => format!("~{}", DecimalBytes(bytes)),
+        false => DecimalBytes(bytes).to_string(),
+    }
 }
 
 /// A licence in plain words.
