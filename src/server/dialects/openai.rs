@@ -246,16 +246,11 @@ async fn embed_ids(
     lists: Vec<Vec<u32>>,
     prompt: ChosenPrompt,
 ) -> ApiResult<Embeddings> {
-    if matches!(prompt, ChosenPrompt::Written(_)) {
-        let message = "`prompt` goes in front of texts, not of token ids: put it into the ids";
-        return Err(ApiError::invalid(message).param("prompt"));
-    }
+    let is_prompted = !prompt.text(embedder).is_empty();
+    let message = "`input` must be texts: the chosen prompt goes in front of texts, not of ids";
+    ApiError::check(!is_prompted, "input", message)?;
     let role = prompt.role();
     state.check_inputs(lists.len(), "input")?;
-    if embedder.skips_prompt() && !embedder.prompt(role).is_empty() {
-        let message = "`input` must be texts: this model pools without the tokens of its prompt";
-        return Err(ApiError::invalid(message).param("input"));
-    }
     let (tokenizer, most) = (embedder.tokenizer(), embedder.max_tokens());
     for (at, ids) in lists.iter().enumerate() {
         let message = if !tokenizer.is_whole(ids) {

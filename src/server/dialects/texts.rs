@@ -79,7 +79,8 @@ impl ChosenPrompt {
         prompted.collect()
     }
 
-    fn text<'a>(&'a self, embedder: &'a Embedder) -> &'a str {
+    /// The prompt; empty if there is none.
+    pub(super) fn text<'a>(&'a self, embedder: &'a Embedder) -> &'a str {
         match self {
             Self::OfRole(role) => embedder.prompt(*role),
             Self::Written(text) => text,
