@@ -5,7 +5,7 @@
 # Guess: a zero vector has a cosine of 0, thus a distance of 1, as with the inner product; at least the
 # row is among the hits of a search for more rows than there are.
 #
-# Observed: the distance is not a number, and such rows are left out without a word. By inner product
+# Observed: the distance is not a number, and such rows are left out without a warning. By inner product
 # and by L2 they are found.
 #
 #     cosine: same opposite

@@ -58,7 +58,7 @@ def serve(
     models_dir: str | os.PathLike[str] | None = None,
     offline: bool | None = None,
 ) -> Server:
-    """Serves indexes and models over HTTP, in the dialects of OpenAI, Cohere, Jina and TEI.
+    """Serves indexes and models over HTTP to clients of OpenAI, Cohere, Jina, Ollama and TEI.
 
     >>> with warpseek.serve(index) as server:
     ...     print(server.url)

@@ -39,7 +39,7 @@ pub(super) fn flow() -> ControlFlow<()> {
     if requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
-/// Finished as soon as the user asks to stop.
+/// Waits until the user asks to stop.
 pub(super) async fn wait() {
     while !requested() {
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -172,7 +172,7 @@ pub(super) fn pinned_word(pinned: bool) -> &'static str {
     if pinned { "pinned" } else { "not pinned" }
 }
 
-/// A size in bytes. An approximation has `~` in front, and no decimals of megabytes.
+/// A size. An approximate one has `~` in front, and no decimals below a gigabyte.
 pub(super) fn size(bytes: u64, about: bool) -> String {
     match about {
         true if bytes < 1_000_000_000 => format!("~{} MB", bytes.div_ceil(1_000_000)),

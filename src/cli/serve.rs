@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// Serve indexes and models over HTTP, in the dialects of OpenAI, Cohere, Jina and
+/// Serve indexes and models over HTTP, in the dialects of OpenAI, Cohere, Jina, Ollama and
 /// text-embeddings-inference, to agents at /mcp, with a search page.
 ///
 /// Keys come from WARPSEEK_API_KEY or --api-key-file. SIGTERM and Ctrl+C stop the server after the

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// Characters by which an excerpt without blanks may be longer than asked for.
+/// Characters by which an excerpt that ends in a long word may exceed the wanted length.
 const SLACK: usize = 40;
 
 /// The byte range of `text` to show for a query, whole words of about `most` characters. It lies in

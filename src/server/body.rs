@@ -1,7 +1,7 @@
 //! Request bodies: JSON, received in time and within the limits.
 
 use super::error::{ApiError, ApiResult};
-use super::mistakes::misfit_of;
+use super::mistakes::type_error;
 use super::state::AppState;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
@@ -21,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 /// Bytes of a body that are decompressed at a time.
 const DECOMPRESSED_PART: usize = 64 << 10;
 
-/// Bytes of the longest body in which the field of a wrong type is looked for.
+/// Bytes of the longest body in which the field that does not fit is looked for.
 const MAX_EXPLAINED: usize = 1 << 20;
 
 /// A request with a JSON body, and permission to work on it, which ends when this is dropped.
@@ -56,7 +56,7 @@ impl FromRequest<Arc<AppState>> for JsonBytes {
     async fn from_request(request: Request, state: &Arc<AppState>) -> ApiResult<Self> {
         let (mut parts, body) = request.into_parts();
         let (bytes, _receiving) = read(&parts.headers, body, state).await?;
-        // They describe the bytes as they were sent.
+        // These headers describe the body as it was sent.
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.remove(CONTENT_ENCODING);
         Ok(Self { parts, bytes: bytes.into() })
@@ -175,16 +175,16 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         ApiError::invalid(format!("the body is not valid UTF-8 (byte {})", e.valid_up_to()))
     })?;
-    serde_json::from_str(text).map_err(|e| misfit::<T>(text, &e))
+    serde_json::from_str(text).map_err(|e| parse_error::<T>(text, &e))
 }
 
-/// The error of a body that is no JSON, which names the place, or of values of a wrong type, which
-/// names the field.
-fn misfit<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> ApiError {
+/// The error about a body that is no JSON, which names the place, or about a value of a wrong type,
+/// which names the field.
+fn parse_error<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> ApiError {
     let message = error.to_string();
     let value = match serde_json::from_str::<Value>(text) {
         Ok(value) if error.is_data() && text.len() <= MAX_EXPLAINED => value,
         _ => return ApiError::invalid(format!("the body does not fit: {message}")),
     };
-    misfit_of::<T>(&value, &message).about("the body does not fit")
+    type_error::<T>(&value, &message).about("the body does not fit")
 }

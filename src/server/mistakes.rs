@@ -1,5 +1,5 @@
-//! Mistakes in requests, told in sentences: unknown fields with the name that was probably meant,
-//! and values of a wrong type.
+//! Messages about mistakes in requests: unknown fields, with the name that was probably meant, and
+//! values of a wrong type, with field and type.
 
 use super::error::{ApiError, ApiResult};
 use serde::de::DeserializeOwned;
@@ -33,16 +33,16 @@ const SYNONYMS: [(&str, &str); 24] = [
     ("max_chunks_per_doc", "max_per_doc"),
 ];
 
-/// The least similarity of a misspelt name to the one that was meant (Jaro and Winkler).
+/// The minimum Jaro-Winkler similarity of a misspelt name to the one that is suggested.
 const SIMILAR: f64 = 0.8;
 
 /// The largest number of fields of an object in which the wrong one is looked for.
 const MAX_FIELDS: usize = 64;
 
-/// The sentence about a field that a request does not have; `known` are those that it has.
+/// The message about a field that a request does not have; `known` are those that it has.
 pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
     let shown: String = name.chars().take(60).filter(|c| !c.is_control() && *c != '`').collect();
-    match near_name(name, known) {
+    match suggested_name(name, known) {
         Some(near) => format!("`{shown}` is unknown: did you mean `{near}`?"),
         None => format!("`{shown}` is unknown: use {}", known.join(", ")),
     }
@@ -50,15 +50,16 @@ pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
 
 /// Reads an object of JSON. The error names the field.
 pub(super) fn read_object<T: DeserializeOwned>(object: Map<String, Value>) -> ApiResult<T> {
-    T::deserialize(&Value::Object(object.clone())).map_err(|e| misfit::<T>(&object, &e.to_string()))
+    T::deserialize(&Value::Object(object.clone()))
+        .map_err(|e| object_type_error::<T>(&object, &e.to_string()))
 }
 
-/// The error about a value that is not a `T`, which gave serde's `message`. It names the field of
-/// an object, and in a list the number of the entry.
-pub(super) fn misfit_of<T: DeserializeOwned>(value: &Value, message: &str) -> ApiError {
+/// The error about a value that is not a `T`; `message` is serde's. It names the field of an
+/// object, and in a list the number of the entry.
+pub(super) fn type_error<T: DeserializeOwned>(value: &Value, message: &str) -> ApiError {
     let Value::Array(entries) = value else {
         let nothing = Map::new();
-        return misfit::<T>(value.as_object().unwrap_or(&nothing), message);
+        return object_type_error::<T>(value.as_object().unwrap_or(&nothing), message);
     };
     let alone = |entry: &Value| T::deserialize(&Value::Array(vec![entry.clone()]));
     let wrong = entries.iter().enumerate().find_map(|(number, entry)| {
@@ -73,7 +74,7 @@ pub(super) fn misfit_of<T: DeserializeOwned>(value: &Value, message: &str) -> Ap
     wrong.unwrap_or_else(|| ApiError::invalid(wrong_type(None, message)))
 }
 
-fn misfit<T: DeserializeOwned>(object: &Map<String, Value>, message: &str) -> ApiError {
+fn object_type_error<T: DeserializeOwned>(object: &Map<String, Value>, message: &str) -> ApiError {
     let fits = |fields: &Map<String, Value>| T::deserialize(fields).map(drop);
     let field = wrong_field(object, message, &fits);
     let value = field.as_ref().and_then(|field| object.get(field));
@@ -81,8 +82,8 @@ fn misfit<T: DeserializeOwned>(object: &Map<String, Value>, message: &str) -> Ap
     field.into_iter().fold(error, ApiError::param)
 }
 
-/// The field of an object that does not fit, which gave serde's `message`: the first one without
-/// which the message is another.
+/// The field of an object that does not fit: the first one without which serde gives another error
+/// than `message`.
 fn wrong_field(
     object: &Map<String, Value>,
     message: &str,
@@ -103,7 +104,7 @@ fn wrong_field(
     let is_cause = |other: &Option<String>| {
         other.as_ref().is_none_or(|other| *other != message && !other.starts_with("missing field"))
     };
-    // A field that must be there is missed once all others fit.
+    // Without a required field that does not fit, the error is that it is missing.
     let is_missed = |name: &str, other: &Option<String>| {
         other.as_ref().is_some_and(|other| *other == format!("missing field `{name}`"))
     };
@@ -112,8 +113,8 @@ fn wrong_field(
     found.map(|(name, _)| (*name).clone())
 }
 
-/// The known name that was probably meant by another one.
-fn near_name<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+/// The known name to suggest for an unknown one: a synonym, or the most similar.
+fn suggested_name<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = name.to_lowercase().replace('-', "_");
     let synonyms = SYNONYMS.iter().filter(|(other, _)| *other == lower);
     let mut meant = synonyms.flat_map(|(_, own)| known.iter().find(|known| *known == own));
@@ -123,8 +124,8 @@ fn near_name<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     found.copied()
 }
 
-/// The sentence about a value of a wrong type, made of serde's message; `field` is the field that
-/// holds it, with its value.
+/// The message about a value of a wrong type, made of serde's; `field` is the field that holds it,
+/// with its value.
 fn wrong_type(field: Option<(&str, &Value)>, message: &str) -> String {
     let message = message.split(" at line ").next().unwrap_or(message);
     let is_inside = |value: &Value| match value {
@@ -202,7 +203,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn near_names_are_found_by_meaning_and_by_spelling() {
+    fn suggested_names_are_found_by_meaning_and_by_spelling() {
         let known = ["query", "k", "filter", "rerank_depth", "index"];
         for (given, near) in [
             ("top_k", "k"),
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_types_are_told_in_sentences() {
+    fn wrong_types_are_told_in_plain_words() {
         for (field, message, expected) in [
             (
                 Some("k"),
@@ -263,6 +264,7 @@ mod tests {
             assert_eq!(wrong_type(field.map(|field| (field, &value)), message), expected);
         }
     }
+
     #[test]
     fn wrong_values_are_told_with_their_field() {
         #[derive(Debug, Deserialize)]
@@ -274,7 +276,7 @@ mod tests {
         }
         let error = |value: Value| {
             let message = Body::deserialize(&value).unwrap_err().to_string();
-            misfit_of::<Body>(&value, &message).message().to_owned()
+            type_error::<Body>(&value, &message).message().to_owned()
         };
         let wrong_k = "`k` must be a whole number from 0, not the text \"a\"";
         assert_eq!(error(json!({"words": [], "k": "a"})), wrong_k);
@@ -286,7 +288,7 @@ mod tests {
         assert_eq!(error(json!({"k": 1})), "`words` is missing");
         let list = json!([{"k": 1, "words": []}, {"k": "a", "words": []}]);
         let message = Vec::<Body>::deserialize(&list).unwrap_err().to_string();
-        let error = misfit_of::<Vec<Body>>(&list, &message);
+        let error = type_error::<Vec<Body>>(&list, &message);
         assert_eq!(error.message(), format!("request 1: {wrong_k}"));
     }
 }

@@ -6,7 +6,7 @@
 //! | `guard` | request log, access control (keys, origins, DNS rebinding), time limit |
 //! | `dialects` | the routes: one file per family of clients, and warpseek's own |
 //! | `body`, `error` | JSON bodies within limits; errors in each dialect's format |
-//! | `own`, `mistakes` | unknown fields and wrong types, in sentences |
+//! | `own`, `mistakes` | unknown fields and values of a wrong type |
 //! | `scheduled` | models and search steps by way of the scheduler |
 //! | `scheduler` | batches across requests, ordered by virtual deadlines |
 //! | `served`, `writer` | snapshots of an index; the one writer of each index |
@@ -79,7 +79,7 @@ pub fn serve_stdio(
 ) -> Result<()> {
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
-        // There is no host by which the server could be called.
+        // Like a Unix socket: no host name leads to this server.
         let state = AppState::new(serving, true)?;
         let watch = tokio::spawn(state::follow_changes(Arc::clone(&state)));
         let outcome = dialects::serve_stdio(&state, stop).await;

@@ -109,7 +109,7 @@ impl Serving {
         {
             let names: Vec<&str> = self.indexes.iter().map(|index| &*index.name).collect();
             return Err(Error::usage(format!(
-                "--default-index: no index is called '{name}'; there is {}",
+                "--default-index: no index is called '{name}': use one of {}",
                 names.join(", ")
             )));
         }
@@ -117,7 +117,7 @@ impl Serving {
     }
 }
 
-/// The name of a model, of which clients see no folder: of a path the last part.
+/// The name of a model as clients see it, without folders: of a path, the last part.
 pub(super) fn without_folder(name: &str) -> &str {
     let path = Path::new(name);
     let is_hub_id = name.matches('/').count() == 1 && !name.starts_with(['/', '.', '~']);

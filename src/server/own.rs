@@ -23,8 +23,8 @@ pub(super) struct OwnRequest<T> {
 
 /// A body that knows which of its fields are unknown.
 pub(super) trait OwnBody: DeserializeOwned {
-    /// A sentence about each unknown field.
-    fn unknown(&self) -> Vec<String>;
+    /// A warning about each unknown field.
+    fn unknown_fields(&self) -> Vec<String>;
 }
 
 impl<T: OwnBody> FromRequest<Arc<AppState>> for OwnRequest<T> {
@@ -39,16 +39,16 @@ impl<T: OwnBody> FromRequest<Arc<AppState>> for OwnRequest<T> {
     }
 }
 
-/// Warnings about the unknown fields of a body, of which `is_strict` refuses the first.
+/// Warnings about the unknown fields of a body. With `is_strict` the first one is an error.
 pub(super) fn check_unknown(body: &impl OwnBody, is_strict: bool) -> ApiResult<Vec<String>> {
-    let warnings = body.unknown();
+    let warnings = body.unknown_fields();
     match warnings.first() {
         Some(first) if is_strict => Err(ApiError::invalid(first)),
         _ => Ok(warnings),
     }
 }
 
-/// Reads the value of `strict`.
+/// Reads the value of the parameter `strict`.
 pub(super) fn read_strict(value: &str) -> ApiResult<bool> {
     match value {
         "true" | "1" => Ok(true),
@@ -66,17 +66,17 @@ fn is_strict(query: &str) -> ApiResult<bool> {
 /// The fields of a request that its type does not have.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(transparent)]
-pub(super) struct Unknown(Map<String, Value>);
+pub(super) struct UnknownFields(Map<String, Value>);
 
-impl From<Map<String, Value>> for Unknown {
+impl From<Map<String, Value>> for UnknownFields {
     fn from(fields: Map<String, Value>) -> Self {
         Self(fields)
     }
 }
 
-impl Unknown {
-    /// A sentence about each field, which names the field of `T` that was probably meant.
-    pub(super) fn sentences<T: ToSchema>(&self) -> Vec<String> {
+impl UnknownFields {
+    /// A warning about each field, which suggests the field of `T` that was probably meant.
+    pub(super) fn warnings<T: ToSchema>(&self) -> Vec<String> {
         if self.0.is_empty() {
             return Vec::new();
         }

@@ -19,7 +19,7 @@ use warpseek_bert::reranker::Reranker;
 /// The interval at which indexes are checked for commits of other processes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time after which a client may find the server started again.
+/// The `Retry-After` of a server that shuts down: it may have been started again by then.
 const DRAIN_RETRY: Duration = Duration::from_secs(5);
 
 /// The number of bytes that one permit to receive stands for.

@@ -77,7 +77,7 @@ impl Agent {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.child.kill().unwrap();
-        panic!("it does not end");
+        panic!("the command does not end");
     }
 }
 
@@ -171,7 +171,7 @@ fn agents_find_what_the_command_line_finds_and_read_on() {
     );
     assert_eq!(indexes["indexes"][0]["fields"]["year"], "number");
     assert_eq!(indexes["indexes"][0]["fields"]["tags"], "list");
-    // What is asked in the wrong way is told in words.
+    // A mistake in a call is a result that says what to do.
     for (tool, arguments, parts) in [
         ("search", json!({}), &["`query` is missing"][..]),
         ("search", json!({"query": " "}), &["empty"]),
@@ -242,7 +242,7 @@ fn agents_change_documents_where_they_may() {
 }
 
 #[test]
-fn what_is_no_message_is_survived() {
+fn lines_that_are_no_message_are_survived() {
     let place = indexed(3);
     let mut agent = Agent::start(&place, &["idx"]);
     agent.write("this is no JSON");

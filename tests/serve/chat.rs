@@ -119,7 +119,7 @@ fn the_last_turn_is_answered_from_passages_with_citations() {
 }
 
 #[test]
-fn what_cannot_be_obeyed_is_refused_by_name() {
+fn options_that_cannot_be_obeyed_are_refused_by_name() {
     let (_place, chat, server) = served([], &[]);
     for (more, param, part) in [
         (json!({"messages": []}), "messages", "the last of `messages`"),
@@ -182,7 +182,7 @@ fn models_of_other_names_answer_from_the_default_index_with_a_warning() {
 }
 
 #[test]
-fn without_an_answering_service_the_reason_is_told() {
+fn failures_of_the_chat_service_are_told_with_their_reason() {
     let place = indexed(5);
     let server = Server::start(&place, &["idx"]);
     let reply = server.post(ROUTE, &ask("river"));

@@ -122,10 +122,10 @@ impl Checked {
     }
 
     fn check_section(&mut self, section: &Section, route: &str, all: &[Section]) {
-        let least = section.least.clone().unwrap_or_else(|| json!({}));
-        let plain = self.send(route, &least);
+        let minimal = section.minimal.clone().unwrap_or_else(|| json!({}));
+        let plain = self.send(route, &minimal);
         if plain.status != 200 {
-            let difference = format!("{route} does not take {least}: {}", short(&plain));
+            let difference = format!("{route} does not take {minimal}: {}", short(&plain));
             self.differences.push(difference);
             return;
         }
@@ -133,10 +133,10 @@ impl Checked {
             match row.kind {
                 Kind::Field => {
                     for field in &row.names {
-                        self.check_field(row, route, &least, field);
+                        self.check_field(row, route, &minimal, field);
                     }
                 }
-                Kind::Reply => self.check_reply(row, route, &least),
+                Kind::Reply => self.check_reply(row, route, &minimal),
                 Kind::Route => {}
             }
         }
@@ -153,9 +153,9 @@ impl Checked {
         }
     }
 
-    fn check_field(&mut self, row: &Row, route: &str, least: &Value, field: &str) {
+    fn check_field(&mut self, row: &Row, route: &str, minimal: &Value, field: &str) {
         let path: Vec<&str> = field.split('.').collect();
-        let mut body = least.as_object().unwrap().clone();
+        let mut body = minimal.as_object().unwrap().clone();
         row.without.iter().for_each(|name| drop(body.remove(*name)));
         let reply = row.tried.clone().map(|tried| {
             body.insert(path[0].to_owned(), tried);
@@ -176,7 +176,7 @@ impl Checked {
                 format!("is not read: {}", short(&reply))
             }
             (Verdict::Has, reply) if !is_described => {
-                if reply.is_some() && self.reads(route, least, path[0]) {
+                if reply.is_some() && self.reads(route, minimal, path[0]) {
                     return;
                 }
                 "is not in the server's description".to_owned()
@@ -200,8 +200,8 @@ impl Checked {
         self.differences.push(format!("line {}: {route}: '{field}' {difference}", row.line));
     }
 
-    fn check_reply(&mut self, row: &Row, route: &str, least: &Value) {
-        let mut body = least.as_object().unwrap().clone();
+    fn check_reply(&mut self, row: &Row, route: &str, minimal: &Value) {
+        let mut body = minimal.as_object().unwrap().clone();
         body.extend(row.tried.as_ref().and_then(Value::as_object).cloned().unwrap_or_default());
         let reply = self.send(route, &Value::Object(body));
         let difference = |what: &str| format!("line {}: {route}: reply: {what}", row.line);
@@ -270,9 +270,9 @@ impl Checked {
 
     /// True if the server looks at a field that its description does not have: it refuses a value
     /// that makes no sense, or it warns of unknown fields.
-    fn reads(&self, route: &str, least: &Value, field: &str) -> bool {
+    fn reads(&self, route: &str, minimal: &Value, field: &str) -> bool {
         let with = |field: &str, value: Value| {
-            let mut body = least.clone();
+            let mut body = minimal.clone();
             body[field] = value;
             self.send(route, &body)
         };

@@ -1,4 +1,4 @@
-"""Routes and fields that the foreign APIs document, from their own clients and descriptions: `documented.py FOLDER > documented.json`.
+"""Routes and fields that other services document, from their own clients and descriptions: `documented.py FOLDER > documented.json`.
 
 Packages: openai==3.57.0 cohere==7.3.1 ollama==0.6.3 pyyaml==6.0.3. FOLDER holds
 - voyageai: the unpacked npm package voyageai@0.4.0

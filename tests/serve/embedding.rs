@@ -81,7 +81,7 @@ fn embeddings_have_the_prompt_of_their_role() {
     for (path, body, part) in [
         ("/v1/embeddings", json!({"input": "a", "input_type": "other"}), "`input_type` can be"),
         ("/v1/embeddings", json!({"input": "a", "task": "query", "prompt": "b"}), "`task` and"),
-        ("/v1/embeddings", json!({"input": [[1]], "prompt": "b"}), "`prompt` goes in front"),
+        ("/v1/embeddings", json!({"input": [[1]], "prompt": "b"}), "prompt goes in front"),
         ("/v2/embed", json!({"texts": ["a"], "input_type": "image"}), "`input_type` can be"),
     ] {
         server.post(path, &body).fails(400, &[part]);
@@ -199,7 +199,7 @@ fn cohere_embeds_in_every_encoding() {
 }
 
 #[test]
-fn cohere_cuts_texts_as_it_is_told() {
+fn cohere_truncates_texts_as_the_request_asks() {
     let (_place, server) = served();
     let words: Vec<String> = (0..60).map(|i| ["river", "bread", "storm"][i % 3].into()).collect();
     let embed = |text: &str, more: Value| {

@@ -1,5 +1,5 @@
-//! Requests with mistakes are answered in words, searches by an address, compressed bodies, and the
-//! default among several indexes.
+//! Mistakes in requests, searches by the parameters of a URL, compressed bodies, and the default of
+//! several indexes.
 
 use crate::cli::{ids, indexed};
 use crate::support::cli::Workplace;
@@ -65,7 +65,7 @@ fn unknown_fields_are_warnings_and_with_strict_errors() {
 }
 
 #[test]
-fn wrong_types_are_told_in_sentences() {
+fn wrong_types_are_refused_with_field_and_type() {
     let (_place, server) = served(5);
     let search = "/v1/search";
     let documents = "/v1/documents";
@@ -134,7 +134,7 @@ fn wrong_types_are_told_in_sentences() {
 }
 
 #[test]
-fn a_search_by_its_address_is_the_search_by_post() {
+fn a_search_by_get_equals_the_search_by_post() {
     let (_place, server) = served(40);
     let plain = |reply: &Answered| {
         let mut reply = reply.ok();
@@ -225,7 +225,7 @@ fn bodies_in_gzip_are_read_within_the_limits_of_plain_ones() {
 }
 
 #[test]
-fn the_default_of_several_indexes_is_an_option() {
+fn requests_without_an_index_get_the_default_of_several() {
     let place = indexed(8);
     place.file("b.jsonl", "{\"id\": \"only\", \"text\": \"one river\"}\n");
     place.run(&["index", "b.jsonl", "--into", "second"]).ok();
@@ -241,7 +241,7 @@ fn the_default_of_several_indexes_is_an_option() {
 }
 
 #[test]
-fn no_reply_shows_where_models_lie() {
+fn no_reply_shows_the_folder_of_a_model() {
     let (place, server) = served(4);
     let model = crate::support::cli::small_model();
     let folder = model.parent().unwrap().to_str().unwrap();

@@ -6,7 +6,7 @@ use crate::answer::{Answer, AnswerEvent, AnswerOptions, Piece, Prompt};
 use crate::error::{Error, Result};
 use crate::search::{Hit, QueryInput, Timings, search};
 use crate::server::error::{ApiError, ApiResult};
-use crate::server::own::{OwnBody, OwnRequest, Unknown};
+use crate::server::own::{OwnBody, OwnRequest, UnknownFields};
 use crate::server::scheduled::{ScheduledSteps, blocking};
 use crate::server::settings::Answers;
 use crate::server::state::AppState;
@@ -23,8 +23,8 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
-/// The cure for a service of several models.
-const NAME_MODEL: &str = "the chat service offers several models: name one in `model`";
+/// The error message if the chat service offers several models and none is named.
+const SEVERAL_MODELS: &str = "the chat service offers several models: name one in `model`";
 
 /// The number of events that may wait for a slow reader.
 pub(super) const MAX_WAITING_EVENTS: usize = 256;
@@ -57,12 +57,12 @@ pub(super) struct AnswerRequest {
     stream: bool,
     #[serde(flatten)]
     #[schema(ignore)]
-    unknown: Unknown,
+    unknown: UnknownFields,
 }
 
 impl OwnBody for AnswerRequest {
-    fn unknown(&self) -> Vec<String> {
-        self.unknown.sentences::<Self>()
+    fn unknown_fields(&self) -> Vec<String> {
+        self.unknown.warnings::<Self>()
     }
 }
 
@@ -78,7 +78,7 @@ impl Default for AnswerRequest {
             passage_tokens: options.passage_tokens,
             temperature: options.temperature,
             stream: false,
-            unknown: Unknown::default(),
+            unknown: UnknownFields::default(),
         }
     }
 }
@@ -147,7 +147,7 @@ async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
     };
     if !request.stream {
         let work = move || {
-            let answer = ask(&answers, &prompt, options, NAME_MODEL, &mut |_| go_on())?;
+            let answer = ask(&answers, &prompt, options, SEVERAL_MODELS, &mut |_| go_on())?;
             Ok(reply(head, answer, &prompt))
         };
         return Ok(Json(blocking(work).await?).into_response());
@@ -155,7 +155,7 @@ async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
     let (sender, receiver) = channel(MAX_WAITING_EVENTS);
     tokio::task::spawn_blocking(move || {
         send(&sender, "hits", &head);
-        let outcome = ask(&answers, &prompt, options, NAME_MODEL, &mut |event| {
+        let outcome = ask(&answers, &prompt, options, SEVERAL_MODELS, &mut |event| {
             let sent = match event {
                 AnswerEvent::Piece(Piece::Text(text)) => {
                     send(&sender, "text", &json!({ "text": text }))
@@ -176,7 +176,7 @@ async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
-/// A question, and how much is read to answer it.
+/// A question, and the limits of the passages that are read for it.
 pub(super) struct Question<'a> {
     pub(super) text: &'a str,
     /// The number of passages.
@@ -229,7 +229,8 @@ fn go_on() -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Asks the chat service. `several` tells what to do if it offers several models and none is named.
+/// Asks the chat service. `several` is the error message if it offers several models and none is
+/// named.
 pub(super) fn ask(
     answers: &Answers,
     prompt: &Prompt,

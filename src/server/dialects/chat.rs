@@ -1,7 +1,7 @@
 //! `/v1/chat/completions`, for clients of OpenAI: the indexes as models that answer.
 //!
-//! The last turn is the question. Its passages stand in the prompt as in `/v1/answer`, before it
-//! the earlier turns. The chat service of the server writes the answer, whose quotes are checked.
+//! The last turn is the question. The prompt holds its passages as in `/v1/answer`, and the earlier
+//! turns before them. The server's chat service writes the answer, whose quotes are checked.
 
 use super::answer::{FoundPassages, MAX_WAITING_EVENTS, Question, ask, passages_for};
 use super::chat_request::{Chat, ChatCompletionRequest};
@@ -26,14 +26,14 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// The part of a model's name before the name of an index.
-pub(super) const PREFIX: &str = "warpseek/";
+pub(super) const MODEL_PREFIX: &str = "warpseek/";
 
 /// The number of passages, unless a request names another.
 const DEFAULT_PASSAGES: usize = 5;
 
-/// The cure for a service of several models.
-const NAME_MODEL: &str = "the chat service offers several models: start the server with \
-                          --chat-model";
+/// The error message if the chat service offers several models and none is named.
+const SEVERAL_MODELS: &str =
+    "the chat service offers several models: start the server with --chat-model";
 
 /// Answer the last turn of a conversation from retrieved passages
 ///
@@ -87,7 +87,7 @@ pub(super) async fn completions(
         ..chat.options
     };
     if !options.stream {
-        // Held by this request: the service is asked no longer than a client waits.
+        // Held by this request: if the client disconnects, the chat service is asked no further.
         let waiting = Arc::new(());
         let is_waited_for = Arc::downgrade(&waiting);
         let mut event = move |_: AnswerEvent<'_>| match is_waited_for.strong_count() {
@@ -95,10 +95,10 @@ pub(super) async fn completions(
             _ => ControlFlow::Continue(()),
         };
         let work = move || {
-            let answer = ask(&answers, &prompt, options, NAME_MODEL, &mut event)?;
+            let answer = ask(&answers, &prompt, options, SEVERAL_MODELS, &mut event)?;
             Ok(reply.whole(&answer, &prompt))
         };
-        // The service was asked again already if that could help.
+        // Retries were made already where they could help.
         let reply = blocking(work).await.map_err(ApiError::lasting)?;
         drop(waiting);
         return Ok(Warned(warnings, reply).into_response());
@@ -108,7 +108,7 @@ pub(super) async fn completions(
     tokio::task::spawn_blocking(move || {
         let send = |value: &Value| sender.blocking_send(data(value)).is_ok();
         send(&reply.piece(json!({ "role": "assistant", "content": "" })));
-        let outcome = ask(&answers, &prompt, options, NAME_MODEL, &mut |event| {
+        let outcome = ask(&answers, &prompt, options, SEVERAL_MODELS, &mut |event| {
             let goes_on = match event {
                 AnswerEvent::Piece(Piece::Text(text)) => {
                     send(&reply.piece(json!({ "content": text })))
@@ -123,7 +123,7 @@ pub(super) async fn completions(
             Err(error) => vec![data(&ApiError::from(error).to_json()), done()],
         };
         for event in ends {
-            // Nobody reads on if it fails.
+            // It fails only if the client is gone.
             let _ = sender.blocking_send(event);
         }
         drop(permit);
@@ -135,9 +135,10 @@ pub(super) async fn completions(
 /// a warning.
 fn choose_index(state: &AppState, chat: &mut Chat) -> ApiResult<Option<String>> {
     let model = chat.model.as_deref().unwrap_or_default();
-    let named = model.strip_prefix(PREFIX);
+    let named = model.strip_prefix(MODEL_PREFIX);
     if let (Some(named), Some(index)) = (named, &chat.retrieval.index) {
-        let message = format!("`model` names the index '{named}', and `index` names '{index}'");
+        let message =
+            format!("`model` names the index '{named}', and `index` names '{index}': give one");
         ApiError::check(named == index, "index", message)?;
     }
     let wanted = chat.retrieval.index.as_deref().or(named);
@@ -146,12 +147,13 @@ fn choose_index(state: &AppState, chat: &mut Chat) -> ApiResult<Option<String>> 
             let names: Vec<String> = state
                 .indexes
                 .iter()
-                .map(|index| format!("{PREFIX}{}", index.served.name))
+                .map(|index| format!("{MODEL_PREFIX}{}", index.served.name))
                 .collect();
             match names.is_empty() {
                 true => e,
                 false => {
-                    let message = format!("name one of the models {}", names.join(", "));
+                    let message =
+                        format!("`model` must name an index: use one of {}", names.join(", "));
                     ApiError::invalid(message).param("model")
                 }
             }
@@ -160,10 +162,10 @@ fn choose_index(state: &AppState, chat: &mut Chat) -> ApiResult<Option<String>> 
         _ => e,
     })?;
     let name = &found.served.name;
-    let is_own = model.is_empty() || named.is_some() || model == PREFIX.trim_end_matches('/');
+    let is_own = model.is_empty() || named.is_some() || model == MODEL_PREFIX.trim_end_matches('/');
     let warning = (!is_own).then(|| {
         let shown: String = model.chars().take(80).collect();
-        format!("model '{shown}' is not served here; '{PREFIX}{name}' was used")
+        format!("model '{shown}' is not served here; '{MODEL_PREFIX}{name}' was used")
     });
     chat.retrieval.index = Some(name.clone());
     Ok(warning)
@@ -194,7 +196,7 @@ impl Reply {
     fn frame(&self, object: &str, choices: Value) -> Value {
         json!({
             "id": self.id, "object": object, "created": self.created,
-            "model": format!("{PREFIX}{}", self.index), "choices": choices,
+            "model": format!("{MODEL_PREFIX}{}", self.index), "choices": choices,
         })
     }
 
@@ -223,7 +225,8 @@ impl Reply {
         self.frame("chat.completion.chunk", json!([choice]))
     }
 
-    /// The end of a stream: facts about the answer, and the number of tokens if it was asked for.
+    /// The last events of a stream: what is known about the answer, and, if it was asked for, the
+    /// number of tokens.
     fn ends(&self, answer: &Answer, prompt: &Prompt, with_usage: bool) -> Vec<Event> {
         let mut last = self.piece(json!({ "annotations": self.annotations(answer, prompt) }));
         last["choices"][0]["finish_reason"] = json!(reason(answer));
@@ -238,7 +241,7 @@ impl Reply {
         events
     }
 
-    /// Adds what `/v1/answer` tells about an answer.
+    /// Adds the fields that `/v1/answer` has beside the text of an answer.
     fn add_facts(&self, reply: &mut Value, answer: &Answer, prompt: &Prompt) {
         reply["chat_model"] = json!(answer.model);
         reply["refused"] = json!(answer.refused);
@@ -248,7 +251,7 @@ impl Reply {
         reply["took_ms"] = json!({ "search": self.took, "answer": answer.took_ms });
     }
 
-    /// The quotes that were found, as OpenAI writes citations of the web.
+    /// The quotes that were found in passages, in the form of OpenAI's web citations.
     fn annotations(&self, answer: &Answer, prompt: &Prompt) -> Vec<Value> {
         let mut from = 0;
         let mut all = Vec::new();
@@ -261,7 +264,7 @@ impl Reply {
             let hit = self.hits.iter().find(|hit| hit.id == passage.id);
             let title = if passage.title.is_empty() { &passage.id } else { &passage.title };
             let url = hit.and_then(web_address);
-            let url = url.unwrap_or_else(|| format!("{PREFIX}{}/{}", self.index, passage.id));
+            let url = url.unwrap_or_else(|| format!("{MODEL_PREFIX}{}/{}", self.index, passage.id));
             all.push(json!({
                 "type": "url_citation",
                 "url_citation": {
@@ -278,7 +281,7 @@ impl Reply {
     }
 }
 
-/// The address of a document that its metadata holds.
+/// The URL of a document, if its metadata holds one.
 fn web_address(hit: &Hit) -> Option<String> {
     let values = ["url", "link", "source"].iter().filter_map(|name| hit.metadata.get(*name));
     let mut texts = values.filter_map(Value::as_str);
@@ -297,7 +300,7 @@ fn reason(answer: &Answer) -> &str {
     answer.finish_reason.as_deref().unwrap_or("stop")
 }
 
-/// The event behind the last one.
+/// The event that ends a stream.
 fn done() -> Event {
     Event::default().data("[DONE]")
 }

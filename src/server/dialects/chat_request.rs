@@ -1,4 +1,4 @@
-//! Requests of `/v1/chat/completions`: what of OpenAI's options is obeyed, passed on or refused.
+//! Requests of `/v1/chat/completions`: the options of OpenAI that are obeyed, passed on or refused.
 
 use super::search::Retrieval;
 use crate::answer::{AnswerOptions, ChatMessage};
@@ -21,7 +21,7 @@ pub(super) struct ChatCompletionRequest {
     /// The maximum length of the answer in tokens.
     #[schema(minimum = 1)]
     max_tokens: Option<u32>,
-    /// The same.
+    /// The same as `max_tokens`; if both are given, this one counts.
     #[schema(minimum = 1)]
     max_completion_tokens: Option<u32>,
     /// Send the text as it is written, as server-sent events.
@@ -88,8 +88,8 @@ const PASSED_ON: [&str; 7] = [
     "verbosity",
 ];
 
-/// Options that change no answer.
-const HARMLESS: [&str; 8] = [
+/// Options that are accepted and have no effect.
+const NO_EFFECT: [&str; 8] = [
     "user",
     "metadata",
     "store",
@@ -100,7 +100,7 @@ const HARMLESS: [&str; 8] = [
     "prompt_cache_retention",
 ];
 
-/// Options that are refused, with the values that ask for nothing.
+/// Options that are refused, with the values that are accepted because they change nothing.
 const REFUSED: [(&str, &[&str]); 13] = [
     ("n", &["1"]),
     ("tools", &["[]"]),
@@ -206,8 +206,8 @@ impl Chat {
         Ok(())
     }
 
-    /// Puts the turns of the conversation around the messages of a prompt: those of the system
-    /// behind its rules, earlier turns before the passages and the question.
+    /// Adds the turns of the conversation to the messages of a prompt: those of the system after
+    /// its rules, earlier turns before the passages and the question.
     pub(super) fn surround(&mut self, prompt: &mut Vec<ChatMessage>) {
         let system = std::mem::take(&mut self.system);
         let has_rules = prompt.first().is_some_and(|first| first.role == "system");
@@ -252,7 +252,7 @@ fn options_of(
 ) -> ApiResult<Map<String, Value>> {
     let mut more = Map::new();
     for (name, value) in others {
-        if value.is_null() || HARMLESS.contains(&&*name) {
+        if value.is_null() || NO_EFFECT.contains(&&*name) {
             continue;
         }
         if PASSED_ON.contains(&&*name) {

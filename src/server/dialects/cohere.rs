@@ -30,11 +30,11 @@ pub(super) struct RerankRequest {
     /// The number of results [default: all].
     #[schema(minimum = 1)]
     top_n: Option<usize>,
-    /// The same, as Voyage names it; the reply has Voyage's form.
+    /// The same as `top_n`, as Voyage names it; the reply has Voyage's form.
     #[schema(minimum = 1)]
     top_k: Option<usize>,
-    /// Ignored, for long documents are read in windows; with another model than Jina's, the reply
-    /// has Voyage's form.
+    /// No effect on scores: long documents are read in windows. With another model than Jina's, the
+    /// reply has Voyage's form.
     truncation: Option<bool>,
     /// The fields that are read of objects.
     rank_fields: Option<Vec<String>>,
@@ -192,7 +192,7 @@ pub(super) async fn rerank_v2(
     rerank(&state, body, Clients::Cohere2).await
 }
 
-/// Order documents by relevance, at the place where llama.cpp has it
+/// Order documents by relevance, at the route of llama.cpp
 #[utoipa::path(post, path = "/v1/reranking", tag = "cohere", request_body = RerankRequest,
     responses((status = 200, body = RerankReply)))]
 pub(super) async fn reranking(
@@ -201,7 +201,7 @@ pub(super) async fn reranking(
     rerank_v1(request).await
 }
 
-/// Order documents by relevance, at the other place where llama.cpp has it
+/// Order documents by relevance, at the other route of llama.cpp
 #[utoipa::path(post, path = "/reranking", tag = "cohere", request_body = RerankRequest,
     responses((status = 200, body = RerankReply)))]
 pub(super) async fn reranking_at_root(
@@ -223,7 +223,7 @@ pub(super) async fn rerank(
     }
     request.check()?;
     let (most, is_jina) = (request.most()?, request.is_jina());
-    // Jina returns documents unless it is told not to, others only when they are told to.
+    // Jina returns documents by default, the others on request.
     let returned = request.return_documents.unwrap_or(is_jina);
     let is_voyage = request.top_k.is_some() || request.truncation.is_some() && !is_jina;
     let fields = request.rank_fields.as_deref();
@@ -267,7 +267,7 @@ pub(super) async fn rerank(
 }
 
 impl RerankRequest {
-    /// The number of results at most.
+    /// The maximum number of results.
     fn most(&self) -> ApiResult<usize> {
         let (field, most) = match (self.top_n, self.top_k) {
             (Some(_), Some(_)) => {

@@ -2,7 +2,7 @@
 
 use super::cohere::{Meta, Units, reply_id};
 use super::openai::check_output_dimension;
-use super::texts::{Cut, TextOptions, TokenLimit, embed_texts, prompt_called};
+use super::texts::{TextOptions, TokenLimit, Truncation, embed_texts, prompt_called};
 use super::vector_types::{base64, bits, int8, signed_bits, uint8};
 use super::warnings::Warned;
 use crate::server::body::JsonRequest;
@@ -33,11 +33,11 @@ pub(super) struct CohereEmbedRequest {
     /// [default: float].
     #[schema(example = json!(["float"]))]
     embedding_types: Option<Vec<String>>,
-    /// The end of texts that are too long that is cut off, `START` or `END`; `NONE` refuses them
-    /// [default: END].
+    /// The end at which texts that are too long are truncated, `START` or `END`; `NONE` refuses
+    /// them [default: END].
     #[schema(example = "END")]
     truncate: Option<String>,
-    /// The number of tokens of a text that are read at most.
+    /// The maximum number of tokens that are read of a text.
     #[schema(minimum = 1)]
     max_tokens: Option<usize>,
     /// Only the model's own dimension is supported.
@@ -140,11 +140,11 @@ async fn embed(
     let types = body.embedding_types.as_deref();
     types.unwrap_or_default().iter().try_for_each(|kind| check_type(kind, embedder))?;
     let prompt = prompt_called(embedder, "input_type", body.input_type.as_deref())?;
-    let cut = cut_of(body.truncate.as_deref())?;
+    let truncation = truncation_of(body.truncate.as_deref())?;
     let limit = body.max_tokens.map(|tokens| TokenLimit { field: "max_tokens", tokens });
-    let options = TextOptions { prompt, cut, limit };
-    let (embedded, cut) = embed_texts(&state, embedder, texts.clone(), options).await?;
-    let warnings: Vec<String> = other.into_iter().chain(cut).collect();
+    let options = TextOptions { prompt, truncation, limit };
+    let (embedded, truncated) = embed_texts(&state, embedder, texts.clone(), options).await?;
+    let warnings: Vec<String> = other.into_iter().chain(truncated).collect();
     let tokens = embedded.tokens.iter().map(|&n| n as usize).sum();
     let units = Units { input_tokens: Some(tokens), search_units: None };
     let (response_type, embeddings) = match types {
@@ -199,11 +199,11 @@ fn texts_of(
     }
 }
 
-fn cut_of(truncate: Option<&str>) -> ApiResult<Cut> {
+fn truncation_of(truncate: Option<&str>) -> ApiResult<Truncation> {
     match truncate {
-        None | Some("END") => Ok(Cut::End),
-        Some("START") => Ok(Cut::Start),
-        Some("NONE") => Ok(Cut::Refused("set `truncate` to START or END")),
+        None | Some("END") => Ok(Truncation::End),
+        Some("START") => Ok(Truncation::Start),
+        Some("NONE") => Ok(Truncation::Refused("set `truncate` to START or END")),
         Some(other) => {
             let message = format!("`truncate` can be NONE, START or END, not '{other}'");
             Err(ApiError::invalid(message).param("truncate"))
@@ -211,7 +211,7 @@ fn cut_of(truncate: Option<&str>) -> ApiResult<Cut> {
     }
 }
 
-/// Refuses encodings that are not known, or that the model's vectors do not allow.
+/// Refuses unknown encodings, and those that the model's vectors do not allow.
 fn check_type(kind: &str, embedder: &Embedder) -> ApiResult<()> {
     let dim = embedder.dim();
     let message = match kind {
@@ -224,7 +224,7 @@ fn check_type(kind: &str, embedder: &Embedder) -> ApiResult<()> {
         "binary" | "ubinary" if dim.is_multiple_of(8) => return Ok(()),
         "binary" | "ubinary" => format!(
             "`embedding_types` can be float, base64, int8 or uint8, not {kind}: {dim} dimensions \
-             fill no whole bytes"
+             are not a multiple of 8"
         ),
         other => format!(
             "`embedding_types` can be float, int8, uint8, binary, ubinary or base64, not '{other}'"

@@ -17,8 +17,8 @@ use utoipa::{OpenApi, ToSchema};
     tags(
         (name = "search", description = "Search, comparison, answers"),
         (name = "documents", description = "Changes of an index"),
-        (name = "openai", description = "Routes for clients of OpenAI"),
-        (name = "cohere", description = "Routes for clients of Cohere and Jina"),
+        (name = "openai", description = "Routes for clients of OpenAI, Jina, Voyage and Infinity"),
+        (name = "cohere", description = "Routes for clients of Cohere, Jina, Voyage and llama.cpp"),
         (name = "tei", description = "Routes for clients of text-embeddings-inference"),
         (name = "ollama", description = "Routes for clients of Ollama"),
         (name = "vllm", description = "Routes for clients of vLLM"),
@@ -84,7 +84,7 @@ const ALWAYS: [(&str, &str); 9] = [
     ("429", "Too much work waits, or the server shuts down; try again after `Retry-After`"),
     ("500", "An error of the server or its index"),
     ("503", "Another program writes to the index; try again after `Retry-After`"),
-    ("504", "Not in time; a request that is repeated takes as long again"),
+    ("504", "No reply within the time limit; a repeated request would take as long again"),
 ];
 
 /// Responses of routes that take a body or a path parameter.

@@ -4,7 +4,7 @@ use super::warnings::Warned;
 use crate::error::Place;
 use crate::indexing::passages;
 use crate::server::error::{ApiError, ApiResult};
-use crate::server::own::{OwnBody, OwnRequest, Unknown};
+use crate::server::own::{OwnBody, OwnRequest, UnknownFields};
 use crate::server::scheduled::{blocking, embed};
 use crate::server::state::{AppState, OpenIndex};
 use crate::server::writer::{Change, Written};
@@ -27,7 +27,7 @@ use warpseek_ingest::{self, Document, NoteKind, ReadNotes, TITLE_ALONE};
 /// Documents to add to an index or to replace in it.
 #[derive(Debug, ToSchema)]
 pub(super) struct UpsertRequest {
-    /// The index; required if several are served.
+    /// The index [default: that of `--default-index`, or the only one].
     index: Option<String>,
     /// The documents, each in the form of a line of jsonl that `warpseek index` reads: an `id`, a
     /// `text`, an optional `title`; all other fields are metadata. A title alone is enough.
@@ -35,10 +35,11 @@ pub(super) struct UpsertRequest {
     #[schema(value_type = Vec<UpsertDocument>)]
     documents: Vec<Map<String, Value>>,
     #[schema(ignore)]
-    unknown: Unknown,
+    unknown: UnknownFields,
 }
 
-/// Derived, it would keep a second copy of all documents to find the unknown fields.
+/// Written by hand: the derived one would keep a second copy of all documents to find unknown
+/// fields.
 impl<'de> Deserialize<'de> for UpsertRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
@@ -73,8 +74,8 @@ impl<'de> Deserialize<'de> for UpsertRequest {
 }
 
 impl OwnBody for UpsertRequest {
-    fn unknown(&self) -> Vec<String> {
-        self.unknown.sentences::<Self>()
+    fn unknown_fields(&self) -> Vec<String> {
+        self.unknown.warnings::<Self>()
     }
 }
 
@@ -167,7 +168,7 @@ pub(super) async fn upsert_into(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeleteParams {
-    /// The index; required if several are served.
+    /// The index [default: that of `--default-index`, or the only one].
     index: Option<String>,
 }
 

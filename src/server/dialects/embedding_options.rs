@@ -1,16 +1,17 @@
-//! Options of `/v1/embeddings` that Jina and Voyage have and OpenAI has not.
+//! Options of `/v1/embeddings` that Jina, Voyage and Infinity have and OpenAI does not.
 
-use super::texts::Cut;
+use super::texts::Truncation;
 use super::vector_types::{base64, base64_bytes, bits, int8, offset_bits, uint8};
 use crate::server::error::{ApiError, ApiResult};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use warpseek_bert::embedder::Embedder;
 
-/// Options of other services than OpenAI.
+/// Options of services other than OpenAI.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct EmbeddingOptions {
-    /// Encoding of the vectors, as Jina names it: `float`, `base64`, `binary`, `ubinary`.
+    /// Encoding of the vectors, as Jina names it: `float`, `base64`, `int8`, `uint8`, `binary`,
+    /// `ubinary`.
     embedding_type: Option<TypeNames>,
     /// Type of the vectors' values, as Voyage names it: `float`, `int8`, `uint8`, `binary`,
     /// `ubinary`.
@@ -57,7 +58,7 @@ pub(super) enum EncodingFormat {
 /// An encoded vector.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-pub(super) enum WrittenVector {
+pub(super) enum EncodedVector {
     /// Numbers.
     Float(Vec<f32>),
     /// Integers, or bytes of eight signs.
@@ -76,9 +77,9 @@ enum ValueType {
     Ubinary,
 }
 
-/// The form in which vectors are written.
+/// The encoding of the vectors of a reply.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct VectorForm {
+pub(super) struct VectorEncoding {
     values: ValueType,
     is_base64: bool,
 }
@@ -99,31 +100,31 @@ impl EmbeddingOptions {
         let message = "`modality` can only be text: the model reads nothing else";
         ApiError::check(is_text, "modality", message)?;
         let own = embedder.is_normalized();
-        let message = format!("`normalized` can only be {own}: the model's vectors are so");
+        let message = format!("`normalized` can only be {own}, as the model's vectors are");
         ApiError::check(self.normalized.is_none_or(|asked| asked == own), "normalized", message)
     }
 
     /// The treatment of long texts.
-    pub(super) fn cut(&self) -> Cut {
+    pub(super) fn truncation(&self) -> Truncation {
         match (self.truncate, self.truncation) {
-            (Some(false), _) => Cut::Refused("set `truncate` to true"),
-            (_, Some(false)) => Cut::Refused("set `truncation` to true"),
-            _ => Cut::End,
+            (Some(false), _) => Truncation::Refused("set `truncate` to true"),
+            (_, Some(false)) => Truncation::Refused("set `truncation` to true"),
+            _ => Truncation::End,
         }
     }
 
-    /// The form of the vectors, with OpenAI's `encoding_format`.
-    pub(super) fn form(
+    /// The encoding of the vectors, with OpenAI's `encoding_format`.
+    pub(super) fn encoding(
         &self,
         format: Option<EncodingFormat>,
         embedder: &Embedder,
-    ) -> ApiResult<VectorForm> {
+    ) -> ApiResult<VectorEncoding> {
         let jina = match &self.embedding_type {
             Some(TypeNames::Many(names)) => match &names[..] {
                 [name] => Some(name),
                 _ => {
-                    let message = "`embedding_type` can be one type at a time: vectors have one \
-                                   form in a reply";
+                    let message = "`embedding_type` can be one type at a time: a reply has one \
+                                   encoding";
                     return Err(ApiError::invalid(message).param("embedding_type"));
                 }
             },
@@ -139,40 +140,43 @@ impl EmbeddingOptions {
             (None, name) => ("output_dtype", name.as_deref().unwrap_or("float")),
         };
         let is_base64 = format == Some(EncodingFormat::Base64);
-        let of = |values| Ok(VectorForm { values, is_base64 });
+        let of = |values| Ok(VectorEncoding { values, is_base64 });
         let has_bytes = embedder.dim().is_multiple_of(8);
         let reason = match name {
             "float" => return of(ValueType::Float),
             "base64" if field == "embedding_type" => {
-                return Ok(VectorForm { values: ValueType::Float, is_base64: true });
+                return Ok(VectorEncoding { values: ValueType::Float, is_base64: true });
             }
             "int8" if embedder.is_normalized() => return of(ValueType::Int8),
             "uint8" if embedder.is_normalized() => return of(ValueType::Uint8),
             "int8" | "uint8" => "the model's vectors are not of unit length",
             "binary" if has_bytes => return of(ValueType::Binary),
             "ubinary" if has_bytes => return of(ValueType::Ubinary),
-            "binary" | "ubinary" => "the model's dimensions fill no whole bytes",
+            "binary" | "ubinary" => "the model's dimensions are not a multiple of 8",
+            _ if field == "embedding_type" => {
+                "it can be float, base64, int8, uint8, binary or ubinary"
+            }
             _ => "it can be float, int8, uint8, binary or ubinary",
         };
         Err(ApiError::invalid(format!("`{field}` cannot be '{name}': {reason}")).param(field))
     }
 }
 
-impl VectorForm {
-    /// A vector in this form.
-    pub(super) fn write(self, vector: &[f32]) -> WrittenVector {
-        let integers = |values: Vec<i16>| WrittenVector::Integers(values);
+impl VectorEncoding {
+    /// A vector in this encoding.
+    pub(super) fn encode(self, vector: &[f32]) -> EncodedVector {
+        let integers = |values: Vec<i16>| EncodedVector::Integers(values);
         let signed = |values: Vec<i8>| match self.is_base64 {
-            true => WrittenVector::Base64(base64_bytes(values.iter().map(|&v| v as u8))),
+            true => EncodedVector::Base64(base64_bytes(values.iter().map(|&v| v as u8))),
             false => integers(values.into_iter().map(i16::from).collect()),
         };
         let unsigned = |values: Vec<u8>| match self.is_base64 {
-            true => WrittenVector::Base64(base64_bytes(values.into_iter())),
+            true => EncodedVector::Base64(base64_bytes(values.into_iter())),
             false => integers(values.into_iter().map(i16::from).collect()),
         };
         match self.values {
-            ValueType::Float if self.is_base64 => WrittenVector::Base64(base64(vector)),
-            ValueType::Float => WrittenVector::Float(vector.to_vec()),
+            ValueType::Float if self.is_base64 => EncodedVector::Base64(base64(vector)),
+            ValueType::Float => EncodedVector::Float(vector.to_vec()),
             ValueType::Int8 => signed(int8(vector)),
             ValueType::Uint8 => unsigned(uint8(vector)),
             ValueType::Binary => signed(offset_bits(vector)),

@@ -2,7 +2,7 @@
 //! Ollama.
 
 use super::openai::check_dimensions;
-use super::texts::{ChosenPrompt, Cut, TextOptions, TokenLimit, embed_texts};
+use super::texts::{ChosenPrompt, TextOptions, TokenLimit, Truncation, embed_texts};
 use super::warnings::Warned;
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
@@ -52,7 +52,7 @@ enum Input {
 /// Options of a model; others than these have no effect on vectors.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 struct ModelOptions {
-    /// The number of tokens of a text that are read at most.
+    /// The maximum number of tokens that are read of a text.
     #[schema(minimum = 1)]
     num_ctx: Option<usize>,
 }
@@ -64,7 +64,7 @@ pub(super) struct OllamaEmbedReply {
     embeddings: Vec<Vec<f32>>,
     /// Nanoseconds.
     total_duration: u64,
-    /// Nanoseconds: models are loaded when the server starts.
+    /// Nanoseconds; 0, since models are loaded when the server starts.
     load_duration: u64,
     /// The number of tokens that were read.
     prompt_eval_count: usize,
@@ -104,11 +104,11 @@ pub(super) async fn embed(
         Some(Input::One(text)) if !text.is_empty() => vec![text],
         Some(Input::One(_)) | None => Vec::new(),
     };
-    let cut = match body.truncate {
-        Some(false) => Cut::Refused("set `truncate` to true"),
-        _ => Cut::End,
+    let truncation = match body.truncate {
+        Some(false) => Truncation::Refused("set `truncate` to true"),
+        _ => Truncation::End,
     };
-    let options = text_options(cut, body.options);
+    let options = text_options(truncation, body.options);
     let made = vectors(&state, &named.model, ("input", texts), options).await?;
     let (mut embeddings, tokens, warning) = made;
     if !named.model.is_normalized() {
@@ -135,20 +135,20 @@ pub(super) async fn embeddings(
     let JsonRequest { state, body, permit: _permit } = request;
     let (named, other) = embedder(&state, body.model.as_deref())?;
     let texts: Vec<String> = body.prompt.into_iter().filter(|text| !text.is_empty()).collect();
-    let options = text_options(Cut::End, body.options);
+    let options = text_options(Truncation::End, body.options);
     let (vectors, _, warning) = vectors(&state, &named.model, ("prompt", texts), options).await?;
     let embedding = vectors.into_iter().next().unwrap_or_default();
     Ok(Warned(other.into_iter().chain(warning).collect(), OllamaEmbeddingReply { embedding }))
 }
 
-fn text_options(cut: Cut, options: Option<ModelOptions>) -> TextOptions {
+fn text_options(truncation: Truncation, options: Option<ModelOptions>) -> TextOptions {
     let tokens = options.unwrap_or_default().num_ctx;
     let limit = tokens.map(|tokens| TokenLimit { field: "num_ctx", tokens });
-    TextOptions { prompt: ChosenPrompt::default(), cut, limit }
+    TextOptions { prompt: ChosenPrompt::default(), truncation, limit }
 }
 
 /// Vectors of texts, the number of tokens that were read, and the warning about those that were
-/// cut. Without texts, as clients send it to load a model, there are no vectors.
+/// truncated. Without texts, as clients send it to load a model, there are no vectors.
 async fn vectors(
     state: &AppState,
     embedder: &Arc<Embedder>,
@@ -191,7 +191,7 @@ pub(super) struct TagsReply {
 struct TaggedModel {
     #[schema(example = "all-MiniLM-L6-v2:latest")]
     name: String,
-    /// The same.
+    /// The same as `name`.
     model: String,
     /// The sha256 of its weights.
     digest: String,

@@ -1,7 +1,7 @@
 //! `/v1/embeddings` and `/v1/models`, for clients of OpenAI.
 
-use super::chat::PREFIX as ANSWERS_FROM;
-use super::embedding_options::{EmbeddingOptions, EncodingFormat, WrittenVector};
+use super::chat::MODEL_PREFIX;
+use super::embedding_options::{EmbeddingOptions, EncodedVector, EncodingFormat};
 use super::passages::Passage;
 use super::texts::{ChosenPrompt, TextOptions, embed_texts, prompt_called, written_prompt};
 use super::warnings::Warned;
@@ -142,7 +142,7 @@ struct Embedding {
     #[schema(example = "embedding")]
     object: &'static str,
     index: usize,
-    embedding: WrittenVector,
+    embedding: EncodedVector,
 }
 
 /// The number of tokens that were read.
@@ -176,30 +176,31 @@ pub(super) struct ModelsReply {
 pub(super) async fn embeddings(
     request: JsonRequest<EmbeddingRequest>,
 ) -> ApiResult<Warned<EmbeddingReply>> {
-    answer(request).await
+    embed(request).await
 }
 
-/// Embed texts, at the place where text-embeddings-inference and Infinity have it too
+/// Embed texts, at the route of text-embeddings-inference and Infinity
 #[utoipa::path(post, path = "/embeddings", tag = "openai", request_body = EmbeddingRequest,
     responses((status = 200, body = EmbeddingReply)))]
 pub(super) async fn embeddings_at_root(
     request: JsonRequest<EmbeddingRequest>,
 ) -> ApiResult<Warned<EmbeddingReply>> {
-    answer(request).await
+    embed(request).await
 }
 
-async fn answer(request: JsonRequest<EmbeddingRequest>) -> ApiResult<Warned<EmbeddingReply>> {
+async fn embed(request: JsonRequest<EmbeddingRequest>) -> ApiResult<Warned<EmbeddingReply>> {
     let JsonRequest { state, body: request, permit } = request;
     let (named, other) = state.embedder(request.model.as_deref())?;
     let embedder = &named.model;
     check_dimensions(request.dimensions, embedder)?;
     check_output_dimension(request.options.output_dimension, embedder)?;
     request.options.check(embedder)?;
-    let form = request.options.form(request.encoding_format, embedder)?;
+    let encoding = request.options.encoding(request.encoding_format, embedder)?;
     let prompt = request.prompt.of(embedder)?;
-    let (embedded, cut) = match request.input.into_texts()? {
+    let (embedded, truncated) = match request.input.into_texts()? {
         Ok(texts) => {
-            let options = TextOptions { prompt, cut: request.options.cut(), limit: None };
+            let options =
+                TextOptions { prompt, truncation: request.options.truncation(), limit: None };
             embed_texts(&state, embedder, ("input", texts), options).await?
         }
         Err(lists) => (embed_ids(&state, embedder, lists, prompt).await?, None),
@@ -208,11 +209,11 @@ async fn answer(request: JsonRequest<EmbeddingRequest>) -> ApiResult<Warned<Embe
     let data = vectors.map(|(index, vector)| Embedding {
         object: "embedding",
         index,
-        embedding: form.write(vector),
+        embedding: encoding.encode(vector),
     });
     let data = data.collect();
     let tokens = embedded.tokens.iter().map(|&n| n as usize).sum();
-    let warnings: Vec<String> = other.into_iter().chain(cut).collect();
+    let warnings: Vec<String> = other.into_iter().chain(truncated).collect();
     let reply = EmbeddingReply {
         object: "list",
         data,
@@ -231,7 +232,7 @@ pub(super) fn check_dimensions(dimensions: Option<usize>, embedder: &Embedder) -
     ApiError::check(dimensions.is_none_or(|n| n == dim || n == 0), "dimensions", message)
 }
 
-/// The same for clients that call it `output_dimension`.
+/// The same for the field `output_dimension`.
 pub(super) fn check_output_dimension(asked: Option<usize>, embedder: &Embedder) -> ApiResult<()> {
     let dim = embedder.dim();
     let message = format!("`output_dimension` can only be {dim}: the model makes no other");
@@ -298,7 +299,7 @@ fn names(state: &AppState) -> impl Iterator<Item = String> {
     let models =
         state.embedders.iter().map(|e| &e.name).chain(state.reranker.iter().map(|r| &r.name));
     let indexes = state.indexes.iter().filter(|_| state.answers.is_some());
-    models.cloned().chain(indexes.map(|index| format!("{ANSWERS_FROM}{}", index.served.name)))
+    models.cloned().chain(indexes.map(|index| format!("{MODEL_PREFIX}{}", index.served.name)))
 }
 
 fn described(name: &str) -> ModelReply {

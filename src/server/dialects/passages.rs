@@ -132,7 +132,7 @@ pub(super) async fn score_texts(
     let mut warnings = Vec::new();
     if cut > 0 {
         warnings.push(format!(
-            "{cut} documents were cut to what was asked for: {lost} tokens were left out"
+            "{cut} documents were truncated as the request asks: {lost} tokens were left out"
         ));
     }
     let mut tokens = 0;

@@ -22,7 +22,7 @@ pub(super) struct ScoreRequest {
     text_2: Texts,
     /// Return logits as scores instead of their sigmoids.
     raw_scores: Option<bool>,
-    /// The same, as vLLM names it: `false` returns logits.
+    /// The opposite of `raw_scores`, as vLLM names it: `false` returns logits.
     #[serde(alias = "activation")]
     use_activation: Option<bool>,
     /// Refused unless -1: long texts are read in windows.
@@ -108,7 +108,7 @@ pub(super) async fn score(request: JsonRequest<ScoreRequest>) -> ApiResult<Warne
     Ok(Warned(other.into_iter().chain(scored.warnings).collect(), reply))
 }
 
-/// Score pairs of texts, at the other place where vLLM has it
+/// Score pairs of texts, at the other route of vLLM
 #[utoipa::path(post, path = "/score", tag = "vllm", request_body = ScoreRequest,
     responses((status = 200, body = ScoreReply)))]
 pub(super) async fn score_at_root(

@@ -9,7 +9,7 @@ use crate::search::{
 };
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::mistakes::read_object;
-use crate::server::own::{OwnBody, OwnRequest, Unknown, check_unknown, read_strict};
+use crate::server::own::{OwnBody, OwnRequest, UnknownFields, check_unknown, read_strict};
 use crate::server::scheduled::{ScheduledSteps, blocking};
 use crate::server::state::AppState;
 use crate::store::filter::Filter;
@@ -26,7 +26,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 pub(super) struct Retrieval {
-    /// The index; required if several are served.
+    /// The index [default: that of `--default-index`, or the only one].
     pub(super) index: Option<String>,
     /// Metadata filter in the syntax of SQL: `published >= '2024' AND primary_category IN
     /// ('cs.CL')`.
@@ -138,12 +138,12 @@ pub(super) struct SearchRequest {
     pub(super) with_vector: bool,
     #[serde(flatten)]
     #[schema(ignore)]
-    pub(super) unknown: Unknown,
+    pub(super) unknown: UnknownFields,
 }
 
 impl OwnBody for SearchRequest {
-    fn unknown(&self) -> Vec<String> {
-        self.unknown.sentences::<Self>()
+    fn unknown_fields(&self) -> Vec<String> {
+        self.unknown.warnings::<Self>()
     }
 }
 
@@ -156,7 +156,7 @@ impl Default for SearchRequest {
             retrieval: Retrieval::default(),
             with_text: true,
             with_vector: false,
-            unknown: Unknown::default(),
+            unknown: UnknownFields::default(),
         }
     }
 }
@@ -166,10 +166,10 @@ impl Default for SearchRequest {
 pub(super) struct BatchRequest(Vec<SearchRequest>);
 
 impl OwnBody for BatchRequest {
-    fn unknown(&self) -> Vec<String> {
+    fn unknown_fields(&self) -> Vec<String> {
         let of_request = |(number, request): (usize, &SearchRequest)| {
-            let sentences = request.unknown().into_iter();
-            sentences.map(move |sentence| format!("request {number}: {sentence}"))
+            let warnings = request.unknown_fields().into_iter();
+            warnings.map(move |warning| format!("request {number}: {warning}"))
         };
         self.0.iter().enumerate().flat_map(of_request).collect()
     }
@@ -192,12 +192,12 @@ pub(super) struct CompareRequest {
     retrieval: Retrieval,
     #[serde(flatten)]
     #[schema(ignore)]
-    unknown: Unknown,
+    unknown: UnknownFields,
 }
 
 impl OwnBody for CompareRequest {
-    fn unknown(&self) -> Vec<String> {
-        self.unknown.sentences::<Self>()
+    fn unknown_fields(&self) -> Vec<String> {
+        self.unknown.warnings::<Self>()
     }
 }
 
@@ -208,7 +208,7 @@ impl Default for CompareRequest {
             k: 25,
             show: 3,
             retrieval: Retrieval::default(),
-            unknown: Unknown::default(),
+            unknown: UnknownFields::default(),
         }
     }
 }
@@ -225,14 +225,15 @@ pub(super) async fn search(request: OwnRequest<SearchRequest>) -> ApiResult<Warn
     Ok(Warned(warnings, search_one(&state, searcher, body).await?))
 }
 
-/// Search an index by an address alone
+/// Search an index by the parameters of a URL
 ///
-/// Further fields of the request by POST are parameters too.
+/// The other fields of the POST request, except `vector`, are parameters too.
 #[utoipa::path(get, path = "/v1/search", tag = "search",
     params(
         ("q" = String, Query, description = "The query."),
         ("k" = Option<usize>, Query, description = "The number of hits.", minimum = 1),
-        ("index" = Option<String>, Query, description = "The index, if there are several."),
+        ("index" = Option<String>, Query,
+            description = "The index [default: that of `--default-index`, or the only one]."),
         ("filter" = Option<String>, Query, description = "Metadata filter."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown parameters.")),
     responses((status = 200, body = SearchReply)))]
@@ -248,7 +249,7 @@ pub(super) async fn search_by_address(
     Ok(Warned(warnings, search_one(&state, searcher, body).await?))
 }
 
-/// Reads a search from the parameters of a URL, and if unknown ones are to be refused.
+/// Reads a search from the parameters of a URL, and `strict`: true to refuse unknown ones.
 fn read_parameters(parameters: Vec<(String, String)>) -> ApiResult<(SearchRequest, bool)> {
     let (mut fields, mut is_strict) = (Map::new(), false);
     for (name, text) in parameters {
@@ -259,7 +260,7 @@ fn read_parameters(parameters: Vec<(String, String)>) -> ApiResult<(SearchReques
                 continue;
             }
             "vector" => {
-                let message = "`vector` does not go into an address: send it by POST";
+                let message = "`vector` does not fit into a URL: send it by POST";
                 return Err(ApiError::invalid(message).param(name));
             }
             "query" | "index" | "filter" | "fusion" => Value::String(text),
@@ -356,7 +357,7 @@ pub(super) async fn search_one(
         warnings: result
             .warnings
             .into_iter()
-            .chain(request.unknown.sentences::<SearchRequest>())
+            .chain(request.unknown.warnings::<SearchRequest>())
             .collect(),
     })
 }

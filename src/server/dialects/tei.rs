@@ -3,8 +3,8 @@
 use super::cohere::{self, Clients, RerankReply, RerankRequest};
 use super::openai::check_dimensions;
 use super::passages::{PassageLimits, score_texts};
-use super::texts::{Cut, TextOptions, prompt_called, tokenize_texts, written_prompt};
-use super::warnings::{Warned, cut_warning};
+use super::texts::{TextOptions, Truncation, prompt_called, tokenize_texts, written_prompt};
+use super::warnings::{Warned, truncation_warning};
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduler::WorkKind;
@@ -29,7 +29,7 @@ pub(super) enum Inputs {
     Many(Vec<String>),
 }
 
-/// The end of a long text that is cut off.
+/// The end at which a long text is truncated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Direction {
@@ -41,14 +41,14 @@ pub(super) enum Direction {
     Right,
 }
 
-/// Options of reading texts.
+/// Prompt and truncation of texts.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(default)]
 #[schema(as = Reading)]
 struct ReadingOptions {
     /// Truncate texts that are too long [default: true]; otherwise they are refused.
     truncate: Option<bool>,
-    /// The end that is cut off [default: right].
+    /// The end at which they are truncated [default: right].
     truncation_direction: Option<Direction>,
     /// The prompt: `query`, `document`, or the name of another one of the model [default: none].
     prompt_name: Option<String>,
@@ -62,7 +62,7 @@ pub(super) struct EmbedRequest {
     inputs: Inputs,
     #[serde(flatten)]
     options: TeiEmbedOptions,
-    /// The same options; those beside `inputs` go first.
+    /// The same options; those beside `inputs` take precedence.
     parameters: Option<TeiEmbedOptions>,
 }
 
@@ -108,12 +108,12 @@ impl ReadingOptions {
             (Some(prompt), None) => written_prompt(embedder, "prompt", prompt)?,
             (None, name) => prompt_called(embedder, "prompt_name", name.as_deref())?,
         };
-        let cut = match self.truncation_direction {
-            _ if self.truncate == Some(false) => Cut::Refused("set `truncate` to true"),
-            Some(Direction::Left) => Cut::Start,
-            Some(Direction::Right) | None => Cut::End,
+        let truncation = match self.truncation_direction {
+            _ if self.truncate == Some(false) => Truncation::Refused("set `truncate` to true"),
+            Some(Direction::Left) => Truncation::Start,
+            Some(Direction::Right) | None => Truncation::End,
         };
-        Ok(TextOptions { prompt, cut, limit: None })
+        Ok(TextOptions { prompt, truncation, limit: None })
     }
 }
 
@@ -175,7 +175,7 @@ impl TokenizedInputs {
         let lost: Vec<u32> = tokenized.iter().map(|text| text.lost as u32).collect();
         let sequences: Vec<Sequence> = tokenized.into_iter().map(|text| text.sequence).collect();
         state.check_tokens(sequences.iter().map(|s| s.ids.len()).sum())?;
-        let warnings = cut_warning(&lost, embedder.max_tokens()).into_iter().collect();
+        let warnings = truncation_warning(&lost, embedder.max_tokens()).into_iter().collect();
         Ok(Self { embedder, role, sequences, warnings })
     }
 
@@ -216,7 +216,7 @@ pub(super) struct TextsRequest {
     /// Return the texts with the results.
     #[serde(default)]
     return_text: bool,
-    /// Ignored: long texts are read in windows, and nothing is cut off.
+    /// Ignored: long texts are read in windows, and nothing is truncated.
     #[allow(dead_code, reason = "clients send it")]
     #[schema(value_type = Option<bool>)]
     truncate: Option<Value>,
@@ -269,7 +269,7 @@ pub(super) async fn rank(
     request: TextsRequest,
 ) -> ApiResult<Warned<Vec<RankedText>>> {
     if request.texts.is_empty() {
-        return Err(ApiError::empty("`texts` is empty"));
+        return Err(ApiError::empty("`texts` is empty: send at least one"));
     }
     let texts = request.return_text.then(|| request.texts.clone());
     let limits = PassageLimits::default();
@@ -316,7 +316,7 @@ pub(super) async fn cosines(
 ) -> ApiResult<Warned<Vec<f32>>> {
     let SimilarityInputs { source_sentence, mut sentences } = body.inputs;
     if sentences.is_empty() {
-        return Err(ApiError::empty("`sentences` is empty"));
+        return Err(ApiError::empty("`sentences` is empty: send at least one"));
     }
     sentences.push(source_sentence);
     let texts = Inputs::Many(sentences);

@@ -1,5 +1,5 @@
-//! `POST /`, `/predict` and `/embed_sparse`, for clients of text-embeddings-inference that know the
-//! server's address only.
+//! `POST /`, for clients of text-embeddings-inference that know only the URL of the server, and its
+//! routes `/predict` and `/embed_sparse`.
 
 use super::passages::score_pairs;
 use super::tei::{self, Direction, EmbedRequest, RankedText, SimilarityRequest, TextsRequest};
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 /// The name of a reranker's one class, where its configuration is not known.
 const LABEL: &str = "LABEL_0";
 
-/// A request to embed, to compare or to rerank, told apart by its fields.
+/// A request to embed, to compare or to rerank, as its fields say.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged, try_from = "Value")]
 pub(super) enum RootRequest {
@@ -73,7 +73,7 @@ pub(super) struct PredictRequest {
     /// Return logits as scores instead of their sigmoids.
     #[serde(default)]
     raw_scores: bool,
-    /// Ignored: long texts are read in windows, and nothing is cut off.
+    /// Ignored: long texts are read in windows, and nothing is truncated.
     #[allow(dead_code, reason = "clients send it")]
     truncate: Option<bool>,
     /// Ignored.

@@ -1,6 +1,6 @@
 //! Texts to embed: their prompts, by role or by name, and their truncation.
 
-use super::warnings::cut_warning;
+use super::warnings::truncation_warning;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduled::{blocking, embed_tokens};
 use crate::server::state::AppState;
@@ -12,11 +12,11 @@ use warpseek_bert::tokenizer::Tokenized;
 const TASKS: [&str; 5] =
     ["classification", "clustering", "separation", "text-matching", "sentence_similarity"];
 
-/// Options of reading texts.
+/// Prompt, truncation and longest text of the texts of a request.
 #[derive(Debug, Default)]
 pub(super) struct TextOptions {
     pub(super) prompt: ChosenPrompt,
-    pub(super) cut: Cut,
+    pub(super) truncation: Truncation,
     /// The longest text, if it is shorter than the model's limit.
     pub(super) limit: Option<TokenLimit>,
 }
@@ -34,24 +34,24 @@ pub(super) struct TokenLimit {
 pub(super) enum ChosenPrompt {
     /// That of a role.
     OfRole(Role),
-    /// A text.
+    /// This text.
     Written(String),
 }
 
 /// The treatment of texts that are longer than the model's limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Cut {
-    /// Their end is cut off.
+pub(super) enum Truncation {
+    /// Truncated at the end.
     #[default]
     End,
-    /// Their beginning is cut off.
+    /// Truncated at the beginning.
     Start,
-    /// They are refused, with this advice.
+    /// Refused; the error says to do this.
     Refused(&'static str),
 }
 
 impl TextOptions {
-    /// The tokens of a text that are read at most.
+    /// The maximum number of tokens that are read of a text.
     fn most(&self, embedder: &Embedder) -> usize {
         self.limit.map_or(usize::MAX, |limit| limit.tokens).min(embedder.max_tokens())
     }
@@ -125,14 +125,16 @@ pub(super) fn prompt_called(
     Err(ApiError::invalid(message).param(field))
 }
 
-/// A prompt that a request brings.
+/// The prompt of this text, for a model that allows prompts other than those of the two roles.
 pub(super) fn written_prompt(
     embedder: &Embedder,
     field: &str,
     text: &str,
 ) -> ApiResult<ChosenPrompt> {
-    let message =
-        format!("`{field}` can only be query or document: this model pools without its prompts");
+    let message = format!(
+        "`{field}` can only choose the prompt of queries or of documents: this model pools \
+         without its prompts"
+    );
     ApiError::check(text.is_empty() || !embedder.skips_prompt(), field, message)?;
     Ok(ChosenPrompt::Written(text.to_owned()))
 }
@@ -152,18 +154,18 @@ pub(super) async fn tokenize_texts(
         let message = format!("`{field}` must be at least {least}: special tokens count too");
         ApiError::check(tokens >= least, field, message)?;
     }
-    let (model, cut) = (Arc::clone(embedder), options.cut);
+    let (model, truncation) = (Arc::clone(embedder), options.truncation);
     let tokenize = move || {
         let whole = options.prompt.before(texts, &model);
-        match options.cut {
-            Cut::Start => {
+        match truncation {
+            Truncation::Start => {
                 whole.iter().map(|text| model.tokenizer().single_end(text, most)).collect()
             }
-            Cut::End | Cut::Refused(_) => model.tokenizer().batch(&whole, most),
+            Truncation::End | Truncation::Refused(_) => model.tokenizer().batch(&whole, most),
         }
     };
     let tokenized: Vec<Tokenized> = blocking(tokenize).await?;
-    if let Cut::Refused(advice) = cut
+    if let Truncation::Refused(advice) = truncation
         && let Some(at) = tokenized.iter().position(|text| text.lost > 0)
     {
         let given = tokenized[at].sequence.ids.len() + tokenized[at].lost;
@@ -173,7 +175,7 @@ pub(super) async fn tokenize_texts(
     Ok(tokenized)
 }
 
-/// Embeds texts. Returns with them the warning about those that were cut.
+/// Embeds texts. Returns with the vectors the warning about truncated texts.
 pub(super) async fn embed_texts(
     state: &AppState,
     embedder: &Arc<Embedder>,
@@ -184,6 +186,6 @@ pub(super) async fn embed_texts(
     let most = options.most(embedder);
     let tokenized = tokenize_texts(state, embedder, texts, options).await?;
     let embedded = embed_tokens(state, embedder, tokenized, role).await?;
-    let warning = cut_warning(&embedded.lost, most);
+    let warning = truncation_warning(&embedded.lost, most);
     Ok((embedded, warning))
 }

@@ -38,7 +38,7 @@ pub(super) fn headers(warnings: &[String]) -> HeaderMap {
 }
 
 /// The warning about truncated texts, if any were; `lost` holds the truncated tokens of each text.
-pub(super) fn cut_warning(lost: &[u32], limit: usize) -> Option<String> {
+pub(super) fn truncation_warning(lost: &[u32], limit: usize) -> Option<String> {
     let cut = lost.iter().filter(|&&n| n > 0).count();
     let tokens: usize = lost.iter().map(|&n| n as usize).sum();
     (cut > 0).then(|| {

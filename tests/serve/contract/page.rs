@@ -32,7 +32,7 @@ pub(super) struct Row {
     /// Paths of fields, or routes.
     pub(super) names: Vec<&'static str>,
     pub(super) tried: Option<Value>,
-    /// Fields of the least request that are left out.
+    /// Fields of the minimal request that are left out.
     pub(super) without: Vec<&'static str>,
     pub(super) verdict: Verdict,
 }
@@ -43,7 +43,7 @@ pub(super) struct Section {
     pub(super) service: &'static str,
     /// `METHOD /path`.
     pub(super) routes: Vec<&'static str>,
-    pub(super) least: Option<Value>,
+    pub(super) minimal: Option<Value>,
     pub(super) rows: Vec<Row>,
 }
 
@@ -52,15 +52,15 @@ pub(super) fn read() -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let (mut service, mut kind) = ("", None);
     for (number, text) in (1..).zip(PAGE.lines()) {
-        let new = |service, routes| Section { service, routes, least: None, rows: Vec::new() };
+        let new = |service, routes| Section { service, routes, minimal: None, rows: Vec::new() };
         if let Some(name) = text.strip_prefix("## ") {
             service = name;
         } else if let Some(routes) = text.strip_prefix("### ") {
             sections.push(new(service, quoted(routes)));
-        } else if let Some(least) = text.strip_prefix("Least request: ") {
-            let least = serde_json::from_str(quoted(least)[0]);
+        } else if let Some(minimal) = text.strip_prefix("Minimal request: ") {
+            let minimal = serde_json::from_str(quoted(minimal)[0]);
             let section = sections.last_mut().unwrap();
-            section.least = Some(least.unwrap_or_else(|e| panic!("line {number}: {e}")));
+            section.minimal = Some(minimal.unwrap_or_else(|e| panic!("line {number}: {e}")));
         } else if let Some(row) = text.strip_prefix("| ") {
             let cells: Vec<&str> = row.trim_end_matches('|').split('|').map(str::trim).collect();
             kind = match (cells[0], kind) {

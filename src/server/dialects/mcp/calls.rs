@@ -1,7 +1,7 @@
-//! The calls of tools.
+//! Calls of the tools: arguments, checks, results.
 
-use super::compact;
 use super::replies::{Passages, Texts, fields_of};
+use super::to_json;
 use super::tools::{
     self, DEFAULT_EXCERPT, DEFAULT_HITS, DEFAULT_TEXT, MAX_EXCERPT, MAX_IDS, MAX_TEXT,
 };
@@ -26,7 +26,7 @@ pub(super) async fn call(
     let _permit = state.start_work()?;
     let all = tools::all(state);
     let known = all.iter().find(|tool| tool.name == name).map(tools::arguments).unwrap_or_default();
-    // The only index may be named, though the tool has no argument for it.
+    // An only index may be named too, though the tool lists no argument for it.
     let is_known = |given: &str| known.contains(&given) || given == "index";
     if let Some(unknown) = arguments.keys().find(|given| !is_known(given)) {
         return Err(ApiError::invalid(unknown_field(unknown, &known)));
@@ -88,7 +88,7 @@ async fn search(state: &AppState, arguments: SearchCall) -> ApiResult<String> {
     if shown < all {
         let n = all - shown;
         notes.push(format!(
-            "{n} more hits do not fit into the reply: ask for fewer `k` or `excerpt_chars`"
+            "{n} more hits do not fit into the reply: ask for a smaller `k` or `excerpt_chars`"
         ));
     }
     if all == 0 {
@@ -104,7 +104,7 @@ async fn search(state: &AppState, arguments: SearchCall) -> ApiResult<String> {
     if !notes.is_empty() {
         reply["notes"] = json!(notes);
     }
-    compact(&reply)
+    to_json(&reply)
 }
 
 /// One text or several.
@@ -140,7 +140,7 @@ async fn get(state: &AppState, arguments: GetCall) -> ApiResult<String> {
     let most = arguments.max_chars.unwrap_or(DEFAULT_TEXT);
     let message = format!("`max_chars` is {most}: use 1 to {MAX_TEXT}");
     ApiError::check((1..=MAX_TEXT).contains(&most), "max_chars", message)?;
-    let message = "`offset` is for a single id";
+    let message = "`offset` is for a single id: ask for one id, or leave it out";
     ApiError::check(offset == 0 || ids.len() == 1, "offset", message)?;
     let searcher = state.index(arguments.index.as_deref())?.served.searcher();
     let texts = blocking(move || {
@@ -163,7 +163,7 @@ async fn get(state: &AppState, arguments: GetCall) -> ApiResult<String> {
     if !texts.missing.is_empty() {
         reply["missing"] = json!(texts.missing);
     }
-    compact(&reply)
+    to_json(&reply)
 }
 
 async fn list_indexes(state: &AppState) -> ApiResult<String> {
@@ -187,7 +187,7 @@ async fn list_indexes(state: &AppState) -> ApiResult<String> {
         indexes.push(blocking(look).await?);
     }
     let writable = state.access.agent_writes && !state.access.read_only;
-    compact(&json!({
+    to_json(&json!({
         "indexes": indexes,
         "reranker": state.reranker.as_ref().map(|reranker| &reranker.name),
         "writable": writable,
@@ -202,7 +202,7 @@ struct UpsertCall {
 
 async fn upsert(state: &AppState, arguments: UpsertCall) -> ApiResult<String> {
     let done = upsert_into(state, arguments.index.as_deref(), arguments.documents).await?;
-    compact(&json!(done))
+    to_json(&json!(done))
 }
 
 #[derive(Deserialize)]
@@ -224,5 +224,5 @@ async fn delete(state: &AppState, arguments: DeleteCall) -> ApiResult<String> {
         let message = format!("the index has no {}: nothing was deleted", missing.join(", "));
         return Err(ApiError::new(StatusCode::NOT_FOUND, message));
     }
-    compact(&json!({ "deleted": deleted, "missing": missing }))
+    to_json(&json!({ "deleted": deleted, "missing": missing }))
 }

@@ -1,20 +1,20 @@
-//! Results of tools that fit into a model's context: excerpts, parts of texts, short metadata.
+//! Results of tools that fit into a context window: excerpts, parts of texts, short metadata.
 
 use crate::search::excerpt;
 use crate::server::dialects::search_replies::HitReply;
 use crate::store::{FieldCatalog, FieldTypes, Row};
 use serde_json::{Map, Value, json};
 
-/// Bytes of all hits of a search.
+/// The maximum size of all hits of a search, in bytes.
 const MAX_HITS_BYTES: usize = 32_000;
 
-/// Bytes of the metadata of one hit.
+/// The maximum size of the metadata of one hit, in bytes.
 const MAX_METADATA_BYTES: usize = 1000;
 
-/// Characters of one value of metadata.
+/// The maximum length of one metadata value, in characters.
 const MAX_VALUE_CHARS: usize = 200;
 
-/// Fields that `list_indexes` names of an index.
+/// The maximum number of fields that `list_indexes` names of an index.
 const MAX_FIELDS: usize = 60;
 
 /// Hits for a model to read.
@@ -77,7 +77,7 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    /// The texts from a byte on, `most` characters of all together.
+    /// The texts from the byte `offset` on, at most `most` characters of all together.
     pub(super) fn new(offset: usize, most: usize) -> Self {
         Self { offset, left: most, texts: Vec::new(), missing: Vec::new() }
     }
@@ -118,8 +118,8 @@ impl Texts {
     }
 }
 
-/// The text of rows in order. What chunks of a document repeat comes once; other documents follow
-/// after an empty line.
+/// The text of rows in order. The overlap of consecutive chunks of a document comes once; other
+/// rows follow after an empty line.
 fn joined(rows: &[Row]) -> String {
     let mut text = String::new();
     let mut end = None;
@@ -139,7 +139,7 @@ fn joined(rows: &[Row]) -> String {
     text
 }
 
-/// Metadata in few bytes, and true if some was left out.
+/// Metadata within the limits, and true if some of it was left out or shortened.
 fn short_metadata(metadata: &Map<String, Value>) -> (Map<String, Value>, bool) {
     let (mut short, mut bytes, mut is_cut) = (Map::new(), 0, false);
     for (name, value) in metadata {
@@ -170,7 +170,7 @@ fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// A score with the digits that matter to a reader.
+/// A score with four decimals.
 fn rounded(score: f32) -> Value {
     json!((f64::from(score) * 1e4).round() / 1e4)
 }

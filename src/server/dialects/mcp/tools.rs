@@ -5,22 +5,22 @@ use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Hits of a search by default: what a model reads in one go.
+/// The default number of hits.
 pub(super) const DEFAULT_HITS: usize = 5;
 
-/// Characters of an excerpt.
+/// The default length of an excerpt, in characters.
 pub(super) const DEFAULT_EXCERPT: usize = 700;
 
-/// The longest excerpt, in characters.
+/// The maximum length of an excerpt, in characters.
 pub(super) const MAX_EXCERPT: usize = 4000;
 
-/// Characters of the texts that `get` returns.
+/// The default length of all texts that `get` returns, in characters.
 pub(super) const DEFAULT_TEXT: usize = 8000;
 
-/// The most of them.
+/// The maximum length of all texts that `get` returns, in characters.
 pub(super) const MAX_TEXT: usize = 30_000;
 
-/// Ids of a call.
+/// The maximum number of ids of a call.
 pub(super) const MAX_IDS: usize = 100;
 
 /// The tools that a server offers.
@@ -74,7 +74,7 @@ fn search(state: &AppState) -> Tool {
                        of the passage, the `doc_id` of its document, an `excerpt` around the best \
                        match, its byte `span` in the document, scores and metadata.";
     let properties = with_index(state, properties);
-    reading(tool("search", description, properties, &["query"]), "Search")
+    read_only(tool("search", description, properties, &["query"]), "Search")
 }
 
 fn get(state: &AppState) -> Tool {
@@ -93,15 +93,15 @@ fn get(state: &AppState) -> Tool {
             "description": "Characters of all texts together."
         },
     });
-    let description = "Returns the texts of passages or documents by id. A text that is longer \
-                       than fits ends with a `next_offset` to go on from.";
-    reading(tool("get", description, with_index(state, properties), &["ids"]), "Read")
+    let description = "Returns the texts of passages or documents by id. A text that does not \
+                       fit is cut, with a `next_offset` to go on from.";
+    read_only(tool("get", description, with_index(state, properties), &["ids"]), "Read")
 }
 
 fn list_indexes() -> Tool {
     let description = "Lists the indexes: name, number of documents, embedding model, and the \
                        metadata fields with their types.";
-    reading(tool("list_indexes", description, json!({}), &[]), "List indexes")
+    read_only(tool("list_indexes", description, json!({}), &[]), "List indexes")
 }
 
 fn upsert(state: &AppState) -> Tool {
@@ -125,7 +125,7 @@ fn upsert(state: &AppState) -> Tool {
     let description = "Adds documents or replaces those of the same id, all or none. They are \
                        found by searches as soon as the result is there.";
     let tool = tool("upsert", description, with_index(state, properties), &["documents"]);
-    writing(tool, "Add or replace documents")
+    destructive(tool, "Add or replace documents")
 }
 
 fn delete(state: &AppState) -> Tool {
@@ -136,7 +136,7 @@ fn delete(state: &AppState) -> Tool {
         },
     });
     let description = "Deletes documents by id. It cannot be undone.";
-    writing(tool("delete", description, with_index(state, properties), &["ids"]), "Delete")
+    destructive(tool("delete", description, with_index(state, properties), &["ids"]), "Delete")
 }
 
 fn tool(
@@ -170,12 +170,14 @@ fn with_index(state: &AppState, mut properties: Value) -> Value {
     properties
 }
 
-fn reading(tool: Tool, title: &str) -> Tool {
+/// A tool that changes nothing.
+fn read_only(tool: Tool, title: &str) -> Tool {
     let hints = ToolAnnotations::with_title(title).read_only(true).open_world(false);
     tool.with_title(title).with_annotations(hints)
 }
 
-fn writing(tool: Tool, title: &str) -> Tool {
+/// A tool that changes documents.
+fn destructive(tool: Tool, title: &str) -> Tool {
     let hints = ToolAnnotations::with_title(title)
         .read_only(false)
         .destructive(true)
