@@ -30,8 +30,8 @@ pub(crate) struct PyEmbedder {
 
 #[pymethods]
 impl PyEmbedder {
-    /// Opens the model of this name, downloaded if it is not present. `truncate_dim` keeps the first
-    /// dimensions of vectors.
+    /// Opens the model of this name, downloaded if it is not present. `truncate_dim` keeps the
+    /// first dimensions of vectors.
     #[new]
     fn new(
         py: Python<'_>,

@@ -45,8 +45,8 @@ class Embedder:
     """
     def __new__(cls, /, model: str | None, truncate_dim: SupportsIndex | None, settings: Incomplete) -> Embedder:
         """
-        Opens the model of this name, downloaded if it is not present. `truncate_dim` keeps the first
-        dimensions of vectors.
+        Opens the model of this name, downloaded if it is not present. `truncate_dim` keeps the
+        first dimensions of vectors.
         """
     def count_tokens(self, /, texts: SupportsGetItem[int, str]) -> list[int]:
         """

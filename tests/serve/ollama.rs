@@ -84,7 +84,7 @@ fn ollama_describes_the_models() {
         assert_eq!(shown["model_info"]["bert.context_length"], info["max_input_length"]);
     }
     server.post("/api/show", &json!({"model": "llama3"})).fails(404, &["'llama3' is not served"]);
-    server.post("/api/show", &json!({})).fails(400, &["missing field `model`"]);
+    server.post("/api/show", &json!({})).fails(400, &["`model` is missing"]);
     assert_eq!(server.get("/api/version").ok()["version"], env!("CARGO_PKG_VERSION"));
     let alone = indexed(3);
     let reranker = crate::support::cli::small_reranker();

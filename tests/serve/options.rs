@@ -80,7 +80,7 @@ fn options_of_jina_and_voyage_are_obeyed_or_refused_by_name() {
         (json!({"embedding_type": 1}), "`embedding_type` must be a text"),
         (json!({"output_dtype": "base64"}), "`output_dtype` cannot be 'base64'"),
         (json!({"output_dtype": "int8", "embedding_type": "int8"}), "were both given"),
-        (json!({"encoding_format": "hex"}), "unknown variant `hex`"),
+        (json!({"encoding_format": "hex"}), "not `hex`"),
     ] {
         let reply = post(more);
         assert_eq!(reply.status, 400, "{reply:?}");

@@ -168,7 +168,7 @@ fn pairs_are_scored_as_vllm_does() {
         (json!({"text_1": "a", "text_2": []}), "`text_2` is empty"),
         (json!({"text_1": "a", "text_2": ["a", ""]}), "`text_2` 1 has an empty text"),
         (json!({"text_1": 1, "text_2": "a"}), "must be texts or lists of texts"),
-        (json!({"text_1": "a"}), "missing field `text_2`"),
+        (json!({"text_1": "a"}), "`text_2` is missing"),
         (json!({"text_1": "a", "text_2": vec!["b"; 2049]}), "2048 are allowed"),
         (json!({"text_1": "a", "text_2": "b", "truncate_prompt_tokens": 9}), "in windows"),
         (

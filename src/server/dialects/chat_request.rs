@@ -56,6 +56,10 @@ struct Turn {
     #[schema(example = "user")]
     role: String,
     content: Option<TurnContent>,
+    /// Fields without effect, and those that are refused.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    others: Map<String, Value>,
 }
 
 /// The text of a turn, whole or in parts.
@@ -89,7 +93,7 @@ const PASSED_ON: [&str; 7] = [
 ];
 
 /// Options that are accepted and have no effect.
-const NO_EFFECT: [&str; 8] = [
+const NO_EFFECT: [&str; 9] = [
     "user",
     "metadata",
     "store",
@@ -97,11 +101,12 @@ const NO_EFFECT: [&str; 8] = [
     "parallel_tool_calls",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
 ];
 
 /// Options that are refused, with the values that are accepted because they change nothing.
-const REFUSED: [(&str, &[&str]); 13] = [
+const REFUSED: [(&str, &[&str]); 14] = [
     ("n", &["1"]),
     ("tools", &["[]"]),
     ("tool_choice", &["\"none\"", "\"auto\""]),
@@ -113,9 +118,13 @@ const REFUSED: [(&str, &[&str]); 13] = [
     ("logit_bias", &["{}"]),
     ("modalities", &["[\"text\"]"]),
     ("audio", &[]),
+    ("moderation", &[]),
     ("prediction", &[]),
     ("web_search_options", &[]),
 ];
+
+/// Fields of a turn that are refused: what it says stands in them, not in its text.
+const REFUSED_OF_TURNS: [&str; 3] = ["audio", "tool_calls", "function_call"];
 
 /// The longest answer by default, in tokens.
 const DEFAULT_MAX_TOKENS: u32 = 1024;
@@ -228,6 +237,11 @@ impl Chat {
 impl Turn {
     /// The text. Parts that are no text are refused by name.
     fn text(&self, number: usize) -> ApiResult<String> {
+        let has = |name: &&&str| self.others.get(**name).is_some_and(|value| !is_empty(value));
+        if let Some(name) = REFUSED_OF_TURNS.iter().find(has) {
+            let message = format!("`messages` {number} has `{name}`: only text is read");
+            return Err(ApiError::invalid(message).param("messages"));
+        }
         let parts = match &self.content {
             None => return Ok(String::new()),
             Some(TurnContent::Text(text)) => return Ok(text.clone()),
@@ -243,6 +257,11 @@ impl Turn {
         });
         texts.collect::<ApiResult<Vec<&str>>>().map(|texts| texts.join("\n"))
     }
+}
+
+/// True for null and an empty list.
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
 
 /// The options that are passed on. Refuses those that would change the answer and cannot be obeyed.

@@ -1,6 +1,6 @@
 //! Calls of the tools: arguments, checks, results.
 
-use super::replies::{Passages, Texts, fields_of};
+use super::replies::{Passages, TextParts, fields_of};
 use super::to_json;
 use super::tools::{
     self, DEFAULT_EXCERPT, DEFAULT_HITS, DEFAULT_TEXT, MAX_EXCERPT, MAX_IDS, MAX_TEXT,
@@ -144,7 +144,7 @@ async fn get(state: &AppState, arguments: GetCall) -> ApiResult<String> {
     ApiError::check(offset == 0 || ids.len() == 1, "offset", message)?;
     let searcher = state.index(arguments.index.as_deref())?.served.searcher();
     let texts = blocking(move || {
-        let mut texts = Texts::new(offset, most);
+        let mut texts = TextParts::new(offset, most);
         for id in ids {
             let numbers = searcher.index.rows_of(&id)?;
             texts.add(id, searcher.index.rows(&numbers)?);

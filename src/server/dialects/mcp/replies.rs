@@ -68,7 +68,7 @@ impl<'a> Passages<'a> {
 }
 
 /// Texts by id, as far as they fit.
-pub(super) struct Texts {
+pub(super) struct TextParts {
     offset: usize,
     left: usize,
     pub(super) texts: Vec<Value>,
@@ -76,7 +76,7 @@ pub(super) struct Texts {
     pub(super) missing: Vec<String>,
 }
 
-impl Texts {
+impl TextParts {
     /// The texts from the byte `offset` on, at most `most` characters of all together.
     pub(super) fn new(offset: usize, most: usize) -> Self {
         Self { offset, left: most, texts: Vec::new(), missing: Vec::new() }
