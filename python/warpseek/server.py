@@ -60,6 +60,9 @@ def serve(
 ) -> Server:
     """Serves indexes and models over HTTP to clients of OpenAI, Cohere, Jina, Ollama and TEI.
 
+    The command ``warpseek serve`` has more: answers of a chat service, changes by agents, a default
+    index.
+
     >>> with warpseek.serve(index) as server:
     ...     print(server.url)
 

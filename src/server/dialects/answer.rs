@@ -23,6 +23,10 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
+/// The error message of a server without a chat service.
+pub(super) const NO_CHAT_SERVICE: &str = "no chat service is set up: start the server with \
+                                          GROQ_API_KEY, or with --base-url for another service";
+
 /// The error message if the chat service offers several models and none is named.
 const SEVERAL_MODELS: &str = "the chat service offers several models: name one in `model`";
 
@@ -97,9 +101,7 @@ pub(super) async fn answer(request: OwnRequest<AnswerRequest>) -> ApiResult<Resp
 
 async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
     let OwnRequest { state, body: request, permit, .. } = request;
-    let missing = "no chat service is set up: start the server with GROQ_API_KEY, or with \
-                   --base-url for another service";
-    let answers = state.answers.clone().ok_or_else(|| ApiError::not_served(missing))?;
+    let answers = state.answers.clone().ok_or_else(|| ApiError::not_served(NO_CHAT_SERVICE))?;
     let text = request.query.trim().to_owned();
     if text.is_empty() {
         return Err(ApiError::empty("`query` is empty: ask something").param("query"));

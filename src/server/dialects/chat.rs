@@ -3,7 +3,9 @@
 //! The last turn is the question. The prompt holds its passages as in `/v1/answer`, and the earlier
 //! turns before them. The server's chat service writes the answer, whose quotes are checked.
 
-use super::answer::{FoundPassages, MAX_WAITING_EVENTS, Question, ask, passages_for};
+use super::answer::{
+    FoundPassages, MAX_WAITING_EVENTS, NO_CHAT_SERVICE, Question, ask, passages_for,
+};
 use super::chat_request::{Chat, ChatCompletionRequest};
 use super::warnings::Warned;
 use crate::answer::{Answer, AnswerEvent, AnswerOptions, Piece, Prompt, REFUSAL, TokenUsage};
@@ -49,9 +51,7 @@ pub(super) async fn completions(
 ) -> ApiResult<Response> {
     let JsonRequest { state, body, permit } = request;
     let mut chat = Chat::new(body)?;
-    let missing = "no chat service is set up: start the server with GROQ_API_KEY, or with \
-                   --base-url for another service";
-    let missing = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, missing).lasting();
+    let missing = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_CHAT_SERVICE).lasting();
     let answers = state.answers.clone().ok_or_else(missing)?;
     let warning = choose_index(&state, &mut chat)?;
     let retrieval = &chat.retrieval;

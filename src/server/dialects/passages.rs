@@ -131,8 +131,9 @@ pub(super) async fn score_texts(
     let (query, texts, cut, lost) = blocking(truncate).await?;
     let mut warnings = Vec::new();
     if cut > 0 {
+        let (documents, were) = if cut == 1 { ("document", "was") } else { ("documents", "were") };
         warnings.push(format!(
-            "{cut} documents were truncated as the request asks: {lost} tokens were left out"
+            "{cut} {documents} {were} truncated as the request asks: {lost} tokens were left out"
         ));
     }
     let mut tokens = 0;

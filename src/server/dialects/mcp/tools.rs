@@ -109,13 +109,16 @@ fn upsert(state: &AppState) -> Tool {
         "documents": {
             "type": "array", "minItems": 1, "maxItems": state.limits.max_inputs,
             "items": {
-                "type": "object", "required": ["id", "text"], "additionalProperties": true,
+                "type": "object", "required": ["id"], "additionalProperties": true,
                 "properties": {
                     "id": {
                         "type": "string",
                         "description": "Unique. A document with the same id is replaced."
                     },
-                    "text": { "type": "string" },
+                    "text": {
+                        "type": "string",
+                        "description": "May be missing if there is a title, which is then embedded."
+                    },
                     "title": { "type": "string" }
                 }
             },
