@@ -56,12 +56,13 @@ cuda:
     kernels/toolkit.sh
     target/cuda-toolkit/bin/nvcc -std=c++17 -O3 -arch=sm_90a kernels/lab/steps.cu -o target/steps
     cargo clippy --release --all-targets --features cuda --locked -- --deny warnings
-    cargo test --release --locked --features cuda -- cuda:: parity::
-    CUDA_SHIM_EAGER=1 WARPSEEK_GPU_KERNELS=portable cargo test --release --locked --features cuda -- {{eager}}
+    cargo test --release --locked --features cuda --test all -- cuda:: parity::
+    cargo test --release --locked --features cuda -p warpseek-bert --lib -- cuda::
+    CUDA_SHIM_EAGER=1 WARPSEEK_GPU_KERNELS=portable cargo test --release --locked --features cuda --test all -- {{eager}}
 
 # The GPU code once more, with eager copies.
 cuda-repeated:
-    CUDA_SHIM_EAGER=1 cargo test --release --locked --features cuda -- {{eager}}
+    CUDA_SHIM_EAGER=1 cargo test --release --locked --features cuda --test all -- {{eager}}
 
 # Tests that are repeated with eager copies, and with the portable kernels.
 eager := "cuda::hopper cuda::candidates cuda::encoder::sequences parity::scan_of_large"
