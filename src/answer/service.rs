@@ -259,7 +259,7 @@ fn check_status(mut response: HttpResponse) -> Result<HttpResponse, HttpError> {
         text => text.chars().take(200).collect(),
     };
     let hint = match status {
-        401 | 403 => "; check GROQ_API_KEY or --api-key-file",
+        401 | 403 => "; check GROQ_API_KEY, or the file that was named for the key",
         300..=399 => "; it redirects, and the key is sent nowhere else: check --base-url",
         _ => "",
     };

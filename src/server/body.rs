@@ -175,7 +175,17 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         ApiError::invalid(format!("the body is not valid UTF-8 (byte {})", e.valid_up_to()))
     })?;
+    let is_list = text.trim_ascii_start().starts_with('[');
+    // Serde reads the fields of a struct from a list too, by their position.
+    if is_list && serde_json::from_str::<T>("[]").is_err_and(|e| is_struct(&e)) {
+        return Err(ApiError::invalid("the body must be an object, not a list"));
+    }
     serde_json::from_str(text).map_err(|e| parse_error::<T>(text, &e))
+}
+
+/// True for the error of a type that is a struct.
+fn is_struct(error: &serde_json::Error) -> bool {
+    error.to_string().contains("expected struct")
 }
 
 /// The error about a body that is no JSON, which names the place, or about a value of a wrong type,

@@ -28,18 +28,22 @@ pub(super) enum Dialect {
 impl Dialect {
     /// The dialect of a path, also of one that is not served.
     pub(super) fn of(path: &str) -> Self {
+        let path = if path == "/" { path } else { path.trim_end_matches('/') };
         match path {
             "/v1/rerank" | "/v1/embed" | "/v1/embed-jobs" | "/v1/chat" | "/v1/generate"
             | "/v1/classify" | "/v1/summarize" | "/v1/tokenize" | "/v1/detokenize"
             | "/v1/datasets" | "/v1/connectors" | "/v1/check-api-key" => Self::Cohere,
             "/" | "/embed" | "/embed_all" | "/embed_sparse" | "/predict" | "/rerank"
             | "/similarity" | "/tokenize" | "/decode" | "/health" | "/ping" => Self::Tei,
-            _ if path.starts_with("/v2/") => Self::Cohere,
+            _ if COHERE_FOLDERS.iter().any(|folder| path.starts_with(folder)) => Self::Cohere,
             _ if path.starts_with("/api/") => Self::Ollama,
             _ => Self::OpenAi,
         }
     }
 }
+
+/// The beginnings of further paths of Cohere.
+const COHERE_FOLDERS: [&str; 4] = ["/v2/", "/v1/embed-jobs/", "/v1/datasets/", "/v1/connectors/"];
 
 /// Routes that clients of Jina and Voyage call too, which read the message in a field `detail`.
 const WITH_DETAIL: [&str; 2] = ["/v1/embeddings", "/v1/rerank"];

@@ -33,6 +33,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const OPEN: [&str; 7] =
     ["/health", "/ping", "/", "/page.css", "/page.js", "/docs", "/api-docs/openapi.json"];
 
+/// The error message for a page of another origin.
+const FOREIGN: &str = "pages of other origins may not call this server; --cors-origin allows one";
+
 /// The status that metrics show for a request whose client disconnected.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -114,7 +117,8 @@ pub(super) async fn authorize(
     }
     let limit = state.limits.timeout_s;
     let response = tokio::time::timeout(Duration::from_secs_f64(limit), next.run(request)).await;
-    response.map_err(|_| ApiError::late(format!("no reply within {limit} s")))
+    response
+        .map_err(|_| ApiError::late(format!("no reply within {limit} s: ask for less at a time")))
 }
 
 fn check_host_and_origin(state: &AppState, headers: &HeaderMap) -> ApiResult<()> {
@@ -126,13 +130,20 @@ fn check_host_and_origin(state: &AppState, headers: &HeaderMap) -> ApiResult<()>
              with --allow-host",
         );
     }
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let Some(origin) = headers.get(ORIGIN) else {
+        // As for images of a page: without an origin, because the page cannot read the reply.
+        let says = |name: &str, value: &str| headers.get(name).is_some_and(|v| v == value);
+        if says("sec-fetch-site", "cross-site") && !says("sec-fetch-mode", "navigate") {
+            return forbidden(FOREIGN);
+        }
+        return Ok(());
+    };
     let origin = origin.to_str().unwrap_or_default();
     let own = origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host));
     if own || state.access.origins.iter().any(|o| o == origin || o == "*") {
         return Ok(());
     }
-    forbidden("pages of other origins may not call this server; --cors-origin allows one")
+    forbidden(FOREIGN)
 }
 
 fn check_key(state: &AppState, headers: &HeaderMap) -> ApiResult<()> {

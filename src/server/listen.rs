@@ -116,7 +116,7 @@ impl Listener {
         match self.socket {
             Socket::Tcp(socket) => {
                 let socket = tokio::net::TcpListener::from_std(socket).map_err(fail)?;
-                let accept = async || {
+                let accept = async move || {
                     let (stream, _) = socket.accept().await?;
                     // Small replies are sent at once.
                     let _ = stream.set_nodelay(true);
@@ -127,7 +127,7 @@ impl Listener {
             #[cfg(unix)]
             Socket::Unix(socket, _file) => {
                 let socket = tokio::net::UnixListener::from_std(socket).map_err(fail)?;
-                let accept = async || socket.accept().await.map(|accepted| accepted.0);
+                let accept = async move || socket.accept().await.map(|accepted| accepted.0);
                 accept_connections(accept, router, state, stop).await;
             }
         }
@@ -160,6 +160,9 @@ async fn accept_connections<S: AsyncRead + AsyncWrite + Send + 'static>(
             }
         }
     }
+    // It owns the socket. New connections are refused at once, instead of waiting for an answer
+    // that never comes.
+    drop(accept);
     state.start_draining();
     let limit = Duration::from_secs_f64(state.limits.drain_s);
     if tokio::time::timeout(limit, graceful.shutdown()).await.is_err() {

@@ -44,6 +44,7 @@ pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
     let shown: String = name.chars().take(60).filter(|c| !c.is_control() && *c != '`').collect();
     match suggested_name(name, known) {
         Some(near) => format!("`{shown}` is unknown: did you mean `{near}`?"),
+        None if known.is_empty() => format!("`{shown}` is unknown: leave it out"),
         None => format!("`{shown}` is unknown: use {}", known.join(", ")),
     }
 }

@@ -129,8 +129,8 @@ impl AppState {
         &self,
         name: Option<&str>,
     ) -> ApiResult<(&Named<Reranker>, Option<String>)> {
-        let missing = "this server has no reranker: `warpseek models pull ms-marco-MiniLM-L6-v2` \
-                       fetches one";
+        let missing = "this server has no reranker: start it without --embed-only, and with \
+                       --reranker to name one";
         model_called(name, self.reranker.as_slice(), missing)
     }
 

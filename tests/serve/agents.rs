@@ -234,7 +234,9 @@ fn agents_change_documents_where_they_may() {
     assert_eq!(ids(&found), ["z"]);
     agent.fails("upsert", &json!({"documents": [{"text": "no id"}]}), &["id"]);
     agent.fails("upsert", &json!({"documents": "z"}), &["`documents` must be a list"]);
-    let gone = agent.call("delete", &json!({"ids": ["z", "nope"]}));
+    agent.fails("delete", &json!({"ids": ["z"], "index": "other"}), &["other"]);
+    agent.fails("delete", &json!({"ids": [""]}), &["`ids` has an empty text"]);
+    let gone = agent.call("delete", &json!({"ids": ["z", "nope", "z"]}));
     assert_eq!(gone, json!({"deleted": 1, "missing": ["nope"]}));
     agent.fails("delete", &json!({"ids": ["z"]}), &["no z"]);
     drop(agent.stdin.take());

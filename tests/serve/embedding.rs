@@ -78,14 +78,25 @@ fn embeddings_have_the_prompt_of_their_role() {
     ] {
         assert_eq!(server.post(path, &body).ok().pointer(at), Some(&expected[0]), "{path} {body}");
     }
+    let long = "river ".repeat(600);
     for (path, body, part) in [
         ("/v1/embeddings", json!({"input": "a", "input_type": "other"}), "`input_type` can be"),
         ("/v1/embeddings", json!({"input": "a", "task": "query", "prompt": "b"}), "`task` and"),
         ("/v1/embeddings", json!({"input": [[1]], "prompt": "b"}), "prompt goes in front"),
         ("/v2/embed", json!({"texts": ["a"], "input_type": "image"}), "`input_type` can be"),
+        (
+            "/v2/embed",
+            json!({"texts": [long], "input_type": "search_query", "truncate": "START"}),
+            "the start is the prompt",
+        ),
     ] {
         server.post(path, &body).fails(400, &[part]);
     }
+    let of_role = |role: &str| {
+        let body = json!({"input": texts, "input_type": role});
+        server.post("/v1/embeddings", &body).ok()["data"].clone()
+    };
+    assert_eq!(of_role("QUERY"), of_role("query"));
     server.post("/embed", &json!({"inputs": "a", "prompt_name": "x"})).fails(422, &["prompt_name"]);
 }
 

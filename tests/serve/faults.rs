@@ -213,6 +213,7 @@ fn a_server_that_shuts_down_refuses_new_work_with_a_time_to_come_back() {
     std::thread::sleep(Duration::from_millis(300));
     server.signal("TERM");
     std::thread::sleep(Duration::from_millis(300));
+    assert!(std::net::TcpStream::connect(server.address()).is_err());
     for stream in &mut streams {
         stream.write_all(&body.as_bytes()[1..]).unwrap();
         let reply = read_reply(stream).unwrap();

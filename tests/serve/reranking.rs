@@ -33,6 +33,10 @@ fn reranking_in_all_dialects_equals_the_command() {
     let body = json!({"query": "a storm", "texts": texts, "return_text": true});
     let tei = post("/rerank", body).ok();
     assert_eq!(pairs(&tei, "score"), expected);
+    // Clients write null for what is not set.
+    let nulls =
+        json!({"query": "a storm", "texts": texts, "raw_scores": null, "return_text": null});
+    assert_eq!(pairs(&post("/rerank", nulls).ok(), "score"), expected);
     assert_eq!(tei[0]["text"], first);
     let objects = texts.map(|text| json!({"text": text}));
     let body =
@@ -52,6 +56,26 @@ fn reranking_in_all_dialects_equals_the_command() {
         ("/v1/rerank", json!({"query": "a", "documents": [{"b": 1}]}), 400, "no field 'text'"),
         ("/rerank", json!({"query": "a", "texts": []}), 400, "\"error_type\":\"empty\""),
         ("/rerank", json!({"query": "a"}), 422, "texts"),
+        (
+            "/rerank",
+            json!({"query": "a", "texts": ["b"], "top_n": 1}),
+            422,
+            "`top_n` has no effect",
+        ),
+        ("/rerank", json!(["a", ["b"]]), 422, "an object with `query`"),
+        ("/v1/rerank", json!(["a", ["b"]]), 400, "must be an object, not a list"),
+        (
+            "/v1/rerank",
+            json!({"query": "a", "documents": ["b"], "max_tokens_per_doc": 0}),
+            400,
+            "must be at least 1",
+        ),
+        (
+            "/v1/rerank",
+            json!({"query": "a", "documents": [{"text": "b", "image": "c"}]}),
+            400,
+            "has an image",
+        ),
         ("/v1/rerank", json!({"query": "a", "documents": many}), 400, "10000 are allowed"),
     ] {
         post(path, body).fails(status, &[part]);

@@ -290,6 +290,14 @@ impl RerankRequest {
 
     /// Refuses what a reranker does not do.
     fn check(&self) -> ApiResult<()> {
+        let limits = [
+            ("max_tokens_per_doc", self.max_tokens_per_doc),
+            ("max_chunks_per_doc", self.max_chunks_per_doc),
+        ];
+        for (field, limit) in limits {
+            let message = format!("invalid request: {field} must be at least 1");
+            ApiError::check(limit != Some(0), field, message)?;
+        }
         let mode = self.relevant_spans.as_ref().map(|spans| spans.get("mode"));
         let is_off = mode.is_none_or(|mode| mode.is_some_and(|mode| mode == "disabled"));
         let message =

@@ -49,14 +49,22 @@ impl Passage {
             other => other.to_string(),
         };
         let refuse = |field: &str| {
-            let names: Vec<&str> = object.keys().map(String::as_str).collect();
-            let names = names.join("', '");
-            let message = format!(
-                "invalid request: document {number} has no field '{field}', but '{names}'; only \
-                 texts are read"
-            );
+            let names: Vec<String> = object.keys().map(|name| format!("'{name}'")).collect();
+            let found = match object.contains_key(field) {
+                true => format!("no text in its field '{field}'"),
+                false if names.is_empty() => format!("no field '{field}': it is empty"),
+                false => format!("no field '{field}', but {}", names.join(", ")),
+            };
+            let message = format!("invalid request: document {number} has {found}");
             Err(ApiError::invalid(message).param("documents"))
         };
+        if object.get("image").is_some_and(|image| !image.is_null()) {
+            let message = format!(
+                "invalid request: document {number} has an image: only texts \
+                                   are read"
+            );
+            return Err(ApiError::invalid(message).param("documents"));
+        }
         let Some(fields) = fields.filter(|fields| !fields.is_empty()) else {
             return match object.get("text") {
                 Some(Value::String(text)) => Ok(text.clone()),

@@ -10,7 +10,7 @@ use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduler::WorkKind;
 use crate::server::state::AppState;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use utoipa::ToSchema;
 use warpseek_bert::embedder::{Embedder, Role, normalize};
@@ -71,7 +71,7 @@ pub(super) struct EmbedRequest {
 struct TeiEmbedOptions {
     #[serde(flatten)]
     reading: ReadingOptions,
-    /// Scale vectors to unit length [default: true].
+    /// Scale vectors to unit length [default: true, but false for those of tokens].
     normalize: Option<bool>,
     /// Only the model's own dimension is supported.
     dimensions: Option<usize>,
@@ -152,7 +152,11 @@ pub(super) async fn embed_all(
     let TokenizedInputs { embedder, sequences, warnings, .. } = tokenized;
     check_dimensions(options.dimensions, &embedder)?;
     let kind = WorkKind::TokenStates(Arc::clone(&embedder));
-    let states = state.scheduler.compute(kind, sequences).await?;
+    let mut states = state.scheduler.compute(kind, sequences).await?;
+    if options.normalize == Some(true) {
+        let tokens = states.iter_mut().flat_map(|all| all.chunks_exact_mut(embedder.dim()));
+        tokens.for_each(normalize);
+    }
     let rows = |all: Vec<f32>| all.chunks_exact(embedder.dim()).map(<[f32]>::to_vec).collect();
     Ok(Warned(warnings, states.into_iter().map(rows).collect()))
 }
@@ -197,7 +201,7 @@ impl Inputs {
 
 /// Texts to order by relevance to a query, in either format.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "`query` with a list of `texts` (or `documents`) is expected")]
+#[serde(untagged, try_from = "Value")]
 pub(super) enum RerankBody {
     /// The format of text-embeddings-inference.
     Texts(TextsRequest),
@@ -205,17 +209,44 @@ pub(super) enum RerankBody {
     Documents(Box<RerankRequest>),
 }
 
+impl TryFrom<Value> for RerankBody {
+    type Error = serde_json::Error;
+
+    fn try_from(body: Value) -> serde_json::Result<Self> {
+        if !body.is_object() {
+            let message = "an object with `query`, and `texts` or `documents`, is expected";
+            Err(serde::de::Error::custom(message))
+        } else if body.get("documents").is_some() {
+            serde_json::from_value(body).map(Self::Documents)
+        } else {
+            serde_json::from_value(body).map(Self::Texts)
+        }
+    }
+}
+
+/// Fields of other requests, which have no effect beside `texts`.
+const FOREIGN_FIELDS: [&str; 10] = [
+    "inputs",
+    "documents",
+    "top_n",
+    "top_k",
+    "return_documents",
+    "rank_fields",
+    "max_tokens_per_doc",
+    "max_chunks_per_doc",
+    "relevant_spans",
+    "return_embeddings",
+];
+
 /// Texts to order by relevance to a query.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct TextsRequest {
     query: String,
     texts: Vec<String>,
     /// Return logits as scores instead of their sigmoids.
-    #[serde(default)]
-    raw_scores: bool,
+    raw_scores: Option<bool>,
     /// Return the texts with the results.
-    #[serde(default)]
-    return_text: bool,
+    return_text: Option<bool>,
     /// Ignored: long texts are read in windows, and nothing is truncated.
     #[allow(dead_code, reason = "clients send it")]
     #[schema(value_type = Option<bool>)]
@@ -224,6 +255,10 @@ pub(super) struct TextsRequest {
     #[allow(dead_code, reason = "clients send it")]
     #[schema(value_type = Option<Direction>)]
     truncation_direction: Option<Value>,
+    /// Fields of other requests, which are refused.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    others: Map<String, Value>,
 }
 
 /// Texts in order of relevance.
@@ -271,13 +306,18 @@ pub(super) async fn rank(
     if request.texts.is_empty() {
         return Err(ApiError::empty("`texts` is empty: send at least one"));
     }
-    let texts = request.return_text.then(|| request.texts.clone());
+    let is_given = |name: &&str| request.others.get(*name).is_some_and(|value| !value.is_null());
+    if let Some(name) = FOREIGN_FIELDS.into_iter().find(is_given) {
+        let message = format!("`{name}` has no effect beside `texts`: leave it out");
+        return Err(ApiError::invalid(message).param(name));
+    }
+    let texts = (request.return_text == Some(true)).then(|| request.texts.clone());
     let limits = PassageLimits::default();
     let scored = score_texts(state, request.query, request.texts, limits).await?;
     let ranked = scored.scores.scores.iter().enumerate().map(|(index, score)| RankedText {
         index,
         text: texts.as_ref().map(|texts| texts[index].clone()),
-        score: if request.raw_scores { score.logit } else { score.score },
+        score: if request.raw_scores == Some(true) { score.logit } else { score.score },
     });
     let mut ranked: Vec<RankedText> = ranked.collect();
     ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));

@@ -4,6 +4,7 @@ use super::warnings::truncation_warning;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduled::{blocking, embed_tokens};
 use crate::server::state::AppState;
+use std::collections::HashSet;
 use std::sync::Arc;
 use warpseek_bert::embedder::{Embedder, Embeddings, Role};
 use warpseek_bert::tokenizer::Tokenized;
@@ -102,7 +103,8 @@ pub(super) fn prompt_called(
     field: &str,
     name: Option<&str>,
 ) -> ApiResult<ChosenPrompt> {
-    let name = match name.unwrap_or_default() {
+    let name = name.unwrap_or_default().to_lowercase();
+    let name = match name.as_str() {
         "" => return Ok(ChosenPrompt::default()),
         "query" | "search_query" | "retrieval.query" => {
             return Ok(ChosenPrompt::OfRole(Role::Query));
@@ -119,8 +121,10 @@ pub(super) fn prompt_called(
     if TASKS.contains(&name) {
         return Ok(ChosenPrompt::default());
     }
-    let known = ["query", "document"].into_iter().chain(TASKS.into_iter().take(2));
-    let known: Vec<&str> = known.chain(prompts.keys().map(String::as_str)).collect();
+    let mut known = vec!["query", "search_query", "document", "search_document"];
+    known.extend(TASKS.into_iter().chain(prompts.keys().map(String::as_str)));
+    let mut seen = HashSet::new();
+    known.retain(|name| seen.insert(*name));
     let message = format!("`{field}` can be {}, not '{name}'", known.join(", "));
     Err(ApiError::invalid(message).param(field))
 }
@@ -155,6 +159,13 @@ pub(super) async fn tokenize_texts(
         ApiError::check(tokens >= least, field, message)?;
     }
     let (model, truncation) = (Arc::clone(embedder), options.truncation);
+    let advice = match truncation {
+        Truncation::Refused(advice) => Some(advice),
+        Truncation::Start if !options.prompt.text(embedder).is_empty() => {
+            Some("truncate the end, for the start is the prompt")
+        }
+        _ => None,
+    };
     let tokenize = move || {
         let whole = options.prompt.before(texts, &model);
         match truncation {
@@ -165,7 +176,7 @@ pub(super) async fn tokenize_texts(
         }
     };
     let tokenized: Vec<Tokenized> = blocking(tokenize).await?;
-    if let Truncation::Refused(advice) = truncation
+    if let Some(advice) = advice
         && let Some(at) = tokenized.iter().position(|text| text.lost > 0)
     {
         let given = tokenized[at].sequence.ids.len() + tokenized[at].lost;

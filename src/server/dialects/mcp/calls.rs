@@ -16,6 +16,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// Calls a tool. The result is JSON.
 pub(super) async fn call(
@@ -123,7 +124,9 @@ impl Ids {
         };
         let n = ids.len();
         let message = format!("`ids` has {n} entries: give 1 to {MAX_IDS}");
-        ApiError::check((1..=MAX_IDS).contains(&n), "ids", message).map(|()| ids)
+        ApiError::check((1..=MAX_IDS).contains(&n), "ids", message)?;
+        let is_full = ids.iter().all(|id| !id.is_empty());
+        ApiError::check(is_full, "ids", "`ids` has an empty text: leave it out").map(|()| ids)
     }
 }
 
@@ -212,8 +215,10 @@ struct DeleteCall {
 }
 
 async fn delete(state: &AppState, arguments: DeleteCall) -> ApiResult<String> {
+    state.index(arguments.index.as_deref())?;
     let (mut deleted, mut missing) = (0, Vec::new());
-    for id in arguments.ids.into_list()? {
+    let ids: BTreeSet<String> = arguments.ids.into_list()?.into_iter().collect();
+    for id in ids {
         match delete_from(state, arguments.index.as_deref(), id.clone()).await {
             Ok(done) => deleted += done.deleted,
             Err(e) if e.is_not_found() => missing.push(id),
