@@ -247,7 +247,7 @@ fn a_server_embeds_and_reranks_on_a_gpu() {
     let record = |text| serde_json::json!({ "_id": text, "text": text }).to_string() + "\n";
     let corpus = texts.map(record);
     place.file("corpus.jsonl", corpus.concat());
-    let input = serde_json::json!({ "model": "e5-like", "input": texts });
+    let input = serde_json::json!({ "model": "e5-like", "input": texts, "input_type": "passage" });
     let embedded = server.post("/v1/embeddings", &input).ok();
     let data = embedded["data"].as_array().unwrap();
     for (item, expected) in data.iter().zip(expected_vectors(&place)) {
