@@ -37,7 +37,7 @@ python:
     {{py}}/pytest -q python/tests --ignore python/tests/integrations/test_mteb.py
 
 # The gate, and what takes too long for it: MTEB's suite, which needs torch, and the GPU code with
-# eager copies and the kernels of the GPU's own generation.
+# eager copies.
 nightly: check cuda-repeated
     {{py}}/pip install --quiet --disable-pip-version-check -r python/tests/requirements-mteb.txt
     {{py}}/pytest -q python/tests/integrations/test_mteb.py
@@ -58,11 +58,12 @@ cuda:
     cargo clippy --release --all-targets --features cuda --locked -- --deny warnings
     cargo test --release --locked --features cuda --test all -- cuda:: parity::
     cargo test --release --locked --features cuda -p warpseek-bert --lib -- cuda::
-    CUDA_SHIM_EAGER=1 WARPSEEK_GPU_KERNELS=portable cargo test --release --locked --features cuda --test all -- {{eager}}
 
-# The GPU code once more, with eager copies.
+# The GPU code once more, with eager copies, and the kernels of the GPU's own generation or the
+# portable ones.
 cuda-repeated:
     CUDA_SHIM_EAGER=1 cargo test --release --locked --features cuda --test all -- {{eager}}
+    CUDA_SHIM_EAGER=1 WARPSEEK_GPU_KERNELS=portable cargo test --release --locked --features cuda --test all -- {{eager}}
 
 # Tests that are repeated with eager copies, and with the portable kernels.
 eager := "cuda::hopper cuda::candidates cuda::encoder::sequences parity::scan_of_large"
