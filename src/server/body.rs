@@ -178,7 +178,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     let is_list = text.trim_ascii_start().starts_with('[');
     // Serde reads the fields of a struct from a list too, by their position.
     if is_list && serde_json::from_str::<T>("[]").is_err_and(|e| is_struct(&e)) {
-        return Err(ApiError::invalid("the body must be an object, not a list"));
+        return Err(ApiError::invalid("the body does not fit: it must be an object, not a list"));
     }
     serde_json::from_str(text).map_err(|e| parse_error::<T>(text, &e))
 }

@@ -33,6 +33,8 @@ fn reranking_in_all_dialects_equals_the_command() {
     let body = json!({"query": "a storm", "texts": texts, "return_text": true});
     let tei = post("/rerank", body).ok();
     assert_eq!(pairs(&tei, "score"), expected);
+    let one = json!({"query": "a storm", "texts": texts, "top_n": 1});
+    assert_eq!(pairs(&post("/rerank", one).ok(), "score"), expected[..1]);
     // Clients write null for what is not set.
     let nulls =
         json!({"query": "a storm", "texts": texts, "raw_scores": null, "return_text": null});
@@ -58,10 +60,11 @@ fn reranking_in_all_dialects_equals_the_command() {
         ("/rerank", json!({"query": "a"}), 422, "texts"),
         (
             "/rerank",
-            json!({"query": "a", "texts": ["b"], "top_n": 1}),
+            json!({"query": "a", "texts": ["b"], "top_k": 1}),
             422,
-            "`top_n` has no effect",
+            "`top_k` has no effect",
         ),
+        ("/rerank", json!({"query": "a", "texts": ["b"], "top_n": 0}), 422, "`top_n` must be"),
         ("/rerank", json!(["a", ["b"]]), 422, "an object with `query`"),
         ("/v1/rerank", json!(["a", ["b"]]), 400, "must be an object, not a list"),
         (
@@ -133,7 +136,7 @@ fn documents_come_back_in_the_form_of_each_client() {
     }
     rerank("/v1/rerank", json!({"relevant_spans": {"mode": "disabled"}, "priority": 1}));
     let image = json!({"query": "a", "documents": [{"image": "data:"}]});
-    server.post("/v1/rerank", &image).fails(400, &["no field 'text', but 'image'"]);
+    server.post("/v1/rerank", &image).fails(400, &["document 0 has an image"]);
     let both = json!({"query": "a", "documents": texts, "top_k": 1, "top_n": 1});
     server.post("/v1/rerank", &both).fails(400, &["top_n and top_k were both given"]);
     let none = json!({"query": "a", "documents": texts, "top_k": 0});

@@ -80,7 +80,6 @@ fn invalid_requests_are_refused_with_the_invalid_field() {
         (json!({"query": "a", "mmr": 2}), "mmr", "0 to 1"),
         (json!({"query": "a", "retriever_weight": -1}), "retriever_weight", "0 to 1"),
         (json!({"query": "a", "max_per_doc": 0}), "max_per_doc", "at least 1"),
-        (json!({"query": "a", "fusion": "rrf"}), "fusion", "set `hybrid`"),
         (json!({"query": "a", "vector": [1.0]}), "vector", "has 1 values"),
         (json!({"vector": [1.0], "hybrid": true}), "query", "beside `vector`"),
     ] {

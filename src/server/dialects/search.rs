@@ -102,9 +102,6 @@ impl Retrieval {
             let is_valid = value.is_none_or(|value| (0.0..=1.0).contains(&value));
             ApiError::check(is_valid, name, format!("`{name}` must lie in 0 to 1"))?;
         }
-        let has_effect = self.hybrid || self.fusion == Fusion::default();
-        let message = "`fusion` is for hybrid searches: set `hybrid` too";
-        ApiError::check(has_effect, "fusion", message)?;
         let is_valid = self.max_per_doc != Some(0);
         ApiError::check(is_valid, "max_per_doc", "`max_per_doc` must be at least 1")?;
         Ok(SearchOptions {

@@ -204,7 +204,7 @@ impl Inputs {
 #[serde(untagged, try_from = "Value")]
 pub(super) enum RerankBody {
     /// The format of text-embeddings-inference.
-    Texts(TextsRequest),
+    Texts(Box<TextsRequest>),
     /// The format of Infinity and Cohere.
     Documents(Box<RerankRequest>),
 }
@@ -225,10 +225,9 @@ impl TryFrom<Value> for RerankBody {
 }
 
 /// Fields of other requests, which have no effect beside `texts`.
-const FOREIGN_FIELDS: [&str; 10] = [
+const FOREIGN_FIELDS: [&str; 9] = [
     "inputs",
     "documents",
-    "top_n",
     "top_k",
     "return_documents",
     "rank_fields",
@@ -255,7 +254,8 @@ pub(super) struct TextsRequest {
     #[allow(dead_code, reason = "clients send it")]
     #[schema(value_type = Option<Direction>)]
     truncation_direction: Option<Value>,
-    /// Fields of other requests, which are refused.
+    /// `top_n`, the number of results, which some clients send; other fields of `documents` are
+    /// refused.
     #[serde(flatten)]
     #[schema(ignore)]
     others: Map<String, Value>,
@@ -294,7 +294,7 @@ pub(super) async fn rerank(request: JsonRequest<RerankBody>) -> ApiResult<Warned
         }
         RerankBody::Texts(request) => request,
     };
-    let Warned(warnings, ranked) = rank(&state, request).await?;
+    let Warned(warnings, ranked) = rank(&state, *request).await?;
     Ok(Warned(warnings, RankedReply::Texts(ranked)))
 }
 
@@ -311,6 +311,14 @@ pub(super) async fn rank(
         let message = format!("`{name}` has no effect beside `texts`: leave it out");
         return Err(ApiError::invalid(message).param(name));
     }
+    let most = match request.others.get("top_n").filter(|value| !value.is_null()) {
+        None => usize::MAX,
+        Some(value) => {
+            let most = value.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
+            let message = "`top_n` must be a whole number from 1";
+            ApiError::check(most > 0, "top_n", message).map(|()| most)?
+        }
+    };
     let texts = (request.return_text == Some(true)).then(|| request.texts.clone());
     let limits = PassageLimits::default();
     let scored = score_texts(state, request.query, request.texts, limits).await?;
@@ -321,6 +329,7 @@ pub(super) async fn rank(
     });
     let mut ranked: Vec<RankedText> = ranked.collect();
     ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+    ranked.truncate(most);
     Ok(Warned(scored.warnings, ranked))
 }
 
