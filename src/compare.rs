@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::search::{
-    DirectSteps, Hit, QueryInput, SearchOptions, SearchResult, SearchSteps, Searcher, Timings,
-    run_direct, search,
+    DirectSteps, Hit, OrderedBy, QueryInput, SearchOptions, SearchResult, SearchSteps, Searcher,
+    Timings, run_direct, search,
 };
 use serde::Serialize;
 
@@ -64,6 +64,8 @@ pub struct Comparison {
     /// The reranker's name, if one was used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reranker: Option<String>,
+    /// The score that orders the second ranking.
+    pub ordered_by: OrderedBy,
     /// The first rows of the retrieval order.
     pub before: Vec<Hit>,
     /// The first rows of the second ranking.
@@ -106,7 +108,13 @@ pub(crate) async fn compare_with<S: SearchSteps>(
     options: &SearchOptions,
 ) -> Result<Comparison, S::Error> {
     let input = QueryInput { text: query, ..QueryInput::default() };
-    let plain = SearchOptions { k: depth, rerank_depth: None, ..options.clone() };
+    let plain = SearchOptions {
+        k: depth,
+        rerank_depth: None,
+        rerank_budget: None,
+        min_score: None,
+        ..options.clone()
+    };
     let (before, after) = if steps.searcher().reranker.is_some() {
         (None, SearchOptions { rerank_depth: Some(depth), ..plain })
     } else {
@@ -139,6 +147,7 @@ impl Comparison {
                 for (hit, rank) in before.iter_mut().zip(1..) {
                     hit.rank = rank;
                     hit.final_score = Some(hit.score);
+                    hit.low = false;
                 }
                 (Second::Reranked, before)
             }
@@ -155,6 +164,7 @@ impl Comparison {
             query: query.to_owned(),
             second,
             reranker: after.reranker,
+            ordered_by: after.ordered_by,
             before: before.into_iter().take(show).collect(),
             after: after.hits.into_iter().take(show).collect(),
             rank_map,

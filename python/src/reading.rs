@@ -96,6 +96,7 @@ impl SearchArguments {
             mmr: self.mmr,
             max_per_doc: self.max_per_doc,
             min_score: self.min_score,
+            rerank_budget: None,
         })
     }
 

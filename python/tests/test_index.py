@@ -124,6 +124,12 @@ def test_options_of_a_search(demo: Index) -> None:
     plain = demo.search(query, 10, rerank=False)
     least = plain[4].score
     assert demo.search(query, 10, rerank=False, min_score=least).ids == plain.ids[:5]
+    reranked = demo.search(query, 10)
+    final = [hit.final_score for hit in reranked]
+    assert final == sorted(final, reverse=True) and reranked.ordered_by == "probability"
+    some = demo.search(query, 10, min_score=final[3])
+    assert some.ids == reranked.ids[:4] and some[:1].below_min_score == 6
+    assert demo.search("how do I bake bread?", 1)[0].low and not reranked[0].low
     assert demo.search(query, 10, rerank=False, mmr=1.0).ids == plain.ids
     assert demo.search(query, 10, rerank=False, mmr=0.3).ids != plain.ids
     fused = demo.search(query, 10, hybrid=True, rerank=False)
@@ -131,6 +137,7 @@ def test_options_of_a_search(demo: Index) -> None:
     least = fused[4].score
     found = demo.search(query, 10, hybrid=True, rerank=False, min_score=least)
     assert found.ids == fused.ids[:5]
+    assert (found.below_min_score, found.ordered_by) == (5, "hybrid")
     ranks = demo.search(query, 10, hybrid=True, fusion="rrf", rerank=False)
     # Reciprocal ranks in two lists: at most 2 / 61.
     assert 1 / 61 <= ranks[0].score <= 2 / 61 and ranks.ids != fused.ids

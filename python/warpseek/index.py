@@ -539,8 +539,9 @@ class Index:
             retriever_weight: Weight of the retrieval score beside the reranker's, 0..1. By default
                 the reranker's calibration if it was fitted for the index's embedder, else its own
                 weight.
-            min_score: Least ``score`` of a hit before reranking: its cosine, or inner product as
-                :attr:`metric` says; with `hybrid` the weighted sum.
+            min_score: Least ``final_score`` of a hit, the score that orders the hits
+                (:attr:`Hits.ordered_by`). Hits below it are left out, and
+                :attr:`Hits.below_min_score` is their number.
             max_per_doc: Maximum number of hits that share a ``doc_id``.
             include_vectors: True to set :attr:`Hit.vector`.
         """

@@ -31,6 +31,8 @@ class Hit:
             fused score of a hybrid search, or the BM25 score of ``search_bm25``.
         final_score: Value that orders the hits; ``None`` behind the reranked ones.
         retrieved_rank: Rank in the retrieval order, from 1.
+        low: True for a hit that hardly answers the query: its probability of relevance is below
+            0.001. Never true where no calibration applies.
         rerank_score: Sigmoid of the logit, 0..1, if the hit was reranked.
         rerank_logit: Output of the cross-encoder, if the hit was reranked.
         window: Byte range of the text's UTF-8 that the reranker's best window covers.
@@ -49,6 +51,7 @@ class Hit:
     score: float | None = None
     final_score: float | None = None
     retrieved_rank: int | None = None
+    low: bool = False
     rerank_score: float | None = None
     rerank_logit: float | None = None
     window: list[int] | None = None
@@ -66,6 +69,10 @@ class Hits(Sequence[Hit]):
         matched_rows: Rows that pass the filter.
         total_rows: Live rows of the index.
         reranker: Name of the reranker, if one was used.
+        ordered_by: The score that orders the hits, their ``final_score``: ``"probability"``,
+            ``"rerank"``, ``"blend"``, ``"cosine"``, ``"inner_product"``, ``"hybrid"``,
+            ``"reciprocal_ranks"``, ``"bm25"``; with ``"diversity"`` it is out of order.
+        below_min_score: Number of the first `k` hits that ``min_score`` left out, if it was given.
     """
 
     def __init__(
@@ -77,6 +84,8 @@ class Hits(Sequence[Hit]):
         matched_rows: int = 0,
         total_rows: int = 0,
         reranker: str | None = None,
+        ordered_by: str | None = None,
+        below_min_score: int | None = None,
     ) -> None:
         self._hits = list(hits)
         self.took_ms = dict(took_ms or {})
@@ -84,6 +93,8 @@ class Hits(Sequence[Hit]):
         self.matched_rows = matched_rows
         self.total_rows = total_rows
         self.reranker = reranker
+        self.ordered_by = ordered_by
+        self.below_min_score = below_min_score
 
     @classmethod
     def _of(cls, result: dict[str, Any]) -> Hits:
@@ -103,6 +114,8 @@ class Hits(Sequence[Hit]):
                 matched_rows=self.matched_rows,
                 total_rows=self.total_rows,
                 reranker=self.reranker,
+                ordered_by=self.ordered_by,
+                below_min_score=self.below_min_score,
             )
         return self._hits[index]
 
@@ -174,6 +187,7 @@ class Hits(Sequence[Hit]):
                 ("score", pyarrow.float32()),
                 ("final_score", pyarrow.float32()),
                 ("retrieved_rank", pyarrow.int64()),
+                ("low", pyarrow.bool_()),
                 ("rerank_score", pyarrow.float32()),
                 ("rerank_logit", pyarrow.float32()),
                 ("window", pyarrow.list_(pyarrow.int64())),
@@ -216,6 +230,7 @@ class Comparison:
             the tenth.
         churn: ``kept``, ``first_changed``, ``kendall_tau`` and ``mean_move``.
         second: ``"reranked"`` or ``"hybrid"``.
+        ordered_by: The score that orders the second ranking, as :attr:`Hits.ordered_by`.
     """
 
     query: str
@@ -229,6 +244,7 @@ class Comparison:
     took_ms: dict[str, float]
     warnings: list[str]
     reranker: str | None = None
+    ordered_by: str | None = None
 
     @classmethod
     def _of(cls, result: dict[str, Any]) -> Comparison:

@@ -214,6 +214,7 @@ mod tests {
             score: 0.5,
             final_score: Some(0.5),
             retrieved_rank: Some(1),
+            low: false,
             rerank_score: None,
             rerank_logit: None,
             window: None,

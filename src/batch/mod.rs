@@ -67,6 +67,8 @@ pub struct BatchReport {
     pub hits: u64,
     /// Queries without a hit.
     pub without_hits: u64,
+    /// Hits below the least score, which were left out.
+    pub below_min_score: u64,
     /// True if the run was stopped before the end.
     pub interrupted: bool,
     /// Milliseconds per step, summed over all queries.
@@ -182,6 +184,7 @@ impl BatchRun<'_> {
     fn count(&mut self, answer: &BatchAnswer) {
         self.report.queries += 1;
         self.report.hits += answer.hits.len() as u64;
+        self.report.below_min_score += answer.below_min_score.unwrap_or(0) as u64;
         self.report.without_hits += u64::from(answer.hits.is_empty());
     }
 
@@ -235,11 +238,13 @@ impl BatchRun<'_> {
             let (now, later) = window.split_at(n);
             let inputs: Vec<QueryInput<'_>> = now.iter().map(FilteredQuery::input).collect();
             let timings = &mut self.report.took_ms;
-            let found = self.searcher.retrieve(&inputs, &self.options.search, timings)?;
+            let search = &self.options.search;
+            let found = self.searcher.retrieve(&inputs, search, timings)?;
             for (query, found) in now.iter().zip(found) {
                 answers.push(BatchAnswer {
                     query_id: query.query.id.clone(),
                     hits: self.hits(&found.candidates)?,
+                    below_min_score: search.min_score.map(|_| found.below_min_score),
                     matched_rows: found.matched_rows,
                     warnings: found.warnings,
                 });
@@ -305,7 +310,7 @@ fn fingerprint(searcher: &Searcher, options: &BatchOptions) -> String {
     let search = &options.search;
     format!(
         "index {} k {} rerank {:?} {:?} {:?} filter {:?} hybrid {} {:?} mmr {:?} per doc {:?} \
-         text {}",
+         least {:?} text {}",
         searcher.index.snapshot_id(),
         search.k,
         search.rerank_depth,
@@ -316,6 +321,7 @@ fn fingerprint(searcher: &Searcher, options: &BatchOptions) -> String {
         search.fusion,
         search.mmr,
         search.max_per_doc,
+        search.min_score,
         options.with_text,
     )
 }

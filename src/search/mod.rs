@@ -10,6 +10,7 @@
 //! There is one pipeline. Commands compute its steps directly; the server passes the steps that
 //! need a model or a scan to its scheduler (`SearchSteps`).
 
+mod budget;
 mod excerpt;
 mod fusion;
 mod options;
@@ -24,8 +25,8 @@ pub use excerpt::excerpt;
 pub use fusion::{RRF_CONSTANT, mmr, reciprocal_rank_fusion};
 pub use options::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, QueryInput, SearchOptions};
 pub(crate) use pipeline::{DirectSteps, SearchSteps, run_direct, search};
-pub use rerank::{RerankOrder, order_reranked};
-pub use result::{Candidate, Hit, Retrieved, SearchResult, Timings};
+pub use rerank::{LOW_PROBABILITY, RerankOrder, order_reranked};
+pub use result::{Candidate, Hit, OrderedBy, Retrieved, SearchResult, Timings};
 pub use retrieve::embed_queries;
 pub use searcher::{Searcher, no_reranker};
 pub use signals::Fusion;

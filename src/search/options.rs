@@ -1,8 +1,11 @@
 //! The options of a search.
 
+use super::result::OrderedBy;
 use super::signals::Fusion;
 use crate::error::{Error, Result};
+use crate::store::IndexMetric;
 use crate::store::filter::Filter;
+use std::time::Duration;
 
 /// Default number of rows that a reranker reads, if `k` is not larger.
 pub const DEFAULT_RERANK_DEPTH: usize = 50;
@@ -33,9 +36,13 @@ pub struct SearchOptions {
     pub mmr: Option<f32>,
     /// The maximum number of retrieved rows that share a `doc_id`. `None`: no limit.
     pub max_per_doc: Option<usize>,
-    /// Least score of a retrieved row: its inner product with the query, or the weighted sum of
-    /// hybrid search. Not for reciprocal rank fusion, whose scores come from ranks alone.
+    /// Least value of the score that orders the hits ([`super::Hit::final_score`]); hits below it,
+    /// and those that the reranker did not read, are left out and counted. Not for reciprocal rank
+    /// fusion without reranking, whose scores come from ranks alone.
     pub min_score: Option<f32>,
+    /// Time for reranking. The first rows are reranked, as many of `rerank_depth` as fit into it,
+    /// and a few in any case. `None`: all of them.
+    pub rerank_budget: Option<Duration>,
 }
 
 impl Default for SearchOptions {
@@ -50,6 +57,7 @@ impl Default for SearchOptions {
             mmr: None,
             max_per_doc: None,
             min_score: None,
+            rerank_budget: None,
         }
     }
 }
@@ -66,11 +74,31 @@ pub struct QueryInput<'a> {
 }
 
 impl SearchOptions {
+    /// The score that orders the retrieved rows of an index of this metric, before MMR and
+    /// reranking.
+    pub fn retrieved_by(&self, metric: IndexMetric) -> OrderedBy {
+        match (self.hybrid, self.fusion, metric) {
+            (true, Fusion::Rrf, _) => OrderedBy::ReciprocalRanks,
+            (true, Fusion::Weighted, _) => OrderedBy::Hybrid,
+            (false, _, IndexMetric::Cosine) => OrderedBy::Cosine,
+            (false, _, IndexMetric::InnerProduct) => OrderedBy::InnerProduct,
+        }
+    }
+
     /// The options that retrieval depends on, with `k` as deep as the reranker reads. Searches for
     /// which they are equal can share a scan.
     pub(super) fn retrieval(&self) -> Self {
         let k = self.rerank_depth.unwrap_or(0).max(self.k);
-        Self { k, rerank_depth: None, retriever_weight: None, ..self.clone() }
+        // The score that orders reranked hits is known only later.
+        let min_score = self.min_score.filter(|_| self.rerank_depth.is_none());
+        Self {
+            k,
+            rerank_depth: None,
+            retriever_weight: None,
+            rerank_budget: None,
+            min_score,
+            ..self.clone()
+        }
     }
 
     /// Refuses values out of range, and queries that lack the text which a step needs.
@@ -92,10 +120,12 @@ impl SearchOptions {
         }
         if self.min_score.is_some_and(f32::is_nan) {
             return Err(Error::usage(
-                "the least score is not a number: give a cosine, -1 to 1, or an inner product",
+                "the least score is not a number: give a probability, a cosine or another value \
+                 of the score that orders the hits",
             ));
         }
-        if self.min_score.is_some() && self.hybrid && self.fusion == Fusion::Rrf {
+        let is_by_rank = self.hybrid && self.fusion == Fusion::Rrf && self.rerank_depth.is_none();
+        if self.min_score.is_some() && is_by_rank {
             return Err(Error::usage(
                 "reciprocal rank fusion has no least score, since its scores come from ranks \
                  alone: leave one of the two out, or use the weighted fusion",

@@ -4,17 +4,21 @@
 //! that waits holds no thread, and one whose client has gone is dropped with all that it waits for.
 //! Commands compute each step at once, so that their searches are finished at the first poll.
 
+use super::budget::rows_that_fit;
 use super::options::{QueryInput, SearchOptions};
-use super::rerank::{RerankOrder, keep_best, record_scores};
-use super::result::{Candidate, Hit, Retrieved, SearchResult, Timings, milliseconds, timed};
+use super::rerank::{RerankOrder, keep_best, ordered_by, record_scores};
+use super::result::{
+    Candidate, Hit, OrderedBy, Retrieved, SearchResult, Timings, milliseconds, timed,
+};
 use super::retrieve::embed_queries;
 use super::searcher::{Searcher, no_reranker};
 use crate::error::{Error, Result};
 use crate::store::Row;
 use crate::store::filter::Filter;
 use futures_util::FutureExt;
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use warpseek_bert::embedder::Embeddings;
 use warpseek_bert::reranker::{RerankJob, RerankScores, Reranker};
 use warpseek_topk::oracle::canonical_score;
@@ -164,6 +168,9 @@ impl Searcher {
         let total_rows = self.index.live().count();
         Ok(SearchResult {
             hits,
+            ordered_by: OrderedBy::Bm25,
+            below_min_score: None,
+            reranked_rows: None,
             matched_rows: mask.map_or(total_rows, RowMask::count),
             total_rows,
             reranker: None,
@@ -219,7 +226,7 @@ impl Searcher {
         let mut found = [Retrieved { candidates, ..Retrieved::default() }];
         let steps = DirectSteps { searcher: self, reranker: Some(reranker) };
         let started = Instant::now();
-        run_direct(score(&steps, &[query], &mut found, depth))?;
+        run_direct(score(&steps, &[query], &mut found, 0..depth))?;
         let [Retrieved { candidates, .. }] = found;
         Ok((candidates, milliseconds(started)))
     }
@@ -260,10 +267,17 @@ async fn search_many<S: SearchSteps>(
     let fetching = Instant::now();
     let searcher = steps.searcher();
     let reranker = options.rerank_depth.and(searcher.reranker.as_ref());
+    let manifest = searcher.index.manifest();
+    let order =
+        reranker.map(|(_, reranker)| RerankOrder::of(options.retriever_weight, reranker, manifest));
+    let ordered_by = ordered_by(options, manifest.metric, order);
     let mut results = Vec::with_capacity(found.len());
     for found in found {
         results.push(SearchResult {
             hits: hits(steps, found.candidates).await?,
+            ordered_by,
+            below_min_score: options.min_score.map(|_| found.below_min_score),
+            reranked_rows: found.reranked_rows,
             matched_rows: found.matched_rows,
             total_rows: searcher.index.live().count(),
             reranker: reranker.map(|(name, _)| name.clone()),
@@ -296,9 +310,11 @@ async fn retrieve<S: SearchSteps>(
         let reranking = Instant::now();
         let manifest = steps.searcher().index.manifest();
         let order = RerankOrder::of(options.retriever_weight, steps.reranker()?, manifest);
-        score(steps, queries, &mut found, depth).await?;
-        for Retrieved { candidates, warnings, .. } in &mut found {
-            warnings.extend(keep_best(candidates, order, depth, options.k));
+        let depth = score_within(steps, queries, &mut found, depth, options.rerank_budget).await?;
+        for found in &mut found {
+            let read = found.candidates.len().min(depth);
+            found.reranked_rows = options.rerank_budget.map(|_| read);
+            keep_best(found, order, depth, options.k, options.min_score);
         }
         timings.rerank += milliseconds(reranking);
     }
@@ -353,22 +369,57 @@ async fn query_vectors<S: SearchSteps>(
     Ok((QueryBatch::new(&all, dim)?, warnings))
 }
 
-/// Scores the first `depth` candidates of every query with the reranker.
-async fn score<S: SearchSteps>(
+/// Scores the first candidates of every query with the reranker: `depth` of them, or as many as fit
+/// into `budget`. Returns their number.
+async fn score_within<S: SearchSteps>(
     steps: &S,
     queries: &[QueryInput<'_>],
     found: &mut [Retrieved],
     depth: usize,
+    budget: Option<Duration>,
+) -> Result<usize, S::Error> {
+    let Some(budget) = budget else {
+        score(steps, queries, found, 0..depth).await?;
+        return Ok(depth);
+    };
+    let started = Instant::now();
+    let most = found.iter().map(|found| found.candidates.len()).max().unwrap_or(0).min(depth);
+    let mut done = 0;
+    while done < most {
+        let next = rows_that_fit(budget, started.elapsed(), done).min(most - done);
+        if next == 0 {
+            break;
+        }
+        score(steps, queries, found, done..done + next).await?;
+        done += next;
+    }
+    Ok(done)
+}
+
+/// Scores the candidates of every query at these places with the reranker.
+async fn score<S: SearchSteps>(
+    steps: &S,
+    queries: &[QueryInput<'_>],
+    found: &mut [Retrieved],
+    places: Range<usize>,
 ) -> Result<(), S::Error> {
-    fetch(steps, found.iter_mut().flat_map(|f| f.candidates.iter_mut().take(depth))).await?;
-    let passages = |found: &Retrieved| {
-        let rows = found.candidates.iter().take(depth).filter_map(|c| c.fetched.as_ref());
+    let part = |found: &Retrieved| {
+        let all = found.candidates.len();
+        places.start.min(all)..places.end.min(all)
+    };
+    let parts: Vec<Range<usize>> = found.iter().map(part).collect();
+    let candidates = found.iter_mut().zip(&parts);
+    let candidates = candidates.flat_map(|(found, part)| &mut found.candidates[part.clone()]);
+    fetch(steps, candidates).await?;
+    let passages = |(found, part): (&Retrieved, &Range<usize>)| {
+        let rows = found.candidates[part.clone()].iter().filter_map(|c| c.fetched.as_ref());
         rows.map(|row| row.passage()).collect()
     };
-    let passages: Vec<Vec<String>> = found.iter().map(passages).collect();
+    let passages: Vec<Vec<String>> = found.iter().zip(&parts).map(passages).collect();
     let scores = steps.score(queries, passages).await?;
-    for (found, scores) in found.iter_mut().zip(scores) {
-        found.warnings.extend(record_scores(&mut found.candidates, scores));
+    for ((found, part), scores) in found.iter_mut().zip(parts).zip(scores) {
+        let note = record_scores(&mut found.candidates[part], scores);
+        found.warnings.extend(note.filter(|note| !found.warnings.contains(note)));
     }
     Ok(())
 }

@@ -1,10 +1,16 @@
 //! The order that a reranker gives to candidates.
 
-use super::result::Candidate;
+use super::options::SearchOptions;
+use super::result::{Candidate, OrderedBy, Retrieved};
 use super::signals::calibration_for;
-use crate::store::{IndexManifest, Row};
+use crate::store::{IndexManifest, IndexMetric, Row};
 use std::ops::Range;
 use warpseek_bert::reranker::{Calibration, PassageScore, RerankScores, Reranker};
+
+/// The probability of relevance below which a hit is low ([`super::Hit::low`]). Of the best hits of
+/// 30 questions about a corpus 28 lie above it, of those of 14 questions about other things 1
+/// (`docs/scores.md`).
+pub const LOW_PROBABILITY: f32 = 0.001;
 
 /// The key by which reranked candidates are ordered.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,13 +41,29 @@ impl RerankOrder {
     }
 }
 
+/// The score that orders the hits of a search in an index of this metric, with the order of the
+/// reranker if there is one.
+pub(super) fn ordered_by(
+    options: &SearchOptions,
+    metric: IndexMetric,
+    order: Option<RerankOrder>,
+) -> OrderedBy {
+    match order {
+        Some(RerankOrder::Calibrated(_)) => OrderedBy::Probability,
+        Some(RerankOrder::Standardized(weight)) if weight > 0.0 => OrderedBy::Blend,
+        Some(RerankOrder::Standardized(_)) => OrderedBy::Rerank,
+        None if options.mmr.is_some_and(|lambda| lambda < 1.0) => OrderedBy::Diversity,
+        None => options.retrieved_by(metric),
+    }
+}
+
 /// Orders candidates that a reranker scored, best first. Ties keep their retrieval order.
 /// Candidates without a logit follow in retrieval order. Sets the final scores.
 pub fn order_reranked(candidates: &mut [Candidate], order: RerankOrder) {
     candidates.sort_by_key(|c| (c.rerank.is_none(), c.retrieved_rank));
     let n_reranked = candidates.iter().take_while(|c| c.rerank.is_some()).count();
     let (reranked, deeper) = candidates.split_at_mut(n_reranked);
-    deeper.iter_mut().for_each(|c| c.final_score = None);
+    deeper.iter_mut().for_each(|c| (c.final_score, c.is_low) = (None, false));
     let logit = |c: &Candidate| c.rerank.as_ref().map_or(0.0, |score| f64::from(score.logit));
     let logits: Vec<f64> = reranked.iter().map(logit).collect();
     let alone = |c: &Candidate| c.rerank.as_ref().map(|r| r.score);
@@ -69,6 +91,8 @@ pub fn order_reranked(candidates: &mut [Candidate], order: RerankOrder) {
     ordered.sort_by(|a, b| b.0.0.total_cmp(&a.0.0));
     for (slot, ((_, final_score), mut candidate)) in reranked.iter_mut().zip(ordered) {
         candidate.final_score = final_score;
+        let is_probability = matches!(order, RerankOrder::Calibrated(_));
+        candidate.is_low = is_probability && final_score.is_some_and(|p| p < LOW_PROBABILITY);
         *slot = candidate;
     }
 }
@@ -97,19 +121,28 @@ pub(super) fn record_scores(candidates: &mut [Candidate], outcome: RerankScores)
         .then(|| format!("the last {lost} tokens of the query were left out for the reranker"))
 }
 
-/// Orders candidates of which the first `depth` were scored ([`order_reranked`]) and keeps the best
-/// `k`; returns a note for the user if some of them were not scored.
+/// Orders candidates of which the first `depth` were scored ([`order_reranked`]), and keeps the best
+/// `k` without those below `least`. Notes for the user if some of them were not scored.
 pub(super) fn keep_best(
-    candidates: &mut Vec<Candidate>,
+    found: &mut Retrieved,
     order: RerankOrder,
     depth: usize,
     k: usize,
-) -> Option<String> {
+    least: Option<f32>,
+) {
+    let candidates = &mut found.candidates;
     order_reranked(candidates, order);
     candidates.truncate(k);
-    (candidates.len() > depth).then(|| {
-        format!("only the first {depth} hits were reranked; the others follow in retrieval order")
-    })
+    if let Some(least) = least {
+        let all = candidates.len();
+        candidates.retain(|c| c.final_score.is_some_and(|score| score >= least));
+        found.below_min_score = all - candidates.len();
+    }
+    if candidates.iter().any(|c| c.rerank.is_none()) {
+        found.warnings.push(format!(
+            "only the first {depth} hits were reranked; the others follow in retrieval order"
+        ));
+    }
 }
 
 /// The window as a byte range of the chunk's text. The reranker read the title in front of the
@@ -141,6 +174,7 @@ mod tests {
             retrieved_rank: i + 1,
             rerank: logit.map(scored),
             final_score: Some(score),
+            is_low: false,
             fetched: None,
         };
         values.iter().enumerate().map(candidate).collect()
@@ -192,5 +226,43 @@ mod tests {
             assert!((candidate.final_score.unwrap() - probability).abs() < 1e-6);
         }
         assert_eq!(list[3].final_score, None);
+    }
+
+    #[test]
+    fn probability_of_a_row_is_the_same_at_any_depth() {
+        let calibration = Calibration { cosine: 24.0, scale: 0.454, offset: -8.7 };
+        let values = [(0.6, Some(1.5)), (0.5, Some(-4.0)), (0.4, Some(3.0)), (0.02, Some(-9.0))];
+        let at_depth = |depth: usize| {
+            let scored = |(i, &(score, logit)): (usize, &(f32, Option<f32>))| {
+                (score, logit.filter(|_| i < depth))
+            };
+            let values: Vec<_> = values.iter().enumerate().map(scored).collect();
+            let mut list = candidates(&values);
+            order_reranked(&mut list, RerankOrder::Calibrated(calibration));
+            list
+        };
+        let all = at_depth(4);
+        assert_eq!(all.iter().map(|c| c.is_low).collect::<Vec<_>>(), [false, false, false, true]);
+        for depth in 1..4 {
+            let list = at_depth(depth);
+            for candidate in &list[..depth] {
+                let same = all.iter().find(|c| c.row == candidate.row).unwrap();
+                assert_eq!(candidate.final_score, same.final_score, "depth {depth}");
+                assert_eq!(candidate.is_low, same.is_low, "depth {depth}");
+            }
+            assert!(list[depth..].iter().all(|c| c.final_score.is_none() && !c.is_low));
+        }
+    }
+
+    #[test]
+    fn least_score_leaves_out_rows_below_it_and_those_that_were_not_reranked() {
+        let values = [(0.9, Some(1.0)), (0.8, Some(3.0)), (0.7, Some(2.0)), (0.6, None)];
+        let mut found = Retrieved { candidates: candidates(&values), ..Retrieved::default() };
+        keep_best(&mut found, RerankOrder::Standardized(0.0), 3, 4, Some(0.2));
+        assert_eq!(rows(&found.candidates), [1, 2]);
+        assert_eq!((found.below_min_score, found.warnings.len()), (2, 0));
+        let mut found = Retrieved { candidates: candidates(&values), ..Retrieved::default() };
+        keep_best(&mut found, RerankOrder::Standardized(0.0), 3, 4, None);
+        assert_eq!((found.below_min_score, found.warnings.len()), (0, 1));
     }
 }

@@ -21,6 +21,8 @@ pub struct Candidate {
     pub rerank: Option<PassageScore>,
     /// The value that orders the candidates; `None` behind the reranked rows.
     pub final_score: Option<f32>,
+    /// True if the calibration says that the row hardly answers the query.
+    pub is_low: bool,
     /// Text and metadata, once they have been read from the database.
     pub(crate) fetched: Option<Arc<Row>>,
 }
@@ -37,6 +39,7 @@ impl Candidate {
                 retrieved_rank: i + 1,
                 rerank: None,
                 final_score: Some(score),
+                is_low: false,
                 fetched: None,
             })
             .collect()
@@ -52,6 +55,10 @@ pub struct Retrieved {
     pub matched_rows: usize,
     /// Notes for the user, such as a truncated query.
     pub warnings: Vec<String>,
+    /// The number of the first `k` rows that [`super::SearchOptions::min_score`] left out.
+    pub below_min_score: usize,
+    /// The number of rows that the reranker read, if [`super::SearchOptions::rerank_budget`] was set.
+    pub reranked_rows: Option<usize>,
 }
 
 /// A row that answers a query.
@@ -79,6 +86,10 @@ pub struct Hit {
     pub final_score: Option<f32>,
     /// Rank in the retrieval order, from 1; `None` in a comparison if the row was not retrieved.
     pub retrieved_rank: Option<usize>,
+    /// True for a hit that hardly answers the query: its probability of relevance is below
+    /// [`super::LOW_PROBABILITY`]. Never true where no calibration applies.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub low: bool,
     /// The sigmoid of the logit, 0..1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rerank_score: Option<f32>,
@@ -110,6 +121,7 @@ impl Hit {
             score: candidate.score,
             final_score: candidate.final_score,
             retrieved_rank: Some(candidate.retrieved_rank),
+            low: candidate.is_low,
             rerank_score: rerank.map(|r| r.score),
             rerank_logit: rerank.map(|r| r.logit),
             window: rerank.map(|r| [r.window.start, r.window.end]),
@@ -120,11 +132,60 @@ impl Hit {
     }
 }
 
+/// The score that orders hits, which is their `final_score`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderedBy {
+    /// The cosine of query and row.
+    Cosine,
+    /// Their inner product.
+    InnerProduct,
+    /// BM25.
+    Bm25,
+    /// The weighted sum of a hybrid search.
+    Hybrid,
+    /// The sum of reciprocal ranks.
+    ReciprocalRanks,
+    /// Maximal marginal relevance. The final score is the one of the retrieval, out of order.
+    Diversity,
+    /// The probability of relevance by a calibration.
+    Probability,
+    /// The reranker's score.
+    Rerank,
+    /// Standard scores of retrieval and reranker. They compare within one list of hits alone.
+    Blend,
+}
+
+impl OrderedBy {
+    /// The name in text output.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Cosine => "cosine",
+            Self::InnerProduct => "inner product",
+            Self::Bm25 => "BM25",
+            Self::Hybrid => "cosine and BM25",
+            Self::ReciprocalRanks => "reciprocal ranks",
+            Self::Diversity => "diversity",
+            Self::Probability => "probability of relevance",
+            Self::Rerank => "rerank score",
+            Self::Blend => "retrieval and rerank score",
+        }
+    }
+}
+
 /// The answer to a search.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SearchResult {
     /// The hits, best first.
     pub hits: Vec<Hit>,
+    /// The score that orders the hits.
+    pub ordered_by: OrderedBy,
+    /// The number of the first `k` rows that [`super::SearchOptions::min_score`] left out, if it was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub below_min_score: Option<usize>,
+    /// The number of rows that the reranker read, if [`super::SearchOptions::rerank_budget`] was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reranked_rows: Option<usize>,
     /// The number of rows that pass the filter.
     pub matched_rows: usize,
     /// The number of live rows of the index.

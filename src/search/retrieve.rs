@@ -56,10 +56,11 @@ impl Searcher {
             available: &available,
         };
         let rankings = ranker.rank(timings)?.into_iter().zip(&passing);
-        let retrieved = |(candidates, (rows, available)): (_, &(Option<Arc<PassingRows>>, _))| {
-            let warnings = rows.as_ref().map_or_else(Vec::new, |rows| rows.warnings.clone());
-            Retrieved { candidates, matched_rows: *available, warnings }
-        };
+        let retrieved =
+            |(found, (rows, available)): (Retrieved, &(Option<Arc<PassingRows>>, _))| {
+                let warnings = rows.as_ref().map_or_else(Vec::new, |rows| rows.warnings.clone());
+                Retrieved { matched_rows: *available, warnings, ..found }
+            };
         Ok(rankings.map(retrieved).collect())
     }
 
@@ -98,7 +99,7 @@ impl Searcher {
 
 impl Ranker<'_> {
     /// The retrieval order of every query: `k` rows, or all that are available.
-    fn rank(&self, timings: &mut Timings) -> Result<Vec<Vec<Candidate>>> {
+    fn rank(&self, timings: &mut Timings) -> Result<Vec<Retrieved>> {
         let options = self.options;
         let most = self.available.iter().copied().max().unwrap_or(0);
         let depth = options.k.min(most);
@@ -106,7 +107,7 @@ impl Ranker<'_> {
         let pool = if options.mmr.is_some() { depth.saturating_mul(4).max(50) } else { depth };
         let mut list =
             if options.hybrid { pool.saturating_mul(2).max(100) } else { pool }.min(most);
-        let mut rankings = vec![Vec::new(); self.queries.len()];
+        let mut rankings = vec![Retrieved::default(); self.queries.len()];
         let mut left: Vec<usize> = (0..self.queries.len()).collect();
         while !left.is_empty() {
             let ranked = self.rank_within(list, pool, &left, timings)?;
@@ -114,7 +115,7 @@ impl Ranker<'_> {
             // The limit per document dropped rows and left too few: retrieve more.
             left.retain(|&i| {
                 let available = self.available[i];
-                let short = rankings[i].len() < options.k.min(available);
+                let short = rankings[i].candidates.len() < options.k.min(available);
                 options.max_per_doc.is_some() && short && list < available
             });
             list = list.saturating_mul(4).min(most);
@@ -130,9 +131,9 @@ impl Ranker<'_> {
         pool: usize,
         numbers: &[usize],
         timings: &mut Timings,
-    ) -> Result<Vec<Vec<Candidate>>> {
+    ) -> Result<Vec<Retrieved>> {
         if list == 0 {
-            return Ok(vec![Vec::new(); numbers.len()]);
+            return Ok(vec![Retrieved::default(); numbers.len()]);
         }
         let Self { searcher, matrix, options, .. } = self;
         let some;
@@ -155,7 +156,10 @@ impl Ranker<'_> {
                 if options.hybrid {
                     ranked = self.fuse(query.text, &ranked, list, (at, batch), number)?;
                 }
+                let mut below_min_score = 0;
                 if let Some(least) = options.min_score {
+                    let is_below = |(_, score): &&(u32, f32)| *score < least;
+                    below_min_score = ranked.iter().take(depth).filter(is_below).count();
                     ranked.retain(|(_, score)| *score >= least);
                 }
                 if let Some(limit) = options.max_per_doc {
@@ -180,7 +184,7 @@ impl Ranker<'_> {
                         };
                     }
                 }
-                rankings.push(candidates);
+                rankings.push(Retrieved { candidates, below_min_score, ..Retrieved::default() });
             }
             Ok(rankings)
         })

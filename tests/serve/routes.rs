@@ -55,6 +55,32 @@ fn searches_over_http_equal_those_of_the_command_line() {
 }
 
 #[test]
+fn least_scores_and_budgets_of_searches_are_obeyed_and_counted() {
+    let (_place, server) = served(60);
+    let plain = server.post("/v1/search", &json!({"query": "storm bread clock"})).ok();
+    assert_eq!(plain["ordered_by"], "rerank");
+    let least = plain["hits"][4]["final_score"].clone();
+    let mut body = json!({"query": "storm bread clock", "min_score": least});
+    let some = server.post("/v1/search", &body).ok();
+    let n = ids(&some).len();
+    assert_eq!(ids(&some), ids(&plain)[..n]);
+    assert!((5..10).contains(&n) && some["below_min_score"] == 10 - n, "{some}");
+    body["rerank_budget_ms"] = json!(3_600_000);
+    let all = server.post("/v1/search", &body).ok();
+    assert_eq!((&all["hits"], &all["reranked_rows"]), (&some["hits"], &json!(50)));
+    let path = format!("/v1/search?q=storm+bread+clock&rerank_budget_ms=0&min_score={least}");
+    let short = server.get(&path).ok();
+    assert_eq!(short["reranked_rows"], 4);
+    assert!(short["warnings"].as_array().unwrap().is_empty(), "{short}");
+    let api = server.get("/api-docs/openapi.json").ok();
+    for name in ["min_score", "rerank_budget_ms"] {
+        assert!(api["components"]["schemas"]["SearchRequest"].to_string().contains(name));
+        let parameters = api["paths"]["/v1/search"]["get"]["parameters"].to_string();
+        assert!(parameters.contains(name), "{parameters}");
+    }
+}
+
+#[test]
 fn a_row_found_by_its_own_vector_has_the_score_one() {
     let (_place, server) = served(30);
     let mut body = json!({"query": "river", "k": 1, "rerank_depth": 0});
@@ -80,6 +106,7 @@ fn invalid_requests_are_refused_with_the_invalid_field() {
         (json!({"query": "a", "mmr": 2}), "mmr", "0 to 1"),
         (json!({"query": "a", "retriever_weight": -1}), "retriever_weight", "0 to 1"),
         (json!({"query": "a", "max_per_doc": 0}), "max_per_doc", "at least 1"),
+        (json!({"query": "a", "rerank_budget_ms": -1}), "rerank_budget_ms", "0 to 3600000"),
         (json!({"query": "a", "vector": [1.0]}), "vector", "has 1 values"),
         (json!({"vector": [1.0], "hybrid": true}), "query", "beside `vector`"),
     ] {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use utoipa::ToSchema;
 
 /// Options that all routes that search share.
@@ -114,6 +115,7 @@ impl Retrieval {
             mmr,
             max_per_doc: self.max_per_doc,
             min_score: None,
+            rerank_budget: None,
         })
     }
 }
@@ -132,6 +134,12 @@ pub(super) struct SearchRequest {
     pub(super) k: usize,
     #[serde(flatten)]
     pub(super) retrieval: Retrieval,
+    /// The least score of a hit: of the score that orders the hits, `final_score`. Hits below it are
+    /// left out, and `below_min_score` is their number.
+    pub(super) min_score: Option<f32>,
+    /// Milliseconds for reranking: the first rows are reranked, as many of `rerank_depth` as fit into
+    /// them, and at least 4. `reranked_rows` is their number.
+    pub(super) rerank_budget_ms: Option<f64>,
     /// Return the text of each hit.
     pub(super) with_text: bool,
     /// Return the vector of each hit.
@@ -154,6 +162,8 @@ impl Default for SearchRequest {
             vector: None,
             k: 10,
             retrieval: Retrieval::default(),
+            min_score: None,
+            rerank_budget_ms: None,
             with_text: true,
             with_vector: false,
             unknown: UnknownFields::default(),
@@ -235,6 +245,9 @@ pub(super) async fn search(request: OwnRequest<SearchRequest>) -> ApiResult<Warn
         ("index" = Option<String>, Query,
             description = "The index [default: that of `--default-index`, or the only one]."),
         ("filter" = Option<String>, Query, description = "Metadata filter."),
+        ("min_score" = Option<f32>, Query,
+            description = "The least value of the score that orders the hits."),
+        ("rerank_budget_ms" = Option<f64>, Query, description = "Milliseconds for reranking."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown parameters.")),
     responses((status = 200, body = SearchReply)))]
 pub(super) async fn search_by_address(
@@ -307,6 +320,8 @@ pub(super) async fn search_one(
     request: SearchRequest,
 ) -> ApiResult<SearchReply> {
     let mut options = request.retrieval.options(state, &searcher, request.k).await?;
+    options.min_score = request.min_score;
+    options.rerank_budget = request.rerank_budget_ms.map(budget).transpose()?;
     let text = request.query.as_deref().unwrap_or_default().trim();
     if text.is_empty() {
         if request.vector.is_none() {
@@ -340,6 +355,7 @@ pub(super) async fn search_one(
         score: hit.score,
         final_score: hit.final_score,
         retrieved_rank: hit.retrieved_rank,
+        low: hit.low,
         rerank_score: hit.rerank_score,
         rerank_logit: hit.rerank_logit,
         window: hit.window,
@@ -350,6 +366,9 @@ pub(super) async fn search_one(
     };
     Ok(SearchReply {
         hits: result.hits.into_iter().map(reply).collect(),
+        ordered_by: result.ordered_by,
+        below_min_score: result.below_min_score,
+        reranked_rows: result.reranked_rows,
         matched_rows: result.matched_rows,
         total_rows: result.total_rows,
         reranker: result.reranker,
@@ -360,6 +379,13 @@ pub(super) async fn search_one(
             .chain(request.unknown.warnings::<SearchRequest>())
             .collect(),
     })
+}
+
+/// The time of so many milliseconds, at most an hour.
+fn budget(ms: f64) -> ApiResult<Duration> {
+    let message = "`rerank_budget_ms` must lie in 0 to 3600000";
+    ApiError::check((0.0..=3_600_000.0).contains(&ms), "rerank_budget_ms", message)?;
+    Ok(Duration::from_secs_f64(ms / 1e3))
 }
 
 fn empty_query() -> ApiError {

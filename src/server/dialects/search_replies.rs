@@ -1,6 +1,6 @@
 //! Replies of the routes that search, and the schemas of types that the library serializes.
 
-use crate::search::Timings;
+use crate::search::{OrderedBy, Timings};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -28,6 +28,9 @@ pub(super) struct HitReply {
     pub(super) final_score: Option<f32>,
     /// Rank in the retrieval order, from 1.
     pub(super) retrieved_rank: Option<usize>,
+    /// True for a hit that hardly answers the query: its probability of relevance is below 0.001.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) low: bool,
     /// The sigmoid of the reranker's logit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rerank_score: Option<f32>,
@@ -56,6 +59,15 @@ pub(super) struct HitReply {
 pub(super) struct SearchReply {
     /// The hits, best first.
     pub(super) hits: Vec<HitReply>,
+    /// The score that orders the hits, their `final_score`.
+    #[schema(value_type = OrderedBySchema)]
+    pub(super) ordered_by: OrderedBy,
+    /// The number of the first `k` hits that `min_score` left out, if it was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) below_min_score: Option<usize>,
+    /// The number of rows that the reranker read, if `rerank_budget_ms` was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reranked_rows: Option<usize>,
     /// The number of rows that pass the filter.
     pub(super) matched_rows: usize,
     /// The number of live rows of the index.
@@ -68,6 +80,31 @@ pub(super) struct SearchReply {
     pub(super) took_ms: Timings,
     /// Notes for the user.
     pub(super) warnings: Vec<String>,
+}
+
+/// The score that orders hits.
+#[derive(ToSchema)]
+#[schema(as = OrderedBy, rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes `search::OrderedBy`")]
+enum OrderedBySchema {
+    /// The cosine of query and row.
+    Cosine,
+    /// Their inner product.
+    InnerProduct,
+    /// BM25.
+    Bm25,
+    /// The weighted sum of a hybrid search.
+    Hybrid,
+    /// The sum of reciprocal ranks.
+    ReciprocalRanks,
+    /// Maximal marginal relevance; scores are out of order.
+    Diversity,
+    /// The probability of relevance by a calibration.
+    Probability,
+    /// The reranker's score.
+    Rerank,
+    /// Standard scores of retrieval and reranker, which compare within one list alone.
+    Blend,
 }
 
 /// Milliseconds of each step.
@@ -101,6 +138,8 @@ pub(super) struct CompareReply {
     second: SecondSchema,
     /// The reranker's name, if one was used.
     reranker: Option<String>,
+    /// The score that orders the second ranking.
+    ordered_by: OrderedBySchema,
     /// The first rows of the retrieval order.
     before: Vec<HitReply>,
     /// The first rows of the second ranking.

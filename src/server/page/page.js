@@ -268,14 +268,31 @@ function move(from, to) {
   return el("span", { class: by > 0 ? "up" : "down", title: `From ${from} to ${to}` }, by > 0 ? `↑${by}` : `↓${-by}`);
 }
 
+const ORDERS = {
+  cosine: "cosine", inner_product: "inner product", bm25: "BM25", hybrid: "cosine and BM25", reciprocal_ranks: "reciprocal ranks",
+  diversity: "score", probability: "probability", rerank: "rerank score", blend: "score",
+};
+
+// The name of the score that orders a list.
+const ordered = (reply) => ORDERS[reply && reply.ordered_by] || "score";
+
+// The cards of hits, with a line in front of the first one that hardly answers the query.
+function cards(hits, card) {
+  const first = hits.findIndex((hit) => hit.low);
+  const line = () => el("li", { class: "far" }, first ? "Nothing else is close" : "Nothing is close");
+  return hits.flatMap((hit, i) => (i === first ? [line(), card(hit)] : [card(hit)]));
+}
+
 function card(hit, side, words, moved) {
   state.hits.set(`${side}-${hit.row}`, hit);
   const open = el("button", { type: "button", class: "open", "aria-haspopup": "dialog" }, nameOf(hit));
   const meta = el("div", { class: "meta" }, moved);
-  meta.append(el("span", { title: "Retrieval score" }, `score ${score(hit.score)}`));
-  if (hit.rerank_score !== undefined && hit.rerank_score !== null) meta.append(el("span", { title: "Reranker score" }, `rerank ${score(hit.rerank_score)}`));
+  // The score that orders the list; the passage dialog has the others.
+  const by = side === "first" ? "retrieval score" : ordered(state.reply);
+  if (typeof hit.final_score === "number") meta.append(el("span", { title: `Ordered by ${by}` }, `${by} ${score(hit.final_score)}`));
+  else meta.append(el("span", { title: "In retrieval order" }, "not reranked"));
   if (hit.title) meta.append(el("span", {}, hit.id));
-  return el("li", { class: "hit", "data-row": hit.row, "data-side": side, "data-id": hit.id },
+  return el("li", { class: hit.low ? "hit low" : "hit", "data-row": hit.row, "data-side": side, "data-id": hit.id },
     el("span", { class: "rank" }, String(hit.rank)),
     el("div", {}, el("h3", {}, open), el("p", { dir: "auto" }, marked(excerpt(hit, words), words)), meta));
 }
@@ -297,7 +314,7 @@ function show(form, reply) {
   if (compared) return showPair(reply, words);
   const moves = hits.some((hit) => hit.rerank_score !== undefined && hit.rerank_score !== null);
   $("results").replaceChildren(el("ol", { class: "hits" },
-    ...hits.map((hit) => card(hit, "one", words, moves ? move(hit.retrieved_rank, hit.rank) : null))));
+    ...cards(hits, (hit) => card(hit, "one", words, moves ? move(hit.retrieved_rank, hit.rank) : null))));
 }
 
 function facts(form, reply, hits) {
@@ -333,7 +350,7 @@ function showPair(reply, words) {
   const now = new Map(reply.rank_map.map((one) => [one.row, one.rank]));
   const title = reply.second === "hybrid" ? "Hybrid" : "Reranked";
   const column = (name, side, hits, moved) => el("div", { class: `column ${side}` },
-    el("h2", {}, name), el("ol", { class: "hits", "aria-label": name }, ...hits.map((hit) => card(hit, side, words, moved(hit)))));
+    el("h2", {}, name), el("ol", { class: "hits", "aria-label": name }, ...cards(hits, (hit) => card(hit, side, words, moved(hit)))));
   const lines = document.createElementNS(SVG, "svg");
   lines.setAttribute("class", "lines");
   lines.setAttribute("aria-hidden", "true");
@@ -401,7 +418,7 @@ function openHit(hit, range) {
   const text = el("p", { class: "whole", dir: "auto" });
   if (parts) text.append(parts[0], el("mark", { class: "window" }, parts[1]), parts[2]);
   else text.append(hit.text || "");
-  const scores = ["rank", "retrieved_rank", "score", "rerank_score", "rerank_logit", "final_score", "tokens_lost"]
+  const scores = ["rank", "retrieved_rank", "score", "rerank_score", "rerank_logit", "final_score", "low", "tokens_lost"]
     .filter((name) => hit[name] !== undefined && hit[name] !== null).map((name) => [name, hit[name]]);
   const detail = $("detail");
   detail.replaceChildren(

@@ -47,6 +47,12 @@ impl<'a> Passages<'a> {
             shown["span"] = json!([start + range.start, start + range.end]);
         }
         shown["score"] = rounded(hit.score);
+        if let Some(score) = hit.final_score {
+            shown["final_score"] = rounded(score);
+        }
+        if hit.low {
+            shown["low"] = json!(true);
+        }
         if let Some(score) = hit.rerank_score {
             shown["rerank_score"] = rounded(score);
         }
