@@ -200,7 +200,8 @@ impl ModelManifest {
         let wanted = name.to_ascii_lowercase();
         let similarity = |known: &str| {
             let known = known.to_ascii_lowercase();
-            let contains = wanted.len() >= 4 && known.contains(&wanted);
+            let is_part = || known.split(['-', '/']).any(|part| part == wanted);
+            let contains = wanted.len() >= 4 && known.contains(&wanted) || is_part();
             let similarity = strsim::jaro_winkler(&wanted, &known);
             if contains { similarity.max(CONTAINS) } else { similarity }
         };
