@@ -1,5 +1,8 @@
 //! The commands, end to end, with small models whose weights are random.
 
+mod default_index;
+mod terminal;
+
 use crate::golden::golden;
 use crate::support::cli::{
     Workplace, assert_holds, finish, records, small_model, small_reranker, with_real_model, words,

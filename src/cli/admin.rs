@@ -1,6 +1,7 @@
 //! `warpseek info`, `verify`, `compact`, `delete`.
 
 use super::context::{Context, Status};
+use super::default_index::is_index;
 use super::interrupt;
 use super::term::{self, DecimalBytes, HumanCount, bold, plain, say};
 use crate::error::{Error, Result};
@@ -10,17 +11,18 @@ use crate::topk::audit;
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Show the contents of an index.
 #[derive(Debug, Args)]
 pub(super) struct InfoArgs {
-    /// Index folder
-    dir: PathBuf,
+    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    dir: Option<PathBuf>,
 }
 
 pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
-    let index = Index::open(&args.dir)?;
+    let dir = context.index_dir(args.dir.as_deref())?;
+    let index = Index::open(&dir)?;
     let stats = index.stats()?;
     let manifest = index.manifest();
     if context.json {
@@ -31,7 +33,7 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
         term::print_json(&json!({ "manifest": manifest, "stats": stats, "fields": fields }))?;
         return Ok(Status::Success);
     }
-    say!("{}", bold(&args.dir.display().to_string()))?;
+    say!("{}", bold(&dir.display().to_string()))?;
     say!(
         "  documents  {} in {} rows of {} dimensions",
         HumanCount(stats.documents),
@@ -95,18 +97,19 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
 /// Check an index for damage; with --sample, also check that searches are exact.
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// Index folder
-    dir: PathBuf,
+    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    dir: Option<PathBuf>,
     /// Number of searches to compare with an exhaustive one in float64
     #[arg(long, value_name = "N", default_value_t = 0)]
     sample: usize,
 }
 
 pub(super) fn verify(args: VerifyArgs, context: &Context) -> Result<Status> {
-    let mut findings = crate::store::verify(&args.dir)?;
+    let dir = context.index_dir(args.dir.as_deref())?;
+    let mut findings = crate::store::verify(&dir)?;
     let damaged = |findings: &[Finding]| findings.iter().filter(|f| f.problem.is_some()).count();
     if args.sample > 0 && damaged(&findings) == 0 {
-        findings.push(audit(&args, context)?);
+        findings.push(audit(&dir, args.sample, context)?);
     }
     let n = damaged(&findings);
     context.report(&json!({ "sound": n == 0, "checks": findings }), || {
@@ -118,21 +121,21 @@ pub(super) fn verify(args: VerifyArgs, context: &Context) -> Result<Status> {
     if n == 0 {
         return Ok(Status::Success);
     }
-    Err(Error::corrupt(args.dir, format!("{n} of {} checks failed", findings.len())))
+    Err(Error::corrupt(dir, format!("{n} of {} checks failed", findings.len())))
 }
 
 /// Compares sampled searches with the exhaustive one.
-fn audit(args: &VerifyArgs, context: &Context) -> Result<Finding> {
+fn audit(dir: &Path, sample: usize, context: &Context) -> Result<Finding> {
     interrupt::install();
-    let index = Index::open(&args.dir)?;
-    let bar = context.bar(Some(args.sample as u64), "[{bar:40}] {pos}/{len} searches");
+    let index = Index::open(dir)?;
+    let bar = context.bar(Some(sample as u64), "[{bar:40}] {pos}/{len} searches");
     let scanner = context.engine.scanner();
     let gpu = scanner.is_gpu().then_some(&scanner);
     let mut progress = |done| {
         bar.set_position(done as u64);
         !interrupt::requested()
     };
-    let outcome = audit::audit(&index.matrix()?, index.live(), gpu, args.sample, &mut progress)?;
+    let outcome = audit::audit(&index.matrix()?, index.live(), gpu, sample, &mut progress)?;
     bar.finish_and_clear();
     if interrupt::requested() {
         return Err(Error::Interrupted("the audit was stopped".to_owned()));
@@ -143,16 +146,17 @@ fn audit(args: &VerifyArgs, context: &Context) -> Result<Finding> {
 /// Reclaim the space of deleted and replaced documents, and upgrade an older index.
 #[derive(Debug, Args)]
 pub(super) struct CompactArgs {
-    /// Index folder
-    dir: PathBuf,
+    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    dir: Option<PathBuf>,
 }
 
 pub(super) fn compact(args: CompactArgs, context: &Context) -> Result<Status> {
-    let compaction = IndexWriter::open(&args.dir)?.compact()?;
+    let dir = context.index_dir(args.dir.as_deref())?;
+    let compaction = IndexWriter::open(&dir)?.compact()?;
     context.report(&compaction, || {
         say!(
             "{}: {} rows, {} deleted ones removed; generation {}",
-            args.dir.display(),
+            dir.display(),
             HumanCount(compaction.rows_after),
             HumanCount(compaction.rows_before - compaction.rows_after),
             compaction.generation
@@ -163,10 +167,9 @@ pub(super) fn compact(args: CompactArgs, context: &Context) -> Result<Status> {
 /// Delete documents by id, by document id, or by a filter.
 #[derive(Debug, Args)]
 pub(super) struct DeleteArgs {
-    /// Index folder
-    dir: PathBuf,
+    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    dir: Option<PathBuf>,
     /// Ids of documents; an id of none is a doc_id, and deletes all documents that share it
-    #[arg(required_unless_present_any = ["filter", "ids_from"])]
     ids: Vec<String>,
     /// Delete the documents that pass this condition
     #[arg(long, value_name = "CONDITION")]
@@ -181,12 +184,15 @@ pub(super) struct DeleteArgs {
 
 pub(super) fn delete(args: DeleteArgs, context: &Context) -> Result<Status> {
     let filter = args.filter.as_deref().map(Filter::parse).transpose()?;
-    let mut ids = args.ids;
+    let (dir, mut ids) = index_and_ids(&args, context)?;
     if let Some(file) = &args.ids_from {
         let text = term::read_text(file)?;
         ids.extend(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned));
     }
-    let mut writer = IndexWriter::open(&args.dir)?;
+    if ids.is_empty() && filter.is_none() && args.ids_from.is_none() {
+        return Err(Error::usage("there is nothing to delete: give ids, --filter or --ids-from"));
+    }
+    let mut writer = IndexWriter::open(&dir)?;
     let mut deleted = BTreeSet::new();
     let mut missing = Vec::new();
     for id in &ids {
@@ -225,7 +231,21 @@ pub(super) fn delete(args: DeleteArgs, context: &Context) -> Result<Status> {
     writer.commit()?;
     let report = json!({ "deleted": n, "missing": missing.len(), "warnings": warnings });
     context.report(&report, || {
-        let (dir, n) = (args.dir.display(), HumanCount(n));
+        let (dir, n) = (dir.display(), HumanCount(n));
         say!("{dir}: {n} documents deleted; `warpseek compact` reclaims their space")
     })
+}
+
+/// The index and the ids. A first argument that is no index folder is an id in the default index.
+fn index_and_ids(args: &DeleteArgs, context: &Context) -> Result<(PathBuf, Vec<String>)> {
+    let first = args.dir.as_deref().filter(|dir| !is_index(dir));
+    let default = || context.default_index();
+    // A misspelt folder must not be taken for an id that may be missing.
+    if let Some(id) = first.and_then(Path::to_str).filter(|_| !args.ignore_missing)
+        && let Some(dir) = default()?
+    {
+        let ids = std::iter::once(id).chain(args.ids.iter().map(String::as_str));
+        return Ok((dir, ids.map(str::to_owned).collect()));
+    }
+    Ok((context.index_dir(args.dir.as_deref())?, args.ids.clone()))
 }

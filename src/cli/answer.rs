@@ -22,9 +22,10 @@ use std::path::PathBuf;
 /// The service is Groq, or any with the same protocol, such as a local llama.cpp or Ollama:
 /// --base-url. Its key comes from GROQ_API_KEY or --api-key-file.
 #[derive(Debug, Args)]
+#[command(allow_missing_positional = true)]
 pub(super) struct AnswerArgs {
-    /// Index folder
-    dir: PathBuf,
+    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    dir: Option<PathBuf>,
     /// Question; - reads it from stdin
     question: String,
     /// Number of passages
@@ -72,7 +73,8 @@ pub(super) struct AnswerArgs {
 }
 
 pub(super) fn run(args: AnswerArgs, context: &Context) -> Result<Status> {
-    let question = read_query(&args.question)?;
+    let (dir, question) = context.index_and(args.dir.as_deref(), &args.question, "question")?;
+    let question = read_query(question)?;
     if !(0.0..=2.0).contains(&args.temperature) {
         return Err(Error::usage(format!("--temperature is {}; use 0 to 2", args.temperature)));
     }
@@ -83,8 +85,7 @@ pub(super) fn run(args: AnswerArgs, context: &Context) -> Result<Status> {
     // An unusable service is refused before the search.
     let client = if args.dry_run { None } else { Some(client(&args, context)?) };
     let mut search = args.retrieve.options(args.k)?;
-    let searcher =
-        context.engine.searcher(&args.dir, &args.rerank.open(args.embedder.as_deref()))?;
+    let searcher = context.engine.searcher(&dir, &args.rerank.open(args.embedder.as_deref()))?;
     args.rerank.apply(&mut search, &searcher, context)?;
     let found = searcher.search(&question, &search)?;
     found.warnings.iter().for_each(|w| term::warn(w));

@@ -14,6 +14,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use std::ops::RangeBounds;
 use std::path::Path;
+use std::time::Duration;
 
 /// Options of the retrieval.
 #[derive(Debug, Clone, Args)]
@@ -249,6 +250,18 @@ impl ReadArgs {
 /// Parser of a number in a range.
 pub(super) fn number(range: impl RangeBounds<u64>) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(range)
+}
+
+/// Parser of a time with its unit: `300ms`, `1.5s`; at most an hour.
+pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let (number, per_second) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1e3),
+        None => (text.strip_suffix('s').unwrap_or_default(), 1.0),
+    };
+    let seconds = number.trim().parse::<f64>().ok().map(|n| n / per_second);
+    let seconds = seconds.filter(|seconds| (0.0..=3600.0).contains(seconds));
+    let seconds = seconds.ok_or_else(|| "write a time such as 300ms or 1.5s".to_owned())?;
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// A query from the command line; `-` reads it from stdin.

@@ -2,6 +2,7 @@
 
 use super::args::{EmbedderArg, QueryFileArgs, RerankingArgs, RetrieveArgs};
 use super::context::{Context, Status};
+use super::default_index::is_index;
 use super::interrupt;
 use super::term::{self, HumanCount, say};
 use crate::batch::{self, BatchFormat, BatchOptions};
@@ -16,9 +17,10 @@ use std::time::Instant;
 /// Reranks only with --rerank-depth, --reranker or --retriever-weight: reranking takes some hundred
 /// times as long as the search.
 #[derive(Debug, Args)]
+#[command(allow_missing_positional = true)]
 pub(super) struct BatchArgs {
-    /// Index folder
-    dir: PathBuf,
+    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    dir: Option<PathBuf>,
     /// Queries: jsonl, csv, tsv or parquet (_id, text, optionally filter and vector), id <tab>
     /// text, one per line, or vectors (npy, fvecs, fbin); - reads stdin
     queries: PathBuf,
@@ -33,6 +35,9 @@ pub(super) struct BatchArgs {
     /// Number of hits per query
     #[arg(short, long = "top-k", default_value_t = 10, value_name = "N")]
     k: usize,
+    /// Least value of the score that orders the hits; hits below it are left out
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    min_score: Option<f32>,
     #[command(flatten)]
     retrieve: RetrieveArgs,
     #[command(flatten)]
@@ -49,15 +54,24 @@ pub(super) struct BatchArgs {
 
 pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Status> {
     let mut search = args.retrieve.options(args.k)?;
+    search.min_score = args.min_score;
     let format = args.format.unwrap_or_else(|| BatchFormat::of_path(&args.out));
     if args.with_text && format != BatchFormat::Jsonl {
         return Err(Error::usage("--with-text needs --format jsonl"));
     }
-    term::check_outputs(&[&args.out], &[&args.queries], Some(&args.dir))?;
+    if args.dir.is_none() && is_index(&args.queries) {
+        let dir = args.queries.display();
+        return Err(Error::usage(format!(
+            "{dir} is an index folder, and the file of queries is missing: write it behind the \
+             folder"
+        )));
+    }
+    let dir = context.index_dir(args.dir.as_deref())?;
+    term::check_outputs(&[&args.out], &[&args.queries], Some(&dir))?;
     let queries = args.file.open(&args.queries, "query", context)?;
     let rerank = args.rerank.is_requested();
     let open = OpenOptions { rerank, ..args.rerank.open(args.embedder.model.as_deref()) };
-    let searcher = context.engine.searcher(&args.dir, &open)?;
+    let searcher = context.engine.searcher(&dir, &open)?;
     if rerank {
         args.rerank.apply(&mut search, &searcher, context)?;
     }
@@ -96,6 +110,9 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Status> {
             HumanCount(report.hits)
         )
     })?;
+    if report.below_min_score > 0 {
+        context.note(&format!("{} hits below --min-score", HumanCount(report.below_min_score)));
+    }
     if report.without_hits > 0 {
         context.note(&format!("{} queries have no hits", HumanCount(report.without_hits)));
     }

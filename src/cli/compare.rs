@@ -6,11 +6,11 @@ use super::report::print_comparison;
 use super::{judged, term};
 use crate::compare::{Second, compare};
 use crate::engine::OpenOptions;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::{EvalOptions, JudgedQueries, RerankedSystem};
 use crate::search::{SearchOptions, Searcher};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Set two rankings side by side: the retrieval order and the reranked order.
 ///
@@ -18,10 +18,10 @@ use std::path::PathBuf;
 /// of reranking over many queries, at several depths.
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
-    /// Index folder
-    dir: PathBuf,
+    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    dir: Option<PathBuf>,
     /// Query; - reads it from stdin
-    #[arg(required_unless_present = "queries", conflicts_with = "queries")]
+    #[arg(conflicts_with = "queries")]
     query: Option<String>,
     /// Number of rows to retrieve and rerank
     #[arg(
@@ -74,13 +74,13 @@ impl CompareArgs {
 pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Status> {
     let mut options = args.retrieve.options(args.k)?;
     options.retriever_weight = args.retriever_weight;
-    let query = args.query.as_deref().map(read_query).transpose()?;
+    let (dir, query) = index_and_query(&args, context)?;
+    let query = query.map(read_query).transpose()?;
     let (model, reranker) = (args.embedder.model.as_deref(), args.reranker.as_deref());
     if args.queries.is_none() {
         args.file.refuse_without("--queries")?;
     }
-    let searcher =
-        context.engine.searcher(&args.dir, &OpenOptions { model, rerank: true, reranker })?;
+    let searcher = context.engine.searcher(&dir, &OpenOptions { model, rerank: true, reranker })?;
     if let (Some(queries), Some(qrels)) = (&args.queries, &args.qrels) {
         searcher.require_reranker()?;
         let queries = args.file.open(queries, "query", context)?;
@@ -99,6 +99,26 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Status> {
     context.report(&comparison, || print_comparison(&comparison))?;
     let is_empty = comparison.before.is_empty() && comparison.after.is_empty();
     Ok(if is_empty { Status::NoHits } else { Status::Success })
+}
+
+/// The index and the query. A single argument is the query, or the index of a file of queries.
+fn index_and_query<'a>(
+    args: &'a CompareArgs,
+    context: &Context,
+) -> Result<(PathBuf, Option<&'a str>)> {
+    let (dir, query) = (args.dir.as_deref(), args.query.as_deref());
+    let only = dir.and_then(Path::to_str).filter(|_| query.is_none() && args.queries.is_none());
+    let (dir, query) = if only.is_some() { (None, only) } else { (dir, query) };
+    match query {
+        Some(query) => {
+            let (dir, query) = context.index_and(dir, query, "query")?;
+            Ok((dir, Some(query)))
+        }
+        None if args.queries.is_none() => {
+            Err(Error::usage("the query is missing: compare [DIR] QUERY, or --queries FILE"))
+        }
+        None => Ok((context.index_dir(dir)?, None)),
+    }
 }
 
 /// Evaluates the reranker at several depths.

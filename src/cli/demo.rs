@@ -1,8 +1,9 @@
 //! `warpseek demo`.
 
 use super::context::{Context, Status};
+use super::hits::HitPrinter;
 use super::interrupt;
-use super::report::{print_comparison, print_hit};
+use super::report::print_comparison;
 use super::term::{HumanCount, bold, say};
 use crate::bert::embedder::{Embedder, Normalize};
 use crate::compare::compare;
@@ -14,7 +15,7 @@ use crate::indexing::{self, IndexOptions};
 use crate::ingest::chunk::Chunking;
 use crate::ingest::{self, DocumentReader, ReadOptions};
 use crate::queries::QueryReader;
-use crate::search::{DEFAULT_RERANK_DEPTH, SearchOptions, Searcher};
+use crate::search::{DEFAULT_RERANK_DEPTH, SearchOptions, SearchResult, Searcher};
 use crate::store::filter::Filter;
 use crate::store::{Index, IndexManifest, IndexWriter, ModelStamp};
 use clap::Args;
@@ -119,15 +120,26 @@ fn search_twice(searcher: &Searcher) -> Result<()> {
     let question = "why does my program slow down when two threads write neighbouring variables?";
     say!("query: {question}")?;
     let options = SearchOptions { k: 3, rerank_depth, ..SearchOptions::default() };
-    let hits = searcher.search(question, &options)?.hits;
-    hits.iter().try_for_each(|hit| print_hit(hit, question, false))?;
+    print_hits(searcher, question, &options)?;
     let question = "how can a ranking be judged?";
     let filter = "topic = 'search' AND level <= 2";
     say!("\nquery: {question}\nfilter: {filter}")?;
     let options = SearchOptions { filter: Some(Filter::parse(filter)?), ..options };
-    let result = searcher.search(question, &options)?;
-    result.hits.iter().try_for_each(|hit| print_hit(hit, question, false))?;
+    let result = print_hits(searcher, question, &options)?;
     say!("{} of {} rows pass the filter", result.matched_rows, result.total_rows)
+}
+
+/// Searches and prints the hits.
+fn print_hits(
+    searcher: &Searcher,
+    question: &str,
+    options: &SearchOptions,
+) -> Result<SearchResult> {
+    let result = searcher.search(question, options)?;
+    let mut printer = HitPrinter::new(searcher, question, options);
+    result.hits.iter().try_for_each(|hit| printer.print(hit))?;
+    say!("ordered by {}", result.ordered_by.word())?;
+    Ok(result)
 }
 
 fn compare_rankings(searcher: &Searcher) -> Result<()> {

@@ -24,8 +24,8 @@ use std::sync::Arc;
 /// the first N; ir_measures' RR@N differs from it on ties of score.
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
-    /// Index folder
-    dir: PathBuf,
+    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    dir: Option<PathBuf>,
     /// Queries: jsonl, csv, tsv or parquet (_id, text), id <tab> text, or one per line
     #[arg(long, value_name = "FILE")]
     queries: PathBuf,
@@ -74,13 +74,14 @@ pub(super) fn run(args: EvalArgs, context: &Context) -> Result<Status> {
     let depth = args.depth.unwrap_or(deepest.max(100));
     let search = args.retrieve.options(depth)?;
     let outputs: Vec<&Path> = args.run_out.as_deref().into_iter().collect();
-    term::check_outputs(&outputs, &[&args.queries, &args.qrels], Some(&args.dir))?;
+    let dir = context.index_dir(args.dir.as_deref())?;
+    term::check_outputs(&outputs, &[&args.queries, &args.qrels], Some(&dir))?;
     let queries = args.file.open(&args.queries, "query", context)?;
     let name = queries.name().to_owned();
     let judged = JudgedQueries::read(queries, &args.qrels)?;
     context.note(&format!("{name}: {} queries", judged.queries.len()));
     let open = OpenOptions { rerank: false, ..args.rerank.open(args.embedder.model.as_deref()) };
-    let searcher = context.engine.searcher(&args.dir, &open)?;
+    let searcher = context.engine.searcher(&dir, &open)?;
     let rerankers = rerankers(&args.rerank, &judged.queries, context)?;
     let reranked =
         RerankedSystem::all(&rerankers, &[args.rerank.depth(0)], args.rerank.retriever_weight);

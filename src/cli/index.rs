@@ -23,9 +23,10 @@ pub(super) struct IndexArgs {
     /// Files or folders: jsonl, csv, tsv, parquet, txt, md, html, each also as .gz; - reads stdin
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
-    /// Index folder; created if it does not exist
+    /// Index folder; created if it does not exist [default: .warpseek here or in a folder above, or
+    /// the setting `index`]
     #[arg(long, value_name = "DIR")]
-    into: PathBuf,
+    into: Option<PathBuf>,
     /// Embedding model: a listed name, a hub id, or a folder [default: all-MiniLM-L6-v2]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
@@ -74,7 +75,8 @@ enum OnDuplicateArg {
 }
 
 pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
-    let read = args.read.options(&args.into)?;
+    let into = context.index_to_write(args.into.as_deref())?;
+    let read = args.read.options(&into)?;
     // With `--on-duplicate last` the input is read twice, so stdin is copied to a file first.
     let two_passes = args.on_duplicate == OnDuplicateArg::Last;
     let has_stdin = args.inputs.iter().any(|i| i.as_os_str() == "-");
@@ -87,14 +89,14 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let mut documents = open()?;
     let roots = documents.roots().clone();
     let name = context.engine.model_name(args.model.as_deref());
-    let model = context.engine.index_embedder(name, &args.into, args.dimensions)?;
+    let model = context.engine.index_embedder(name, &into, args.dimensions)?;
     let chunks = ChunkOptions {
         max_tokens: args.chunk_tokens,
         overlap: Some(args.chunk_overlap),
         split_records: args.chunk,
     };
     let manifest = manifest_for(&model, chunks)?.with_language(args.language);
-    let mut writer = IndexWriter::open_or_create(&args.into, &manifest)?;
+    let mut writer = IndexWriter::open_or_create(&into, &manifest)?;
     interrupt::install();
     let on_error = args.on_error;
     let unless_stopped = |document| match interrupt::requested() {
@@ -156,7 +158,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     }
     let seconds = started.elapsed().as_secs_f64();
     let pruned = prune(&mut writer, &mut report, &args, context);
-    print_report(&report, &args, seconds, context)?;
+    print_report(&report, (&args, &into), seconds, context)?;
     pruned?;
     if report.interrupted {
         return Err(Error::Interrupted(
@@ -212,7 +214,7 @@ fn prune(
 
 fn print_report(
     report: &IndexReport,
-    args: &IndexArgs,
+    (args, into): (&IndexArgs, &Path),
     seconds: f64,
     context: &Context,
 ) -> Result<()> {
@@ -252,7 +254,7 @@ fn print_report(
     parts.extend(others.map(|(n, what)| format!("{} {what}", HumanCount(n))));
     say!(
         "{}: {} documents; {} rows, {} tokens in {seconds:.1} s ({rate:.0} tokens/s)",
-        args.into.display(),
+        into.display(),
         parts.join(", "),
         HumanCount(report.rows),
         HumanCount(report.tokens),

@@ -12,8 +12,9 @@ use clap::Args;
 /// get, list_indexes. `warpseek serve` offers the same tools over HTTP, at /mcp.
 #[derive(Debug, Args)]
 pub(super) struct McpArgs {
-    /// Index folders, each as DIR or NAME=DIR
-    #[arg(value_name = "DIR", required = true)]
+    /// Index folders, each as DIR or NAME=DIR [default: .warpseek here or in a folder above, or the
+    /// setting `index`]
+    #[arg(value_name = "DIR")]
     indexes: Vec<String>,
     /// Embedding model to use instead of the indexes' own
     #[arg(long, value_name = "MODEL")]
@@ -35,7 +36,10 @@ pub(super) fn run(args: McpArgs, context: &Context) -> Result<Status> {
         reranker: args.reranker.as_deref(),
         ..ServedModels::default()
     };
-    let indexes: Vec<_> = args.indexes.iter().map(|index| serve::named_index(index)).collect();
+    let mut indexes: Vec<_> = args.indexes.iter().map(|index| serve::named_index(index)).collect();
+    if indexes.is_empty() {
+        indexes.push(serve::default_name(context.index_dir(None)?));
+    }
     let access = Access {
         read_only: !args.allow_writes,
         agent_writes: args.allow_writes,

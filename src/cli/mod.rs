@@ -7,16 +7,21 @@ mod batch;
 mod bench;
 mod compare;
 mod context;
+mod default_index;
 mod demo;
+mod docs;
 mod doctor;
 mod embed;
 mod eval;
+mod hits;
 mod index;
 mod interrupt;
 mod judged;
+mod markdown;
 mod mcp;
 mod model_info;
 mod models;
+mod passage_place;
 mod report;
 mod rerank;
 mod search;
@@ -24,6 +29,7 @@ mod serve;
 mod settings;
 mod term;
 mod transfer;
+mod words;
 
 use crate::error::{Error, Result};
 use clap::{Parser, Subcommand};
@@ -41,8 +47,18 @@ struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
+
+/// Text of a call without a command.
+const FIRST_STEPS: &str = "\
+warpseek searches your files by meaning, on this machine alone. To begin, in a folder of texts:
+
+  warpseek index .                  read the files (txt, md, html, jsonl, csv, parquet, ...)
+  warpseek search \"your question\"   find the passages that answer it
+  warpseek serve                    the same as a page in the browser, and over HTTP
+
+`warpseek demo` shows all steps on a small corpus; `warpseek --help` lists all commands.";
 
 const AFTER_HELP: &str = "The README lists all settings with their environment variables and keys \
 in the settings file (WARPSEEK_CONFIG). The command line overrides the environment, the \
@@ -97,6 +113,8 @@ commands! {
     Models(models::ModelsArgs): models::run, never;
     Doctor(doctor::DoctorArgs): doctor::run, always;
     Bench(bench::BenchArgs): bench::run, always;
+    Completions(docs::CompletionsArgs): docs::completions, never;
+    Man(docs::ManArgs): docs::man, never;
 }
 
 fn always<T>(_args: &T) -> bool {
@@ -111,9 +129,14 @@ fn never<T>(_args: &T) -> bool {
 /// status. Ends the process itself after `--help`, `--version` and wrong options.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = Cli::parse_from(args);
-    start_logging(&cli.command);
-    let status = Context::new(&cli.global, cli.command.is_long())
-        .and_then(|context| cli.command.run(&context));
+    cli.global.color.apply();
+    let status = match cli.command {
+        Some(command) => {
+            start_logging(&command);
+            Context::new(&cli.global, command.is_long()).and_then(|context| command.run(&context))
+        }
+        None => term::print_line(FIRST_STEPS).map(|()| Status::Success),
+    };
     match status {
         Ok(Status::Success) => 0,
         Ok(Status::NoHits) => 1,

@@ -1,57 +1,19 @@
 //! Text output that several commands share: hits, comparisons and evaluations.
 
+use super::hits::{excerpt, title};
 use super::term::{self, bold, decimal, dim, plain, say, signed};
 use crate::compare::Comparison;
 use crate::error::Result;
 use crate::eval::measures::Measure;
 use crate::eval::{EvalReport, SystemEval};
-use crate::search::{self, Hit, Timings};
-
-/// Prints a hit: rank, title, scores, and an excerpt, or with `full` the whole passage.
-pub(super) fn print_hit(hit: &Hit, query: &str, full: bool) -> Result<()> {
-    say!("{:>2}  {}", hit.rank, bold(plain(title(hit)).trim()))?;
-    let mut facts = format!("{}  score {}", plain(&hit.id), decimal(hit.score, 4));
-    if let Some(rerank) = hit.rerank_score {
-        let retrieved = hit.retrieved_rank.unwrap_or_default();
-        let rerank = decimal(rerank, 4);
-        facts.push_str(&format!("  rerank {rerank}  retrieved #{retrieved}"));
-    }
-    if hit.tokens_lost > 0 {
-        facts.push_str(&format!("  ({} tokens beyond the embedder's limit)", hit.tokens_lost));
-    }
-    say!("    {}", dim(&facts))?;
-    if full {
-        return plain(&hit.text).lines().try_for_each(|line| say!("    {line}"));
-    }
-    let text = excerpt(hit, query);
-    if text.trim().is_empty() { Ok(()) } else { say!("{}", term::wrap(&plain(&text), "    ")) }
-}
+use crate::search::{Hit, Timings};
 
 /// Prints the title and scores of a passage that an answer may cite by `number`.
 pub(super) fn print_passage(number: usize, hit: &Hit) -> Result<()> {
     let title: Vec<&str> = title(hit).split_whitespace().collect();
     say!("[{number}] {}", plain(&title.join(" ")))?;
-    let rerank = hit.rerank_score.map(|score| format!("  rerank {}", decimal(score, 4)));
-    let (id, score, rerank) = (plain(&hit.id), decimal(hit.score, 4), rerank.unwrap_or_default());
-    say!("    {}", dim(&format!("{id}  score {score}{rerank}")))
-}
-
-/// Title of a hit; its id if it has none.
-fn title(hit: &Hit) -> &str {
-    if hit.title.is_empty() { &hit.id } else { &hit.title }
-}
-
-/// Characters of an excerpt.
-const EXCERPT: usize = 320;
-
-/// The part of a passage to show, on one line.
-fn excerpt(hit: &Hit, query: &str) -> String {
-    let text = hit.text.as_str();
-    let range = search::excerpt(text, hit.window, query, EXCERPT);
-    let words: Vec<&str> = text[range.clone()].split_whitespace().collect();
-    let dots = |hidden: &str| if hidden.trim().is_empty() { "" } else { "..." };
-    let (before, after) = (dots(&text[..range.start]), dots(&text[range.end..]));
-    format!("{before} {} {after}", words.join(" ")).trim().to_owned()
+    let (id, score) = (plain(&hit.id), decimal(hit.final_score.unwrap_or(hit.score), 4));
+    say!("    {}", dim(&format!("{score}  {id}")))
 }
 
 /// The time of a search, and of its steps.
@@ -70,16 +32,17 @@ pub(super) fn print_comparison(comparison: &Comparison) -> Result<()> {
     say!("{}\n", bold(&format!("Query: {}", plain(&comparison.query))))?;
     say!("{}", bold(&format!("Top {} as retrieved", comparison.before.len())))?;
     for hit in &comparison.before {
-        print_ranked(hit, "")?;
+        print_ranked(hit, comparison, "")?;
     }
     let by = comparison.reranker.as_ref().map_or(String::new(), |n| format!(" by {}", plain(n)));
-    say!("\n{}", bold(&format!("Top {} {word}{by}", comparison.after.len())))?;
+    let score = comparison.ordered_by.word();
+    say!("\n{}", bold(&format!("Top {} {word}{by}: {score}", comparison.after.len())))?;
     for (hit, moved) in comparison.after.iter().zip(&comparison.rank_map) {
         let before = match moved.retrieved_rank {
             Some(rank) => format!("was retrieved #{rank}"),
             None => "was not among the retrieved".to_owned(),
         };
-        print_ranked(hit, &format!("  {word} #{} {before}", hit.rank))?;
+        print_ranked(hit, comparison, &format!("  {word} #{} {before}", hit.rank))?;
     }
     let churn = &comparison.churn;
     say!(
@@ -93,17 +56,13 @@ pub(super) fn print_comparison(comparison: &Comparison) -> Result<()> {
     say!("{}", milliseconds(&comparison.took_ms))
 }
 
-/// Prints a hit of a comparison; `change` is empty in the ranking before.
-fn print_ranked(hit: &Hit, change: &str) -> Result<()> {
-    say!("{:>3}  {}", hit.rank, bold(plain(title(hit)).trim()))?;
-    let rerank = hit.rerank_score.filter(|_| !change.is_empty());
-    let rerank = rerank.map(|score| format!("rerank {}, ", decimal(score, 4))).unwrap_or_default();
-    let (id, score) = (plain(&hit.id), decimal(hit.score, 4));
-    let facts = format!("{id}  {rerank}score {score}{change}");
-    say!("     {}", dim(&facts))?;
-    let text: String = hit.text.chars().take(200).collect();
-    let more = if text.len() < hit.text.len() { " ..." } else { "" };
-    say!("{}", term::wrap(&format!("{}{more}", plain(&text)), "     "))
+/// Prints a hit of a comparison with the score that orders its ranking; `change` is empty in the
+/// ranking before.
+fn print_ranked(hit: &Hit, comparison: &Comparison, change: &str) -> Result<()> {
+    let score = hit.final_score.map_or_else(|| "-".to_owned(), |score| decimal(score, 4));
+    say!("{:>3}  {score:>6}  {}", hit.rank, bold(plain(title(hit)).trim()))?;
+    say!("     {}", dim(&format!("{}{change}", plain(&hit.id))))?;
+    say!("{}", term::wrap(&excerpt(&hit.text, hit.window, &comparison.query), "     "))
 }
 
 /// Prints the measures of all systems, their latencies, the tests against the first system, and

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::hub::http::Secret;
 use crate::server::{Access, Answers, Listener, ServedModels, ServerLimits, Serving, serve};
 use clap::{Args, ValueEnum};
+use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,8 @@ use std::path::{Path, PathBuf};
 /// requests that have begun.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Index folders, each as DIR or NAME=DIR; without any, only the models are served
+    /// Index folders, each as DIR or NAME=DIR [default: .warpseek here or in a folder above, or the
+    /// setting `index`; if there is none, only the models are served]
     #[arg(value_name = "DIR")]
     indexes: Vec<String>,
     /// Serve only the embedding model
@@ -197,7 +199,10 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<Status> {
         embed_only: args.embed_only,
         rerank_only: args.rerank_only,
     };
-    let indexes: Vec<_> = args.indexes.iter().map(|index| named_index(index)).collect();
+    let mut indexes: Vec<_> = args.indexes.iter().map(|index| named_index(index)).collect();
+    if indexes.is_empty() && !args.embed_only && !args.rerank_only {
+        indexes.extend(context.default_index()?.map(default_name));
+    }
     let serving = Serving {
         answers,
         access,
@@ -219,6 +224,19 @@ pub(super) fn named_index(text: &str) -> (Option<String>, PathBuf) {
         Some((name, dir)) if !Path::new(text).exists() => (Some(name.to_owned()), dir.into()),
         _ => (None, text.into()),
     }
+}
+
+/// The default index, by the name of the folder that holds it: its own is hidden, and always the same.
+pub(super) fn default_name(dir: PathBuf) -> (Option<String>, PathBuf) {
+    let real = std::fs::canonicalize(&dir).ok();
+    let is_hidden = real.as_deref().and_then(Path::file_name).is_some_and(is_hidden);
+    let holder = real.as_deref().and_then(Path::parent).and_then(Path::file_name);
+    let name = holder.filter(|_| is_hidden).and_then(|name| name.to_str());
+    (name.map(str::to_owned), dir)
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
 }
 
 /// Keys and access rights. Refuses to serve other machines without a key unless `--no-auth` is set.

@@ -2,7 +2,8 @@
 
 use crate::config::{Setting, Settings};
 use crate::error::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use std::io::{IsTerminal, stderr, stdout};
 
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
@@ -34,6 +35,38 @@ pub(super) struct GlobalArgs {
     /// No progress bars and notes
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
+    /// Colours, bold text and links: on a terminal, unless NO_COLOR is set; or always, or never
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorWhen::Auto)]
+    pub(super) color: ColorWhen,
+}
+
+/// The occasion for colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ColorWhen {
+    /// On a terminal
+    Auto,
+    /// Into files and pipes too
+    Always,
+    /// Not at all
+    Never,
+}
+
+impl ColorWhen {
+    /// Sets whether stdout and stderr get colours, bold text and links.
+    pub(super) fn apply(self) {
+        let wanted = match self {
+            // An empty NO_COLOR sets nothing; `console` looks at its presence alone.
+            Self::Auto if std::env::var_os("NO_COLOR").is_some_and(|value| value.is_empty()) => {
+                [stdout().is_terminal(), stderr().is_terminal()].map(Some)
+            }
+            Self::Auto => [None; 2],
+            Self::Always => [Some(true); 2],
+            Self::Never => [Some(false); 2],
+        };
+        let [out, err] = wanted;
+        out.into_iter().for_each(console::set_colors_enabled);
+        err.into_iter().for_each(console::set_colors_enabled_stderr);
+    }
 }
 
 impl GlobalArgs {

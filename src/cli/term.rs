@@ -5,6 +5,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+use supports_hyperlinks::Stream;
 
 pub(super) use indicatif::{DecimalBytes, HumanCount};
 
@@ -137,6 +140,51 @@ pub(super) fn bold(text: &str) -> String {
 /// Dimmed text, if stdout is a terminal with colours.
 pub(super) fn dim(text: &str) -> String {
     console::style(text).dim().to_string()
+}
+
+/// Text as a link to a file, if stdout is a terminal that shows links, and colours are wanted.
+pub(super) fn link(file: &Path, text: &str) -> String {
+    if !console::colors_enabled() || !supports_hyperlinks::on(Stream::Stdout) {
+        return text.to_owned();
+    }
+    let path = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    let mut address = String::new();
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
+                address.push(char::from(byte));
+            }
+            _ => address.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    format!("\x1b]8;;file://{address}\x1b\\{text}\x1b]8;;\x1b\\")
+}
+
+/// Time after which a line says what goes on.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// Does some work. If it takes long, a line on stderr says what goes on, and is erased at the end;
+/// not if `quiet`, or if stderr is not a terminal.
+pub(super) fn with_progress<T>(what: &str, quiet: bool, work: impl FnOnce() -> T) -> T {
+    if quiet || !std::io::stderr().is_terminal() {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let (working, done) = channel::<()>();
+        scope.spawn(move || {
+            if done.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+                let bar = bar(None, "{spinner} {msg}, {elapsed}", quiet);
+                bar.set_message(what.to_owned());
+                bar.enable_steady_tick(Duration::from_millis(100));
+                // Ends when the sender is dropped.
+                let _ = done.recv();
+                bar.finish_and_clear();
+            }
+        });
+        let result = work();
+        drop(working);
+        result
+    })
 }
 
 /// A number with `digits` decimal places. One that rounds to zero has no minus sign.

@@ -21,8 +21,8 @@ use std::path::PathBuf;
 /// Write the live rows of an index to files: vectors, and documents in the same order.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// Index folder
-    dir: PathBuf,
+    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    dir: Option<PathBuf>,
     /// File of vectors: .npy, .fvecs, .fbin or .faiss (an IndexFlatIP)
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
@@ -37,9 +37,10 @@ pub(super) struct ExportArgs {
 pub(super) fn export(args: ExportArgs, context: &Context) -> Result<Status> {
     let format = |path: &PathBuf| VectorFormat::choose(args.format, path);
     let format = args.vectors.as_ref().map(format).transpose()?;
+    let dir = context.index_dir(args.dir.as_deref())?;
     let outputs = args.vectors.iter().chain(&args.documents).map(PathBuf::as_path);
-    term::check_outputs(&outputs.collect::<Vec<_>>(), &[], Some(&args.dir))?;
-    let index = Index::open(&args.dir)?;
+    term::check_outputs(&outputs.collect::<Vec<_>>(), &[], Some(&dir))?;
+    let index = Index::open(&dir)?;
     interrupt::install();
     let go_on = || !interrupt::requested();
     if let (Some(path), Some(format)) = (&args.vectors, format) {

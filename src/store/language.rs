@@ -150,6 +150,13 @@ impl Language {
         LANGUAGES.iter().map(|language| language.code)
     }
 
+    /// The stem by which a word is recognised in another form; without a language the English one.
+    pub fn stem_of(self, word: &str) -> String {
+        let english = snowball("en", Algorithm::English);
+        let language = if self.is_none() { english } else { self };
+        language.stem(&language.normalize(word)).into_owned()
+    }
+
     /// The terms of a text with blanks between them; the text itself without a language.
     pub(super) fn document_terms(self, text: &str) -> Cow<'_, str> {
         if self.is_none() {

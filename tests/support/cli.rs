@@ -104,6 +104,7 @@ impl Workplace {
             .env_remove("HF_ENDPOINT")
             .env_remove("HF_TOKEN")
             .env_remove("RUST_LOG")
+            .env_remove("WARPSEEK_INDEX")
             .env_remove("WARPSEEK_RERANKER")
             .env_remove("WARPSEEK_DEVICE")
             .env_remove("WARPSEEK_PRECISION")

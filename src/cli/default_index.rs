@@ -1,0 +1,99 @@
+//! The index of a command that names none: `.warpseek` here or in a folder above, else the setting
+//! `index`.
+
+use super::context::Context;
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Folder name of the default index. It is hidden, so that `index .` does not read it.
+const FOLDER: &str = ".warpseek";
+
+/// File that an index folder has.
+const MANIFEST: &str = "manifest.json";
+
+/// True if an index is in this folder.
+pub(super) fn is_index(dir: impl AsRef<Path>) -> bool {
+    dir.as_ref().join(MANIFEST).is_file()
+}
+
+impl Context {
+    /// The index to read or change: `named`, else the default one, which is told.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] with the places that were searched if there is none.
+    pub(super) fn index_dir(&self, named: Option<&Path>) -> Result<PathBuf> {
+        match named {
+            Some(dir) => Ok(dir.to_path_buf()),
+            None => self.default_index()?.ok_or_else(|| self.no_index()),
+        }
+    }
+
+    /// The default index, which is told, if there is one.
+    pub(super) fn default_index(&self) -> Result<Option<PathBuf>> {
+        let found = nearest()?.or_else(|| self.engine.settings.index.clone());
+        if let Some(dir) = &found {
+            self.note(&format!("index: {}", dir.display()));
+        }
+        Ok(found)
+    }
+
+    /// The index to write to: `named`, else the default one, else a new one in the current folder.
+    pub(super) fn index_to_write(&self, named: Option<&Path>) -> Result<PathBuf> {
+        let found = match named {
+            Some(dir) => return Ok(dir.to_path_buf()),
+            None => nearest()?.or_else(|| self.engine.settings.index.clone()),
+        };
+        let dir = found.unwrap_or_else(|| FOLDER.into());
+        let new = if is_index(&dir) { "" } else { " (new)" };
+        self.note(&format!("index: {}{new}", dir.display()));
+        Ok(dir)
+    }
+
+    /// The index and the text of a command `[DIR] TEXT`, of which one argument may be missing.
+    /// `what` is the word for the text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if the only argument is an index folder, or the first one is none and the
+    /// text may have lacked quotes.
+    pub(super) fn index_and<'a>(
+        &self,
+        dir: Option<&Path>,
+        text: &'a str,
+        what: &str,
+    ) -> Result<(PathBuf, &'a str)> {
+        if dir.is_none() && is_index(text) {
+            return Err(Error::usage(format!(
+                "{text} is an index folder, and the {what} is missing: write it behind the folder"
+            )));
+        }
+        if let Some(dir) = dir.filter(|dir| !dir.exists() && nearest().is_ok_and(|d| d.is_some())) {
+            let dir = dir.display();
+            return Err(Error::usage(format!(
+                "there is no index folder '{dir}'; if '{dir}' is part of the {what}, write it all \
+                 in quotes: \"{dir} {text}\""
+            )));
+        }
+        Ok((self.index_dir(dir)?, text))
+    }
+
+    fn no_index(&self) -> Error {
+        let here = std::env::current_dir().unwrap_or_default();
+        Error::usage(format!(
+            "there is no index: {} has no folder {FOLDER}, no folder above it has one, and the \
+             setting `index` (WARPSEEK_INDEX) is not set; make one with `warpseek index FILES`, or \
+             name one",
+            here.display()
+        ))
+    }
+}
+
+/// The index in the current folder, or in the nearest one above that has one.
+fn nearest() -> Result<Option<PathBuf>> {
+    let here = std::env::current_dir().map_err(Error::io("find", "the current folder"))?;
+    if Path::new(FOLDER).is_dir() {
+        return Ok(Some(FOLDER.into()));
+    }
+    Ok(here.ancestors().map(|folder| folder.join(FOLDER)).find(|dir| dir.is_dir()))
+}
