@@ -64,7 +64,8 @@ macro_rules! settings {
 settings! {
     /// Index of commands that name none, where no folder above has `.warpseek`
     index: PathBuf = path;
-    file, "WARPSEEK_INDEX", "`DIR`, `index --into`", ".warpseek here or in the nearest folder above";
+    file, "WARPSEEK_INDEX", "`DIR`, `index --into`",
+        ".warpseek here or in the nearest folder above";
 
     /// Embedding model of new indexes: a listed name, a hub id or a folder
     model: String = text;

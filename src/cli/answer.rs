@@ -22,12 +22,13 @@ use std::path::PathBuf;
 /// The service is Groq, or any with the same protocol, such as a local llama.cpp or Ollama:
 /// --base-url. Its key comes from GROQ_API_KEY or --api-key-file.
 #[derive(Debug, Args)]
-#[command(allow_missing_positional = true)]
+#[command(override_usage = "warpseek answer [OPTIONS] [DIR] <QUESTION>")]
 pub(super) struct AnswerArgs {
-    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    /// Index folder; a single argument is the question [default: .warpseek here or in a
+    /// folder above, or the setting `index`]
     dir: Option<PathBuf>,
     /// Question; - reads it from stdin
-    question: String,
+    question: Option<String>,
     /// Number of passages
     #[arg(short, long = "top-k", default_value_t = 5, value_name = "N")]
     k: usize,
@@ -73,7 +74,8 @@ pub(super) struct AnswerArgs {
 }
 
 pub(super) fn run(args: AnswerArgs, context: &Context) -> Result<Status> {
-    let (dir, question) = context.index_and(args.dir.as_deref(), &args.question, "question")?;
+    let (dir, question) =
+        context.index_and(args.dir.as_deref(), args.question.as_deref(), "question")?;
     let question = read_query(question)?;
     if !(0.0..=2.0).contains(&args.temperature) {
         return Err(Error::usage(format!("--temperature is {}; use 0 to 2", args.temperature)));

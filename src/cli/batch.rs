@@ -17,13 +17,14 @@ use std::time::Instant;
 /// Reranks only with --rerank-depth, --reranker or --retriever-weight: reranking takes some hundred
 /// times as long as the search.
 #[derive(Debug, Args)]
-#[command(allow_missing_positional = true)]
+#[command(override_usage = "warpseek batch [OPTIONS] --out <FILE> [DIR] <QUERIES>")]
 pub(super) struct BatchArgs {
-    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    /// Index folder; a single argument is the file of queries [default: .warpseek here or in a
+    /// folder above, or the setting `index`]
     dir: Option<PathBuf>,
     /// Queries: jsonl, csv, tsv or parquet (_id, text, optionally filter and vector), id <tab>
     /// text, one per line, or vectors (npy, fvecs, fbin); - reads stdin
-    queries: PathBuf,
+    queries: Option<PathBuf>,
     #[command(flatten)]
     file: QueryFileArgs,
     /// Output file
@@ -59,16 +60,18 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Status> {
     if args.with_text && format != BatchFormat::Jsonl {
         return Err(Error::usage("--with-text needs --format jsonl"));
     }
-    if args.dir.is_none() && is_index(&args.queries) {
-        let dir = args.queries.display();
-        return Err(Error::usage(format!(
-            "{dir} is an index folder, and the file of queries is missing: write it behind the \
-             folder"
-        )));
-    }
-    let dir = context.index_dir(args.dir.as_deref())?;
-    term::check_outputs(&[&args.out], &[&args.queries], Some(&dir))?;
-    let queries = args.file.open(&args.queries, "query", context)?;
+    // A single argument is the file.
+    let (dir, file) = match (args.dir.as_deref(), args.queries.as_deref()) {
+        (dir, Some(file)) => (dir, file),
+        (Some(only), None) if !is_index(only) => (None, only),
+        _ => {
+            let message = "the file of queries is missing: write it behind the index folder";
+            return Err(Error::usage(message));
+        }
+    };
+    let dir = context.index_dir(dir)?;
+    term::check_outputs(&[&args.out], &[file], Some(&dir))?;
+    let queries = args.file.open(file, "query", context)?;
     let rerank = args.rerank.is_requested();
     let open = OpenOptions { rerank, ..args.rerank.open(args.embedder.model.as_deref()) };
     let searcher = context.engine.searcher(&dir, &open)?;

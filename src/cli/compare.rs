@@ -6,11 +6,11 @@ use super::report::print_comparison;
 use super::{judged, term};
 use crate::compare::{Second, compare};
 use crate::engine::OpenOptions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::{EvalOptions, JudgedQueries, RerankedSystem};
 use crate::search::{SearchOptions, Searcher};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Set two rankings side by side: the retrieval order and the reranked order.
 ///
@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 /// of reranking over many queries, at several depths.
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
-    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    /// Index folder; a single argument is the query [default: .warpseek here or in a folder above,
+    /// or the setting `index`]
     dir: Option<PathBuf>,
     /// Query; - reads it from stdin
     #[arg(conflicts_with = "queries")]
@@ -101,24 +102,17 @@ pub(super) fn run(args: CompareArgs, context: &Context) -> Result<Status> {
     Ok(if is_empty { Status::NoHits } else { Status::Success })
 }
 
-/// The index and the query. A single argument is the query, or the index of a file of queries.
+/// The index and the query, which a file of queries replaces.
 fn index_and_query<'a>(
     args: &'a CompareArgs,
     context: &Context,
 ) -> Result<(PathBuf, Option<&'a str>)> {
     let (dir, query) = (args.dir.as_deref(), args.query.as_deref());
-    let only = dir.and_then(Path::to_str).filter(|_| query.is_none() && args.queries.is_none());
-    let (dir, query) = if only.is_some() { (None, only) } else { (dir, query) };
-    match query {
-        Some(query) => {
-            let (dir, query) = context.index_and(dir, query, "query")?;
-            Ok((dir, Some(query)))
-        }
-        None if args.queries.is_none() => {
-            Err(Error::usage("the query is missing: compare [DIR] QUERY, or --queries FILE"))
-        }
-        None => Ok((context.index_dir(dir)?, None)),
+    if args.queries.is_some() {
+        return Ok((context.index_dir(dir)?, None));
     }
+    let (dir, query) = context.index_and(dir, query, "query")?;
+    Ok((dir, Some(query)))
 }
 
 /// Evaluates the reranker at several depths.

@@ -50,24 +50,33 @@ impl Context {
         Ok(dir)
     }
 
-    /// The index and the text of a command `[DIR] TEXT`, of which one argument may be missing.
+    /// The index and the text of a command `[DIR] TEXT`. A single argument, `first`, is the text.
     /// `what` is the word for the text.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if the only argument is an index folder, or the first one is none and the
-    /// text may have lacked quotes.
+    /// [`Error::Usage`] if there is no text, the only argument is an index folder, or the first one
+    /// is none and the text may have lacked quotes.
     pub(super) fn index_and<'a>(
         &self,
-        dir: Option<&Path>,
-        text: &'a str,
+        first: Option<&'a Path>,
+        second: Option<&'a str>,
         what: &str,
     ) -> Result<(PathBuf, &'a str)> {
-        if dir.is_none() && is_index(text) {
-            return Err(Error::usage(format!(
-                "{text} is an index folder, and the {what} is missing: write it behind the folder"
-            )));
-        }
+        let (dir, text) = match (first, second) {
+            (_, Some(text)) => (first, text),
+            (Some(only), None) if is_index(only) => {
+                return Err(Error::usage(format!(
+                    "{} is an index folder, and the {what} is missing: write it behind the folder",
+                    only.display()
+                )));
+            }
+            (Some(only), None) => {
+                let invalid = || Error::usage(format!("the {what} is not valid UTF-8"));
+                (None, only.to_str().ok_or_else(invalid)?)
+            }
+            (None, None) => return Err(Error::usage(format!("the {what} is missing"))),
+        };
         if let Some(dir) = dir.filter(|dir| !dir.exists() && nearest().is_ok_and(|d| d.is_some())) {
             let dir = dir.display();
             return Err(Error::usage(format!(

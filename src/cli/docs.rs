@@ -47,7 +47,8 @@ pub(super) fn man(args: ManArgs, context: &Context) -> Result<Status> {
         return write(&page);
     };
     std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-    clap_mangen::generate_to(Cli::command(), &dir).map_err(Error::io("write to", &dir))?;
+    let all = Cli::command().propagate_version(true);
+    clap_mangen::generate_to(all, &dir).map_err(Error::io("write to", &dir))?;
     let report = serde_json::json!({ "dir": dir });
     context.report(&report, || say!("{}: the manual pages of all commands", dir.display()))
 }

@@ -13,7 +13,7 @@ pub(super) fn print_passage(number: usize, hit: &Hit) -> Result<()> {
     let title: Vec<&str> = title(hit).split_whitespace().collect();
     say!("[{number}] {}", plain(&title.join(" ")))?;
     let (id, score) = (plain(&hit.id), decimal(hit.final_score.unwrap_or(hit.score), 4));
-    say!("    {}", dim(&format!("{score}  {id}")))
+    say!("    {}", dim(&format!("score {score}  {id}")))
 }
 
 /// The time of a search, and of its steps.

@@ -16,12 +16,13 @@ use std::time::Duration;
 /// Hits have the score that orders them in front, which is called `final_score` in JSON. Those that
 /// hardly answer the query are dimmed.
 #[derive(Debug, Args)]
-#[command(allow_missing_positional = true)]
+#[command(override_usage = "warpseek search [OPTIONS] [DIR] <QUERY>")]
 pub(super) struct SearchArgs {
-    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    /// Index folder; a single argument is the query [default: .warpseek here or in a folder above,
+    /// or the setting `index`]
     dir: Option<PathBuf>,
     /// Query; - reads it from stdin
-    query: String,
+    query: Option<String>,
     /// Number of hits
     #[arg(short, long = "top-k", default_value_t = 10, value_name = "N")]
     k: usize,
@@ -49,7 +50,7 @@ pub(super) struct SearchArgs {
 }
 
 pub(super) fn run(args: SearchArgs, context: &Context) -> Result<Status> {
-    let (dir, query) = context.index_and(args.dir.as_deref(), &args.query, "query")?;
+    let (dir, query) = context.index_and(args.dir.as_deref(), args.query.as_deref(), "query")?;
     let query = read_query(query)?;
     let mut options = args.retrieve.options(args.k)?;
     options.min_score = args.min_score;

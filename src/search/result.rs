@@ -57,7 +57,8 @@ pub struct Retrieved {
     pub warnings: Vec<String>,
     /// The number of the first `k` rows that [`super::SearchOptions::min_score`] left out.
     pub below_min_score: usize,
-    /// The number of rows that the reranker read, if [`super::SearchOptions::rerank_budget`] was set.
+    /// The number of rows that the reranker read, if [`super::SearchOptions::rerank_budget`] was
+    /// set.
     pub reranked_rows: Option<usize>,
 }
 
@@ -180,10 +181,12 @@ pub struct SearchResult {
     pub hits: Vec<Hit>,
     /// The score that orders the hits.
     pub ordered_by: OrderedBy,
-    /// The number of the first `k` rows that [`super::SearchOptions::min_score`] left out, if it was set.
+    /// The number of the first `k` rows that [`super::SearchOptions::min_score`] left out, if it
+    /// was set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub below_min_score: Option<usize>,
-    /// The number of rows that the reranker read, if [`super::SearchOptions::rerank_budget`] was set.
+    /// The number of rows that the reranker read, if [`super::SearchOptions::rerank_budget`] was
+    /// set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reranked_rows: Option<usize>,
     /// The number of rows that pass the filter.

@@ -237,7 +237,7 @@ fn delete_of_what_is_not_there_deletes_nothing() {
         ("delete idx nothing", 2, &["'nothing'", "nothing was deleted", "--ignore-missing"]),
         ("delete idx d1 d2 nothing", 2, &["1 of 3 ids", "'nothing'"]),
         ("delete idx ''", 2, &["nothing was deleted"]),
-        ("delete idx", 2, &["required"]),
+        ("delete idx", 2, &["nothing to delete"]),
         ("delete idx --filter ''", 2, &["it is empty"]),
         ("delete idx --filter 'yaer > 1'", 2, &["'yaer'", "did you mean year"]),
         ("delete idx d1 --filter 'yaer > 1'", 2, &["'yaer'"]),

@@ -154,7 +154,7 @@ fn flag_that_makes_no_sense_is_refused_by_name() {
         ("search idx river 'and more'", 2, &["and more"]),
         ("serach idx river", 2, &["'serach'", "'search'"]),
         ("frobnicate", 2, &["'frobnicate'"]),
-        ("search idx", 2, &["<QUERY>"]),
+        ("search idx", 2, &["query is missing"]),
         ("index corpus.jsonl", 2, &["--into"]),
         ("index --into idx", 2, &["<INPUT>"]),
         ("index corpus.jsonl --into idx --on-error weep", 2, &["stop, skip"]),

@@ -25,9 +25,12 @@ fn noted() -> Workplace {
 fn index_without_a_name_is_found_from_every_folder_below() {
     let place = noted();
     assert!(place.path(".warpseek/manifest.json").is_file());
-    let here = place.call("search bread").ok();
+    let here = place.call("search --no-rerank bread").ok();
     assert_eq!(here.stderr.matches("index: .warpseek\n").count(), 1, "{}", here.stderr);
     assert_holds(&here.stdout, &["notes/bread.md:1"]);
+    // Options may stand between the arguments.
+    let named = place.call("search .warpseek --json bread -k 1").ok().json();
+    assert_eq!(named["hits"][0]["id"].as_str().map(|id| id.ends_with(".md")), Some(true));
     let below = finish(&mut command_in(&place, "notes/deep", "search 'the old bridge' --json"));
     assert_eq!(below.ok().json()["total_rows"], 2);
     // The same index, to which the hidden folder itself adds nothing.
@@ -96,7 +99,8 @@ fn search_without_an_index_or_a_query_says_what_is_missing() {
         ("compare idx", 2, &["idx is an index folder", "query is missing"]),
         ("compare", 2, &["the query is missing"]),
         ("answer idx --dry-run", 2, &["idx is an index folder", "question is missing"]),
-        ("batch idx --out o.jsonl", 2, &["idx is an index folder", "queries is missing"]),
+        ("batch idx --out o.jsonl", 2, &["file of queries is missing"]),
+        ("search", 2, &["the query is missing"]),
         ("search nowhere river", 8, &["nowhere: no index here"]),
     ]);
     place.call("index corpus.jsonl -q").ok();

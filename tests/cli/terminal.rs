@@ -135,7 +135,7 @@ fn rerank_budget_gives_the_result_of_the_depth_that_it_reached() {
     assert_holds(&place.run(&args).ok().stderr, &["reranked 4 rows of up to 50"]);
     place.refuses(&[
         ("search idx a --rerank-budget 300", 2, &["300ms or 1.5s"]),
-        ("search idx a --rerank-budget -1s", 2, &["--rerank-budget"]),
+        ("search idx a --rerank-budget=-1s", 2, &["300ms or 1.5s"]),
         ("search idx a --rerank-budget 1s --no-rerank", 2, &["--no-rerank"]),
     ]);
 }

@@ -134,11 +134,11 @@ pub(super) struct SearchRequest {
     pub(super) k: usize,
     #[serde(flatten)]
     pub(super) retrieval: Retrieval,
-    /// The least score of a hit: of the score that orders the hits, `final_score`. Hits below it are
-    /// left out, and `below_min_score` is their number.
+    /// The least value of the score that orders the hits, `final_score`. Hits below it are left
+    /// out, and `below_min_score` is their number.
     pub(super) min_score: Option<f32>,
-    /// Milliseconds for reranking: the first rows are reranked, as many of `rerank_depth` as fit into
-    /// them, and at least 4. `reranked_rows` is their number.
+    /// Milliseconds for reranking: the first rows are reranked, as many of `rerank_depth` as fit
+    /// into them, and at least 4. `reranked_rows` is their number.
     pub(super) rerank_budget_ms: Option<f64>,
     /// Return the text of each hit.
     pub(super) with_text: bool,
