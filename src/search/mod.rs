@@ -24,7 +24,7 @@ mod signals;
 pub use excerpt::excerpt;
 pub use fusion::{RRF_CONSTANT, mmr, reciprocal_rank_fusion};
 pub use options::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, QueryInput, SearchOptions};
-pub(crate) use pipeline::{DirectSteps, SearchSteps, run_direct, search};
+pub(crate) use pipeline::{DirectSteps, SearchSteps, hits, run_direct, search};
 pub use rerank::{LOW_PROBABILITY, RerankOrder, order_reranked};
 pub use result::{Candidate, Hit, OrderedBy, Retrieved, SearchResult, Timings};
 pub use retrieve::embed_queries;

@@ -60,6 +60,16 @@ pub(crate) trait SearchSteps {
         Ok(self.searcher().rank(queries, &batch, options, timings)?)
     }
 
+    /// Takes the rows of each query as they were retrieved, before they are reranked.
+    async fn retrieved(
+        &self,
+        _found: &[Retrieved],
+        _ordered_by: OrderedBy,
+        _timings: &Timings,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Reads rows from the database, in the order of their numbers.
     async fn rows(&self, numbers: Vec<u32>) -> Result<Vec<Row>, Self::Error> {
         Ok(self.searcher().index.rows(&numbers)?)
@@ -310,6 +320,9 @@ async fn retrieve<S: SearchSteps>(
         let reranking = Instant::now();
         let manifest = steps.searcher().index.manifest();
         let order = RerankOrder::of(options.retriever_weight, steps.reranker()?, manifest);
+        let so_far = Timings { total: timings.total + milliseconds(started), ..*timings };
+        let by = ordered_by(options, manifest.metric, None);
+        steps.retrieved(&found, by, &so_far).await?;
         let depth = score_within(steps, queries, &mut found, depth, options.rerank_budget).await?;
         for found in &mut found {
             let read = found.candidates.len().min(depth);
@@ -425,7 +438,7 @@ async fn score<S: SearchSteps>(
 }
 
 /// Hits of candidates, in their order.
-async fn hits<S: SearchSteps>(
+pub(crate) async fn hits<S: SearchSteps>(
     steps: &S,
     mut candidates: Vec<Candidate>,
 ) -> Result<Vec<Hit>, S::Error> {

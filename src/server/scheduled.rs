@@ -4,7 +4,10 @@ use super::error::{ApiError, ApiResult};
 use super::scheduler::WorkKind;
 use super::state::AppState;
 use crate::error::Result;
-use crate::search::{QueryInput, Retrieved, SearchOptions, SearchSteps, Searcher, Timings};
+use crate::search::{
+    OrderedBy, QueryInput, Retrieved, SearchOptions, SearchResult, SearchSteps, Searcher, Timings,
+    hits,
+};
 use crate::store::Row;
 use std::sync::Arc;
 use warpseek_bert::embedder::{Embedder, Embeddings, Role};
@@ -17,7 +20,12 @@ use warpseek_topk::scanner::QueryBatch;
 pub(super) struct ScheduledSteps<'a> {
     pub(super) state: &'a AppState,
     pub(super) searcher: &'a Arc<Searcher>,
+    /// Takes the first hits as they were retrieved, before they are reranked; and their number.
+    pub(super) watcher: Option<(&'a Watcher<'a>, usize)>,
 }
+
+/// Takes hits that are not reranked yet.
+pub(super) type Watcher<'a> = dyn Fn(SearchResult) -> ApiResult<()> + Send + Sync + 'a;
 
 impl SearchSteps for ScheduledSteps<'_> {
     type Error = ApiError;
@@ -53,6 +61,27 @@ impl SearchSteps for ScheduledSteps<'_> {
             found.push(retrieved);
         }
         Ok(found)
+    }
+
+    async fn retrieved(
+        &self,
+        found: &[Retrieved],
+        ordered_by: OrderedBy,
+        timings: &Timings,
+    ) -> ApiResult<()> {
+        let (Some((watch, k)), [found]) = (self.watcher, found) else { return Ok(()) };
+        let first = found.candidates.iter().take(k).cloned().collect();
+        watch(SearchResult {
+            hits: hits(self, first).await?,
+            ordered_by,
+            below_min_score: None,
+            reranked_rows: None,
+            matched_rows: found.matched_rows,
+            total_rows: self.searcher.index.live().count(),
+            reranker: None,
+            took_ms: *timings,
+            warnings: found.warnings.clone(),
+        })
     }
 
     async fn rows(&self, numbers: Vec<u32>) -> ApiResult<Vec<Row>> {

@@ -149,7 +149,10 @@ fn a_search_by_get_equals_the_search_by_post() {
             json!({"query": "river", "filter": "year >= 2010", "hybrid": true, "with_text": false}),
         ),
         ("q=5&mmr=0.3&max_per_doc=1", json!({"query": "5", "mmr": 0.3, "max_per_doc": 1})),
-        ("q=true&mmr=false&fusion=rrf&strict=true", json!({"query": "true"})),
+        (
+            "q=true&mmr=false&hybrid=true&fusion=rrf&strict=true",
+            json!({"query": "true", "hybrid": true, "fusion": "rrf"}),
+        ),
     ] {
         let found = server.get(&format!("/v1/search?{address}"));
         assert_eq!(plain(&found), plain(&server.post("/v1/search", &body)), "{address}");
@@ -164,6 +167,7 @@ fn a_search_by_get_equals_the_search_by_post() {
         ("q=a&limit=3&strict=true", &["did you mean `k`"]),
         ("q=a&strict=x", &["`strict` can be"]),
         ("q=a&filter=nope%3D1", &["no field is called 'nope'"]),
+        ("q=a&fusion=rrf", &["`fusion` needs `hybrid`"]),
     ] {
         server.get(&format!("/v1/search?{address}")).fails(400, parts);
     }

@@ -260,6 +260,121 @@ def test_superseded(page, run):
     assert held[0].request.failure, "the superseded request was not aborted"
 
 
+def sse(*events):
+    return "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+
+
+def test_reordering(page, run):
+    """The reranked order replaces the retrieved one, but not while the reader points at a hit."""
+    retrieved, reranked = run.search(rerank_depth=0, k=5), run.search(k=5)
+    reranked["hits"] = [dict(hit, rank=rank) for rank, hit in enumerate(reversed(retrieved["hits"]), 1)]
+    before, after = ([hit["row"] for hit in reply["hits"]] for reply in (retrieved, reranked))
+    page.goto(run.url)
+    # The page's own reader of events gets one event now, and the other when the test says so.
+    page.evaluate("""([first, second]) => {
+        const real = window.fetch;
+        const bytes = (text) => new TextEncoder().encode(text);
+        window.fetch = (path, options) => {
+            if (path !== "/v1/search") return real(path, options);
+            const body = new ReadableStream({ start(controller) {
+                controller.enqueue(bytes(first));
+                window.rerank = () => { controller.enqueue(bytes(second)); controller.close(); };
+            } });
+            return Promise.resolve(new Response(body, { headers: { "Content-Type": "text/event-stream" } }));
+        };
+    }""", [sse(("retrieved", retrieved)), sse(("done", reranked))])
+    for pointed in (False, True):
+        page.mouse.move(0, 0)
+        page.fill("#query", f"{QUERY} {pointed}")
+        page.press("#query", "Enter")
+        expect(page.locator("#status")).to_contain_text("reranking…")
+        same(rows(page), before, "retrieved hits")
+        if pointed:
+            page.locator(".hit").nth(2).hover()
+        page.evaluate("window.rerank()")
+        if pointed:
+            expect(page.locator("#status")).to_contain_text("Show the new order")
+            same(rows(page), before, "hits while one is pointed at")
+            page.mouse.move(0, 0)
+        expect(page.locator("#status")).to_contain_text("hits among")
+        expect(page.locator(".hit").first).to_have_attribute("data-row", str(after[0]))
+        same(rows(page), after, "reranked hits")
+
+
+def test_landing(page, run):
+    overview = run.call(f"/v1/overview?index={run.index}")
+    page.goto(run.url)
+    landing = page.locator("#landing")
+    expect(landing).to_contain_text(f"{overview['rows']:,} passages")
+    same(landing.locator(".ask-for").all_text_contents(), overview["titles"], "titles")
+    run.shoot(page, "landing")
+    field = next((field for field in overview["fields"] if field["values"] and "array" not in field["types"]), None)
+    if field:
+        page.locator(".values .chip").first.click()
+        assert page.locator("#filter").input_value(), "the filter is empty"
+    page.fill("#filter", "")
+    page.press("#query", "Enter")
+    expect(page.locator("#status")).to_contain_text("Write what you look for")
+    if overview["titles"]:
+        landing.locator(".ask-for").first.click()
+        page.locator(".hit").first.wait_for()
+        expect(page.locator("#query")).to_have_value(overview["titles"][0])
+        expect(landing).to_be_hidden()
+
+
+def test_more(page, run):
+    loaded(page, run, q=QUERY, k=3)
+    page.click(".more")
+    expect(page.locator(".hit")).to_have_count(min(13, run.search()["matched_rows"]))
+    assert "k=13" in page.url, "the number of hits is not in the address"
+
+
+def test_links(page, run):
+    reply = run.search()
+    reply["hits"] = reply["hits"][:2]
+    reply["hits"][0]["metadata"] = {"url": "https://example.org/a", "page": 3, "author": "A. Writer", "secret": "x"}
+    reply["hits"][1]["metadata"] = {"url": "javascript:alert(1)"}
+    canned(page, "/v1/search", body=reply)
+    loaded(page, run, q=QUERY)
+    links = page.locator(".hit a").evaluate_all("all => all.map(one => one.getAttribute('href'))")
+    same(links, ["https://example.org/a"], "links")
+    meta = page.locator(".hit .meta").first
+    expect(meta).to_contain_text("page 3")
+    expect(meta).to_contain_text("A. Writer")
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.locator(".hit").first.hover()
+    page.locator("[data-copy]").first.click()
+    expect(page.locator("[data-copy]").first).to_have_text("Copied")
+    assert page.evaluate("window.copied").endswith("https://example.org/a"), "copied text"
+    expect(page.locator("#detail")).to_be_hidden()
+
+
+def test_dropped_files(page, run):
+    sent = []
+
+    def take(route):
+        sent.append(route.request.post_data_json)
+        route.fulfill(status=200, json={"added": 2})
+
+    page.route("**/v1/documents", take)
+    drop = """(names) => {
+        const data = new DataTransfer();
+        for (const [name, text] of names) data.items.add(new File([text], name));
+        document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+    }"""
+    canned(page, "/info", body={**run.info, "read_only": False})
+    page.goto(run.url)
+    expect(page.locator("#landing")).to_contain_text("passages")
+    page.evaluate(drop, [["a.txt", "first"], ["b.jsonl", '{"id": "b", "text": "second"}\n\n']])
+    expect(page.locator("#status")).to_contain_text("2 documents are in the index")
+    same(sent[0]["documents"], [{"id": "a.txt", "title": "a.txt", "text": "first"}, {"id": "b", "text": "second"}], "documents")
+    page.evaluate(drop, [["c.pdf", "x"]])
+    expect(page.locator("#status")).to_contain_text("c.pdf: the page takes")
+    page.evaluate(drop, [["d.jsonl", "{}\n{"]])
+    expect(page.locator("#status")).to_contain_text("d.jsonl, line 2")
+    same(len(sent), 1, "requests")
+
+
 def test_answer(page, run):
     hits = run.search()["hits"][:2]
     passages = [{"number": n, "id": hit["id"], "title": hit.get("title"), "text": hit["text"]} for n, hit in enumerate(hits, 1)]
@@ -272,7 +387,7 @@ def test_answer(page, run):
     stream = [("hits", {"passages": passages, "hits": hits}), ("text", {"text": "One thing."}), ("unsupported", {}),
               ("done", {"answer": "One thing. Another.", "refused": False, "sentences": sentences, "model": "canned", "usage": None, "took_ms": {}})]
     canned(page, "/info", body={**run.info, "answers": True})
-    canned(page, "/v1/answer", body="".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in stream), kind="text/event-stream")
+    canned(page, "/v1/answer", body=sse(*stream), kind="text/event-stream")
     loaded(page, run, q=QUERY)
     page.click("#answer-start")
     said = page.locator(".said")
@@ -299,6 +414,9 @@ def test_narrow(page, run):
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 400, f"{view}: {width} px wide in a window of 400"
         run.shoot(page, f"narrow-{view}")
+        if view == "results":
+            first = page.locator(".hit").first.bounding_box()
+            assert first["y"] + 60 < 800, f"the first hit begins at {first['y']} of 800 px"
     expect(page.locator(".first .hit").first).to_be_hidden()
     expect(page.locator(".tabs [data-tab=last]")).to_have_attribute("aria-pressed", "true")
     page.click(".tabs [data-tab=first]")

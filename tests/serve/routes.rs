@@ -81,6 +81,66 @@ fn least_scores_and_budgets_of_searches_are_obeyed_and_counted() {
 }
 
 #[test]
+fn a_streamed_search_sends_the_hits_before_and_after_they_are_reranked() {
+    let (_place, server) = served(60);
+    let mut body = json!({"query": "storm bread clock", "k": 5, "rerank_depth": 20});
+    let reranked = plain(&server.post("/v1/search", &body).ok());
+    body["rerank_depth"] = json!(0);
+    let retrieved = plain(&server.post("/v1/search", &body).ok());
+    body["stream"] = json!(true);
+    let alone = server.post("/v1/search", &body);
+    assert_eq!(alone.header("content-type"), Some("text/event-stream"));
+    let [(name, done)] = &alone.events()[..] else { panic!("{alone:?}") };
+    assert_eq!((name.as_str(), plain(done)), ("done", retrieved.clone()));
+    body["rerank_depth"] = json!(20);
+    let both = server.post("/v1/search?strict=true", &body).events();
+    let [(first, before), (second, after)] = &both[..] else { panic!("{both:?}") };
+    assert_eq!((first.as_str(), second.as_str()), ("retrieved", "done"));
+    assert_eq!((plain(before), plain(after)), (retrieved, reranked.clone()));
+    let by_get = "/v1/search?q=storm+bread+clock&k=5&rerank_depth=20&stream=true";
+    assert_eq!(plain(&server.get(by_get).events()[1].1), reranked);
+    // What can be checked before the search is an error of the request, not an event.
+    server.post("/v1/search", &json!({"query": " ", "stream": true})).fails(400, &["is empty"]);
+    let filter = json!({"query": "a", "filter": "nope = 1", "stream": true});
+    server.post("/v1/search", &filter).fails(400, &["no field is called 'nope'"]);
+    let many = json!([{"query": "a"}, {"query": "a", "stream": true}]);
+    server.post("/v1/search/batch", &many).fails(400, &["request 1: `stream`"]);
+}
+
+#[test]
+fn an_overview_tells_fields_frequent_values_and_titles() {
+    let place = Workplace::new();
+    let record = |i: usize| {
+        let tags = if i % 2 == 0 { json!(["red", "red", "blue"]) } else { json!(["blue"]) };
+        json!({"id": format!("d{i}"), "title": format!("Title {i}"), "text": "a river", "n": i,
+            "kind": if i % 3 == 0 { "letter" } else { "note" }, "tags": tags,
+            "long": "x".repeat(50)})
+    };
+    let lines: Vec<String> = (0..12).map(|i| record(i).to_string()).collect();
+    place.file("corpus.jsonl", lines.join("\n"));
+    let model = small_model().display().to_string();
+    place.run(&["index", "corpus.jsonl", "--into", "idx", "--model", &model]).ok();
+    let server = Server::start(&place, &["idx", "--model", &model]);
+    let overview = server.get("/v1/overview").ok();
+    let values = |name: &str| {
+        let fields = overview["fields"].as_array().unwrap();
+        fields.iter().find(|field| field["name"] == name).unwrap()["values"].clone()
+    };
+    assert_eq!(
+        values("kind"),
+        json!([{"value": "note", "rows": 8}, {"value": "letter", "rows": 4}])
+    );
+    assert_eq!(values("tags"), json!([{"value": "blue", "rows": 12}, {"value": "red", "rows": 6}]));
+    assert_eq!((values("n"), values("long")), (json!([]), json!([])));
+    assert_eq!((&overview["rows"], &overview["sampled_rows"]), (&json!(12), &json!(12)));
+    let titles = ["Title 0", "Title 2", "Title 4", "Title 6", "Title 8", "Title 10"];
+    assert_eq!(overview["titles"], json!(titles));
+    assert_eq!(server.get("/v1/overview?index=idx").ok(), overview);
+    server.get("/v1/overview?index=no").fails(404, &["'no'", "idx"]);
+    server.get("/v1/overview?name=idx").fails(400, &["`name`"]);
+}
+
+#[test]
 fn a_row_found_by_its_own_vector_has_the_score_one() {
     let (_place, server) = served(30);
     let mut body = json!({"query": "river", "k": 1, "rerank_depth": 0});
@@ -197,12 +257,7 @@ fn answers_come_whole_and_as_events_with_their_quotes_checked() {
     assert_eq!(whole["citations"][0]["passage_id"], whole["hits"][0]["id"]);
     let stream = server.post("/v1/answer", &json!({"question": "river", "k": 1, "stream": true}));
     assert_eq!(stream.header("content-type"), Some("text/event-stream"));
-    let blocks = stream.body.split("\n\n").filter(|block| !block.trim().is_empty());
-    let event = |block: &str| -> (String, Value) {
-        let field = |name: &str| block.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim();
-        (field("event:").to_owned(), serde_json::from_str(field("data:")).unwrap())
-    };
-    let events: Vec<(String, Value)> = blocks.map(event).collect();
+    let events = stream.events();
     assert_eq!(events[0].0, "hits");
     let texts = events.iter().filter(|e| e.0 == "text");
     let said: String = texts.map(|e| e.1["text"].as_str().unwrap()).collect();
@@ -242,6 +297,10 @@ fn keys_hosts_and_origins_are_checked() {
         ("sec-fetch-site", "same-origin", 200),
     ] {
         assert_eq!(with(name, value).status, status, "{name}: {value}");
+    }
+    let any = Server::start(&place, &["idx", "--cors-origin", "*"]);
+    for (name, value) in [("origin", "https://b.example"), ("sec-fetch-site", "cross-site")] {
+        assert_eq!(any.send("GET", "/info", &[(name, value)], b"").status, 200, "{name}");
     }
     let allowed = with("origin", "https://a.example");
     assert_eq!(allowed.header("access-control-allow-origin"), Some("https://a.example"));

@@ -49,6 +49,18 @@ impl Answered {
         }
     }
 
+    /// The server-sent events of the body, with their data.
+    #[track_caller]
+    pub(crate) fn events(&self) -> Vec<(String, Value)> {
+        assert_eq!(self.status, 200, "{self:?}");
+        let blocks = self.body.split("\n\n").filter(|block| !block.trim().is_empty());
+        let event = |block: &str| {
+            let field = |name| block.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim();
+            (field("event:").to_owned(), serde_json::from_str(field("data:")).unwrap())
+        };
+        blocks.map(event).collect()
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|h| h.0 == name).map(|h| h.1.as_str())
     }

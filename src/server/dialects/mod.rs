@@ -11,10 +11,12 @@ mod embedding_options;
 mod mcp;
 mod ollama;
 mod openai;
+mod overview;
 mod page;
 mod passages;
 mod score;
 mod search;
+mod search_events;
 mod search_replies;
 mod status;
 mod tei;
@@ -50,6 +52,7 @@ pub(super) fn router(state: &Arc<AppState>) -> Result<Router> {
         .routes(routes!(search::search, search::search_by_address))
         .routes(routes!(search::batch))
         .routes(routes!(search::compare))
+        .routes(routes!(overview::overview))
         .routes(routes!(answer::answer))
         .routes(routes!(chat::completions))
         .routes(routes!(documents::upsert))

@@ -1,11 +1,12 @@
 //! `/v1/search`, `/v1/search/batch`, `/v1/compare`.
 
+use super::search_events::stream_hits;
 use super::search_replies::{CompareReply, HitReply, SearchReply};
-use super::warnings::Warned;
+use super::warnings::{Warned, headers};
 use crate::compare::{Comparison, compare_with};
 use crate::search::{
     self, DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, Hit, QueryInput, SearchOptions,
-    Searcher,
+    SearchResult, Searcher,
 };
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::mistakes::read_object;
@@ -15,12 +16,14 @@ use crate::server::state::AppState;
 use crate::store::filter::Filter;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Extract};
+use axum::response::{IntoResponse, Response};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 /// Options that all routes that search share.
@@ -37,8 +40,8 @@ pub(super) struct Retrieval {
     pub(super) hybrid: bool,
     /// The combination of hybrid search: `weighted`, the weighted sum of the scores, or `rrf`,
     /// reciprocal rank fusion.
-    #[schema(value_type = String, example = "weighted")]
-    pub(super) fusion: Fusion,
+    #[schema(value_type = Option<String>, example = "weighted")]
+    pub(super) fusion: Option<Fusion>,
     /// Prefer diverse passages: true, or the weight of relevance, 0 to 1.
     pub(super) mmr: Option<Mmr>,
     /// The maximum number of rows of one document.
@@ -103,6 +106,8 @@ impl Retrieval {
             let is_valid = value.is_none_or(|value| (0.0..=1.0).contains(&value));
             ApiError::check(is_valid, name, format!("`{name}` must lie in 0 to 1"))?;
         }
+        let is_valid = self.hybrid || self.fusion.is_none();
+        ApiError::check(is_valid, "fusion", "`fusion` needs `hybrid`: true")?;
         let is_valid = self.max_per_doc != Some(0);
         ApiError::check(is_valid, "max_per_doc", "`max_per_doc` must be at least 1")?;
         Ok(SearchOptions {
@@ -111,7 +116,7 @@ impl Retrieval {
             retriever_weight: self.retriever_weight,
             filter,
             hybrid: self.hybrid,
-            fusion: self.fusion,
+            fusion: self.fusion.unwrap_or_default(),
             mmr,
             max_per_doc: self.max_per_doc,
             min_score: None,
@@ -144,6 +149,9 @@ pub(super) struct SearchRequest {
     pub(super) with_text: bool,
     /// Return the vector of each hit.
     pub(super) with_vector: bool,
+    /// Send the hits as they were retrieved before they are reranked, as server-sent events:
+    /// `retrieved` if the hits are reranked, then `done` or `error`.
+    pub(super) stream: bool,
     #[serde(flatten)]
     #[schema(ignore)]
     pub(super) unknown: UnknownFields,
@@ -166,6 +174,7 @@ impl Default for SearchRequest {
             rerank_budget_ms: None,
             with_text: true,
             with_vector: false,
+            stream: false,
             unknown: UnknownFields::default(),
         }
     }
@@ -228,11 +237,29 @@ impl Default for CompareRequest {
 /// `?strict=true` refuses unknown fields, which otherwise are warnings.
 #[utoipa::path(post, path = "/v1/search", tag = "search", request_body = SearchRequest,
     params(("strict" = Option<bool>, Query, description = "Refuse unknown fields.")),
-    responses((status = 200, body = SearchReply)))]
-pub(super) async fn search(request: OwnRequest<SearchRequest>) -> ApiResult<Warned<SearchReply>> {
-    let OwnRequest { state, body, permit: _permit, warnings } = request;
+    responses((status = 200,
+        content((SearchReply = "application/json"), (String = "text/event-stream")))))]
+pub(super) async fn search(request: OwnRequest<SearchRequest>) -> ApiResult<Response> {
+    let OwnRequest { state, body, permit, warnings } = request;
+    reply_to(state, body, permit, warnings).await
+}
+
+/// Replies to a search, with all hits at once or with events.
+async fn reply_to(
+    state: Arc<AppState>,
+    body: SearchRequest,
+    permit: OwnedSemaphorePermit,
+    warnings: Vec<String>,
+) -> ApiResult<Response> {
     let searcher = state.index(body.retrieval.index.as_deref())?.served.searcher();
-    Ok(Warned(warnings, search_one(&state, searcher, body).await?))
+    if !body.stream {
+        let reply = search_one(&state, searcher, body).await?;
+        return Ok(Warned(warnings, reply).into_response());
+    }
+    let options = check(&state, &searcher, &body).await?;
+    let mut response = stream_hits(state, searcher, body, options, permit);
+    response.headers_mut().extend(headers(&warnings));
+    Ok(response)
 }
 
 /// Search an index by the parameters of a URL
@@ -249,17 +276,17 @@ pub(super) async fn search(request: OwnRequest<SearchRequest>) -> ApiResult<Warn
             description = "The least value of the score that orders the hits."),
         ("rerank_budget_ms" = Option<f64>, Query, description = "Milliseconds for reranking."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown parameters.")),
-    responses((status = 200, body = SearchReply)))]
+    responses((status = 200,
+        content((SearchReply = "application/json"), (String = "text/event-stream")))))]
 pub(super) async fn search_by_address(
     Extract(state): Extract<Arc<AppState>>,
     parameters: Result<Query<Vec<(String, String)>>, QueryRejection>,
-) -> ApiResult<Warned<SearchReply>> {
+) -> ApiResult<Response> {
     let Query(parameters) = parameters?;
-    let _permit = state.start_work()?;
+    let permit = state.start_work()?;
     let (body, is_strict) = read_parameters(parameters)?;
     let warnings = check_unknown(&body, is_strict)?;
-    let searcher = state.index(body.retrieval.index.as_deref())?.served.searcher();
-    Ok(Warned(warnings, search_one(&state, searcher, body).await?))
+    reply_to(state, body, permit, warnings).await
 }
 
 /// Reads a search from the parameters of a URL, and `strict`: true to refuse unknown ones.
@@ -302,6 +329,8 @@ pub(super) async fn batch(
     let mut snapshots: HashMap<&str, Arc<Searcher>> = HashMap::new();
     let mut searches = Vec::with_capacity(requests.len());
     for (number, request) in requests.into_iter().enumerate() {
+        let message = "`stream` is for a search alone: leave it out";
+        ApiError::check(!request.stream, "stream", message).map_err(|e| e.of_request(number))?;
         let index = state.index(request.retrieval.index.as_deref());
         let served = &index.map_err(|e| e.of_request(number))?.served;
         let snapshot = snapshots.entry(&served.name).or_insert_with(|| served.searcher());
@@ -319,11 +348,22 @@ pub(super) async fn search_one(
     searcher: Arc<Searcher>,
     request: SearchRequest,
 ) -> ApiResult<SearchReply> {
-    let mut options = request.retrieval.options(state, &searcher, request.k).await?;
+    let options = check(state, &searcher, &request).await?;
+    let steps = ScheduledSteps { state, searcher: &searcher, watcher: None };
+    let result = search::search(&steps, request.input(), &options).await?;
+    request.reply(&searcher, result)
+}
+
+/// Checks a search against the index. Returns its options.
+async fn check(
+    state: &AppState,
+    searcher: &Arc<Searcher>,
+    request: &SearchRequest,
+) -> ApiResult<SearchOptions> {
+    let mut options = request.retrieval.options(state, searcher, request.k).await?;
     options.min_score = request.min_score;
     options.rerank_budget = request.rerank_budget_ms.map(budget).transpose()?;
-    let text = request.query.as_deref().unwrap_or_default().trim();
-    if text.is_empty() {
+    if request.input().text.is_empty() {
         if request.vector.is_none() {
             return Err(empty_query());
         }
@@ -337,48 +377,60 @@ pub(super) async fn search_one(
     let dim = searcher.index.manifest().dim;
     let n = request.vector.as_ref().map_or(dim, Vec::len);
     ApiError::check(n == dim, "vector", format!("`vector` has {n} values, the index {dim}"))?;
-    let query = QueryInput { text, vector: request.vector.as_deref(), filter: None };
-    let steps = ScheduledSteps { state, searcher: &searcher };
-    let result = search::search(&steps, query, &options).await?;
-    let matrix = searcher.index.matrix()?;
-    let vector = |row: u32| -> Vec<f32> {
-        let row = matrix.row(row as usize).unwrap_or_default();
-        row.iter().take(dim).map(|v| v.to_f32()).collect()
-    };
-    let reply = |hit: Hit| HitReply {
-        rank: hit.rank,
-        row: hit.row,
-        id: hit.id,
-        doc_id: hit.doc_id,
-        title: hit.title,
-        text: request.with_text.then_some(hit.text),
-        score: hit.score,
-        final_score: hit.final_score,
-        retrieved_rank: hit.retrieved_rank,
-        low: hit.low,
-        rerank_score: hit.rerank_score,
-        rerank_logit: hit.rerank_logit,
-        window: hit.window,
-        tokens_lost: hit.tokens_lost,
-        document_range: hit.document_range,
-        vector: request.with_vector.then(|| vector(hit.row)),
-        metadata: hit.metadata,
-    };
-    Ok(SearchReply {
-        hits: result.hits.into_iter().map(reply).collect(),
-        ordered_by: result.ordered_by,
-        below_min_score: result.below_min_score,
-        reranked_rows: result.reranked_rows,
-        matched_rows: result.matched_rows,
-        total_rows: result.total_rows,
-        reranker: result.reranker,
-        took_ms: result.took_ms,
-        warnings: result
-            .warnings
-            .into_iter()
-            .chain(request.unknown.warnings::<SearchRequest>())
-            .collect(),
-    })
+    Ok(options)
+}
+
+impl SearchRequest {
+    /// The query, without blanks around it.
+    pub(super) fn input(&self) -> QueryInput<'_> {
+        let text = self.query.as_deref().unwrap_or_default().trim();
+        QueryInput { text, vector: self.vector.as_deref(), filter: None }
+    }
+
+    /// The reply with these hits.
+    pub(super) fn reply(
+        &self,
+        searcher: &Searcher,
+        result: SearchResult,
+    ) -> ApiResult<SearchReply> {
+        let dim = searcher.index.manifest().dim;
+        let matrix = searcher.index.matrix()?;
+        let vector = |row: u32| -> Vec<f32> {
+            let row = matrix.row(row as usize).unwrap_or_default();
+            row.iter().take(dim).map(|v| v.to_f32()).collect()
+        };
+        let reply = |hit: Hit| HitReply {
+            rank: hit.rank,
+            row: hit.row,
+            id: hit.id,
+            doc_id: hit.doc_id,
+            title: hit.title,
+            text: self.with_text.then_some(hit.text),
+            score: hit.score,
+            final_score: hit.final_score,
+            retrieved_rank: hit.retrieved_rank,
+            low: hit.low,
+            rerank_score: hit.rerank_score,
+            rerank_logit: hit.rerank_logit,
+            window: hit.window,
+            tokens_lost: hit.tokens_lost,
+            document_range: hit.document_range,
+            vector: self.with_vector.then(|| vector(hit.row)),
+            metadata: hit.metadata,
+        };
+        let unknown = self.unknown.warnings::<Self>();
+        Ok(SearchReply {
+            hits: result.hits.into_iter().map(reply).collect(),
+            ordered_by: result.ordered_by,
+            below_min_score: result.below_min_score,
+            reranked_rows: result.reranked_rows,
+            matched_rows: result.matched_rows,
+            total_rows: result.total_rows,
+            reranker: result.reranker,
+            took_ms: result.took_ms,
+            warnings: result.warnings.into_iter().chain(unknown).collect(),
+        })
+    }
 }
 
 /// The time of so many milliseconds, at most an hour.
@@ -407,6 +459,6 @@ pub(super) async fn compare(request: OwnRequest<CompareRequest>) -> ApiResult<Wa
     if query.is_empty() {
         return Err(empty_query());
     }
-    let steps = ScheduledSteps { state: &state, searcher: &searcher };
+    let steps = ScheduledSteps { state: &state, searcher: &searcher, watcher: None };
     Ok(Warned(warnings, compare_with(&steps, query, (k, show), &options).await?))
 }

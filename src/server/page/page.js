@@ -60,7 +60,7 @@ async function request(path, body, signal) {
 
 // ---- State: the form and the URL hold the same values ----
 
-const state = { info: null, search: null, answer: null, reply: null, hits: new Map(), shown: "", again: null };
+const state = { info: null, search: null, answer: null, later: null, reply: null, hits: new Map(), again: null };
 
 function readForm() {
   const whole = (id, least, other) => {
@@ -129,13 +129,16 @@ async function search(push) {
   document.title = form.q ? `${form.q} · warpseek` : "warpseek";
   document.body.classList.toggle("asked", form.q !== "");
   $("bar").hidden = form.q === "";
+  $("landing").hidden = form.q !== "";
+  state.later = null;
   if (!form.q) {
     state.search = null;
     document.body.classList.remove("busy");
     $("results").replaceChildren();
     $("facts").hidden = true;
-    $("status").textContent = "";
-    return;
+    $("status").textContent = push ? "Write what you look for: words or a whole question." : "";
+    if (push) $("query").focus();
+    return showLanding();
   }
   const mine = (state.search = new AbortController());
   document.body.classList.add("busy");
@@ -151,13 +154,30 @@ async function search(push) {
     path = "/v1/compare";
     Object.assign(body, { k: Math.max(form.depth || 25, form.k), show: form.k });
   } else {
-    Object.assign(body, { k: form.k, rerank_depth: state.info && state.info.reranker ? form.depth : 0, with_text: true });
+    Object.assign(body, { k: form.k, rerank_depth: state.info && state.info.reranker ? form.depth : 0, with_text: true, stream: true });
   }
   try {
-    const reply = await (await request(path, body, mine.signal)).json();
-    if (mine !== state.search) return;
-    state.reply = reply;
-    show(form, reply);
+    const response = await request(path, body, mine.signal);
+    if (!(response.headers.get("Content-Type") || "").startsWith("text/event-stream")) {
+      const reply = await response.json();
+      if (mine === state.search) show(form, reply);
+      return;
+    }
+    // The hits as they were retrieved come first, and are ordered anew when they are reranked.
+    let ended = false;
+    for await (const [name, reply] of events(response)) {
+      if (mine !== state.search) return;
+      if (name === "error") throw new Refused(reply.error.message, 0);
+      if (name === "retrieved") {
+        show(form, reply);
+        $("status").textContent += ", reranking…";
+        document.body.classList.remove("busy");
+      } else if (name === "done") {
+        ended = true;
+        arrive(form, reply);
+      }
+    }
+    if (!ended) throw new Refused("The reply broke off.", 0);
   } catch (error) {
     if (mine !== state.search || error.name === "AbortError") return;
     fail(error, form, () => search(false));
@@ -166,6 +186,34 @@ async function search(push) {
       document.body.classList.remove("busy");
       $("results").removeAttribute("aria-busy");
     }
+  }
+}
+
+// True while the reader points at a hit, or reads one in the dialog.
+const isPointedAt = () => document.querySelector("dialog[open], .hit:hover, .hit:focus-within") !== null;
+
+// Shows the final order. While the reader points at a hit, nothing moves: the order waits until he leaves it.
+function arrive(form, reply) {
+  const before = new Map([...document.querySelectorAll(".hit")].map((hit) => [hit.dataset.row, hit]));
+  const same = reply.hits.length === before.size && reply.hits.every((hit, at) => [...before.keys()][at] === String(hit.row));
+  if (before.size && !same && isPointedAt()) {
+    state.later = () => { state.later = null; reorder(form, reply); };
+    $("status").textContent = "Reranked. ";
+    $("status").append(el("button", { type: "button", class: "plain inline", onclick: () => state.later && state.later() }, "Show the new order"));
+    return;
+  }
+  reorder(form, reply);
+}
+
+// Replaces the hits by those of the reply; hits that stay glide to their new places.
+function reorder(form, reply) {
+  const tops = new Map([...document.querySelectorAll(".hit")].map((hit) => [hit.dataset.row, hit.getBoundingClientRect().top]));
+  show(form, reply);
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  for (const hit of document.querySelectorAll(".hit")) {
+    const from = tops.get(hit.dataset.row);
+    const by = from === undefined ? 0 : from - hit.getBoundingClientRect().top;
+    if (by) hit.animate([{ transform: `translateY(${by}px)` }, { transform: "none" }], { duration: 220, easing: "ease-out" });
   }
 }
 
@@ -183,6 +231,7 @@ function fail(error, form, again) {
   if (form && form.filter && error.param === "filter") {
     $("filter-error").textContent = error.message;
     $("filter-error").hidden = false;
+    $("more-options").open = true;
     $("filter").setAttribute("aria-invalid", "true");
     return;
   }
@@ -258,6 +307,18 @@ function excerpt(hit, words) {
 
 // ---- Hits ----
 
+// The scores of a hit, as the dialog explains them.
+const SCORES = {
+  rank: "Place in this list",
+  retrieved_rank: "Place before reranking",
+  score: "Similarity of the query's and the passage's vectors (cosine), or their combination with keyword scores",
+  rerank_score: "The reranker's estimate that the passage answers the query, 0 to 1",
+  rerank_logit: "The reranker's output, of which the estimate is made",
+  final_score: "The score that orders this list",
+  low: "The passage hardly answers the query",
+  tokens_lost: "Tokens at the end that the embedding model did not read",
+};
+
 const nameOf = (hit) => hit.title || hit.id || `row ${hit.row}`;
 
 // A label for the change of rank.
@@ -292,12 +353,47 @@ function card(hit, side, words, moved) {
   if (typeof hit.final_score === "number") meta.append(el("span", { title: `Ordered by ${by}` }, `${by} ${score(hit.final_score)}`));
   else meta.append(el("span", { title: "In retrieval order" }, "not reranked"));
   if (hit.title) meta.append(el("span", {}, hit.id));
+  for (const [name, value] of shortFields(hit)) meta.append(el("span", { title: name }, value));
+  const actions = el("div", { class: "actions" });
+  const link = linkOf(hit);
+  if (link) actions.append(el("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, "Open link"));
+  actions.append(el("button", { type: "button", class: "plain", "data-copy": true, "aria-label": `Copy passage ${hit.rank}` }, "Copy"));
+  meta.append(actions);
   return el("li", { class: hit.low ? "hit low" : "hit", "data-row": hit.row, "data-side": side, "data-id": hit.id },
     el("span", { class: "rank" }, String(hit.rank)),
     el("div", {}, el("h3", {}, open), el("p", { dir: "auto" }, marked(excerpt(hit, words), words)), meta));
 }
 
+// The address in a hit's metadata: only http and https.
+function linkOf(hit) {
+  const values = ["url", "source", "link", "uri", "href", "pdf_url"].map((name) => (hit.metadata || {})[name]);
+  return values.find((value) => typeof value === "string" && /^https?:\/\/[^\s]+$/i.test(value));
+}
+
+// Up to three short metadata fields: first those that say where and when.
+function shortFields(hit) {
+  const first = ["page", "slide", "sheet", "section", "line", "author", "authors", "published", "date", "year", "category", "primary_category"];
+  const place = (name) => (first.includes(name) ? first.indexOf(name) : first.length);
+  const text = (value) => (Array.isArray(value) ? value.filter((one) => typeof one === "string").join(", ") : String(value));
+  return Object.entries(hit.metadata || {})
+    .filter(([, value]) => ["string", "number"].includes(typeof value) || (Array.isArray(value) && value.some((one) => typeof one === "string")))
+    .map(([name, value]) => [name, text(value)])
+    .filter(([name, value]) => value && value.length <= 40 && !/^https?:/i.test(value) && value !== hit.title && place(name) < first.length)
+    .sort((a, b) => place(a[0]) - place(b[0]))
+    .slice(0, 3)
+    .map(([name, value]) => [name, ["page", "slide", "sheet", "section", "line"].includes(name) ? `${name} ${value}` : value]);
+}
+
+async function copy(hit, button) {
+  const text = [hit.title, hit.text, linkOf(hit) || hit.id].filter(Boolean).join("\n");
+  let done = "Copied";
+  try { await navigator.clipboard.writeText(text); } catch { done = "Not allowed"; }
+  button.textContent = done;
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+}
+
 function show(form, reply) {
+  state.reply = reply;
   state.hits.clear();
   const compared = form.view === "compare";
   const hits = compared ? reply.after : reply.hits;
@@ -315,6 +411,10 @@ function show(form, reply) {
   const moves = hits.some((hit) => hit.rerank_score !== undefined && hit.rerank_score !== null);
   $("results").replaceChildren(el("ol", { class: "hits" },
     ...cards(hits, (hit) => card(hit, "one", words, moves ? move(hit.retrieved_rank, hit.rank) : null))));
+  const limit = Math.min(reply.matched_rows, state.info ? state.info.limits.max_hits : 100, 100);
+  if (hits.length === form.k && form.k < limit) {
+    $("results").append(el("button", { type: "button", class: "second more", onclick: () => { $("k").value = Math.min(form.k + 10, limit); search(true); } }, "More"));
+  }
 }
 
 function facts(form, reply, hits) {
@@ -409,8 +509,9 @@ const watcher = new ResizeObserver(draw);
 // ---- Passage dialog ----
 
 function table(rows) {
-  return el("table", {}, el("tbody", {}, ...rows.map(([name, value]) =>
-    el("tr", {}, el("th", { scope: "row" }, name), el("td", { dir: "auto" }, typeof value === "string" ? value : JSON.stringify(value))))));
+  return el("table", {}, el("tbody", {}, ...rows.map(([name, value, about]) =>
+    el("tr", {}, el("th", { scope: "row" }, name),
+      el("td", { dir: "auto" }, typeof value === "string" ? value : JSON.stringify(value), about ? el("span", { class: "about" }, about) : null)))));
 }
 
 function openHit(hit, range) {
@@ -419,7 +520,7 @@ function openHit(hit, range) {
   if (parts) text.append(parts[0], el("mark", { class: "window" }, parts[1]), parts[2]);
   else text.append(hit.text || "");
   const scores = ["rank", "retrieved_rank", "score", "rerank_score", "rerank_logit", "final_score", "low", "tokens_lost"]
-    .filter((name) => hit[name] !== undefined && hit[name] !== null).map((name) => [name, hit[name]]);
+    .filter((name) => hit[name] !== undefined && hit[name] !== null).map((name) => [name, hit[name], SCORES[name]]);
   const detail = $("detail");
   detail.replaceChildren(
     el("div", { class: "dialog-head" }, el("h2", { id: "detail-title" }, nameOf(hit)),
@@ -535,6 +636,97 @@ function finish(said, note, pane, done, passages) {
   if (quotes.children.length) pane.append(el("details", {}, el("summary", {}, "Quotes"), quotes));
 }
 
+// ---- Before the first search: what the index holds ----
+
+async function showLanding() {
+  const pane = $("landing");
+  const index = state.info && (state.info.indexes.find((one) => one.name === $("index").value) || state.info.indexes[0]);
+  if (!index || pane.dataset.of === index.name) return;
+  pane.dataset.of = index.name;
+  let about;
+  try {
+    about = await (await request(`/v1/overview?index=${encodeURIComponent(index.name)}`)).json();
+  } catch {
+    delete pane.dataset.of;
+    return;
+  }
+  if (pane.dataset.of !== index.name) return;
+  const ask = (text) => { $("query").value = text; search(true); };
+  const parts = [el("p", { class: "quiet" }, `${count(index.documents)} documents, ${count(about.rows)} passages`)];
+  if (about.titles.length) {
+    parts.push(el("h2", {}, "For example"), el("div", { class: "chips" },
+      ...about.titles.map((title) => el("button", { type: "button", class: "chip ask-for", onclick: () => ask(title) }, title))));
+  }
+  const fields = about.fields.filter((field) => field.values.length);
+  if (fields.length) {
+    parts.push(el("h2", {}, "Filter by"), el("dl", { class: "values" }, ...fields.slice(0, 8).flatMap((field) => [
+      el("dt", {}, field.name),
+      el("dd", { class: "chips" }, ...field.values.map(({ value }) => el("button", {
+        type: "button", class: "chip", onclick: () => filterBy(field, value) }, String(value)))),
+    ])));
+  }
+  pane.replaceChildren(...parts);
+}
+
+// Adds a condition on a field's value to the filter.
+function filterBy(field, value) {
+  const text = typeof value === "string" ? `'${value.replaceAll("'", "''")}'` : String(value);
+  addField(field.name);
+  $("filter").value = `${$("filter").value.trim()} ${field.types.includes("array") ? "CONTAINS" : "="} ${text}`;
+}
+
+// ---- Files that are dropped on the page ----
+
+const READS = /\.(txt|text|md|markdown|jsonl|ndjson)$/i;
+
+async function upload(files) {
+  const tell = (text) => { $("status").textContent = text; };
+  const documents = [];
+  for (const file of files) {
+    if (!READS.test(file.name)) return tell(`${file.name}: the page takes txt, md and jsonl files; \`warpseek index\` takes more.`);
+    const text = await file.text();
+    if (!/\.(jsonl|ndjson)$/i.test(file.name)) {
+      documents.push({ id: file.name, title: file.name, text });
+      continue;
+    }
+    for (const [number, line] of text.split("\n").entries()) {
+      if (!line.trim()) continue;
+      try { documents.push(JSON.parse(line)); } catch { return tell(`${file.name}, line ${number + 1}: this is not JSON. Nothing was added.`); }
+    }
+  }
+  if (!documents.length) return tell("These files are empty.");
+  const most = state.info.limits.max_inputs;
+  let added = 0;
+  try {
+    for (let at = 0; at < documents.length; at += most) {
+      tell(`Adding ${count(documents.length)} documents…`);
+      const part = documents.slice(at, at + most);
+      await request("/v1/documents", { index: $("index").value || undefined, documents: part });
+      added += part.length;
+    }
+    tell(`${count(added)} ${added === 1 ? "document is" : "documents are"} in the index.`);
+  } catch (error) {
+    tell(`${error.message} ${count(added)} of ${count(documents.length)} documents were added.`);
+    if (error.status === 401) askKey(() => upload(files));
+  }
+  delete $("landing").dataset.of;
+}
+
+const takesFiles = (event) => state.info && !state.info.read_only && event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+
+document.addEventListener("dragover", (event) => {
+  if (!takesFiles(event)) return;
+  event.preventDefault();
+  document.body.classList.add("drop");
+});
+document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("drop"); });
+document.addEventListener("drop", (event) => {
+  document.body.classList.remove("drop");
+  if (!takesFiles(event)) return;
+  event.preventDefault();
+  upload([...event.dataTransfer.files]);
+});
+
 // ---- Fields, theme, keys ----
 
 function showFields() {
@@ -616,12 +808,14 @@ document.addEventListener("click", (event) => {
   if (close) return close.closest("dialog").close();
   if (event.target.matches("dialog")) return event.target.close(); // the backdrop
   const hit = event.target.closest(".hit");
+  if (hit && event.target.closest("[data-copy]")) return copy(state.hits.get(`${hit.dataset.side}-${hit.dataset.row}`), event.target);
+  if (event.target.closest("a")) return;
   if (hit && (event.target.closest(".open") || String(getSelection()) === "")) openHit(state.hits.get(`${hit.dataset.side}-${hit.dataset.row}`));
 });
 
 $("form").addEventListener("submit", (event) => { event.preventDefault(); search(true); });
 // Enter in a text box submits the form; changed options search at once.
-for (const id of ["hybrid", "mmr", "index", "k", "depth"]) $(id).addEventListener("change", () => { if (id === "index") showFields(); if ($("query").value.trim()) search(true); });
+for (const id of ["hybrid", "mmr", "index", "k", "depth"]) $(id).addEventListener("change", () => { if (id === "index") { showFields(); if (!$("query").value.trim()) showLanding(); } if ($("query").value.trim()) search(true); });
 $("view-results").addEventListener("click", () => changeView("results"));
 $("view-compare").addEventListener("click", () => changeView("compare"));
 $("answer-start").addEventListener("click", answer);
@@ -636,9 +830,14 @@ $("key-form").addEventListener("submit", async (event) => {
   if (!state.info) await start();
   else if (again) again();
 });
+// An order that waits comes when the reader leaves the hits.
+for (const kind of ["mouseout", "focusout"]) $("results").addEventListener(kind, () => setTimeout(() => {
+  if (state.later && !isPointedAt()) state.later();
+}));
 window.addEventListener("popstate", () => { if ($("detail").open) $("detail").close(); readAddress(); search(false); });
 
 async function start() {
+  if (matchMedia("(max-width: 760px)").matches) $("more-options").open = false;
   readAddress();
   try {
     state.info = await (await request("/info")).json();
