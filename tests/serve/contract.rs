@@ -157,6 +157,7 @@ impl Checked {
         let path: Vec<&str> = field.split('.').collect();
         let mut body = minimal.as_object().unwrap().clone();
         row.without.iter().for_each(|name| drop(body.remove(*name)));
+        body.extend(row.with.map(|name| (name.to_owned(), json!(true))));
         let reply = row.tried.clone().map(|tried| {
             body.insert(path[0].to_owned(), tried);
             self.send(route, &Value::Object(body))

@@ -1,6 +1,6 @@
 //! `/v1/answer`: an answer by a chat service from retrieved passages, with its quotes checked.
 
-use super::search::Retrieval;
+use super::search_request::Retrieval;
 use super::warnings::headers;
 use crate::answer::{Answer, AnswerEvent, AnswerOptions, Piece, Prompt};
 use crate::error::{Error, Result};

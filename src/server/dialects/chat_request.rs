@@ -1,6 +1,6 @@
 //! Requests of `/v1/chat/completions`: the options of OpenAI that are obeyed, passed on or refused.
 
-use super::search::Retrieval;
+use super::search_request::Retrieval;
 use crate::answer::{AnswerOptions, ChatMessage};
 use crate::server::error::{ApiError, ApiResult};
 use serde::Deserialize;

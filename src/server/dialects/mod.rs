@@ -18,6 +18,7 @@ mod score;
 mod search;
 mod search_events;
 mod search_replies;
+mod search_request;
 mod status;
 mod tei;
 mod tei_root;

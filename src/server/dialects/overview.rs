@@ -62,7 +62,6 @@ struct FieldOverview {
 #[derive(Debug, Serialize, ToSchema)]
 struct ValueCount {
     /// A text, number or boolean; of a list, one of its entries.
-    #[schema(value_type = Object)]
     value: Value,
     /// The number of sampled rows with it.
     rows: usize,

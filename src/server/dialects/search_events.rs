@@ -1,6 +1,6 @@
 //! A search as server-sent events: the hits as they were retrieved, then as they are reranked.
 
-use super::search::SearchRequest;
+use super::search_request::SearchRequest;
 use crate::search::{self, SearchOptions, Searcher};
 use crate::server::error::ApiError;
 use crate::server::scheduled::ScheduledSteps;

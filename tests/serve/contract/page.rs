@@ -34,6 +34,8 @@ pub(super) struct Row {
     pub(super) tried: Option<Value>,
     /// Fields of the minimal request that are left out.
     pub(super) without: Vec<&'static str>,
+    /// A field that is set to true, which the tried one needs.
+    pub(super) with: Option<&'static str>,
     pub(super) verdict: Verdict,
 }
 
@@ -98,13 +100,15 @@ fn parse(line: usize, kind: Kind, cells: &[&'static str]) -> Row {
         None if is("refuses by name") => Verdict::Refuses,
         _ => panic!("line {line}: no verdict, or no reason for it: '{verdict}'"),
     };
+    let (tried, with) = tried.split_once(" with `").unwrap_or((tried, ""));
+    let with = with.strip_suffix('`');
     let mut tried = quoted(tried).into_iter();
     let value = tried.next().map(|value| {
         serde_json::from_str(value).unwrap_or_else(|e| panic!("line {line}: `{value}`: {e}"))
     });
     let names = quoted(names);
     assert!(!names.is_empty(), "line {line}: a row without a name");
-    Row { line, kind, names, tried: value, without: tried.collect(), verdict }
+    Row { line, kind, names, tried: value, without: tried.collect(), with, verdict }
 }
 
 /// The parts of a text between backquotes.

@@ -6,7 +6,8 @@ use super::tools::{
     self, DEFAULT_EXCERPT, DEFAULT_HITS, DEFAULT_TEXT, MAX_EXCERPT, MAX_IDS, MAX_TEXT,
 };
 use crate::server::dialects::documents::{delete_from, upsert_into};
-use crate::server::dialects::search::{Retrieval, SearchRequest, search_one};
+use crate::server::dialects::search::search_one;
+use crate::server::dialects::search_request::{Retrieval, SearchRequest};
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::mistakes::{read_object, unknown_field};
 use crate::server::open::without_folder;
