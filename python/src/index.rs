@@ -340,13 +340,11 @@ impl PyIndex {
         &self,
         py: Python<'py>,
         paths: Vec<PathBuf>,
-        fields: FieldNames,
-        on_error: &str,
-        prune: bool,
+        options: writing::FileOptions,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.0.check_not_feeding().or_raise()?;
-        writing::add_files(py, &self.0, &paths, fields, on_error, prune, progress)
+        writing::add_files(py, &self.0, &paths, options, progress)
     }
 
     /// Deletes the documents of ids, and those that pass a filter. Returns their number.

@@ -17,7 +17,7 @@ use warpseek::indexing::{
     self, Import, ImportReport, ImportedDocuments, IndexOptions, IndexReport, OnError, Vectors,
     base_of,
 };
-use warpseek::ingest::{self, Document, FieldMap, ReadNotes, ReadOptions};
+use warpseek::ingest::{self, Document, FieldMap, ReadNotes, ReadOptions, WalkOptions};
 use warpseek::store::filter::Filter;
 use warpseek::store::{Compaction, IndexMetric, IndexWriter, Language};
 use warpseek::vectors::{VectorFile, langchain};
@@ -58,31 +58,54 @@ pub(crate) fn add<'py>(
     to_python(py, &indexed)
 }
 
+/// Options of [`add_files`], as Python passes them.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct FileOptions {
+    fields: FieldNames,
+    on_error: Option<String>,
+    prune: bool,
+    delimiter: Option<String>,
+    globs: Vec<String>,
+    no_ignore: bool,
+}
+
 /// Indexes the documents of files and folders.
 pub(crate) fn add_files<'py>(
     py: Python<'py>,
     index: &SharedIndex,
     paths: &[PathBuf],
-    fields: FieldNames,
-    on_error: &str,
-    prune: bool,
+    options: FileOptions,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let on_error = on_error_of(on_error)?;
-    let base = Some(base_of(&index.dir).or_raise()?);
-    let options = ReadOptions { fields: fields.into(), base, ..ReadOptions::default() };
+    let FileOptions { fields, on_error, prune, delimiter, globs, no_ignore } = options;
+    let on_error = on_error.map(|name| on_error_of(&name)).transpose()?;
+    let strict = on_error == Some(OnError::Stop);
+    let options = ReadOptions {
+        fields: fields.into(),
+        base: Some(base_of(&index.dir).or_raise()?),
+        delimiter: delimiter.as_deref().map(ingest::parse_delimiter).transpose().or_raise()?,
+        walk: WalkOptions { no_ignore, globs },
+        strict,
+        ..ReadOptions::default()
+    };
     let (progress, done) = (progress.map(Bound::unbind), AtomicUsize::new(0));
     let work = |stop: &Stop, pool: &ThreadPool| {
         let mut documents = ingest::open(paths, &options)?;
         let (roots, notes) = (documents.roots().clone(), documents.notes().clone());
-        let options =
-            IndexOptions { on_error, prune: prune.then_some(&roots), ..IndexOptions::default() };
+        let found = documents.found_files().clone();
+        let options = IndexOptions {
+            on_error: on_error.unwrap_or(OnError::Stop),
+            found: (!strict).then_some(&found),
+            prune: prune.then_some(&roots),
+            ..IndexOptions::default()
+        };
         let mut indexed = index_documents(index, &mut documents, options, (stop, pool), &done)?;
         indexed.take_notes(&notes);
-        let skipped = documents.skipped_files().iter();
-        let skipped =
-            skipped.map(|file| format!("left out {}: {}", file.path.display(), file.reason));
-        indexed.notes.extend(skipped);
+        let decisions = documents.take_decisions();
+        indexed.notes_total += decisions.len() as u64;
+        indexed.notes.extend(decisions.into_iter().take(ingest::MAX_NOTES));
+        indexed.take_left_out(&documents);
         Ok(indexed)
     };
     let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);

@@ -232,6 +232,16 @@ def test_files_are_added_as_the_command_does(tmp_path: Path) -> None:
     assert index.add_files([tmp_path / "docs"], prune=True).pruned == 1
     with pytest.raises(warpseek.InputError, match="no such field"):
         index.add_files(tmp_path / "docs", text="body")
+    (tmp_path / "docs" / "b.json").write_text("[1]")
+    (tmp_path / "docs" / "c.csv").write_text("id;text\n3;jam\n")
+    report = index.add_files(tmp_path / "docs")
+    assert (report.added, report.unchanged, report.skipped) == (1, 1, 1)
+    assert report.left_out[0]["count"] == 1 and "b.json" in report.left_out[0]["first"][0]
+    assert index.add_files(tmp_path / "docs", globs="*.csv").left_out[0]["reason"].startswith("named")
+    with pytest.raises(warpseek.InputError, match="not a JSON object"):
+        index.add_files(tmp_path / "docs", on_error="raise")
+    with pytest.raises(warpseek.UsageError, match="--delimiter"):
+        index.add_files(tmp_path / "docs", delimiter=";;")
     with pytest.raises(OSError, match="missing"):
         index.add_files(tmp_path / "missing.csv")
 

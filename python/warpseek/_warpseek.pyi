@@ -105,7 +105,7 @@ class Index:
         """
         Adds records of an iterator. Returns the report.
         """
-    def add_files(self, /, paths: SupportsGetItem[int, str | PathLike[str]], fields: Incomplete, on_error: str, prune: bool, progress: Any | None) -> Any:
+    def add_files(self, /, paths: SupportsGetItem[int, str | PathLike[str]], options: Incomplete, progress: Any | None) -> Any:
         """
         Adds the documents of files and folders. Returns the report.
         """

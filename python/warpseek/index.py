@@ -396,25 +396,44 @@ class Index:
         text: str | None = None,
         title: str | None = None,
         metadata: Sequence[str] | None = None,
-        on_error: OnError = "raise",
+        on_error: OnError | None = None,
         prune: bool = False,
+        delimiter: str | None = None,
+        globs: str | Sequence[str] = (),
+        ignore_files: bool = True,
         show_progress_bar: bool | None = None,
     ) -> AddReport:
         """Adds the documents of files and folders, as ``warpseek index`` does.
 
         Args:
-            paths: Files (jsonl, csv, tsv, parquet, txt, md, html) and folders.
+            paths: Files (jsonl, json, csv, tsv, parquet, txt, md, html, rst, org, tex, source code,
+                ipynb, eml) and folders.
             id: Field with the id; `text`, `title` and `metadata` likewise.
-            on_error: See :meth:`add`.
+            on_error: See :meth:`add`. By default what cannot be used raises in a file that is named
+                itself, and is skipped below folders; the report's `left_out` tells it.
             prune: True to delete the documents that came from these inputs and are no longer in
-                them.
+                them. Those of files that were skipped are kept.
+            delimiter: Separator of the columns of csv and tsv files; by default it is found.
+            globs: Patterns for the files of folders, as in ``.gitignore``; with ``!`` in front those
+                of files to leave out.
+            ignore_files: False to read what ``.gitignore``, ``.ignore`` and ``.warpseekignore``
+                name, and folders of tools such as ``node_modules``.
         """
-        on_error_of(on_error)
+        if on_error is not None:
+            on_error_of(on_error)
         given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         names = field_names(id, text, title, metadata)
         with Progress(show_progress_bar, None, "documents") as progress:
+            options = {
+                "fields": names,
+                "on_error": on_error,
+                "prune": prune,
+                "delimiter": delimiter,
+                "globs": [globs] if isinstance(globs, str) else list(globs),
+                "no_ignore": not ignore_files,
+            }
             report = self._core.add_files(
-                [os.fspath(path) for path in given], names, on_error, prune, progress.callback
+                [os.fspath(path) for path in given], options, progress.callback
             )
         return AddReport(**report)
 

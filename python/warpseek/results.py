@@ -411,13 +411,15 @@ class AddReport:
         pruned: Documents that were deleted because their inputs no longer hold them.
         duplicates: Records that a later one of the same id replaced.
         replaced_elsewhere: Documents that replaced one of the same id from another input.
+        kept: Documents that `prune` kept because something of their files was skipped.
         skipped: Records that could not be used; `messages` says why of the first.
+        left_out: What was left out, skipped records included, by reason: dicts of ``reason``,
+            ``count``, the ``first`` names and the whole ``detail`` of the first.
         rows: Rows written.
         tokens: Tokens embedded.
         tokens_lost: Tokens beyond the model's limit, of `rows_truncated` rows.
         notes: First notes on the input, of `notes_total`: values that became null, columns that
             were left out.
-            left out.
         interrupted: True if the call was stopped before the end.
         dim: Dimensions of given vectors.
     """
@@ -426,7 +428,9 @@ class AddReport:
     updated: int = 0
     unchanged: int = 0
     pruned: int = 0
+    kept: int = 0
     skipped: int = 0
+    left_out: list[dict[str, Any]] = field(default_factory=list)
     duplicates: int = 0
     replaced_elsewhere: int = 0
     rows: int = 0

@@ -5,7 +5,7 @@ use super::term;
 use crate::engine::OpenOptions;
 use crate::error::{Error, Result};
 use crate::indexing;
-use crate::ingest::{self, FieldMap, FileFormat, HeaderRule, ReadOptions};
+use crate::ingest::{self, FieldMap, FileFormat, HeaderRule, ReadOptions, WalkOptions};
 use crate::queries::{Query, QueryOptions, QueryReader};
 use crate::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, SearchOptions, Searcher};
 use crate::store::filter::Filter;
@@ -86,9 +86,20 @@ pub(super) struct ReadArgs {
     /// The first line of csv and tsv files is a record, not a header
     #[arg(long)]
     no_header: bool,
+    /// Separator of the columns of csv and tsv files: a character, or tab [default: tabs in tsv; in
+    /// csv commas, or what makes the first lines a table: ; tabs |]
+    #[arg(long, value_name = "CHAR", value_parser = ingest::parse_delimiter)]
+    delimiter: Option<u8>,
     /// Maximum size of a record, in bytes after decompression
     #[arg(long, value_name = "BYTES", default_value_t = ingest::DEFAULT_MAX_RECORD_BYTES)]
     max_record_bytes: u64,
+    /// Files of folders to read, or with ! in front to leave out, as in .gitignore: '*.md',
+    /// '!drafts/'; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    glob: Vec<String>,
+    /// Read what .gitignore, .ignore and .warpseekignore name, and folders such as node_modules
+    #[arg(long)]
+    no_ignore: bool,
 }
 
 /// Options of reading a file of queries, or of other texts that are not stored.
@@ -226,8 +237,11 @@ impl ReadArgs {
                 metadata: self.metadata_fields.clone(),
             },
             header: header_rule(self.no_header),
+            delimiter: self.delimiter,
             max_record_bytes: self.max_record_bytes,
             base: Some(indexing::base_of(into)?),
+            walk: WalkOptions { no_ignore: self.no_ignore, globs: self.glob.clone() },
+            strict: true,
         })
     }
 
@@ -241,7 +255,10 @@ impl ReadArgs {
             (self.title_field.is_some(), "--title-field"),
             (self.metadata_fields.is_some(), "--metadata-fields"),
             (self.no_header, "--no-header"),
+            (self.delimiter.is_some(), "--delimiter"),
             (has_limit, "--max-record-bytes"),
+            (!self.glob.is_empty(), "--glob"),
+            (self.no_ignore, "--no-ignore"),
         ];
         names.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name)
     }

@@ -7,7 +7,7 @@ use super::term::{self, HumanCount, say};
 use crate::engine::{ChunkOptions, manifest_for};
 use crate::error::{Error, Result};
 use crate::indexing::{self, IndexOptions, IndexReport, LastRecords, OnError};
-use crate::ingest::{self, DocumentReader, ReadOptions};
+use crate::ingest::{self, DocumentReader, ReadOptions, SkipGroup, SkipTable};
 use crate::store::{IndexWriter, Language};
 use clap::{Args, ValueEnum};
 use std::io::{IsTerminal, Write};
@@ -20,7 +20,8 @@ use std::time::Instant;
 /// and changed documents.
 #[derive(Debug, Args)]
 pub(super) struct IndexArgs {
-    /// Files or folders: jsonl, csv, tsv, parquet, txt, md, html, each also as .gz; - reads stdin
+    /// Files or folders: jsonl, json, csv, tsv, parquet, txt, md, html, rst, org, tex, source code,
+    /// ipynb, eml, each also as .gz; - reads stdin
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// Index folder; created if it does not exist [default: .warpseek here or in a folder above, or
@@ -45,9 +46,13 @@ pub(super) struct IndexArgs {
     /// or zh [default: none, or that of the index]
     #[arg(long, value_name = "CODE")]
     language: Option<Language>,
-    /// Action for a record that cannot be used
-    #[arg(long, value_enum, default_value_t = OnError::Stop)]
-    on_error: OnError,
+    /// Action for a file or record that cannot be used [default: stop at one of a file that is
+    /// named itself, skip those below folders]
+    #[arg(long, value_enum)]
+    on_error: Option<OnError>,
+    /// Stop at the first bad file of a folder too; --on-error goes before this
+    #[arg(long)]
+    strict: bool,
     /// Action for an id that occurs twice in the input
     #[arg(long, value_enum, default_value_t = OnDuplicateArg::Error)]
     on_duplicate: OnDuplicateArg,
@@ -76,7 +81,8 @@ enum OnDuplicateArg {
 
 pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let into = context.index_to_write(args.into.as_deref())?;
-    let read = args.read.options(&into)?;
+    let strict = args.on_error.map_or(args.strict, |on_error| on_error == OnError::Stop);
+    let read = ReadOptions { strict, ..args.read.options(&into)? };
     // With `--on-duplicate last` the input is read twice, so stdin is copied to a file first.
     let two_passes = args.on_duplicate == OnDuplicateArg::Last;
     let has_stdin = args.inputs.iter().any(|i| i.as_os_str() == "-");
@@ -98,13 +104,15 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let manifest = manifest_for(&model, chunks)?.with_language(args.language);
     let mut writer = IndexWriter::open_or_create(&into, &manifest)?;
     interrupt::install();
-    let on_error = args.on_error;
+    let on_error = args.on_error.unwrap_or(OnError::Stop);
+    let found = documents.found_files().clone();
+    let found = (!strict).then_some(&found);
     let unless_stopped = |document| match interrupt::requested() {
         true => Err(Error::Interrupted("nothing was indexed".to_owned())),
         false => document,
     };
     let last = match two_passes {
-        true => Some(LastRecords::collect(open()?.map(unless_stopped), on_error)?),
+        true => Some(LastRecords::collect(open()?.map(unless_stopped), on_error, found)?),
         false => None,
     };
     let started = Instant::now();
@@ -124,6 +132,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     });
     let options = IndexOptions {
         on_error,
+        found,
         prune: args.prune.then_some(&roots),
         commit_rows: args.commit_rows.max(1),
         last: last.as_ref(),
@@ -145,7 +154,10 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let mut report = outcome.inspect_err(|e| {
         let notes = documents.notes();
         term::warn_all(&notes.texts(), notes.total());
-        if matches!(e, Error::Input { .. }) && on_error == OnError::Stop {
+        if let Error::Input { place, .. } = e
+            && on_error == OnError::Stop
+            && found.is_none_or(|found| found.source(&place.file).is_none())
+        {
             context.note(
                 "the records before this one are in the index, and running again continues from \
                  there; --on-error skip skips such records",
@@ -153,9 +165,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         }
     })?;
     report.take_notes(documents.notes());
-    for skipped in documents.skipped_files() {
-        context.note(&format!("left out {}: {}", skipped.path.display(), skipped.reason));
-    }
+    report.take_left_out(&documents);
     let seconds = started.elapsed().as_secs_f64();
     let pruned = prune(&mut writer, &mut report, &args, context);
     print_report(&report, (&args, &into), seconds, context)?;
@@ -182,6 +192,13 @@ fn prune(
              (an older version, an import or the server added them); `warpseek delete` deletes \
              them",
             HumanCount(report.sourceless)
+        ));
+    }
+    if report.kept > 0 {
+        term::warn(&format!(
+            "kept {} documents of files that were skipped, in whole or in part: mend the files to \
+             have the documents renewed, or leave the files out (--glob '!FILE') to prune them",
+            HumanCount(report.kept)
         ));
     }
     let outdated = &report.outdated;
@@ -219,13 +236,20 @@ fn print_report(
     context: &Context,
 ) -> Result<()> {
     term::warn_all(&report.notes, report.notes_total);
-    for message in &report.messages {
-        term::warn(&format!("skipped {message}"));
+    let skips_all = args.on_error == Some(OnError::Skip);
+    if skips_all {
+        for message in &report.messages {
+            term::warn(&format!("skipped {message}"));
+        }
+        if report.skipped > report.messages.len() as u64 {
+            term::warn(&format!("and {} more", report.skipped - report.messages.len() as u64));
+        }
     }
-    if report.skipped > report.messages.len() as u64 {
-        term::warn(&format!("and {} more", report.skipped - report.messages.len() as u64));
+    // Bad files are told with --quiet too; files of other kinds are not.
+    if !context.quiet || report.skipped > 0 && !skips_all {
+        print_left_out(&report.left_out);
     }
-    if args.prune && report.skipped > 0 {
+    if args.prune && skips_all && report.skipped > 0 {
         term::warn("nothing was pruned: the index may hold the records that were skipped");
     }
     if let Some([id, old, new]) = &report.first_elsewhere {
@@ -267,6 +291,24 @@ fn print_report(
         ));
     }
     Ok(())
+}
+
+/// Shows what was left out: a line for each reason, with the number and the first names.
+fn print_left_out(left_out: &SkipTable) {
+    if left_out.is_empty() {
+        return;
+    }
+    term::note("left out:");
+    for SkipGroup { reason, count, first, detail } in left_out.groups() {
+        let reason = if *count == 1 { detail } else { reason };
+        let more = if *count > first.len() as u64 { ", ..." } else { "" };
+        let names = match first.is_empty() {
+            true => String::new(),
+            false => format!(" ({}{more})", first.join(", ")),
+        };
+        let count = HumanCount(*count).to_string();
+        term::note(&format!("{count:>7}  {reason}{names}"));
+    }
 }
 
 /// Copies stdin to a temporary file.

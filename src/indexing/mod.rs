@@ -9,7 +9,7 @@ pub use export::{export_documents, export_vectors};
 pub use import::{Import, ImportReport, ImportedDocuments, Vectors, bare_documents};
 pub use report::{IndexReport, LastRecords};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::store::{IndexWriter, content_hash, passage};
 use clap::ValueEnum;
 use rayon::ThreadPool;
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use warpseek_bert::embedder::{EmbedOptions, Embedder, Embeddings, Role};
 use warpseek_ingest::chunk::{self, Chunk};
-use warpseek_ingest::{Document, InputRoots, RECORDS_SOURCE, STREAM_SOURCE};
+use warpseek_ingest::{Document, FoundFiles, InputRoots, RECORDS_SOURCE, STREAM_SOURCE};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Bytes of text per row at which a batch is full.
@@ -54,6 +54,9 @@ pub enum OnError {
 pub struct IndexOptions<'a> {
     /// Action for a record that cannot be used.
     pub on_error: OnError,
+    /// Files that were found in folders: with [`OnError::Stop`] their bad records are skipped all
+    /// the same. `None` stops at these too.
+    pub found: Option<&'a FoundFiles>,
     /// The inputs whose documents are looked up in the index at the end, for [`prune`].
     pub prune: Option<&'a InputRoots>,
     /// Rows per commit; a commit is made at least every five seconds.
@@ -69,8 +72,8 @@ pub struct IndexOptions<'a> {
 impl Default for IndexOptions<'_> {
     fn default() -> Self {
         let commit_rows = DEFAULT_COMMIT_ROWS;
-        let (on_error, prune, last) = (OnError::Stop, None, None);
-        Self { on_error, prune, commit_rows, last, stop: None, threads: None }
+        let (on_error, found, prune, last) = (OnError::Stop, None, None, None);
+        Self { on_error, found, prune, commit_rows, last, stop: None, threads: None }
     }
 }
 
@@ -80,8 +83,9 @@ impl Default for IndexOptions<'_> {
 ///
 /// # Errors
 ///
-/// The errors of the input with [`OnError::Stop`], after the documents before were committed;
-/// [`Error::Input`] for a duplicate id; the errors of the store and of the encoder.
+/// The errors of the input with [`OnError::Stop`], after the documents before were committed; the
+/// first that was skipped, if nothing of the folders could be used; [`Error::Input`] for a
+/// duplicate id; the errors of the store and of the encoder.
 pub fn index(
     writer: &mut IndexWriter,
     embedder: &Embedder,
@@ -94,6 +98,8 @@ pub fn index(
         embedder,
         batch_rows: embedder.batch_texts(),
         report: IndexReport::default(),
+        damaged: HashSet::new(),
+        first_error: None,
         seen: SeqSet::default(),
         batch: Vec::new(),
         batch_ids: HashSet::new(),
@@ -110,10 +116,11 @@ pub fn index(
         return Err(error);
     }
     run.writer.commit()?;
+    run.check_any()?;
     run.note_precision();
     if let Some(roots) = options.prune
         && !run.report.interrupted
-        && run.report.skipped == 0
+        && (run.report.skipped == 0 || options.on_error == OnError::Stop)
     {
         run.find_outdated(roots)?;
     }
@@ -167,6 +174,10 @@ struct IndexRun<'a> {
     /// Documents per batch, and rows that are embedded between two calls of `progress`.
     batch_rows: usize,
     report: IndexReport,
+    /// Sources of files in folders of which something was skipped.
+    damaged: HashSet<Arc<str>>,
+    /// The first error about one of these.
+    first_error: Option<Error>,
     /// Documents of the index that the input holds.
     seen: SeqSet,
     /// Documents to embed, each with whether it replaces an older version.
@@ -271,14 +282,43 @@ impl IndexRun<'_> {
     /// Counts a bad record if they are skipped. Returns the error if they are not, or if it is not
     /// about a record.
     fn skip_or(&mut self, error: Error) -> Result<()> {
-        if self.options.on_error == OnError::Stop || !matches!(error, Error::Input { .. }) {
-            return Err(error);
+        let Error::Input { place, reason } = &error else { return Err(error) };
+        let OnError::Skip = self.options.on_error else {
+            let found = self.options.found.and_then(|found| found.source(&place.file));
+            let Some(source) = found else { return Err(error) };
+            self.damaged.insert(Arc::clone(source));
+            self.count_skipped(place, reason, &error);
+            self.first_error.get_or_insert(error);
+            return Ok(());
+        };
+        self.count_skipped(place, reason, &error);
+        Ok(())
+    }
+
+    /// Fails with the first error that was passed over, if there was nothing else.
+    fn check_any(&mut self) -> Result<()> {
+        let IndexReport { added, updated, unchanged, duplicates, skipped, interrupted, .. } =
+            self.report;
+        match self.first_error.take() {
+            Some(Error::Input { place, reason })
+                if !interrupted && added + updated + unchanged + duplicates == 0 =>
+            {
+                let others = match skipped {
+                    1 => String::new(),
+                    n => format!("; nothing else can be used either, {n} files or records in all"),
+                };
+                Err(Error::input(place, reason + &others))
+            }
+            _ => Ok(()),
         }
+    }
+
+    fn count_skipped(&mut self, place: &Place, reason: &str, error: &Error) {
         self.report.skipped += 1;
+        self.report.left_out.add(&place.to_string(), reason);
         if self.report.messages.len() < MAX_MESSAGES {
             self.report.messages.push(error.to_string());
         }
-        Ok(())
     }
 
     /// Chunks, embeds and stores the batch, and commits if a commit is due.
@@ -417,9 +457,14 @@ impl IndexRun<'_> {
 
     /// Finds the documents that came from `roots` and were not in the input.
     fn find_outdated(&mut self, roots: &InputRoots) -> Result<()> {
-        let Self { writer, seen, report, .. } = self;
+        let Self { writer, seen, report, damaged, .. } = self;
+        let found = self.options.found;
+        let is_unread = |source: &str| {
+            damaged.contains(source) || found.is_some_and(|found| found.is_unread(source))
+        };
         writer.for_each_live(|seq, source| match source {
             _ if seen.contains(seq) => {}
+            Some(source) if is_unread(source) => report.kept += 1,
             Some(source) if roots.covers(source) => report.outdated.push(seq),
             Some(_) => {}
             None => report.sourceless += 1,

@@ -3,7 +3,7 @@
 use super::OnError;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
-use warpseek_ingest::{Document, ReadNotes};
+use warpseek_ingest::{Document, DocumentReader, FoundFiles, ReadNotes, SkipTable};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The result of an indexing run.
@@ -31,8 +31,14 @@ pub struct IndexReport {
     /// Documents that are not in the input and have no known source, counted with `outdated`.
     #[serde(skip)]
     pub sourceless: u64,
+    /// Documents that `prune` kept although the inputs did not bring them: they came from files of
+    /// which something was skipped.
+    pub kept: u64,
     /// Records that could not be used.
     pub skipped: u64,
+    /// Everything that was left out, by reason: bad records, and what
+    /// [`IndexReport::take_left_out`] adds.
+    pub left_out: SkipTable,
     /// The first messages about skipped records.
     pub messages: Vec<String>,
     /// The first notes: a number format other than that of the index; and about the input, columns
@@ -58,6 +64,16 @@ impl IndexReport {
         self.notes.extend(notes.texts());
         self.notes_total += notes.total();
     }
+
+    /// Adds what the reader left out of its folders.
+    pub fn take_left_out(&mut self, documents: &DocumentReader) {
+        for file in documents.skipped_files() {
+            self.left_out.add_file(&file.path.display().to_string(), &file.reason);
+        }
+        let left_out = documents.left_out();
+        self.left_out.add_count(left_out.ignored, "named by an ignore file or --glob");
+        self.left_out.add_count(left_out.hidden, "hidden");
+    }
 }
 
 /// The last record of each id, for inputs where a later record replaces an earlier one.
@@ -69,18 +85,22 @@ impl LastRecords {
     ///
     /// # Errors
     ///
-    /// The errors of the input; with [`OnError::Skip`] only those that are not about a record.
+    /// The errors of the input; with [`OnError::Skip`], and in the files of `found`, only those
+    /// that are not about a record.
     pub fn collect(
         documents: impl Iterator<Item = Result<Document>>,
         on_error: OnError,
+        found: Option<&FoundFiles>,
     ) -> Result<Self> {
+        let is_found = |file: &str| found.is_some_and(|found| found.source(file).is_some());
         let mut last = HashMap::new();
         for (number, document) in documents.enumerate() {
             match document {
                 Ok(document) => {
                     last.insert(xxh3_128(document.id.as_bytes()), number as u64);
                 }
-                Err(Error::Input { .. }) if on_error == OnError::Skip => {}
+                Err(Error::Input { place, .. })
+                    if on_error == OnError::Skip || is_found(&place.file) => {}
                 Err(e) => return Err(e),
             }
         }

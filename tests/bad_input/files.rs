@@ -33,19 +33,19 @@ fn index_of_a_file_that_is_not_what_it_seems_names_it_and_the_cure() {
         ("bin.txt", b"PK\x03\x04\0\0\0\0", "", 7, &["bin.txt", "binary file"]),
         ("junk.parquet", b"no parquet at all", "", 7, &["junk.parquet", "not a parquet file"]),
         ("latin.jsonl", latin, "--on-duplicate last", 7, &["line 2", "UTF-8 at byte", "iconv"]),
-        ("latin.txt", b"caf\xe9", "", 7, &["latin.txt", "byte 4", "iconv -f LATIN1"]),
-        ("wide.txt", b"\xff\xfeh\0i\0", "", 7, &["wide.txt", "UTF-16", "iconv -f UTF-16"]),
+        ("latin.txt", b"\xc3\xa9 caf\xe9", "", 7, &["latin.txt", "byte 7", "iconv -f LATIN1"]),
+        ("wide.txt", b"\xff\xfe\0\0h\0\0\0", "", 7, &["wide.txt", "UTF-32", "iconv -f UTF-32"]),
         ("plain.jsonl.gz", good, "", 7, &["plain.jsonl.gz", "not gzip", "rename"]),
         ("long.jsonl", wide.as_bytes(), "--max-record-bytes 1000", 7, &LONG),
         ("short.csv", b"id,title,text\n1,a,b\n2,c\n", "", 7, &["short.csv, line 3", "2 fields"]),
         ("more.csv", b"id,text\n1,a\n2,b,c\n", "", 7, &["more.csv, line 3", "more than 2"]),
         ("quote.csv", b"id,text\n1,\"a\n", "", 7, &["quote.csv, line 2", "closing quote"]),
         ("twice.csv", b"id,id,text\n1,2,a\n", "", 7, &["line 1, field 'id'", "rename"]),
-        ("semi.csv", b"id;text\n1;a\n", "", 7, &["semi.csv, line 1", "';'", "commas"]),
+        ("semi.csv", b"id;text\n1;a\n2\n", "", 7, &["semi.csv, line 1", "';'", "--delimiter"]),
         ("head.csv", b"id,text\n", "", 7, &["head.csv", "no records"]),
         ("blank.csv", b"id,text\n1,\n", "", 7, &["blank.csv, line 2, field 'text'", "empty"]),
-        ("array.json", b"[{\"_id\": \"1\"}]", "", 7, &["array.json", "jq -c '.[]'"]),
-        ("pretty.json", b"{\n\"_id\": \"1\"}", "", 7, &["pretty.json", "jq -c '.'"]),
+        ("array.json", b"[{\"_id\": \"1\"}]", "", 7, &["array.json", "no text field"]),
+        ("pretty.json", b"{\n\"_id\": \"1\"}", "", 7, &["pretty.json", "no text field"]),
         ("other.jsonl", b"{\"id\": \"1\", \"words\": \"x\"}", "", 7, &["'words'", "--text-field"]),
         ("data.dat", good, "", 2, &["data.dat", "'.dat'", "--format", ".jsonl"]),
         ("data", good, "", 2, &["data: no file name ending", "--format"]),
@@ -120,7 +120,8 @@ fn index_of_a_file_that_may_not_be_read_names_it() {
     }
     place.refuses(&[
         ("index secret/a.txt --into idx", 8, &["cannot read secret/a.txt"]),
-        ("index secret --into idx", 8, &["cannot read secret/a.txt"]),
+        ("index secret --into idx --strict", 8, &["cannot read secret/a.txt"]),
+        ("index secret --into idx", 7, &["secret", "no readable file"]),
     ]);
     place.is_sound(12);
 }
@@ -144,6 +145,57 @@ fn index_of_a_folder_with_a_link_to_itself_reads_the_rest() {
     let run = place.call("index docs --into idx").ok();
     assert_holds(&run.stderr, &["docs/loop", "docs/lost", "docs/up"]);
     place.is_sound(13);
+}
+
+#[test]
+fn index_of_a_folder_leaves_bad_files_out_and_tells_each_reason() {
+    let place = Workplace::new();
+    place.file("docs/a.txt", "river");
+    place.file("docs/b.json", "[{\"text\": \"lamp\"}, {\"text\": 7}]");
+    place.file("docs/c.jsonl", "{\"id\": \"c\", \"text\": \"garden\"}\n");
+    place.file("docs/d.jpg", [0xff, 0xd8]);
+    place.file("docs/e.txt", b"PK\x03\x04\0\0\0\0");
+    place.file("docs/node_modules/f.md", "no");
+    place.file("docs/g.md", "no");
+    place.file("docs/.ignore", "g.md");
+    let run = place.call("index docs --into idx").ok();
+    assert_holds(
+        &run.stderr,
+        &[
+            "left out:\n",
+            "1  the text must be a string, found a number (docs/b.json, record 2, field 'text')",
+            "1  holds NUL bytes: this is a binary file (docs/e.txt)",
+            "1  unknown type '.jpg' (docs/d.jpg)",
+            "1  a folder of a tool",
+            "1  named by an ignore file or --glob\n",
+            "1  hidden\n",
+        ],
+    );
+    assert_holds(&run.stdout, &["3 added, 2 skipped"]);
+    place.is_sound(3);
+
+    // Documents of files that are skipped stay, those of files that are gone do not.
+    place.file("docs/a.txt", [0, 1, 2, 3]);
+    std::fs::remove_file(place.path("docs/c.jsonl")).unwrap();
+    let run = place.call("index docs --into idx --prune --yes --json").ok();
+    assert_holds(&run.stderr, &["kept 1 documents", "--glob '!FILE'", "pruning: 1 documents"]);
+    let report = run.json();
+    assert_eq!(counts(&report, ["unchanged", "pruned"]), [1, 1]);
+    assert_eq!((&report["kept"], &report["skipped"]), (&1.into(), &3.into()));
+    let left_out = report["left_out"].as_array().unwrap();
+    assert_eq!(left_out.iter().filter(|group| group["count"] == 1).count(), 5, "{left_out:?}");
+    assert_eq!(left_out.iter().filter(|group| group["count"] == 2).count(), 1, "{left_out:?}");
+    place.is_sound(2);
+
+    for (more, code) in [("--strict", 7), ("--on-error stop", 7), ("--strict --on-error skip", 0)] {
+        assert_eq!(place.call(&format!("index docs --into idx {more}")).code, code, "{more}");
+    }
+    place.refuses(&[
+        ("index docs/e.txt --into idx", 7, &["docs/e.txt", "binary"]),
+        ("index docs --into new --glob e.txt", 7, &["docs/e.txt", "binary"]),
+        ("index docs --into idx --glob a[", 2, &["--glob 'a['"]),
+        ("index docs --into idx --delimiter ,,", 2, &["--delimiter"]),
+    ]);
 }
 
 #[test]

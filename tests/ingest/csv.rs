@@ -68,6 +68,44 @@ fn csv_header_with_a_mark_or_an_unnamed_column_is_read() {
 }
 
 #[test]
+fn csv_separator_is_found_or_given() {
+    let cases: [(&str, &[u8]); 5] = [
+        ("d.csv", b"id;title;text\n1;a, b;\"one; two\"\n2;c;three\n"),
+        ("d.csv", b"id\ttitle\ttext\n1\ta, b\tone; two\n2\tc\tthree\n"),
+        ("d.csv", b"id|title|text\r\n1|a, b|one; two\r\n2|c|three\r\n"),
+        ("d.csv", b"id,title,text\n1,\"a, b\",one; two\n2,c,three\n"),
+        ("d.tsv", b"id\ttitle\ttext\n1\ta, b\tone; two\n2\tc\tthree\n"),
+    ];
+    for (name, content) in cases {
+        let all = documents(name, content);
+        let got = all.iter().map(|d| (d.id.as_str(), d.title.as_str(), d.text.as_str()));
+        assert_eq!(got.collect::<Vec<_>>(), [("1", "a, b", "one; two"), ("2", "c", "three")]);
+    }
+    let options = ReadOptions { delimiter: Some(b'#'), ..ReadOptions::default() };
+    for name in ["d.csv", "d.tsv"] {
+        assert_eq!(outcomes(name, "id#text\n1#a,b;c\td\n", &options), ["a,b;c\td"]);
+    }
+    let quote = ReadOptions { delimiter: Some(b'"'), ..ReadOptions::default() };
+    assert_has(&outcomes("d.csv", "a", &quote)[0], &["--delimiter", "one ASCII character"]);
+}
+
+#[test]
+fn csv_of_questions_and_answers_has_both_as_text() {
+    let all = documents("d.csv", "Question,Answer,topic\nWhy?,So.,x\n,Only this.,y\n");
+    assert_eq!([&all[0].text, &all[1].text], ["Why?\n\nSo.", "Only this."]);
+    assert_eq!(json!(all[0].metadata), json!({"topic": "x"}));
+    let all = documents("d.jsonl", "{\"id\":1,\"question\":\"Q\",\"answer\":\"A\",\"text\":\"T\"}");
+    assert_eq!((all[0].text.as_str(), &all[0].metadata["question"]), ("T", &json!("Q")));
+}
+
+#[test]
+fn csv_in_a_legacy_encoding_is_read() {
+    let content = b"id;text\n1;Gr\xf6\xdfe und Ma\xdf\n2;\xdcbung f\xfcr M\xe4dchen\n";
+    let all = documents("d.csv", content);
+    assert_eq!([&all[0].text, &all[1].text], ["Größe und Maß", "Übung für Mädchen"]);
+}
+
+#[test]
 fn tsv_quotes_are_ordinary_characters() {
     let all = documents("d.tsv", "id\ttext\n1\t\"Hi,\" he said\n2\t\"open\n3\tx\n");
     let texts: Vec<_> = all.iter().map(|d| d.text.as_str()).collect();
@@ -86,7 +124,7 @@ fn csv_bad_records_do_not_stop_the_others() {
         (b"1,,  ", &["field 'text'", "the text is empty"]),
     ];
     for (line, parts) in cases {
-        let mut content = b"id,title,text\n0,\"x\ny\",first\n".to_vec();
+        let mut content = "id,title,text\n0,\"x\ny\",é first\n".as_bytes().to_vec();
         content.extend(line);
         content.extend(b"\n9,z,last\n");
         let outcomes = outcomes("d.csv", content, &ReadOptions::default());
@@ -109,15 +147,15 @@ fn csv_late_nul_bytes_are_refused_by_field() {
 fn csv_header_that_cannot_be_used_gets_a_cure() {
     let many = vec!["x"; 10_001].join(",");
     let cases: [(&str, &[u8], &[&str]); 9] = [
-        ("d.csv", b"id;text\n1;a\n", &["line 1", "one column with ';'", "commas"]),
-        ("d.csv", b"id\ttext\n1\ta\n", &["one column with tabs", "--format tsv"]),
+        ("d.csv", b"id;text\n1;a\n2;b;c\n", &["line 1", "one column with ';'", "--delimiter"]),
+        ("d.csv", b"id\ttext\n1\ta\n2\n", &["one column with tabs", "--format tsv"]),
         ("d.tsv", b"id,text\n1,a\n", &["one column with commas", "--format csv"]),
         ("d.csv", b"id,text,id\n1,a,2\n", &["line 1, field 'id'", "twice"]),
-        ("d.csv", b"id,te\xffxt\n1,a\n", &["line 1, field 'column 2'", "not valid UTF-8"]),
+        ("d.csv", b"i\xc3\xa9,te\xffxt\n1,a\n", &["line 1, field 'column 2'", "not valid UTF-8"]),
         ("d.csv", many.as_bytes(), &["more than 10000 columns"]),
         ("d.csv", b"", &["d.csv: no records"]),
         ("d.csv", b"id,text\n\n\n", &["d.csv: no records"]),
-        ("d.csv", b"a\0b\0", &["NUL bytes"]),
+        ("d.csv", b"a\0\0b", &["NUL bytes"]),
     ];
     for (name, content, parts) in cases {
         let outcomes = outcomes(name, content, &ReadOptions::default());

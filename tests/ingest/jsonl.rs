@@ -64,18 +64,64 @@ fn jsonl_bad_lines_do_not_stop_the_others() {
 }
 
 #[test]
+fn json_that_is_not_lines_is_read_as_its_records() {
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let marked = utf16("\u{feff}{\"id\": 1, \"text\": \"a\"}");
+    let unmarked = utf16("[{\"id\": 1, \"text\": \"a\"}, {\"text\": \"b\", \"id\": 2}]");
+    let cases: [(&[u8], &[&str]); 10] = [
+        (br#"[{"id": 1, "text": "a"}]"#, &["a"]),
+        (
+            b"\n[\n  {\"text\": \"a, ]}\"},\n{\"text\":\"\\\"]\",\"x\":[[{}]]}\n]\n",
+            &["a, ]}", "\"]"],
+        ),
+        (b"{\n  \"id\": 1,\n  \"text\": \"a\"\n}\n", &["a"]),
+        (b"{\n\"text\":\"a\"\n}\n{\"text\":\n\"b\"}{\"text\":\"c\"}", &["a", "b", "c"]),
+        (b"[{\"text\":\"a\"},7,{\"text\":\"c\"}]", &["a", "record 2: not a JSON object", "c"]),
+        (
+            b"[{\"text\":\"a\"},{\"text\":x},{\"text\":\"c\"}]",
+            &["a", "record 2: not valid JSON", "c"],
+        ),
+        (b"[{\"text\":\"a\"}{\"text\":\"b\"}]", &["a", "record 2: no comma"]),
+        (b"[{\"text\":\"a\"},\n{\"text\":\"b\"", &["a", "record 2: the file ends inside"]),
+        (&marked, &["a"]),
+        (&unmarked, &["a", "b"]),
+    ];
+    for (content, expected) in cases {
+        for (name, content) in [("d.json", content.to_vec()), ("d.jsonl.gz", gzip(content))] {
+            let outcomes = outcomes(name, content, &ReadOptions::default());
+            assert_eq!(outcomes.len(), expected.len(), "{outcomes:?}");
+            outcomes.iter().zip(expected).for_each(|(outcome, part)| assert_has(outcome, &[part]));
+        }
+    }
+}
+
+#[test]
+fn json_array_of_any_length_takes_little_memory() {
+    let folder = super::Folder::new();
+    let record = format!("{{\"text\": \"{}\"}},\n", "word ".repeat(100));
+    let path = folder.file("d.json", format!("[{}{{\"text\":\"last\"}}]", record.repeat(20_000)));
+    let (count, peak) = super::memory::peak(|| {
+        let mut reader = warpseek_ingest::open(&[path], &ReadOptions::default()).expect("a reader");
+        reader.by_ref().filter(Result::is_ok).count()
+    });
+    assert_eq!(count, 20_001);
+    assert!(peak < 1 << 20, "{peak} bytes at once");
+    let long = format!("[{{\"text\":\"{}\"}},{{\"text\":\"b\"}}]", "x".repeat(3000));
+    let outcomes = outcomes("d.json", long, &limit(1024));
+    assert_has(&outcomes[0], &["record 1", "longer than 1 KiB", "--max-record-bytes"]);
+    assert_eq!(outcomes[1], "b");
+}
+
+#[test]
 fn jsonl_that_is_something_else_gets_a_cure() {
-    let array = r#"[{"id": 1, "text": "a"}]"#;
-    let pretty = "{\n  \"id\": 1,\n  \"text\": \"a\"\n}\n";
-    let utf16: Vec<u8> = "\u{feff}{\"id\": 1}".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let cases: [(&[u8], &[&str]); 9] = [
-        (array.as_bytes(), &["one JSON array", "jq -c '.[]'"]),
-        (b"[\n{}\n]", &["line 1", "one JSON array"]),
-        (pretty.as_bytes(), &["JSON over several lines", "jq -c '.'"]),
-        (&utf16, &["is UTF-16", "iconv -f UTF-16 -t UTF-8"]),
-        (b"\xfe\xff\0{", &["is UTF-16"]),
+    let settings = b"{\n  \"name\": \"tool\",\n  \"version\": \"1.0\"\n}\n";
+    let cases: [(&[u8], &[&str]); 8] = [
+        (b"[1, 2]", &["record 1: not a JSON object", "found a number"]),
+        (b"[\n{}\n]", &["no text field"]),
+        (settings, &["no text field: it has 'name', 'version'", "--text-field"]),
+        (b"\xfe\xff\0{", &["not valid JSON"]),
         (b"\xff\xfe\0\0{\0\0\0", &["is UTF-32"]),
-        (b"{\0\"\0i\0d\0", &["NUL bytes", "binary"]),
+        (b"\x01\0\x02\0\x03\0", &["NUL bytes", "binary"]),
         (b"", &["no records"]),
         (b"\n \r\n", &["no records"]),
     ];

@@ -5,8 +5,10 @@
 mod chunk;
 mod csv;
 mod fields;
+mod folders;
 mod hostile;
 mod jsonl;
+mod kinds;
 mod memory;
 mod parquet;
 mod parquet_builder;

@@ -189,8 +189,6 @@ fn query_with_a_fault_is_named_by_line_and_field() {
             "id,a,b\n1,x,y\n",
             ["no column with the text", "'id', 'a', 'b'", "--query-field"],
         ),
-        ("q.json", "[{\"text\": \"a\"}]", ["one JSON array", "jq", "q.json"]),
-        ("-", "[\n{\"text\": \"a\"}\n]", ["one JSON array", "jq", "<stdin>"]),
         ("q.txt", "\0\0a", ["q.txt", "NUL bytes", "binary"]),
     ] {
         let got = queries(name, content, &ReadOptions::default());

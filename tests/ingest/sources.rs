@@ -215,7 +215,7 @@ fn inputs_that_cannot_be_read_are_refused_beforehand() {
         let error = refuse(path);
         assert!(matches!(error, Error::Usage(_)));
         assert_has(&error.to_string(), &parts);
-        let cures = ["--format (jsonl, csv, tsv, parquet, text, markdown, html)", ".ndjson", ".gz"];
+        let cures = ["--format (jsonl, csv, tsv, parquet, text, markdown, html,", ".ndjson", ".gz"];
         assert_has(&error.to_string(), &cures);
     }
     for (path, count) in [(&empty, "(0 left out)"), (&other, "(1 left out)")] {

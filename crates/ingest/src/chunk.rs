@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter, TryChunkSizer};
 use warpseek_error::{Error, Result};
 
+use crate::code;
 use crate::document::{Document, TextKind};
 use crate::overlap::{self, char_boundary};
 
@@ -66,9 +67,10 @@ pub struct Chunk {
 /// `chunking.max_tokens` by `count_tokens`. An embedded title counts as part of each chunk.
 ///
 /// Text and Markdown are cut at headings, paragraphs, sentences and words, at the largest of these
-/// that fits. A record stays whole unless [`Chunking::split_records`] is set. A chunk begins up to
-/// [`Chunking::overlap`] tokens before its own part of the text, at a paragraph, sentence or word:
-/// at the largest of these that repeats at least half of the tokens asked for.
+/// that fits; source code between functions, or at lines, without repeating any. A record stays
+/// whole unless [`Chunking::split_records`] is set. A chunk begins up to [`Chunking::overlap`]
+/// tokens before its own part of the text, at a paragraph, sentence or word: at the largest of
+/// these that repeats at least half of the tokens asked for.
 ///
 /// # Errors
 ///
@@ -133,6 +135,9 @@ fn cut<F: Fn(&str) -> Result<usize, Stopped>>(
     if fits(text, room, count)? {
         return Ok(whole(text));
     }
+    if kind == TextKind::Code {
+        return cut_code(text, room, count);
+    }
     // The splitter repeats whole units of one level only, which may be none: it leaves the room.
     let config = ChunkConfig::new(room - overlap).with_sizer(TokenSizer(count));
     let pieces = match kind {
@@ -140,7 +145,7 @@ fn cut<F: Fn(&str) -> Result<usize, Stopped>>(
             let splitter = MarkdownSplitter::new(config);
             split_windows(text, |window| splitter.try_chunk_indices(window).collect())?
         }
-        TextKind::Prose | TextKind::Record => {
+        TextKind::Prose | TextKind::Record | TextKind::Code => {
             let splitter = TextSplitter::new(config);
             split_windows(text, |window| splitter.try_chunk_indices(window).collect())?
         }
@@ -150,6 +155,26 @@ fn cut<F: Fn(&str) -> Result<usize, Stopped>>(
         (false, 0) => Ok(pieces),
         (false, _) => overlap::extend(text, pieces, room, overlap, count),
     }
+}
+
+/// Cuts code between its blocks, and a line that is too long as prose is.
+fn cut_code<F: Fn(&str) -> Result<usize, Stopped>>(
+    text: &str,
+    room: usize,
+    count: &F,
+) -> Result<Vec<Range<usize>>, Stopped> {
+    let mut pieces = Vec::new();
+    for piece in code::split(text, room, count)? {
+        let line = &text[piece.clone()];
+        if line.contains('\n') || fits(line, room, count)? {
+            pieces.push(piece);
+            continue;
+        }
+        let splitter = TextSplitter::new(ChunkConfig::new(room).with_sizer(TokenSizer(count)));
+        let parts = split_windows(line, |window| splitter.try_chunk_indices(window).collect())?;
+        pieces.extend(parts.into_iter().map(|p| piece.start + p.start..piece.start + p.end));
+    }
+    Ok(if pieces.is_empty() { whole(text) } else { pieces })
 }
 
 /// True if a text has at most `room` tokens. A long text is seldom read to its end.

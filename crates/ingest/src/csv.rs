@@ -1,5 +1,7 @@
 //! Comma- and tab-separated values, with a header line or without (header.rs).
 //!
+//! The columns of a csv file may be separated by `;`, tabs or `|` too (dialect.rs).
+//!
 //! Quotes work as in RFC 4180, also across lines. In tab-separated files they are ordinary
 //! characters, as the format's registration has it, unless the header line itself has quotes.
 //!
@@ -17,10 +19,11 @@ use csv_core::ReadRecordResult;
 use serde_json::{Map, Value};
 use warpseek_error::{Error, Place, Result};
 
+use crate::dialect;
 use crate::document::Document;
 use crate::format::FileFormat;
 use crate::header;
-use crate::inputs::InputFile;
+use crate::inputs::{Content, InputFile};
 use crate::json::typed;
 use crate::message::{shown, size, utf8_error};
 use crate::notes::ReadNotes;
@@ -53,8 +56,22 @@ impl CsvReader {
         options: &ReadOptions,
         notes: &ReadNotes,
     ) -> Result<Self> {
-        let delimiter = if input.format == FileFormat::Tsv { b'\t' } else { b',' };
-        let (line, stream) = stream.utf8()?.peek_line(header::HEAD)?;
+        let is_data = input.content == Content::Documents;
+        let stream = if is_data { stream.text(None, notes)? } else { stream.utf8(notes)? };
+        let (delimiter, stream) = match (options.delimiter, input.format) {
+            (Some(delimiter), _) => (delimiter, stream),
+            (None, FileFormat::Tsv) => (b'\t', stream),
+            (None, _) if is_data => {
+                let (sample, stream) = stream.peek_lines(dialect::SAMPLE_LINES, header::HEAD)?;
+                (dialect::separator(&sample), stream)
+            }
+            _ => (b',', stream),
+        };
+        if options.delimiter.is_none() && input.format == FileFormat::Csv && delimiter != b',' {
+            let name = dialect::name(delimiter);
+            notes.decide(format!("{}: its columns are separated by {name}", input.name));
+        }
+        let (line, stream) = stream.peek_line(header::HEAD)?;
         let head = header::cells(&line, delimiter);
         let is_headed = header::is_header(&head, input, options);
         let quoting = delimiter != b'\t' || (is_headed && line.contains(&b'"'));
@@ -361,8 +378,8 @@ fn check_header(columns: &[String], delimiter: u8, place: Place) -> Result<()> {
     let reason = if other('\t') {
         "the header has one column with tabs in it: read the file with --format tsv"
     } else if other(';') {
-        "the header has one column with ';' in it: separate the columns with commas \
-         (Excel: save as 'CSV UTF-8 (comma delimited)')"
+        "the header has one column with ';' in it, and not every line as many: name the separator \
+         with --delimiter ';'"
     } else if other(',') {
         "the header has one column with commas in it: read the file with --format csv"
     } else {

@@ -69,6 +69,8 @@ pub enum TextKind {
     Prose,
     /// Markdown: cut at headings, blocks and sentences.
     Markdown,
+    /// Source code: cut between functions, or at lines; its chunks repeat nothing.
+    Code,
 }
 
 /// Checks that an id is not empty, too long or unprintable.

@@ -11,6 +11,7 @@ use crate::message::shown;
 use crate::notes::{NoteKind, ReadNotes, TITLE_ALONE};
 use crate::options::FieldMap;
 use crate::partition::Partitions;
+use crate::questions::{question_and_answer, with_question};
 
 const ID_NAMES: [&str; 6] = ["id", "_id", "doc_id", "docid", "docno", "pid"];
 pub(crate) const TEXT_NAMES: [&str; 7] =
@@ -28,6 +29,8 @@ pub(crate) struct FieldRoles {
     layout: RecordLayout,
     id: Option<String>,
     text: String,
+    /// The question in front of the text, which is its answer.
+    question: Option<String>,
     title: Option<String>,
     metadata: Option<Vec<String>>,
     /// Further metadata, which is the same for all records.
@@ -97,17 +100,18 @@ impl FieldRoles {
             names.iter().find(free).map(|name| (*name).to_string())
         };
 
-        let text = match (layout, given(&map.text, "--text-field")?) {
-            (RecordLayout::Chunked, _) => "chunk".into(),
-            (_, Some(name)) => name,
-            (_, None) => {
-                first_of(&TEXT_NAMES, [map.id.as_ref(), map.title.as_ref()]).ok_or_else(|| {
+        let (question, text) = match (layout, given(&map.text, "--text-field")?) {
+            (RecordLayout::Chunked, _) => (None, "chunk".into()),
+            (_, Some(name)) => (None, name),
+            (_, None) => match first_of(&TEXT_NAMES, [map.id.as_ref(), map.title.as_ref()]) {
+                Some(name) => (None, name),
+                None => question_and_answer(sample, map).ok_or_else(|| {
                     let fields = list(&names(sample, 1));
                     let reason =
                         format!("no text field: it has {fields}; name one with --text-field");
                     Error::input(Place::file(file), reason)
-                })?
-            }
+                })?,
+            },
         };
         let id = match (layout, given(&map.id, "--id-field")?) {
             (RecordLayout::Beir, _) => Some("_id".into()),
@@ -130,6 +134,7 @@ impl FieldRoles {
             layout,
             id,
             text,
+            question,
             title,
             metadata: map.metadata.clone(),
             partitions,
@@ -142,13 +147,14 @@ impl FieldRoles {
     /// The top-level fields that [`FieldRoles::document`] reads; `None` for all of them.
     pub(crate) fn needed(&self, sample: &Map<String, Value>) -> Option<Vec<String>> {
         let metadata = self.metadata.as_ref()?.iter();
-        let roles = [Some(&self.text), self.id.as_ref(), self.title.as_ref()];
+        let parts = [self.question.as_ref(), self.id.as_ref(), self.title.as_ref()];
+        let roles = [Some(&self.text)].into_iter().chain(parts);
         let top = |name: &String| match sample.contains_key(name) {
             true => name.clone(),
             false => name.split('.').next().unwrap_or(name).to_owned(),
         };
         let mut needed = vec![CHUNK_ID.into(), BEIR_METADATA.into()];
-        needed.extend(roles.into_iter().flatten().chain(metadata).map(top));
+        needed.extend(roles.flatten().chain(metadata).map(top));
         Some(needed)
     }
 
@@ -184,7 +190,8 @@ impl FieldRoles {
     /// True if a document shows anything of this field, which may be one of an object.
     pub(crate) fn keeps(&self, field: &str) -> bool {
         let Some(metadata) = &self.metadata else { return true };
-        let mut names = metadata.iter().chain(&self.title).chain([&self.text]);
+        let mut names =
+            metadata.iter().chain(&self.title).chain(&self.question).chain([&self.text]);
         names.any(|name| is_below(name, field) || is_below(field, name))
             || self.layout == RecordLayout::Beir && field == BEIR_METADATA
     }
@@ -214,7 +221,8 @@ impl FieldRoles {
         if self.layout == RecordLayout::Beir && selected.is_none() {
             record = flatten_metadata(record);
         }
-        let found = remove(&mut record, &self.text);
+        let question = self.question.as_ref().and_then(|name| remove(&mut record, name));
+        let found = with_question(question, remove(&mut record, &self.text));
         let title = match &self.title {
             Some(name) => title(remove(&mut record, name), name, &place)?,
             None => String::new(),

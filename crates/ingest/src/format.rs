@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use warpseek_error::{Error, Result};
 
+use crate::code;
+
 /// A format that this crate reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileFormat {
@@ -23,12 +25,37 @@ pub enum FileFormat {
     Markdown,
     /// HTML, one document per file: `.html`, `.htm`.
     Html,
+    /// reStructuredText, one document per file: `.rst`.
+    Rst,
+    /// Org mode, one document per file: `.org`.
+    Org,
+    /// TeX and LaTeX, one document per file: `.tex`.
+    Tex,
+    /// Source code, one document per file: `.py`, `.rs`, `.ts` and others.
+    Code,
+    /// A Jupyter notebook, one document per file: `.ipynb`.
+    Notebook,
+    /// An e-mail message, one document per file: `.eml`.
+    Email,
 }
 
 impl FileFormat {
     /// All formats, in the order in which messages list them.
-    pub const ALL: [Self; 7] =
-        [Self::Jsonl, Self::Csv, Self::Tsv, Self::Parquet, Self::Text, Self::Markdown, Self::Html];
+    pub const ALL: [Self; 13] = [
+        Self::Jsonl,
+        Self::Csv,
+        Self::Tsv,
+        Self::Parquet,
+        Self::Text,
+        Self::Markdown,
+        Self::Html,
+        Self::Rst,
+        Self::Org,
+        Self::Tex,
+        Self::Code,
+        Self::Notebook,
+        Self::Email,
+    ];
 
     /// The name for `--format`, which is also the first of the endings.
     pub fn name(self) -> &'static str {
@@ -45,6 +72,12 @@ impl FileFormat {
             Self::Text => &["text", "txt"],
             Self::Markdown => &["markdown", "md"],
             Self::Html => &["html", "htm"],
+            Self::Rst => &["rst"],
+            Self::Org => &["org"],
+            Self::Tex => &["tex"],
+            Self::Code => code::EXTENSIONS,
+            Self::Notebook => &["ipynb"],
+            Self::Email => &["eml"],
         }
     }
 
@@ -81,9 +114,12 @@ pub(crate) fn format_names() -> String {
     FileFormat::ALL.map(FileFormat::name).join(", ")
 }
 
-/// All file name endings, for messages.
+/// The file name endings for messages; of source code the first alone.
 pub(crate) fn known_endings() -> String {
-    let endings: Vec<String> =
-        FileFormat::ALL.iter().flat_map(|f| f.extensions()).map(|e| format!(".{e}")).collect();
-    endings.join(" ")
+    let of_format = |format: &FileFormat| match format {
+        FileFormat::Code => &code::EXTENSIONS[1..5],
+        other => other.extensions(),
+    };
+    let endings = FileFormat::ALL.iter().flat_map(of_format).map(|e| format!(".{e}"));
+    endings.collect::<Vec<_>>().join(" ")
 }

@@ -10,7 +10,7 @@ use html5gum::{StartTag, State, Token, Tokenizer};
 /// Blocks are separated by blank lines, list items and table rows are lines of their own, cells are
 /// separated by tabs. `<pre>` is kept as it is, elsewhere white space counts as one space. Images
 /// leave their alternative text; scripts, styles, `<noscript>`, `<template>`, `<head>`, `<svg>` and
-/// frames leave nothing.
+/// frames leave nothing, nor do elements with `hidden` or an inline `display: none`.
 pub(crate) fn title_and_text(content: &str) -> (Option<String>, String) {
     let mut page = PageText::default();
     let mut tokenizer = Tokenizer::new(content);
@@ -34,9 +34,13 @@ pub(crate) fn title_and_text(content: &str) -> (Option<String>, String) {
     (title, page.text)
 }
 
+/// Bytes at the front of a page in which it may name its encoding.
+pub(crate) const CHARSET_HEAD: usize = 1024;
+
 /// The encoding that the page claims to have, if it is not UTF-8.
 pub(crate) fn charset(bytes: &[u8]) -> Option<String> {
-    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]).to_ascii_lowercase();
+    let head = &bytes[..bytes.len().min(CHARSET_HEAD)];
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     let (_, rest) = head.split_once("charset=")?;
     let name: String = rest
         .trim_start_matches(['"', '\''])
@@ -61,6 +65,8 @@ enum Gap {
 struct Hidden {
     name: String,
     depth: usize,
+    /// Open lists and tables inside. Where none is, an end tag of one ends the element too.
+    containers: usize,
 }
 
 /// The text of a page, and the state of reading it.
@@ -94,7 +100,9 @@ impl PageText {
                 "svg" => name == "body" || gap_around(name) == Gap::Block,
                 _ => false,
             };
-            if ends || (hidden.name == "head" && name == "template") {
+            let is_next = hidden.containers == 0 && ends_before(&hidden.name, name);
+            hidden.containers += usize::from(is_container(name));
+            if ends || is_next || (hidden.name == "head" && name == "template") {
                 self.hidden = None;
             } else if hidden.name == name && !tag.self_closing {
                 hidden.depth += 1;
@@ -110,6 +118,14 @@ impl PageText {
             return Some(state);
         }
         if self.hidden.is_some() {
+            return None;
+        }
+        // Pages whose scripts show the body at last are shown.
+        if !matches!(name, "html" | "body") && is_invisible(tag) {
+            self.widen(gap_around(name));
+            if !is_void(name) {
+                self.hide(name);
+            }
             return None;
         }
         match name {
@@ -155,8 +171,16 @@ impl PageText {
         }
         if let Some(hidden) = &mut self.hidden {
             hidden.depth -= usize::from(hidden.name == name);
-            self.hidden.take_if(|hidden| hidden.depth == 0);
-            return;
+            let is_outside = is_container(name) && hidden.containers == 0 && hidden.name != name;
+            hidden.containers = hidden.containers.saturating_sub(usize::from(is_container(name)));
+            if !is_outside || !is_open_ended(&hidden.name) {
+                if hidden.depth == 0 {
+                    self.hidden = None;
+                    self.widen(gap_around(name));
+                }
+                return;
+            }
+            self.hidden = None;
         }
         match name {
             "pre" | "listing" => {
@@ -244,7 +268,65 @@ impl PageText {
     }
 
     fn hide(&mut self, name: &str) {
-        self.hidden = Some(Hidden { name: name.to_string(), depth: 1 });
+        self.hidden = Some(Hidden { name: name.to_string(), depth: 1, containers: 0 });
+    }
+}
+
+/// True for an element that the page does not show, by its own attributes. What `until-found` hides
+/// is shown when a browser looks for it.
+fn is_invisible(tag: &StartTag<()>) -> bool {
+    let attribute = |name: &[u8]| {
+        let value = tag.attributes.get(name)?;
+        Some(String::from_utf8_lossy(value).to_ascii_lowercase())
+    };
+    let is_hidden = attribute(b"hidden").is_some_and(|value| value.trim() != "until-found");
+    let is_styled_away = |style: String| {
+        let style: String = style.split_whitespace().collect();
+        style.split(';').any(|rule| matches!(rule, "display:none" | "display:none!important"))
+    };
+    is_hidden || attribute(b"style").is_some_and(is_styled_away)
+}
+
+/// True for elements without content and end tag.
+fn is_void(name: &str) -> bool {
+    matches!(
+        name,
+        "area"
+            | "base"
+            | "br"
+            | "col"
+            | "embed"
+            | "hr"
+            | "img"
+            | "input"
+            | "link"
+            | "meta"
+            | "param"
+            | "source"
+            | "track"
+            | "wbr"
+    )
+}
+
+/// True for elements that hold items, whose end tags may be left out.
+fn is_container(name: &str) -> bool {
+    matches!(name, "ul" | "ol" | "menu" | "dl" | "table" | "select")
+}
+
+/// True for elements whose end tag may be left out.
+fn is_open_ended(name: &str) -> bool {
+    matches!(name, "li" | "dd" | "dt" | "td" | "th" | "tr" | "option" | "optgroup" | "p")
+}
+
+/// True if an open element `name` ends before the start tag `next`.
+fn ends_before(name: &str, next: &str) -> bool {
+    match name {
+        "p" => gap_around(next) == Gap::Block,
+        "dd" | "dt" => matches!(next, "dd" | "dt"),
+        "td" | "th" => matches!(next, "td" | "th" | "tr" | "tbody" | "tfoot"),
+        "tr" => matches!(next, "tr" | "tbody" | "tfoot"),
+        "li" | "option" | "optgroup" => name == next,
+        _ => false,
     }
 }
 

@@ -1,11 +1,11 @@
 //! Paths, folders and `-` to the list of inputs that will be read.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use walkdir::{DirEntry, WalkDir};
 use warpseek_error::{Error, Place, Result};
 
 use crate::format::{FileFormat, format_names, known_endings};
@@ -14,16 +14,9 @@ use crate::notes::ReadNotes;
 use crate::options::ReadOptions;
 use crate::partition::{Partitions, text_columns};
 use crate::paths::{Base, InputRoots, STREAM_SOURCE, resolve_folder, text};
+use crate::skips::{FoundFiles, SkippedFile};
 use crate::tables;
-
-/// A file that was found in a folder and will not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SkippedFile {
-    /// The file.
-    pub path: PathBuf,
-    /// The reason: `unknown type '.docx'`.
-    pub reason: String,
-}
+use crate::walk::{self, FoundEntry, LeftOut};
 
 /// One input to read.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +30,8 @@ pub(crate) struct InputFile {
     pub(crate) format: FileFormat,
     pub(crate) location: Location,
     pub(crate) content: Content,
+    /// True if the file was found in a folder, and not named by itself.
+    pub(crate) is_found: bool,
     /// The absolute path, in which folders may be columns; empty for a stream.
     pub(crate) path: String,
     /// Columns in folder names that some input has with a value that is no number.
@@ -87,6 +82,10 @@ pub(crate) struct InputList {
     pub(crate) inputs: Vec<InputFile>,
     pub(crate) skipped: Vec<SkippedFile>,
     pub(crate) roots: InputRoots,
+    /// Entries of folders that have no reason of their own.
+    pub(crate) left_out: LeftOut,
+    /// Sources of what was found in folders and could not be opened.
+    unread: Vec<String>,
     base: Base,
     /// The format of all inputs, if it was given.
     format: Option<FileFormat>,
@@ -121,7 +120,7 @@ impl InputList {
                 tables::check_input(&real, metadata.is_dir())?;
             }
             if metadata.is_dir() {
-                list.add_folder(path)?;
+                list.add_folder(path, options)?;
                 continue;
             }
             let Some(format) = list.format_of(path) else {
@@ -136,7 +135,7 @@ impl InputList {
             if metadata.is_file() {
                 let source = resolve_folder(path)?;
                 list.roots.add(&source);
-                list.add_file(path, &source, format, &metadata)?;
+                list.add_file(path, &source, format, &metadata, false)?;
             } else {
                 list.add_pipe(path, format)?;
             }
@@ -172,65 +171,90 @@ impl InputList {
         self.roots.add_stream();
         let (source, content) = (STREAM_SOURCE.into(), Content::Documents);
         let text_partitions = Arc::default();
-        let path = String::new();
-        let input =
-            InputFile { name, label, source, format, location, content, path, text_partitions };
-        self.inputs.push(input);
+        let (path, is_found) = (String::new(), false);
+        self.inputs.push(InputFile {
+            name,
+            label,
+            source,
+            format,
+            location,
+            content,
+            is_found,
+            path,
+            text_partitions,
+        });
     }
 
-    /// Adds all files below `folder`. Hidden ones are left out, links are followed, files of
-    /// unknown type are skipped.
-    fn add_folder(&mut self, folder: &Path) -> Result<()> {
-        let mut found = false;
+    /// The files that were found in folders.
+    pub(crate) fn found_files(&self) -> FoundFiles {
+        let found = self.inputs.iter().filter(|input| input.is_found);
+        let sources: HashMap<_, _> =
+            found.map(|input| (input.name.clone(), Arc::clone(&input.source))).collect();
+        FoundFiles { sources: Arc::new(sources), unread: Arc::new(self.unread.clone()) }
+    }
+
+    /// Adds all files below `folder`, links followed. Files of unknown type are skipped, and unless
+    /// reading is strict, files and folders that cannot be opened.
+    fn add_folder(&mut self, folder: &Path, options: &ReadOptions) -> Result<()> {
+        let before = self.inputs.len();
         let root = fs::canonicalize(folder).map_err(Error::io("read", folder))?;
         self.roots.add(&root);
-        let mut entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(error) => {
-                    self.skip_link(error)?;
-                    continue;
+        let left_out = walk::walk(folder, &options.walk, &mut |found| {
+            let (path, failed) = match found {
+                FoundEntry::File(path) => match self.add_found(folder, &root, &path) {
+                    Err(Error::Io { source, .. }) if !options.strict => (path, source),
+                    added => return added,
+                },
+                FoundEntry::Skipped(file) => {
+                    self.skipped.push(file);
+                    return Ok(());
                 }
+                FoundEntry::Unreadable(path, error) if options.strict => {
+                    return Err(Error::io("read", path)(error));
+                }
+                FoundEntry::Unreadable(path, error) => (path, Arc::new(error)),
             };
-            let path = entry.path();
-            if entry.file_type().is_dir() {
-                if entry.depth() > 0 && is_hidden(&entry) {
-                    entries.skip_current_dir();
-                } else if is_index(path) {
-                    self.skip(path, "this is an index of warpseek, not a folder of documents");
-                    entries.skip_current_dir();
-                } else {
-                    tables::check_folder(path)?;
-                }
-                continue;
-            }
-            if is_hidden(&entry) {
-                continue;
-            }
-            let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
-            if !metadata.is_file() {
-                self.skip(path, "not a regular file");
-            } else if let Some(format) = self.format_of(path) {
-                let source = root.join(path.strip_prefix(folder).unwrap_or(path));
-                self.add_file(path, &source, format, &metadata)?;
-                found = true;
-            } else {
-                self.skip(path, unknown_type(path));
-            }
-        }
+            let source = root.join(path.strip_prefix(folder).unwrap_or(&path));
+            self.unread.push(self.base.name(&source));
+            self.skip(&path, unreadable(&failed));
+            Ok(())
+        })?;
+        self.left_out.hidden += left_out.hidden;
+        self.left_out.ignored += left_out.ignored;
+        let found = self.inputs.len() > before
+            || self.skipped.iter().any(|f| f.path.starts_with(folder) && f.reason == TWICE);
         if found {
             return Ok(());
         }
-        let left_out = self.skipped.iter().filter(|f| f.path.starts_with(folder)).count();
+        let skipped = self.skipped.iter().filter(|f| f.path.starts_with(folder)).count();
+        let mut skipped = format!("{skipped} left out");
+        for (count, what) in [(left_out.ignored, "ignored"), (left_out.hidden, "hidden")] {
+            if count > 0 {
+                skipped.push_str(&format!(", {count} {what}"));
+            }
+        }
         Err(Error::input(
             Place::file(folder.display().to_string()),
             format!(
-                "no readable file in this folder ({left_out} left out): known are {}, each also \
+                "no readable file in this folder ({skipped}): known are {}, each also \
                  with .gz; read all files as one format with --format",
                 known_endings()
             ),
         ))
+    }
+
+    /// Adds a file that was found in `folder`, whose resolved path is `root`.
+    fn add_found(&mut self, folder: &Path, root: &Path, path: &Path) -> Result<()> {
+        let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
+        if !metadata.is_file() {
+            self.skip(path, "not a regular file");
+        } else if let Some(format) = self.format_of(path) {
+            let source = root.join(path.strip_prefix(folder).unwrap_or(path));
+            self.add_file(path, &source, format, &metadata, true)?;
+        } else {
+            self.skip(path, unknown_type(path));
+        }
+        Ok(())
     }
 
     /// Adds a regular file, unless it is among the inputs already.
@@ -240,12 +264,13 @@ impl InputList {
         source: &Path,
         format: FileFormat,
         metadata: &Metadata,
+        is_found: bool,
     ) -> Result<()> {
         File::open(path).map_err(Error::io("read", path))?;
         let real = fs::canonicalize(path).map_err(Error::io("read", path))?;
         let label = self.base.name(&real);
         if !self.seen.insert(real) {
-            self.skip(path, "is already among the inputs");
+            self.skip(path, TWICE);
             return Ok(());
         }
         let path_text = text(source);
@@ -254,10 +279,17 @@ impl InputList {
         let name = path.to_str().map_or_else(|| text(path), str::to_owned);
         let content = Content::Documents;
         let text_partitions = Arc::default();
-        let path = path_text;
-        let input =
-            InputFile { name, label, source, format, location, content, path, text_partitions };
-        self.inputs.push(input);
+        self.inputs.push(InputFile {
+            name,
+            label,
+            source,
+            format,
+            location,
+            content,
+            is_found,
+            path: path_text,
+            text_partitions,
+        });
         Ok(())
     }
 
@@ -268,31 +300,17 @@ impl InputList {
     fn skip(&mut self, path: &Path, reason: impl Into<String>) {
         self.skipped.push(SkippedFile { path: path.to_path_buf(), reason: reason.into() });
     }
+}
 
-    /// Skips a link that leads nowhere, or back to a folder above it; all else is an error.
-    fn skip_link(&mut self, error: walkdir::Error) -> Result<()> {
-        let path = error.path().map(Path::to_path_buf).unwrap_or_default();
-        let is_link = fs::symlink_metadata(&path).is_ok_and(|m| m.file_type().is_symlink());
-        if error.loop_ancestor().is_some() {
-            self.skip(&path, "a link back to a folder above it");
-        } else if is_link && fs::canonicalize(&path).is_err() {
-            self.skip(&path, "a link that leads nowhere");
-        } else {
-            let source = error.into_io_error();
-            let source = source.unwrap_or_else(|| std::io::Error::other("unreadable"));
-            return Err(Error::io("read", path)(source));
-        }
-        Ok(())
+/// The reason for the second time that a file is reached.
+const TWICE: &str = "is already among the inputs";
+
+/// The reason for a file or folder that cannot be opened or read.
+pub(crate) fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "cannot be read: permission denied".to_owned(),
+        _ => format!("cannot be read: {error}"),
     }
-}
-
-/// True if a folder is an index: the one that is being written, say.
-fn is_index(folder: &Path) -> bool {
-    folder.join("manifest.json").exists() && folder.join("documents.db").exists()
-}
-
-fn is_hidden(entry: &DirEntry) -> bool {
-    entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
 fn unknown_type(path: &Path) -> String {

@@ -27,6 +27,15 @@ pub(crate) fn parse_line(line: &str) -> Result<(Value, BTreeMap<String, u64>), S
     }
 }
 
+/// True for text that is the start of a JSON value, and not all of it. It does not end in a string,
+/// in which no line may end.
+pub(crate) fn is_cut(text: &str) -> bool {
+    let is_inside = |error: serde_json::Error| {
+        error.is_eof() && !error.to_string().starts_with("EOF while parsing a string")
+    };
+    parse_strictly(text).is_err_and(is_inside)
+}
+
 /// A cell of a table as metadata: an empty one is null, and one that is written exactly as JSON
 /// writes that number is a number.
 pub(crate) fn typed(cell: String) -> Value {
@@ -107,7 +116,11 @@ fn described(error: &serde_json::Error, text: &str, longer: &[usize]) -> String 
             column(at)
         );
     }
-    format!("not valid JSON: {message} (column {})", column(error.column()))
+    let line = match error.line() {
+        0 | 1 => String::new(),
+        line => format!("line {line} of the record, "),
+    };
+    format!("not valid JSON: {message} ({line}column {})", column(error.column()))
 }
 
 /// The first escape of a surrogate without its other half, and its column, from 1.

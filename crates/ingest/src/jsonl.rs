@@ -1,17 +1,19 @@
-//! JSON lines: one object per line.
+//! JSON lines: one object per line. Also the objects of one JSON array, and objects over several
+//! lines, as programs write files `.json` (json_stream.rs).
 //!
 //! `NaN`, `Infinity` and `-Infinity` are not JSON. DuckDB and Python's `json` write them all the
 //! same. In metadata they become null, which is counted and told.
 
-use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use serde_json::Value;
 use warpseek_error::{Error, Place, Result};
 
 use crate::document::Document;
+use crate::fields::{list, names};
 use crate::inputs::{Content, InputFile};
 use crate::json;
+use crate::json_stream::{Element, ElementReader, JsonLayout};
 use crate::lines::read_line;
 use crate::message::{shown, size, utf8_error};
 use crate::notes::{NON_FINITE, NoteKind, ReadNotes};
@@ -22,6 +24,8 @@ use crate::stream::InputStream;
 /// The records of one file.
 pub(crate) struct JsonlReader {
     stream: InputStream,
+    layout: JsonLayout,
+    elements: ElementReader,
     label: String,
     rules: RoleRules,
     notes: ReadNotes,
@@ -43,6 +47,9 @@ enum Position {
     Done,
 }
 
+/// Bytes at the front of a file that are looked at for its layout.
+const HEAD: u64 = 64 << 10;
+
 impl JsonlReader {
     pub(crate) fn open(
         stream: InputStream,
@@ -50,8 +57,15 @@ impl JsonlReader {
         options: &ReadOptions,
         notes: &ReadNotes,
     ) -> Result<Self> {
+        let (line, stream) = stream.utf8(notes)?.peek_line(HEAD)?;
+        let layout = layout_of(&line);
+        if layout == JsonLayout::Array {
+            notes.decide(format!("{}: one JSON array, read as its elements", input.name));
+        }
         Ok(Self {
-            stream: stream.utf8()?,
+            stream,
+            layout,
+            elements: ElementReader::new(layout, options.max_record_bytes),
             label: input.label.clone(),
             rules: RoleRules::new(input, options, notes),
             notes: notes.clone(),
@@ -65,7 +79,27 @@ impl JsonlReader {
     }
 
     fn place(&self) -> Place {
-        Place::record(&self.stream.origin.name, format!("line {}", self.line))
+        let record = match self.layout {
+            JsonLayout::Lines => format!("line {}", self.line),
+            JsonLayout::Array | JsonLayout::Objects => format!("record {}", self.record),
+        };
+        Place::record(&self.stream.origin.name, record)
+    }
+
+    /// The next record of an array, or the next object; `None` at the end.
+    fn next_element(&mut self) -> Result<Option<Vec<u8>>> {
+        self.record += 1;
+        let element = self.elements.next(&mut self.stream);
+        let reason = match element.map_err(|e| self.read_error(e))? {
+            Element::Found(record) => return Ok(Some(record)),
+            Element::End => return Ok(None),
+            Element::Bad(reason) => reason,
+            Element::Fatal(reason) => {
+                self.position = Position::Done;
+                reason
+            }
+        };
+        Err(Error::input(self.place(), reason))
     }
 
     /// The next line that is not blank, with its line break; `None` at the end.
@@ -126,21 +160,21 @@ impl JsonlReader {
 
     fn read_error(&mut self, error: std::io::Error) -> Error {
         self.position = Position::Done;
-        self.stream.origin.read_error(error, Some(format!("line {}", self.line)))
+        self.stream.origin.read_error(error, self.place().record)
     }
 
     fn document(&mut self, line: &[u8]) -> Result<Document> {
         let place = self.place();
         let fail = |reason: String| Error::input(place.clone(), reason);
         let line = std::str::from_utf8(line).map_err(|e| fail(utf8_error(e, "line")))?.trim_ascii();
-        let parsed = match self.fields {
-            Some(_) => json::parse_line(line),
-            None => self.parse_first(line),
-        };
-        let (value, non_finite) = parsed.map_err(fail)?;
+        let (value, non_finite) = json::parse_line(line).map_err(fail)?;
         let record = match value {
             Value::Object(record) => record,
             other => {
+                // An array of something else than records.
+                if self.layout == JsonLayout::Array && self.fields.is_none() {
+                    self.position = Position::Done;
+                }
                 return Err(fail(format!(
                     "not a JSON object: expected an object, found {}",
                     json::kind(&other)
@@ -150,6 +184,16 @@ impl JsonlReader {
         let fields = match &self.fields {
             Some(fields) if !fields.is_provisional() => fields,
             known => match (self.rules.of_record(&record), known) {
+                // A file of settings may have a name; it is no record without a text.
+                (Ok(fields), None)
+                    if fields.is_provisional() && self.layout == JsonLayout::Objects =>
+                {
+                    self.position = Position::Done;
+                    let names = list(&names(&record, 1));
+                    return Err(fail(format!(
+                        "no text field: it has {names}; name one with --text-field"
+                    )));
+                }
                 (Ok(fields), _) => self.fields.insert(fields),
                 // The provisional roles tell what this record lacks.
                 (Err(_), Some(fields)) => fields,
@@ -164,9 +208,9 @@ impl JsonlReader {
             return Err(Error::input(place.field(shown(name)), reason));
         }
         // The number that stands for a missing id.
-        let number = match self.rules.content {
-            Content::Documents => self.record,
-            Content::Queries => self.line,
+        let number = match (self.rules.content, self.layout) {
+            (Content::Queries, JsonLayout::Lines) => self.line,
+            _ => self.record,
         };
         let document = fields.document(record, place, &self.label, number)?;
         for (name, count) in non_finite.into_iter().filter(|(name, _)| fields.keeps(name)) {
@@ -174,22 +218,16 @@ impl JsonlReader {
         }
         Ok(document)
     }
+}
 
-    /// Parses as [`json::parse_line`] does. JSON in another layout than one object per line is an
-    /// error that names the cure and ends the file.
-    fn parse_first(&mut self, line: &str) -> Result<(Value, BTreeMap<String, u64>), String> {
-        let (layout, filter) = match json::parse_line(line) {
-            _ if line.starts_with('[') => ("one JSON array".to_owned(), ".[]"),
-            Err(reason) if reason.starts_with("not valid JSON: EOF") => {
-                (format!("JSON over several lines ({reason})"), ".")
-            }
-            parsed => return parsed,
-        };
-        self.position = Position::Done;
-        Err(format!(
-            "the file seems to be {layout}, not one object per line: convert it with \
-             jq -c '{filter}' FILE > FILE.jsonl"
-        ))
+/// The layout of a file with this first line, which may be cut.
+fn layout_of(line: &[u8]) -> JsonLayout {
+    let is_whole = line.ends_with(b"\n");
+    let text = String::from_utf8_lossy(line);
+    match text.trim() {
+        text if text.starts_with('[') => JsonLayout::Array,
+        text if is_whole && text.starts_with('{') && json::is_cut(text) => JsonLayout::Objects,
+        _ => JsonLayout::Lines,
     }
 }
 
@@ -200,7 +238,11 @@ impl Iterator for JsonlReader {
         if self.position == Position::Done {
             return None;
         }
-        let line = self.next_line().transpose();
+        let line = match self.layout {
+            JsonLayout::Lines => self.next_line(),
+            JsonLayout::Array | JsonLayout::Objects => self.next_element(),
+        };
+        let line = line.transpose();
         if line.is_none() {
             self.position = Position::Done;
         }

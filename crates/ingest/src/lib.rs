@@ -17,18 +17,22 @@
 //!
 //! ```text
 //! paths, folders, -     inputs.rs    a list of inputs: each exists, can be opened, has a format
+//!                       walk.rs      the files of a folder, without what ignore files name
 //!                       paths.rs     their names, the same however a path was written
 //!                       tables.rs    tables with a log of their files: refused
-//! each input            stream.rs    its bytes: counted, decompressed, another encoding refused
+//! each input            stream.rs    its bytes: counted, decompressed, read as UTF-8 (recode.rs)
 //!                       partition.rs the columns in the names of its folders
-//! each record           jsonl.rs     one JSON object per line
+//! each record           jsonl.rs     one JSON object per line; or of an array (json_stream.rs)
 //!                       csv.rs       one row below a header, or without one (header.rs); also tsv
+//!                                    and other separators (dialect.rs)
 //!                       parquet/     one row
-//!                       text.rs      one file: text, Markdown (markdown.rs), HTML (html.rs)
+//!                       text.rs      one file: text, Markdown (markdown.rs), HTML (html.rs), rst
+//!                                    and Org (markup.rs), TeX, code, notebooks, messages
 //! each document         fields.rs    id, title and text of the record; the rest is metadata
 //! each query            query_fields.rs  its id, text, vector and filter (query_file.rs)
 //!                       notes.rs     values that were replaced, columns that were left out
 //!                       reader.rs    the iterator over all inputs
+//!                       skips.rs     what was left out, by reason
 //!                       records.rs   records that a program holds in memory
 //! each chunk            chunk.rs     byte ranges of the document's text that fit the embedder
 //!                       overlap.rs   how far each repeats the text before it
@@ -47,6 +51,7 @@
 //! | --- | --- | --- | --- | --- | --- |
 //! | BEIR | `_id`, `text` | `_id` | `_id` | `text` | `title` |
 //! | chunked | `id`, `chunk-id`, `chunk` | `<id>-<chunk-id>` | `<id>` | `chunk` | `title` |
+//! | questions | `question`, `answer` | by name | as id | both, if no text | by name |
 //! | other | the names in [`FieldMap`] | by name | as id | by name | by name |
 //!
 //! The title is embedded with the text, except in the chunked layout, whose chunks contain it.
@@ -80,8 +85,11 @@
 pub mod chunk;
 pub mod lines;
 
+mod code;
 mod csv;
+mod dialect;
 mod document;
+mod email;
 mod fields;
 mod format;
 mod gzip;
@@ -89,9 +97,12 @@ mod header;
 mod html;
 mod inputs;
 mod json;
+mod json_stream;
 mod jsonl;
 mod markdown;
+mod markup;
 mod message;
+mod notebook;
 mod notes;
 mod options;
 mod overlap;
@@ -100,22 +111,28 @@ mod partition;
 mod paths;
 mod query_fields;
 mod query_file;
+mod questions;
 mod reader;
+mod recode;
 mod records;
 mod roles;
+mod skips;
 mod stream;
 mod tables;
+mod tex;
 mod text;
+mod walk;
 
 pub use document::{Document, MAX_ID_BYTES, TextKind, check_id};
 pub use fields::from_object;
 pub use format::FileFormat;
-pub use inputs::SkippedFile;
 pub use json::kind as json_kind;
 pub use message::shown;
 pub use notes::{MAX_NOTES, NON_FINITE, NoteKind, ReadNote, ReadNotes, TITLE_ALONE};
-pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions};
+pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions, parse_delimiter};
 pub use paths::{InputRoots, RECORDS_SOURCE, STREAM_SOURCE};
 pub use query_file::QueryFile;
 pub use reader::{DocumentReader, ReadProgress, open, read_stream};
 pub use records::{RecordParts, Records};
+pub use skips::{FoundFiles, SkipGroup, SkipTable, SkippedFile};
+pub use walk::{LeftOut, WalkOptions};

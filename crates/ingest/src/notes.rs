@@ -96,6 +96,8 @@ struct NoteList {
     /// The position of each distinct note, by the hash of its text.
     known: HashMap<u64, usize>,
     hasher: RandomState,
+    /// Decisions about files that nobody has taken yet.
+    decisions: Vec<String>,
 }
 
 impl ReadNotes {
@@ -137,6 +139,25 @@ impl ReadNotes {
                 note.count += count;
             }
         });
+    }
+
+    /// Adds a decision about a file, for the user to know.
+    pub(crate) fn decide(&self, decision: String) {
+        self.with(|list| list.decisions.push(decision));
+    }
+
+    /// Adds a decision unless it is the last one already.
+    pub(crate) fn decide_once(&self, decision: String) {
+        self.with(|list| {
+            if list.decisions.last() != Some(&decision) {
+                list.decisions.push(decision);
+            }
+        });
+    }
+
+    /// The decisions since the last call.
+    pub(crate) fn take_decisions(&self) -> Vec<String> {
+        self.with(|list| std::mem::take(&mut list.decisions))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut NoteList) -> T) -> T {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use warpseek_error::{Error, Result};
 
 use crate::format::FileFormat;
+use crate::walk::WalkOptions;
 
 /// Default limit on one record: 16 MiB.
 pub const DEFAULT_MAX_RECORD_BYTES: u64 = 16 << 20;
@@ -22,12 +23,20 @@ pub struct ReadOptions {
     pub fields: FieldMap,
     /// The first line of csv and tsv files: column names or a record.
     pub header: HeaderRule,
+    /// The separator of the columns in csv and tsv files. `None` is a tab for tsv; for csv the
+    /// comma, unless the first lines are a table of `;`, tabs or `|` instead.
+    pub delimiter: Option<u8>,
     /// Maximum size of a record (a line, a row, a text file) in bytes after decompression, at
     /// least 1. A longer one is an error, and reading goes on behind it.
     pub max_record_bytes: u64,
     /// Folder for the paths in ids and sources: a file below it has the path from here, any other
     /// file its absolute path. `None` is the working directory.
     pub base: Option<PathBuf>,
+    /// The files of folders that are read.
+    pub walk: WalkOptions,
+    /// True if a file or folder below a named folder that cannot be opened is an error. Otherwise
+    /// it is skipped ([`DocumentReader::skipped_files`](crate::DocumentReader::skipped_files)).
+    pub strict: bool,
 }
 
 impl Default for ReadOptions {
@@ -36,18 +45,39 @@ impl Default for ReadOptions {
             format: None,
             fields: FieldMap::default(),
             header: HeaderRule::default(),
+            delimiter: None,
             max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
             base: None,
+            walk: WalkOptions::default(),
+            strict: false,
         }
     }
 }
 
 impl ReadOptions {
     pub(crate) fn check(&self) -> Result<()> {
+        if let Some(b'"' | b'\n' | b'\r' | 0 | 128..) = self.delimiter {
+            return Err(Error::usage(NO_DELIMITER));
+        }
         match self.max_record_bytes {
             0 => Err(Error::usage("--max-record-bytes must be at least 1")),
             _ => Ok(()),
         }
+    }
+}
+
+const NO_DELIMITER: &str = "--delimiter is one ASCII character, no quote or line break, or tab";
+
+/// Reads a separator of columns: a character, `tab` or `\t`.
+///
+/// # Errors
+///
+/// [`Error::Usage`] for anything else.
+pub fn parse_delimiter(text: &str) -> Result<u8> {
+    match *text.as_bytes() {
+        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r' | 0) => Ok(byte),
+        _ if matches!(text, "tab" | "\\t") => Ok(b'\t'),
+        _ => Err(Error::usage(NO_DELIMITER)),
     }
 }
 
@@ -77,7 +107,7 @@ pub struct FieldMap {
     /// The id; else the first of `id`, `_id`, `doc_id`, `docid`, `docno`, `pid`.
     pub id: Option<String>,
     /// The text; else the first of `text`, `contents`, `content`, `body`, `passage`, `chunk`,
-    /// `abstract`.
+    /// `abstract`; else `question` and `answer` (in any case), which become one text.
     pub text: Option<String>,
     /// The title; else the first of `title`, `headline`, `name`.
     pub title: Option<String>,

@@ -143,7 +143,7 @@ impl QueryFile {
             let records = QueryRecords::Parquet(Box::new(records));
             return Ok(Self { name: input.name, records, note });
         }
-        let (line, stream) = stream.utf8()?.peek_line(HEAD)?;
+        let (line, stream) = stream.utf8(&notes)?.peek_line(HEAD)?;
         let format = TextFormat::of(&line, input.format, options);
         let (records, note) = match format {
             TextFormat::Jsonl => {
@@ -246,8 +246,8 @@ fn query_input(
     let format = format.unwrap_or(FileFormat::Text);
     // Queries are not stored, so that their source does not count.
     let (name, source, content) = (name.to_owned(), STREAM_SOURCE.into(), Content::Queries);
-    let (path, text_partitions) = (String::new(), Arc::default());
-    InputFile { name, label, source, format, location, content, path, text_partitions }
+    let (path, text_partitions, is_found) = (String::new(), Arc::default(), false);
+    InputFile { name, label, source, format, location, content, is_found, path, text_partitions }
 }
 
 fn lines_note(first: &[u8]) -> String {

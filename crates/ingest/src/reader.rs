@@ -11,23 +11,26 @@ use warpseek_error::{Error, Place, Result};
 use crate::csv::CsvReader;
 use crate::document::Document;
 use crate::format::FileFormat;
-use crate::inputs::{InputFile, InputList, SkippedFile};
+use crate::inputs::{InputFile, InputList, unreadable};
 use crate::jsonl::JsonlReader;
 use crate::notes::ReadNotes;
 use crate::options::ReadOptions;
 use crate::parquet::ParquetReader;
 use crate::paths::InputRoots;
+use crate::skips::{FoundFiles, SkippedFile};
 use crate::stream::InputStream;
 use crate::text;
+use crate::walk::LeftOut;
 
 /// Opens files, folders (all files below them, in the order of their names) and `-`, which is
 /// standard input.
 ///
 /// Everything that can be known beforehand is checked here, for all inputs: that a file exists,
 /// can be opened and has a known format, and that a folder has a file that can be read. Hidden
-/// files and folders below a folder are left out; links are followed. A file that is reached
-/// twice is read once. [`DocumentReader::skipped_files`] lists a folder's files of unknown type and
-/// files reached twice.
+/// files and folders below a folder are left out, and so is what
+/// [`WalkOptions`](crate::WalkOptions) says; links are followed. A file that is reached twice is
+/// read once. [`DocumentReader::skipped_files`] lists a folder's files of unknown type, those that
+/// cannot be opened, and files reached twice.
 ///
 /// # Errors
 ///
@@ -63,6 +66,8 @@ pub fn read_stream(
 pub struct DocumentReader {
     inputs: VecDeque<InputFile>,
     skipped: Vec<SkippedFile>,
+    left_out: LeftOut,
+    found: FoundFiles,
     roots: InputRoots,
     options: ReadOptions,
     notes: ReadNotes,
@@ -93,6 +98,7 @@ pub struct ReadProgress {
 struct OpenInput {
     name: String,
     source: Arc<str>,
+    is_found: bool,
     length: Option<u64>,
     bytes_read: Arc<AtomicU64>,
     records: Box<dyn Iterator<Item = Result<Document>> + Send>,
@@ -102,19 +108,34 @@ struct OpenInput {
 
 impl DocumentReader {
     fn new(list: InputList, stdin: Option<Box<dyn Read + Send>>, options: &ReadOptions) -> Self {
-        let InputList { inputs, skipped, roots, .. } = list;
+        let found = list.found_files();
+        let InputList { inputs, skipped, roots, left_out, .. } = list;
         let bytes_total = inputs.iter().map(InputFile::length).sum();
         let files_total = inputs.len();
         let done = ReadProgress { bytes_total, files_total, ..ReadProgress::default() };
         let (inputs, options) = (inputs.into(), options.clone());
         let (notes, decisions) = (ReadNotes::default(), Vec::new());
-        Self { inputs, skipped, roots, options, notes, decisions, stdin, current: None, done }
+        Self {
+            inputs,
+            skipped,
+            left_out,
+            found,
+            roots,
+            options,
+            notes,
+            decisions,
+            stdin,
+            current: None,
+            done,
+        }
     }
 
     /// Decisions about the inputs opened since the last call, for the user to know: a tsv file
     /// without a header, say.
     pub fn take_decisions(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.decisions)
+        let mut decisions = std::mem::take(&mut self.decisions);
+        decisions.extend(self.notes.take_decisions());
+        decisions
     }
 
     /// The progress of reading.
@@ -134,6 +155,17 @@ impl DocumentReader {
     /// Files in the given folders that are not read, with the reasons; known from the start.
     pub fn skipped_files(&self) -> &[SkippedFile] {
         &self.skipped
+    }
+
+    /// Numbers of hidden and ignored entries of the given folders; known from the start.
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out
+    }
+
+    /// The files that were found in the given folders. An error about one of them is one that a
+    /// caller may pass over.
+    pub fn found_files(&self) -> &FoundFiles {
+        &self.found
     }
 
     /// The files and folders that are read.
@@ -166,13 +198,22 @@ impl DocumentReader {
                 let counter = Arc::clone(&bytes_read);
                 Box::new(ParquetReader::open(stream, input, counter, options, notes)?)
             }
-            FileFormat::Text | FileFormat::Markdown | FileFormat::Html => {
-                Box::new(std::iter::once(text::read(stream, input, options)))
-            }
+            _ => Box::new(std::iter::once(text::read(stream, input, options, notes))),
         };
         let (name, length) = (input.name.clone(), input.length());
-        let source = Arc::clone(&input.source);
-        Ok(OpenInput { name, source, length, bytes_read, records, is_empty: true })
+        let (source, is_found) = (Arc::clone(&input.source), input.is_found);
+        Ok(OpenInput { name, source, is_found, length, bytes_read, records, is_empty: true })
+    }
+
+    /// An error that the system reports about a file of a folder is a defect of that file, unless
+    /// reading is strict.
+    fn as_defect(&self, error: Error, name: &str, is_found: bool) -> Error {
+        match error {
+            Error::Io { source, .. } if is_found && !self.options.strict => {
+                Error::input(Place::file(name), unreadable(&source))
+            }
+            error => error,
+        }
     }
 
     fn close(&mut self, bytes: u64) {
@@ -191,7 +232,13 @@ impl Iterator for DocumentReader {
             {
                 current.is_empty = false;
                 let source = Some(Arc::clone(&current.source));
-                return Some(next.map(|document| Document { source, ..document }));
+                return Some(match next {
+                    Ok(document) => Ok(Document { source, ..document }),
+                    Err(error) => {
+                        let (name, is_found) = (current.name.clone(), current.is_found);
+                        Err(self.as_defect(error, &name, is_found))
+                    }
+                });
             }
             if let Some(current) = self.current.take() {
                 let read = current.bytes_read.load(Ordering::Relaxed);
@@ -206,7 +253,7 @@ impl Iterator for DocumentReader {
                 Ok(current) => self.current = Some(current),
                 Err(error) => {
                     self.close(input.length().unwrap_or(0));
-                    return Some(Err(error));
+                    return Some(Err(self.as_defect(error, &input.name, input.is_found)));
                 }
             }
         }

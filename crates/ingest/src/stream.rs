@@ -1,15 +1,18 @@
-//! The bytes of an input: counted, decompressed, and checked for other encodings.
+//! The bytes of an input: counted, decompressed, and read as UTF-8.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use encoding_rs::Encoding;
 use warpseek_error::{Error, Place, Result};
 
 use crate::gzip::{GZIP_MAGIC, GzipReader};
 use crate::inputs::{InputFile, Location};
 use crate::lines::is_damage;
+use crate::notes::ReadNotes;
+use crate::recode::{self, RecodingReader};
 
 const BUFFER: usize = 64 << 10;
 
@@ -84,33 +87,75 @@ impl InputStream {
         Ok(Self { bytes: BufReader::with_capacity(BUFFER, bytes), origin })
     }
 
-    /// The same stream as UTF-8, without a byte order mark. Other encodings and binary data are
-    /// errors.
-    pub(crate) fn utf8(mut self) -> Result<Self> {
+    /// The same stream as UTF-8, without a byte order mark. UTF-16 is converted, which `notes`
+    /// tell; other encodings and binary data are errors.
+    pub(crate) fn utf8(mut self, notes: &ReadNotes) -> Result<Self> {
         let mut head = read_head(&mut self.bytes, 4, &self.origin)?;
         let fail = |reason: String| Error::input(Place::file(&self.origin.name), reason);
-        let encoding = match head[..] {
-            [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => Some("UTF-32"),
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
-            _ => None,
-        };
-        if let Some(encoding) = encoding {
-            let reason = format!("is {encoding}: convert it with iconv -f {encoding} -t UTF-8");
-            return Err(fail(reason));
+        if let [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] = head[..] {
+            return Err(fail("is UTF-32: convert it with iconv -f UTF-32 -t UTF-8".into()));
         }
         head.extend(self.bytes.buffer());
         self.bytes.consume(self.bytes.buffer().len());
+        if let Some((encoding, mark)) = recode::utf16(&head[..head.len().min(HEAD)]) {
+            head.drain(..mark);
+            let name = self.origin.name.clone();
+            return Ok(self.unread(head).recoded(|bytes| {
+                Box::new(RecodingReader::decoding(bytes, encoding, &name, notes))
+            }));
+        }
         if head.iter().take(HEAD).any(|byte| *byte == 0) {
-            return Err(fail(
-                "holds NUL bytes: this is a binary file, or UTF-16 without a byte order mark \
-                 (convert it with iconv -f UTF-16LE -t UTF-8)"
-                    .into(),
-            ));
+            return Err(fail("holds NUL bytes: this is a binary file".into()));
         }
         if head.starts_with(b"\xef\xbb\xbf") {
             head.drain(..3);
         }
         Ok(self.unread(head))
+    }
+
+    /// As [`InputStream::utf8`], and text in a legacy encoding is converted too. `named` is the one
+    /// that the text names.
+    pub(crate) fn text(self, named: Option<&'static Encoding>, notes: &ReadNotes) -> Result<Self> {
+        let name = self.origin.name.clone();
+        Ok(self
+            .utf8(notes)?
+            .recoded(|bytes| Box::new(RecodingReader::deciding(bytes, named, &name, notes))))
+    }
+
+    fn recoded(
+        self,
+        recode: impl FnOnce(BufReader<Box<dyn Read + Send>>) -> Box<dyn Read + Send>,
+    ) -> Self {
+        let bytes = BufReader::with_capacity(BUFFER, recode(self.bytes));
+        Self { bytes, origin: self.origin }
+    }
+
+    /// The first lines, at most `lines` and `limit` bytes, and the stream as it was before.
+    pub(crate) fn peek_lines(mut self, lines: usize, limit: u64) -> Result<(Vec<u8>, Self)> {
+        let mut head = Vec::new();
+        for number in 1..=lines {
+            let left = limit - head.len() as u64;
+            let read = (&mut self.bytes).take(left).read_until(b'\n', &mut head);
+            match read {
+                Ok(0) => break,
+                Ok(_) => {}
+                // The reader of the records meets the error in its place.
+                Err(e) if number > 1 => {
+                    let failing = FailingReader { error: Some(e), inner: self.bytes };
+                    let bytes = BufReader::with_capacity(BUFFER, Box::new(failing) as Box<_>);
+                    let stream = Self { bytes, origin: self.origin };
+                    return Ok((head.clone(), stream.unread(head)));
+                }
+                Err(e) => return Err(self.origin.read_error(e, Some("line 1".into()))),
+            }
+        }
+        Ok((head.clone(), self.unread(head)))
+    }
+
+    /// The first bytes, fewer than `length` only at the end, and the stream as it was before.
+    pub(crate) fn peek(mut self, length: usize) -> Result<(Vec<u8>, Self)> {
+        let head = read_head(&mut self.bytes, length, &self.origin)?;
+        Ok((head.clone(), self.unread(head)))
     }
 
     /// The first line that is not blank, with its end, and the stream as it was before. The line is
@@ -165,6 +210,21 @@ fn read_head(reader: &mut impl Read, length: usize, origin: &StreamOrigin) -> Re
     let mut head = Vec::with_capacity(length);
     let read = reader.take(length as u64).read_to_end(&mut head);
     read.map(|_| head).map_err(|error| origin.read_error(error, None))
+}
+
+/// A reader that fails before it goes on.
+struct FailingReader<R> {
+    error: Option<io::Error>,
+    inner: R,
+}
+
+impl<R: Read> Read for FailingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.error.take() {
+            Some(error) => Err(error),
+            None => self.inner.read(buffer),
+        }
+    }
 }
 
 struct CountingReader<R> {

@@ -1,0 +1,80 @@
+//! The separator of the columns in a csv file: what people and programs write instead of commas.
+
+use csv_core::ReadRecordResult;
+
+/// Separators of csv files, in the order in which they are preferred.
+const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
+
+/// The first lines by which the separator is decided.
+pub(crate) const SAMPLE_LINES: usize = 20;
+
+/// The separator of the table that begins with these lines.
+///
+/// A separator fits if the header and every other whole record have the same number of cells, which
+/// is at least two. Of those that fit, the one with the most cells is the separator, of equals the
+/// first in [`SEPARATORS`]; if none fits, the comma. A sentence with a semicolon so decides
+/// nothing: the header has none.
+pub(crate) fn separator(sample: &[u8]) -> u8 {
+    let mut best = (1, b',');
+    for separator in SEPARATORS {
+        let cells = columns(sample, separator).unwrap_or(0);
+        if cells > best.0 {
+            best = (cells, separator);
+        }
+    }
+    best.1
+}
+
+/// The name of a separator for messages.
+pub(crate) fn name(separator: u8) -> String {
+    match separator {
+        b'\t' => "tabs".to_owned(),
+        other => format!("'{}'", char::from(other)),
+    }
+}
+
+/// The number of cells that all whole records have; `None` if they differ.
+fn columns(sample: &[u8], separator: u8) -> Option<usize> {
+    let mut parser = csv_core::ReaderBuilder::new().delimiter(separator).build();
+    let (mut bytes, mut ends) = (vec![0; sample.len() + 1], vec![0; sample.len() + 2]);
+    let (mut read, mut count, mut known) = (0, 0, None);
+    loop {
+        let (result, r, _, e) = parser.read_record(&sample[read..], &mut bytes, &mut ends);
+        (read, count) = (read + r, count + e);
+        match result {
+            ReadRecordResult::Record => {
+                if *known.get_or_insert(count) != count {
+                    return None;
+                }
+                count = 0;
+            }
+            // A record that the sample cuts does not count, unless it is the only one.
+            ReadRecordResult::InputEmpty => return Some(known.unwrap_or(count + 1)),
+            _ => return known,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::separator;
+
+    #[test]
+    fn separator_is_the_one_that_makes_a_table() {
+        for (sample, expected) in [
+            ("id,text\n1,a; b\n", b','),
+            ("id;text\n1;a, b\n2;c\n", b';'),
+            ("preis;name\n1,5;a\n2,5;b\n", b';'),
+            ("id|text\n1|a\n", b'|'),
+            ("id\ttext\r\n1\ta, b; c\r\n", b'\t'),
+            ("text\na; b\nc, d\n", b','),
+            ("id;text\n1;\"a\n;b\"\n", b';'),
+            ("id;text", b';'),
+            ("id,text\n1,2,3\n", b','),
+            ("a;b,c\n1;2,3\n", b','),
+            ("", b','),
+        ] {
+            assert_eq!(char::from(separator(sample.as_bytes())), char::from(expected), "{sample}");
+        }
+    }
+}
