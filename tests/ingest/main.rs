@@ -4,18 +4,21 @@
 
 mod chunk;
 mod csv;
+mod extract;
 mod fields;
 mod folders;
 mod hostile;
 mod jsonl;
 mod kinds;
 mod memory;
+mod office;
 mod parquet;
 mod parquet_builder;
 mod parquet_columns;
 mod parquet_hostile;
 mod parquet_writer;
 mod partitions;
+mod pdf;
 mod queries;
 mod shared;
 mod sources;

@@ -24,7 +24,7 @@ fn folder_is_read_in_order_without_hidden_and_unknown_files() {
     folder.file("a/z.md", "a/z");
     folder.file("a/k.jsonl", "{\"text\":\"a/k\"}");
     folder.file("c.html", "c");
-    folder.file("c.pdf", "no");
+    folder.file("c.xyz", "no");
     folder.file("a/Makefile", "no");
     folder.file("x.txt.zst", "no");
     folder.file(".hidden.txt", "no");
@@ -36,7 +36,7 @@ fn folder_is_read_in_order_without_hidden_and_unknown_files() {
     };
     let expected = [
         "a/Makefile: no file name ending that tells the type",
-        "c.pdf: unknown type '.pdf'",
+        "c.xyz: unknown type '.xyz'",
         "x.txt.zst: unknown type '.zst' (decompress it first)",
     ];
     assert_eq!(reader.skipped_files().iter().map(skipped).collect::<Vec<_>>(), expected);
@@ -53,6 +53,12 @@ fn format_is_known_by_the_ending_and_the_name() {
         ("text", "x.text x.txt"),
         ("markdown", "README.md x.markdown"),
         ("html", "x.htm x.html"),
+        ("pdf", "x.PDF x.pdf.gz"),
+        ("docx", "x.docx"),
+        ("pptx", "x.pptx"),
+        ("xlsx", "x.xlsx x.xls x.ods"),
+        ("odt", "x.odt"),
+        ("epub", "x.epub"),
         ("", "x.gz csv x.jsonl.zst"),
     ];
     for (name, paths) in endings {
@@ -65,8 +71,8 @@ fn format_is_known_by_the_ending_and_the_name() {
         assert_eq!(format.name().parse::<FileFormat>().expect("a format"), format);
     }
     assert_eq!("NDJSON".parse::<FileFormat>().expect("a format"), FileFormat::Jsonl);
-    let error = "docx".parse::<FileFormat>().expect_err("not a format").to_string();
-    assert_has(&error, &["'docx'", "jsonl, csv, tsv"]);
+    let error = "xyz".parse::<FileFormat>().expect_err("not a format").to_string();
+    assert_has(&error, &["'xyz'", "jsonl, csv, tsv"]);
 }
 
 #[test]
@@ -112,10 +118,10 @@ fn names_that_are_not_utf8_are_read_and_told_apart() {
         std::fs::write(path(name), "text\none").expect("a file");
     }
     std::fs::write(path(b"left.\xff"), "").expect("a file");
-    std::fs::write(path(b"left\xff.docx"), "").expect("a file");
+    std::fs::write(path(b"left\xff.xyz"), "").expect("a file");
     let reader = open(&[folder.path().into()]).expect("a reader");
     let reasons: Vec<_> = reader.skipped_files().iter().map(|f| f.reason.clone()).collect();
-    assert_eq!(reasons, ["unknown type '.\u{fffd}'", "unknown type '.docx'"]);
+    assert_eq!(reasons, ["unknown type '.\u{fffd}'", "unknown type '.xyz'"]);
     let prefix = format!("{}/", folder.path().display());
     let documents: Vec<_> = reader.map(|document| document.expect("a document")).collect();
     let ids: Vec<_> =
@@ -195,27 +201,32 @@ fn inputs_that_cannot_be_read_are_refused_beforehand() {
     let folder = Folder::new();
     let good = folder.file("a.txt", "a");
     let missing = folder.path().join("missing.jsonl");
-    let unknown = folder.file("a.docx", "x");
+    let unknown = folder.file("a.xyz", "x");
     let packed = folder.file("a.jsonl.xz", "x");
     let bare = folder.file("README", "x");
     let empty = folder.path().join("empty");
     fs::create_dir(&empty).expect("a folder");
     let other = folder.path().join("other");
-    folder.file("other/b.pdf", "x");
+    folder.file("other/b.xyz", "x");
 
     let refuse = |path: &PathBuf| open(&[good.clone(), path.clone()]).err().expect("refused");
     let error = refuse(&missing);
     assert!(matches!(error, Error::Io { .. }) && error.exit_code() == 8);
     assert_has(&error.to_string(), &["cannot read", "missing.jsonl"]);
     for (path, parts) in [
-        (&unknown, ["a.docx", "unknown type '.docx'"]),
+        (&unknown, ["a.xyz", "unknown type '.xyz'"]),
         (&packed, ["a.jsonl.xz", "unknown type '.xz' (decompress it first)"]),
         (&bare, ["README", "no file name ending"]),
     ] {
         let error = refuse(path);
         assert!(matches!(error, Error::Usage(_)));
         assert_has(&error.to_string(), &parts);
-        let cures = ["--format (jsonl, csv, tsv, parquet, text, markdown, html,", ".ndjson", ".gz"];
+        let cures = [
+            "--format (jsonl, csv, tsv, parquet, text, markdown, html,",
+            "pdf, ",
+            ".ndjson",
+            ".gz",
+        ];
         assert_has(&error.to_string(), &cures);
     }
     for (path, count) in [(&empty, "(0 left out)"), (&other, "(1 left out)")] {

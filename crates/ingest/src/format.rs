@@ -37,11 +37,24 @@ pub enum FileFormat {
     Notebook,
     /// An e-mail message, one document per file: `.eml`.
     Email,
+    /// PDF, one document per page.
+    Pdf,
+    /// Word, one document per section: `.docx`, `.docm`.
+    Docx,
+    /// PowerPoint, one document per slide: `.pptx`, `.pptm`, `.ppsx`.
+    Pptx,
+    /// Excel and other spreadsheets, one document per block of rows: `.xlsx`, `.xlsm`, `.xlsb`,
+    /// `.xls`, `.ods`.
+    Xlsx,
+    /// OpenDocument text, one document per section.
+    Odt,
+    /// EPUB, one document per chapter.
+    Epub,
 }
 
 impl FileFormat {
     /// All formats, in the order in which messages list them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::Jsonl,
         Self::Csv,
         Self::Tsv,
@@ -55,6 +68,12 @@ impl FileFormat {
         Self::Code,
         Self::Notebook,
         Self::Email,
+        Self::Pdf,
+        Self::Docx,
+        Self::Pptx,
+        Self::Xlsx,
+        Self::Odt,
+        Self::Epub,
     ];
 
     /// The name for `--format`, which is also the first of the endings.
@@ -78,6 +97,12 @@ impl FileFormat {
             Self::Code => code::EXTENSIONS,
             Self::Notebook => &["ipynb"],
             Self::Email => &["eml"],
+            Self::Pdf => &["pdf"],
+            Self::Docx => &["docx", "docm"],
+            Self::Pptx => &["pptx", "pptm", "ppsx"],
+            Self::Xlsx => &["xlsx", "xlsm", "xlsb", "xls", "ods"],
+            Self::Odt => &["odt"],
+            Self::Epub => &["epub"],
         }
     }
 

@@ -28,6 +28,7 @@
 //!                       parquet/     one row
 //!                       text.rs      one file: text, Markdown (markdown.rs), HTML (html.rs), rst
 //!                                    and Org (markup.rs), TeX, code, notebooks, messages
+//! each page, slide ...  office/      PDF, DOCX, PPTX, XLSX, ODT, EPUB, in a process of its own
 //! each document         fields.rs    id, title and text of the record; the rest is metadata
 //! each query            query_fields.rs  its id, text, vector and filter (query_file.rs)
 //!                       notes.rs     values that were replaced, columns that were left out
@@ -75,12 +76,20 @@
 //! title: a record without them is an error. A record with a title alone is embedded by it, which
 //! is told too.
 //!
+//! # Pages, slides, sheets and sections
+//!
+//! PDF, Office, OpenDocument and EPUB files become one document per page, slide, block of rows or
+//! section, with the id `<path>#page=3` and the `doc_id` `<path>`, and with `page`, `slide`,
+//! `sheet` and `row`, or `section` in the metadata. Their parsers are large, and a file may make
+//! one crash or run without end: [`ExtractOptions::command`] reads each file in a process of its
+//! own.
+//!
 //! # Memory
 //!
 //! A record takes no more than a small multiple of [`ReadOptions::max_record_bytes`], whatever a
 //! file claims. Parquet is decoded page by page, and a page may hold many records: its limits are
 //! 256 MiB for a page and 1 GiB for the open pages of all columns. No input makes the process panic
-//! or abort.
+//! or abort, unless PDF, Office or EPUB files are read without a process of their own.
 
 pub mod chunk;
 pub mod lines;
@@ -104,6 +113,7 @@ mod markup;
 mod message;
 mod notebook;
 mod notes;
+mod office;
 mod options;
 mod overlap;
 mod parquet;
@@ -129,6 +139,7 @@ pub use format::FileFormat;
 pub use json::kind as json_kind;
 pub use message::shown;
 pub use notes::{MAX_NOTES, NON_FINITE, NoteKind, ReadNote, ReadNotes, TITLE_ALONE};
+pub use office::{ExtractLimits, ExtractOptions, ExtractRequest};
 pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions, parse_delimiter};
 pub use paths::{InputRoots, RECORDS_SOURCE, STREAM_SOURCE};
 pub use query_file::QueryFile;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use warpseek_error::{Error, Result};
 
 use crate::format::FileFormat;
+use crate::office::ExtractOptions;
 use crate::walk::WalkOptions;
 
 /// Default limit on one record: 16 MiB.
@@ -27,7 +28,8 @@ pub struct ReadOptions {
     /// comma, unless the first lines are a table of `;`, tabs or `|` instead.
     pub delimiter: Option<u8>,
     /// Maximum size of a record (a line, a row, a text file) in bytes after decompression, at
-    /// least 1. A longer one is an error, and reading goes on behind it.
+    /// least 1. A longer one is an error, and reading goes on behind it. PDF, Office and EPUB
+    /// files have the limits of [`ReadOptions::extract`] instead.
     pub max_record_bytes: u64,
     /// Folder for the paths in ids and sources: a file below it has the path from here, any other
     /// file its absolute path. `None` is the working directory.
@@ -37,6 +39,8 @@ pub struct ReadOptions {
     /// True if a file or folder below a named folder that cannot be opened is an error. Otherwise
     /// it is skipped ([`DocumentReader::skipped_files`](crate::DocumentReader::skipped_files)).
     pub strict: bool,
+    /// Reading of PDF, Office, OpenDocument and EPUB files.
+    pub extract: ExtractOptions,
 }
 
 impl Default for ReadOptions {
@@ -50,6 +54,7 @@ impl Default for ReadOptions {
             base: None,
             walk: WalkOptions::default(),
             strict: false,
+            extract: ExtractOptions::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::format::FileFormat;
 use crate::inputs::{InputFile, InputList, unreadable};
 use crate::jsonl::JsonlReader;
 use crate::notes::ReadNotes;
+use crate::office::OfficeReader;
 use crate::options::ReadOptions;
 use crate::parquet::ParquetReader;
 use crate::paths::InputRoots;
@@ -197,6 +198,14 @@ impl DocumentReader {
             FileFormat::Parquet => {
                 let counter = Arc::clone(&bytes_read);
                 Box::new(ParquetReader::open(stream, input, counter, options, notes)?)
+            }
+            FileFormat::Pdf
+            | FileFormat::Docx
+            | FileFormat::Pptx
+            | FileFormat::Xlsx
+            | FileFormat::Odt
+            | FileFormat::Epub => {
+                Box::new(OfficeReader::open(stream, input, &bytes_read, options, notes)?)
             }
             _ => Box::new(std::iter::once(text::read(stream, input, options, notes))),
         };

@@ -150,7 +150,7 @@ fn bytes_of(mut stream: InputStream, options: &ReadOptions) -> Result<Vec<u8>> {
 }
 
 /// The file's name without `.gz` and without the ending that tells the format.
-fn stem(label: &str) -> &str {
+pub(crate) fn stem(label: &str) -> &str {
     let name = label.rsplit('/').next().unwrap_or(label);
     let name = name.strip_suffix(".gz").unwrap_or(name);
     match name.rsplit_once('.') {

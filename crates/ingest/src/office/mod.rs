@@ -1,0 +1,48 @@
+//! PDF, Office, OpenDocument and EPUB files: pages, slides, sheets and sections.
+//!
+//! ```text
+//! reader.rs     the iterator over the documents of one file
+//! worker.rs     starts the extraction: in a process of its own, or on a thread
+//! request.rs    the limits, and the extraction itself: what the process or the thread runs
+//! event.rs      the lines that it writes: one JSON value per section, and one at the end
+//! pdf.rs        pages; pages.rs joins what runs over their ends
+//! ooxml.rs      sections of DOCX, slides of PPTX
+//! sheet.rs      blocks of rows of XLSX, XLSB, XLS and ODS
+//! odt.rs        sections of ODT
+//! epub.rs       chapters of EPUB
+//! outline.rs    headings and paragraphs to sections
+//! table.rs      rows of a table to lines `header: value`
+//! archive.rs    the entries of a zip archive, within limits
+//! ```
+//!
+//! Each page, slide, sheet or section is a document of its own. Its id is `<path>#page=3`, its
+//! `doc_id` the path, so that a search for one hit per document shows each file once. A page that
+//! changed is embedded again and the others are not.
+//!
+//! # Hostile files
+//!
+//! These formats are large and their files come from anywhere, so a parser may crash, run forever
+//! or fill the memory. With [`ExtractOptions::command`] a file is read in a process of its own,
+//! which takes no more than [`ExtractLimits`] says; whatever happens there is an error about that
+//! file. Without it, a file is read on a thread: a panic is an error about that file, and a thread
+//! that takes too long is left behind until it comes to the end of its page. A stack overflow or an
+//! allocation that fails ends the process.
+
+mod archive;
+mod epub;
+mod event;
+mod odt;
+mod ooxml;
+mod outline;
+mod pages;
+mod pdf;
+mod reader;
+mod request;
+mod sheet;
+mod table;
+mod title;
+mod worker;
+mod xml;
+
+pub(crate) use reader::OfficeReader;
+pub use request::{ExtractLimits, ExtractOptions, ExtractRequest};

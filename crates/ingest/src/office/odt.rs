@@ -1,0 +1,178 @@
+//! ODT: sections by headings.
+
+use quick_xml::events::{BytesStart, Event};
+
+use super::archive::{Archive, encrypted};
+use super::event::{Fault, Sink};
+use super::outline::Outline;
+use super::{title, xml};
+
+/// Maximum number of times that a repeated cell is repeated.
+const MAX_REPEATED: usize = 64;
+
+/// Maximum number of spaces that one tag stands for.
+const MAX_SPACES: usize = 64;
+
+/// Writes the sections of an ODT file.
+pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+    let mut archive = Archive::open(bytes, "odt", sink.limits())?;
+    let manifest = archive.read("META-INF/manifest.xml")?.unwrap_or_default();
+    if manifest.windows(15).any(|window| window == b"encryption-data") {
+        return Err(Fault::new(encrypted("odt")));
+    }
+    if archive.has("meta.xml") {
+        let found = xml::element_text(&archive.text("meta.xml")?, "dc:title");
+        title::real(found.as_deref()).map_or(Ok(()), |title| sink.title(&title))?;
+    }
+    let content = archive.text("content.xml")?;
+    drop(archive);
+    let mut reader = xml::reader(&content);
+    let mut body = Body::new(Outline::new(sink));
+    loop {
+        match xml::next(&mut reader, "content.xml")? {
+            Event::Start(tag) => body.open(&tag),
+            Event::Empty(tag) => {
+                body.open(&tag);
+                body.close(tag.name().as_ref())?;
+            }
+            Event::End(tag) => body.close(tag.name().as_ref())?,
+            Event::Text(text) => body.text(&text.xml10_content()),
+            Event::CData(text) => body.text(&text.xml10_content()),
+            Event::GeneralRef(entity) => body.text(&xml::reference(&entity)),
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    body.outline.finish()
+}
+
+/// The state of reading the text of a file.
+struct Body<'a, 'b> {
+    outline: Outline<'a, 'b>,
+    /// The number of open elements in one that is not part of the text, that one included.
+    hidden: usize,
+    lists: usize,
+    /// The open paragraph: its text, and how deep it is nested in others.
+    text: String,
+    depth: usize,
+    /// The level of the open heading.
+    level: Option<u8>,
+    tables: Vec<OpenTable>,
+}
+
+/// A table whose end has not come yet.
+#[derive(Default)]
+struct OpenTable {
+    rows: Vec<Vec<String>>,
+    cell: String,
+    repeated: usize,
+    /// The paragraph around it.
+    outer: (String, usize),
+}
+
+impl<'a, 'b> Body<'a, 'b> {
+    fn new(outline: Outline<'a, 'b>) -> Self {
+        let (text, tables) = (String::new(), Vec::new());
+        Self { outline, hidden: 0, lists: 0, text, depth: 0, level: None, tables }
+    }
+
+    fn open(&mut self, tag: &BytesStart<'_>) {
+        if self.hidden > 0 {
+            self.hidden += 1;
+            return;
+        }
+        let name = tag.name();
+        let number = |name: &str| xml::attribute(tag, name).and_then(|value| value.parse().ok());
+        match name.as_ref() {
+            "office:annotation"
+            | "text:tracked-changes"
+            | "text:note-citation"
+            | "office:forms"
+            | "text:table-of-content"
+            | "svg:desc" => self.hidden = 1,
+            "text:list" => self.lists += 1,
+            "text:h" | "text:p" => {
+                if self.depth == 0 {
+                    self.text.clear();
+                    let level = || number("text:outline-level").unwrap_or(1);
+                    self.level = (name.as_ref() == "text:h").then(level);
+                } else {
+                    self.text.push(' ');
+                }
+                self.depth += 1;
+            }
+            "text:s" => {
+                let spaces: usize = number("text:c").map_or(1, usize::from);
+                self.text.push_str(&" ".repeat(spaces.min(MAX_SPACES)));
+            }
+            "text:tab" => self.text.push('\t'),
+            "text:line-break" => self.text.push('\n'),
+            "table:table" => {
+                let outer = (std::mem::take(&mut self.text), std::mem::take(&mut self.depth));
+                self.tables.push(OpenTable { outer, ..OpenTable::default() });
+            }
+            "table:table-row" => {
+                if let Some(table) = self.tables.last_mut() {
+                    table.rows.push(Vec::new());
+                }
+            }
+            "table:table-cell" | "table:covered-table-cell" => {
+                let repeated = xml::attribute(tag, "table:number-columns-repeated");
+                let repeated = repeated.and_then(|n| n.parse().ok()).unwrap_or(1);
+                if let Some(table) = self.tables.last_mut() {
+                    table.cell.clear();
+                    table.repeated = repeated.clamp(1, MAX_REPEATED);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, name: &str) -> Result<(), Fault> {
+        if self.hidden > 0 {
+            self.hidden -= 1;
+            return Ok(());
+        }
+        match name {
+            "text:list" => self.lists = self.lists.saturating_sub(1),
+            "text:h" | "text:p" if self.depth == 1 => {
+                self.depth = 0;
+                let text = std::mem::take(&mut self.text);
+                match (self.tables.last_mut(), self.level.take()) {
+                    (Some(table), _) => table.cell.extend([text.trim(), "\n"]),
+                    (None, Some(level)) => self.outline.heading(level, &text)?,
+                    (None, None) if self.lists > 0 => self.outline.item(self.lists - 1, &text),
+                    (None, None) => self.outline.paragraph(&text),
+                }
+            }
+            "text:h" | "text:p" => self.depth = self.depth.saturating_sub(1),
+            "table:table-cell" | "table:covered-table-cell" => {
+                if let Some(OpenTable { rows, cell, repeated, .. }) = self.tables.last_mut()
+                    && let Some(row) = rows.last_mut()
+                {
+                    row.extend(std::iter::repeat_n(cell.trim().to_owned(), *repeated));
+                    cell.clear();
+                }
+            }
+            "table:table" => {
+                let Some(table) = self.tables.pop() else { return Ok(()) };
+                (self.text, self.depth) = table.outer;
+                match self.tables.last_mut() {
+                    Some(outer) => {
+                        let lines = super::table::lines(&table.rows);
+                        outer.cell.extend([&lines.join("\n"), "\n"]);
+                    }
+                    None => self.outline.table(&table.rows),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str) {
+        if self.hidden == 0 && self.depth > 0 {
+            self.text.push_str(text);
+        }
+    }
+}

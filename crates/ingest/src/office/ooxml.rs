@@ -1,0 +1,167 @@
+//! DOCX: sections by headings. PPTX: slides. Both are read by the crate `undoc`.
+
+use std::ops::ControlFlow;
+
+use undoc::docx::DocxParser;
+use undoc::model::{Block, Paragraph, RevisionType, Section as OfficeSection, Table};
+use undoc::pptx::PptxParser;
+use undoc::{ParseEvent, SectionStreamOptions};
+
+use super::archive::{Archive, encrypted};
+use super::event::{Fault, Section, Sink};
+use super::outline::Outline;
+use super::{table, title};
+
+/// Maximum depth of tables in cells of tables.
+const MAX_DEPTH: usize = 16;
+
+/// Writes the sections of a DOCX file.
+pub(super) fn extract_docx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+    let archive = Archive::open(bytes, "docx", sink.limits())?;
+    let fault = |error| fault(error, "docx");
+    let mut parser = DocxParser::from_bytes(archive.into_bytes()).map_err(fault)?;
+    let document = parser.parse().map_err(fault)?;
+    let real_title = title::real(document.metadata.title.as_deref());
+    real_title.map_or(Ok(()), |title| sink.title(&title))?;
+    let mut outline = Outline::new(sink);
+    for section in &document.sections {
+        for block in &section.content {
+            match block {
+                Block::Paragraph(paragraph) => {
+                    let text = text(paragraph);
+                    let level = paragraph.heading.level();
+                    match &paragraph.list_info {
+                        _ if level > 0 => outline.heading(level, &text)?,
+                        Some(list) => outline.item(list.level.into(), &text),
+                        None => outline.paragraph(&text),
+                    }
+                }
+                Block::Table(table) => add_table(table, 0, &mut |rows| outline.table(rows)),
+                Block::Note { content, .. } => outline.paragraph(&texts(content)),
+                _ => {}
+            }
+        }
+    }
+    outline.finish()
+}
+
+/// Writes the slides of a PPTX file.
+pub(super) fn extract_pptx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+    let archive = Archive::open(bytes, "pptx", sink.limits())?;
+    let fault = |error| fault(error, "pptx");
+    let mut parser = PptxParser::from_bytes(archive.into_bytes()).map_err(fault)?;
+    let options = SectionStreamOptions { lenient: true, extract_resources: false };
+    let mut outcome = Ok(());
+    let streamed = parser.for_each_section(options, |event| {
+        outcome = match event {
+            ParseEvent::DocumentStart { metadata, .. } => {
+                let title = title::real(metadata.title.as_deref());
+                title.map_or(Ok(()), |title| sink.title(&title))
+            }
+            ParseEvent::SectionParsed(section) => sink.section(slide(section)),
+            ParseEvent::SectionFailed { index, error } => {
+                let reason = format!("the slide is damaged ({error}): save the file again");
+                sink.failed(Some(format!("slide {}", index + 1)), reason)
+            }
+            _ => Ok(()),
+        };
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    outcome?;
+    streamed.map_err(fault)
+}
+
+/// A slide: its title, its text and the speaker's notes.
+fn slide(slide: &OfficeSection) -> Section {
+    let number = slide.index + 1;
+    let mut blocks: Vec<String> = Vec::new();
+    for block in &slide.content {
+        match block {
+            Block::Paragraph(paragraph) => {
+                let text = text(paragraph);
+                let text = text.trim();
+                let level = paragraph.heading.level();
+                let is_item = paragraph.list_info.is_some();
+                match blocks.last_mut().filter(|last| is_item && last.starts_with("- ")) {
+                    _ if text.is_empty() => {}
+                    Some(last) => last.extend(["\n- ", &table::flat(text)]),
+                    None if level > 0 => {
+                        let mark = "#".repeat(level.into());
+                        blocks.push(format!("{mark} {}", table::flat(text)));
+                    }
+                    None if is_item => blocks.push(format!("- {}", table::flat(text))),
+                    None => blocks.push(text.to_owned()),
+                }
+            }
+            Block::Table(table) => {
+                add_table(table, 0, &mut |rows| blocks.push(table::lines(rows).join("\n")));
+            }
+            Block::Note { content, .. } => blocks.push(texts(content)),
+            _ => {}
+        }
+    }
+    let name = slide.name.as_deref().map(table::flat).filter(|name| {
+        !name.is_empty()
+            && *name != format!("Slide {number}")
+            && blocks.first().is_none_or(|block| block.trim_start_matches('#').trim() != name)
+    });
+    if let Some(name) = name {
+        blocks.insert(0, format!("# {name}"));
+    }
+    let notes = slide.notes.as_deref().map(texts).unwrap_or_default();
+    if !notes.trim().is_empty() {
+        blocks.push(notes);
+    }
+    blocks.retain(|block| !block.trim().is_empty());
+    let mut section = Section::new(format!("slide={number}")).with("slide", number);
+    section.text = blocks.join("\n\n");
+    section.is_markdown = true;
+    section
+}
+
+/// The text of a paragraph, without what is marked as deleted.
+fn text(paragraph: &Paragraph) -> String {
+    let mut text = String::new();
+    for run in paragraph.runs.iter().filter(|run| run.revision != RevisionType::Deleted) {
+        text.push_str(&run.text);
+        if run.line_break || run.page_break {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn texts(paragraphs: &[Paragraph]) -> String {
+    paragraphs.iter().map(text).collect::<Vec<_>>().join("\n")
+}
+
+/// Passes on the rows of a table, and of the tables in its cells behind it.
+fn add_table(table: &Table, depth: usize, add: &mut dyn FnMut(&[Vec<String>])) {
+    let columns = table.cell_columns();
+    let row = |(row, columns): (&undoc::model::Row, &Vec<usize>)| {
+        let mut cells = Vec::new();
+        for (cell, column) in row.cells.iter().zip(columns) {
+            cells.resize(cells.len().max((*column).min(MAX_COLUMNS)), String::new());
+            cells.push(texts(&cell.content));
+        }
+        cells
+    };
+    let rows: Vec<Vec<String>> = table.rows.iter().zip(&columns).map(row).collect();
+    add(&rows);
+    let cells = table.rows.iter().flat_map(|row| &row.cells);
+    for nested in cells.flat_map(|cell| &cell.nested_tables).filter(|_| depth < MAX_DEPTH) {
+        add_table(nested, depth + 1, add);
+    }
+}
+
+/// Maximum number of columns of a table.
+const MAX_COLUMNS: usize = 10_000;
+
+fn fault(error: undoc::Error, format: &str) -> Fault {
+    Fault::new(match error {
+        undoc::Error::Encrypted => encrypted(format),
+        error => format!(
+            "the {format} file is damaged or cut off ({error}): copy it again, or save it anew"
+        ),
+    })
+}

@@ -1,0 +1,188 @@
+//! PDF: pages. The crate `unpdf` finds lines, columns, paragraphs and headings, joins words that
+//! are divided at the end of a line, and leaves out page numbers.
+
+use std::ops::ControlFlow;
+
+use unpdf::model::{Block as PdfBlock, Page as PdfPage};
+use unpdf::{ErrorKind, PageStreamOptions, ParseEvent, ParseOptions, PdfParser};
+
+use super::event::{Fault, Sink};
+use super::pages::{Block, Page, Pages};
+use super::title;
+
+/// The remedy for pages without text.
+const OCR: &str = "run OCR on the file first (ocrmypdf in.pdf out.pdf, say)";
+
+/// Bytes at the start in which the signature stands.
+const HEAD: usize = 1024;
+
+/// Writes the pages of a PDF file.
+pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
+    if !bytes[..bytes.len().min(HEAD)].windows(5).any(|window| window == b"%PDF-") {
+        return Err(Fault::new(
+            "this is no PDF file, which would begin with %PDF-: rename it, or name its format with \
+             --format",
+        ));
+    }
+    let options = ParseOptions::new().lenient().sequential();
+    let parser = PdfParser::from_bytes_with_options(bytes, options.clone()).map_err(fault)?;
+    let mut counts = Counts::default();
+    let mut pages = Pages::new(sink);
+    let mut outcome = Ok(());
+    let options = PageStreamOptions { parallel: false, ..PageStreamOptions::from(&options) };
+    let streamed = parser.for_each_page(options, |event| {
+        outcome = match event {
+            ParseEvent::DocumentStart { metadata, .. } => {
+                let title = title::real(metadata.title.as_deref());
+                title.map_or(Ok(()), |title| pages.sink().title(&title))
+            }
+            ParseEvent::PageParsed(page) => {
+                let text = read(&page);
+                counts.add(&page, &text);
+                pages.push(text)
+            }
+            ParseEvent::PageFailed { page, error } => {
+                counts.failed += 1;
+                let reason = format!("the page is damaged ({error}): copy the file again");
+                pages.sink().failed(Some(format!("page {page}")), reason)
+            }
+            ParseEvent::Progress { .. } | ParseEvent::DocumentEnd { .. } => Ok(()),
+        };
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    outcome?;
+    pages.finish()?;
+    streamed.map_err(fault)?;
+    counts.report(sink)
+}
+
+/// What is not in the text.
+#[derive(Debug, Default)]
+struct Counts {
+    with_text: u64,
+    failed: u64,
+    /// Pages with images and without text.
+    scanned: u64,
+    /// Pieces of text in fonts that do not tell their characters.
+    unreadable: u64,
+}
+
+impl Counts {
+    fn add(&mut self, page: &PdfPage, text: &Page) {
+        self.unreadable += page.suppressed_text_runs as u64;
+        match text.blocks.is_empty() {
+            false => self.with_text += 1,
+            true => self.scanned += u64::from(page.image_op_count > 0),
+        }
+    }
+
+    fn report(&self, sink: &mut Sink<'_>) -> Result<(), Fault> {
+        if self.with_text == 0 && self.failed == 0 {
+            return Err(Fault::new(match (self.scanned, self.unreadable) {
+                (0, 0) => "no text: all pages are empty, or drawings".to_owned(),
+                (0, _) => format!("no text: its fonts do not tell their characters; {OCR}"),
+                _ => format!("no text layer: it holds scanned images; {OCR}"),
+            }));
+        }
+        sink.note(&format!("pages without a text layer, which hold images; {OCR}"), self.scanned)?;
+        let reason = "pieces of text in fonts that do not tell their characters";
+        sink.note(reason, self.unreadable)
+    }
+}
+
+/// The text of a page.
+fn read(page: &PdfPage) -> Page {
+    let blocks = page.elements.iter().map(|element| {
+        let (text, is_prose) = match element {
+            PdfBlock::Paragraph(paragraph) => {
+                let text = joined(&expanded(paragraph.plain_text().trim()));
+                let is_prose = !paragraph.is_heading() && !paragraph.is_list_item();
+                let level = paragraph.heading_level().filter(|_| !text.is_empty());
+                let mark = level.map(|level| "#".repeat(level.clamp(1, 6).into()) + " ");
+                (mark.unwrap_or_default() + &text, is_prose)
+            }
+            PdfBlock::Table(table) => (expanded(table.plain_text().trim()), false),
+            PdfBlock::Code { content } => (content.trim_end().to_owned(), false),
+            PdfBlock::Raw { content } => (expanded(content.trim()), true),
+            _ => (String::new(), false),
+        };
+        Block { text, is_prose }
+    });
+    let blocks = blocks.filter(|block| !block.text.trim().is_empty());
+    Page { number: page.number, blocks: blocks.collect() }
+}
+
+/// The text with letters in place of ligatures, and without hyphens that are not printed.
+fn expanded(text: &str) -> String {
+    let mut expanded = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            'ﬀ' => expanded.push_str("ff"),
+            'ﬁ' => expanded.push_str("fi"),
+            'ﬂ' => expanded.push_str("fl"),
+            'ﬃ' => expanded.push_str("ffi"),
+            'ﬄ' => expanded.push_str("ffl"),
+            'ﬅ' | 'ﬆ' => expanded.push_str("st"),
+            '\u{ad}' | '\0' => {}
+            c => expanded.push(c),
+        }
+    }
+    expanded
+}
+
+/// Words before which a hyphen and a space are no divided word: "two- or three-day", "Hin- und
+/// Rückfahrt".
+const CONJUNCTIONS: [&str; 18] = [
+    "and", "or", "to", "nor", "but", "und", "oder", "bis", "sowie", "et", "ou", "y", "o", "e",
+    "en", "of", "og", "och",
+];
+
+/// The text with words made whole that were divided at the end of a line.
+fn joined(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("- ") {
+        let (before, after) = (&rest[..at], rest[at + 2..].trim_start_matches(' '));
+        let word = after.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        let mut last = before.chars().rev();
+        let is_divided = last.next().is_some_and(char::is_lowercase)
+            && last.next().is_some_and(char::is_alphabetic)
+            && word.starts_with(char::is_lowercase)
+            && !CONJUNCTIONS.contains(&word);
+        joined.push_str(before);
+        joined.push_str(if is_divided { "" } else { "- " });
+        rest = after;
+    }
+    joined + rest
+}
+
+fn fault(error: unpdf::Error) -> Fault {
+    Fault::new(match error.kind() {
+        ErrorKind::Encrypted | ErrorKind::InvalidPassword => {
+            "the PDF is encrypted: save a copy without a password (qpdf --decrypt \
+             --password=... in.pdf out.pdf, say)"
+                .to_owned()
+        }
+        _ => format!("the PDF is damaged or cut off ({error}): copy or download it again"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn divided_words_are_joined_and_other_hyphens_stay() {
+        for (text, expected) in [
+            ("it was so be- cause the way", "it was so because the way"),
+            (
+                "a two- or three-day trip, Hin- und Rückfahrt",
+                "a two- or three-day trip, Hin- und Rückfahrt",
+            ),
+            ("- one - two a- b X- ray 3- fold", "- one - two a- b X- ray 3- fold"),
+            ("ends with a hyphen- ", "ends with a hyphen- "),
+        ] {
+            assert_eq!(joined(text), expected);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The limits of an extraction, and the extraction itself.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use warpseek_error::{Error, Result};
+
+use super::event::{Fault, Sink};
+use super::{epub, odt, ooxml, pdf, sheet};
+use crate::format::FileFormat;
+use crate::message::size;
+
+/// Options of reading PDF, Office, OpenDocument and EPUB files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExtractOptions {
+    /// A program and its first arguments: it gets an [`ExtractRequest`] as one more argument and
+    /// the file as standard input, and answers as [`ExtractRequest::run`] does. `None` reads the
+    /// files on threads of this process, with fewer safeguards.
+    pub command: Option<Vec<OsString>>,
+    /// The limits for each file.
+    pub limits: ExtractLimits,
+}
+
+/// Limits of reading one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtractLimits {
+    /// Time: 60 seconds.
+    pub time: Duration,
+    /// Address space of the process that reads the file, in bytes: 2 GiB. On a thread it does not
+    /// apply.
+    pub memory: u64,
+    /// Size of the file: 512 MiB.
+    pub file_bytes: u64,
+    /// Decompressed size of an entry of a zip archive: 256 MiB.
+    pub entry_bytes: u64,
+    /// Decompressed size of all entries together: 1 GiB.
+    pub unpacked_bytes: u64,
+    /// Text: 256 MiB.
+    pub text_bytes: u64,
+    /// Pages, slides, blocks of rows, or sections: 1,000,000.
+    pub sections: u64,
+}
+
+impl Default for ExtractLimits {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(60),
+            memory: 2 << 30,
+            file_bytes: 512 << 20,
+            entry_bytes: 256 << 20,
+            unpacked_bytes: 1 << 30,
+            text_bytes: 256 << 20,
+            sections: 1_000_000,
+        }
+    }
+}
+
+/// The task of a process that reads one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtractRequest {
+    /// The name of the file's [`FileFormat`].
+    pub(super) format: String,
+    /// The limits.
+    pub limits: ExtractLimits,
+}
+
+impl ExtractRequest {
+    /// Reads the argument of [`ExtractOptions::command`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if it is none.
+    pub fn parse(argument: &str) -> Result<Self> {
+        serde_json::from_str(argument)
+            .map_err(|e| Error::usage(format!("invalid request to extract text: {e}")))
+    }
+
+    /// Reads the file from `input` and writes its sections to `output`, one JSON value per line.
+    /// The last line, `"end"`, tells that nothing is cut off. A defect of the file is such a line
+    /// too.
+    ///
+    /// Everything but the time and the memory is limited here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if `output` cannot be written.
+    pub fn run(&self, input: impl Read, output: &mut dyn Write) -> Result<()> {
+        let mut sink = Sink::new(output, &self.limits);
+        // What a reader leaves behind is dropped.
+        let read = catch_unwind(AssertUnwindSafe(|| self.extract(input, &mut sink)));
+        let outcome = read.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let text = text.unwrap_or("no message");
+            Err(Fault::new(format!("the reader of {} files failed: {text}", self.format)))
+        });
+        let written = match outcome {
+            Ok(()) => sink.end(),
+            Err(Fault::Input { part, reason }) => {
+                sink.failed(part, reason).and_then(|()| sink.end())
+            }
+            Err(fault) => Err(fault),
+        };
+        match written {
+            Err(Fault::Output(error)) => Err(Error::io("write", "<stdout>")(error)),
+            Ok(()) | Err(Fault::Input { .. }) => Ok(()),
+        }
+    }
+
+    fn extract(&self, input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
+        let limit = self.limits.file_bytes;
+        let mut bytes = Vec::new();
+        let read = input.take(limit.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|e| Fault::new(format!("cannot be read: {e}")))?;
+        if bytes.len() as u64 > limit {
+            let limit = size(limit);
+            return Err(Fault::new(format!("the file is larger than {limit}: split it")));
+        }
+        if bytes.is_empty() {
+            return Err(Fault::new("the file is empty"));
+        }
+        match self.format.parse() {
+            Ok(FileFormat::Pdf) => pdf::extract(&bytes, sink),
+            Ok(FileFormat::Docx) => ooxml::extract_docx(bytes, sink),
+            Ok(FileFormat::Pptx) => ooxml::extract_pptx(bytes, sink),
+            Ok(FileFormat::Xlsx) => sheet::extract(bytes, sink),
+            Ok(FileFormat::Odt) => odt::extract(bytes, sink),
+            Ok(FileFormat::Epub) => epub::extract(bytes, sink),
+            _ => Err(Fault::new(format!("'{}' files hold no sections", self.format))),
+        }
+    }
+}
