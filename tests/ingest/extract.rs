@@ -7,7 +7,7 @@ use warpseek_ingest::{ExtractRequest, ReadOptions};
 
 use super::{assert_has, outcomes};
 
-/// What comes out of a file whose text a shell script extracts.
+/// Everything that comes out of a file whose text a shell script extracts.
 fn by_script(script: &str) -> Vec<String> {
     let mut options = ReadOptions::default();
     options.extract.command = Some(["sh", "-c", script].map(Into::into).to_vec());

@@ -21,7 +21,7 @@ const MAX_REASONS: usize = 100;
 /// Names that are kept of each reason.
 const MAX_NAMES: usize = 3;
 
-/// What was left out for one reason.
+/// Files or records that were left out for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SkipGroup {
     /// The reason, without what differs from file to file: numbers, names, the cure.

@@ -15,7 +15,7 @@ use crate::options::ReadOptions;
 use crate::stream::InputStream;
 use crate::{code, email, html, markdown, markup, notebook, tex};
 
-/// What a file says.
+/// The content of a file.
 struct FileContent {
     kind: TextKind,
     title: Option<String>,

@@ -6,7 +6,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::event::Fault;
-use super::request::ExtractLimits;
+use super::limits::ExtractLimits;
 use crate::message::{shown, size};
 
 /// The first bytes of an OLE compound file: old Office formats, and encrypted new ones.

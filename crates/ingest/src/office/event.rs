@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::request::ExtractLimits;
+use super::limits::ExtractLimits;
 use crate::message::{shortened, size};
 
 /// One line: a JSON value.

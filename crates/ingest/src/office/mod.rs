@@ -3,7 +3,7 @@
 //! ```text
 //! reader.rs     the iterator over the documents of one file
 //! worker.rs     starts the extraction: in a process of its own, or on a thread
-//! request.rs    the limits, and the extraction itself: what the process or the thread runs
+//! request.rs    the extraction itself: what the process or the thread runs (limits.rs)
 //! event.rs      the lines that it writes: one JSON value per section, and one at the end
 //! pdf.rs        pages; pages.rs joins what runs over their ends
 //! ooxml.rs      sections of DOCX, slides of PPTX
@@ -31,6 +31,7 @@
 mod archive;
 mod epub;
 mod event;
+mod limits;
 mod odt;
 mod ooxml;
 mod outline;
@@ -44,5 +45,6 @@ mod title;
 mod worker;
 mod xml;
 
+pub use limits::{ExtractLimits, ExtractOptions};
 pub(crate) use reader::OfficeReader;
-pub use request::{ExtractLimits, ExtractOptions, ExtractRequest};
+pub use request::ExtractRequest;

@@ -8,12 +8,12 @@ use super::event::{Fault, Section, Sink};
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) number: u32,
-    pub(super) blocks: Vec<Block>,
+    pub(super) blocks: Vec<PageBlock>,
 }
 
 /// A paragraph, heading or other piece of a page.
 #[derive(Debug, PartialEq)]
-pub(super) struct Block {
+pub(super) struct PageBlock {
     pub(super) text: String,
     /// True for running text, which may go on on the next page.
     pub(super) is_prose: bool,
@@ -105,7 +105,7 @@ impl<'a, 'b> Pages<'a, 'b> {
 }
 
 /// A line that may be a running head, with 0 for each number.
-fn running(block: &Block) -> Option<String> {
+fn running(block: &PageBlock) -> Option<String> {
     let text = block.text.trim();
     let is_line = !text.is_empty() && text.len() <= MAX_RUNNING && !text.contains('\n');
     let mut line = String::new();
@@ -158,10 +158,10 @@ fn sentence_end(text: &str) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::office::event::Event;
-    use crate::office::request::ExtractLimits;
+    use crate::office::limits::ExtractLimits;
 
     fn page(number: u32, blocks: &[&str]) -> Page {
-        let block = |text: &&str| Block { text: (*text).to_owned(), is_prose: true };
+        let block = |text: &&str| PageBlock { text: (*text).to_owned(), is_prose: true };
         Page { number, blocks: blocks.iter().map(block).collect() }
     }
 

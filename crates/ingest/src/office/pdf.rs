@@ -7,7 +7,7 @@ use unpdf::model::{Block as PdfBlock, Page as PdfPage};
 use unpdf::{ErrorKind, PageStreamOptions, ParseEvent, ParseOptions, PdfParser};
 
 use super::event::{Fault, Sink};
-use super::pages::{Block, Page, Pages};
+use super::pages::{Page, PageBlock, Pages};
 use super::title;
 
 /// The remedy for pages without text.
@@ -56,7 +56,7 @@ pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
     counts.report(sink)
 }
 
-/// What is not in the text.
+/// Counts of what the text lacks.
 #[derive(Debug, Default)]
 struct Counts {
     with_text: u64,
@@ -106,7 +106,7 @@ fn read(page: &PdfPage) -> Page {
             PdfBlock::Raw { content } => (expanded(content.trim()), true),
             _ => (String::new(), false),
         };
-        Block { text, is_prose }
+        PageBlock { text, is_prose }
     });
     let blocks = blocks.filter(|block| !block.text.trim().is_empty());
     Page { number: page.number, blocks: blocks.collect() }

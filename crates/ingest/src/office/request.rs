@@ -1,62 +1,16 @@
-//! The limits of an extraction, and the extraction itself.
+//! The extraction of the text of one file.
 
-use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use warpseek_error::{Error, Result};
 
 use super::event::{Fault, Sink};
+use super::limits::ExtractLimits;
 use super::{epub, odt, ooxml, pdf, sheet};
 use crate::format::FileFormat;
 use crate::message::size;
-
-/// Options of reading PDF, Office, OpenDocument and EPUB files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ExtractOptions {
-    /// A program and its first arguments: it gets an [`ExtractRequest`] as one more argument and
-    /// the file as standard input, and answers as [`ExtractRequest::run`] does. `None` reads the
-    /// files on threads of this process, with fewer safeguards.
-    pub command: Option<Vec<OsString>>,
-    /// The limits for each file.
-    pub limits: ExtractLimits,
-}
-
-/// Limits of reading one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExtractLimits {
-    /// Time: 60 seconds.
-    pub time: Duration,
-    /// Address space of the process that reads the file, in bytes: 2 GiB. On a thread it does not
-    /// apply.
-    pub memory: u64,
-    /// Size of the file: 512 MiB.
-    pub file_bytes: u64,
-    /// Decompressed size of an entry of a zip archive: 256 MiB.
-    pub entry_bytes: u64,
-    /// Decompressed size of all entries together: 1 GiB.
-    pub unpacked_bytes: u64,
-    /// Text: 256 MiB.
-    pub text_bytes: u64,
-    /// Pages, slides, blocks of rows, or sections: 1,000,000.
-    pub sections: u64,
-}
-
-impl Default for ExtractLimits {
-    fn default() -> Self {
-        Self {
-            time: Duration::from_secs(60),
-            memory: 2 << 30,
-            file_bytes: 512 << 20,
-            entry_bytes: 256 << 20,
-            unpacked_bytes: 1 << 30,
-            text_bytes: 256 << 20,
-            sections: 1_000_000,
-        }
-    }
-}
 
 /// The task of a process that reads one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +22,7 @@ pub struct ExtractRequest {
 }
 
 impl ExtractRequest {
-    /// Reads the argument of [`ExtractOptions::command`].
+    /// Reads the argument of [`ExtractOptions::command`](super::limits::ExtractOptions::command).
     ///
     /// # Errors
     ///

@@ -26,7 +26,7 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
         sheet.visible == SheetVisible::Visible && sheet.typ == SheetType::WorkSheet
     });
     for sheet in shown {
-        let mut rows = Rows::new(&sheet.name, sink);
+        let mut rows = SheetRows::new(&sheet.name, sink);
         let mut output = Ok(());
         let read = for_each_cell(&mut book, &sheet.name, |row, column, text| {
             output = rows.cell(row, column, text);
@@ -149,7 +149,7 @@ fn text(value: &Data) -> String {
 }
 
 /// The rows of one sheet on their way out.
-struct Rows<'a, 'b> {
+struct SheetRows<'a, 'b> {
     sink: &'a mut Sink<'b>,
     sheet: &'a str,
     /// The cells of the current row.
@@ -165,7 +165,7 @@ struct Rows<'a, 'b> {
     parts: u32,
 }
 
-impl<'a, 'b> Rows<'a, 'b> {
+impl<'a, 'b> SheetRows<'a, 'b> {
     fn new(sheet: &'a str, sink: &'a mut Sink<'b>) -> Self {
         Self {
             sink,

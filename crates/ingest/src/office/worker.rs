@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use warpseek_error::{Error, Result};
 
-use super::request::{ExtractLimits, ExtractOptions, ExtractRequest};
+use super::limits::{ExtractLimits, ExtractOptions};
+use super::request::ExtractRequest;
 use crate::format::FileFormat;
 use crate::message::{shortened, size};
 

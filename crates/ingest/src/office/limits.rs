@@ -1,0 +1,52 @@
+//! The limits of an extraction.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Options of reading PDF, Office, OpenDocument and EPUB files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExtractOptions {
+    /// A program and its first arguments: it gets an
+    /// [`ExtractRequest`](super::request::ExtractRequest) as one more argument and the file as
+    /// standard input, and answers as `ExtractRequest::run` does. `None` reads the files on
+    /// threads of this process, with fewer safeguards.
+    pub command: Option<Vec<OsString>>,
+    /// The limits for each file.
+    pub limits: ExtractLimits,
+}
+
+/// Limits of reading one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtractLimits {
+    /// Time: 60 seconds.
+    pub time: Duration,
+    /// Address space of the process that reads the file, in bytes: 2 GiB. On a thread it does not
+    /// apply.
+    pub memory: u64,
+    /// Size of the file: 512 MiB.
+    pub file_bytes: u64,
+    /// Decompressed size of an entry of a zip archive: 256 MiB.
+    pub entry_bytes: u64,
+    /// Decompressed size of all entries together: 1 GiB.
+    pub unpacked_bytes: u64,
+    /// Text: 256 MiB.
+    pub text_bytes: u64,
+    /// Pages, slides, blocks of rows, or sections: 1,000,000.
+    pub sections: u64,
+}
+
+impl Default for ExtractLimits {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(60),
+            memory: 2 << 30,
+            file_bytes: 512 << 20,
+            entry_bytes: 256 << 20,
+            unpacked_bytes: 1 << 30,
+            text_bytes: 256 << 20,
+            sections: 1_000_000,
+        }
+    }
+}
