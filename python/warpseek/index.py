@@ -407,7 +407,7 @@ class Index:
 
         Args:
             paths: Files (jsonl, json, csv, tsv, parquet, txt, md, html, rst, org, tex, source code,
-                ipynb, eml) and folders.
+                ipynb, eml, pdf, docx, pptx, xlsx, odt, epub) and folders.
             id: Field with the id; `text`, `title` and `metadata` likewise.
             on_error: See :meth:`add`. By default what cannot be used raises in a file that is named
                 itself, and is skipped below folders; the report's `left_out` tells it.

@@ -1,11 +1,14 @@
 //! Groups of arguments that several commands share.
 
 use super::context::Context;
+use super::extract;
 use super::term;
 use crate::engine::OpenOptions;
 use crate::error::{Error, Result};
 use crate::indexing;
-use crate::ingest::{self, FieldMap, FileFormat, HeaderRule, ReadOptions, WalkOptions};
+use crate::ingest::{
+    self, ExtractLimits, ExtractOptions, FieldMap, FileFormat, HeaderRule, ReadOptions, WalkOptions,
+};
 use crate::queries::{Query, QueryOptions, QueryReader};
 use crate::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, SearchOptions, Searcher};
 use crate::store::filter::Filter;
@@ -100,7 +103,14 @@ pub(super) struct ReadArgs {
     /// Read what .gitignore, .ignore and .warpseekignore name, and folders such as node_modules
     #[arg(long)]
     no_ignore: bool,
+    /// Time for reading one PDF, Office or EPUB file
+    #[arg(long, value_name = "SECONDS", default_value_t = EXTRACT_SECONDS,
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    extract_seconds: u64,
 }
+
+/// The default of `--extract-seconds`.
+const EXTRACT_SECONDS: u64 = 60;
 
 /// Options of reading a file of queries, or of other texts that are not stored.
 #[derive(Debug, Clone, Args)]
@@ -242,6 +252,13 @@ impl ReadArgs {
             base: Some(indexing::base_of(into)?),
             walk: WalkOptions { no_ignore: self.no_ignore, globs: self.glob.clone() },
             strict: true,
+            extract: ExtractOptions {
+                command: extract::command(),
+                limits: ExtractLimits {
+                    time: Duration::from_secs(self.extract_seconds),
+                    ..ExtractLimits::default()
+                },
+            },
         })
     }
 
@@ -259,6 +276,7 @@ impl ReadArgs {
             (has_limit, "--max-record-bytes"),
             (!self.glob.is_empty(), "--glob"),
             (self.no_ignore, "--no-ignore"),
+            (self.extract_seconds != EXTRACT_SECONDS, "--extract-seconds"),
         ];
         names.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name)
     }

@@ -21,7 +21,7 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 pub(super) struct IndexArgs {
     /// Files or folders: jsonl, json, csv, tsv, parquet, txt, md, html, rst, org, tex, source code,
-    /// ipynb, eml, each also as .gz; - reads stdin
+    /// ipynb, eml, pdf, docx, pptx, xlsx, odt, epub, each also as .gz; - reads stdin
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// Index folder; created if it does not exist [default: .warpseek here or in a folder above, or

@@ -13,6 +13,7 @@ mod docs;
 mod doctor;
 mod embed;
 mod eval;
+mod extract;
 mod hits;
 mod index;
 mod interrupt;
@@ -115,6 +116,8 @@ commands! {
     Bench(bench::BenchArgs): bench::run, always;
     Completions(docs::CompletionsArgs): docs::completions, never;
     Man(docs::ManArgs): docs::man, never;
+    #[command(hide = true)]
+    ExtractText(extract::ExtractArgs): extract::run, never;
 }
 
 fn always<T>(_args: &T) -> bool {

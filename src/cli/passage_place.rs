@@ -1,6 +1,7 @@
 //! The place of a passage on this machine: file and line, or page, if the file is still there.
 
 use crate::search::Hit;
+use serde_json::Value;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -22,9 +23,8 @@ impl PassagePlace {
     pub(super) fn of(hit: &Hit, offset: usize, base: &Path) -> Self {
         let path = base.join(&hit.doc_id);
         if path.is_file() {
-            let page = hit.metadata.get("page").and_then(serde_json::Value::as_u64);
-            let label = match page {
-                Some(page) => format!("{}, page {page}", hit.doc_id),
+            let label = match position(hit) {
+                Some(position) => format!("{}, {position}", hit.doc_id),
                 None => match line(&path, hit, offset) {
                     Some(line) => format!("{}:{line}", hit.doc_id),
                     None => hit.doc_id.clone(),
@@ -39,6 +39,24 @@ impl PassagePlace {
         let label = if file.is_some() { hit.doc_id.clone() } else { hit.id.clone() };
         Self { label, file }
     }
+}
+
+/// The place in a file of pages, slides, sheets or sections: `page 3`, `sheet Prices, from row 40`.
+fn position(hit: &Hit) -> Option<String> {
+    let anchor = hit.id.strip_prefix(&hit.doc_id).and_then(|id| id.strip_prefix('#'));
+    let is_anchor = |field: &&str| {
+        let number = anchor.and_then(|anchor| anchor.strip_prefix(field));
+        number.is_some_and(|number| number.starts_with('='))
+    };
+    let has_page = hit.metadata.get("page").is_some_and(Value::is_u64);
+    let field = ["page", "slide", "sheet", "section"].into_iter().find(is_anchor);
+    let field = field.or(has_page.then_some("page"))?;
+    let text = |name: &str| match hit.metadata.get(name)? {
+        Value::String(text) => Some(text.clone()),
+        value => Some(value.to_string()),
+    };
+    let row = text("row").filter(|_| field == "sheet").map(|row| format!(", from row {row}"));
+    Some(format!("{field} {}{}", text(field)?, row.unwrap_or_default()))
 }
 
 /// The line of the file, from 1, if the file holds the passage where it was when it was indexed.
@@ -95,6 +113,11 @@ mod tests {
         let mut page = hit("a.md", "two", 4);
         page.metadata.insert("page".to_owned(), json!(7));
         assert_eq!(place(&page, 0), ("a.md, page 7".to_owned(), true));
+        let mut sheet = hit("a.md", "two", 4);
+        sheet.id = "a.md#sheet=2&row=40".to_owned();
+        sheet.metadata.insert("sheet".to_owned(), json!("Prices"));
+        sheet.metadata.insert("row".to_owned(), json!(40));
+        assert_eq!(place(&sheet, 0), ("a.md, sheet Prices, from row 40".to_owned(), true));
         std::fs::write(base.join("c.jsonl"), "{}\n").unwrap();
         assert_eq!(place(&hit("c.jsonl:7", "x", 0), 0), ("c.jsonl:7".to_owned(), true));
         assert_eq!(place(&hit("c.jsonl:x", "x", 0), 0), ("c.jsonl:x#0".to_owned(), false));

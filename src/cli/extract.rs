@@ -1,0 +1,65 @@
+//! `warpseek extract-text`: reads one PDF, Office or EPUB file in a process of its own, for the
+//! command that reads many.
+
+use super::context::{Context, Status};
+use super::term;
+use crate::error::Result;
+use crate::ingest::ExtractRequest;
+use clap::Args;
+use std::ffi::OsString;
+use std::io::Write;
+
+/// The name of the command.
+const COMMAND: &str = "extract-text";
+
+/// Extract the text of a file on stdin; other commands start this for each file.
+#[derive(Debug, Args)]
+pub(super) struct ExtractArgs {
+    /// Format and limits, as JSON
+    #[arg(value_name = "REQUEST")]
+    request: String,
+}
+
+/// The program and its first argument for [`ExtractOptions::command`], if this process is the
+/// program, and no other that uses it as a library.
+///
+/// [`ExtractOptions::command`]: crate::ingest::ExtractOptions::command
+pub(super) fn command() -> Option<Vec<OsString>> {
+    let program = std::env::current_exe().ok()?;
+    let is_warpseek = program.file_stem().is_some_and(|name| name == "warpseek");
+    is_warpseek.then(|| vec![program.into_os_string(), COMMAND.into()])
+}
+
+/// Writes the sections of the file to stdout.
+pub(super) fn run(args: ExtractArgs, _context: &Context) -> Result<Status> {
+    let request = ExtractRequest::parse(&args.request)?;
+    limit(&request);
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    request.run(std::io::stdin().lock(), &mut output)?;
+    output.flush().map_err(crate::error::Error::io("write", "<stdout>"))?;
+    Ok(Status::Success)
+}
+
+/// Limits the memory of this process, and its time should the other one be gone. Systems that do
+/// not enforce a limit go without.
+#[cfg(unix)]
+fn limit(request: &ExtractRequest) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let seconds = request.limits.time.as_secs() + 1;
+    let limits = [
+        (Resource::As, request.limits.memory),
+        (Resource::Cpu, seconds.saturating_mul(2)),
+        (Resource::Core, 0),
+    ];
+    for (resource, limit) in limits {
+        let maximum = getrlimit(resource).maximum;
+        let limit = maximum.map_or(limit, |maximum| limit.min(maximum));
+        let limits = Rlimit { current: Some(limit), maximum };
+        if let Err(e) = setrlimit(resource, limits) {
+            term::warn(&format!("{resource:?} is not limited: {e}"));
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn limit(_request: &ExtractRequest) {}
