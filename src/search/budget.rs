@@ -11,8 +11,8 @@ const FIRST_ROWS: usize = 4;
 /// The most rows to read before the clock is looked at again.
 const MAX_ROWS: usize = 32;
 
-/// The number of rows to rerank next, after `done` rows took `elapsed` of `budget`; 0 to stop. It at
-/// most doubles what is done, since the first rows may be shorter than the next ones.
+/// The number of rows to rerank next, after `done` rows took `elapsed` of `budget`; 0 to stop. It
+/// at most doubles what is done, since the first rows may be shorter than the next ones.
 pub(super) fn rows_that_fit(budget: Duration, elapsed: Duration, done: usize) -> usize {
     if done == 0 {
         return FIRST_ROWS;

@@ -121,8 +121,8 @@ pub(super) fn record_scores(candidates: &mut [Candidate], outcome: RerankScores)
         .then(|| format!("the last {lost} tokens of the query were left out for the reranker"))
 }
 
-/// Orders candidates of which the first `depth` were scored ([`order_reranked`]), and keeps the best
-/// `k` without those below `least`. Notes for the user if some of them were not scored.
+/// Orders candidates of which the first `depth` were scored ([`order_reranked`]), and keeps the
+/// best `k` without those below `least`. Notes for the user if some of them were not scored.
 pub(super) fn keep_best(
     found: &mut Retrieved,
     order: RerankOrder,

@@ -1,5 +1,9 @@
 //! Files to documents: every format, every layout, every way in which input can be wrong.
-#![allow(clippy::expect_used, reason = "in the helpers of tests, a failure is a panic")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "in the helpers of tests, a failure is a panic"
+)]
 #![allow(clippy::print_stdout, reason = "a test says what it does without")]
 
 mod chunk;
