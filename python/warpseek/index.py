@@ -409,12 +409,12 @@ class Index:
             paths: Files (jsonl, json, csv, tsv, parquet, txt, md, html, rst, org, tex, source code,
                 ipynb, eml, pdf, docx, pptx, xlsx, odt, epub) and folders.
             id: Field with the id; `text`, `title` and `metadata` likewise.
-            on_error: See :meth:`add`. By default what cannot be used raises in a file that is named
-                itself, and is skipped below folders; the report's `left_out` tells it.
+            on_error: See :meth:`add`. By default a bad file or record raises if the file is named
+                itself, and is skipped below folders; the report's `left_out` counts it.
             prune: True to delete the documents that came from these inputs and are no longer in
                 them. Those of files that were skipped are kept.
-            delimiter: Separator of the columns of csv and tsv files; by default it is found.
-            globs: Patterns for the files of folders, as in ``.gitignore``; with ``!`` in front those
+            delimiter: Delimiter of csv and tsv files; by default it is detected.
+            globs: Patterns of files of folders to read, as in ``.gitignore``; with ``!`` in front,
                 of files to leave out.
             ignore_files: False to read what ``.gitignore``, ``.ignore`` and ``.warpseekignore``
                 name, and folders of tools such as ``node_modules``.
@@ -558,7 +558,7 @@ class Index:
             retriever_weight: Weight of the retrieval score beside the reranker's, 0..1. By default
                 the reranker's calibration if it was fitted for the index's embedder, else its own
                 weight.
-            min_score: Least ``final_score`` of a hit, the score that orders the hits
+            min_score: Minimum ``final_score`` of a hit, the score that orders the hits
                 (:attr:`Hits.ordered_by`). Hits below it are left out, and
                 :attr:`Hits.below_min_score` is their number.
             max_per_doc: Maximum number of hits that share a ``doc_id``.

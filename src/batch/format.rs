@@ -24,8 +24,8 @@ pub struct BatchAnswer {
     pub query_id: String,
     /// The hits, best first.
     pub hits: Vec<BatchHit>,
-    /// The number of the first k hits that were left out, below the least score; none if it was not
-    /// set.
+    /// The number of the first k hits that were left out, below the minimum score; none if that was
+    /// not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below_min_score: Option<usize>,
     /// Rows that passed the filter.

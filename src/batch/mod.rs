@@ -67,7 +67,7 @@ pub struct BatchReport {
     pub hits: u64,
     /// Queries without a hit.
     pub without_hits: u64,
-    /// Hits below the least score, which were left out.
+    /// Hits below the minimum score, which were left out.
     pub below_min_score: u64,
     /// True if the run was stopped before the end.
     pub interrupted: bool,

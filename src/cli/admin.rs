@@ -240,7 +240,7 @@ pub(super) fn delete(args: DeleteArgs, context: &Context) -> Result<Status> {
 fn index_and_ids(args: &DeleteArgs, context: &Context) -> Result<(PathBuf, Vec<String>)> {
     let first = args.dir.as_deref().filter(|dir| !is_index(dir));
     let default = || context.default_index();
-    // A misspelt folder must not be taken for an id that may be missing.
+    // With --ignore-missing a misspelt folder would pass as an id that is missing.
     if let Some(id) = first.and_then(Path::to_str).filter(|_| !args.ignore_missing)
         && let Some(dir) = default()?
     {

@@ -89,8 +89,8 @@ pub(super) struct ReadArgs {
     /// The first line of csv and tsv files is a record, not a header
     #[arg(long)]
     no_header: bool,
-    /// Separator of the columns of csv and tsv files: a character, or tab [default: tabs in tsv; in
-    /// csv commas, or what makes the first lines a table: ; tabs |]
+    /// Delimiter of csv and tsv files: a character, or tab [default: tab for tsv; for csv the one
+    /// of , ; tab | that makes the first lines a table]
     #[arg(long, value_name = "CHAR", value_parser = ingest::parse_delimiter)]
     delimiter: Option<u8>,
     /// Maximum size of a record, in bytes after decompression
@@ -295,7 +295,8 @@ pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
     };
     let seconds = number.trim().parse::<f64>().ok().map(|n| n / per_second);
     let seconds = seconds.filter(|seconds| (0.0..=3600.0).contains(seconds));
-    let seconds = seconds.ok_or_else(|| "write a time such as 300ms or 1.5s".to_owned())?;
+    let seconds =
+        seconds.ok_or_else(|| "write a time such as 300ms or 1.5s, at most an hour".to_owned())?;
     Ok(Duration::from_secs_f64(seconds))
 }
 

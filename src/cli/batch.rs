@@ -36,7 +36,7 @@ pub(super) struct BatchArgs {
     /// Number of hits per query
     #[arg(short, long = "top-k", default_value_t = 10, value_name = "N")]
     k: usize,
-    /// Least value of the score that orders the hits; hits below it are left out
+    /// Minimum of the score that orders the hits; hits below it are left out
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Status> {
         (dir, Some(file)) => (dir, file),
         (Some(only), None) if !is_index(only) => (None, only),
         _ => {
-            let message = "the file of queries is missing: write it behind the index folder";
+            let message = "the file of queries is missing: give it after the index folder";
             return Err(Error::usage(message));
         }
     };

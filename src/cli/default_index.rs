@@ -17,7 +17,7 @@ pub(super) fn is_index(dir: impl AsRef<Path>) -> bool {
 }
 
 impl Context {
-    /// The index to read or change: `named`, else the default one, which is told.
+    /// The index to read or change: `named`, else the default one, with a note that names it.
     ///
     /// # Errors
     ///
@@ -29,7 +29,7 @@ impl Context {
         }
     }
 
-    /// The default index, which is told, if there is one.
+    /// The default index, if there is one, with a note that names it.
     pub(super) fn default_index(&self) -> Result<Option<PathBuf>> {
         let found = nearest()?.or_else(|| self.engine.settings.index.clone());
         if let Some(dir) = &found {
@@ -55,8 +55,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if there is no text, the only argument is an index folder, or the first one
-    /// is none and the text may have lacked quotes.
+    /// [`Error::Usage`] if there is no text, if the only argument is an index folder, or if the
+    /// first argument does not exist and may be part of a text without quotes.
     pub(super) fn index_and<'a>(
         &self,
         first: Option<&'a Path>,
@@ -67,7 +67,7 @@ impl Context {
             (_, Some(text)) => (first, text),
             (Some(only), None) if is_index(only) => {
                 return Err(Error::usage(format!(
-                    "{} is an index folder, and the {what} is missing: write it behind the folder",
+                    "{} is an index folder, and the {what} is missing: write it after the folder",
                     only.display()
                 )));
             }
@@ -75,7 +75,9 @@ impl Context {
                 let invalid = || Error::usage(format!("the {what} is not valid UTF-8"));
                 (None, only.to_str().ok_or_else(invalid)?)
             }
-            (None, None) => return Err(Error::usage(format!("the {what} is missing"))),
+            (None, None) => {
+                return Err(Error::usage(format!("the {what} is missing: write it in quotes")));
+            }
         };
         if let Some(dir) = dir.filter(|dir| !dir.exists() && nearest().is_ok_and(|d| d.is_some())) {
             let dir = dir.display();
@@ -92,7 +94,7 @@ impl Context {
         Error::usage(format!(
             "there is no index: {} has no folder {FOLDER}, no folder above it has one, and the \
              setting `index` (WARPSEEK_INDEX) is not set; make one with `warpseek index FILES`, or \
-             name one",
+             give its folder",
             here.display()
         ))
     }

@@ -1,5 +1,5 @@
-//! `warpseek extract-text`: reads one PDF, Office or EPUB file in a process of its own, for the
-//! command that reads many.
+//! `warpseek extract-text`: reads one PDF, Office or EPUB file in a process of its own, which
+//! `warpseek index` starts for each such file.
 
 use super::context::{Context, Status};
 use super::term;
@@ -20,8 +20,8 @@ pub(super) struct ExtractArgs {
     request: String,
 }
 
-/// The program and its first argument for [`ExtractOptions::command`], if this process is the
-/// program, and no other that uses it as a library.
+/// The program and its first argument for [`ExtractOptions::command`]; `None` if this process is
+/// another program that uses warpseek as a library.
 ///
 /// [`ExtractOptions::command`]: crate::ingest::ExtractOptions::command
 pub(super) fn command() -> Option<Vec<OsString>> {
@@ -40,8 +40,8 @@ pub(super) fn run(args: ExtractArgs, _context: &Context) -> Result<Status> {
     Ok(Status::Success)
 }
 
-/// Limits the memory of this process, and its time should the other one be gone. Systems that do
-/// not enforce a limit go without.
+/// Limits the memory of this process, and its CPU time in case the process that started it is gone.
+/// A limit that the system does not enforce has no effect.
 #[cfg(unix)]
 fn limit(request: &ExtractRequest) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

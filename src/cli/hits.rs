@@ -85,7 +85,7 @@ impl<'a> HitPrinter<'a> {
         if !is_markdown(&hit.doc_id) {
             return (excerpt(&hit.text, hit.window, self.query), range.start);
         }
-        // Rendered as a whole, since an excerpt may begin or end inside of marks.
+        // Rendered before it is cut, since an excerpt may begin or end inside a mark.
         let window = hit.window.and_then(|[start, end]| hit.text.get(start..end));
         let rendered = to_plain(window.unwrap_or(&hit.text));
         let title = hit.title.trim();
@@ -93,7 +93,7 @@ impl<'a> HitPrinter<'a> {
         (excerpt(rest.unwrap_or(&rendered), None, self.query), range.start)
     }
 
-    /// File and line, as a link on terminals that have them, else the id.
+    /// File and line, as a link on terminals that show links, else the id.
     fn place(&self, hit: &Hit, offset: usize) -> String {
         let Some(base) = &self.base else { return dim(&plain(&hit.id)) };
         let PassagePlace { label, file } = PassagePlace::of(hit, offset, base);

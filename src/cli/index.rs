@@ -50,7 +50,7 @@ pub(super) struct IndexArgs {
     /// named itself, skip those below folders]
     #[arg(long, value_enum)]
     on_error: Option<OnError>,
-    /// Stop at the first bad file of a folder too; --on-error goes before this
+    /// Stop at the first bad file of a folder too; --on-error overrides this
     #[arg(long)]
     strict: bool,
     /// Action for an id that occurs twice in the input
@@ -196,8 +196,8 @@ fn prune(
     }
     if report.kept > 0 {
         term::warn(&format!(
-            "kept {} documents of files that were skipped, in whole or in part: mend the files to \
-             have the documents renewed, or leave the files out (--glob '!FILE') to prune them",
+            "kept {} documents of files that were skipped, in whole or in part: repair the \
+             files to update them, or leave the files out (--glob '!FILE') to prune them",
             HumanCount(report.kept)
         ));
     }
@@ -245,7 +245,7 @@ fn print_report(
             term::warn(&format!("and {} more", report.skipped - report.messages.len() as u64));
         }
     }
-    // Bad files are told with --quiet too; files of other kinds are not.
+    // With --quiet the table is printed only if something bad was skipped.
     if !context.quiet || report.skipped > 0 && !skips_all {
         print_left_out(&report.left_out);
     }
@@ -293,7 +293,7 @@ fn print_report(
     Ok(())
 }
 
-/// Shows what was left out: a line for each reason, with the number and the first names.
+/// Prints the table of what was left out: a line per reason, with the number and the first names.
 fn print_left_out(left_out: &SkipTable) {
     if left_out.is_empty() {
         return;

@@ -3,7 +3,7 @@
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 /// The text of a piece of Markdown: without marks, addresses of links and HTML. Blocks end with a
-/// line end.
+/// line break.
 pub(super) fn to_plain(markdown: &str) -> String {
     let options = Options::ENABLE_TABLES
         | Options::ENABLE_STRIKETHROUGH

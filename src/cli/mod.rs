@@ -51,11 +51,11 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// Text of a call without a command.
+/// Output of a call without a command.
 const FIRST_STEPS: &str = "\
 warpseek searches your files by meaning, on this machine alone. To begin, in a folder of texts:
 
-  warpseek index .                  read the files (txt, md, html, jsonl, csv, parquet, ...)
+  warpseek index .                  read the files (txt, md, html, pdf, docx, csv, jsonl, ...)
   warpseek search \"your question\"   find the passages that answer it
   warpseek serve                    the same as a page in the browser, and over HTTP
 

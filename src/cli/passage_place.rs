@@ -1,4 +1,4 @@
-//! The place of a passage on this machine: file and line, or page, if the file is still there.
+//! The place of a passage: file and line, or page, if the file still exists.
 
 use crate::search::Hit;
 use serde_json::Value;

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// Find the passages that answer a query.
 ///
-/// Hits have the score that orders them in front, which is called `final_score` in JSON. Those that
-/// hardly answer the query are dimmed.
+/// Each hit begins with the score that orders the hits, `final_score` in JSON. Hits that hardly
+/// answer the query are dimmed.
 #[derive(Debug, Args)]
 #[command(override_usage = "warpseek search [OPTIONS] [DIR] <QUERY>")]
 pub(super) struct SearchArgs {
@@ -26,7 +26,7 @@ pub(super) struct SearchArgs {
     /// Number of hits
     #[arg(short, long = "top-k", default_value_t = 10, value_name = "N")]
     k: usize,
-    /// Least value of the score that orders the hits; hits below it are left out
+    /// Minimum of the score that orders the hits; hits below it are left out
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
     #[command(flatten)]

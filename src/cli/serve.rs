@@ -226,8 +226,7 @@ pub(super) fn named_index(text: &str) -> (Option<String>, PathBuf) {
     }
 }
 
-/// The default index, by the name of the folder that holds it: its own is hidden, and always the
-/// same.
+/// The default index, named after the folder that holds it: its own folder is called `.warpseek`.
 pub(super) fn default_name(dir: PathBuf) -> (Option<String>, PathBuf) {
     let real = std::fs::canonicalize(&dir).ok();
     let is_hidden = real.as_deref().and_then(Path::file_name).is_some_and(is_hidden);

@@ -40,7 +40,7 @@ pub(super) struct GlobalArgs {
     pub(super) color: ColorWhen,
 }
 
-/// The occasion for colours.
+/// The value of `--color`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ColorWhen {
     /// On a terminal

@@ -160,11 +160,11 @@ pub(super) fn link(file: &Path, text: &str) -> String {
     format!("\x1b]8;;file://{address}\x1b\\{text}\x1b]8;;\x1b\\")
 }
 
-/// Time after which a line says what goes on.
+/// Delay before the line of [`with_progress`] appears.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// Does some work. If it takes long, a line on stderr says what goes on, and is erased at the end;
-/// not if `quiet`, or if stderr is not a terminal.
+/// Runs `work`. If it takes longer than [`SILENCE`], a line on stderr shows `what` and the time,
+/// and is erased at the end; not if `quiet`, or if stderr is not a terminal.
 pub(super) fn with_progress<T>(what: &str, quiet: bool, work: impl FnOnce() -> T) -> T {
     if quiet || !std::io::stderr().is_terminal() {
         return work();

@@ -1,10 +1,10 @@
-//! The words of a query in the texts that it found.
+//! Highlights the words of a query in the texts of hits.
 
 use crate::store::Language;
 use std::collections::HashSet;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Words that say nothing about what is looked for.
+/// English stop words, which are not highlighted.
 const COMMON: [&str; 39] = [
     "a", "an", "and", "are", "as", "at", "be", "by", "can", "did", "do", "does", "for", "from",
     "has", "have", "how", "if", "in", "is", "it", "my", "of", "on", "or", "that", "the", "this",
@@ -27,7 +27,7 @@ impl QueryWords {
         Self { language, stems: words.map(|word| language.stem_of(word)).collect() }
     }
 
-    /// The text with each word of the query as `style` writes it.
+    /// The text, with `style` applied to each word of the query.
     pub(super) fn marked(&self, text: &str, style: impl Fn(&str) -> String) -> String {
         let (mut marked, mut at) = (String::with_capacity(text.len()), 0);
         for (start, word) in text.unicode_word_indices() {

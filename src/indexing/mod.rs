@@ -54,8 +54,8 @@ pub enum OnError {
 pub struct IndexOptions<'a> {
     /// Action for a record that cannot be used.
     pub on_error: OnError,
-    /// Files that were found in folders: with [`OnError::Stop`] their bad records are skipped all
-    /// the same. `None` stops at these too.
+    /// Files that were found in folders: their bad records are skipped even with [`OnError::Stop`].
+    /// With `None` they stop indexing too.
     pub found: Option<&'a FoundFiles>,
     /// The inputs whose documents are looked up in the index at the end, for [`prune`].
     pub prune: Option<&'a InputRoots>,
@@ -84,7 +84,7 @@ impl Default for IndexOptions<'_> {
 /// # Errors
 ///
 /// The errors of the input with [`OnError::Stop`], after the documents before were committed; the
-/// first that was skipped, if nothing of the folders could be used; [`Error::Input`] for a
+/// first that was skipped, if nothing in the folders could be used; [`Error::Input`] for a
 /// duplicate id; the errors of the store and of the encoder.
 pub fn index(
     writer: &mut IndexWriter,
@@ -295,7 +295,7 @@ impl IndexRun<'_> {
         Ok(())
     }
 
-    /// Fails with the first error that was passed over, if there was nothing else.
+    /// Returns the first error that was skipped, if no document could be indexed.
     fn check_any(&mut self) -> Result<()> {
         let IndexReport { added, updated, unchanged, duplicates, skipped, interrupted, .. } =
             self.report;

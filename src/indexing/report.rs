@@ -31,7 +31,7 @@ pub struct IndexReport {
     /// Documents that are not in the input and have no known source, counted with `outdated`.
     #[serde(skip)]
     pub sourceless: u64,
-    /// Documents that `prune` kept although the inputs did not bring them: they came from files of
+    /// Documents that were not in the input and that `prune` kept, because they came from files of
     /// which something was skipped.
     pub kept: u64,
     /// Records that could not be used.

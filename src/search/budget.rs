@@ -1,18 +1,18 @@
-//! Reranking within a time: the number of rows to read next.
+//! The rerank budget: the number of rows to rerank next within a given time.
 //!
-//! The depth that is reached depends on the machine and its load; what a search returns at a depth
-//! does not.
+//! The depth that is reached depends on the speed of the computer and its load. The result at a
+//! given depth does not.
 
 use std::time::Duration;
 
-/// Rows that are read whatever the budget is: enough for an order, and to measure the time of one.
+/// Rows that are reranked even if the budget is shorter: enough to measure the time per row.
 const FIRST_ROWS: usize = 4;
 
-/// The most rows to read before the clock is looked at again.
+/// Maximum number of rows between two readings of the clock.
 const MAX_ROWS: usize = 32;
 
-/// The number of rows to rerank next, after `done` rows took `elapsed` of `budget`; 0 to stop. It
-/// at most doubles what is done, since the first rows may be shorter than the next ones.
+/// The number of rows to rerank next, after `done` rows took `elapsed` of `budget`; 0 to stop. At
+/// most doubles `done`, since the first rows may be shorter than the next ones.
 pub(super) fn rows_that_fit(budget: Duration, elapsed: Duration, done: usize) -> usize {
     if done == 0 {
         return FIRST_ROWS;

@@ -36,7 +36,7 @@ pub struct SearchOptions {
     pub mmr: Option<f32>,
     /// The maximum number of retrieved rows that share a `doc_id`. `None`: no limit.
     pub max_per_doc: Option<usize>,
-    /// Least value of the score that orders the hits ([`super::Hit::final_score`]); hits below it,
+    /// Minimum of the score that orders the hits ([`super::Hit::final_score`]); hits below it,
     /// and those that the reranker did not read, are left out and counted. Not for reciprocal rank
     /// fusion without reranking, whose scores come from ranks alone.
     pub min_score: Option<f32>,
@@ -127,7 +127,7 @@ impl SearchOptions {
         let is_by_rank = self.hybrid && self.fusion == Fusion::Rrf && self.rerank_depth.is_none();
         if self.min_score.is_some() && is_by_rank {
             return Err(Error::usage(
-                "reciprocal rank fusion has no least score, since its scores come from ranks \
+                "reciprocal rank fusion has no minimum score, since its scores come from ranks \
                  alone: leave one of the two out, or use the weighted fusion",
             ));
         }

@@ -7,9 +7,9 @@ use crate::store::{IndexManifest, IndexMetric, Row};
 use std::ops::Range;
 use warpseek_bert::reranker::{Calibration, PassageScore, RerankScores, Reranker};
 
-/// The probability of relevance below which a hit is low ([`super::Hit::low`]). Of the best hits of
-/// 30 questions about a corpus 28 lie above it, of those of 14 questions about other things 1
-/// (`docs/scores.md`).
+/// The probability of relevance below which a hit is low ([`super::Hit::low`]). The best hit lies
+/// above it for 28 of 30 questions about the demo's corpus, and for 1 of 14 questions about other
+/// subjects (`docs/scores.md`).
 pub const LOW_PROBABILITY: f32 = 0.001;
 
 /// The key by which reranked candidates are ordered.

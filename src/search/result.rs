@@ -153,7 +153,7 @@ pub enum OrderedBy {
     Probability,
     /// The reranker's score.
     Rerank,
-    /// Standard scores of retrieval and reranker. They compare within one list of hits alone.
+    /// Weighted sum of the z-scores of retrieval and reranker; comparable within one list only.
     Blend,
 }
 

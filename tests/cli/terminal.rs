@@ -1,4 +1,4 @@
-//! Hits on the terminal: order, scores, marks; the least score and the time for reranking.
+//! Hits on the terminal: order, scores, marks; the minimum score and the rerank budget.
 
 use super::{hits, number};
 use crate::support::cli::{

@@ -1,4 +1,4 @@
-//! Office, OpenDocument and EPUB files, which the tests write.
+//! Office and EPUB files, which the tests write.
 
 use std::io::{Cursor, Write};
 
@@ -72,7 +72,7 @@ fn texts(documents: &[Document]) -> Vec<&str> {
     documents.iter().map(|document| document.text.as_str()).collect()
 }
 
-/// The part of the ids behind the path, and a field of the metadata.
+/// The part of the ids after the path, and a field of the metadata.
 fn parts(documents: &[Document], field: &str) -> Vec<(String, Value)> {
     let part = |document: &Document| {
         let anchor = document.id.strip_prefix(&format!("{}#", document.doc_id)).unwrap();

@@ -1,11 +1,11 @@
 //! Source code: its languages, and the places where it is cut.
 //!
-//! No grammar is needed: a line that stands no deeper than the one that begins a function does not
-//! belong to it, in languages with braces as in those with indentation, if it closes nothing.
+//! No grammar is used. A line that is indented no deeper than the first line of a function does not
+//! belong to the function, unless it closes it. This holds with braces and with indentation.
 
 use std::ops::Range;
 
-/// The file name endings, behind the name of the format.
+/// The name of the format, then the file name endings.
 pub(crate) const EXTENSIONS: &[&str] = &[
     "code", "py", "rs", "ts", "js", "tsx", "jsx", "mjs", "cjs", "java", "go", "c", "h", "cpp",
     "hpp", "cc", "cxx", "hh", "cu", "cuh", "cs", "rb", "php", "swift", "kt", "kts", "scala", "sh",
@@ -53,13 +53,13 @@ struct Line {
     start: usize,
     /// Columns of white space; `None` for a blank line.
     indent: Option<usize>,
-    /// True behind a blank line.
+    /// True after a blank line.
     is_apart: bool,
-    /// True for a line that belongs to the one above: it closes a block, or goes on with it.
+    /// True for a line that belongs to the one above: it closes a block, or begins its next part.
     goes_on: bool,
 }
 
-/// Cuts code into pieces of at most `room` by `size`: at the outermost blocks behind a blank line,
+/// Cuts code into pieces of at most `room` by `size`: at the outermost blocks after a blank line,
 /// and within a block that is too large, at the next ones inside it. Neighbours that fit together
 /// stay together. A line that is too large alone is one piece.
 pub(crate) fn split<E>(
@@ -110,7 +110,7 @@ pub(crate) fn split<E>(
 const MAX_BYTES_PER_TOKEN: usize = 64;
 
 /// The lines, numbered from the first, at which a stretch of lines is cut best: the least indented,
-/// and of these the ones behind a blank line if there are any. Never its first line.
+/// and of these the ones after a blank line if there are any. Never its first line.
 fn best_cuts(lines: &[Line]) -> Vec<usize> {
     let places = || lines.iter().enumerate().skip(1).filter(|(_, line)| !line.goes_on);
     let rank = |line: &Line| line.indent.map(|indent| (indent, !line.is_apart));

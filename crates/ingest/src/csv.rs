@@ -1,6 +1,6 @@
 //! Comma- and tab-separated values, with a header line or without (header.rs).
 //!
-//! The columns of a csv file may be separated by `;`, tabs or `|` too (dialect.rs).
+//! The delimiter of a csv file may be `;`, a tab or `|` too (dialect.rs).
 //!
 //! Quotes work as in RFC 4180, also across lines. In tab-separated files they are ordinary
 //! characters, as the format's registration has it, unless the header line itself has quotes.
@@ -378,7 +378,7 @@ fn check_header(columns: &[String], delimiter: u8, place: Place) -> Result<()> {
     let reason = if other('\t') {
         "the header has one column with tabs in it: read the file with --format tsv"
     } else if other(';') {
-        "the header has one column with ';' in it, and not every line as many: name the separator \
+        "the header has one column with ';' in it, and not every line as many: name the delimiter \
          with --delimiter ';'"
     } else if other(',') {
         "the header has one column with commas in it: read the file with --format csv"

@@ -1,19 +1,19 @@
-//! The separator of the columns in a csv file: what people and programs write instead of commas.
+//! The delimiter of a csv file: the comma, or a semicolon, tab or vertical bar in its place.
 
 use csv_core::ReadRecordResult;
 
-/// Separators of csv files, in the order in which they are preferred.
+/// Delimiters of csv files, in the order in which they are preferred.
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
-/// The first lines by which the separator is decided.
+/// The number of first lines by which the delimiter is decided.
 pub(crate) const SAMPLE_LINES: usize = 20;
 
-/// The separator of the table that begins with these lines.
+/// The delimiter of the table that begins with these lines.
 ///
-/// A separator fits if the header and every other whole record have the same number of cells, which
-/// is at least two. Of those that fit, the one with the most cells is the separator, of equals the
-/// first in [`SEPARATORS`]; if none fits, the comma. A sentence with a semicolon so decides
-/// nothing: the header has none.
+/// A delimiter fits if the header and every other whole record have the same number of cells, which
+/// is at least two. Of those that fit, the one with the most cells is chosen, of equals the first
+/// in [`SEPARATORS`]; if none fits, the comma. A semicolon in a sentence therefore decides nothing:
+/// the header has none.
 pub(crate) fn separator(sample: &[u8]) -> u8 {
     let mut best = (1, b',');
     for separator in SEPARATORS {
@@ -25,7 +25,7 @@ pub(crate) fn separator(sample: &[u8]) -> u8 {
     best.1
 }
 
-/// The name of a separator for messages.
+/// The name of a delimiter for messages.
 pub(crate) fn name(separator: u8) -> String {
     match separator {
         b'\t' => "tabs".to_owned(),

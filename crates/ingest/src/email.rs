@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::html;
 
-/// A message, as far as it is read.
+/// The parts of a message that are read.
 pub(crate) struct Email {
     pub(crate) subject: Option<String>,
     pub(crate) text: String,
@@ -19,13 +19,15 @@ pub(crate) struct Email {
 ///
 /// # Errors
 ///
-/// The reason why these bytes are no message.
+/// The reason why these bytes are not a message.
 pub(crate) fn read(bytes: &[u8]) -> Result<Email, String> {
     let message = MessageParser::default().parse(bytes);
     let message =
         message.filter(|m| m.from().is_some() || m.date().is_some() || m.subject().is_some());
     let Some(message) = message else {
-        return Err("not an e-mail message: it has no header From, Date or Subject".into());
+        return Err(
+            "not an e-mail message: it has no header From, Date or Subject; rename it".into()
+        );
     };
     let bodies = message.text_body.iter().chain(&message.html_body);
     let bodies: Vec<&PartType<'_>> =

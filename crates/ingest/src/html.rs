@@ -120,7 +120,7 @@ impl PageText {
         if self.hidden.is_some() {
             return None;
         }
-        // Pages whose scripts show the body at last are shown.
+        // A hidden body counts as visible: scripts of such pages show it once they are loaded.
         if !matches!(name, "html" | "body") && is_invisible(tag) {
             self.widen(gap_around(name));
             if !is_void(name) {
@@ -272,8 +272,8 @@ impl PageText {
     }
 }
 
-/// True for an element that the page does not show, by its own attributes. What `until-found` hides
-/// is shown when a browser looks for it.
+/// True for an element that its own attributes hide. `hidden="until-found"` does not count, since
+/// browsers find such text.
 fn is_invisible(tag: &StartTag<()>) -> bool {
     let attribute = |name: &[u8]| {
         let value = tag.attributes.get(name)?;

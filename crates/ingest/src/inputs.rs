@@ -30,7 +30,7 @@ pub(crate) struct InputFile {
     pub(crate) format: FileFormat,
     pub(crate) location: Location,
     pub(crate) content: Content,
-    /// True if the file was found in a folder, and not named by itself.
+    /// True if the file was found in a folder, and was not named itself.
     pub(crate) is_found: bool,
     /// The absolute path, in which folders may be columns; empty for a stream.
     pub(crate) path: String,
@@ -82,7 +82,7 @@ pub(crate) struct InputList {
     pub(crate) inputs: Vec<InputFile>,
     pub(crate) skipped: Vec<SkippedFile>,
     pub(crate) roots: InputRoots,
-    /// Entries of folders that have no reason of their own.
+    /// Numbers of hidden and ignored entries of folders.
     pub(crate) left_out: LeftOut,
     /// Sources of what was found in folders and could not be opened.
     unread: Vec<String>,

@@ -27,8 +27,8 @@ pub(crate) fn parse_line(line: &str) -> Result<(Value, BTreeMap<String, u64>), S
     }
 }
 
-/// True for text that is the start of a JSON value, and not all of it. It does not end in a string,
-/// in which no line may end.
+/// True for text that is the start of a JSON value, and not all of it. False if it ends inside a
+/// string, which has no line breaks.
 pub(crate) fn is_cut(text: &str) -> bool {
     let is_inside = |error: serde_json::Error| {
         error.is_eof() && !error.to_string().starts_with("EOF while parsing a string")

@@ -1,11 +1,11 @@
-//! The records of one JSON array, or JSON objects one after another: cut out, not parsed.
+//! The records of one JSON array, or JSON objects one after another, as bytes that are not parsed.
 
 use std::io::{self, BufRead};
 
 use crate::message::size;
 use crate::options::SKIPPED_RECORDS;
 
-/// The way in which records stand in a file of JSON.
+/// The layout of the records in a JSON file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JsonLayout {
     /// One record per line.
@@ -20,13 +20,13 @@ pub(crate) enum JsonLayout {
 pub(crate) enum Element {
     Found(Vec<u8>),
     End,
-    /// Something is wrong with this record, and reading goes on behind it.
+    /// An error about this record; reading continues after it.
     Bad(String),
     /// The rest of the file cannot be read.
     Fatal(String),
 }
 
-/// Cuts one record after another out of a stream.
+/// Reads one record after another from a stream.
 #[derive(Debug)]
 pub(crate) struct ElementReader {
     is_array: bool,
@@ -57,20 +57,23 @@ impl ElementReader {
                 first = peek(stream)?;
             } else if self.count > 0 && !matches!(first, Some(b']') | None) {
                 return Ok(Element::Fatal(
-                    "no comma behind the record before: the rest of the file is not read".into(),
+                    "no comma in front of this record: the rest of the file is not read".into(),
                 ));
             }
             match first {
                 None => {
                     return Ok(Element::Fatal(
-                        "the file ends inside the array: it is cut off".into(),
+                        "the file ends inside the array, it is cut off: copy or write it again"
+                            .into(),
                     ));
                 }
                 Some(b']') => {
                     stream.consume(1);
                     return Ok(match peek(stream)? {
                         None => Element::End,
-                        Some(_) => Element::Fatal("there is more text behind the array".into()),
+                        Some(_) => Element::Fatal(
+                            "text after the end of the array: write one record per line".into(),
+                        ),
                     });
                 }
                 Some(_) => {}
@@ -93,9 +96,10 @@ impl ElementReader {
             if bytes.is_empty() {
                 return Ok(match scan.depth == 0 && !scan.in_string {
                     true => Element::Found(record),
-                    false => {
-                        Element::Fatal("the file ends inside this record: it is cut off".into())
-                    }
+                    false => Element::Fatal(
+                        "the file ends inside this record, it is cut off: copy or write it again"
+                            .into(),
+                    ),
                 });
             }
             let (taken, is_done) = scan.take(bytes);

@@ -184,7 +184,7 @@ impl JsonlReader {
         let fields = match &self.fields {
             Some(fields) if !fields.is_provisional() => fields,
             known => match (self.rules.of_record(&record), known) {
-                // A file of settings may have a name; it is no record without a text.
+                // A file of settings may have a name. Without a text it is not a record.
                 (Ok(fields), None)
                     if fields.is_provisional() && self.layout == JsonLayout::Objects =>
                 {

@@ -78,11 +78,10 @@
 //!
 //! # Pages, slides, sheets and sections
 //!
-//! PDF, Office, OpenDocument and EPUB files become one document per page, slide, block of rows or
-//! section, with the id `<path>#page=3` and the `doc_id` `<path>`, and with `page`, `slide`,
-//! `sheet` and `row`, or `section` in the metadata. Their parsers are large, and a file may make
-//! one crash or run without end: [`ExtractOptions::command`] reads each file in a process of its
-//! own.
+//! PDF, Office and EPUB files become one document per page, slide, block of rows or section, with
+//! the id `<path>#page=3` and the `doc_id` `<path>`, and with `page`, `slide`, `sheet` and `row`,
+//! or `section` in the metadata. Their parsers are large, and a file may make one crash or run
+//! without end: with [`ExtractOptions::command`] each file is read in a process of its own.
 //!
 //! # Memory
 //!

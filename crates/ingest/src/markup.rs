@@ -18,7 +18,7 @@ pub(crate) fn rst(content: &str) -> (Option<String>, String) {
             && is_line(below).is_some_and(|length| length >= 3 || length >= text.chars().count());
         (is_title && !text.is_empty()).then(|| text.to_owned())
     });
-    // A comment is `..` and a text that is no directive, target, footnote or substitution.
+    // A comment is `..` and a text that is not a directive, target, footnote or substitution.
     let (mut text, mut in_comment) = (String::new(), false);
     for line in content.split_inclusive('\n') {
         let is_indented = line.starts_with([' ', '\t']) || line.trim().is_empty();

@@ -1,4 +1,4 @@
-//! Jupyter notebooks as Markdown: text and code of the cells, without what they printed.
+//! Jupyter notebooks as Markdown: text and code of the cells, without their outputs.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -59,14 +59,14 @@ struct LanguageName {
 ///
 /// # Errors
 ///
-/// The reason why the content is no notebook.
+/// The reason why the content is not a notebook.
 pub(crate) fn title_and_text(
     content: &str,
 ) -> Result<(Option<String>, String, Option<String>), String> {
     let notebook: Notebook = serde_json::from_str(content)
-        .map_err(|error| format!("not a Jupyter notebook: {error}: open it in Jupyter"))?;
+        .map_err(|error| format!("not a Jupyter notebook: {error}; save it again in Jupyter"))?;
     if notebook.nbformat.is_none() {
-        return Err("not a Jupyter notebook: it has no nbformat".into());
+        return Err("not a Jupyter notebook: it has no nbformat; save it again in Jupyter".into());
     }
     let Metadata { kernelspec, language_info } = notebook.metadata;
     let names = [language_info.map(|info| info.name), kernelspec.map(|spec| spec.language)];
@@ -87,7 +87,7 @@ pub(crate) fn title_and_text(
         }
         match cell_type.as_str() {
             "code" => {
-                // A fence that the code does not hold.
+                // A fence that does not occur in the code.
                 let mut fence = "```".to_owned();
                 while source.contains(&fence) {
                     fence.push('`');

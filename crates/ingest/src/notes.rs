@@ -96,7 +96,7 @@ struct NoteList {
     /// The position of each distinct note, by the hash of its text.
     known: HashMap<u64, usize>,
     hasher: RandomState,
-    /// Decisions about files that nobody has taken yet.
+    /// Decisions about files that have not been taken yet.
     decisions: Vec<String>,
 }
 
@@ -141,7 +141,7 @@ impl ReadNotes {
         });
     }
 
-    /// Adds a decision about a file, for the user to know.
+    /// Adds a decision about a file, to be reported.
     pub(crate) fn decide(&self, decision: String) {
         self.with(|list| list.decisions.push(decision));
     }

@@ -24,11 +24,11 @@ pub struct ReadOptions {
     pub fields: FieldMap,
     /// The first line of csv and tsv files: column names or a record.
     pub header: HeaderRule,
-    /// The separator of the columns in csv and tsv files. `None` is a tab for tsv; for csv the
-    /// comma, unless the first lines are a table of `;`, tabs or `|` instead.
+    /// The delimiter of csv and tsv files. `None` is a tab for tsv; for csv the comma, unless the
+    /// first lines are a table with `;`, tabs or `|` as the delimiter.
     pub delimiter: Option<u8>,
     /// Maximum size of a record (a line, a row, a text file) in bytes after decompression, at
-    /// least 1. A longer one is an error, and reading goes on behind it. PDF, Office and EPUB
+    /// least 1. A longer one is an error, and reading continues after it. PDF, Office and EPUB
     /// files have the limits of [`ReadOptions::extract`] instead.
     pub max_record_bytes: u64,
     /// Folder for the paths in ids and sources: a file below it has the path from here, any other
@@ -39,7 +39,7 @@ pub struct ReadOptions {
     /// True if a file or folder below a named folder that cannot be opened is an error. Otherwise
     /// it is skipped ([`DocumentReader::skipped_files`](crate::DocumentReader::skipped_files)).
     pub strict: bool,
-    /// Reading of PDF, Office, OpenDocument and EPUB files.
+    /// Options of reading PDF, Office and EPUB files.
     pub extract: ExtractOptions,
 }
 
@@ -71,9 +71,10 @@ impl ReadOptions {
     }
 }
 
-const NO_DELIMITER: &str = "--delimiter is one ASCII character, no quote or line break, or tab";
+const NO_DELIMITER: &str =
+    "--delimiter must be one ASCII character other than a quote or line break, or the word tab";
 
-/// Reads a separator of columns: a character, `tab` or `\t`.
+/// Reads a delimiter: a character, `tab` or `\t`.
 ///
 /// # Errors
 ///

@@ -1,10 +1,11 @@
-//! Tables of questions and answers: both are the text.
+//! Tables of questions and answers: the text of a record is both.
 
 use serde_json::{Map, Value};
 
 use crate::options::FieldMap;
 
-/// The fields of a table of questions and answers, in any case: without another text, both are it.
+/// The fields of a table of questions and answers, in any case. Without a text field they are the
+/// text.
 const QUESTION_AND_ANSWER: [&str; 2] = ["question", "answer"];
 
 /// The names of question and answer, if the sample has both and no role has them.
@@ -23,7 +24,8 @@ pub(crate) fn question_and_answer(
     Some((Some(question?), answer?))
 }
 
-/// A question and its answer as one text. What is no string stays as it is, for the error about it.
+/// A question and its answer as one text. A value that is not a string is returned as it is, so
+/// that the error names it.
 pub(crate) fn with_question(question: Option<Value>, answer: Option<Value>) -> Option<Value> {
     match (question, answer) {
         (Some(Value::String(question)), Some(Value::String(answer))) => {

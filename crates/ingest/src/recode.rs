@@ -1,10 +1,10 @@
 //! Text in other encodings than UTF-8, read as UTF-8 while it streams.
 //!
-//! UTF-16 is known by its byte order mark, or by the places of its zero bytes. All else is UTF-8
-//! until a byte that is not: if that far the text was ASCII, and few of the next bytes are UTF-8,
-//! the encoding is guessed from these (crate `chardetng`), as browsers do for pages that do not
-//! say. A text that is UTF-8 with single wrong bytes stays as it is, and they are errors of its
-//! records.
+//! UTF-16 is detected by its byte order mark, or by the positions of its zero bytes. Other text is
+//! taken for ASCII up to the first byte that is not. If most of the sequences from there on are not
+//! UTF-8, the encoding is guessed from them (crate `chardetng`), as browsers do for pages that do
+//! not name theirs. UTF-8 with single invalid bytes is passed on as it is, and the readers of
+//! records refuse it.
 
 use std::io::{self, BufRead, Read};
 
@@ -13,10 +13,10 @@ use encoding_rs::{Decoder, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
 use crate::notes::ReadNotes;
 
-/// Bytes behind the first one that is not ASCII by which the encoding is decided.
+/// Bytes from the first one that is not ASCII, by which the encoding is decided.
 const AHEAD: usize = 64 << 10;
 
-/// ASCII bytes in front of it that are looked at too.
+/// ASCII bytes before it that count too.
 const BEFORE: usize = 64;
 
 /// Bytes that are decoded at a time.
@@ -31,7 +31,7 @@ pub(crate) struct RecodingReader<R> {
     at: usize,
     /// The last ASCII bytes that were handed out.
     before: Vec<u8>,
-    /// The encoding that the text itself names, if it does.
+    /// The encoding that the text itself names, if any.
     named: Option<&'static Encoding>,
     /// The input's name, for the note.
     name: String,
@@ -88,7 +88,7 @@ impl<R: BufRead> RecodingReader<R> {
         self.state = State::Decoding(Box::new(encoding.new_decoder_without_bom_handling()));
     }
 
-    /// Hands out ASCII, or decides what the bytes behind it are.
+    /// Hands out ASCII, or decides the encoding of the bytes after it.
     fn pass_ascii(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.inner.fill_buf()?;
         if bytes.is_empty() {
@@ -173,8 +173,8 @@ impl<R: BufRead> Read for RecodingReader<R> {
     }
 }
 
-/// The encoding of UTF-16 that begins with these bytes, with or without a byte order mark; and the
-/// length of the mark. They are an even number if more follow.
+/// The encoding of UTF-16 text that begins with these bytes, with or without a byte order mark, and
+/// the length of the mark. If the text is longer than `head`, `head` has an even length.
 pub(crate) fn utf16(head: &[u8]) -> Option<(&'static Encoding, usize)> {
     match head {
         [0xff, 0xfe, ..] => return Some((UTF_16LE, 2)),
@@ -200,7 +200,7 @@ pub(crate) fn utf16(head: &[u8]) -> Option<(&'static Encoding, usize)> {
 }
 
 /// The encoding of `ahead`, which begins with a byte that is not ASCII; `None` for UTF-8, damaged
-/// or not, and for what is no text.
+/// or not, and for binary data.
 fn guess(
     before: &[u8],
     ahead: &[u8],

@@ -15,7 +15,7 @@ pub struct SkippedFile {
     pub reason: String,
 }
 
-/// Maximum number of reasons that are told apart.
+/// Maximum number of different reasons; all others are one group.
 const MAX_REASONS: usize = 100;
 
 /// Names that are kept of each reason.
@@ -24,13 +24,13 @@ const MAX_NAMES: usize = 3;
 /// Files or records that were left out for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SkipGroup {
-    /// The reason, without what differs from file to file: numbers, names, the cure.
+    /// The reason, without what differs from file to file: numbers, names, the remedy.
     pub reason: String,
     /// Number of files, or of records for a reason that is about records.
     pub count: u64,
     /// The first names.
     pub first: Vec<String>,
-    /// The whole reason of the first, with the cure.
+    /// The whole reason of the first, with the remedy.
     pub detail: String,
 }
 
@@ -42,8 +42,8 @@ pub struct SkipTable {
 }
 
 impl SkipTable {
-    /// Adds the file or record `name`. Reasons that differ in numbers, quoted names and advice
-    /// alone are one.
+    /// Adds the file or record `name`. Reasons that differ only in numbers, quoted names and the
+    /// remedy are one.
     pub fn add(&mut self, name: &str, reason: &str) {
         self.add_to(&general(reason), name, reason);
     }
@@ -124,7 +124,7 @@ pub struct FoundFiles {
 }
 
 impl FoundFiles {
-    /// The source of a file with this name in messages; `None` if it was named by itself.
+    /// The source of a file with this name in messages; `None` if it was named itself.
     pub fn source(&self, name: &str) -> Option<&Arc<str>> {
         self.sources.get(name)
     }

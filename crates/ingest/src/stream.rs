@@ -87,8 +87,8 @@ impl InputStream {
         Ok(Self { bytes: BufReader::with_capacity(BUFFER, bytes), origin })
     }
 
-    /// The same stream as UTF-8, without a byte order mark. UTF-16 is converted, which `notes`
-    /// tell; other encodings and binary data are errors.
+    /// The same stream as UTF-8, without a byte order mark. UTF-16 is converted, with a decision in
+    /// `notes`; UTF-32 and binary data are errors.
     pub(crate) fn utf8(mut self, notes: &ReadNotes) -> Result<Self> {
         let mut head = read_head(&mut self.bytes, 4, &self.origin)?;
         let fail = |reason: String| Error::input(Place::file(&self.origin.name), reason);
@@ -113,8 +113,8 @@ impl InputStream {
         Ok(self.unread(head))
     }
 
-    /// As [`InputStream::utf8`], and text in a legacy encoding is converted too. `named` is the one
-    /// that the text names.
+    /// As [`InputStream::utf8`], and text in a legacy encoding is converted too. `named` is the
+    /// encoding that the text itself names.
     pub(crate) fn text(self, named: Option<&'static Encoding>, notes: &ReadNotes) -> Result<Self> {
         let name = self.origin.name.clone();
         Ok(self
@@ -139,7 +139,7 @@ impl InputStream {
             match read {
                 Ok(0) => break,
                 Ok(_) => {}
-                // The reader of the records meets the error in its place.
+                // The error is returned where the records are read.
                 Err(e) if number > 1 => {
                     let failing = FailingReader { error: Some(e), inner: self.bytes };
                     let bytes = BufReader::with_capacity(BUFFER, Box::new(failing) as Box<_>);
@@ -212,7 +212,7 @@ fn read_head(reader: &mut impl Read, length: usize, origin: &StreamOrigin) -> Re
     read.map(|_| head).map_err(|error| origin.read_error(error, None))
 }
 
-/// A reader that fails before it goes on.
+/// A reader that returns an error first, then reads on.
 struct FailingReader<R> {
     error: Option<io::Error>,
     inner: R,

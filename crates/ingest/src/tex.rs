@@ -1,9 +1,9 @@
 //! TeX and LaTeX as prose: without comments and preamble, simple commands unwrapped.
 //!
-//! This knows no macros. Formulas and listings stay as they are written; a command that is not
-//! known leaves its arguments, which are text more often than not.
+//! Macros are not expanded. Formulas and listings stay as they are written. A command that is not
+//! known leaves its arguments, which are mostly text.
 
-/// Commands that leave nothing, nor do their arguments.
+/// Commands that are dropped with their arguments.
 const DROPPED: &[&str] = &[
     "label",
     "ref",
@@ -90,7 +90,7 @@ const SYMBOLS: &[(&str, &str)] = &[
     ("item", "\n- "),
 ];
 
-/// Accents as combining characters, which stand behind the letter.
+/// Accents as combining characters, which follow the letter.
 const ACCENTS: &[(char, char)] = &[
     ('\'', '\u{301}'),
     ('`', '\u{300}'),
@@ -169,7 +169,7 @@ fn group(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// `text` behind the optional argument and the star that it may begin with.
+/// `text` after the star and the optional argument that it may begin with.
 fn behind_options(text: &str) -> &str {
     let text = text.strip_prefix('*').unwrap_or(text);
     let end_of = |inner: &str| inner.bytes().take(MAX_ARGUMENT).position(|b| b == b']');
@@ -177,7 +177,7 @@ fn behind_options(text: &str) -> &str {
     end.map_or(text, |end| &text[end + 2..])
 }
 
-/// The text up to `end`, and the rest behind it; all of it if there is none.
+/// The text before `end`, and the rest after it; all of the text if there is no `end`.
 fn up_to<'a>(text: &'a str, end: &str) -> (&'a str, &'a str) {
     text.split_once(end).unwrap_or((text, ""))
 }
@@ -207,7 +207,7 @@ fn unwrapped(content: &str) -> String {
     squeezed(&text)
 }
 
-/// Handles the command whose name `rest` begins with, and returns what is behind it.
+/// Handles the command whose name `rest` begins with. Returns the rest after the command.
 fn command<'a>(rest: &'a str, text: &mut String) -> &'a str {
     let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
     let (name, behind) = rest.split_at(length);
@@ -274,7 +274,7 @@ fn command<'a>(rest: &'a str, text: &mut String) -> &'a str {
             arguments
         }
         (_, Some((heading, after))) if HEADINGS.contains(&name) => {
-            // A heading has no command of its own to unwrap but those that leave their arguments.
+            // The commands within the heading are unwrapped before it is put on one line.
             text.push_str(&format!("\n\n{}\n\n", one_line(&heading_text(heading))));
             after
         }

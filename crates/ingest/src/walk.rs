@@ -1,4 +1,4 @@
-//! The files of a folder, found as ripgrep finds them (crate `ignore`).
+//! The files of a folder, by the crate `ignore`, which ripgrep uses.
 //!
 //! Ignore files are `.gitignore` (also without a `.git` folder), `.git/info/exclude`, `.ignore` and
 //! `.warpseekignore`, each in the named folder and below. Those above it and the user's own git
@@ -16,7 +16,7 @@ use warpseek_error::{Error, Result};
 use crate::skips::SkippedFile;
 use crate::tables;
 
-/// The name of the ignore files that are this program's own.
+/// The name of warpseek's own ignore files.
 const IGNORE_FILE: &str = ".warpseekignore";
 
 /// The reason for folders of [`is_tool_folder`].
@@ -27,13 +27,13 @@ const TOOL_FOLDER: &str = "a folder of a tool (node_modules, target, venv, __pyc
 pub struct WalkOptions {
     /// True if ignore files do not count, and folders of tools are read too.
     pub no_ignore: bool,
-    /// Patterns for paths, in the syntax of `.gitignore`: files that match are left out for one
-    /// that begins with `!`; if others are given, only files that match one are read. The last that
-    /// matches a path decides, before any ignore file.
+    /// Patterns for paths, in the syntax of `.gitignore`. Files that match a pattern with `!` in
+    /// front are left out. If there are patterns without `!`, only files that match one are read.
+    /// The last pattern that matches a path decides, before any ignore file.
     pub globs: Vec<String>,
 }
 
-/// Numbers of entries that were left out without a reason of their own.
+/// Numbers of entries that were left out and are not listed by name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeftOut {
     /// Files and folders whose names begin with a dot.
@@ -42,7 +42,7 @@ pub struct LeftOut {
     pub ignored: u64,
 }
 
-/// An event of the walk.
+/// A file or folder that the walk found.
 pub(crate) enum FoundEntry {
     File(PathBuf),
     Skipped(SkippedFile),
@@ -54,7 +54,7 @@ pub(crate) enum FoundEntry {
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] for a pattern that is none; the errors of [`tables::check_folder`]; those of
+/// [`Error::Usage`] for an invalid pattern; the errors of [`tables::check_folder`]; those of
 /// `take`.
 pub(crate) fn walk(
     folder: &Path,
@@ -76,7 +76,7 @@ pub(crate) fn walk(
         .filter_entry({
             let (rejected, no_ignore) = (Arc::clone(&rejected), options.no_ignore);
             move |entry| match reason_against(entry, no_ignore) {
-                // A pattern of `globs` does not bring hidden files back.
+                // A pattern of `globs` does not include hidden files.
                 None => entry.depth() == 0 || !is_hidden(entry.path()),
                 Some(reason) => {
                     let file = skipped(entry.path(), reason);
@@ -117,7 +117,7 @@ pub(crate) fn walk(
             }
         };
         if let Some(error) = entry.error() {
-            let reason = "an ignore file with a pattern that is none";
+            let reason = "an ignore file with an invalid pattern";
             take(FoundEntry::Skipped(skipped(&folder_of(error, entry.path()), reason)))?;
         }
         if entry.depth() > 0 {
@@ -151,7 +151,7 @@ const INDEX_FOLDER: &str = "an index of warpseek, not a folder of documents";
 fn overrides(folder: &Path, globs: &[String]) -> Result<Override> {
     let mut builder = OverrideBuilder::new(folder);
     for glob in globs {
-        let fail = |error| Error::usage(format!("--glob '{glob}' is not a pattern: {error}"));
+        let fail = |error| Error::usage(format!("invalid --glob '{glob}': {error}"));
         builder.add(glob).map_err(fail)?;
     }
     builder.build().map_err(|error| Error::usage(format!("--glob: {error}")))
@@ -173,8 +173,8 @@ fn is_index(folder: &Path) -> bool {
     folder.join("manifest.json").exists() && folder.join("documents.db").exists()
 }
 
-/// True for folders that a tool fills and can fill again: packages of Node and Python, and what
-/// Cargo and Maven build. A folder called `target` or `venv` for another reason is none.
+/// True for folders that a tool fills and can fill again: packages of Node and Python, and build
+/// output of Cargo and Maven. Other folders called `target` or `venv` do not count.
 fn is_tool_folder(folder: &Path) -> bool {
     let beside = |name: &str| folder.with_file_name(name).exists();
     match folder.file_name().and_then(|name| name.to_str()) {
@@ -195,7 +195,7 @@ fn skipped(path: &Path, reason: &str) -> SkippedFile {
     SkippedFile { path: path.to_path_buf(), reason: reason.to_owned() }
 }
 
-/// The meaning of an error of the walk, and whether it is about a link.
+/// The entry that an error of the walk is about, and true if it is a link.
 fn of_error(error: ignore::Error, folder: &Path) -> (FoundEntry, bool) {
     let mut path = folder.to_path_buf();
     let mut error = error;

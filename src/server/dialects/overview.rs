@@ -1,4 +1,4 @@
-//! `/v1/overview`: what an index holds, as the page shows it before the first search.
+//! `/v1/overview`: the content of an index, as the page shows it before the first search.
 
 use crate::search::Searcher;
 use crate::server::error::ApiResult;
@@ -67,7 +67,7 @@ struct ValueCount {
     rows: usize,
 }
 
-/// Describe what an index holds: fields, frequent values, titles
+/// Describe the content of an index: fields, frequent values, titles
 #[utoipa::path(get, path = "/v1/overview", tag = "search", params(OverviewParams),
     responses((status = 200, body = Overview)))]
 pub(super) async fn overview(

@@ -115,7 +115,7 @@ async fn reply_to(
             description = "The index [default: that of `--default-index`, or the only one]."),
         ("filter" = Option<String>, Query, description = "Metadata filter."),
         ("min_score" = Option<f32>, Query,
-            description = "The least value of the score that orders the hits."),
+            description = "The minimum of the score that orders the hits."),
         ("rerank_budget_ms" = Option<f64>, Query, description = "Milliseconds for reranking."),
         ("strict" = Option<bool>, Query, description = "Refuse unknown parameters.")),
     responses((status = 200,
@@ -171,7 +171,7 @@ pub(super) async fn batch(
     let mut snapshots: HashMap<&str, Arc<Searcher>> = HashMap::new();
     let mut searches = Vec::with_capacity(requests.len());
     for (number, request) in requests.into_iter().enumerate() {
-        let message = "`stream` is for a search alone: leave it out";
+        let message = "`stream` is not possible in a batch of searches: leave it out";
         ApiError::check(!request.stream, "stream", message).map_err(|e| e.of_request(number))?;
         let index = state.index(request.retrieval.index.as_deref());
         let served = &index.map_err(|e| e.of_request(number))?.served;

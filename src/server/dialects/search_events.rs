@@ -16,7 +16,8 @@ use tokio::sync::mpsc::channel;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// Runs a search on a task of its own, and sends its hits as events. It ends with its client.
+/// Runs a search on a task of its own, and sends its hits as events. Stops if the client
+/// disconnects.
 pub(super) fn stream_hits(
     state: Arc<AppState>,
     searcher: Arc<Searcher>,

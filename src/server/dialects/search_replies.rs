@@ -103,7 +103,7 @@ enum OrderedBySchema {
     Probability,
     /// The reranker's score.
     Rerank,
-    /// Standard scores of retrieval and reranker, which compare within one list alone.
+    /// Weighted sum of the z-scores of retrieval and reranker; comparable within one list only.
     Blend,
 }
 

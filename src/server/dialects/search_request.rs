@@ -128,7 +128,7 @@ pub(super) struct SearchRequest {
     pub(super) k: usize,
     #[serde(flatten)]
     pub(super) retrieval: Retrieval,
-    /// The least value of the score that orders the hits, `final_score`. Hits below it are left
+    /// The minimum of the score that orders the hits, `final_score`. Hits below it are left
     /// out, and `below_min_score` is their number.
     pub(super) min_score: Option<f32>,
     /// Milliseconds for reranking: the first rows are reranked, as many of `rerank_depth` as fit
@@ -248,7 +248,7 @@ impl SearchRequest {
     }
 }
 
-/// The time of so many milliseconds, at most an hour.
+/// Checks the time for reranking: 0 ms to an hour.
 fn budget(ms: f64) -> ApiResult<Duration> {
     let message = "`rerank_budget_ms` must lie in 0 to 3600000";
     ApiError::check((0.0..=3_600_000.0).contains(&ms), "rerank_budget_ms", message)?;

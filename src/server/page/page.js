@@ -192,7 +192,7 @@ async function search(push) {
 // True while the reader points at a hit, or reads one in the dialog.
 const isPointedAt = () => document.querySelector("dialog[open], .hit:hover, .hit:focus-within") !== null;
 
-// Shows the final order. While the reader points at a hit, nothing moves: the order waits until he leaves it.
+// Shows the final order. While the reader points at a hit, nothing moves: the order waits until the reader leaves it.
 function arrive(form, reply) {
   const before = new Map([...document.querySelectorAll(".hit")].map((hit) => [hit.dataset.row, hit]));
   const same = reply.hits.length === before.size && reply.hits.every((hit, at) => [...before.keys()][at] === String(hit.row));
@@ -636,7 +636,7 @@ function finish(said, note, pane, done, passages) {
   if (quotes.children.length) pane.append(el("details", {}, el("summary", {}, "Quotes"), quotes));
 }
 
-// ---- Before the first search: what the index holds ----
+// ---- Before the first search: the content of the index ----
 
 async function showLanding() {
   const pane = $("landing");
@@ -830,7 +830,7 @@ $("key-form").addEventListener("submit", async (event) => {
   if (!state.info) await start();
   else if (again) again();
 });
-// An order that waits comes when the reader leaves the hits.
+// A waiting order is shown when the reader leaves the hits.
 for (const kind of ["mouseout", "focusout"]) $("results").addEventListener(kind, () => setTimeout(() => {
   if (state.later && !isPointedAt()) state.later();
 }));

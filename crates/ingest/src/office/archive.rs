@@ -34,8 +34,8 @@ impl Archive {
         }
         if !bytes.starts_with(b"PK") {
             return Err(Fault::new(format!(
-                "this is no {format} file, which would be a zip archive: rename it, or name its \
-                 format with --format"
+                "this is no {format} file (a zip archive): rename it, or name its format with \
+                 --format"
             )));
         }
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|e| {
@@ -50,7 +50,8 @@ impl Archive {
 
     fn check(&mut self) -> Result<(), Fault> {
         if self.zip.len() > MAX_ENTRIES {
-            let reason = format!("the zip archive has more than {MAX_ENTRIES} entries");
+            let reason =
+                format!("the zip archive has more than {MAX_ENTRIES} entries: split the file");
             return Err(Fault::new(reason));
         }
         let mut total = 0;
@@ -58,12 +59,12 @@ impl Archive {
             let Ok(entry) = self.zip.by_index(index) else { continue };
             let name = entry.name().map_or_else(|_| index.to_string(), |name| shown(&name));
             let limit = self.limits.entry_bytes;
-            // Damage is told by who reads the entry, which may be nobody.
+            // A damaged entry is an error when it is read; some entries are never read.
             total += match io::copy(&mut entry.take(limit + 1), &mut io::sink()) {
                 Ok(length) if length > limit => {
                     return Err(Fault::new(format!(
-                        "the entry '{name}' is larger than {} when decompressed: this may be a zip \
-                         bomb",
+                        "the entry '{name}' is larger than {} when decompressed, as in a zip bomb: \
+                         split the file if you trust it",
                         size(limit)
                     )));
                 }
@@ -72,7 +73,8 @@ impl Archive {
             };
             if total > self.limits.unpacked_bytes {
                 return Err(Fault::new(format!(
-                    "the entries are larger than {} when decompressed: this may be a zip bomb",
+                    "the entries are larger than {} when decompressed, as in a zip bomb: split the \
+                     file if you trust it",
                     size(self.limits.unpacked_bytes)
                 )));
             }
@@ -89,7 +91,9 @@ impl Archive {
     pub(super) fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>, Fault> {
         let damaged = |e: &dyn std::fmt::Display| {
             let name = shown(name);
-            Fault::new(format!("the entry '{name}' of the zip archive is damaged ({e})"))
+            Fault::new(format!(
+                "the entry '{name}' of the zip archive is damaged ({e}): save the file again"
+            ))
         };
         let entry = match self.zip.by_name(name) {
             Ok(entry) => entry,
@@ -107,7 +111,8 @@ impl Archive {
         match self.read(name)? {
             Some(bytes) => Ok(decoded(&bytes)),
             None => Err(Fault::new(format!(
-                "the zip archive has no entry '{}': the file is damaged, or of another format",
+                "the zip archive has no entry '{}': the file is damaged or of another format; copy \
+                 it again, or name its format with --format",
                 shown(name)
             ))),
         }

@@ -18,7 +18,7 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
     let mut archive = Archive::open(bytes, "epub", sink.limits())?;
     let encryption = archive.read("META-INF/encryption.xml")?.unwrap_or_default();
     if has_encrypted_text(&decoded(&encryption)) {
-        let reason = "the EPUB is encrypted (DRM): its text cannot be read here";
+        let reason = "the EPUB is encrypted (DRM): use a copy without DRM";
         return Err(Fault::new(reason));
     }
     let package_path = package_path(&archive.text("META-INF/container.xml")?)?;
@@ -34,7 +34,9 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
     for (number, path) in package.chapters.iter().enumerate() {
         let number = number + 1;
         let Some(bytes) = archive.read(path)? else {
-            let reason = format!("the archive has no entry '{path}': the file is damaged");
+            let reason = format!(
+                "the zip archive has no entry '{path}': the file is damaged, copy it again"
+            );
             sink.failed(Some(format!("chapter {number}")), reason)?;
             continue;
         };
@@ -83,7 +85,8 @@ fn package_path(container: &str) -> Result<String, Fault> {
                 }
             }
             Event::Eof => {
-                let reason = "META-INF/container.xml names no package: the file is damaged";
+                let reason =
+                    "META-INF/container.xml names no package: the file is damaged, copy it again";
                 return Err(Fault::new(reason));
             }
             _ => {}
@@ -91,7 +94,7 @@ fn package_path(container: &str) -> Result<String, Fault> {
     }
 }
 
-/// The package document: what the book is made of.
+/// The package document: title, chapters and tables of contents.
 #[derive(Debug, Default)]
 struct Package {
     title: Option<String>,
@@ -172,7 +175,7 @@ fn add_titles(contents: &str, path: &str, titles: &mut HashMap<String, String>) 
     }
 }
 
-/// Adds the title of a chapter, unless it has one: the first link to it is to its start.
+/// Adds the title of a chapter, unless it has one: the first link to a chapter leads to its start.
 fn add_title(href: &str, path: &str, title: &str, titles: &mut HashMap<String, String>) {
     let title = table::flat(title);
     if !title.is_empty() {

@@ -27,7 +27,7 @@ pub(super) enum Event {
     Failed {
         /// The part: `page 3`.
         part: Option<String>,
-        /// The defect, and the remedy.
+        /// The error, and the remedy.
         reason: String,
     },
     /// The last line. Without it the output is cut off.
@@ -37,7 +37,7 @@ pub(super) enum Event {
 /// A part of a file that becomes a document.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Section {
-    /// The end of the id, behind the path and `#`: `page=3`.
+    /// The end of the id, after the path and `#`: `page=3`.
     pub(super) anchor: String,
     /// Metadata: `page`, `slide`, `sheet` and `row`, or `section`.
     pub(super) fields: Map<String, Value>,
@@ -59,17 +59,17 @@ impl Section {
     }
 }
 
-/// The end of an extraction before the end of the file.
+/// The error that ends an extraction before the end of the file.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The file cannot be read, or not to its end.
     Input { part: Option<String>, reason: String },
-    /// Nobody reads the lines any more.
+    /// The lines cannot be written: their reader has closed them, say.
     Output(io::Error),
 }
 
 impl Fault {
-    /// A fault of the whole file.
+    /// An error about the whole file.
     pub(super) fn new(reason: impl Into<String>) -> Self {
         Self::Input { part: None, reason: reason.into() }
     }
@@ -118,7 +118,7 @@ impl<'a> Sink<'a> {
         self.write(&Event::Section(section))
     }
 
-    /// Writes a note, unless it is about nothing.
+    /// Writes a note, unless `count` is 0.
     pub(super) fn note(&mut self, reason: &str, count: u64) -> Result<(), Fault> {
         match count {
             0 => Ok(()),
@@ -126,7 +126,7 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Writes a defect of one part of the file.
+    /// Writes an error about one part of the file, or about all of it.
     pub(super) fn failed(&mut self, part: Option<String>, reason: String) -> Result<(), Fault> {
         self.write(&Event::Failed { part, reason: shortened(&reason, 600) })
     }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Options of reading PDF, Office, OpenDocument and EPUB files.
+/// Options of reading PDF, Office and EPUB files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtractOptions {
     /// A program and its first arguments: it gets an
     /// [`ExtractRequest`](super::request::ExtractRequest) as one more argument and the file as
     /// standard input, and answers as `ExtractRequest::run` does. `None` reads the files on
-    /// threads of this process, with fewer safeguards.
+    /// threads of this process, without the limit on memory.
     pub command: Option<Vec<OsString>>,
     /// The limits for each file.
     pub limits: ExtractLimits,

@@ -1,11 +1,11 @@
-//! PDF, Office, OpenDocument and EPUB files: pages, slides, sheets and sections.
+//! PDF, Office and EPUB files: pages, slides, sheets and sections.
 //!
 //! ```text
 //! reader.rs     the iterator over the documents of one file
 //! worker.rs     starts the extraction: in a process of its own, or on a thread
 //! request.rs    the extraction itself: what the process or the thread runs (limits.rs)
 //! event.rs      the lines that it writes: one JSON value per section, and one at the end
-//! pdf.rs        pages; pages.rs joins what runs over their ends
+//! pdf.rs        pages; pages.rs joins sentences that continue on the next page
 //! ooxml.rs      sections of DOCX, slides of PPTX
 //! sheet.rs      blocks of rows of XLSX, XLSB, XLS and ODS
 //! odt.rs        sections of ODT
@@ -23,10 +23,10 @@
 //!
 //! These formats are large and their files come from anywhere, so a parser may crash, run forever
 //! or fill the memory. With [`ExtractOptions::command`] a file is read in a process of its own,
-//! which takes no more than [`ExtractLimits`] says; whatever happens there is an error about that
-//! file. Without it, a file is read on a thread: a panic is an error about that file, and a thread
-//! that takes too long is left behind until it comes to the end of its page. A stack overflow or an
-//! allocation that fails ends the process.
+//! within [`ExtractLimits`]: a crash there, or an exceeded limit, is an error about that file.
+//! Without it, a file is read on a thread: a panic is an error about that file, and a thread that
+//! exceeds the time continues in the background to the end of its page. A stack overflow or a
+//! failed allocation ends the process.
 
 mod archive;
 mod epub;

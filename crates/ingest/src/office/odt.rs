@@ -49,7 +49,7 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
 /// The state of reading the text of a file.
 struct Body<'a, 'b> {
     outline: Outline<'a, 'b>,
-    /// The number of open elements in one that is not part of the text, that one included.
+    /// The number of open elements within one that is not part of the text, itself included.
     hidden: usize,
     lists: usize,
     /// The open paragraph: its text, and how deep it is nested in others.

@@ -135,7 +135,7 @@ fn texts(paragraphs: &[Paragraph]) -> String {
     paragraphs.iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
-/// Passes on the rows of a table, and of the tables in its cells behind it.
+/// Passes the rows of a table to `add`, then those of the tables in its cells.
 fn add_table(table: &Table, depth: usize, add: &mut dyn FnMut(&[Vec<String>])) {
     let columns = table.cell_columns();
     let row = |(row, columns): (&undoc::model::Row, &Vec<usize>)| {

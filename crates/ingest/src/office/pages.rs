@@ -1,4 +1,4 @@
-//! Pages to documents: without running heads, and with sentences that go over the end of a page.
+//! Pages to documents: removes running heads, and joins sentences that continue on the next page.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ pub(super) struct Page {
 #[derive(Debug, PartialEq)]
 pub(super) struct PageBlock {
     pub(super) text: String,
-    /// True for running text, which may go on on the next page.
+    /// True for running text, which may continue on the next page.
     pub(super) is_prose: bool,
 }
 
@@ -25,14 +25,14 @@ const MAX_RUNNING: usize = 120;
 /// Maximum length of the rest of a sentence that is taken from the next page.
 const MAX_REST: usize = 1500;
 
-/// The pages of one file on their way out.
+/// Writer of the pages of one file.
 ///
-/// A line at the top or at the bottom that two of the four neighbouring pages have too, but for
-/// its numbers, is left out, except on the first page that has it. A sentence that a page does not
-/// end is taken from the next page as far as its full stop.
+/// A line at the top or at the bottom that two of the four neighbouring pages have too, apart from
+/// its numbers, is left out, except on the first page that has it. The rest of a sentence that
+/// continues on the next page is moved to the page where the sentence begins.
 pub(super) struct Pages<'a, 'b> {
     sink: &'a mut Sink<'b>,
-    /// Pages that wait for the two pages behind them.
+    /// Pages that wait for the two pages after them.
     waiting: VecDeque<(Page, Edges)>,
     /// The edges of the two pages before them.
     before: VecDeque<Edges>,
@@ -68,7 +68,7 @@ impl<'a, 'b> Pages<'a, 'b> {
         self.open.take().map_or(Ok(()), |page| self.write(page))
     }
 
-    /// Takes the first page that waits.
+    /// Takes the first waiting page.
     fn take(&mut self) -> Result<(), Fault> {
         let Some((mut page, edges)) = self.waiting.pop_front() else { return Ok(()) };
         for (side, edge) in edges.iter().enumerate() {

@@ -1,5 +1,5 @@
 //! PDF: pages. The crate `unpdf` finds lines, columns, paragraphs and headings, joins words that
-//! are divided at the end of a line, and leaves out page numbers.
+//! are hyphenated at the end of a line, and leaves out page numbers.
 
 use std::ops::ControlFlow;
 
@@ -20,8 +20,8 @@ const HEAD: usize = 1024;
 pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
     if !bytes[..bytes.len().min(HEAD)].windows(5).any(|window| window == b"%PDF-") {
         return Err(Fault::new(
-            "this is no PDF file, which would begin with %PDF-: rename it, or name its format with \
-             --format",
+            "this is no PDF file (it does not begin with %PDF-): rename it, or name its format \
+             with --format",
         ));
     }
     let options = ParseOptions::new().lenient().sequential();
@@ -63,7 +63,7 @@ struct Counts {
     failed: u64,
     /// Pages with images and without text.
     scanned: u64,
-    /// Pieces of text in fonts that do not tell their characters.
+    /// Pieces of text in fonts without a mapping to Unicode.
     unreadable: u64,
 }
 
@@ -79,13 +79,13 @@ impl Counts {
     fn report(&self, sink: &mut Sink<'_>) -> Result<(), Fault> {
         if self.with_text == 0 && self.failed == 0 {
             return Err(Fault::new(match (self.scanned, self.unreadable) {
-                (0, 0) => "no text: all pages are empty, or drawings".to_owned(),
-                (0, _) => format!("no text: its fonts do not tell their characters; {OCR}"),
+                (0, 0) => format!("no text: all pages are empty, or drawings; {OCR}"),
+                (0, _) => format!("no text: its fonts have no mapping to Unicode; {OCR}"),
                 _ => format!("no text layer: it holds scanned images; {OCR}"),
             }));
         }
         sink.note(&format!("pages without a text layer, which hold images; {OCR}"), self.scanned)?;
-        let reason = "pieces of text in fonts that do not tell their characters";
+        let reason = "pieces of text in fonts without a mapping to Unicode";
         sink.note(reason, self.unreadable)
     }
 }
@@ -130,14 +130,14 @@ fn expanded(text: &str) -> String {
     expanded
 }
 
-/// Words before which a hyphen and a space are no divided word: "two- or three-day", "Hin- und
+/// Words before which a hyphen and a space do not divide a word: "two- or three-day", "Hin- und
 /// Rückfahrt".
 const CONJUNCTIONS: [&str; 18] = [
     "and", "or", "to", "nor", "but", "und", "oder", "bis", "sowie", "et", "ou", "y", "o", "e",
     "en", "of", "og", "och",
 ];
 
-/// The text with words made whole that were divided at the end of a line.
+/// The text with words joined that were hyphenated at the end of a line.
 fn joined(text: &str) -> String {
     let mut joined = String::with_capacity(text.len());
     let mut rest = text;

@@ -18,7 +18,7 @@ use crate::options::ReadOptions;
 use crate::stream::InputStream;
 use crate::text::stem;
 
-/// The documents of a PDF, Office, OpenDocument or EPUB file.
+/// The documents of a PDF, Office or EPUB file.
 pub(crate) struct OfficeReader {
     extracted: Extracted,
     /// The file's name in messages, and in ids.
@@ -64,7 +64,7 @@ impl OfficeReader {
         Error::input(place, reason)
     }
 
-    /// The next line; `None` behind the last one that is whole.
+    /// The next line; `None` after the last complete one.
     fn event(&mut self) -> Result<Option<Event>> {
         let mut line = Vec::new();
         let read = self.extracted.lines.read_until(b'\n', &mut line);
@@ -81,7 +81,8 @@ impl OfficeReader {
     /// The error at the end of lines without a last one.
     fn cut_off(&mut self) -> Error {
         let fault = self.extracted.fault.take();
-        let reason = "the text is cut off: the program that extracts it ended too early";
+        let reason = "the text is cut off: the program that extracts it ended too early; save the \
+                      file anew, or convert it to text";
         self.fail(None, fault.unwrap_or_else(|| reason.to_owned()))
     }
 

@@ -26,15 +26,14 @@ impl ExtractRequest {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if it is none.
+    /// [`Error::Usage`] if it is not a request.
     pub fn parse(argument: &str) -> Result<Self> {
         serde_json::from_str(argument)
             .map_err(|e| Error::usage(format!("invalid request to extract text: {e}")))
     }
 
     /// Reads the file from `input` and writes its sections to `output`, one JSON value per line.
-    /// The last line, `"end"`, tells that nothing is cut off. A defect of the file is such a line
-    /// too.
+    /// The last line, `"end"`, tells that nothing is cut off. Errors about the file are lines too.
     ///
     /// Everything but the time and the memory is limited here.
     ///
@@ -43,13 +42,16 @@ impl ExtractRequest {
     /// [`Error::Io`] if `output` cannot be written.
     pub fn run(&self, input: impl Read, output: &mut dyn Write) -> Result<()> {
         let mut sink = Sink::new(output, &self.limits);
-        // What a reader leaves behind is dropped.
+        // The state that a panic leaves is dropped.
         let read = catch_unwind(AssertUnwindSafe(|| self.extract(input, &mut sink)));
         let outcome = read.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
             let text = text.unwrap_or("no message");
-            Err(Fault::new(format!("the reader of {} files failed: {text}", self.format)))
+            Err(Fault::new(format!(
+                "the reader of {} files failed ({text}): save the file anew, or convert it to text",
+                self.format
+            )))
         });
         let written = match outcome {
             Ok(()) => sink.end(),
@@ -74,7 +76,7 @@ impl ExtractRequest {
             return Err(Fault::new(format!("the file is larger than {limit}: split it")));
         }
         if bytes.is_empty() {
-            return Err(Fault::new("the file is empty"));
+            return Err(Fault::new("the file is empty: copy it again, or leave it out"));
         }
         match self.format.parse() {
             Ok(FileFormat::Pdf) => pdf::extract(&bytes, sink),

@@ -89,7 +89,7 @@ fn for_each_cell(
     name: &str,
     mut visit: impl FnMut(u32, u32, String) -> bool,
 ) -> Result<(), String> {
-    // Formats that can hold a cell far out are read cell by cell, not as a rectangle.
+    // A sparse sheet as one rectangle could exceed the memory: these formats are read by cell.
     macro_rules! cells {
         ($book:expr) => {{
             let mut cells = $book.worksheet_cells_reader(name).map_err(|e| e.to_string())?;
@@ -120,7 +120,7 @@ fn for_each_cell(
     Ok(())
 }
 
-/// The text of a cell: dates as 2024-05-31, with the time if there is one; no errors.
+/// The text of a cell: dates as 2024-05-31, with the time if there is one; errors are empty.
 fn text(value: &Data) -> String {
     match value {
         Data::Int(number) => number.to_string(),
@@ -148,7 +148,7 @@ fn text(value: &Data) -> String {
     }
 }
 
-/// The rows of one sheet on their way out.
+/// Writer of the rows of one sheet.
 struct SheetRows<'a, 'b> {
     sink: &'a mut Sink<'b>,
     sheet: &'a str,
@@ -157,7 +157,7 @@ struct SheetRows<'a, 'b> {
     row: u32,
     /// The first row with two or more texts, which names the columns.
     header: Option<Vec<String>>,
-    /// True once a row with values has come.
+    /// True after the first row with values.
     has_values: bool,
     text: String,
     /// The first row in `text`.

@@ -16,7 +16,7 @@ pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
     }
 }
 
-/// True for two or more texts that are no numbers: the names of columns.
+/// True for two or more texts that are not numbers: the names of columns.
 pub(super) fn is_header(cells: &[String]) -> bool {
     let mut filled = cells.iter().filter(|cell| !cell.is_empty()).peekable();
     filled.peek().is_some()

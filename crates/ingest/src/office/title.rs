@@ -1,4 +1,4 @@
-//! Titles in the properties of files, which are often none.
+//! Titles in the properties of files, which are often defaults of a program.
 
 /// Endings of names that programs enter as titles.
 const ENDINGS: [&str; 18] = [
@@ -6,7 +6,7 @@ const ENDINGS: [&str; 18] = [
     ".ppt", ".pptx", ".xls", ".xlsx", ".txt", ".html", ".pub",
 ];
 
-/// Titles that programs enter by themselves, or their beginnings.
+/// Titles that programs enter by default, or their beginnings.
 const MADE_UP: [&str; 12] = [
     "untitled",
     "microsoft word",
@@ -22,7 +22,7 @@ const MADE_UP: [&str; 12] = [
     "unknown",
 ];
 
-/// The title, if a person may have written it: no file name, and no default of a program.
+/// The title, if a person may have written it: not a file name or a default of a program.
 pub(super) fn real(title: Option<&str>) -> Option<String> {
     let words: Vec<&str> = title?.split_whitespace().collect();
     let title = words.join(" ");

@@ -18,10 +18,10 @@ use crate::message::{shortened, size};
 /// Stack of the thread of an extraction.
 const STACK: usize = 64 << 20;
 
-/// The longest pause between two looks at a process.
+/// Maximum time between two polls of a process.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Bytes of a process's last words that are read.
+/// Bytes of a process's stderr that are read.
 const LAST_WORDS: u64 = 16 << 10;
 
 /// The lines of an extraction that has ended.
@@ -31,11 +31,11 @@ pub(super) struct Extracted {
     pub(super) fault: Option<String>,
 }
 
-/// Reads a file in a process or on a thread, and returns when that has ended or had to be stopped.
+/// Reads a file in a process or on a thread, and returns when that has ended or exceeded a limit.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if there is no place for the lines, or the process cannot be started.
+/// [`Error::Io`] if the lines cannot be stored, or the process cannot be started.
 pub(super) fn extract(
     file: File,
     format: FileFormat,
@@ -65,7 +65,7 @@ fn in_process(file: File, request: &ExtractRequest, command: &[OsString]) -> Res
     let mut command = Command::new(program);
     command.args(arguments).arg(argument);
     command.stdin(file).stdout(copy(&output)?).stderr(copy(&errors)?);
-    // Ctrl+C is for the program that waits, which stops when the file is done.
+    // Ctrl+C reaches the waiting program alone, which stops after this file.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn().map_err(Error::io("start", program))?;
@@ -84,7 +84,7 @@ fn in_process(file: File, request: &ExtractRequest, command: &[OsString]) -> Res
     Ok(Extracted { lines: BufReader::new(output), fault })
 }
 
-/// Waits for the end of a process, and ends it at the limits.
+/// Waits for the end of a process, and kills it if it exceeds a limit.
 fn wait(child: &mut Child, output: &File, limits: &ExtractLimits) -> Result<ExitStatus, String> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(1);
@@ -100,12 +100,12 @@ fn wait(child: &mut Child, output: &File, limits: &ExtractLimits) -> Result<Exit
             break too_slow(limits);
         }
         if output.metadata().is_ok_and(|metadata| metadata.len() > max_output) {
-            break "the process that reads it writes without end".to_owned();
+            break "the process that reads it writes too much: convert the file to text".to_owned();
         }
         thread::sleep(pause);
         pause = (pause * 2).min(PAUSE);
     };
-    // It may have ended by itself in between.
+    // Fails if the process has ended in between.
     let _ = child.kill();
     let _ = child.wait();
     Err(stop)
@@ -119,7 +119,7 @@ fn too_slow(limits: &ExtractLimits) -> String {
     )
 }
 
-/// The reason for the end of a process, by its status and its last words.
+/// The reason for the end of a process, by its status and its stderr.
 fn end_of(status: ExitStatus, words: &str, request: &ExtractRequest) -> String {
     let ExtractRequest { format, limits } = request;
     let cause = if words.contains("memory allocation of") {
@@ -135,7 +135,7 @@ fn end_of(status: ExitStatus, words: &str, request: &ExtractRequest) -> String {
     format!("the reader of {format} files {cause}: save the file anew, or convert it to text")
 }
 
-/// The output of a thread, until somebody takes it away.
+/// The output of a thread, until it is taken.
 #[derive(Clone)]
 struct SharedFile(Arc<Mutex<Option<File>>>);
 
@@ -149,7 +149,7 @@ impl Write for SharedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.with(|file| match file {
             Some(file) => file.write(bytes),
-            None => Err(io::Error::other("nobody waits for the text any more")),
+            None => Err(io::Error::other("the time for reading is over")),
         })
     }
 
@@ -166,7 +166,7 @@ fn on_thread(file: File, request: ExtractRequest) -> Result<Extracted> {
     let work = move || {
         let outcome = request.run(file, &mut lines);
         drop(lines);
-        // Nobody may be waiting any more.
+        // Fails if the receiver has timed out.
         let _ = sender.send(outcome);
     };
     let thread = thread::Builder::new().name("extract".into()).stack_size(STACK);

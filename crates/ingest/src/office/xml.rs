@@ -1,4 +1,4 @@
-//! Pieces of XML.
+//! Reading of XML: events, attributes, references.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use super::event::Fault;
 
-/// A reader of XML that does not mind wrong end tags.
+/// A reader of XML that accepts wrong end tags.
 pub(super) fn reader(xml: &str) -> Reader<&[u8]> {
     let mut reader = Reader::from_str(xml);
     let config = reader.config_mut();
@@ -16,7 +16,7 @@ pub(super) fn reader(xml: &str) -> Reader<&[u8]> {
     reader
 }
 
-/// The next event; the defect names the entry of the archive.
+/// The next event; the error names the entry of the archive.
 pub(super) fn next<'a>(reader: &mut Reader<&'a [u8]>, entry: &str) -> Result<Event<'a>, Fault> {
     reader.read_event().map_err(|e| {
         let at = reader.error_position();

@@ -39,8 +39,8 @@ class WarpseekIndexRetriever:
         rerank: `None` reranks if a reranker is present, `True` must, `False` does not.
         rerank_depth: Number of candidates that are reranked.
         retriever_weight: Weight of the retrieval score beside the reranker's, 0 to 1.
-        min_score: The least score of a document that is returned: of the score that orders the
-            documents, after reranking too.
+        min_score: The minimum of the score that orders the documents, after reranking too; those
+            below it are left out.
         max_per_doc: The largest number of chunks of one document.
         model: Another copy of the index's model: a listed name, a hub id or a folder.
         reranker: A listed name, a hub id or a folder; `None` for the best one present, which is at
