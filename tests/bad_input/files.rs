@@ -250,7 +250,7 @@ fn index_tells_what_became_of_values_that_metadata_cannot_hold() {
     // They are told as well if the run fails later.
     place.file("year=2023/d.jsonl", "broken\n");
     let parts = ["d.jsonl, line 1", "field 'x': 1 value became null"];
-    place.refuses(&[("index year=2023 --into idx", 7, &parts)]);
+    place.refuses(&[("index year=2023 --into idx --strict", 7, &parts)]);
     place.file("table/_delta_log/0.json", "{}");
     place.file("table/part-0.parquet", "PAR1");
     let parts = ["table", "Delta Lake", "export its current version"];

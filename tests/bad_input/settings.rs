@@ -155,7 +155,6 @@ fn flag_that_makes_no_sense_is_refused_by_name() {
         ("serach idx river", 2, &["'serach'", "'search'"]),
         ("frobnicate", 2, &["'frobnicate'"]),
         ("search idx", 2, &["query is missing"]),
-        ("index corpus.jsonl", 2, &["--into"]),
         ("index --into idx", 2, &["<INPUT>"]),
         ("index corpus.jsonl --into idx --on-error weep", 2, &["stop, skip"]),
         ("compare idx river --queries q", 2, &["--queries"]),
