@@ -4,9 +4,9 @@
 set -euo pipefail
 wheel=$(realpath "$1")
 size=$(wc -c < "$wheel")
-limit=$((40 * 1024 * 1024))
+limit=$((44 * 1024 * 1024))
 echo "$(basename "$wheel"): $((size / 1024 / 1024)) MiB"
-[ "$size" -lt "$limit" ] || { echo "larger than 40 MiB" >&2; exit 1; }
+[ "$size" -lt "$limit" ] || { echo "larger than 44 MiB" >&2; exit 1; }
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

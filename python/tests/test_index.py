@@ -237,7 +237,8 @@ def test_files_are_added_as_the_command_does(tmp_path: Path) -> None:
     report = index.add_files(tmp_path / "docs")
     assert (report.added, report.unchanged, report.skipped) == (1, 1, 1)
     assert report.left_out[0]["count"] == 1 and "b.json" in report.left_out[0]["first"][0]
-    assert index.add_files(tmp_path / "docs", globs="*.csv").left_out[0]["reason"].startswith("named")
+    left_out = index.add_files(tmp_path / "docs", globs="*.csv").left_out
+    assert left_out[0]["reason"].startswith("named")
     with pytest.raises(warpseek.InputError, match="not a JSON object"):
         index.add_files(tmp_path / "docs", on_error="raise")
     with pytest.raises(warpseek.UsageError, match="--delimiter"):

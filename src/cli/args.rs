@@ -2,12 +2,14 @@
 
 use super::context::Context;
 use super::extract;
+use super::interrupt;
 use super::term;
 use crate::engine::OpenOptions;
 use crate::error::{Error, Result};
 use crate::indexing;
 use crate::ingest::{
-    self, ExtractLimits, ExtractOptions, FieldMap, FileFormat, HeaderRule, ReadOptions, WalkOptions,
+    self, ExtractLimits, ExtractOptions, FieldMap, FileFormat, HeaderRule, ReadOptions, StopFlag,
+    WalkOptions,
 };
 use crate::queries::{Query, QueryOptions, QueryReader};
 use crate::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, SearchOptions, Searcher};
@@ -258,6 +260,7 @@ impl ReadArgs {
                     time: Duration::from_secs(self.extract_seconds),
                     ..ExtractLimits::default()
                 },
+                stop: StopFlag(Some(interrupt::flag())),
             },
         })
     }

@@ -79,7 +79,8 @@ impl Context {
                 return Err(Error::usage(format!("the {what} is missing: write it in quotes")));
             }
         };
-        if let Some(dir) = dir.filter(|dir| !dir.exists() && nearest().is_ok_and(|d| d.is_some())) {
+        if let Some(dir) = dir.filter(|dir| !is_index(dir) && nearest().is_ok_and(|d| d.is_some()))
+        {
             let dir = dir.display();
             return Err(Error::usage(format!(
                 "there is no index folder '{dir}'; if '{dir}' is part of the {what}, write it all \

@@ -33,11 +33,22 @@ pub(super) fn command() -> Option<Vec<OsString>> {
 /// Writes the sections of the file to stdout.
 pub(super) fn run(args: ExtractArgs, _context: &Context) -> Result<Status> {
     let request = ExtractRequest::parse(&args.request)?;
+    end_with_parent();
     limit(&request);
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     request.run(std::io::stdin().lock(), &mut output)?;
     output.flush().map_err(crate::error::Error::io("write", "<stdout>"))?;
     Ok(Status::Success)
+}
+
+/// Ends this process with the one that started it, where the system can.
+fn end_with_parent() {
+    #[cfg(target_os = "linux")]
+    if let Err(e) =
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+    {
+        term::warn(&format!("this process may outlive the one that started it: {e}"));
+    }
 }
 
 /// Limits the memory of this process, and its CPU time in case the process that started it is gone.

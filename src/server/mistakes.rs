@@ -169,6 +169,8 @@ fn wanted_type(expected: &str) -> &str {
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "an object",
+        // An enum of plain names.
+        "string or map" => "a text",
         other if other.starts_with("struct ") => "an object",
         other => other,
     }

@@ -164,7 +164,6 @@ fn flag_that_makes_no_sense_is_refused_by_name() {
         ("serve --max-inputs 0", 2, &["'0'", "--max-inputs"]),
         ("serve --timeout 0", 2, &["'0'", "--timeout", "0.001 to 86400"]),
         ("models list more", 2, &["'more'"]),
-        ("", 2, &["search"]),
     ]);
     place.is_sound(12);
 }

@@ -428,7 +428,7 @@ fn names_that_are_close_are_suggested() {
         ("all-mpnet-base", vec!["did you mean 'all-mpnet-base-v2'", list]),
         ("bge-reranker", vec!["did you mean 'bge-reranker-base'", "'bge-reranker-v2-m3'"]),
         ("MiniLM-L12", vec!["did you mean", "MiniLM-L12-v2'"]),
-        ("e5", vec!["did you mean 'multilingual-e5-"]),
+        ("e5", vec!["did you mean 'e5-small-v2'", "multilingual-e5-small"]),
         (
             "sentence-transformers/all-mpnet-base",
             vec!["HF_HUB_OFFLINE", list, "'all-mpnet-base-v2'"],

@@ -168,7 +168,7 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
                         let (path, body) = ("/v1/documents", body.as_bytes());
                         match exchange(&mut stream, &address, "POST", path, &JSON, body) {
                             Ok(reply) if reply.status == 200 => sender.send(id).unwrap(),
-                            Ok(reply) => assert!(reply.status == 503, "{reply:?}"),
+                            Ok(reply) => assert!(reply.status == 429, "{reply:?}"),
                             Err(_) => return,
                         }
                     }

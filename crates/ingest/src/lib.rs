@@ -138,7 +138,7 @@ pub use format::FileFormat;
 pub use json::kind as json_kind;
 pub use message::shown;
 pub use notes::{MAX_NOTES, NON_FINITE, NoteKind, ReadNote, ReadNotes, TITLE_ALONE};
-pub use office::{ExtractLimits, ExtractOptions, ExtractRequest};
+pub use office::{ExtractLimits, ExtractOptions, ExtractRequest, StopFlag};
 pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions, parse_delimiter};
 pub use paths::{InputRoots, RECORDS_SOURCE, STREAM_SOURCE};
 pub use query_file::QueryFile;

@@ -38,10 +38,14 @@ pub(crate) fn rst(content: &str) -> (Option<String>, String) {
 /// comments, settings and drawers.
 pub(crate) fn org(content: &str) -> (Option<String>, String) {
     let (mut title, mut headline, mut text) = (None, None, String::new());
-    let mut in_drawer = false;
+    let (mut in_drawer, mut in_comment) = (false, false);
     for line in content.split_inclusive('\n') {
         let trimmed = line.trim();
         let lower = trimmed.to_ascii_lowercase();
+        if in_comment || lower.starts_with("#+begin_comment") {
+            in_comment = lower != "#+end_comment";
+            continue;
+        }
         if in_drawer {
             in_drawer = lower != ":end:";
             continue;
@@ -88,7 +92,7 @@ mod tests {
     #[test]
     fn org_settings_and_drawers_are_no_text() {
         let text = "#+TITLE: Name\n#+AUTHOR: x\n# note\n* Head\n:PROPERTIES:\n:ID: 1\n:END:\nText\n\
-                    #+BEGIN_SRC sh\nls\n#+END_SRC\n";
+                    #+BEGIN_COMMENT\nno\n#+END_COMMENT\n#+BEGIN_SRC sh\nls\n#+END_SRC\n";
         let (title, read) = org(text);
         assert_eq!(title.as_deref(), Some("Name"));
         assert_eq!(read, "* Head\nText\n#+BEGIN_SRC sh\nls\n#+END_SRC\n");

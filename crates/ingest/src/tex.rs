@@ -129,25 +129,78 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The text without `%` and what follows it on its line.
+/// The text without comments: `%` and what follows it on its line, and environments of the name.
+/// Listings stay as they are written.
 fn without_comments(content: &str) -> String {
     let mut text = String::with_capacity(content.len());
+    let mut open: Option<String> = None;
     for line in content.split_inclusive('\n') {
-        let is_escaped = |at: usize| {
-            let before = &line.as_bytes()[..at];
-            before.iter().rev().take_while(|b| **b == b'\\').count() % 2 == 1
-        };
-        match line.match_indices('%').map(|(at, _)| at).find(|at| !is_escaped(*at)) {
-            None => text.push_str(line),
-            // A comment takes its line break along, but not that of a paragraph.
-            Some(at) if !line[..at].trim().is_empty() => {
-                text.push_str(&line[..at]);
-                text.push('\n');
+        if let Some(end) = &open {
+            if end != COMMENT_END {
+                text.push_str(line);
             }
-            Some(_) => {}
+            if line.contains(end.as_str()) {
+                open = None;
+            }
+            continue;
         }
+        let start = comment_start(line);
+        let code = &line[..start.unwrap_or(line.len())];
+        if code.trim_start().starts_with("\\begin{comment}") {
+            open = (!code.contains(COMMENT_END)).then(|| COMMENT_END.to_owned());
+            continue;
+        }
+        // A comment takes its line break along, but not that of a paragraph.
+        if start.is_none() || !code.trim().is_empty() {
+            text.push_str(code);
+            text.push_str(if start.is_some() { "\n" } else { "" });
+        }
+        open = VERBATIM.iter().find_map(|name| {
+            let (_, behind) = code.split_once(&format!("\\begin{{{name}}}"))?;
+            let end = format!("\\end{{{name}}}");
+            (!behind.contains(&end)).then_some(end)
+        });
     }
     text
+}
+
+/// The end of the environment whose content is a comment.
+const COMMENT_END: &str = "\\end{comment}";
+
+/// The first byte of the comment in a line: a `%` that is not escaped, and not in an argument that
+/// is read as it is written.
+fn comment_start(line: &str) -> Option<usize> {
+    let mut at = 0;
+    while let Some(found) = line[at..].find(['\\', '%']) {
+        at += found;
+        if line.as_bytes()[at] == b'%' {
+            return Some(at);
+        }
+        let behind = &line[at + 1..];
+        let length = behind.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (name, arguments) = behind.split_at(length);
+        at += 1 + length;
+        let end = match name {
+            "verb" | "lstinline" => {
+                let starred = arguments.strip_prefix('*').unwrap_or(arguments);
+                let mark = starred.chars().next().filter(|mark| !mark.is_whitespace());
+                mark.and_then(|mark| {
+                    let close = if mark == '{' { '}' } else { mark };
+                    let inner = &starred[mark.len_utf8()..];
+                    let end = inner.find(close)? + close.len_utf8();
+                    Some(arguments.len() - inner.len() + end)
+                })
+            }
+            "url" | "href" | "path" | "nolinkurl" => {
+                group(arguments).map(|(_, rest)| arguments.len() - rest.len())
+            }
+            // The character after the backslash is escaped.
+            "" => behind.chars().next().map(char::len_utf8),
+            _ => None,
+        };
+        at += end.unwrap_or(0);
+    }
+    None
 }
 
 /// The content of the group in braces at the start of `text`, and the rest.
@@ -252,6 +305,15 @@ fn command<'a>(rest: &'a str, text: &mut String) -> &'a str {
             text.push_str("\n\n");
             let environment = environment.trim_end_matches('*');
             if VERBATIM.contains(&environment) {
+                // The options of a listing, and the language of `minted`.
+                let after = match environment {
+                    "lstlisting" => behind_options(after),
+                    "minted" => {
+                        let after = behind_options(after);
+                        group(after).map_or(after, |(_, after)| after)
+                    }
+                    _ => after,
+                };
                 let (code, after) = up_to(after, &format!("\\end{{{environment}}}"));
                 text.push_str(code.trim_matches('\n'));
                 text.push_str("\n\n");
@@ -324,6 +386,22 @@ fn squeezed(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percent_signs_in_listings_and_addresses_are_no_comments() {
+        let text = "Use \\verb|%d| to print. % gone\n\\begin{verbatim}\nprintf(\"%d items\");\n\
+                    \\end{verbatim}\n\\begin{lstlisting}[language=Python]\nx = a % b\n\
+                    \\end{lstlisting}\n\\begin{comment}\nhidden\n\\end{comment}\n\
+                    See \\url{http://x.org/a%20b} for 50\\% more.\n\\href{http://x.org/%7Eme}{Home}.\n";
+        let (_, read) = title_and_text(text);
+        for kept in ["to print.", "printf(\"%d items\");", "x = a % b", "a%20b", "50% more", "Home"]
+        {
+            assert!(read.contains(kept), "{kept}: {read}");
+        }
+        for dropped in ["gone", "hidden", "language"] {
+            assert!(!read.contains(dropped), "{dropped}: {read}");
+        }
+    }
 
     #[test]
     fn preamble_comments_and_commands_are_no_text() {

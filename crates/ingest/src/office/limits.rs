@@ -1,12 +1,13 @@
 //! The limits of an extraction.
 
 use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 /// Options of reading PDF, Office and EPUB files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExtractOptions {
     /// A program and its first arguments: it gets an
     /// [`ExtractRequest`](super::request::ExtractRequest) as one more argument and the file as
@@ -15,6 +16,29 @@ pub struct ExtractOptions {
     pub command: Option<Vec<OsString>>,
     /// The limits for each file.
     pub limits: ExtractLimits,
+    /// Asks whether to stop before the end of a file.
+    pub stop: StopFlag,
+}
+
+/// A flag that stops an extraction when it is true; none by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StopFlag(pub Option<&'static AtomicBool>);
+
+impl StopFlag {
+    /// True if the extraction has to stop.
+    pub(super) fn is_set(self) -> bool {
+        self.0.is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+}
+
+/// Equal if they are the same flag.
+impl PartialEq for StopFlag {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.0, other.0) {
+            (Some(a), Some(b)) => std::ptr::eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        }
+    }
 }
 
 /// Limits of reading one file.

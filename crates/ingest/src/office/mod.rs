@@ -45,6 +45,6 @@ mod title;
 mod worker;
 mod xml;
 
-pub use limits::{ExtractLimits, ExtractOptions};
+pub use limits::{ExtractLimits, ExtractOptions, StopFlag};
 pub(crate) use reader::OfficeReader;
 pub use request::ExtractRequest;

@@ -28,14 +28,21 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
     drop(archive);
     let mut reader = xml::reader(&content);
     let mut body = Body::new(Outline::new(sink));
+    let mut n_open = 0_usize;
     loop {
         match xml::next(&mut reader, "content.xml")? {
-            Event::Start(tag) => body.open(&tag),
+            Event::Start(tag) => {
+                n_open += 1;
+                body.open(&tag);
+            }
             Event::Empty(tag) => {
                 body.open(&tag);
                 body.close(tag.name().as_ref())?;
             }
-            Event::End(tag) => body.close(tag.name().as_ref())?,
+            Event::End(tag) => {
+                n_open = n_open.saturating_sub(1);
+                body.close(tag.name().as_ref())?;
+            }
             Event::Text(text) => body.text(&text.xml10_content()),
             Event::CData(text) => body.text(&text.xml10_content()),
             Event::GeneralRef(entity) => body.text(&xml::reference(&entity)),
@@ -43,7 +50,11 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
             _ => {}
         }
     }
-    body.outline.finish()
+    body.outline.finish()?;
+    match n_open {
+        0 => Ok(()),
+        _ => Err(Fault::new("the entry 'content.xml' is cut off: copy the file again")),
+    }
 }
 
 /// The state of reading the text of a file.

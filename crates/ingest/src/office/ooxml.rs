@@ -17,7 +17,8 @@ const MAX_DEPTH: usize = 16;
 
 /// Writes the sections of a DOCX file.
 pub(super) fn extract_docx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
-    let archive = Archive::open(bytes, "docx", sink.limits())?;
+    let mut archive = Archive::open(bytes, "docx", sink.limits())?;
+    let is_cut_off = archive.read("word/document.xml")?.is_some_and(|xml| !has_end(&xml));
     let fault = |error| fault(error, "docx");
     let mut parser = DocxParser::from_bytes(archive.into_bytes()).map_err(fault)?;
     let document = parser.parse().map_err(fault)?;
@@ -42,8 +43,31 @@ pub(super) fn extract_docx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fa
             }
         }
     }
-    outline.finish()
+    outline.finish()?;
+    match is_cut_off {
+        true => Err(Fault::new("the entry 'word/document.xml' is cut off: copy the file again")),
+        false => Ok(()),
+    }
 }
+
+/// True if a document in XML ends with an end tag of the element `document`.
+fn has_end(xml: &[u8]) -> bool {
+    let tail = &xml[xml.len().saturating_sub(TAIL)..];
+    tail.windows(9).any(|window| window == b"document>")
+}
+
+/// Bytes at the end of a document in which its last tag stands.
+const TAIL: usize = 4096;
+
+/// Prompts of layouts for text that was not written.
+const PROMPTS: [&str; 6] = [
+    "Click to edit Master title style",
+    "Click to edit Master subtitle style",
+    "Click to edit Master text styles",
+    "Click to add title",
+    "Click to add subtitle",
+    "Click to add text",
+];
 
 /// Writes the slides of a PPTX file.
 pub(super) fn extract_pptx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
@@ -83,7 +107,7 @@ fn slide(slide: &OfficeSection) -> Section {
                 let level = paragraph.heading.level();
                 let is_item = paragraph.list_info.is_some();
                 match blocks.last_mut().filter(|last| is_item && last.starts_with("- ")) {
-                    _ if text.is_empty() => {}
+                    _ if text.is_empty() || PROMPTS.contains(&text) => {}
                     Some(last) => last.extend(["\n- ", &table::flat(text)]),
                     None if level > 0 => {
                         let mark = "#".repeat(level.into());
@@ -160,6 +184,10 @@ const MAX_COLUMNS: usize = 10_000;
 fn fault(error: undoc::Error, format: &str) -> Fault {
     Fault::new(match error {
         undoc::Error::Encrypted => encrypted(format),
+        error if error.to_string().contains("decompression bomb") => format!(
+            "an entry of the {format} file is compressed more than 100 times, which its reader \
+             refuses as a zip bomb: convert it to another format (odt, pdf)"
+        ),
         error => format!(
             "the {format} file is damaged or cut off ({error}): copy it again, or save it anew"
         ),

@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use unpdf::model::{Block as PdfBlock, Page as PdfPage};
+use unpdf::model::{Block as PdfBlock, ExtractionQuality, Page as PdfPage};
 use unpdf::{ErrorKind, PageStreamOptions, ParseEvent, ParseOptions, PdfParser};
 
 use super::event::{Fault, Sink};
@@ -39,14 +39,30 @@ pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
             ParseEvent::PageParsed(page) => {
                 let text = read(&page);
                 counts.add(&page, &text);
-                pages.push(text)
+                let pushed = pages.push(text);
+                match page.undecodable_content_streams {
+                    0 => pushed,
+                    _ => pushed.and_then(|()| {
+                        counts.failed += 1;
+                        let reason = "text of the page is damaged: copy or download the file again";
+                        let page = format!("page {}", page.number);
+                        pages.sink().failed(Some(page), reason.to_owned())
+                    }),
+                }
             }
             ParseEvent::PageFailed { page, error } => {
                 counts.failed += 1;
                 let reason = format!("the page is damaged ({error}): copy the file again");
                 pages.sink().failed(Some(format!("page {page}")), reason)
             }
-            ParseEvent::Progress { .. } | ParseEvent::DocumentEnd { .. } => Ok(()),
+            ParseEvent::DocumentEnd { quality } => match missing(&quality, counts.pages) {
+                Some(reason) => {
+                    counts.failed += 1;
+                    pages.sink().failed(None, reason)
+                }
+                None => Ok(()),
+            },
+            ParseEvent::Progress { .. } => Ok(()),
         };
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
@@ -59,6 +75,7 @@ pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
 /// Counts of what the text lacks.
 #[derive(Debug, Default)]
 struct Counts {
+    pages: u64,
     with_text: u64,
     failed: u64,
     /// Pages with images and without text.
@@ -69,6 +86,7 @@ struct Counts {
 
 impl Counts {
     fn add(&mut self, page: &PdfPage, text: &Page) {
+        self.pages += 1;
         self.unreadable += page.suppressed_text_runs as u64;
         match text.blocks.is_empty() {
             false => self.with_text += 1,
@@ -88,6 +106,19 @@ impl Counts {
         let reason = "pieces of text in fonts without a mapping to Unicode";
         sink.note(reason, self.unreadable)
     }
+}
+
+/// The error for a file of which pages are lost; `found` is the number of those that were read.
+fn missing(quality: &ExtractionQuality, found: u64) -> Option<String> {
+    let of = match quality.declared_page_count {
+        Some(declared) if quality.pages_incomplete => format!(" of {declared}"),
+        None if quality.pages_incomplete || quality.xref_reconstructed => String::new(),
+        _ => return None,
+    };
+    Some(format!(
+        "the PDF is damaged or cut off: {found} pages{of} could be read, and their numbers may be \
+         wrong; copy or download it again"
+    ))
 }
 
 /// The text of a page.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use warpseek_error::{Error, Result};
 
-use super::limits::{ExtractLimits, ExtractOptions};
+use super::limits::{ExtractLimits, ExtractOptions, StopFlag};
 use super::request::ExtractRequest;
 use crate::format::FileFormat;
 use crate::message::{shortened, size};
@@ -44,8 +44,8 @@ pub(super) fn extract(
     let limits = options.limits.clone();
     let request = ExtractRequest { format: format.name().to_owned(), limits };
     match &options.command {
-        Some(command) => in_process(file, &request, command),
-        None => on_thread(file, request),
+        Some(command) => in_process(file, &request, command, options.stop),
+        None => on_thread(file, request, options.stop),
     }
 }
 
@@ -54,7 +54,12 @@ pub(super) fn temporary() -> Result<File> {
     tempfile::tempfile().map_err(Error::io("create a file in", std::env::temp_dir()))
 }
 
-fn in_process(file: File, request: &ExtractRequest, command: &[OsString]) -> Result<Extracted> {
+fn in_process(
+    file: File,
+    request: &ExtractRequest,
+    command: &[OsString],
+    stop: StopFlag,
+) -> Result<Extracted> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(Error::usage("no program to extract text with"));
     };
@@ -65,11 +70,11 @@ fn in_process(file: File, request: &ExtractRequest, command: &[OsString]) -> Res
     let mut command = Command::new(program);
     command.args(arguments).arg(argument);
     command.stdin(file).stdout(copy(&output)?).stderr(copy(&errors)?);
-    // Ctrl+C reaches the waiting program alone, which stops after this file.
+    // Ctrl+C reaches the waiting program alone, which ends this one.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn().map_err(Error::io("start", program))?;
-    let fault = match wait(&mut child, &output, &request.limits) {
+    let fault = match wait(&mut child, &output, &request.limits, stop) {
         Ok(status) if status.success() => None,
         Ok(status) => {
             let mut words = Vec::new();
@@ -78,6 +83,7 @@ fn in_process(file: File, request: &ExtractRequest, command: &[OsString]) -> Res
             let words = read.map(|_| String::from_utf8_lossy(&words).into_owned());
             Some(end_of(status, &words.unwrap_or_default(), request))
         }
+        Err(_) if stop.is_set() => return Err(stopped()),
         Err(reason) => Some(reason),
     };
     output.rewind().map_err(Error::io("read", std::env::temp_dir()))?;
@@ -85,16 +91,24 @@ fn in_process(file: File, request: &ExtractRequest, command: &[OsString]) -> Res
 }
 
 /// Waits for the end of a process, and kills it if it exceeds a limit.
-fn wait(child: &mut Child, output: &File, limits: &ExtractLimits) -> Result<ExitStatus, String> {
+fn wait(
+    child: &mut Child,
+    output: &File,
+    limits: &ExtractLimits,
+    stop: StopFlag,
+) -> Result<ExitStatus, String> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(1);
     // The lines are JSON, which is longer than the text, but not many times.
     let max_output = limits.text_bytes.saturating_mul(8).saturating_add(64 << 20);
-    let stop = loop {
+    let reason = loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
             Ok(None) => {}
             Err(e) => break format!("the process that reads it cannot be watched: {e}"),
+        }
+        if stop.is_set() {
+            break "the extraction was stopped".to_owned();
         }
         if started.elapsed() > limits.time {
             break too_slow(limits);
@@ -108,7 +122,15 @@ fn wait(child: &mut Child, output: &File, limits: &ExtractLimits) -> Result<Exit
     // Fails if the process has ended in between.
     let _ = child.kill();
     let _ = child.wait();
-    Err(stop)
+    Err(reason)
+}
+
+/// The error after an interrupt.
+fn stopped() -> Error {
+    Error::Interrupted(
+        "the documents indexed so far are committed; run the same command again to continue"
+            .to_owned(),
+    )
 }
 
 fn too_slow(limits: &ExtractLimits) -> String {
@@ -158,7 +180,7 @@ impl Write for SharedFile {
     }
 }
 
-fn on_thread(file: File, request: ExtractRequest) -> Result<Extracted> {
+fn on_thread(file: File, request: ExtractRequest, stop: StopFlag) -> Result<Extracted> {
     let output = SharedFile(Arc::new(Mutex::new(Some(temporary()?))));
     let (sender, receiver) = mpsc::channel();
     let limits = request.limits.clone();
@@ -171,10 +193,17 @@ fn on_thread(file: File, request: ExtractRequest) -> Result<Extracted> {
     };
     let thread = thread::Builder::new().name("extract".into()).stack_size(STACK);
     thread.spawn(work).map_err(Error::io("start a thread for", "the extraction of text"))?;
-    let fault = match receiver.recv_timeout(limits.time) {
-        Ok(outcome) => outcome.err().map(|error| error.to_string()),
-        Err(mpsc::RecvTimeoutError::Timeout) => Some(too_slow(&limits)),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Some("the thread that reads it ended".into()),
+    let started = Instant::now();
+    let fault = loop {
+        match receiver.recv_timeout(PAUSE) {
+            Ok(outcome) => break outcome.err().map(|error| error.to_string()),
+            Err(mpsc::RecvTimeoutError::Timeout) if stop.is_set() => return Err(stopped()),
+            Err(mpsc::RecvTimeoutError::Timeout) if started.elapsed() <= limits.time => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => break Some(too_slow(&limits)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                break Some("the thread that reads it ended".into());
+            }
+        }
     };
     let Some(mut output) = output.with(Option::take) else {
         return Err(Error::io("read", std::env::temp_dir())(io::Error::other("no output")));
