@@ -171,6 +171,20 @@ fn pdf_that_is_none_or_damaged_is_refused() {
 }
 
 #[test]
+fn pdf_that_is_cut_off_or_lacks_pages_says_so_behind_its_pages() {
+    let file = with_lines(&[BRIDGE, BRIDGE]);
+    let options = ReadOptions::default();
+    assert_eq!(outcomes("a.pdf", &file, &options).len(), 2);
+    let cut = outcomes("a.pdf", &file[..file.len() - 40], &options);
+    let [pages @ .., error] = &cut[..] else { panic!("{cut:?}") };
+    assert!(pages.iter().all(|page| page.starts_with("The old bridge")), "{cut:?}");
+    assert_has(error, &["a.pdf: the PDF is damaged or cut off: ", "pages could be read"]);
+    let more = String::from_utf8(file).unwrap().replace("/Count 2", "/Count 3");
+    let missing = outcomes("a.pdf", more, &options);
+    assert_has(&missing[2], &["2 pages of 3 could be read", "copy or download it again"]);
+}
+
+#[test]
 fn pdf_is_read_from_gzip_and_beyond_the_record_limit() {
     let options = ReadOptions { max_record_bytes: 100, ..ReadOptions::default() };
     let file = with_lines(&[BRIDGE]);

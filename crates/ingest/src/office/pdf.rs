@@ -16,6 +16,9 @@ const OCR: &str = "run OCR on the file first (ocrmypdf in.pdf out.pdf, say)";
 /// Bytes at the start in which the signature stands.
 const HEAD: usize = 1024;
 
+/// Bytes at the end in which the mark of the end stands; some writers append to a file.
+const TAIL: usize = 4096;
+
 /// Writes the pages of a PDF file.
 pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
     if !bytes[..bytes.len().min(HEAD)].windows(5).any(|window| window == b"%PDF-") {
@@ -26,6 +29,8 @@ pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
     }
     let options = ParseOptions::new().lenient().sequential();
     let parser = PdfParser::from_bytes_with_options(bytes, options.clone()).map_err(fault)?;
+    let tail = &bytes[bytes.len().saturating_sub(TAIL)..];
+    let has_end = tail.windows(5).any(|window| window == b"%%EOF");
     let mut counts = Counts::default();
     let mut pages = Pages::new(sink);
     let mut outcome = Ok(());
@@ -55,7 +60,7 @@ pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
                 let reason = format!("the page is damaged ({error}): copy the file again");
                 pages.sink().failed(Some(format!("page {page}")), reason)
             }
-            ParseEvent::DocumentEnd { quality } => match missing(&quality, counts.pages) {
+            ParseEvent::DocumentEnd { quality } => match missing(&quality, counts.pages, has_end) {
                 Some(reason) => {
                     counts.failed += 1;
                     pages.sink().failed(None, reason)
@@ -108,11 +113,13 @@ impl Counts {
     }
 }
 
-/// The error for a file of which pages are lost; `found` is the number of those that were read.
-fn missing(quality: &ExtractionQuality, found: u64) -> Option<String> {
+/// The error for a file of which pages are lost, or may be because it has no end; `found` is the
+/// number of those that were read.
+fn missing(quality: &ExtractionQuality, found: u64, has_end: bool) -> Option<String> {
     let of = match quality.declared_page_count {
         Some(declared) if quality.pages_incomplete => format!(" of {declared}"),
         None if quality.pages_incomplete || quality.xref_reconstructed => String::new(),
+        _ if !has_end => String::new(),
         _ => return None,
     };
     Some(format!(
