@@ -31,7 +31,7 @@ pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
     let parser = PdfParser::from_bytes_with_options(bytes, options.clone()).map_err(fault)?;
     let tail = &bytes[bytes.len().saturating_sub(TAIL)..];
     let has_end = tail.windows(5).any(|window| window == b"%%EOF");
-    let mut counts = Counts::default();
+    let (mut counts, mut lost) = (Counts::default(), None);
     let mut pages = Pages::new(sink);
     let mut outcome = Ok(());
     let options = PageStreamOptions { parallel: false, ..PageStreamOptions::from(&options) };
@@ -60,13 +60,10 @@ pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
                 let reason = format!("the page is damaged ({error}): copy the file again");
                 pages.sink().failed(Some(format!("page {page}")), reason)
             }
-            ParseEvent::DocumentEnd { quality } => match missing(&quality, counts.pages, has_end) {
-                Some(reason) => {
-                    counts.failed += 1;
-                    pages.sink().failed(None, reason)
-                }
-                None => Ok(()),
-            },
+            ParseEvent::DocumentEnd { quality } => {
+                lost = missing(&quality, counts.with_text, has_end);
+                Ok(())
+            }
             ParseEvent::Progress { .. } => Ok(()),
         };
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -74,13 +71,16 @@ pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
     outcome?;
     pages.finish()?;
     streamed.map_err(fault)?;
+    if let Some(reason) = lost {
+        counts.failed += 1;
+        sink.failed(None, reason)?;
+    }
     counts.report(sink)
 }
 
 /// Counts of what the text lacks.
 #[derive(Debug, Default)]
 struct Counts {
-    pages: u64,
     with_text: u64,
     failed: u64,
     /// Pages with images and without text.
@@ -91,7 +91,6 @@ struct Counts {
 
 impl Counts {
     fn add(&mut self, page: &PdfPage, text: &Page) {
-        self.pages += 1;
         self.unreadable += page.suppressed_text_runs as u64;
         match text.blocks.is_empty() {
             false => self.with_text += 1,
@@ -114,7 +113,7 @@ impl Counts {
 }
 
 /// The error for a file of which pages are lost, or may be because it has no end; `found` is the
-/// number of those that were read.
+/// number of those with text.
 fn missing(quality: &ExtractionQuality, found: u64, has_end: bool) -> Option<String> {
     let of = match quality.declared_page_count {
         Some(declared) if quality.pages_incomplete => format!(" of {declared}"),
@@ -123,8 +122,8 @@ fn missing(quality: &ExtractionQuality, found: u64, has_end: bool) -> Option<Str
         _ => return None,
     };
     Some(format!(
-        "the PDF is damaged or cut off: {found} pages{of} could be read, and their numbers may be \
-         wrong; copy or download it again"
+        "the PDF is damaged or cut off: the text of {found} pages{of} could be read, and page numbers \
+         may be wrong; copy or download it again"
     ))
 }
 
