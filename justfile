@@ -56,14 +56,19 @@ cuda:
     kernels/toolkit.sh
     target/cuda-toolkit/bin/nvcc -std=c++17 -O3 -arch=sm_90a kernels/lab/steps.cu -o target/steps
     cargo clippy --release --all-targets --features cuda --locked -- --deny warnings
-    cargo test --release --locked --features cuda --test all -- cuda:: parity::
+    cargo test --release --locked --features cuda --test all -- cuda:: parity:: {{skip-slow}}
     cargo test --release --locked --features cuda -p warpseek-bert --lib -- cuda::
 
-# The GPU code once more, with eager copies, and the kernels of the GPU's own generation or the
-# portable ones.
+# The slow tests of the GPU code; then others once more, with eager copies, and the kernels of the
+# GPU's own generation or the portable ones.
 cuda-repeated:
+    cargo test --release --locked --features cuda --test all -- {{slow}}
     CUDA_SHIM_EAGER=1 cargo test --release --locked --features cuda --test all -- {{eager}}
     CUDA_SHIM_EAGER=1 WARPSEEK_GPU_KERNELS=portable cargo test --release --locked --features cuda --test all -- {{eager}}
+
+# Tests of the GPU code that take a minute or more on the stand-in.
+slow := "models_of_every_shape models_make_do_with_little_memory minilm_in_half_precision"
+skip-slow := replace_regex(slow, '(\S+)', '--skip $1')
 
 # Tests that are repeated with eager copies, and with the portable kernels.
 eager := "cuda::hopper cuda::candidates cuda::encoder::sequences parity::scan_of_large"
