@@ -392,7 +392,8 @@ mod tests {
         let text = "Use \\verb|%d| to print. % gone\n\\begin{verbatim}\nprintf(\"%d items\");\n\
                     \\end{verbatim}\n\\begin{lstlisting}[language=Python]\nx = a % b\n\
                     \\end{lstlisting}\n\\begin{comment}\nhidden\n\\end{comment}\n\
-                    See \\url{http://x.org/a%20b} for 50\\% more.\n\\href{http://x.org/%7Eme}{Home}.\n";
+                    See \\url{http://x.org/a%20b} for 50\\% more.\n\
+                    \\href{http://x.org/%7Eme}{Home}.\n";
         let (_, read) = title_and_text(text);
         for kept in ["to print.", "printf(\"%d items\");", "x = a % b", "a%20b", "50% more", "Home"]
         {

@@ -122,8 +122,8 @@ fn missing(quality: &ExtractionQuality, found: u64, has_end: bool) -> Option<Str
         _ => return None,
     };
     Some(format!(
-        "the PDF is damaged or cut off: the text of {found} pages{of} could be read, and page numbers \
-         may be wrong; copy or download it again"
+        "the PDF is damaged or cut off: the text of {found} pages{of} could be read, and page \
+         numbers may be wrong; copy or download it again"
     ))
 }
 
