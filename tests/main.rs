@@ -30,4 +30,5 @@ mod quality;
 mod reranking;
 mod serve;
 mod support;
+mod sync;
 mod tidy;

@@ -347,6 +347,16 @@ impl PyIndex {
         writing::add_files(py, &self.0, &paths, options, progress)
     }
 
+    /// Brings the index up to date with the files and folders that it has read. Returns the report.
+    fn sync<'py>(
+        &self,
+        py: Python<'py>,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.0.check_not_feeding().or_raise()?;
+        writing::sync(py, &self.0, progress)
+    }
+
     /// Deletes the documents of ids, and those that pass a filter. Returns their number.
     fn delete(&self, py: Python<'_>, ids: Vec<String>, filter: Option<String>) -> PyResult<u64> {
         self.0.check_not_feeding().or_raise()?;

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use warpseek::engine::{Engine, ImportTarget};
 use warpseek::error::{Error, Place, Result};
 use warpseek::indexing::{
-    self, Import, ImportReport, ImportedDocuments, IndexOptions, IndexReport, OnError, Vectors,
-    base_of,
+    self, Import, ImportReport, ImportedDocuments, IndexOptions, IndexReport, InputSettings,
+    OnError, SyncOptions, Vectors, base_of,
 };
-use warpseek::ingest::{self, Document, FieldMap, ReadNotes, ReadOptions, WalkOptions};
+use warpseek::ingest::{self, Document, DocumentReader, ExtractOptions, FieldMap, ReadNotes};
 use warpseek::store::filter::Filter;
 use warpseek::store::{Compaction, IndexMetric, IndexWriter, Language};
 use warpseek::vectors::{VectorFile, langchain};
@@ -37,7 +37,7 @@ pub(crate) fn add<'py>(
     let work = |stop: &Stop, pool: &ThreadPool| {
         let mut documents = receiver.into_iter().flatten();
         let options = IndexOptions { on_error, ..IndexOptions::default() };
-        index_documents(index, &mut documents, options, (stop, pool), &done)
+        index_documents(index, &mut documents, options, (stop, pool), &done, |_, _, _| Ok(()))
     };
     let mut failed = None;
     let produce = |stop: &Stop| {
@@ -80,15 +80,21 @@ pub(crate) fn add_files<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let FileOptions { fields, on_error, prune, delimiter, globs, no_ignore } = options;
     let on_error = on_error.map(|name| on_error_of(&name)).transpose()?;
-    let strict = on_error == Some(OnError::Stop);
-    let options = ReadOptions {
-        fields: fields.into(),
-        base: Some(base_of(&index.dir).or_raise()?),
+    let fields: FieldMap = fields.into();
+    let settings = InputSettings {
+        id_field: fields.id,
+        text_field: fields.text,
+        title_field: fields.title,
+        metadata_fields: fields.metadata,
         delimiter: delimiter.as_deref().map(ingest::parse_delimiter).transpose().or_raise()?,
-        walk: WalkOptions { no_ignore, globs },
-        strict,
-        ..ReadOptions::default()
+        globs,
+        no_ignore,
+        on_error,
+        ..InputSettings::default()
     };
+    let strict = settings.is_strict();
+    let base = base_of(&index.dir).or_raise()?;
+    let options = settings.read_options(&base, ExtractOptions::default()).or_raise()?;
     let (progress, done) = (progress.map(Bound::unbind), AtomicUsize::new(0));
     let work = |stop: &Stop, pool: &ThreadPool| {
         let mut documents = ingest::open(paths, &options)?;
@@ -97,10 +103,16 @@ pub(crate) fn add_files<'py>(
         let options = IndexOptions {
             on_error: on_error.unwrap_or(OnError::Stop),
             found: (!strict).then_some(&found),
-            prune: prune.then_some(&roots),
+            inputs: Some(&roots),
+            prune,
             ..IndexOptions::default()
         };
-        let mut indexed = index_documents(index, &mut documents, options, (stop, pool), &done)?;
+        let record =
+            |writer: &mut IndexWriter, documents: &DocumentReader, report: &IndexReport| {
+                indexing::record_inputs(writer, documents, report, &settings)
+            };
+        let threads = (stop, pool);
+        let mut indexed = index_documents(index, &mut documents, options, threads, &done, record)?;
         indexed.take_notes(&notes);
         let decisions = documents.take_decisions();
         indexed.notes_total += decisions.len() as u64;
@@ -114,21 +126,47 @@ pub(crate) fn add_files<'py>(
     to_python(py, &indexed)
 }
 
-fn index_documents(
+/// Brings an index up to date with the files and folders that it has read.
+pub(crate) fn sync<'py>(
+    py: Python<'py>,
     index: &SharedIndex,
-    documents: &mut dyn Iterator<Item = Result<Document>>,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (progress, done) = (progress.map(Bound::unbind), AtomicUsize::new(0));
+    let work = |stop: &Stop, pool: &ThreadPool| {
+        let _turn = index.turn_to_write(stop)?;
+        let mut writer = IndexWriter::open(&index.dir)?;
+        let options = SyncOptions { stop: Some(stop), threads: Some(pool), ..Default::default() };
+        let mut embedder = || {
+            let needs = Needs { embedder: true, reranker: None };
+            let searcher = pool.install(|| index.searcher(needs, stop))?;
+            searcher.embedder.clone().ok_or_else(without_model)
+        };
+        let mut progress = |report: &IndexReport| {
+            let finished = report.added + report.updated + report.unchanged + report.skipped;
+            done.store(finished as usize, Ordering::Relaxed);
+            !stop.load(Ordering::Relaxed)
+        };
+        indexing::sync(&index.dir, &mut writer, &mut embedder, &options, &mut progress)
+    };
+    let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
+    let synced = finish(py, index, run_waiting(py, work, |_| true, tick))?;
+    report(py, progress.as_ref(), &done)?;
+    to_python(py, &synced)
+}
+
+/// Indexes documents and prunes; `record` then has the writer to record what was read.
+fn index_documents<D: Iterator<Item = Result<Document>>>(
+    index: &SharedIndex,
+    documents: &mut D,
     options: IndexOptions<'_>,
     (stop, pool): (&Stop, &ThreadPool),
     done: &AtomicUsize,
+    record: impl FnOnce(&mut IndexWriter, &D, &IndexReport) -> Result<()>,
 ) -> Result<IndexReport> {
     let needs = Needs { embedder: true, reranker: None };
     let searcher = pool.install(|| index.searcher(needs, stop))?;
-    let embedder = searcher.embedder.as_ref().ok_or_else(|| {
-        Error::usage(
-            "the index was made without a model: pass vectors=, or name the model that made its \
-             vectors with Index.open(..., model=)",
-        )
-    })?;
+    let embedder = searcher.embedder.as_ref().ok_or_else(without_model)?;
     let _turn = index.turn_to_write(stop)?;
     let mut writer = IndexWriter::open(&index.dir)?;
     let mut progress = |report: &IndexReport| {
@@ -141,8 +179,17 @@ fn index_documents(
     if !report.outdated.is_empty() {
         indexing::prune(&mut writer, &mut report)?;
     }
+    record(&mut writer, documents, &report)?;
     progress(&report);
     Ok(report)
+}
+
+/// The error for an index of imported vectors that has to embed.
+fn without_model() -> Error {
+    Error::usage(
+        "the index was made without a model: pass vectors=, or name the model that made its \
+         vectors with Index.open(..., model=)",
+    )
 }
 
 /// Takes up what was committed, whether or not the call failed. The failure of the call goes first.

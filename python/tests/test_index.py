@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,34 @@ def test_files_are_added_as_the_command_does(tmp_path: Path) -> None:
         index.add_files(tmp_path / "docs", delimiter=";;")
     with pytest.raises(OSError, match="missing"):
         index.add_files(tmp_path / "missing.csv")
+
+
+def test_sync_reads_only_files_that_have_changed(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "a.txt").write_text("About bread.")
+    (docs / "b.txt").write_text("About butter.")
+    index = Index.create(tmp_path / "index")
+    with pytest.raises(warpseek.UsageError, match="no recorded inputs"):
+        index.sync()
+    time.sleep(0.3)
+    index.add_files(docs)
+    index.add([{"id": "own", "text": "A record that no file holds."}])
+    report = index.sync()
+    assert isinstance(report, warpseek.SyncReport) and report.inputs == ["docs"]
+    assert (report.files_read, report.files_unchanged, report.rows) == (0, 2, 0)
+    (docs / "a.txt").write_text("About jam.")
+    (docs / "b.txt").unlink()
+    report = index.sync()
+    assert (report.files_read, report.updated, report.pruned) == (1, 1, 1)
+    assert sorted(hit.text for hit in index.search("about", 9, rerank=False)) == [
+        "A record that no file holds.",
+        "About jam.",
+    ]
+    docs.rename(tmp_path / "moved")
+    with pytest.raises(warpseek.InputError, match="recorded input"):
+        index.sync()
+    assert len(index) == 2
 
 
 def test_import_of_a_faiss_file(tmp_path: Path) -> None:

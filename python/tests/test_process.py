@@ -49,17 +49,17 @@ warpseek.Index.open(sys.argv[1]).add(slow())
     other = run(code, tmp_path / "i")
     try:
         assert other.stdout is not None and other.stdout.readline().strip() == "writing"
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                index.delete("nobody")
-            except OSError as error:
-                assert isinstance(error, warpseek.IndexLockedError)
-                assert str(other.pid) in str(error) and error.exit_code == 8
-                break
-            # The other process takes the lock once its model is open.
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        # The other process takes the lock once its model is open. A call of this one in the
+        # meantime could hold the lock at that moment.
+        deadline = time.monotonic() + 60
+        while (tmp_path / "i" / "lock").read_text() != str(other.pid):
+            assert other.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        with pytest.raises(OSError) as caught:
+            index.delete("nobody")
+        error = caught.value
+        assert isinstance(error, warpseek.IndexLockedError)
+        assert str(other.pid) in str(error) and error.exit_code == 8
         assert len(index) == 0
     finally:
         other.kill()

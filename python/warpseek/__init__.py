@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     )
     from warpseek.index import Index
     from warpseek.models import CrossEncoder, Embedder
-    from warpseek.results import AddReport, Answer, Comparison, Evaluation, Hit, Hits
+    from warpseek.results import (
+        AddReport,
+        Answer,
+        Comparison,
+        Evaluation,
+        Hit,
+        Hits,
+        SyncReport,
+    )
     from warpseek.server import Server, serve
 
     __version__: str
@@ -55,6 +63,7 @@ _MODULES = {
     "Evaluation": "results",
     "Hit": "results",
     "Hits": "results",
+    "SyncReport": "results",
     "Server": "server",
     "serve": "server",
     "get_num_threads": "_warpseek",
@@ -80,6 +89,7 @@ __all__ = [
     "ModelUnavailableError",
     "RemoteError",
     "Server",
+    "SyncReport",
     "UsageError",
     "WarpseekError",
     "__version__",

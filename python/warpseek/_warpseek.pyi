@@ -211,6 +211,10 @@ class Index:
         """
         Statistics and settings of the index.
         """
+    def sync(self, /, progress: Any | None) -> Any:
+        """
+        Brings the index up to date with the files and folders that it has read. Returns the report.
+        """
     def verify(self, /, sample: SupportsIndex) -> Any:
         """
         Checks the files, and that `sample` searches are exact. Returns the findings.

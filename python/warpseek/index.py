@@ -35,7 +35,7 @@ from warpseek._settings import Settings, settings
 from warpseek.errors import UsageError
 from warpseek.filters import to_filter
 from warpseek.llm import ask
-from warpseek.results import AddReport, Answer, Comparison, Evaluation, Hit, Hits
+from warpseek.results import AddReport, Answer, Comparison, Evaluation, Hit, Hits, SyncReport
 
 OnError = Literal["raise", "skip"]
 Metric = Literal["cosine", "inner_product"]
@@ -436,6 +436,21 @@ class Index:
                 [os.fspath(path) for path in given], options, progress.callback
             )
         return AddReport(**report)
+
+    def sync(self, *, show_progress_bar: bool | None = None) -> SyncReport:
+        """Brings the index up to date with the files and folders that it has read.
+
+        :meth:`add_files` and ``warpseek index`` record their inputs with the options of reading.
+        Only files that have changed since are read, and documents of files and records that are
+        gone are deleted. Files whose size and times are the same count as unchanged.
+
+        Raises:
+            UsageError: No input is recorded.
+            InputError: A recorded input is gone; nothing is changed.
+        """
+        with Progress(show_progress_bar, None, "documents") as progress:
+            report = self._core.sync(progress.callback)
+        return SyncReport(**report)
 
     def delete(self, ids: str | Iterable[str] | None = None, *, where: Where = None) -> int:
         """Deletes the documents of ids, or those that pass a filter; returns their number.

@@ -444,6 +444,21 @@ class AddReport:
     dim: int | None = None
 
 
+@dataclass
+class SyncReport(AddReport):
+    """The effect of :meth:`warpseek.Index.sync`.
+
+    Attributes:
+        inputs: The files and folders that the index follows.
+        files_read: Files that were read because they were new or had changed.
+        files_unchanged: Files that were not read.
+    """
+
+    inputs: list[str] = field(default_factory=list)
+    files_read: int = 0
+    files_unchanged: int = 0
+
+
 def _head(hit: Hit) -> str:
     return hit.title or hit.text
 

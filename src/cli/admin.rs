@@ -9,7 +9,7 @@ use crate::store::filter::Filter;
 use crate::store::{Finding, Index, IndexMetric, IndexWriter};
 use crate::topk::audit;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,15 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
             index.fields().iter().map(|(n, t)| (n.to_owned(), json!(t))).collect();
         let mut manifest = json!(manifest);
         manifest["language"] = json!(index.manifest().language());
-        term::print_json(&json!({ "manifest": manifest, "stats": stats, "fields": fields }))?;
+        // Not `recorded_inputs`: settings of a later version are shown as they are.
+        let input = |(name, stored): (String, String)| {
+            let stored: Value = serde_json::from_str(&stored).unwrap_or_default();
+            json!({ "name": name, "settings": stored["settings"] })
+        };
+        let inputs: Vec<Value> = index.inputs()?.into_iter().map(input).collect();
+        term::print_json(
+            &json!({ "manifest": manifest, "stats": stats, "fields": fields, "inputs": inputs }),
+        )?;
         return Ok(Status::Success);
     }
     say!("{}", bold(&dir.display().to_string()))?;
@@ -82,6 +90,13 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
     }
     let (format, tool) = (manifest.format_version, &manifest.tool_version);
     say!("  format     {format}, created by warpseek {tool}")?;
+    let inputs = index.inputs()?;
+    if !inputs.is_empty() {
+        say!("  inputs     followed by `warpseek sync`")?;
+        for (name, _) in inputs {
+            say!("    {}", plain(&name))?;
+        }
+    }
     if index.fields().names().next().is_some() {
         say!("  metadata")?;
         for (name, types) in index.fields().iter() {

@@ -2,15 +2,11 @@
 
 use super::context::Context;
 use super::extract;
-use super::interrupt;
 use super::term;
 use crate::engine::OpenOptions;
 use crate::error::{Error, Result};
-use crate::indexing;
-use crate::ingest::{
-    self, ExtractLimits, ExtractOptions, FieldMap, FileFormat, HeaderRule, ReadOptions, StopFlag,
-    WalkOptions,
-};
+use crate::indexing::{self, InputSettings};
+use crate::ingest::{self, HeaderRule, ReadOptions};
 use crate::queries::{Query, QueryOptions, QueryReader};
 use crate::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, SearchOptions, Searcher};
 use crate::store::filter::Filter;
@@ -238,31 +234,28 @@ impl RerankingArgs {
 }
 
 impl ReadArgs {
-    /// The options of reading for the index in `into`.
+    /// The options of reading for the index in `into`. Reading is strict.
     pub(super) fn options(&self, into: &Path) -> Result<ReadOptions> {
-        Ok(ReadOptions {
-            format: self.format.as_deref().map(str::parse::<FileFormat>).transpose()?,
-            fields: FieldMap {
-                id: self.id_field.clone(),
-                text: self.text_field.clone(),
-                title: self.title_field.clone(),
-                metadata: self.metadata_fields.clone(),
-            },
-            header: header_rule(self.no_header),
+        let settings = InputSettings { strict: true, ..self.settings() };
+        settings.read_options(&indexing::base_of(into)?, extract::options())
+    }
+
+    /// The settings of reading, without those about errors.
+    pub(super) fn settings(&self) -> InputSettings {
+        InputSettings {
+            format: self.format.clone(),
+            id_field: self.id_field.clone(),
+            text_field: self.text_field.clone(),
+            title_field: self.title_field.clone(),
+            metadata_fields: self.metadata_fields.clone(),
+            no_header: self.no_header,
             delimiter: self.delimiter,
             max_record_bytes: self.max_record_bytes,
-            base: Some(indexing::base_of(into)?),
-            walk: WalkOptions { no_ignore: self.no_ignore, globs: self.glob.clone() },
-            strict: true,
-            extract: ExtractOptions {
-                command: extract::command(),
-                limits: ExtractLimits {
-                    time: Duration::from_secs(self.extract_seconds),
-                    ..ExtractLimits::default()
-                },
-                stop: StopFlag(Some(interrupt::flag())),
-            },
-        })
+            globs: self.glob.clone(),
+            no_ignore: self.no_ignore,
+            extract_seconds: self.extract_seconds,
+            ..InputSettings::default()
+        }
     }
 
     /// The name of an option that was given, if any.

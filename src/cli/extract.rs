@@ -2,9 +2,9 @@
 //! `warpseek index` starts for each such file.
 
 use super::context::{Context, Status};
-use super::term;
+use super::{interrupt, term};
 use crate::error::Result;
-use crate::ingest::ExtractRequest;
+use crate::ingest::{ExtractLimits, ExtractOptions, ExtractRequest, StopFlag};
 use clap::Args;
 use std::ffi::OsString;
 use std::io::Write;
@@ -24,10 +24,16 @@ pub(super) struct ExtractArgs {
 /// another program that uses warpseek as a library.
 ///
 /// [`ExtractOptions::command`]: crate::ingest::ExtractOptions::command
-pub(super) fn command() -> Option<Vec<OsString>> {
+fn command() -> Option<Vec<OsString>> {
     let program = std::env::current_exe().ok()?;
     let is_warpseek = program.file_stem().is_some_and(|name| name == "warpseek");
     is_warpseek.then(|| vec![program.into_os_string(), COMMAND.into()])
+}
+
+/// Options of reading such files, which end with the program.
+pub(super) fn options() -> ExtractOptions {
+    let limits = ExtractLimits::default();
+    ExtractOptions { command: command(), limits, stop: StopFlag(Some(interrupt::flag())) }
 }
 
 /// Writes the sections of the file to stdout.

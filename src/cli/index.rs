@@ -2,16 +2,17 @@
 
 use super::args::ReadArgs;
 use super::context::{Context, Status};
-use super::interrupt;
 use super::term::{self, HumanCount, say};
+use super::{extract, interrupt, sync};
 use crate::engine::{ChunkOptions, manifest_for};
 use crate::error::{Error, Result};
-use crate::indexing::{self, IndexOptions, IndexReport, LastRecords, OnError};
+use crate::indexing::{self, IndexOptions, IndexReport, InputSettings, LastRecords, OnError};
 use crate::ingest::{self, DocumentReader, ReadOptions, SkipGroup, SkipTable};
 use crate::store::{IndexWriter, Language};
 use clap::{Args, ValueEnum};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Read documents, chunk and embed them, and store them in an index.
@@ -59,6 +60,9 @@ pub(super) struct IndexArgs {
     /// Delete documents that came from these inputs and are no longer in them
     #[arg(long)]
     prune: bool,
+    /// Then go on: bring the index up to date whenever a file has changed, until Ctrl+C
+    #[arg(long)]
+    watch: bool,
     /// Prune without a question
     #[arg(long, requires = "prune")]
     yes: bool,
@@ -81,11 +85,20 @@ enum OnDuplicateArg {
 
 pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let into = context.index_to_write(args.into.as_deref())?;
-    let strict = args.on_error.map_or(args.strict, |on_error| on_error == OnError::Stop);
-    let read = ReadOptions { strict, ..args.read.options(&into)? };
+    let settings = InputSettings {
+        on_error: args.on_error,
+        strict: args.strict,
+        keep_last: args.on_duplicate == OnDuplicateArg::Last,
+        ..args.read.settings()
+    };
+    let strict = settings.is_strict();
+    let read = settings.read_options(&indexing::base_of(&into)?, extract::options())?;
     // With `--on-duplicate last` the input is read twice, so stdin is copied to a file first.
-    let two_passes = args.on_duplicate == OnDuplicateArg::Last;
+    let two_passes = settings.keep_last;
     let has_stdin = args.inputs.iter().any(|i| i.as_os_str() == "-");
+    if args.watch && has_stdin {
+        return Err(Error::usage("--watch is for files and folders; stdin (-) ends"));
+    }
     let stdin = (two_passes && has_stdin).then(copy_stdin).transpose()?;
     let open = || match &stdin {
         None => ingest::open(&args.inputs, &read),
@@ -133,7 +146,9 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let options = IndexOptions {
         on_error,
         found,
-        prune: args.prune.then_some(&roots),
+        inputs: Some(&roots),
+        prune: args.prune,
+        unchanged: None,
         commit_rows: args.commit_rows.max(1),
         last: last.as_ref(),
         stop: Some(interrupt::flag()),
@@ -168,6 +183,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     report.take_left_out(&documents);
     let seconds = started.elapsed().as_secs_f64();
     let pruned = prune(&mut writer, &mut report, &args, context);
+    indexing::record_inputs(&mut writer, &documents, &report, &settings)?;
     print_report(&report, (&args, &into), seconds, context)?;
     pruned?;
     if report.interrupted {
@@ -175,6 +191,11 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
             "the documents indexed so far are committed; run the same command again to continue"
                 .to_owned(),
         ));
+    }
+    if args.watch {
+        // While it waits, other processes may write to the index.
+        drop(writer);
+        return sync::watch(&into, Some(Arc::new(model.embedder)), args.model.as_deref(), context);
     }
     Ok(Status::Success)
 }
@@ -266,6 +287,19 @@ fn print_report(
         value["tokens_per_second"] = rate.into();
         return term::print_json(&value);
     }
+    say!(
+        "{}: {} documents; {} rows, {} tokens in {seconds:.1} s ({rate:.0} tokens/s)",
+        into.display(),
+        counts(report),
+        HumanCount(report.rows),
+        HumanCount(report.tokens),
+    )?;
+    warn_of_truncation(report);
+    Ok(())
+}
+
+/// The numbers of documents: `3 added, 1 updated`.
+pub(super) fn counts(report: &IndexReport) -> String {
     let mut parts = vec![format!("{} added", HumanCount(report.added))];
     let others = [
         (report.updated, "updated"),
@@ -276,13 +310,11 @@ fn print_report(
     ];
     let others = others.into_iter().filter(|(n, _)| *n > 0);
     parts.extend(others.map(|(n, what)| format!("{} {what}", HumanCount(n))));
-    say!(
-        "{}: {} documents; {} rows, {} tokens in {seconds:.1} s ({rate:.0} tokens/s)",
-        into.display(),
-        parts.join(", "),
-        HumanCount(report.rows),
-        HumanCount(report.tokens),
-    )?;
+    parts.join(", ")
+}
+
+/// Warns of rows that the model did not read to their ends.
+pub(super) fn warn_of_truncation(report: &IndexReport) {
     if report.tokens_lost > 0 {
         term::warn(&format!(
             "{} rows are longer than the model's limit and lost {} tokens; --chunk splits records",
@@ -290,11 +322,10 @@ fn print_report(
             HumanCount(report.tokens_lost)
         ));
     }
-    Ok(())
 }
 
 /// Prints the table of what was left out: a line per reason, with the number and the first names.
-fn print_left_out(left_out: &SkipTable) {
+pub(super) fn print_left_out(left_out: &SkipTable) {
     if left_out.is_empty() {
         return;
     }

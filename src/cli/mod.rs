@@ -28,6 +28,7 @@ mod rerank;
 mod search;
 mod serve;
 mod settings;
+mod sync;
 mod term;
 mod transfer;
 mod words;
@@ -95,6 +96,7 @@ macro_rules! commands {
 commands! {
     Demo(demo::DemoArgs): demo::run, never;
     Index(index::IndexArgs): index::run, always;
+    Sync(sync::SyncArgs): sync::run, sync::SyncArgs::is_long;
     Search(search::SearchArgs): search::run, never;
     Compare(compare::CompareArgs): compare::run, compare::CompareArgs::has_many_queries;
     Batch(batch::BatchArgs): batch::run, always;

@@ -2,7 +2,7 @@
 
 use super::args::number;
 use super::context::{Context, Status};
-use super::{interrupt, term};
+use super::{interrupt, sync, term};
 use crate::answer::{Answerer, DEFAULT_TEMPLATE, PromptTemplate};
 use crate::error::{Error, Result};
 use crate::hub::http::Secret;
@@ -52,6 +52,10 @@ pub(super) struct ServeArgs {
         env = "WARPSEEK_SERVE_UNIX"
     )]
     unix: Option<PathBuf>,
+    /// Keep the indexes up to date with the files and folders that `index` has read, as
+    /// `warpseek sync --watch` does
+    #[arg(long, conflicts_with_all = ["embed_only", "rerank_only"], env = "WARPSEEK_SERVE_WATCH")]
+    watch: bool,
     #[command(flatten)]
     access: AccessArgs,
     #[command(flatten)]
@@ -210,6 +214,11 @@ pub(super) fn run(args: ServeArgs, context: &Context) -> Result<Status> {
         ..Serving::open(&context.engine, &indexes, models)?
     };
     let serving = serving.with_default_index(args.default_index.clone())?;
+    if args.watch {
+        for (served, (_, dir)) in serving.indexes.iter().zip(&indexes) {
+            sync::watch_in_background(&served.name, dir, served.embedder())?;
+        }
+    }
     raise_file_limit();
     interrupt::install();
     // Programs read the address from this line. Everything else goes to stderr.

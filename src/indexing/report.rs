@@ -2,7 +2,8 @@
 
 use super::OnError;
 use crate::error::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use warpseek_ingest::{Document, DocumentReader, FoundFiles, ReadNotes, SkipTable};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -28,6 +29,13 @@ pub struct IndexReport {
     /// [`super::IndexOptions::prune`], and after an interrupted run or one that skipped records.
     #[serde(skip)]
     pub outdated: Vec<i64>,
+    /// The sources of such documents that the index still has, even without
+    /// [`super::IndexOptions::prune`].
+    #[serde(skip)]
+    pub outdated_sources: HashSet<Arc<str>>,
+    /// Names of the files of which something was skipped.
+    #[serde(skip)]
+    pub files_with_errors: HashSet<String>,
     /// Documents that are not in the input and have no known source, counted with `outdated`.
     #[serde(skip)]
     pub sourceless: u64,
@@ -59,6 +67,29 @@ pub struct IndexReport {
 }
 
 impl IndexReport {
+    /// Adds the numbers and messages of another run on the same index.
+    pub(super) fn add(&mut self, other: Self) {
+        self.added += other.added;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.pruned += other.pruned;
+        self.duplicates += other.duplicates;
+        self.replaced_elsewhere += other.replaced_elsewhere;
+        self.first_elsewhere = self.first_elsewhere.take().or(other.first_elsewhere);
+        self.sourceless = self.sourceless.max(other.sourceless);
+        self.kept += other.kept;
+        self.skipped += other.skipped;
+        self.left_out.merge(other.left_out);
+        self.messages.extend(other.messages);
+        self.notes.extend(other.notes);
+        self.notes_total += other.notes_total;
+        self.rows += other.rows;
+        self.tokens += other.tokens;
+        self.tokens_lost += other.tokens_lost;
+        self.rows_truncated += other.rows_truncated;
+        self.interrupted |= other.interrupted;
+    }
+
     /// Adds the notes of the reader whose documents were indexed, behind those of the run.
     pub fn take_notes(&mut self, notes: &ReadNotes) {
         self.notes.extend(notes.texts());

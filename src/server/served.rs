@@ -5,6 +5,7 @@ use crate::search::Searcher;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
+use warpseek_bert::embedder::Embedder;
 
 /// An index that is served under a name.
 #[derive(Debug)]
@@ -40,6 +41,11 @@ impl Served {
     /// The newest snapshot.
     pub(super) fn searcher(&self) -> Arc<Searcher> {
         Arc::clone(&self.searcher.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The embedder of the index; `None` for imported vectors without a model.
+    pub fn embedder(&self) -> Option<Arc<Embedder>> {
+        self.searcher().embedder.clone()
     }
 
     /// Opens the index again if it was changed; later requests see the new snapshot.

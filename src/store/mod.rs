@@ -82,6 +82,7 @@ mod folder;
 mod format;
 mod hash;
 mod index_files;
+mod inputs;
 mod language;
 mod lexical;
 mod manifest;

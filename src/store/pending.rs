@@ -3,6 +3,7 @@
 use super::commit_record::{CommitRecord, RowHasher};
 use super::fields::FieldCatalog;
 use super::hash::metadata_json;
+use super::inputs::PendingInputs;
 use super::language::Language;
 use super::lexical::add_words;
 use super::row::DocumentTraits;
@@ -27,6 +28,8 @@ pub(super) struct Pending {
     pub(super) text_bytes: usize,
     /// Sources of documents, committed and pending ones.
     pub(super) sources: Vec<SourceRun>,
+    /// Recorded inputs, and stamps of their files.
+    pub(super) inputs: PendingInputs,
     fields: FieldCatalog,
 }
 
@@ -40,7 +43,8 @@ pub(super) struct PendingDocument {
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        self.documents.is_empty() && self.deleted.is_empty() && self.sources.is_empty()
+        let is_unchanged = self.documents.is_empty() && self.deleted.is_empty();
+        is_unchanged && self.sources.is_empty() && self.inputs.is_empty()
     }
 
     /// Adds a document with the vectors of its chunks, `[chunks.len(), dim]`.
@@ -104,6 +108,7 @@ impl Pending {
             CommitRecord::new(first_row, row - first_row, &hasher).store(conn)?;
         }
         sources::store(conn, &self.sources)?;
+        self.inputs.write(conn)?;
         FieldCatalog::update(conn, &self.fields, &deleted)
     }
 }

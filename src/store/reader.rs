@@ -6,6 +6,7 @@ use super::fields::FieldCatalog;
 use super::filter::{Filter, Note};
 use super::format::{HEADER_LEN, REBUILD, VectorFileKind, as_values};
 use super::index_files::IndexFiles;
+use super::inputs;
 use super::lexical::{self, LexicalHit, LexicalHits};
 use super::manifest::IndexManifest;
 use super::row::{DocumentTraits, Row, RowNames, row_id, split_row_id};
@@ -240,6 +241,15 @@ impl Index {
         let language = self.manifest.language();
         let mask = mask.unwrap_or(&self.live);
         lexical::search(&self.database(), language, query, k, mask, asked)
+    }
+
+    /// The recorded inputs, by name, with their settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn inputs(&self) -> Result<Vec<(String, String)>> {
+        inputs::inputs(&self.database())
     }
 
     /// The rows with these numbers and their texts, in the given order.

@@ -7,7 +7,7 @@ use super::hash::hash_parts;
 use super::index_files::IndexFiles;
 use super::lexical::{add_all_words, schema, tokenizer};
 use super::row::DocumentTraits;
-use super::sources;
+use super::{inputs, sources};
 use crate::error::Result;
 use rusqlite::Connection;
 use std::path::Path;
@@ -227,13 +227,14 @@ impl Checks {
               AND c.ordinal >= 0 AND c.ordinal < d.n_chunks)",
         )?;
         let sources = sources::count_damaged(database)?;
+        let stamps = inputs::count_damaged(database)?;
         let problem = (chunks != n_rows || last != n_rows)
             .then(|| format!("{chunks} chunks up to row {last} do not match {n_rows} rows"));
         self.add(format!("documents.db, chunks of {n_rows} rows"), problem);
-        let problem = (stray + incomplete > 0 || sources > 0).then(|| {
+        let problem = (stray + incomplete > 0 || sources + stamps > 0).then(|| {
             format!(
                 "{stray} chunks outside their document, {incomplete} documents without all \
-                 chunks, {sources} damaged sources"
+                 chunks, {sources} damaged sources, {stamps} damaged stamps of files"
             )
         });
         self.add("documents.db, chunks and documents", problem);

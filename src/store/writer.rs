@@ -6,6 +6,7 @@ use super::filter::Filter;
 use super::folder::WriteLock;
 use super::hash::content_hash;
 use super::index_files::{FolderState, IndexFiles, restore_manifest};
+use super::inputs;
 use super::manifest::IndexManifest;
 use super::pending::{Pending, PendingDocument};
 use super::reader::notes;
@@ -13,10 +14,11 @@ use super::row::split_row_id;
 use super::sources;
 use crate::error::{Error, Result};
 use half::f16;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use warpseek_ingest::Document;
 use warpseek_ingest::chunk::Chunk;
+use warpseek_ingest::{Document, FileStamp};
 use warpseek_topk::layout::MAX_ROWS;
 use warpseek_topk::stride_of;
 
@@ -235,6 +237,34 @@ impl IndexWriter {
     /// Changes the source of a live document with the next commit.
     pub fn set_source(&mut self, seq: i64, source: Option<Arc<str>>) {
         sources::push(&mut self.pending.sources, seq, source);
+    }
+
+    /// The recorded inputs, by name, with their settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn inputs(&self) -> Result<Vec<(String, String)>> {
+        inputs::inputs(&self.files.database)
+    }
+
+    /// Records the settings of an input with the next commit; with `None`, forgets the input.
+    pub fn set_input(&mut self, name: String, settings: Option<String>) {
+        self.pending.inputs.inputs.push((name, settings));
+    }
+
+    /// The committed stamps of files, by source.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn stamps(&self) -> Result<HashMap<String, FileStamp>> {
+        inputs::stamps(&self.files.database)
+    }
+
+    /// Stores the stamp of a file with the next commit; with `None`, forgets it.
+    pub fn set_stamp(&mut self, source: String, stamp: Option<FileStamp>) {
+        self.pending.inputs.stamps.push((source, stamp));
     }
 
     /// Ids of the live documents with these numbers, in the given order.

@@ -81,7 +81,11 @@ impl InputFile {
 pub(crate) struct InputList {
     pub(crate) inputs: Vec<InputFile>,
     pub(crate) skipped: Vec<SkippedFile>,
+    /// Files that have not changed since they were read.
+    pub(crate) unchanged: Vec<InputFile>,
     pub(crate) roots: InputRoots,
+    /// Columns in folder names that some input has with a value that is no number.
+    pub(crate) text_columns: Arc<BTreeSet<String>>,
     /// Numbers of hidden and ignored entries of folders.
     pub(crate) left_out: LeftOut,
     /// Sources of what was found in folders and could not be opened.
@@ -104,7 +108,7 @@ impl InputList {
             ));
         }
         let base = Base::new(options.base.as_deref())?;
-        let roots = InputRoots::new(&base);
+        let roots = InputRoots::new(&base, &options.known.elsewhere);
         let mut list = Self { format: options.format, base, roots, ..Self::default() };
         for path in paths {
             if path.as_os_str() == "-" {
@@ -135,13 +139,18 @@ impl InputList {
             if metadata.is_file() {
                 let source = resolve_folder(path)?;
                 list.roots.add(&source);
-                list.add_file(path, &source, format, &metadata, false)?;
+                list.add_file((path, &source), format, &metadata, false, options)?;
             } else {
                 list.add_pipe(path, format)?;
             }
         }
-        let paths = list.inputs.iter().map(|input| input.path.as_str());
-        let texts = Arc::new(text_columns(paths));
+        let files = list.inputs.iter().chain(&list.unchanged);
+        let texts = Arc::new(text_columns(files.map(|input| input.path.as_str())));
+        if texts != options.known.text_columns {
+            // The type of a column in folder names has changed, in all files.
+            list.inputs.append(&mut list.unchanged);
+        }
+        list.text_columns = Arc::clone(&texts);
         list.inputs.iter_mut().for_each(|input| input.text_partitions = Arc::clone(&texts));
         Ok(list)
     }
@@ -196,12 +205,13 @@ impl InputList {
     /// Adds all files below `folder`, links followed. Files of unknown type are skipped, and unless
     /// reading is strict, files and folders that cannot be opened.
     fn add_folder(&mut self, folder: &Path, options: &ReadOptions) -> Result<()> {
-        let before = self.inputs.len();
+        let n_files = |list: &Self| list.inputs.len() + list.unchanged.len();
+        let before = n_files(self);
         let root = fs::canonicalize(folder).map_err(Error::io("read", folder))?;
         self.roots.add(&root);
         let left_out = walk::walk(folder, &options.walk, &mut |found| {
             let (path, failed) = match found {
-                FoundEntry::File(path) => match self.add_found(folder, &root, &path) {
+                FoundEntry::File(path) => match self.add_found(folder, &root, &path, options) {
                     Err(Error::Io { source, .. }) if !options.strict => (path, source),
                     added => return added,
                 },
@@ -221,7 +231,7 @@ impl InputList {
         })?;
         self.left_out.hidden += left_out.hidden;
         self.left_out.ignored += left_out.ignored;
-        let found = self.inputs.len() > before
+        let found = n_files(self) > before
             || self.skipped.iter().any(|f| f.path.starts_with(folder) && f.reason == TWICE);
         if found {
             return Ok(());
@@ -244,42 +254,55 @@ impl InputList {
     }
 
     /// Adds a file that was found in `folder`, whose resolved path is `root`.
-    fn add_found(&mut self, folder: &Path, root: &Path, path: &Path) -> Result<()> {
+    fn add_found(
+        &mut self,
+        folder: &Path,
+        root: &Path,
+        path: &Path,
+        options: &ReadOptions,
+    ) -> Result<()> {
         let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
         if !metadata.is_file() {
             self.skip(path, "not a regular file");
         } else if let Some(format) = self.format_of(path) {
             let source = root.join(path.strip_prefix(folder).unwrap_or(path));
-            self.add_file(path, &source, format, &metadata, true)?;
+            self.add_file((path, &source), format, &metadata, true, options)?;
         } else {
             self.skip(path, unknown_type(path));
         }
         Ok(())
     }
 
-    /// Adds a regular file, unless it is among the inputs already.
+    /// Adds a regular file with its source, unless it is among the inputs already.
     fn add_file(
         &mut self,
-        path: &Path,
-        source: &Path,
+        (path, source): (&Path, &Path),
         format: FileFormat,
         metadata: &Metadata,
         is_found: bool,
+        options: &ReadOptions,
     ) -> Result<()> {
-        File::open(path).map_err(Error::io("read", path))?;
+        let path_text = text(source);
+        let source: Arc<str> = self.base.name(source).into();
+        if is_found && !self.roots.covers(&source) {
+            return Ok(());
+        }
+        let is_unchanged = options.known.is_unchanged(&source, metadata);
+        if !is_unchanged {
+            File::open(path).map_err(Error::io("read", path))?;
+        }
         let real = fs::canonicalize(path).map_err(Error::io("read", path))?;
         let label = self.base.name(&real);
         if !self.seen.insert(real) {
             self.skip(path, TWICE);
             return Ok(());
         }
-        let path_text = text(source);
-        let source = self.base.name(source).into();
         let location = Location::Regular { path: path.to_path_buf(), length: metadata.len() };
         let name = path.to_str().map_or_else(|| text(path), str::to_owned);
         let content = Content::Documents;
         let text_partitions = Arc::default();
-        self.inputs.push(InputFile {
+        let list = if is_unchanged { &mut self.unchanged } else { &mut self.inputs };
+        list.push(InputFile {
             name,
             label,
             source,

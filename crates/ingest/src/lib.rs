@@ -20,6 +20,7 @@
 //!                       walk.rs      the files of a folder, without what ignore files name
 //!                       paths.rs     their names, the same however a path was written
 //!                       tables.rs    tables with a log of their files: refused
+//!                       stamps.rs    which of them have changed since they were read
 //! each input            stream.rs    its bytes: counted, decompressed, read as UTF-8 (recode.rs)
 //!                       partition.rs the columns in the names of its folders
 //! each record           jsonl.rs     one JSON object per line; or of an array (json_stream.rs)
@@ -126,6 +127,7 @@ mod recode;
 mod records;
 mod roles;
 mod skips;
+mod stamps;
 mod stream;
 mod tables;
 mod tex;
@@ -145,4 +147,5 @@ pub use query_file::QueryFile;
 pub use reader::{DocumentReader, ReadProgress, open, read_stream};
 pub use records::{RecordParts, Records};
 pub use skips::{FoundFiles, SkipGroup, SkipTable, SkippedFile};
+pub use stamps::{FileStamp, FinishedFile, KnownFiles};
 pub use walk::{LeftOut, WalkOptions};

@@ -6,6 +6,7 @@ use warpseek_error::{Error, Result};
 
 use crate::format::FileFormat;
 use crate::office::ExtractOptions;
+use crate::stamps::KnownFiles;
 use crate::walk::WalkOptions;
 
 /// Default limit on one record: 16 MiB.
@@ -36,6 +37,8 @@ pub struct ReadOptions {
     pub base: Option<PathBuf>,
     /// The files of folders that are read.
     pub walk: WalkOptions,
+    /// Files that are passed over: those that have not changed, and those that others read.
+    pub known: KnownFiles,
     /// True if a file or folder below a named folder that cannot be opened is an error. Otherwise
     /// it is skipped ([`DocumentReader::skipped_files`](crate::DocumentReader::skipped_files)).
     pub strict: bool,
@@ -53,6 +56,7 @@ impl Default for ReadOptions {
             max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
             base: None,
             walk: WalkOptions::default(),
+            known: KnownFiles::default(),
             strict: false,
             extract: ExtractOptions::default(),
         }

@@ -33,17 +33,20 @@ impl Base {
 }
 
 /// The files and folders that were read, to tell which documents of an index come from them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InputRoots {
     base: String,
     /// Absolute names of files and folders.
     roots: Vec<String>,
+    /// Those below the roots that belong to other inputs.
+    others: Vec<String>,
     has_stream: bool,
 }
 
 impl InputRoots {
-    pub(crate) fn new(base: &Base) -> Self {
-        Self { base: text(&base.0), ..Self::default() }
+    pub(crate) fn new(base: &Base, others: &Self) -> Self {
+        let others = others.roots.clone();
+        Self { base: text(&base.0), others, ..Self::default() }
     }
 
     /// Adds a resolved file or folder.
@@ -51,12 +54,32 @@ impl InputRoots {
         self.roots.push(text(resolved));
     }
 
+    /// The given files and folders, named as in a [source](crate::Document::source): from the
+    /// folder `base`, or absolute. Nothing is looked up on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the working directory is needed and gone.
+    pub fn named(names: &[String], base: &Path) -> Result<Self> {
+        let base = Base::new(Some(base))?;
+        let mut roots = Self::new(&base, &Self::default());
+        names.iter().for_each(|name| roots.add(&base.0.join(name)));
+        Ok(roots)
+    }
+
+    /// The names of the files and folders, as those of [sources](crate::Document::source).
+    pub fn names(&self) -> Vec<String> {
+        let base = Base(PathBuf::from(&self.base));
+        self.roots.iter().map(|root| base.name(root.as_ref())).collect()
+    }
+
     pub(crate) fn add_stream(&mut self) {
         self.has_stream = true;
     }
 
     /// True if documents of this [source](crate::Document::source) come from the named files, from
-    /// below the named folders, or from a stream if one was read.
+    /// below the named folders, or from a stream if one was read. Not if another input, which was
+    /// named as [`KnownFiles::elsewhere`](crate::KnownFiles::elsewhere), is closer to them.
     pub fn covers(&self, source: &str) -> bool {
         if source == STREAM_SOURCE {
             return self.has_stream;
@@ -75,7 +98,11 @@ impl InputRoots {
         let is_below = |root: &str| {
             source.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        self.roots.iter().any(|root| is_below(root.trim_end_matches('/')))
+        let closest = |roots: &[String]| {
+            let roots = roots.iter().map(|root| root.trim_end_matches('/'));
+            roots.filter(|root| is_below(root)).map(str::len).max()
+        };
+        closest(&self.roots).is_some_and(|own| closest(&self.others).is_none_or(|c| own > c))
     }
 }
 
@@ -109,9 +136,21 @@ mod tests {
     use super::*;
 
     fn roots(roots: &[&str]) -> InputRoots {
-        let mut all = InputRoots::new(&Base("/home/me".into()));
+        let mut all = InputRoots::new(&Base("/home/me".into()), &InputRoots::default());
         roots.iter().for_each(|root| all.add(root.as_ref()));
         all
+    }
+
+    #[test]
+    fn closest_input_has_the_file() {
+        let others = InputRoots { roots: vec!["/home/me/docs/sub".into()], ..roots(&[]) };
+        let mut own = InputRoots::new(&Base("/home/me".into()), &others);
+        own.add("/home/me/docs".as_ref());
+        assert!(own.covers("docs/a") && own.covers("docs/subway/a"));
+        assert!(!own.covers("docs/sub/a") && !own.covers("docs/sub"));
+        own.add("/home/me/docs/sub/own".as_ref());
+        assert!(own.covers("docs/sub/own/a") && !own.covers("docs/sub/a"));
+        assert_eq!(own.names(), ["docs", "docs/sub/own"]);
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! The iterator over the documents of all inputs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use warpseek_error::{Error, Place, Result};
 
 use crate::csv::CsvReader;
 use crate::document::Document;
 use crate::format::FileFormat;
-use crate::inputs::{InputFile, InputList, unreadable};
+use crate::inputs::{InputFile, InputList, Location, unreadable};
 use crate::jsonl::JsonlReader;
 use crate::notes::ReadNotes;
 use crate::office::OfficeReader;
@@ -19,6 +20,7 @@ use crate::options::ReadOptions;
 use crate::parquet::ParquetReader;
 use crate::paths::InputRoots;
 use crate::skips::{FoundFiles, SkippedFile};
+use crate::stamps::{FileStamp, FinishedFile};
 use crate::stream::InputStream;
 use crate::text;
 use crate::walk::LeftOut;
@@ -70,6 +72,10 @@ pub struct DocumentReader {
     left_out: LeftOut,
     found: FoundFiles,
     roots: InputRoots,
+    /// Sources of the files that are not read because they have not changed.
+    unchanged: HashSet<Arc<str>>,
+    text_columns: Arc<BTreeSet<String>>,
+    finished: Vec<FinishedFile>,
     options: ReadOptions,
     notes: ReadNotes,
     /// Decisions about the inputs that the caller has not taken yet.
@@ -100,6 +106,10 @@ struct OpenInput {
     name: String,
     source: Arc<str>,
     is_found: bool,
+    /// The stamp of before it was opened.
+    stamp: Option<FileStamp>,
+    /// True once an error has come out of it.
+    has_error: bool,
     length: Option<u64>,
     bytes_read: Arc<AtomicU64>,
     records: Box<dyn Iterator<Item = Result<Document>> + Send>,
@@ -110,7 +120,8 @@ struct OpenInput {
 impl DocumentReader {
     fn new(list: InputList, stdin: Option<Box<dyn Read + Send>>, options: &ReadOptions) -> Self {
         let found = list.found_files();
-        let InputList { inputs, skipped, roots, left_out, .. } = list;
+        let InputList { inputs, skipped, roots, left_out, unchanged, text_columns, .. } = list;
+        let unchanged = unchanged.into_iter().map(|input| input.source).collect();
         let bytes_total = inputs.iter().map(InputFile::length).sum();
         let files_total = inputs.len();
         let done = ReadProgress { bytes_total, files_total, ..ReadProgress::default() };
@@ -122,6 +133,9 @@ impl DocumentReader {
             left_out,
             found,
             roots,
+            unchanged,
+            text_columns,
+            finished: Vec::new(),
             options,
             notes,
             decisions,
@@ -174,6 +188,23 @@ impl DocumentReader {
         &self.roots
     }
 
+    /// The sources of the files that are not read, because they have not changed since they had the
+    /// stamps in [`ReadOptions::known`].
+    pub fn unchanged_files(&self) -> &HashSet<Arc<str>> {
+        &self.unchanged
+    }
+
+    /// The files that have been read to their end without an error.
+    pub fn finished_files(&self) -> &[FinishedFile] {
+        &self.finished
+    }
+
+    /// Columns in the names of folders (`year=2023`) of which some value is no number, so that all
+    /// are texts; known from the start.
+    pub fn text_columns(&self) -> &Arc<BTreeSet<String>> {
+        &self.text_columns
+    }
+
     /// Notes on the records read so far. A clone goes on with the reader.
     pub fn notes(&self) -> &ReadNotes {
         &self.notes
@@ -181,6 +212,7 @@ impl DocumentReader {
 
     fn open_next(&mut self, input: &InputFile) -> Result<OpenInput> {
         let (options, notes) = (&self.options, &self.notes);
+        let stamp = stamp_of(input);
         let bytes_read = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&bytes_read);
         let stream = match self.stdin.take() {
@@ -211,7 +243,18 @@ impl DocumentReader {
         };
         let (name, length) = (input.name.clone(), input.length());
         let (source, is_found) = (Arc::clone(&input.source), input.is_found);
-        Ok(OpenInput { name, source, is_found, length, bytes_read, records, is_empty: true })
+        let (has_error, is_empty) = (false, true);
+        Ok(OpenInput {
+            name,
+            source,
+            is_found,
+            stamp,
+            has_error,
+            length,
+            bytes_read,
+            records,
+            is_empty,
+        })
     }
 
     /// An error that the system reports about a file of a folder is a defect of that file, unless
@@ -244,6 +287,7 @@ impl Iterator for DocumentReader {
                 return Some(match next {
                     Ok(document) => Ok(Document { source, ..document }),
                     Err(error) => {
+                        current.has_error = true;
                         let (name, is_found) = (current.name.clone(), current.is_found);
                         Err(self.as_defect(error, &name, is_found))
                     }
@@ -256,6 +300,10 @@ impl Iterator for DocumentReader {
                     let place = Place::file(current.name);
                     return Some(Err(Error::input(place, "no records in this file")));
                 }
+                if !current.has_error {
+                    let OpenInput { name, source, stamp, .. } = current;
+                    self.finished.push(FinishedFile { name, source, stamp });
+                }
             }
             let input = self.inputs.pop_front()?;
             match self.open_next(&input) {
@@ -267,4 +315,12 @@ impl Iterator for DocumentReader {
             }
         }
     }
+}
+
+/// The stamp of a regular file now, if a later write changes it in any case.
+fn stamp_of(input: &InputFile) -> Option<FileStamp> {
+    let Location::Regular { path, .. } = &input.location else { return None };
+    let now = SystemTime::now();
+    let stamp = FileStamp::of(&std::fs::metadata(path).ok()?)?;
+    stamp.is_settled(now).then_some(stamp)
 }

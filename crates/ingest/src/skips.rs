@@ -61,6 +61,20 @@ impl SkipTable {
         }
     }
 
+    /// Adds the groups of another table.
+    pub fn merge(&mut self, other: Self) {
+        for group in other.groups {
+            match self.groups.iter_mut().find(|known| known.reason == group.reason) {
+                Some(known) => {
+                    known.count += group.count;
+                    known.first.extend(group.first);
+                    known.first.truncate(MAX_NAMES);
+                }
+                None => self.groups.push(group),
+            }
+        }
+    }
+
     /// The groups.
     pub fn groups(&self) -> &[SkipGroup] {
         &self.groups

@@ -1,0 +1,270 @@
+//! `warpseek sync`, and watching for `index --watch` and `sync --watch`.
+
+use super::context::{Context, Status};
+use super::index::{counts, print_left_out, warn_of_truncation};
+use super::term::{self, HumanCount, say};
+use super::{extract, interrupt};
+use crate::error::{Error, Result};
+use crate::indexing::{self, SyncOptions, SyncReport, WatchEvents};
+use crate::ingest::SkipTable;
+use crate::store::{Index, IndexWriter};
+use clap::Args;
+use rayon::ThreadPool;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use warpseek_bert::embedder::Embedder;
+
+/// Bring an index up to date with the files and folders that `index` has read.
+///
+/// Only files that have changed are read, with the options of that run; documents of files and
+/// records that are gone are deleted. Files whose size and times are the same count as unchanged;
+/// `index` reads all. An input that is gone altogether is an error, and nothing is deleted.
+#[derive(Debug, Args)]
+pub(super) struct SyncArgs {
+    /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Go on: bring the index up to date whenever a file has changed, until Ctrl+C
+    #[arg(long)]
+    watch: bool,
+    /// Stop following this input instead; its documents stay
+    #[arg(long, value_name = "INPUT", conflicts_with = "watch")]
+    forget: Option<PathBuf>,
+    /// Another copy of the index's embedding model
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+}
+
+impl SyncArgs {
+    pub(super) fn is_long(&self) -> bool {
+        self.watch
+    }
+}
+
+pub(super) fn run(args: SyncArgs, context: &Context) -> Result<Status> {
+    let dir = context.index_dir(args.dir.as_deref())?;
+    if let Some(input) = &args.forget {
+        let mut writer = IndexWriter::open(&dir)?;
+        indexing::forget_input(&mut writer, input, &indexing::base_of(&dir)?)?;
+        context.note(&format!("{} is no longer followed; its documents stay", input.display()));
+        return Ok(Status::Success);
+    }
+    if args.watch {
+        return watch(&dir, None, args.model.as_deref(), context);
+    }
+    interrupt::install();
+    let mut syncing = Syncing { embedder: None, told: None, model: args.model.as_deref(), context };
+    let (report, seconds) = syncing.sync(&dir)?;
+    syncing.print(&dir, &report, seconds)?;
+    if report.documents.interrupted {
+        return Err(Error::Interrupted(
+            "what was read so far is committed; run it again to continue".to_owned(),
+        ));
+    }
+    Ok(Status::Success)
+}
+
+/// Keeps the index in `dir` up to date until Ctrl+C, with an embedder that is open already or the
+/// copy `model` of the index's own.
+pub(super) fn watch(
+    dir: &Path,
+    embedder: Option<Arc<Embedder>>,
+    model: Option<&str>,
+    context: &Context,
+) -> Result<Status> {
+    interrupt::install();
+    let syncing = Syncing { embedder, told: None, model, context };
+    let mut watching = Watching { syncing, dir, begun: false };
+    indexing::watch(dir, &mut watching)?;
+    Ok(Status::Success)
+}
+
+/// State of `sync` from one run to the next.
+struct Syncing<'a> {
+    /// The index's embedder, once it was needed.
+    embedder: Option<Arc<Embedder>>,
+    /// The table of what was left out that was shown last.
+    told: Option<SkipTable>,
+    model: Option<&'a str>,
+    context: &'a Context,
+}
+
+impl Syncing<'_> {
+    /// Brings the index up to date. Returns the time that took, in seconds, too.
+    fn sync(&mut self, dir: &Path) -> Result<(SyncReport, f64)> {
+        let started = Instant::now();
+        let mut writer = IndexWriter::open(dir)?;
+        let bar = self.context.bar(None, "{spinner} {msg}");
+        let options = SyncOptions {
+            extract: extract::options(),
+            stop: Some(interrupt::flag()),
+            ..SyncOptions::default()
+        };
+        let (known, model, context) = (&mut self.embedder, self.model, self.context);
+        let mut embedder = || {
+            if let Some(embedder) = &known {
+                return Ok(Arc::clone(embedder));
+            }
+            let opened = context.engine.embedder_of(&Index::open(dir)?, model)?;
+            let opened = opened.map(Arc::new).ok_or_else(|| {
+                Error::usage(format!(
+                    "{} was made without a model: name the one that made its vectors with --model",
+                    dir.display()
+                ))
+            })?;
+            Ok(Arc::clone(known.insert(opened)))
+        };
+        let mut progress = |report: &indexing::IndexReport| {
+            bar.set_message(format!("{} rows", HumanCount(report.rows)));
+            bar.tick();
+            !interrupt::requested()
+        };
+        let report = indexing::sync(dir, &mut writer, &mut embedder, &options, &mut progress);
+        bar.finish_and_clear();
+        Ok((report?, started.elapsed().as_secs_f64()))
+    }
+
+    fn print(&mut self, dir: &Path, report: &SyncReport, seconds: f64) -> Result<()> {
+        let SyncReport { files_read, files_unchanged, documents, .. } = report;
+        term::warn_all(&documents.notes, documents.notes_total);
+        for message in &documents.messages {
+            term::warn(&format!("skipped {message}"));
+        }
+        if documents.kept > 0 {
+            term::warn(&format!(
+                "kept {} documents of files that were skipped, in whole or in part",
+                HumanCount(documents.kept)
+            ));
+        }
+        if !self.context.quiet && self.told.as_ref() != Some(&documents.left_out) {
+            print_left_out(&documents.left_out);
+        }
+        self.told = Some(documents.left_out.clone());
+        if self.context.json {
+            let mut value = serde_json::json!(report);
+            value["seconds"] = seconds.into();
+            return term::print_json(&value);
+        }
+        say!(
+            "{}: {} of {} files read; {} documents; {} rows in {seconds:.1} s",
+            dir.display(),
+            HumanCount(*files_read),
+            HumanCount(files_read + files_unchanged),
+            counts(documents),
+            HumanCount(documents.rows),
+        )?;
+        warn_of_truncation(documents);
+        Ok(())
+    }
+}
+
+/// The program around [`indexing::watch`].
+struct Watching<'a> {
+    syncing: Syncing<'a>,
+    dir: &'a Path,
+    /// True after the first run.
+    begun: bool,
+}
+
+impl WatchEvents for Watching<'_> {
+    fn is_stopped(&self) -> bool {
+        interrupt::requested()
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let (report, seconds) = self.syncing.sync(self.dir)?;
+        let is_new = self.syncing.told.as_ref() != Some(&report.documents.left_out);
+        if report.has_changes() || is_new || !self.begun {
+            self.syncing.print(self.dir, &report, seconds)?;
+        }
+        if !self.begun {
+            self.syncing
+                .context
+                .note(&format!("watching {}; Ctrl+C ends it", report.inputs.join(", ")));
+        }
+        self.begun = true;
+        Ok(())
+    }
+
+    fn warn(&mut self, error: &Error) {
+        term::warn(&error.to_string());
+    }
+}
+
+/// Keeps a served index up to date from a thread of its own, on half of the cores, until Ctrl+C.
+///
+/// # Errors
+///
+/// [`Error::Usage`] if the index has no recorded inputs or no model; the errors of the store.
+pub(super) fn watch_in_background(
+    name: &str,
+    dir: &Path,
+    embedder: Option<Arc<Embedder>>,
+) -> Result<()> {
+    let inputs = indexing::recorded_inputs(&Index::open(dir)?)?;
+    let (Some(embedder), false) = (embedder, inputs.is_empty()) else {
+        return Err(Error::usage(format!(
+            "--watch: the index '{name}' has no recorded inputs; run `warpseek index FILES --into \
+             {}` once more, which records them, or serve it without --watch",
+            dir.display()
+        )));
+    };
+    let n_threads = std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1));
+    let threads = rayon::ThreadPoolBuilder::new()
+        .num_threads(n_threads)
+        .build()
+        .map_err(|e| Error::io("start", "threads")(std::io::Error::other(e)))?;
+    let mut serving =
+        ServedIndex { name: name.to_owned(), dir: dir.to_path_buf(), embedder, threads };
+    std::thread::spawn(move || {
+        let dir = serving.dir.clone();
+        if let Err(e) = indexing::watch(&dir, &mut serving) {
+            tracing::error!("index '{}' is no longer kept up to date: {e}", serving.name);
+        }
+    });
+    Ok(())
+}
+
+/// A served index that is kept up to date.
+struct ServedIndex {
+    name: String,
+    dir: PathBuf,
+    embedder: Arc<Embedder>,
+    threads: ThreadPool,
+}
+
+impl WatchEvents for ServedIndex {
+    fn is_stopped(&self) -> bool {
+        interrupt::requested()
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let mut writer = IndexWriter::open(&self.dir)?;
+        let options = SyncOptions {
+            extract: extract::options(),
+            stop: Some(interrupt::flag()),
+            threads: Some(&self.threads),
+        };
+        let mut embedder = || Ok(Arc::clone(&self.embedder));
+        let mut progress = |_: &indexing::IndexReport| !interrupt::requested();
+        let report =
+            indexing::sync(&self.dir, &mut writer, &mut embedder, &options, &mut progress)?;
+        if report.has_changes() {
+            tracing::info!(
+                "index '{}': {} files read; {} documents",
+                self.name,
+                report.files_read,
+                counts(&report.documents)
+            );
+        }
+        for message in &report.documents.messages {
+            tracing::warn!("index '{}': skipped {message}", self.name);
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, error: &Error) {
+        tracing::warn!("index '{}' is not up to date: {error}", self.name);
+    }
+}

@@ -1,0 +1,319 @@
+//! Watching the recorded inputs of an index, by the file system's own notifications.
+
+use super::base_of;
+use super::inputs::recorded_inputs;
+use crate::error::{Error, Result};
+use crate::store::Index;
+use notify::event::{EventKind, ModifyKind};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Time without changes after which those before it are taken in.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// Maximum time that changes wait while others go on.
+const MAX_WAIT: Duration = Duration::from_secs(3);
+
+/// Time between two looks at the stop of the program.
+const STOP_CHECK: Duration = Duration::from_millis(100);
+
+/// Time before the next try, while another process writes to the index or an input is gone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Files whose names begin with a dot and that say what is read.
+const IGNORE_FILES: [&str; 3] = [".gitignore", ".ignore", ".warpseekignore"];
+
+/// The program around [`watch`].
+pub trait WatchEvents {
+    /// True once watching is to end.
+    fn is_stopped(&self) -> bool;
+
+    /// Brings the index up to date, by [`sync`](super::sync).
+    ///
+    /// # Errors
+    ///
+    /// Those of `sync`. After [`Error::Locked`] it is called again, after [`Error::Interrupted`]
+    /// watching ends.
+    fn sync(&mut self) -> Result<()>;
+
+    /// Takes an error after which watching goes on.
+    fn warn(&mut self, error: &Error);
+}
+
+/// Calls [`WatchEvents::sync`] now, and whenever something below the recorded inputs of the index in
+/// `dir` has changed: once it has been quiet for 0.3 seconds, at the latest after three. Returns
+/// once it is stopped.
+///
+/// An input that is gone is waited for. Inputs that are recorded in the meantime are watched too.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the system cannot watch a folder; those of `sync` that a change of an input
+/// cannot mend: [`Error::NoIndex`], [`Error::Corrupt`], [`Error::ModelUnavailable`],
+/// [`Error::DeviceUnavailable`], [`Error::DeviceFailed`].
+pub fn watch(dir: &Path, events: &mut dyn WatchEvents) -> Result<()> {
+    while !events.is_stopped() {
+        let roots = roots_of(dir)?;
+        // The watch begins before the first look at the files, so that no change is missed.
+        let watcher = match ChangeWatcher::new(&roots, dir) {
+            Ok(watcher) => Some(watcher),
+            Err(_) if roots.iter().any(|root| !root.exists()) => None,
+            Err(e) => return Err(e),
+        };
+        let mut told = false;
+        loop {
+            let is_due = match take_in(events)? {
+                Outcome::Stopped => return Ok(()),
+                Outcome::Retry => true,
+                Outcome::Failed(error) => {
+                    if watcher.is_some() || !told {
+                        events.warn(&error);
+                        told = true;
+                    }
+                    watcher.is_none()
+                }
+                Outcome::Done => watcher.is_none(),
+            };
+            let change = match &watcher {
+                Some(watcher) if !is_due => watcher.wait(&|| events.is_stopped()),
+                _ => pause(&|| events.is_stopped()),
+            };
+            match change {
+                Change::Stopped => return Ok(()),
+                Change::Files => {}
+                Change::Inputs => break,
+            }
+            let is_back = watcher.is_none() && roots.iter().all(|root| root.exists());
+            if is_back || roots_of(dir)? != roots {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The absolute paths of the recorded inputs.
+fn roots_of(dir: &Path) -> Result<Vec<PathBuf>> {
+    let base = base_of(dir)?;
+    let inputs = recorded_inputs(&Index::open(dir)?)?;
+    Ok(inputs.iter().map(|input| base.join(&input.name)).collect())
+}
+
+/// The end of one call of `sync`.
+enum Outcome {
+    Done,
+    Retry,
+    Stopped,
+    Failed(Error),
+}
+
+fn take_in(events: &mut dyn WatchEvents) -> Result<Outcome> {
+    match events.sync() {
+        Ok(()) => Ok(Outcome::Done),
+        Err(Error::Locked { .. }) => Ok(Outcome::Retry),
+        Err(Error::Interrupted(_)) => Ok(Outcome::Stopped),
+        Err(
+            e @ (Error::NoIndex { .. }
+            | Error::Corrupt { .. }
+            | Error::ModelUnavailable { .. }
+            | Error::DeviceUnavailable { .. }
+            | Error::DeviceFailed { .. }),
+        ) => Err(e),
+        Err(e) => Ok(Outcome::Failed(e)),
+    }
+}
+
+/// Waits before the next try.
+fn pause(is_stopped: &dyn Fn() -> bool) -> Change {
+    let started = Instant::now();
+    while started.elapsed() < RETRY {
+        if is_stopped() {
+            return Change::Stopped;
+        }
+        std::thread::sleep(STOP_CHECK);
+    }
+    Change::Files
+}
+
+/// The end of a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// Files have changed.
+    Files,
+    /// An input itself was moved, removed or replaced: it has to be watched anew.
+    Inputs,
+    Stopped,
+}
+
+/// Waits for changes of files.
+struct ChangeWatcher {
+    /// Ends the notifications when it is dropped.
+    _watcher: RecommendedWatcher,
+    files: Receiver<()>,
+    inputs: Receiver<()>,
+}
+
+impl ChangeWatcher {
+    /// Watches files and folders with everything below; not what is below `index`.
+    fn new(roots: &[PathBuf], index: &Path) -> Result<Self> {
+        let filter = Filter {
+            roots: roots.to_vec(),
+            index: std::fs::canonicalize(index).map_err(Error::io("read", index))?,
+        };
+        // One waiting notice says it all.
+        let (files_changed, files) = sync_channel(1);
+        let (inputs_changed, inputs) = sync_channel(1);
+        let tell = |sender: &SyncSender<()>| {
+            let _ = sender.try_send(());
+        };
+        let handle = move |event: notify::Result<Event>| match event {
+            Ok(event) if filter.is_about_input(&event) => {
+                tell(&inputs_changed);
+                tell(&files_changed);
+            }
+            Ok(event) if filter.is_change(&event) => tell(&files_changed),
+            Ok(_) => {}
+            // Notifications may have been lost.
+            Err(_) => tell(&files_changed),
+        };
+        let mut watcher = notify::recommended_watcher(handle).map_err(|e| failed(&e, index))?;
+        for root in roots {
+            let mut add =
+                |path: &Path, mode| watcher.watch(path, mode).map_err(|e| failed(&e, root));
+            if root.is_dir() {
+                add(root, RecursiveMode::Recursive)?;
+            } else {
+                // Programs replace a file that they save.
+                add(root.parent().unwrap_or(root), RecursiveMode::NonRecursive)?;
+            }
+        }
+        Ok(Self { _watcher: watcher, files, inputs })
+    }
+
+    /// Waits for a change, and then until it is quiet.
+    fn wait(&self, is_stopped: &dyn Fn() -> bool) -> Change {
+        loop {
+            match self.files.recv_timeout(STOP_CHECK) {
+                Ok(()) => break,
+                Err(RecvTimeoutError::Timeout) if !is_stopped() => {}
+                Err(_) => return Change::Stopped,
+            }
+        }
+        let started = Instant::now();
+        while started.elapsed() < MAX_WAIT && self.files.recv_timeout(QUIET).is_ok() {}
+        match self.inputs.try_recv() {
+            _ if is_stopped() => Change::Stopped,
+            Ok(()) => Change::Inputs,
+            Err(_) => Change::Files,
+        }
+    }
+}
+
+/// The error for a folder that cannot be watched.
+fn failed(error: &notify::Error, path: &Path) -> Error {
+    let reason = match error.kind {
+        notify::ErrorKind::MaxFilesWatch => {
+            "too many folders for the system's limit: raise it with `sysctl \
+             fs.inotify.max_user_watches=1048576`, or run `warpseek sync` from time to time instead"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    };
+    Error::io("watch", path)(std::io::Error::other(reason))
+}
+
+/// Tells which events are changes of what is read.
+struct Filter {
+    roots: Vec<PathBuf>,
+    /// The index folder, which the program itself changes.
+    index: PathBuf,
+}
+
+impl Filter {
+    fn is_change(&self, event: &Event) -> bool {
+        if event.need_rescan() {
+            return true;
+        }
+        let is_write = match event.kind {
+            EventKind::Access(_) => false,
+            EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) => true,
+            EventKind::Remove(_) | EventKind::Other => true,
+        };
+        is_write && event.paths.iter().any(|path| self.is_read(path))
+    }
+
+    /// True if the event is about a folder that is an input: it was moved or removed.
+    fn is_about_input(&self, event: &Event) -> bool {
+        let is_gone = matches!(event.kind, EventKind::Remove(_))
+            || matches!(event.kind, EventKind::Modify(ModifyKind::Name(_)));
+        is_gone && event.paths.iter().any(|path| self.roots.contains(path))
+    }
+
+    /// True if a file at this path may be read.
+    fn is_read(&self, path: &Path) -> bool {
+        if path.starts_with(&self.index) {
+            return false;
+        }
+        let is_hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
+        self.roots.iter().filter_map(|root| path.strip_prefix(root).ok()).any(|below| {
+            let last = below.file_name().and_then(|name| name.to_str());
+            let is_ignore_file = last.is_some_and(|name| IGNORE_FILES.contains(&name));
+            let names: Vec<&std::ffi::OsStr> = below.iter().collect();
+            let folders = &names[..names.len().saturating_sub(usize::from(is_ignore_file))];
+            !folders.iter().any(|name| is_hidden(name))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::event::{AccessKind, CreateKind, DataChange, RemoveKind};
+
+    fn filter() -> Filter {
+        Filter { roots: vec!["/n/notes".into(), "/n/a.csv".into()], index: "/n/notes/idx".into() }
+    }
+
+    #[test]
+    fn changes_are_those_of_files_that_are_read() {
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        for (kind, path, expected) in [
+            (written, "/n/notes/a.txt", true),
+            (written, "/n/notes", true),
+            (written, "/n/a.csv", true),
+            (written, "/n/b.csv", false),
+            (written, "/n/notes/idx/documents.db-wal", false),
+            (written, "/n/notes/.git/index.lock", false),
+            (written, "/n/notes/.hidden.txt", false),
+            (written, "/n/notes/sub/.gitignore", true),
+            (written, "/n/notes/.git/.gitignore", false),
+            (EventKind::Create(CreateKind::Folder), "/n/notes/new", true),
+            (EventKind::Remove(RemoveKind::File), "/n/notes/a.txt", true),
+            (EventKind::Access(AccessKind::Any), "/n/notes/a.txt", false),
+        ] {
+            let event = Event::new(kind).add_path(path.into());
+            assert_eq!(filter().is_change(&event), expected, "{kind:?} {path}");
+        }
+        let lost = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
+        assert!(filter().is_change(&lost));
+    }
+
+    #[test]
+    fn inputs_that_go_are_told() {
+        for (kind, path, expected) in [
+            (EventKind::Remove(RemoveKind::Folder), "/n/notes", true),
+            (
+                EventKind::Modify(ModifyKind::Name(notify::event::RenameMode::From)),
+                "/n/notes",
+                true,
+            ),
+            (EventKind::Remove(RemoveKind::Folder), "/n/notes/sub", false),
+            (EventKind::Create(CreateKind::File), "/n/a.csv", false),
+        ] {
+            let event = Event::new(kind).add_path(path.into());
+            assert_eq!(filter().is_about_input(&event), expected, "{kind:?} {path}");
+        }
+    }
+}

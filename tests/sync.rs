@@ -1,0 +1,369 @@
+//! Bringing an index up to date: `sync`, `index --watch`, `sync --watch`, `serve --watch`.
+
+use crate::support::cli::{ProgramRun, Workplace, records};
+use crate::support::server::Server;
+use serde_json::{Value, json};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Time after which the times of a file that was just written tell later changes.
+const SETTLED: Duration = Duration::from_millis(250);
+
+/// A folder `notes` with `n` texts and one csv file, indexed in `idx`.
+fn indexed_notes(n: usize) -> Workplace {
+    let place = Workplace::new();
+    for i in 0..n {
+        place.file(&format!("notes/{i}.txt"), format!("Note {i} about a river and a lamp."));
+    }
+    place.file("notes/table.csv", "id,text\na,bread\nb,butter\n");
+    std::thread::sleep(SETTLED);
+    place.call("index notes --into idx").ok();
+    place
+}
+
+/// Brings `idx` up to date and returns the report.
+#[track_caller]
+fn synced(place: &Workplace) -> Value {
+    place.call("sync idx --json").ok().json()
+}
+
+/// Checks numbers of a report by their names.
+#[track_caller]
+fn assert_counts(report: &Value, expected: &[(&str, u64)]) {
+    for (name, number) in expected {
+        assert_eq!(report[name], *number, "{name} in {report}");
+    }
+}
+
+/// The documents of an index, without their order.
+fn documents(place: &Workplace, index: &str) -> Vec<String> {
+    let file = format!("{index}.documents.jsonl");
+    place.run(&["export", index, "--documents", &file]).ok();
+    let mut documents: Vec<String> = place.lines(&file).iter().map(Value::to_string).collect();
+    documents.sort();
+    documents
+}
+
+/// Checks that `idx` holds what a new index of the same folder does, and is sound.
+#[track_caller]
+fn assert_as_new(place: &Workplace) {
+    let _ = std::fs::remove_dir_all(place.path("new"));
+    place.call("index notes --into new").ok();
+    assert_eq!(documents(place, "idx"), documents(place, "new"));
+    place.call("verify idx").ok();
+}
+
+#[test]
+fn sync_reads_only_what_has_changed() {
+    let place = indexed_notes(20);
+    let report = synced(&place);
+    assert_counts(&report, &[("files_read", 0), ("files_unchanged", 21), ("added", 0)]);
+    assert_eq!(report["inputs"], json!(["notes"]));
+
+    place.file("notes/new.md", "# New\n\nA note that was not there.");
+    place.file("notes/3.txt", "Another text.");
+    place.file("notes/table.csv", "id,text\na,bread\n");
+    std::fs::remove_file(place.path("notes/4.txt")).unwrap();
+    std::fs::rename(place.path("notes/5.txt"), place.path("notes/renamed.txt")).unwrap();
+    std::thread::sleep(SETTLED);
+    let report = synced(&place);
+    let counts = [("files_read", 4), ("files_unchanged", 17), ("added", 2), ("updated", 1)];
+    assert_counts(&report, &counts);
+    assert_counts(&report, &[("unchanged", 1), ("pruned", 3), ("rows", 3)]);
+    assert_as_new(&place);
+    let report = synced(&place);
+    assert_counts(&report, &[("files_read", 0), ("pruned", 0), ("rows", 0)]);
+
+    let text = place.call("sync idx").ok().stdout;
+    assert!(text.starts_with("idx: 0 of 21 files read; 0 added documents; 0 rows in "), "{text}");
+}
+
+#[test]
+fn files_with_errors_are_read_again_and_keep_their_documents() {
+    let place = indexed_notes(3);
+    place.file("notes/table.csv", "id,text\na,\"bread\n");
+    place.file("notes/bad.json", "[1");
+    std::thread::sleep(SETTLED);
+    for _ in 0..2 {
+        let report = synced(&place);
+        assert_counts(&report, &[("files_read", 2), ("skipped", 2), ("pruned", 0), ("kept", 2)]);
+    }
+    place.file("notes/table.csv", "id,text\nb,jam\n");
+    std::fs::remove_file(place.path("notes/bad.json")).unwrap();
+    std::thread::sleep(SETTLED);
+    assert_counts(&synced(&place), &[("files_read", 1), ("updated", 1), ("pruned", 1)]);
+    assert_as_new(&place);
+}
+
+#[cfg(unix)]
+#[test]
+fn file_of_the_same_size_and_time_that_was_replaced_is_read() {
+    let place = indexed_notes(2);
+    let old = std::fs::metadata(place.path("notes/0.txt")).unwrap();
+    let text = "Note 0 about a storm and a lamp.";
+    place.file("notes/0.txt", text);
+    let file = std::fs::File::options().write(true).open(place.path("notes/0.txt")).unwrap();
+    file.set_modified(old.modified().unwrap()).unwrap();
+    let new = std::fs::metadata(place.path("notes/0.txt")).unwrap();
+    assert_eq!((old.len(), old.modified().unwrap()), (new.len(), new.modified().unwrap()));
+    assert_counts(&synced(&place), &[("files_read", 1), ("updated", 1)]);
+    assert!(documents(&place, "idx").iter().any(|document| document.contains(text)));
+}
+
+#[test]
+fn file_that_was_written_just_before_it_was_read_is_read_again() {
+    let place = Workplace::new();
+    place.file("notes/a.txt", "One.");
+    // As if it had been written in the very moment of reading.
+    let now = std::time::SystemTime::now() + Duration::from_secs(60);
+    let file = std::fs::File::options().write(true).open(place.path("notes/a.txt")).unwrap();
+    file.set_modified(now).unwrap();
+    place.call("index notes --into idx").ok();
+    for _ in 0..2 {
+        assert_counts(&synced(&place), &[("files_read", 1), ("unchanged", 1)]);
+    }
+}
+
+#[test]
+fn records_that_index_left_in_the_index_go_with_sync() {
+    let place = indexed_notes(1);
+    place.file("notes/table.csv", "id,text\na,bread\n");
+    std::thread::sleep(SETTLED);
+    // Without --prune the document `b` stays.
+    place.call("index notes --into idx").ok();
+    assert_counts(&synced(&place), &[("files_read", 1), ("pruned", 1)]);
+    assert_as_new(&place);
+}
+
+#[test]
+fn inputs_are_read_with_the_options_they_were_indexed_with() {
+    let place = indexed_notes(2);
+    place.file("notes/sub/table.tsv", "key\tbody\nx\tone\ny\ttwo\n");
+    place.file("notes/sub/a.log", "A log.");
+    place.file("corpus.jsonl", records(30));
+    std::thread::sleep(SETTLED);
+    let options = "--id-field key --text-field body --glob '*.tsv'";
+    place.call(&format!("index notes/sub --into idx {options}")).ok();
+    place.call("index corpus.jsonl --into idx").ok();
+    let before = documents(&place, "idx");
+    let report = synced(&place);
+    assert_eq!(report["inputs"], json!(["corpus.jsonl", "notes", "notes/sub"]));
+    assert_counts(&report, &[("files_read", 0), ("files_unchanged", 5), ("pruned", 0)]);
+    assert_eq!(documents(&place, "idx"), before);
+
+    place.file("notes/sub/table.tsv", "key\tbody\nx\tone\nz\tthree\n");
+    std::thread::sleep(SETTLED);
+    assert_counts(&synced(&place), &[("files_read", 1), ("added", 1), ("pruned", 1)]);
+    let ids: Vec<String> = documents(&place, "idx");
+    assert!(ids.iter().any(|document| document.contains("\"id\":\"z\"")), "{ids:?}");
+
+    // The folder above, read again, has the folder below too.
+    place.call("index notes --into idx --on-error skip").ok();
+    let info = place.call("info idx --json").ok().json();
+    let names: Vec<&Value> =
+        info["inputs"].as_array().unwrap().iter().map(|input| &input["name"]).collect();
+    assert_eq!(names, ["corpus.jsonl", "notes"]);
+    assert_eq!(info["inputs"][1]["settings"], json!({"on_error": "skip"}));
+}
+
+#[test]
+fn ids_that_another_file_has_are_refused() {
+    let place = indexed_notes(1);
+    place.file("notes/second.csv", "id,text\na,other bread\n");
+    std::thread::sleep(SETTLED);
+    let report = synced(&place);
+    assert_counts(&report, &[("files_read", 1), ("skipped", 1), ("updated", 0)]);
+    let message = report["messages"][0].as_str().unwrap();
+    assert!(message.contains("the id 'a' occurs twice"), "{message}");
+}
+
+#[test]
+fn last_records_are_kept_by_sync_too() {
+    let place = Workplace::new();
+    place.file("a.csv", "id,text\n1,old\n2,two\n");
+    place.file("b.csv", "id,text\n1,new\n");
+    std::thread::sleep(SETTLED);
+    place.call("index a.csv b.csv --into idx --on-duplicate last").ok();
+    let before = documents(&place, "idx");
+    assert_counts(&synced(&place), &[("files_read", 2), ("duplicates", 1), ("updated", 0)]);
+    assert_eq!(documents(&place, "idx"), before);
+    place.file("b.csv", "id,text\n3,three\n");
+    assert_counts(&synced(&place), &[("updated", 1), ("added", 1)]);
+}
+
+#[test]
+fn wrong_calls_are_refused_and_change_nothing() {
+    let place = indexed_notes(2);
+    place.file("v.csv", "id,text\n1,one\n");
+    place.pipe(&["index", "-", "--into", "streamed"], "{\"text\": \"one\", \"id\": \"1\"}\n").ok();
+    std::fs::rename(place.path("notes"), place.path("gone")).unwrap();
+    place.refuses(&[
+        ("sync nowhere", 8, &["nowhere"]),
+        ("sync streamed", 2, &["no recorded inputs", "warpseek index"]),
+        ("sync idx", 7, &["notes", "--forget notes"]),
+        ("sync idx --forget other", 2, &["other is not a recorded input", "notes"]),
+        ("sync idx --forget notes --watch", 2, &["--watch"]),
+        ("index - --into idx --watch", 2, &["--watch", "stdin"]),
+        ("serve streamed --port 0 --watch", 2, &["streamed", "no recorded inputs"]),
+        ("serve --embed-only --watch", 2, &["--watch"]),
+    ]);
+    assert_eq!(place.stats("idx")["documents"], 4);
+    place.call("sync idx --forget notes").ok();
+    place.call("sync idx").fails(2, &["no recorded inputs"]);
+    assert_eq!(place.stats("idx")["documents"], 4);
+    place.call("verify idx").ok();
+
+    // All files gone from a folder that is there.
+    std::fs::rename(place.path("gone"), place.path("notes")).unwrap();
+    place.call("index notes --into idx").ok();
+    std::fs::remove_dir_all(place.path("notes")).unwrap();
+    std::fs::create_dir(place.path("notes")).unwrap();
+    place.call("sync idx").fails(7, &["no readable file in this folder"]);
+    assert_eq!(place.stats("idx")["documents"], 4);
+}
+
+#[test]
+fn sync_killed_at_any_instant_ends_as_a_new_index() {
+    let place = Workplace::new();
+    let lines = records(400);
+    let lines: Vec<&str> = lines.lines().collect();
+    let write = |round: usize| {
+        for (file, part) in lines.chunks(40).enumerate() {
+            let n = 40 - (file + round) % 3;
+            let text: Vec<String> =
+                part[..n].iter().map(|line| line.replace("Title", &format!("T{round}"))).collect();
+            place.file(&format!("notes/{file}.jsonl"), text.join("\n"));
+        }
+        std::thread::sleep(SETTLED);
+    };
+    write(0);
+    place.call("index notes --into idx").ok();
+    for round in 1..8 {
+        write(round);
+        let mut child = place
+            .command(&["sync", "idx"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(30 * round as u64));
+        let _ = child.kill();
+        child.wait().unwrap();
+        place.call("verify idx").ok();
+    }
+    synced(&place);
+    assert_as_new(&place);
+    assert_counts(&synced(&place), &[("files_read", 0), ("rows", 0)]);
+}
+
+/// A run that watches, and is killed with the test.
+struct Watching(Child);
+
+impl Watching {
+    fn start(place: &Workplace, line: &str) -> Self {
+        let mut command = place.command(&crate::support::cli::words(line));
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until `is_so`, and returns the time that took.
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(60), "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    started.elapsed()
+}
+
+/// True if the text is a document of `idx`.
+fn has(place: &Workplace, text: &str) -> bool {
+    let run: ProgramRun = place.run(&["export", "idx", "--documents", "has.jsonl"]);
+    run.code == 0 && std::fs::read_to_string(place.path("has.jsonl")).unwrap().contains(text)
+}
+
+#[cfg(unix)]
+#[test]
+fn watched_folder_is_followed_through_changes_renames_and_its_own_removal() {
+    let place = Workplace::new();
+    place.file("notes/a.txt", "The first note.");
+    // The index lies in the folder that is watched.
+    let mut watching = Watching::start(&place, "index notes --into notes/idx --watch");
+    let has = |text: &str| {
+        let args = ["export", "notes/idx", "--documents", "has.jsonl"];
+        place.run(&args).code == 0
+            && std::fs::read_to_string(place.path("has.jsonl")).unwrap().contains(text)
+    };
+    wait_until("the first note", || has("The first note"));
+    std::thread::sleep(Duration::from_millis(500));
+    place.file("notes/sub/deep/b.txt", "A second note, in new folders.");
+    wait_until("a note in new folders", || has("A second note"));
+    std::fs::rename(place.path("notes/a.txt"), place.path("notes/c.txt")).unwrap();
+    wait_until("the new name", || has("c.txt") && !has("a.txt"));
+    place.file("notes/.warpseekignore", "sub/\n");
+    wait_until("an ignored folder", || !has("A second note"));
+    std::fs::remove_file(place.path("notes/.warpseekignore")).unwrap();
+    wait_until("the folder again", || has("A second note"));
+    // Its own commits are not changes.
+    std::thread::sleep(Duration::from_millis(600));
+    let log =
+        || std::fs::metadata(place.path("notes/idx/documents.db")).unwrap().modified().unwrap();
+    let before = log();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(log(), before);
+    let pid = rustix::process::Pid::from_child(&watching.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(watching.0.wait().unwrap().code(), Some(0));
+    place.call("verify notes/idx").ok();
+}
+
+#[test]
+fn removed_input_is_waited_for() {
+    let place = indexed_notes(3);
+    let _watching = Watching::start(&place, "sync idx --watch");
+    place.file("notes/new.txt", "A note before the folder goes.");
+    wait_until("the note", || has(&place, "before the folder goes"));
+    std::fs::rename(place.path("notes"), place.path("moved")).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(has(&place, "before the folder goes"));
+    std::fs::rename(place.path("moved"), place.path("notes")).unwrap();
+    place.file("notes/later.txt", "A note after the folder came back.");
+    wait_until("the later note", || has(&place, "came back"));
+    // Another process adds an input, which is followed from then on.
+    place.file("more/x.txt", "Another input.");
+    place.call("index more --into idx").ok();
+    place.file("notes/0.txt", "A change of the first input.");
+    wait_until("the change", || has(&place, "A change of the first input"));
+    place.file("more/y.txt", "A change of the second input.");
+    wait_until("the other change", || has(&place, "A change of the second input"));
+}
+
+#[test]
+fn served_index_follows_its_files() {
+    let place = indexed_notes(5);
+    let server = Server::start(&place, &["idx", "--watch"]);
+    let total = || {
+        let found = server.post("/v1/search", &json!({"query": "river", "k": 50})).ok();
+        found["total_rows"].as_u64().unwrap()
+    };
+    assert_eq!(total(), 7);
+    place.file("notes/new.txt", "A note that appears while the index is served.");
+    wait_until("the new note", || total() == 8);
+    std::fs::remove_file(place.path("notes/0.txt")).unwrap();
+    wait_until("the removal", || total() == 7);
+    // A client's own documents stay.
+    let document = json!({"documents": [{"id": "own", "text": "From a client."}]});
+    server.post("/v1/documents", &document).ok();
+    wait_until("a client's document", || total() == 8);
+    place.file("notes/1.txt", "A change after it.");
+    wait_until("the change", || has(&place, "A change after it"));
+    assert_eq!(total(), 8);
+}
