@@ -1,5 +1,5 @@
 # The steps of the gate, in order. `.ci/run` installs what they need and runs `just check`.
-check: fmt licences test clippy doc python cuda
+check: fmt licences book test clippy doc python cuda
 
 # Formatting.
 fmt:
@@ -8,6 +8,13 @@ fmt:
 # Licences of all dependencies.
 licences:
     python3 .ci/licences.py
+
+# The book of docs/ in target/book, without a warning, and the links of all Markdown files.
+book:
+    python3 .ci/links.py
+    target/mdbook/bin/mdbook build docs 2> target/book.log || (cat target/book.log && false)
+    ! grep -E "WARN|ERROR" target/book.log
+    python3 .ci/links.py target/book
 
 # All tests: the README's test command.
 test:

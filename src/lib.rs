@@ -47,7 +47,7 @@ pub use warpseek_hub as hub;
 pub use warpseek_ingest as ingest;
 pub use warpseek_topk as topk;
 
-/// The README's example, compiled with the tests.
+/// The example of the page about the library, compiled with the tests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/library.md")]
+struct LibraryPage;

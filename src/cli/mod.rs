@@ -62,8 +62,8 @@ warpseek searches your files by meaning, on this machine alone. To begin, in a f
 
 `warpseek demo` shows all steps on a small corpus; `warpseek --help` lists all commands.";
 
-const AFTER_HELP: &str = "The README lists all settings with their environment variables and keys \
-in the settings file (WARPSEEK_CONFIG). The command line overrides the environment, the \
+const AFTER_HELP: &str = "docs/settings.md lists all settings with their environment variables and \
+keys in the settings file (WARPSEEK_CONFIG). The command line overrides the environment, the \
 environment overrides the file.\n\nExit status: 0 success, 1 no hits, 2 usage, 3 model \
 unavailable, 4 device unavailable, 5 index corrupt, 6 remote service failed, 7 bad input data, \
 8 I/O or lock, 130 interrupted.";
@@ -185,7 +185,7 @@ mod tests {
         format!("| {} |\n", cells.join(" | ")).replace("|  |", "| |").replace("|  |", "| |")
     }
 
-    /// The table of all settings, variables of `serve` and further variables, as README shows it.
+    /// The table of all settings, variables of `serve` and further variables, as the page shows it.
     fn table() -> String {
         let code = |name: &str| format!("`{name}`");
         let mut table = row(["file", "environment", "option", "default", "meaning"]);
@@ -213,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn readme_lists_every_setting() {
+    fn settings_page_lists_every_setting() {
         let table = table();
-        let is_listed = include_str!("../../README.md").contains(&table);
-        assert!(is_listed, "the table in README's section Settings must be:\n\n{table}");
+        let is_listed = include_str!("../../docs/settings.md").contains(&table);
+        assert!(is_listed, "the table in docs/settings.md must be:\n\n{table}");
     }
 
     #[test]
