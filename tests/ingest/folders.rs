@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use warpseek_error::Error;
-use warpseek_ingest::{self as ingest, Document, LeftOut, ReadOptions, SkipTable, WalkOptions};
+use warpseek_ingest::{self as ingest, Document, ReadOptions, SkipCounts, SkipTable, WalkOptions};
 
 use super::{Folder, assert_has, gzip};
 
 /// The texts of all documents, and everything that was left out.
-fn read(inputs: &[PathBuf], options: &ReadOptions) -> (Vec<Document>, SkipTable, LeftOut) {
+fn read(inputs: &[PathBuf], options: &ReadOptions) -> (Vec<Document>, SkipTable, SkipCounts) {
     let mut reader = ingest::open(inputs, options).expect("a reader");
     let (mut documents, mut table) = (Vec::new(), SkipTable::default());
     for file in reader.skipped_files() {
@@ -24,7 +24,7 @@ fn read(inputs: &[PathBuf], options: &ReadOptions) -> (Vec<Document>, SkipTable,
             Err(error) => panic!("{error}"),
         }
     }
-    (documents, table, reader.left_out())
+    (documents, table, reader.skip_counts())
 }
 
 fn names(documents: &[Document], folder: &Path) -> Vec<String> {
@@ -111,7 +111,7 @@ fn folder_of_every_kind_is_read_but_for_the_broken_files() {
     folder.file("six/mixed.jsonl", "{\"text\":\"a\"}\n{\"text\":\n{\"text\":\"c\"}\n");
     let (documents, table, left_out) = read(&[folder.path().into()], &ReadOptions::default());
     assert_eq!(documents.len(), 120 + 2);
-    assert_eq!(left_out, LeftOut::default());
+    assert_eq!(left_out, SkipCounts::default());
     let count: u64 = table.groups().iter().map(|group| group.count).sum();
     assert_eq!(count, 10 + 1, "{table:?}");
     let told = format!("{table:?}");
@@ -157,7 +157,7 @@ fn ignore_files_and_folders_of_tools_are_left_out_and_counted() {
     assert_eq!(found, ["a.md", "b/c.md", "target/i.md", "venv/k.md"]);
     // secret.md, notes, drafts and m.log.md; two ignore files of the folder and one of b, and
     // .hidden*.
-    assert_eq!(left_out, LeftOut { hidden: 5, ignored: 4 });
+    assert_eq!(left_out, SkipCounts { hidden: 5, ignored: 4 });
     let counts: Vec<_> = table.groups().iter().map(|g| (g.reason.as_str(), g.count)).collect();
     let tools = "a folder of a tool (node_modules, target, venv, __pycache__)";
     assert_eq!(counts, [(tools, 4), ("unknown type '.toml'", 1)]);

@@ -16,7 +16,7 @@ use crate::partition::{Partitions, text_columns};
 use crate::paths::{Base, InputRoots, STREAM_SOURCE, resolve_folder, text};
 use crate::skips::{FoundFiles, SkippedFile};
 use crate::tables;
-use crate::walk::{self, FoundEntry, LeftOut};
+use crate::walk::{self, FoundEntry, SkipCounts};
 
 /// One input to read.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +83,7 @@ pub(crate) struct InputList {
     pub(crate) skipped: Vec<SkippedFile>,
     pub(crate) roots: InputRoots,
     /// Numbers of hidden and ignored entries of folders.
-    pub(crate) left_out: LeftOut,
+    pub(crate) skip_counts: SkipCounts,
     /// Sources of what was found in folders and could not be opened.
     unread: Vec<String>,
     base: Base,
@@ -219,8 +219,8 @@ impl InputList {
             self.skip(&path, unreadable(&failed));
             Ok(())
         })?;
-        self.left_out.hidden += left_out.hidden;
-        self.left_out.ignored += left_out.ignored;
+        self.skip_counts.hidden += left_out.hidden;
+        self.skip_counts.ignored += left_out.ignored;
         let found = self.inputs.len() > before
             || self.skipped.iter().any(|f| f.path.starts_with(folder) && f.reason == TWICE);
         if found {

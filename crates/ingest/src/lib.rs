@@ -24,7 +24,7 @@
 //!                       partition.rs the columns in the names of its folders
 //! each record           jsonl.rs     one JSON object per line; or of an array (json_stream.rs)
 //!                       csv.rs       one row below a header, or without one (header.rs); also tsv
-//!                                    and other separators (dialect.rs)
+//!                                    and other delimiters (delimiter.rs)
 //!                       parquet/     one row
 //!                       text.rs      one file: text, Markdown (markdown.rs), HTML (html.rs), rst
 //!                                    and Org (markup.rs), TeX, code, notebooks, messages
@@ -95,7 +95,7 @@ pub mod lines;
 
 mod code;
 mod csv;
-mod dialect;
+mod delimiter;
 mod document;
 mod email;
 mod fields;
@@ -145,4 +145,4 @@ pub use query_file::QueryFile;
 pub use reader::{DocumentReader, ReadProgress, open, read_stream};
 pub use records::{RecordParts, Records};
 pub use skips::{FoundFiles, SkipGroup, SkipTable, SkippedFile};
-pub use walk::{LeftOut, WalkOptions};
+pub use walk::{SkipCounts, WalkOptions};

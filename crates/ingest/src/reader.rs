@@ -21,7 +21,7 @@ use crate::paths::InputRoots;
 use crate::skips::{FoundFiles, SkippedFile};
 use crate::stream::InputStream;
 use crate::text;
-use crate::walk::LeftOut;
+use crate::walk::SkipCounts;
 
 /// Opens files, folders (all files below them, in the order of their names) and `-`, which is
 /// standard input.
@@ -67,7 +67,7 @@ pub fn read_stream(
 pub struct DocumentReader {
     inputs: VecDeque<InputFile>,
     skipped: Vec<SkippedFile>,
-    left_out: LeftOut,
+    skip_counts: SkipCounts,
     found: FoundFiles,
     roots: InputRoots,
     options: ReadOptions,
@@ -110,7 +110,7 @@ struct OpenInput {
 impl DocumentReader {
     fn new(list: InputList, stdin: Option<Box<dyn Read + Send>>, options: &ReadOptions) -> Self {
         let found = list.found_files();
-        let InputList { inputs, skipped, roots, left_out, .. } = list;
+        let InputList { inputs, skipped, roots, skip_counts, .. } = list;
         let bytes_total = inputs.iter().map(InputFile::length).sum();
         let files_total = inputs.len();
         let done = ReadProgress { bytes_total, files_total, ..ReadProgress::default() };
@@ -119,7 +119,7 @@ impl DocumentReader {
         Self {
             inputs,
             skipped,
-            left_out,
+            skip_counts,
             found,
             roots,
             options,
@@ -159,8 +159,8 @@ impl DocumentReader {
     }
 
     /// Numbers of hidden and ignored entries of the given folders; known from the start.
-    pub fn left_out(&self) -> LeftOut {
-        self.left_out
+    pub fn skip_counts(&self) -> SkipCounts {
+        self.skip_counts
     }
 
     /// The files that were found in the given folders. An error about one of them is one that a

@@ -35,7 +35,7 @@ pub struct WalkOptions {
 
 /// Numbers of entries that were left out and are not listed by name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct SkipCounts {
     /// Files and folders whose names begin with a dot.
     pub hidden: u64,
     /// Files and folders that an ignore file, or a pattern of [`WalkOptions::globs`], leaves out.
@@ -60,10 +60,10 @@ pub(crate) fn walk(
     folder: &Path,
     options: &WalkOptions,
     take: &mut dyn FnMut(FoundEntry) -> Result<()>,
-) -> Result<LeftOut> {
+) -> Result<SkipCounts> {
     if is_index(folder) {
         take(FoundEntry::Skipped(skipped(folder, INDEX_FOLDER)))?;
-        return Ok(LeftOut::default());
+        return Ok(SkipCounts::default());
     }
     let rejected: Arc<Mutex<Vec<SkippedFile>>> = Arc::default();
     let mut builder = WalkBuilder::new(folder);
@@ -91,7 +91,7 @@ pub(crate) fn walk(
     }
     let take_rejected =
         || std::mem::take(&mut *rejected.lock().unwrap_or_else(PoisonError::into_inner));
-    let (mut there, mut seen) = (LeftOut::default(), LeftOut::default());
+    let (mut there, mut seen) = (SkipCounts::default(), SkipCounts::default());
     let mut count_seen = |path: &Path| match is_hidden(path) {
         true => seen.hidden += 1,
         false => seen.ignored += 1,
@@ -139,7 +139,7 @@ pub(crate) fn walk(
         count_seen(&file.path);
         take(FoundEntry::Skipped(file))?;
     }
-    Ok(LeftOut {
+    Ok(SkipCounts {
         hidden: there.hidden.saturating_sub(seen.hidden),
         ignored: there.ignored.saturating_sub(seen.ignored),
     })

@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::event::Fault;
+use super::event::ExtractError;
 use super::limits::ExtractLimits;
 use crate::message::{shown, size};
 
@@ -28,18 +28,18 @@ impl Archive {
         bytes: Vec<u8>,
         format: &str,
         limits: &ExtractLimits,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, ExtractError> {
         if bytes.starts_with(&OLE_MAGIC) {
-            return Err(ole_fault(&bytes, format));
+            return Err(ole_error(&bytes, format));
         }
         if !bytes.starts_with(b"PK") {
-            return Err(Fault::new(format!(
+            return Err(ExtractError::new(format!(
                 "this is no {format} file (a zip archive): rename it, or name its format with \
                  --format"
             )));
         }
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|e| {
-            Fault::new(format!(
+            ExtractError::new(format!(
                 "the zip archive is cut off or damaged ({e}): copy or download the file again"
             ))
         })?;
@@ -48,11 +48,11 @@ impl Archive {
         Ok(archive)
     }
 
-    fn check(&mut self) -> Result<(), Fault> {
+    fn check(&mut self) -> Result<(), ExtractError> {
         if self.zip.len() > MAX_ENTRIES {
             let reason =
                 format!("the zip archive has more than {MAX_ENTRIES} entries: split the file");
-            return Err(Fault::new(reason));
+            return Err(ExtractError::new(reason));
         }
         let mut total = 0;
         for index in 0..self.zip.len() {
@@ -62,7 +62,7 @@ impl Archive {
             // A damaged entry is an error when it is read; some entries are never read.
             total += match io::copy(&mut entry.take(limit + 1), &mut io::sink()) {
                 Ok(length) if length > limit => {
-                    return Err(Fault::new(format!(
+                    return Err(ExtractError::new(format!(
                         "the entry '{name}' is larger than {} when decompressed, as in a zip bomb: \
                          split the file if you trust it",
                         size(limit)
@@ -72,7 +72,7 @@ impl Archive {
                 Err(_) => 0,
             };
             if total > self.limits.unpacked_bytes {
-                return Err(Fault::new(format!(
+                return Err(ExtractError::new(format!(
                     "the entries are larger than {} when decompressed, as in a zip bomb: split the \
                      file if you trust it",
                     size(self.limits.unpacked_bytes)
@@ -88,10 +88,10 @@ impl Archive {
     }
 
     /// The bytes of an entry; `None` if there is none of that name.
-    pub(super) fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+    pub(super) fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>, ExtractError> {
         let damaged = |e: &dyn std::fmt::Display| {
             let name = shown(name);
-            Fault::new(format!(
+            ExtractError::new(format!(
                 "the entry '{name}' of the zip archive is damaged ({e}): save the file again"
             ))
         };
@@ -107,10 +107,10 @@ impl Archive {
     }
 
     /// The text of an entry that must be there.
-    pub(super) fn text(&mut self, name: &str) -> Result<String, Fault> {
+    pub(super) fn text(&mut self, name: &str) -> Result<String, ExtractError> {
         match self.read(name)? {
             Some(bytes) => Ok(decoded(&bytes)),
-            None => Err(Fault::new(format!(
+            None => Err(ExtractError::new(format!(
                 "the zip archive has no entry '{}': the file is damaged or of another format; copy \
                  it again, or name its format with --format",
                 shown(name)
@@ -125,12 +125,12 @@ impl Archive {
 }
 
 /// The error for an OLE compound file in place of a zip archive.
-pub(super) fn ole_fault(bytes: &[u8], format: &str) -> Fault {
+pub(super) fn ole_error(bytes: &[u8], format: &str) -> ExtractError {
     let is_encrypted = ["EncryptedPackage", "EncryptionInfo"].iter().any(|name| {
         let name: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
         bytes.windows(name.len()).any(|window| window == name)
     });
-    Fault::new(match is_encrypted {
+    ExtractError::new(match is_encrypted {
         true => encrypted(format),
         false => format!("this is a file of an old binary format: save it as {format}"),
     })

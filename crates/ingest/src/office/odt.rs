@@ -3,7 +3,7 @@
 use quick_xml::events::{BytesStart, Event};
 
 use super::archive::{Archive, encrypted};
-use super::event::{Fault, Sink};
+use super::event::{ExtractError, Sink};
 use super::outline::Outline;
 use super::{title, xml};
 
@@ -14,11 +14,11 @@ const MAX_REPEATED: usize = 64;
 const MAX_SPACES: usize = 64;
 
 /// Writes the sections of an ODT file.
-pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
     let mut archive = Archive::open(bytes, "odt", sink.limits())?;
     let manifest = archive.read("META-INF/manifest.xml")?.unwrap_or_default();
     if manifest.windows(15).any(|window| window == b"encryption-data") {
-        return Err(Fault::new(encrypted("odt")));
+        return Err(ExtractError::new(encrypted("odt")));
     }
     if archive.has("meta.xml") {
         let found = xml::element_text(&archive.text("meta.xml")?, "dc:title");
@@ -53,7 +53,7 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
     body.outline.finish()?;
     match n_open {
         0 => Ok(()),
-        _ => Err(Fault::new("the entry 'content.xml' is cut off: copy the file again")),
+        _ => Err(ExtractError::new("the entry 'content.xml' is cut off: copy the file again")),
     }
 }
 
@@ -139,7 +139,7 @@ impl<'a, 'b> Body<'a, 'b> {
         }
     }
 
-    fn close(&mut self, name: &str) -> Result<(), Fault> {
+    fn close(&mut self, name: &str) -> Result<(), ExtractError> {
         if self.hidden > 0 {
             self.hidden -= 1;
             return Ok(());

@@ -8,7 +8,7 @@ use undoc::pptx::PptxParser;
 use undoc::{ParseEvent, SectionStreamOptions};
 
 use super::archive::{Archive, encrypted};
-use super::event::{Fault, Section, Sink};
+use super::event::{ExtractError, Section, Sink};
 use super::outline::Outline;
 use super::{table, title};
 
@@ -16,12 +16,12 @@ use super::{table, title};
 const MAX_DEPTH: usize = 16;
 
 /// Writes the sections of a DOCX file.
-pub(super) fn extract_docx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+pub(super) fn extract_docx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
     let mut archive = Archive::open(bytes, "docx", sink.limits())?;
     let is_cut_off = archive.read("word/document.xml")?.is_some_and(|xml| !has_end(&xml));
-    let fault = |error| fault(error, "docx");
-    let mut parser = DocxParser::from_bytes(archive.into_bytes()).map_err(fault)?;
-    let document = parser.parse().map_err(fault)?;
+    let extract_error = |error| extract_error(error, "docx");
+    let mut parser = DocxParser::from_bytes(archive.into_bytes()).map_err(extract_error)?;
+    let document = parser.parse().map_err(extract_error)?;
     let real_title = title::real(document.metadata.title.as_deref());
     real_title.map_or(Ok(()), |title| sink.title(&title))?;
     let mut outline = Outline::new(sink);
@@ -45,7 +45,9 @@ pub(super) fn extract_docx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fa
     }
     outline.finish()?;
     match is_cut_off {
-        true => Err(Fault::new("the entry 'word/document.xml' is cut off: copy the file again")),
+        true => {
+            Err(ExtractError::new("the entry 'word/document.xml' is cut off: copy the file again"))
+        }
         false => Ok(()),
     }
 }
@@ -70,10 +72,10 @@ const PROMPTS: [&str; 6] = [
 ];
 
 /// Writes the slides of a PPTX file.
-pub(super) fn extract_pptx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+pub(super) fn extract_pptx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
     let archive = Archive::open(bytes, "pptx", sink.limits())?;
-    let fault = |error| fault(error, "pptx");
-    let mut parser = PptxParser::from_bytes(archive.into_bytes()).map_err(fault)?;
+    let extract_error = |error| extract_error(error, "pptx");
+    let mut parser = PptxParser::from_bytes(archive.into_bytes()).map_err(extract_error)?;
     let options = SectionStreamOptions { lenient: true, extract_resources: false };
     let mut outcome = Ok(());
     let streamed = parser.for_each_section(options, |event| {
@@ -92,7 +94,7 @@ pub(super) fn extract_pptx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fa
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     outcome?;
-    streamed.map_err(fault)
+    streamed.map_err(extract_error)
 }
 
 /// A slide: its title, its text and the speaker's notes.
@@ -181,8 +183,8 @@ fn add_table(table: &Table, depth: usize, add: &mut dyn FnMut(&[Vec<String>])) {
 /// Maximum number of columns of a table.
 const MAX_COLUMNS: usize = 10_000;
 
-fn fault(error: undoc::Error, format: &str) -> Fault {
-    Fault::new(match error {
+fn extract_error(error: undoc::Error, format: &str) -> ExtractError {
+    ExtractError::new(match error {
         undoc::Error::Encrypted => encrypted(format),
         error if error.to_string().contains("decompression bomb") => format!(
             "an entry of the {format} file is compressed more than 100 times, which its reader \

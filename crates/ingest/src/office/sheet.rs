@@ -6,8 +6,8 @@ use calamine::{
     Data, Ods, Reader, SheetType, SheetVisible, Sheets, Xls, Xlsb, Xlsx, open_workbook_from_rs,
 };
 
-use super::archive::{Archive, OLE_MAGIC, encrypted, ole_fault};
-use super::event::{Fault, Section, Sink};
+use super::archive::{Archive, OLE_MAGIC, encrypted, ole_error};
+use super::event::{ExtractError, Section, Sink};
 use super::table;
 
 /// Bytes of text at which a block of rows is full: about as much as a chunk holds.
@@ -19,7 +19,7 @@ const MAX_COLUMNS: u32 = 1 << 14;
 type Book = Sheets<Cursor<Vec<u8>>>;
 
 /// Writes the rows of all visible sheets.
-pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
     let mut book = open(bytes, sink)?;
     let sheets = book.sheets_metadata().to_vec();
     let shown = sheets.iter().filter(|sheet| {
@@ -45,15 +45,17 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
     Ok(())
 }
 
-fn open(bytes: Vec<u8>, sink: &Sink<'_>) -> Result<Book, Fault> {
+fn open(bytes: Vec<u8>, sink: &Sink<'_>) -> Result<Book, ExtractError> {
     if bytes.starts_with(&OLE_MAGIC) {
         let xls = open_workbook_from_rs::<Xls<_>, _>(Cursor::new(bytes.clone()));
-        return xls.map(Sheets::Xls).map_err(|e| match ole_fault(&bytes, "xlsx") {
-            fault if matches!(e, calamine::XlsError::Password) => {
-                drop(fault);
-                Fault::new(encrypted("xls"))
+        return xls.map(Sheets::Xls).map_err(|e| match ole_error(&bytes, "xlsx") {
+            extract_error if matches!(e, calamine::XlsError::Password) => {
+                drop(extract_error);
+                ExtractError::new(encrypted("xls"))
             }
-            Fault::Input { reason, .. } if reason.contains("encrypted") => Fault::new(reason),
+            ExtractError::Input { reason, .. } if reason.contains("encrypted") => {
+                ExtractError::new(reason)
+            }
             _ => damaged(&e),
         });
     }
@@ -69,15 +71,15 @@ fn open(bytes: Vec<u8>, sink: &Sink<'_>) -> Result<Book, Fault> {
     if is_ods {
         let ods = open_workbook_from_rs::<Ods<_>, _>(bytes).map(Sheets::Ods);
         return ods.map_err(|e| match e {
-            calamine::OdsError::Password => Fault::new(encrypted("ods")),
+            calamine::OdsError::Password => ExtractError::new(encrypted("ods")),
             e => damaged(&e),
         });
     }
     open_workbook_from_rs::<Xlsx<_>, _>(bytes).map(Sheets::Xlsx).map_err(|e| damaged(&e))
 }
 
-fn damaged(error: &dyn std::fmt::Display) -> Fault {
-    Fault::new(format!(
+fn damaged(error: &dyn std::fmt::Display) -> ExtractError {
+    ExtractError::new(format!(
         "the workbook is damaged or cut off ({error}): copy it again, or save it anew"
     ))
 }
@@ -180,7 +182,7 @@ impl<'a, 'b> SheetRows<'a, 'b> {
         }
     }
 
-    fn cell(&mut self, row: u32, column: u32, text: String) -> Result<(), Fault> {
+    fn cell(&mut self, row: u32, column: u32, text: String) -> Result<(), ExtractError> {
         if row != self.row {
             self.end_row()?;
             self.row = row;
@@ -195,7 +197,7 @@ impl<'a, 'b> SheetRows<'a, 'b> {
         Ok(())
     }
 
-    fn end_row(&mut self) -> Result<(), Fault> {
+    fn end_row(&mut self) -> Result<(), ExtractError> {
         let cells = std::mem::take(&mut self.cells);
         let filled = cells.iter().filter(|cell| !cell.is_empty()).count();
         if filled == 0 {
@@ -211,7 +213,7 @@ impl<'a, 'b> SheetRows<'a, 'b> {
         self.line(&line)
     }
 
-    fn line(&mut self, line: &str) -> Result<(), Fault> {
+    fn line(&mut self, line: &str) -> Result<(), ExtractError> {
         if !self.text.is_empty() && self.text.len() + line.len() > BLOCK {
             self.flush()?;
         }
@@ -224,7 +226,7 @@ impl<'a, 'b> SheetRows<'a, 'b> {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Fault> {
+    fn flush(&mut self) -> Result<(), ExtractError> {
         if self.text.is_empty() {
             return Ok(());
         }
@@ -237,7 +239,7 @@ impl<'a, 'b> SheetRows<'a, 'b> {
         self.sink.section(Section { text: std::mem::take(&mut self.text), ..section })
     }
 
-    fn finish(mut self) -> Result<(), Fault> {
+    fn finish(mut self) -> Result<(), ExtractError> {
         self.end_row()?;
         if let Some(header) = self.header.take().filter(|_| !self.has_values) {
             // A sheet of one row, which was taken for the names of columns.
