@@ -20,7 +20,8 @@
 //!                       walk.rs      the files of a folder, without what ignore files name
 //!                       paths.rs     their names, the same however a path was written
 //!                       tables.rs    tables with a log of their files: refused
-//! each input            stream.rs    its bytes: counted, decompressed, read as UTF-8 (recode.rs)
+//! each input            stream.rs    its bytes: counted, decompressed, read as UTF-8 (recode.rs);
+//!                                    other formats are refused (magic.rs)
 //!                       partition.rs the columns in the names of its folders
 //! each record           jsonl.rs     one JSON object per line; or of an array (json_stream.rs)
 //!                       csv.rs       one row below a header, or without one (header.rs); also tsv
@@ -107,6 +108,7 @@ mod inputs;
 mod json;
 mod json_stream;
 mod jsonl;
+mod magic;
 mod markdown;
 mod markup;
 mod message;

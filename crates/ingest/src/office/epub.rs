@@ -8,14 +8,16 @@ use quick_xml::events::Event;
 use super::archive::{Archive, decoded};
 use super::event::{ExtractError, Section, Sink};
 use super::{table, title, xml};
+use crate::format::FileFormat;
 use crate::html;
+use crate::message::shown;
 
 /// Maximum length of a first line that counts as the chapter's title, in characters.
 const MAX_TITLE: usize = 100;
 
 /// Writes the chapters of an EPUB file, in reading order.
 pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
-    let mut archive = Archive::open(bytes, "epub", sink.limits())?;
+    let mut archive = Archive::open(bytes, FileFormat::Epub, sink.limits())?;
     let encryption = archive.read("META-INF/encryption.xml")?.unwrap_or_default();
     if has_encrypted_text(&decoded(&encryption)) {
         let reason = "the EPUB is encrypted (DRM): use a copy without DRM";
@@ -35,7 +37,8 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Extract
         let number = number + 1;
         let Some(bytes) = archive.read(path)? else {
             let reason = format!(
-                "the zip archive has no entry '{path}': the file is damaged, copy it again"
+                "the zip archive has no entry '{}': the file is damaged, copy it again",
+                shown(path)
             );
             sink.failed(Some(format!("chapter {number}")), reason)?;
             continue;

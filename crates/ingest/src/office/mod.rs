@@ -12,6 +12,7 @@
 //! epub.rs       chapters of EPUB
 //! outline.rs    headings and paragraphs to sections
 //! table.rs      rows of a table to lines `header: value`
+//! hidden.rs     hidden text of DOCX
 //! archive.rs    the entries of a zip archive, within limits
 //! ```
 //!
@@ -31,6 +32,7 @@
 mod archive;
 mod epub;
 mod event;
+mod hidden;
 mod limits;
 mod odt;
 mod ooxml;

@@ -9,6 +9,7 @@ use unpdf::{ErrorKind, PageStreamOptions, ParseEvent, ParseOptions, PdfParser};
 use super::event::{ExtractError, Sink};
 use super::pages::{Page, PageBlock, Pages};
 use super::title;
+use crate::magic::FileKind;
 
 /// The remedy for pages without text.
 const OCR: &str = "run OCR on the file first (ocrmypdf in.pdf out.pdf, say)";
@@ -22,10 +23,12 @@ const TAIL: usize = 4096;
 /// Writes the pages of a PDF file.
 pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), ExtractError> {
     if !bytes[..bytes.len().min(HEAD)].windows(5).any(|window| window == b"%PDF-") {
-        return Err(ExtractError::new(
-            "this is no PDF file (it does not begin with %PDF-): rename it, or name its format \
-             with --format",
-        ));
+        return Err(ExtractError::new(match FileKind::of_any(bytes) {
+            Some(kind) => kind.error("pdf", true),
+            None => "this is no PDF file (it does not begin with %PDF-): rename it, or name its \
+                     format with --format"
+                .to_owned(),
+        }));
     }
     let options = ParseOptions::new().lenient().sequential();
     let parser =

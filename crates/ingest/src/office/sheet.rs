@@ -6,9 +6,12 @@ use calamine::{
     Data, Ods, Reader, SheetType, SheetVisible, Sheets, Xls, Xlsb, Xlsx, open_workbook_from_rs,
 };
 
-use super::archive::{Archive, OLE_MAGIC, encrypted, ole_error};
+use super::archive::{Archive, encrypted, no_archive};
 use super::event::{ExtractError, Section, Sink};
 use super::table;
+use crate::format::FileFormat;
+use crate::magic::{FileKind, OLE_MAGIC};
+use crate::message::shown as shown_name;
 
 /// Bytes of text at which a block of rows is full: about as much as a chunk holds.
 const BLOCK: usize = 800;
@@ -22,9 +25,11 @@ type Book = Sheets<Cursor<Vec<u8>>>;
 pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
     let mut book = open(bytes, sink)?;
     let sheets = book.sheets_metadata().to_vec();
-    let shown = sheets.iter().filter(|sheet| {
-        sheet.visible == SheetVisible::Visible && sheet.typ == SheetType::WorkSheet
-    });
+    let (shown, hidden): (Vec<_>, Vec<_>) = sheets
+        .iter()
+        .filter(|sheet| sheet.typ == SheetType::WorkSheet)
+        .partition(|sheet| sheet.visible == SheetVisible::Visible);
+    sink.note("hidden sheets; show them to index them", hidden.len() as u64)?;
     for sheet in shown {
         let mut rows = SheetRows::new(&sheet.name, sink);
         let mut output = Ok(());
@@ -38,7 +43,7 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Extract
             Err(reason) => {
                 rows.finish()?;
                 let reason = format!("the sheet is damaged ({reason}): save the file again");
-                sink.failed(Some(format!("sheet '{}'", sheet.name)), reason)?;
+                sink.failed(Some(format!("sheet '{}'", shown_name(&sheet.name))), reason)?;
             }
         }
     }
@@ -47,19 +52,9 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Extract
 
 fn open(bytes: Vec<u8>, sink: &Sink<'_>) -> Result<Book, ExtractError> {
     if bytes.starts_with(&OLE_MAGIC) {
-        let xls = open_workbook_from_rs::<Xls<_>, _>(Cursor::new(bytes.clone()));
-        return xls.map(Sheets::Xls).map_err(|e| match ole_error(&bytes, "xlsx") {
-            extract_error if matches!(e, calamine::XlsError::Password) => {
-                drop(extract_error);
-                ExtractError::new(encrypted("xls"))
-            }
-            ExtractError::Input { reason, .. } if reason.contains("encrypted") => {
-                ExtractError::new(reason)
-            }
-            _ => damaged(&e),
-        });
+        return open_xls(bytes);
     }
-    let archive = Archive::open(bytes, "xlsx", sink.limits())?;
+    let archive = Archive::open(bytes, FileFormat::Xlsx, sink.limits())?;
     let is_xlsb = archive.has("xl/workbook.bin");
     let is_ods = archive.has("content.xml");
     let bytes = Cursor::new(archive.into_bytes());
@@ -76,6 +71,17 @@ fn open(bytes: Vec<u8>, sink: &Sink<'_>) -> Result<Book, ExtractError> {
         });
     }
     open_workbook_from_rs::<Xlsx<_>, _>(bytes).map(Sheets::Xlsx).map_err(|e| damaged(&e))
+}
+
+fn open_xls(bytes: Vec<u8>) -> Result<Book, ExtractError> {
+    let xls = open_workbook_from_rs::<Xls<_>, _>(Cursor::new(bytes.clone()));
+    xls.map(Sheets::Xls).map_err(|e| match FileKind::of(&bytes) {
+        _ if matches!(e, calamine::XlsError::Password) => ExtractError::new(encrypted("xls")),
+        Some(kind) if kind.reader != Ok(FileFormat::Xlsx) => {
+            ExtractError::new(no_archive(&bytes, FileFormat::Xlsx))
+        }
+        _ => damaged(&e),
+    })
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> ExtractError {
