@@ -2,7 +2,7 @@
 
 use warpseek_ingest::ReadOptions;
 
-use super::office::{cell, docx, odt, paragraph, pptx, slide, texts, xlsx};
+use super::office::{archive, cell, docx, odt, paragraph, pptx, slide, texts, xlsx};
 use super::{Folder, assert_has, noted};
 
 /// The texts of a file, and the notes.
@@ -68,4 +68,28 @@ fn hidden_text_of_opendocument_is_left_out_and_told() {
     let (all, notes) = read("a.odt", odt(styles, body));
     assert_eq!(all, ["One two.\n\nThree.\n\nFour."]);
     assert_has(&notes[0], &["a.odt: 4 ", "hidden text"]);
+}
+
+#[test]
+fn ods_that_claims_too_many_cells_is_refused_before_it_is_read() {
+    let ods = |repeated: &str| {
+        let content = format!(
+            "<office:document-content><office:body><office:spreadsheet><table:table \
+             table:name='S'><table:table-row {repeated}><table:table-cell \
+             office:value-type='string'><text:p>a</text:p></table:table-cell><table:table-cell \
+             {} office:value-type='float' office:value='1'/></table:table-row></table:table>\
+             </office:spreadsheet></office:body></office:document-content>",
+            repeated.replace("rows", "columns")
+        );
+        let manifest = "<manifest:manifest/>";
+        let mimetype = "application/vnd.oasis.opendocument.spreadsheet";
+        archive(&[
+            ("mimetype", mimetype),
+            ("META-INF/manifest.xml", manifest),
+            ("content.xml", &content),
+        ])
+    };
+    assert_eq!(read("a.ods", ods("")).0, ["a; 1"]);
+    let error = super::first_error("a.ods", ods("table:number-rows-repeated='9000'"));
+    assert_has(&error, &["a.ods: the cells of the workbook", "2 GiB of memory: save it as xlsx"]);
 }

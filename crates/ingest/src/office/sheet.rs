@@ -6,9 +6,10 @@ use calamine::{
     Data, Ods, Reader, SheetType, SheetVisible, Sheets, Xls, Xlsb, Xlsx, open_workbook_from_rs,
 };
 
-use super::archive::{Archive, encrypted, no_archive};
+use super::archive::{Archive, decoded, encrypted, no_archive};
 use super::event::{ExtractError, Section, Sink};
-use super::table;
+use super::limits::ExtractLimits;
+use super::{cells, table};
 use crate::format::FileFormat;
 use crate::magic::{FileKind, OLE_MAGIC};
 use crate::message::shown as shown_name;
@@ -52,11 +53,15 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Extract
 
 fn open(bytes: Vec<u8>, sink: &Sink<'_>) -> Result<Book, ExtractError> {
     if bytes.starts_with(&OLE_MAGIC) {
-        return open_xls(bytes);
+        return open_xls(bytes, sink.limits());
     }
-    let archive = Archive::open(bytes, FileFormat::Xlsx, sink.limits())?;
+    let mut archive = Archive::open(bytes, FileFormat::Xlsx, sink.limits())?;
     let is_xlsb = archive.has("xl/workbook.bin");
     let is_ods = archive.has("content.xml");
+    if is_ods {
+        let content = archive.read("content.xml")?.unwrap_or_default();
+        cells::check(cells::of_ods(&decoded(&content)), sink.limits())?;
+    }
     let bytes = Cursor::new(archive.into_bytes());
     if is_xlsb {
         return open_workbook_from_rs::<Xlsb<_>, _>(bytes)
@@ -73,7 +78,8 @@ fn open(bytes: Vec<u8>, sink: &Sink<'_>) -> Result<Book, ExtractError> {
     open_workbook_from_rs::<Xlsx<_>, _>(bytes).map(Sheets::Xlsx).map_err(|e| damaged(&e))
 }
 
-fn open_xls(bytes: Vec<u8>) -> Result<Book, ExtractError> {
+fn open_xls(bytes: Vec<u8>, limits: &ExtractLimits) -> Result<Book, ExtractError> {
+    cells::check(cells::of_xls(&bytes), limits)?;
     let xls = open_workbook_from_rs::<Xls<_>, _>(Cursor::new(bytes.clone()));
     xls.map(Sheets::Xls).map_err(|e| match FileKind::of(&bytes) {
         _ if matches!(e, calamine::XlsError::Password) => ExtractError::new(encrypted("xls")),
