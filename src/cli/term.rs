@@ -161,10 +161,10 @@ pub(super) fn link(file: &Path, text: &str) -> String {
 }
 
 /// Delay before the line of [`with_progress`] appears.
-const SILENCE: Duration = Duration::from_millis(300);
+const PROGRESS_DELAY: Duration = Duration::from_millis(300);
 
-/// Runs `work`. If it takes longer than [`SILENCE`], a line on stderr shows `what` and the time,
-/// and is erased at the end; not if `quiet`, or if stderr is not a terminal.
+/// Runs `work`. If it takes longer than [`PROGRESS_DELAY`], a line on stderr shows `what` and the
+/// time, and is erased at the end; not if `quiet`, or if stderr is not a terminal.
 pub(super) fn with_progress<T>(what: &str, quiet: bool, work: impl FnOnce() -> T) -> T {
     if quiet || !std::io::stderr().is_terminal() {
         return work();
@@ -172,7 +172,7 @@ pub(super) fn with_progress<T>(what: &str, quiet: bool, work: impl FnOnce() -> T
     std::thread::scope(|scope| {
         let (working, done) = channel::<()>();
         scope.spawn(move || {
-            if done.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+            if done.recv_timeout(PROGRESS_DELAY) == Err(RecvTimeoutError::Timeout) {
                 let bar = bar(None, "{spinner} {msg}, {elapsed}", quiet);
                 bar.set_message(what.to_owned());
                 bar.enable_steady_tick(Duration::from_millis(100));

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use unicode_segmentation::UnicodeSegmentation;
 
 /// English stop words, which are not highlighted.
-const COMMON: [&str; 39] = [
+const STOP_WORDS: [&str; 39] = [
     "a", "an", "and", "are", "as", "at", "be", "by", "can", "did", "do", "does", "for", "from",
     "has", "have", "how", "if", "in", "is", "it", "my", "of", "on", "or", "that", "the", "this",
     "to", "was", "what", "when", "where", "which", "who", "why", "with", "you", "your",
@@ -21,7 +21,7 @@ impl QueryWords {
     pub(super) fn new(query: &str, language: Language) -> Self {
         let is_wanted = |word: &&str| {
             let word = word.to_lowercase();
-            word.chars().nth(1).is_some() && !COMMON.contains(&word.as_str())
+            word.chars().nth(1).is_some() && !STOP_WORDS.contains(&word.as_str())
         };
         let words = query.unicode_words().filter(is_wanted);
         Self { language, stems: words.map(|word| language.stem_of(word)).collect() }

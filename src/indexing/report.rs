@@ -101,9 +101,9 @@ impl IndexReport {
         for file in documents.skipped_files() {
             self.left_out.add_file(&file.path.display().to_string(), &file.reason);
         }
-        let left_out = documents.left_out();
-        self.left_out.add_count(left_out.ignored, "named by an ignore file or --glob");
-        self.left_out.add_count(left_out.hidden, "hidden");
+        let counts = documents.skip_counts();
+        self.left_out.add_count(counts.ignored, "named by an ignore file or --glob");
+        self.left_out.add_count(counts.hidden, "hidden");
     }
 }
 

@@ -30,7 +30,8 @@ fn index_of_a_file_that_is_not_what_it_seems_names_it_and_the_cure() {
         ("empty.parquet", b"", "", 7, &["empty.parquet", "no records"]),
         ("bare.html", b"<html><body></body></html>", "", 7, &["bare.html", "no text"]),
         ("bin.jsonl", b"\x7fELF\0\x01\x02\0\0", "", 7, &["bin.jsonl", "binary file"]),
-        ("bin.txt", b"PK\x03\x04\0\0\0\0", "", 7, &["bin.txt", "binary file"]),
+        ("bin.txt", b"\x7fELF\0\0\0\0", "", 7, &["bin.txt", "binary file"]),
+        ("zip.txt", b"PK\x03\x04\0\0\0\0", "", 7, &["zip.txt", "a zip archive", "unpack it"]),
         ("junk.parquet", b"no parquet at all", "", 7, &["junk.parquet", "not a parquet file"]),
         ("latin.jsonl", latin, "--on-duplicate last", 7, &["line 2", "UTF-8 at byte", "iconv"]),
         ("latin.txt", b"\xc3\xa9 caf\xe9", "", 7, &["latin.txt", "byte 7", "iconv -f LATIN1"]),
@@ -154,7 +155,7 @@ fn index_of_a_folder_leaves_bad_files_out_and_tells_each_reason() {
     place.file("docs/b.json", "[{\"text\": \"lamp\"}, {\"text\": 7}]");
     place.file("docs/c.jsonl", "{\"id\": \"c\", \"text\": \"garden\"}\n");
     place.file("docs/d.jpg", [0xff, 0xd8]);
-    place.file("docs/e.txt", b"PK\x03\x04\0\0\0\0");
+    place.file("docs/e.txt", b"\x7fELF\0\0\0\0");
     place.file("docs/node_modules/f.md", "no");
     place.file("docs/g.md", "no");
     place.file("docs/.ignore", "g.md");

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use warpseek_error::Error;
-use warpseek_ingest::{self as ingest, Document, LeftOut, ReadOptions, SkipTable, WalkOptions};
+use warpseek_ingest::{self as ingest, Document, ReadOptions, SkipCounts, SkipTable, WalkOptions};
 
 use super::{Folder, assert_has, gzip};
 
 /// The texts of all documents, and everything that was left out.
-fn read(inputs: &[PathBuf], options: &ReadOptions) -> (Vec<Document>, SkipTable, LeftOut) {
+fn read(inputs: &[PathBuf], options: &ReadOptions) -> (Vec<Document>, SkipTable, SkipCounts) {
     let mut reader = ingest::open(inputs, options).expect("a reader");
     let (mut documents, mut table) = (Vec::new(), SkipTable::default());
     for file in reader.skipped_files() {
@@ -24,7 +24,7 @@ fn read(inputs: &[PathBuf], options: &ReadOptions) -> (Vec<Document>, SkipTable,
             Err(error) => panic!("{error}"),
         }
     }
-    (documents, table, reader.left_out())
+    (documents, table, reader.skip_counts())
 }
 
 fn names(documents: &[Document], folder: &Path) -> Vec<String> {
@@ -111,7 +111,7 @@ fn folder_of_every_kind_is_read_but_for_the_broken_files() {
     folder.file("six/mixed.jsonl", "{\"text\":\"a\"}\n{\"text\":\n{\"text\":\"c\"}\n");
     let (documents, table, left_out) = read(&[folder.path().into()], &ReadOptions::default());
     assert_eq!(documents.len(), 120 + 2);
-    assert_eq!(left_out, LeftOut::default());
+    assert_eq!(left_out, SkipCounts::default());
     let count: u64 = table.groups().iter().map(|group| group.count).sum();
     assert_eq!(count, 10 + 1, "{table:?}");
     let told = format!("{table:?}");
@@ -157,7 +157,7 @@ fn ignore_files_and_folders_of_tools_are_left_out_and_counted() {
     assert_eq!(found, ["a.md", "b/c.md", "target/i.md", "venv/k.md"]);
     // secret.md, notes, drafts and m.log.md; two ignore files of the folder and one of b, and
     // .hidden*.
-    assert_eq!(left_out, LeftOut { hidden: 5, ignored: 4 });
+    assert_eq!(left_out, SkipCounts { hidden: 5, ignored: 4, unmatched: 0 });
     let counts: Vec<_> = table.groups().iter().map(|g| (g.reason.as_str(), g.count)).collect();
     let tools = "a folder of a tool (node_modules, target, venv, __pycache__)";
     assert_eq!(counts, [(tools, 4), ("unknown type '.toml'", 1)]);
@@ -210,4 +210,79 @@ fn file_without_permission_in_a_folder_is_left_out_and_remembered() {
     assert!(!reader.found_files().is_unread(&source.replace("secret", "a")));
     let strict = ReadOptions { strict: true, ..ReadOptions::default() };
     assert!(matches!(ingest::open(&[folder.path().into()], &strict), Err(Error::Io { .. })));
+}
+
+#[test]
+fn glob_that_matches_nothing_names_the_patterns_and_the_files_they_left_out() {
+    let folder = Folder::new();
+    for name in ["a.md", "b/c.md", "b/d.txt", ".hidden.md"] {
+        folder.file(name, "text");
+    }
+    let open = |globs: &[&str]| {
+        let globs = globs.iter().map(|glob| (*glob).to_owned()).collect();
+        let walk = WalkOptions { globs, ..WalkOptions::default() };
+        ingest::open(&[folder.path().into()], &ReadOptions { walk, ..ReadOptions::default() })
+    };
+    let error = open(&["*.pdf", "*.docx"]).err().expect("nothing matches");
+    assert!(matches!(error, Error::Input { .. }));
+    let parts =
+        ["no readable file", "--glob '*.pdf', '*.docx'", "left out 3 files", "1 hidden", "correct"];
+    assert_has(&error.to_string(), &parts);
+    for glob in ["", " ", "!", "! "] {
+        let error = open(&["*.md", glob]).err().expect("no pattern");
+        let expected = format!("--glob '{glob}' names no file: give a pattern like '*.md'");
+        assert!(matches!(&error, Error::Usage(reason) if reason.contains(&expected)), "{error}");
+    }
+    let counts = open(&["*.txt"]).expect("a reader").skip_counts();
+    assert_eq!(counts, SkipCounts { hidden: 1, ignored: 2, unmatched: 2 });
+}
+
+#[test]
+fn file_named_itself_is_strict_wherever_its_folder_is_named() {
+    let folder = Folder::new();
+    let bad = folder.file("bad.jsonl", "{");
+    folder.file("worse.jsonl", "{");
+    let path = folder.path().to_path_buf();
+    for inputs in [[path.clone(), bad.clone()], [bad.clone(), path.clone()]] {
+        let reader = ingest::open(&inputs, &ReadOptions::default()).expect("a reader");
+        let found = reader.found_files().clone();
+        let errors: Vec<_> = reader.map(|result| result.expect_err("not JSON")).collect();
+        let is_found = |error: &Error| match error {
+            Error::Input { place, .. } => found.source(&place.file).is_some(),
+            other => panic!("{other}"),
+        };
+        let strict: Vec<_> = errors.iter().filter(|error| !is_found(error)).collect();
+        assert_eq!((errors.len(), strict.len()), (2, 1), "{errors:?}");
+        assert_has(&strict[0].to_string(), &["bad.jsonl, line 1"]);
+    }
+    // The folder twice is still a folder.
+    let reader = ingest::open(&[path.clone(), path], &ReadOptions::default()).expect("a reader");
+    assert!(reader.found_files().source(&bad.display().to_string()).is_some());
+}
+
+#[cfg(unix)]
+#[test]
+fn names_with_control_characters_are_escaped_in_messages() {
+    let folder = Folder::new();
+    let bad = folder.file("a\nb\u{1b}[2J.jsonl", "{");
+    folder.file("c\nd.x\ny", "unknown");
+    folder.file("e\rf\u{202e}.txt", "text");
+    let path = folder.path().to_path_buf();
+    let (documents, table, _) = read(&[path], &ReadOptions::default());
+    // Ids have no control characters.
+    assert_eq!(documents.len(), 0);
+    let names: Vec<_> = table.groups().iter().flat_map(|group| &group.first).collect();
+    assert_eq!(names.len(), 3, "{table:?}");
+    for group in table.groups() {
+        for text in group.first.iter().chain([&group.reason, &group.detail]) {
+            assert!(!text.chars().any(char::is_control) && !text.contains('\u{202e}'), "{text:?}");
+        }
+    }
+    let names = format!("{names:?}").replace("\\\\", "\\");
+    assert_has(&names, &["a\\nb\\u{1b}[2J.jsonl", "c\\nd.x\\ny", "e\\rf\\u{202e}.txt"]);
+    let error = ingest::open(&[bad], &ReadOptions::default()).expect("a reader").next();
+    let error = error.expect("a result").expect_err("not JSON").to_string();
+    assert_has(&error, &["a\\nb\\u{1b}[2J.jsonl, line 1"]);
+    let missing = ingest::open(&["no\nfile.txt".into()], &ReadOptions::default()).err();
+    assert_has(&missing.expect("no such file").to_string(), &["cannot read no\\nfile.txt"]);
 }

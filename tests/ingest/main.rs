@@ -11,6 +11,7 @@ mod csv;
 mod extract;
 mod fields;
 mod folders;
+mod hidden;
 mod hostile;
 mod jsonl;
 mod kinds;
@@ -27,6 +28,7 @@ mod queries;
 mod shared;
 mod sources;
 mod text;
+mod wrong_names;
 
 use std::fs;
 use std::io::Write;

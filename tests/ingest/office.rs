@@ -1,6 +1,6 @@
 //! Office and EPUB files, which the tests write.
 
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read, Write};
 
 use serde_json::{Value, json};
 use warpseek_ingest::{Document, ReadOptions, TextKind};
@@ -12,7 +12,7 @@ use super::{assert_has, documents, first_error, outcomes};
 const OOXML: &str = "http://schemas.openxmlformats.org";
 
 /// A zip archive with these entries.
-fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in entries {
         writer.start_file(*name, SimpleFileOptions::default()).unwrap();
@@ -36,7 +36,8 @@ fn relationships(all: &[(&str, &str, &str)]) -> String {
 const TYPES: &str = "<Types xmlns='http://schemas.openxmlformats.org/package/2006/content-types'>\
                      <Default Extension='xml' ContentType='application/xml'/></Types>";
 
-fn docx(body: &str) -> Vec<u8> {
+/// A DOCX file with this body, and two styles of headings and one of hidden text.
+pub(super) fn docx(body: &str) -> Vec<u8> {
     let word = format!("xmlns:w='{OOXML}/wordprocessingml/2006/main'");
     let style = |n: u32| {
         format!(
@@ -50,17 +51,20 @@ fn docx(body: &str) -> Vec<u8> {
          xmlns:dc='http://purl.org/dc/elements/1.1/'><dc:title>Harbour rules</dc:title>\
          </cp:coreProperties>"
     );
+    let hidden = "<w:style w:type='character' w:styleId='Secret'><w:rPr><w:vanish/></w:rPr>\
+                  </w:style>";
+    let styles = format!("<w:styles {word}>{}{}{hidden}</w:styles>", style(1), style(2));
     archive(&[
         ("[Content_Types].xml", TYPES),
         ("_rels/.rels", &relationships(&[("r1", "officeDocument", "word/document.xml")])),
         ("docProps/core.xml", &core),
         ("word/_rels/document.xml.rels", &relationships(&[("r1", "styles", "styles.xml")])),
-        ("word/styles.xml", &format!("<w:styles {word}>{}{}</w:styles>", style(1), style(2))),
+        ("word/styles.xml", &styles),
         ("word/document.xml", &format!("<w:document {word}><w:body>{body}</w:body></w:document>")),
     ])
 }
 
-fn paragraph(style: &str, text: &str) -> String {
+pub(super) fn paragraph(style: &str, text: &str) -> String {
     let style = match style {
         "" => String::new(),
         style => format!("<w:pPr><w:pStyle w:val='{style}'/></w:pPr>"),
@@ -68,7 +72,7 @@ fn paragraph(style: &str, text: &str) -> String {
     format!("<w:p>{style}<w:r><w:t>{text}</w:t></w:r></w:p>")
 }
 
-fn texts(documents: &[Document]) -> Vec<&str> {
+pub(super) fn texts(documents: &[Document]) -> Vec<&str> {
     documents.iter().map(|document| document.text.as_str()).collect()
 }
 
@@ -123,30 +127,32 @@ fn docx_sections_follow_headings_and_tables_name_their_columns() {
     assert_eq!(documents[0].metadata["format"], "docx");
 }
 
-#[test]
-fn pptx_slides_are_documents_with_their_numbers() {
-    let drawing = format!("xmlns:a='{OOXML}/drawingml/2006/main'");
-    let slide = |title: &str, body: &str| {
-        let shape = |kind: &str, text: &str| {
-            format!(
-                "<p:sp><p:nvSpPr><p:cNvPr id='2' name='x'/><p:cNvSpPr/><p:nvPr><p:ph \
-                 type='{kind}'/></p:nvPr></p:nvSpPr><p:spPr/><p:txBody><a:bodyPr/><a:p><a:r><a:t>\
-                 {text}</a:t></a:r></a:p></p:txBody></p:sp>"
-            )
-        };
+/// A slide with a title and a text; `attributes` are those of its first element.
+pub(super) fn slide(attributes: &str, title: &str, body: &str) -> String {
+    let shape = |kind: &str, text: &str| {
         format!(
-            "<p:sld xmlns:p='{OOXML}/presentationml/2006/main' {drawing}><p:cSld><p:spTree>{}{}\
-             </p:spTree></p:cSld></p:sld>",
-            shape("title", title),
-            shape("body", body)
+            "<p:sp><p:nvSpPr><p:cNvPr id='2' name='x'/><p:cNvSpPr/><p:nvPr><p:ph \
+             type='{kind}'/></p:nvPr></p:nvSpPr><p:spPr/><p:txBody><a:bodyPr/><a:p><a:r><a:t>\
+             {text}</a:t></a:r></a:p></p:txBody></p:sp>"
         )
     };
+    format!(
+        "<?xml version='1.0'?><p:sld xmlns:p='{OOXML}/presentationml/2006/main' \
+         xmlns:a='{OOXML}/drawingml/2006/main' {attributes}><p:cSld><p:spTree>{}{}</p:spTree>\
+         </p:cSld></p:sld>",
+        shape("title", title),
+        shape("body", body)
+    )
+}
+
+/// A presentation that shows `slide2.xml` first, then `slide1.xml`.
+pub(super) fn pptx(slide_1: &str, slide_2: &str) -> Vec<u8> {
     let presentation = format!(
         "<p:presentation xmlns:p='{OOXML}/presentationml/2006/main' \
          xmlns:r='{OOXML}/officeDocument/2006/relationships'><p:sldIdLst>\
          <p:sldId id='256' r:id='r2'/><p:sldId id='257' r:id='r1'/></p:sldIdLst></p:presentation>"
     );
-    let file = archive(&[
+    archive(&[
         ("[Content_Types].xml", TYPES),
         ("_rels/.rels", &relationships(&[("r1", "officeDocument", "ppt/presentation.xml")])),
         ("ppt/presentation.xml", &presentation),
@@ -157,9 +163,17 @@ fn pptx_slides_are_documents_with_their_numbers() {
                 ("r2", "slide", "slides/slide2.xml"),
             ]),
         ),
-        ("ppt/slides/slide1.xml", &slide("Second", "It is shown later.")),
-        ("ppt/slides/slide2.xml", &slide("First", "It is shown at the start.")),
-    ]);
+        ("ppt/slides/slide1.xml", slide_1),
+        ("ppt/slides/slide2.xml", slide_2),
+    ])
+}
+
+#[test]
+fn pptx_slides_are_documents_with_their_numbers() {
+    let file = pptx(
+        &slide("", "Second", "It is shown later."),
+        &slide("", "First", "It is shown at the start."),
+    );
     let documents = documents("talk.pptx", file);
     let slides = [("slide=1".to_owned(), json!(1)), ("slide=2".to_owned(), json!(2))];
     assert_eq!(parts(&documents, "slide"), slides);
@@ -169,7 +183,7 @@ fn pptx_slides_are_documents_with_their_numbers() {
 }
 
 /// A workbook with these sheets: names and rows.
-fn xlsx(sheets: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn xlsx(sheets: &[(&str, &str)]) -> Vec<u8> {
     let main = format!(
         "xmlns='{OOXML}/spreadsheetml/2006/main' \
          xmlns:r='{OOXML}/officeDocument/2006/relationships'"
@@ -205,7 +219,7 @@ fn xlsx(sheets: &[(&str, &str)]) -> Vec<u8> {
     archive(&all)
 }
 
-fn cell(place: &str, text: &str) -> String {
+pub(super) fn cell(place: &str, text: &str) -> String {
     format!("<c r='{place}' t='inlineStr'><is><t>{text}</t></is></c>")
 }
 
@@ -261,6 +275,16 @@ fn xlsx_with_many_rows_is_blocks_that_tell_their_first_row() {
         }
     }
     assert_has(&documents[documents.len() - 1].text, &["far away"]);
+}
+
+/// An ODT file with these automatic styles and this body.
+pub(super) fn odt(styles: &str, body: &str) -> Vec<u8> {
+    let content = format!(
+        "<office:document-content><office:automatic-styles>{styles}</office:automatic-styles>\
+         <office:body><office:text>{body}</office:text></office:body></office:document-content>"
+    );
+    let mimetype = "application/vnd.oasis.opendocument.text";
+    archive(&[("mimetype", mimetype), ("content.xml", &content)])
 }
 
 #[test]
@@ -365,7 +389,8 @@ fn office_file_with_a_password_is_refused_with_the_remedy() {
         let expected = format!("{format} file is encrypted: save a copy without a password");
         assert_has(&first_error(name, &ole), &[name, &expected]);
     }
-    assert_has(&first_error("a.docx", &old), &["old binary format: save it as docx"]);
+    let expected = "this is an old Office file, not docx: save it as docx, pptx or xlsx";
+    assert_has(&first_error("a.docx", &old), &[expected]);
     let manifest = "<manifest><encryption-data/></manifest>";
     let odt = archive(&[("content.xml", "<x/>"), ("META-INF/manifest.xml", manifest)]);
     assert_has(&first_error("a.odt", odt), &["the odt file is encrypted"]);
@@ -389,6 +414,60 @@ fn entries_that_decompress_beyond_the_limits_are_refused() {
     options.extract.limits.unpacked_bytes = 100_000;
     let error = &outcomes("a.docx", &file, &options)[0];
     assert_has(error, &["a.docx: the entries are larger than 100000 bytes", "bomb"]);
+}
+
+#[test]
+fn xml_that_is_compressed_much_is_read() {
+    // Much more than 100 times, by blanks between the elements.
+    let blanks = " ".repeat(3_000_000);
+    let file = docx(&format!("{}{blanks}{}", paragraph("", "One."), paragraph("", "Two.")));
+    assert!(file.len() < 20_000, "{}", file.len());
+    assert_eq!(texts(&documents("a.docx", file.clone())), ["One.\n\nTwo."]);
+    let body = format!("{blanks}Some text.");
+    let slides = pptx(&slide("", "Head", &body), &slide("", "Head", "Other text."));
+    let documents = documents("a.pptx", slides);
+    assert_has(&documents[0].text, &["Other text."]);
+    assert_has(&documents[1].text, &["Some text."]);
+    // The limits on decompressed entries stay.
+    let mut options = ReadOptions::default();
+    options.extract.limits.entry_bytes = 4_000_000;
+    let error = &outcomes("a.docx", &file, &options)[0];
+    assert_has(error, &["more than 100 times", "more than 1000000 bytes of XML", "odt, pdf"]);
+    options.extract.limits.entry_bytes = 1_000_000;
+    assert_has(&outcomes("a.docx", file, &options)[0], &["is larger than 1000000 bytes"]);
+}
+
+#[test]
+fn docx_or_odt_that_is_cut_off_gives_its_text_and_an_error() {
+    let body = [paragraph("", "The first."), paragraph("", "The second.")].concat();
+    let cut = |file: Vec<u8>, entry: &str, at: &str| {
+        let mut archive = zip::ZipArchive::new(Cursor::new(file)).unwrap();
+        let names: Vec<String> =
+            archive.file_names().map(|name| name.unwrap().into_owned()).collect();
+        let mut entries = Vec::new();
+        for name in names {
+            let mut text = String::new();
+            archive.by_name(&name).unwrap().read_to_string(&mut text).unwrap();
+            if name == entry {
+                text.truncate(text.find(at).unwrap());
+            }
+            entries.push((name, text));
+        }
+        let entries: Vec<_> = entries.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+        self::archive(&entries)
+    };
+    let options = ReadOptions::default();
+    for at in ["</w:body>", "</w:document>"] {
+        let outcomes = outcomes("a.docx", cut(docx(&body), "word/document.xml", at), &options);
+        assert_eq!(outcomes[0], "The first.\n\nThe second.");
+        assert_has(&outcomes[1], &["'word/document.xml' is cut off: copy the file again"]);
+    }
+    let file = odt("", "<text:p>The first.</text:p><text:p>The second.</text:p><text:p>The third");
+    for at in ["</office:text>", "<text:p>The third", "</office:document-content>"] {
+        let outcomes = outcomes("a.odt", cut(file.clone(), "content.xml", at), &options);
+        assert_has(&outcomes[0], &["The first.\n\nThe second."]);
+        assert_has(&outcomes[1], &["'content.xml' is cut off: copy the file again"]);
+    }
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn pdf_without_a_text_layer_is_refused_with_the_remedy() {
 
 #[test]
 fn pdf_that_is_none_or_damaged_is_refused() {
-    assert_has(&first_error("a.pdf", "<html>"), &["a.pdf: this is no PDF file"]);
+    assert_has(&first_error("a.pdf", "words"), &["a.pdf: this is no PDF file"]);
     assert_has(&first_error("a.pdf", ""), &["a.pdf: the file is empty"]);
     let error = first_error("a.pdf", "%PDF-1.4\nnothing of a PDF file follows here\n");
     assert_has(&error, &["a.pdf: the PDF is damaged or cut off (", "copy or download it again"]);

@@ -38,7 +38,7 @@ pub enum Error {
     },
 
     /// A file of an index is damaged, incomplete, or written by a newer version.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", name_of(path))]
     Corrupt {
         /// The damaged file.
         path: PathBuf,
@@ -65,7 +65,7 @@ pub enum Error {
     },
 
     /// The operating system refused an operation on a file.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", name_of(path))]
     Io {
         /// The attempted operation, as a verb: `read`, `create`.
         action: &'static str,
@@ -76,7 +76,7 @@ pub enum Error {
     },
 
     /// There is no index where one was expected.
-    #[error("{}: no index here ({reason})", path.display())]
+    #[error("{}: no index here ({reason})", name_of(path))]
     NoIndex {
         /// The folder.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub enum Error {
     /// Another process holds the index's write lock.
     #[error(
         "{} is being written by another process{}: wait for it to finish, then try again",
-        path.display(),
+        name_of(path),
         holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
     )]
     Locked {
@@ -102,7 +102,7 @@ pub enum Error {
     Interrupted(String),
 
     /// The document database refused an operation.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", name_of(path))]
     Database {
         /// The database file.
         path: PathBuf,
@@ -157,9 +157,30 @@ impl Place {
     }
 }
 
+/// A name on one line: control characters, and those that change the line or the direction of
+/// text, are escaped as in Rust, `\n` and `\u{1b}`.
+pub fn escaped(name: &str) -> String {
+    let changes_text = |c: char| match c {
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        c => c.is_control(),
+    };
+    let mut escaped = String::with_capacity(name.len());
+    for c in name.chars() {
+        match changes_text(c) {
+            true => escaped.extend(c.escape_default()),
+            false => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+fn name_of(path: &Path) -> String {
+    escaped(&path.to_string_lossy())
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
+        f.write_str(&escaped(&self.file))?;
         if let Some(record) = &self.record {
             write!(f, ", {record}")?;
         }

@@ -1,6 +1,6 @@
 //! Comma- and tab-separated values, with a header line or without (header.rs).
 //!
-//! The delimiter of a csv file may be `;`, a tab or `|` too (dialect.rs).
+//! The delimiter of a csv file may be `;`, a tab or `|` too (delimiter.rs).
 //!
 //! Quotes work as in RFC 4180, also across lines. In tab-separated files they are ordinary
 //! characters, as the format's registration has it, unless the header line itself has quotes.
@@ -19,7 +19,7 @@ use csv_core::ReadRecordResult;
 use serde_json::{Map, Value};
 use warpseek_error::{Error, Place, Result};
 
-use crate::dialect;
+use crate::delimiter;
 use crate::document::Document;
 use crate::format::FileFormat;
 use crate::header;
@@ -62,13 +62,13 @@ impl CsvReader {
             (Some(delimiter), _) => (delimiter, stream),
             (None, FileFormat::Tsv) => (b'\t', stream),
             (None, _) if is_data => {
-                let (sample, stream) = stream.peek_lines(dialect::SAMPLE_LINES, header::HEAD)?;
-                (dialect::separator(&sample), stream)
+                let (sample, stream) = stream.peek_lines(delimiter::SAMPLE_LINES, header::HEAD)?;
+                (delimiter::detect(&sample), stream)
             }
             _ => (b',', stream),
         };
         if options.delimiter.is_none() && input.format == FileFormat::Csv && delimiter != b',' {
-            let name = dialect::name(delimiter);
+            let name = delimiter::name(delimiter);
             notes.decide(format!("{}: its columns are separated by {name}", input.name));
         }
         let (line, stream) = stream.peek_line(header::HEAD)?;

@@ -84,7 +84,9 @@ pub fn check_id(id: &str, place: &Place) -> Result<()> {
     } else if id.len() > MAX_ID_BYTES {
         format!("the id is {} bytes long: at most {MAX_ID_BYTES} are allowed", id.len())
     } else if id.chars().any(char::is_control) {
-        "an id may not hold control characters (line breaks, tabs)".into()
+        "an id may not hold control characters (line breaks, tabs): give another one, or rename \
+         the file that it is made of"
+            .into()
     } else {
         return Ok(());
     };

@@ -10,7 +10,8 @@ use html5gum::{StartTag, State, Token, Tokenizer};
 /// Blocks are separated by blank lines, list items and table rows are lines of their own, cells are
 /// separated by tabs. `<pre>` is kept as it is, elsewhere white space counts as one space. Images
 /// leave their alternative text; scripts, styles, `<noscript>`, `<template>`, `<head>`, `<svg>` and
-/// frames leave nothing, nor do elements with `hidden` or an inline `display: none`.
+/// frames leave nothing, nor do elements with `hidden` (but not `until-found`) or an inline
+/// `display: none`.
 pub(crate) fn title_and_text(content: &str) -> (Option<String>, String) {
     let mut page = PageText::default();
     let mut tokenizer = Tokenizer::new(content);

@@ -1,6 +1,6 @@
 //! Paths, folders and `-` to the list of inputs that will be read.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use std::sync::Arc;
 use warpseek_error::{Error, Place, Result};
 
 use crate::format::{FileFormat, format_names, known_endings};
-use crate::message::shown;
+use crate::message::{escaped, shown};
 use crate::notes::ReadNotes;
 use crate::options::ReadOptions;
 use crate::partition::{Partitions, text_columns};
 use crate::paths::{Base, InputRoots, STREAM_SOURCE, resolve_folder, text};
 use crate::skips::{FoundFiles, SkippedFile};
 use crate::tables;
-use crate::walk::{self, FoundEntry, LeftOut};
+use crate::walk::{self, FoundEntry, SkipCounts};
 
 /// One input to read.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,14 +87,14 @@ pub(crate) struct InputList {
     /// Columns in folder names that some input has with a value that is no number.
     pub(crate) text_columns: Arc<BTreeSet<String>>,
     /// Numbers of hidden and ignored entries of folders.
-    pub(crate) left_out: LeftOut,
+    pub(crate) skip_counts: SkipCounts,
     /// Sources of what was found in folders and could not be opened.
     unread: Vec<String>,
     base: Base,
     /// The format of all inputs, if it was given.
     format: Option<FileFormat>,
-    /// Real paths of the regular files.
-    seen: HashSet<PathBuf>,
+    /// The regular files by their real paths: their places in `inputs`, unless they are unchanged.
+    seen: HashMap<PathBuf, Option<usize>>,
 }
 
 impl InputList {
@@ -130,7 +130,7 @@ impl InputList {
             let Some(format) = list.format_of(path) else {
                 return Err(Error::usage(format!(
                     "{}: {}: name its format with --format ({}); known are {}, each also with .gz",
-                    path.display(),
+                    escaped(&text(path)),
                     unknown_type(path),
                     format_names(),
                     known_endings()
@@ -172,7 +172,7 @@ impl InputList {
     fn add_pipe(&mut self, path: &Path, format: FileFormat) -> Result<()> {
         // Resolving `/dev/fd/63` would give a name that is different in every run.
         let label = self.base.name(&std::path::absolute(path).map_err(Error::io("read", path))?);
-        self.add_stream(path.display().to_string(), label, format, Location::Pipe(path.into()));
+        self.add_stream(escaped(&text(path)), label, format, Location::Pipe(path.into()));
         Ok(())
     }
 
@@ -209,7 +209,7 @@ impl InputList {
         let before = n_files(self);
         let root = fs::canonicalize(folder).map_err(Error::io("read", folder))?;
         self.roots.add(&root);
-        let left_out = walk::walk(folder, &options.walk, &mut |found| {
+        let counts = walk::walk(folder, &options.walk, &mut |found| {
             let (path, failed) = match found {
                 FoundEntry::File(path) => match self.add_found(folder, &root, &path, options) {
                     Err(Error::Io { source, .. }) if !options.strict => (path, source),
@@ -229,28 +229,16 @@ impl InputList {
             self.skip(&path, unreadable(&failed));
             Ok(())
         })?;
-        self.left_out.hidden += left_out.hidden;
-        self.left_out.ignored += left_out.ignored;
+        self.skip_counts.hidden += counts.hidden;
+        self.skip_counts.ignored += counts.ignored;
+        self.skip_counts.unmatched += counts.unmatched;
         let found = n_files(self) > before
             || self.skipped.iter().any(|f| f.path.starts_with(folder) && f.reason == TWICE);
         if found {
             return Ok(());
         }
         let skipped = self.skipped.iter().filter(|f| f.path.starts_with(folder)).count();
-        let mut skipped = format!("{skipped} left out");
-        for (count, what) in [(left_out.ignored, "ignored"), (left_out.hidden, "hidden")] {
-            if count > 0 {
-                skipped.push_str(&format!(", {count} {what}"));
-            }
-        }
-        Err(Error::input(
-            Place::file(folder.display().to_string()),
-            format!(
-                "no readable file in this folder ({skipped}): known are {}, each also \
-                 with .gz; read all files as one format with --format",
-                known_endings()
-            ),
-        ))
+        Err(Error::input(Place::file(escaped(&text(folder))), no_file(skipped, counts, options)))
     }
 
     /// Adds a file that was found in `folder`, whose resolved path is `root`.
@@ -293,12 +281,17 @@ impl InputList {
         }
         let real = fs::canonicalize(path).map_err(Error::io("read", path))?;
         let label = self.base.name(&real);
-        if !self.seen.insert(real) {
+        if let Some(at) = self.seen.get(&real) {
+            // A file that is named itself is strict, also if its folder came first.
+            if let Some(at) = *at {
+                self.inputs[at].is_found &= is_found;
+            }
             self.skip(path, TWICE);
             return Ok(());
         }
+        self.seen.insert(real, (!is_unchanged).then_some(self.inputs.len()));
         let location = Location::Regular { path: path.to_path_buf(), length: metadata.len() };
-        let name = path.to_str().map_or_else(|| text(path), str::to_owned);
+        let name = escaped(&path.to_str().map_or_else(|| text(path), str::to_owned));
         let content = Content::Documents;
         let text_partitions = Arc::default();
         let list = if is_unchanged { &mut self.unchanged } else { &mut self.inputs };
@@ -334,6 +327,30 @@ pub(crate) fn unreadable(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "cannot be read: permission denied".to_owned(),
         _ => format!("cannot be read: {error}"),
     }
+}
+
+/// The reason for a folder in which no file can be read; `skipped` are left out by name.
+fn no_file(skipped: usize, counts: SkipCounts, options: &ReadOptions) -> String {
+    let SkipCounts { hidden, ignored, unmatched } = counts;
+    let mut details = format!("{skipped} left out");
+    for (count, what) in [(ignored.saturating_sub(unmatched), "ignored"), (hidden, "hidden")] {
+        if count > 0 {
+            details.push_str(&format!(", {count} {what}"));
+        }
+    }
+    if unmatched > 0 {
+        let globs: Vec<_> = options.walk.globs.iter().map(|g| format!("'{}'", shown(g))).collect();
+        let globs = globs.join(", ");
+        return format!(
+            "no readable file in this folder matches --glob {globs}, which left out {unmatched} \
+             files and folders ({details}): correct the patterns, or leave --glob out"
+        );
+    }
+    format!(
+        "no readable file in this folder ({details}): known are {}, each also with .gz; read all \
+         files as one format with --format",
+        known_endings()
+    )
 }
 
 fn unknown_type(path: &Path) -> String {

@@ -21,11 +21,12 @@
 //!                       paths.rs     their names, the same however a path was written
 //!                       tables.rs    tables with a log of their files: refused
 //!                       stamps.rs    which of them have changed since they were read
-//! each input            stream.rs    its bytes: counted, decompressed, read as UTF-8 (recode.rs)
+//! each input            stream.rs    its bytes: counted, decompressed, read as UTF-8 (recode.rs);
+//!                                    other formats are refused (magic.rs)
 //!                       partition.rs the columns in the names of its folders
 //! each record           jsonl.rs     one JSON object per line; or of an array (json_stream.rs)
 //!                       csv.rs       one row below a header, or without one (header.rs); also tsv
-//!                                    and other separators (dialect.rs)
+//!                                    and other delimiters (delimiter.rs)
 //!                       parquet/     one row
 //!                       text.rs      one file: text, Markdown (markdown.rs), HTML (html.rs), rst
 //!                                    and Org (markup.rs), TeX, code, notebooks, messages
@@ -96,7 +97,7 @@ pub mod lines;
 
 mod code;
 mod csv;
-mod dialect;
+mod delimiter;
 mod document;
 mod email;
 mod fields;
@@ -108,6 +109,7 @@ mod inputs;
 mod json;
 mod json_stream;
 mod jsonl;
+mod magic;
 mod markdown;
 mod markup;
 mod message;
@@ -148,4 +150,4 @@ pub use reader::{DocumentReader, ReadProgress, open, read_stream};
 pub use records::{RecordParts, Records};
 pub use skips::{FoundFiles, SkipGroup, SkipTable, SkippedFile};
 pub use stamps::{FileStamp, FinishedFile, KnownFiles};
-pub use walk::{LeftOut, WalkOptions};
+pub use walk::{SkipCounts, WalkOptions};

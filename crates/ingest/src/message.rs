@@ -1,5 +1,7 @@
 //! Names and sizes for messages.
 
+pub(crate) use warpseek_error::escaped;
+
 /// A name from the input, shortened and without control characters.
 pub fn shown(name: &str) -> String {
     shortened(name, 80)

@@ -68,6 +68,7 @@ impl ReadOptions {
         if let Some(b'"' | b'\n' | b'\r' | 0 | 128..) = self.delimiter {
             return Err(Error::usage(NO_DELIMITER));
         }
+        self.walk.check()?;
         match self.max_record_bytes {
             0 => Err(Error::usage("--max-record-bytes must be at least 1")),
             _ => Ok(()),

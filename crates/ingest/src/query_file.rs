@@ -15,6 +15,7 @@ use crate::header::{HEAD, cells, has_known_name};
 use crate::inputs::{Content, InputFile, Location};
 use crate::jsonl::JsonlReader;
 use crate::lines::Lines;
+use crate::message::escaped;
 use crate::notes::ReadNotes;
 use crate::options::{HeaderRule, ReadOptions};
 use crate::parquet::ParquetReader;
@@ -84,7 +85,7 @@ impl QueryFile {
             true => Location::Regular { path: path.to_path_buf(), length: metadata.len() },
             false => Location::Pipe(path.to_path_buf()),
         };
-        let (name, format) = (path.display().to_string(), FileFormat::of_path(path));
+        let (name, format) = (escaped(&text(path)), FileFormat::of_path(path));
         let input = query_input(&name, text(path), format, location);
         let stream = InputStream::open(&input, Arc::clone(&counter))?;
         Self::from_stream(stream, input, counter, options)

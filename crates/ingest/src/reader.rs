@@ -23,7 +23,7 @@ use crate::skips::{FoundFiles, SkippedFile};
 use crate::stamps::{FileStamp, FinishedFile};
 use crate::stream::InputStream;
 use crate::text;
-use crate::walk::LeftOut;
+use crate::walk::SkipCounts;
 
 /// Opens files, folders (all files below them, in the order of their names) and `-`, which is
 /// standard input.
@@ -69,7 +69,7 @@ pub fn read_stream(
 pub struct DocumentReader {
     inputs: VecDeque<InputFile>,
     skipped: Vec<SkippedFile>,
-    left_out: LeftOut,
+    skip_counts: SkipCounts,
     found: FoundFiles,
     roots: InputRoots,
     /// Sources of the files that are not read because they have not changed.
@@ -120,7 +120,7 @@ struct OpenInput {
 impl DocumentReader {
     fn new(list: InputList, stdin: Option<Box<dyn Read + Send>>, options: &ReadOptions) -> Self {
         let found = list.found_files();
-        let InputList { inputs, skipped, roots, left_out, unchanged, text_columns, .. } = list;
+        let InputList { inputs, skipped, roots, skip_counts, unchanged, text_columns, .. } = list;
         let unchanged = unchanged.into_iter().map(|input| input.source).collect();
         let bytes_total = inputs.iter().map(InputFile::length).sum();
         let files_total = inputs.len();
@@ -130,7 +130,7 @@ impl DocumentReader {
         Self {
             inputs,
             skipped,
-            left_out,
+            skip_counts,
             found,
             roots,
             unchanged,
@@ -173,8 +173,8 @@ impl DocumentReader {
     }
 
     /// Numbers of hidden and ignored entries of the given folders; known from the start.
-    pub fn left_out(&self) -> LeftOut {
-        self.left_out
+    pub fn skip_counts(&self) -> SkipCounts {
+        self.skip_counts
     }
 
     /// The files that were found in the given folders. An error about one of them is one that a

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::message::escaped;
+
 /// A file that was found in a folder and will not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedFile {
@@ -28,7 +30,7 @@ pub struct SkipGroup {
     pub reason: String,
     /// Number of files, or of records for a reason that is about records.
     pub count: u64,
-    /// The first names.
+    /// The first names, without control characters.
     pub first: Vec<String>,
     /// The whole reason of the first, with the remedy.
     pub detail: String,
@@ -100,7 +102,7 @@ impl SkipTable {
         let group = &mut self.groups[at];
         group.count += 1;
         if group.first.len() < MAX_NAMES {
-            group.first.push(name.to_owned());
+            group.first.push(escaped(name));
         }
     }
 }

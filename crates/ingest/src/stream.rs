@@ -11,6 +11,7 @@ use warpseek_error::{Error, Place, Result};
 use crate::gzip::{GZIP_MAGIC, GzipReader};
 use crate::inputs::{InputFile, Location};
 use crate::lines::is_damage;
+use crate::magic::FileKind;
 use crate::notes::ReadNotes;
 use crate::recode::{self, RecodingReader};
 
@@ -18,6 +19,9 @@ const BUFFER: usize = 64 << 10;
 
 /// Bytes at the front that are searched for signs of other encodings.
 const HEAD: usize = 4096;
+
+/// Bytes by which the kind of a file is told that is none of text.
+const KIND_HEAD: usize = 1 << 20;
 
 /// Decompressed bytes of one input.
 pub(crate) struct InputStream {
@@ -88,7 +92,7 @@ impl InputStream {
     }
 
     /// The same stream as UTF-8, without a byte order mark. UTF-16 is converted, with a decision in
-    /// `notes`; UTF-32 and binary data are errors.
+    /// `notes`; UTF-32, binary data and files of other formats are errors.
     pub(crate) fn utf8(mut self, notes: &ReadNotes) -> Result<Self> {
         let mut head = read_head(&mut self.bytes, 4, &self.origin)?;
         let fail = |reason: String| Error::input(Place::file(&self.origin.name), reason);
@@ -97,6 +101,13 @@ impl InputStream {
         }
         head.extend(self.bytes.buffer());
         self.bytes.consume(self.bytes.buffer().len());
+        if FileKind::of(&head).is_some() {
+            let more = read_head(&mut self.bytes, KIND_HEAD, &self.origin);
+            head.extend(more.unwrap_or_default());
+        }
+        if let Some(kind) = FileKind::of(&head) {
+            return Err(fail(kind.error("text", !self.origin.name.starts_with('<'))));
+        }
         if let Some((encoding, mark)) = recode::utf16(&head[..head.len().min(HEAD)]) {
             head.drain(..mark);
             let name = self.origin.name.clone();

@@ -33,13 +33,32 @@ pub struct WalkOptions {
     pub globs: Vec<String>,
 }
 
+impl WalkOptions {
+    /// Checks what needs no folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for an empty pattern.
+    pub(crate) fn check(&self) -> Result<()> {
+        let is_empty = |glob: &&String| glob.trim_start_matches('!').trim().is_empty();
+        match self.globs.iter().find(is_empty) {
+            None => Ok(()),
+            Some(glob) => Err(Error::usage(format!(
+                "--glob '{glob}' names no file: give a pattern like '*.md', or leave the option out"
+            ))),
+        }
+    }
+}
+
 /// Numbers of entries that were left out and are not listed by name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct SkipCounts {
     /// Files and folders whose names begin with a dot.
     pub hidden: u64,
     /// Files and folders that an ignore file, or a pattern of [`WalkOptions::globs`], leaves out.
     pub ignored: u64,
+    /// Those of `ignored` that the patterns of [`WalkOptions::globs`] leave out.
+    pub unmatched: u64,
 }
 
 /// A file or folder that the walk found.
@@ -60,11 +79,12 @@ pub(crate) fn walk(
     folder: &Path,
     options: &WalkOptions,
     take: &mut dyn FnMut(FoundEntry) -> Result<()>,
-) -> Result<LeftOut> {
+) -> Result<SkipCounts> {
     if is_index(folder) {
         take(FoundEntry::Skipped(skipped(folder, INDEX_FOLDER)))?;
-        return Ok(LeftOut::default());
+        return Ok(SkipCounts::default());
     }
+    let globs = overrides(folder, &options.globs)?;
     let rejected: Arc<Mutex<Vec<SkippedFile>>> = Arc::default();
     let mut builder = WalkBuilder::new(folder);
     builder
@@ -72,7 +92,7 @@ pub(crate) fn walk(
         .hidden(true)
         .follow_links(true)
         .sort_by_file_name(std::ffi::OsStr::cmp)
-        .overrides(overrides(folder, &options.globs)?)
+        .overrides(globs.clone())
         .filter_entry({
             let (rejected, no_ignore) = (Arc::clone(&rejected), options.no_ignore);
             move |entry| match reason_against(entry, no_ignore) {
@@ -91,7 +111,7 @@ pub(crate) fn walk(
     }
     let take_rejected =
         || std::mem::take(&mut *rejected.lock().unwrap_or_else(PoisonError::into_inner));
-    let (mut there, mut seen) = (LeftOut::default(), LeftOut::default());
+    let (mut there, mut seen) = (SkipCounts::default(), SkipCounts::default());
     let mut count_seen = |path: &Path| match is_hidden(path) {
         true => seen.hidden += 1,
         false => seen.ignored += 1,
@@ -126,10 +146,15 @@ pub(crate) fn walk(
         if entry.file_type().is_some_and(|kind| kind.is_dir()) {
             tables::check_folder(entry.path())?;
             for child in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-                match is_hidden(Path::new(&child.file_name())) {
-                    true => there.hidden += 1,
-                    false => there.ignored += 1,
+                if is_hidden(Path::new(&child.file_name())) {
+                    there.hidden += 1;
+                    continue;
                 }
+                there.ignored += 1;
+                let is_dir = || child.file_type().is_ok_and(|kind| kind.is_dir());
+                let is_unmatched =
+                    !globs.is_empty() && globs.matched(child.path(), is_dir()).is_ignore();
+                there.unmatched += u64::from(is_unmatched);
             }
         } else {
             take(FoundEntry::File(entry.into_path()))?;
@@ -139,9 +164,10 @@ pub(crate) fn walk(
         count_seen(&file.path);
         take(FoundEntry::Skipped(file))?;
     }
-    Ok(LeftOut {
+    Ok(SkipCounts {
         hidden: there.hidden.saturating_sub(seen.hidden),
         ignored: there.ignored.saturating_sub(seen.ignored),
+        unmatched: there.unmatched,
     })
 }
 
@@ -151,7 +177,8 @@ const INDEX_FOLDER: &str = "an index of warpseek, not a folder of documents";
 fn overrides(folder: &Path, globs: &[String]) -> Result<Override> {
     let mut builder = OverrideBuilder::new(folder);
     for glob in globs {
-        let fail = |error| Error::usage(format!("invalid --glob '{glob}': {error}"));
+        let fail =
+            |error| Error::usage(format!("invalid --glob '{glob}': {error}; correct the pattern"));
         builder.add(glob).map_err(fail)?;
     }
     builder.build().map_err(|error| Error::usage(format!("--glob: {error}")))

@@ -6,20 +6,22 @@ use percent_encoding::percent_decode_str;
 use quick_xml::events::Event;
 
 use super::archive::{Archive, decoded};
-use super::event::{Fault, Section, Sink};
+use super::event::{ExtractError, Section, Sink};
 use super::{table, title, xml};
+use crate::format::FileFormat;
 use crate::html;
+use crate::message::shown;
 
 /// Maximum length of a first line that counts as the chapter's title, in characters.
 const MAX_TITLE: usize = 100;
 
 /// Writes the chapters of an EPUB file, in reading order.
-pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
-    let mut archive = Archive::open(bytes, "epub", sink.limits())?;
+pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
+    let mut archive = Archive::open(bytes, FileFormat::Epub, sink.limits())?;
     let encryption = archive.read("META-INF/encryption.xml")?.unwrap_or_default();
     if has_encrypted_text(&decoded(&encryption)) {
         let reason = "the EPUB is encrypted (DRM): use a copy without DRM";
-        return Err(Fault::new(reason));
+        return Err(ExtractError::new(reason));
     }
     let package_path = package_path(&archive.text("META-INF/container.xml")?)?;
     let package = Package::parse(&archive.text(&package_path)?, &package_path)?;
@@ -35,7 +37,8 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
         let number = number + 1;
         let Some(bytes) = archive.read(path)? else {
             let reason = format!(
-                "the zip archive has no entry '{path}': the file is damaged, copy it again"
+                "the zip archive has no entry '{}': the file is damaged, copy it again",
+                shown(path)
             );
             sink.failed(Some(format!("chapter {number}")), reason)?;
             continue;
@@ -75,7 +78,7 @@ fn has_encrypted_text(encryption: &str) -> bool {
 }
 
 /// The path of the package document.
-fn package_path(container: &str) -> Result<String, Fault> {
+fn package_path(container: &str) -> Result<String, ExtractError> {
     let mut reader = xml::reader(container);
     loop {
         match xml::next(&mut reader, "META-INF/container.xml")? {
@@ -87,7 +90,7 @@ fn package_path(container: &str) -> Result<String, Fault> {
             Event::Eof => {
                 let reason =
                     "META-INF/container.xml names no package: the file is damaged, copy it again";
-                return Err(Fault::new(reason));
+                return Err(ExtractError::new(reason));
             }
             _ => {}
         }
@@ -105,7 +108,7 @@ struct Package {
 }
 
 impl Package {
-    fn parse(package: &str, path: &str) -> Result<Self, Fault> {
+    fn parse(package: &str, path: &str) -> Result<Self, ExtractError> {
         let mut reader = xml::reader(package);
         let mut items = HashMap::new();
         let mut spine = Vec::new();

@@ -61,14 +61,14 @@ impl Section {
 
 /// The error that ends an extraction before the end of the file.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum ExtractError {
     /// The file cannot be read, or not to its end.
     Input { part: Option<String>, reason: String },
     /// The lines cannot be written: their reader has closed them, say.
     Output(io::Error),
 }
 
-impl Fault {
+impl ExtractError {
     /// An error about the whole file.
     pub(super) fn new(reason: impl Into<String>) -> Self {
         Self::Input { part: None, reason: reason.into() }
@@ -94,12 +94,12 @@ impl<'a> Sink<'a> {
     }
 
     /// Writes the title of the file.
-    pub(super) fn title(&mut self, title: &str) -> Result<(), Fault> {
+    pub(super) fn title(&mut self, title: &str) -> Result<(), ExtractError> {
         self.write(&Event::Title(shortened(title, 1000)))
     }
 
     /// Writes a section, unless it has no text.
-    pub(super) fn section(&mut self, mut section: Section) -> Result<(), Fault> {
+    pub(super) fn section(&mut self, mut section: Section) -> Result<(), ExtractError> {
         section.text.truncate(section.text.trim_end().len());
         if section.text.trim().is_empty() {
             return Ok(());
@@ -109,17 +109,17 @@ impl<'a> Sink<'a> {
         let ExtractLimits { text_bytes, sections, .. } = *self.limits;
         if self.text_bytes > text_bytes {
             let limit = size(text_bytes);
-            return Err(Fault::new(format!("more than {limit} of text: split the file")));
+            return Err(ExtractError::new(format!("more than {limit} of text: split the file")));
         }
         if self.sections > sections {
             let reason = format!("more than {sections} pages or sections: split the file");
-            return Err(Fault::new(reason));
+            return Err(ExtractError::new(reason));
         }
         self.write(&Event::Section(section))
     }
 
     /// Writes a note, unless `count` is 0.
-    pub(super) fn note(&mut self, reason: &str, count: u64) -> Result<(), Fault> {
+    pub(super) fn note(&mut self, reason: &str, count: u64) -> Result<(), ExtractError> {
         match count {
             0 => Ok(()),
             _ => self.write(&Event::Note { reason: reason.to_owned(), count }),
@@ -127,19 +127,23 @@ impl<'a> Sink<'a> {
     }
 
     /// Writes an error about one part of the file, or about all of it.
-    pub(super) fn failed(&mut self, part: Option<String>, reason: String) -> Result<(), Fault> {
+    pub(super) fn failed(
+        &mut self,
+        part: Option<String>,
+        reason: String,
+    ) -> Result<(), ExtractError> {
         self.write(&Event::Failed { part, reason: shortened(&reason, 600) })
     }
 
     /// Writes the last line.
-    pub(super) fn end(&mut self) -> Result<(), Fault> {
+    pub(super) fn end(&mut self) -> Result<(), ExtractError> {
         self.write(&Event::End)?;
-        self.output.flush().map_err(Fault::Output)
+        self.output.flush().map_err(ExtractError::Output)
     }
 
-    fn write(&mut self, event: &Event) -> Result<(), Fault> {
-        let mut line = serde_json::to_vec(event).map_err(|e| Fault::Output(e.into()))?;
+    fn write(&mut self, event: &Event) -> Result<(), ExtractError> {
+        let mut line = serde_json::to_vec(event).map_err(|e| ExtractError::Output(e.into()))?;
         line.push(b'\n');
-        self.output.write_all(&line).map_err(Fault::Output)
+        self.output.write_all(&line).map_err(ExtractError::Output)
     }
 }

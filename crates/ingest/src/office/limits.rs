@@ -12,7 +12,7 @@ pub struct ExtractOptions {
     /// A program and its first arguments: it gets an
     /// [`ExtractRequest`](super::request::ExtractRequest) as one more argument and the file as
     /// standard input, and answers as `ExtractRequest::run` does. `None` reads the files on
-    /// threads of this process, without the limit on memory.
+    /// threads of this process, where the limit on memory holds for few files.
     pub command: Option<Vec<OsString>>,
     /// The limits for each file.
     pub limits: ExtractLimits,
@@ -46,8 +46,8 @@ impl PartialEq for StopFlag {
 pub struct ExtractLimits {
     /// Time: 60 seconds.
     pub time: Duration,
-    /// Address space of the process that reads the file, in bytes: 2 GiB. On a thread it does not
-    /// apply.
+    /// Address space of the process that reads the file, in bytes: 2 GiB. On a thread it applies
+    /// to the cells of XLS and ODS alone, whose number is known before they are read.
     pub memory: u64,
     /// Size of the file: 512 MiB.
     pub file_bytes: u64,

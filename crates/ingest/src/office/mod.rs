@@ -12,6 +12,8 @@
 //! epub.rs       chapters of EPUB
 //! outline.rs    headings and paragraphs to sections
 //! table.rs      rows of a table to lines `header: value`
+//! hidden.rs     hidden text of DOCX
+//! cells.rs      the memory that the cells of XLS and ODS need
 //! archive.rs    the entries of a zip archive, within limits
 //! ```
 //!
@@ -26,11 +28,14 @@
 //! within [`ExtractLimits`]: a crash there, or an exceeded limit, is an error about that file.
 //! Without it, a file is read on a thread: a panic is an error about that file, and a thread that
 //! exceeds the time continues in the background to the end of its page. A stack overflow or a
-//! failed allocation ends the process.
+//! failed allocation ends the process; of the memory only what grows beyond measure is limited,
+//! the decompressed entries and the cells of XLS and ODS.
 
 mod archive;
+mod cells;
 mod epub;
 mod event;
+mod hidden;
 mod limits;
 mod odt;
 mod ooxml;

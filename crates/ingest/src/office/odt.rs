@@ -1,11 +1,14 @@
-//! ODT: sections by headings.
+//! ODT: sections by headings, without hidden text.
+
+use std::collections::HashSet;
 
 use quick_xml::events::{BytesStart, Event};
 
-use super::archive::{Archive, encrypted};
-use super::event::{Fault, Sink};
+use super::archive::{Archive, decoded, encrypted};
+use super::event::{ExtractError, Sink};
 use super::outline::Outline;
 use super::{title, xml};
+use crate::format::FileFormat;
 
 /// Maximum number of times that a repeated cell is repeated.
 const MAX_REPEATED: usize = 64;
@@ -14,20 +17,24 @@ const MAX_REPEATED: usize = 64;
 const MAX_SPACES: usize = 64;
 
 /// Writes the sections of an ODT file.
-pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
-    let mut archive = Archive::open(bytes, "odt", sink.limits())?;
+pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
+    let mut archive = Archive::open(bytes, FileFormat::Odt, sink.limits())?;
     let manifest = archive.read("META-INF/manifest.xml")?.unwrap_or_default();
     if manifest.windows(15).any(|window| window == b"encryption-data") {
-        return Err(Fault::new(encrypted("odt")));
+        return Err(ExtractError::new(encrypted("odt")));
     }
     if archive.has("meta.xml") {
         let found = xml::element_text(&archive.text("meta.xml")?, "dc:title");
         title::real(found.as_deref()).map_or(Ok(()), |title| sink.title(&title))?;
     }
+    let mut styles = HiddenStyleNames::default();
+    if let Some(bytes) = archive.read("styles.xml")? {
+        styles.add_all(&decoded(&bytes));
+    }
     let content = archive.text("content.xml")?;
     drop(archive);
     let mut reader = xml::reader(&content);
-    let mut body = Body::new(Outline::new(sink));
+    let mut body = Body::new(Outline::new(sink), styles);
     let mut n_open = 0_usize;
     loop {
         match xml::next(&mut reader, "content.xml")? {
@@ -50,16 +57,85 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
             _ => {}
         }
     }
+    let n_hidden = body.n_hidden;
     body.outline.finish()?;
+    sink.note("pieces of hidden text; show them to index them", n_hidden)?;
     match n_open {
         0 => Ok(()),
-        _ => Err(Fault::new("the entry 'content.xml' is cut off: copy the file again")),
+        _ => Err(ExtractError::new("the entry 'content.xml' is cut off: copy the file again")),
     }
+}
+
+/// The names of styles whose text is hidden (`text:display="none"`).
+#[derive(Default)]
+struct HiddenStyleNames {
+    names: HashSet<String>,
+    /// The style whose properties are being read.
+    current: String,
+}
+
+impl HiddenStyleNames {
+    /// Adds the styles of an entry, up to its first defect.
+    fn add_all(&mut self, styles: &str) {
+        let mut reader = xml::reader(styles);
+        while let Ok(event) = reader.read_event() {
+            match event {
+                Event::Start(tag) | Event::Empty(tag) => self.add(&tag),
+                Event::Eof => break,
+                _ => {}
+            }
+        }
+    }
+
+    /// Adds a style if this is the start of one, or of its properties.
+    fn add(&mut self, tag: &BytesStart<'_>) {
+        match tag.name().as_ref() {
+            "style:style" => {
+                self.current = xml::attribute(tag, "style:name").unwrap_or_default();
+                let parent = xml::attribute(tag, "style:parent-style-name");
+                // Another one of this name may be that of a header or footer.
+                match parent.is_some_and(|parent| self.names.contains(&parent)) {
+                    true => self.names.insert(self.current.clone()),
+                    false => self.names.remove(&self.current),
+                };
+            }
+            "style:text-properties" => match xml::attribute(tag, "text:display").as_deref() {
+                Some("none") => drop(self.names.insert(self.current.clone())),
+                Some(_) => drop(self.names.remove(&self.current)),
+                None => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// True if an element is hidden by its style or by itself.
+    fn hides(&self, tag: &BytesStart<'_>) -> bool {
+        match tag.name().as_ref() {
+            "text:section" => {
+                let display = xml::attribute(tag, "text:display");
+                display.as_deref() == Some("none") || is_hidden(tag)
+            }
+            "text:hidden-text" => is_hidden(tag),
+            "text:p" | "text:h" | "text:span" if !self.names.is_empty() => {
+                let style = xml::attribute(tag, "text:style-name");
+                style.is_some_and(|style| self.names.contains(&style))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// True if the program that saved the file found that a condition hides the element.
+fn is_hidden(tag: &BytesStart<'_>) -> bool {
+    xml::attribute(tag, "text:is-hidden").as_deref() == Some("true")
 }
 
 /// The state of reading the text of a file.
 struct Body<'a, 'b> {
     outline: Outline<'a, 'b>,
+    styles: HiddenStyleNames,
+    /// The number of hidden sections, paragraphs and pieces of them.
+    n_hidden: u64,
     /// The number of open elements within one that is not part of the text, itself included.
     hidden: usize,
     lists: usize,
@@ -68,6 +144,8 @@ struct Body<'a, 'b> {
     depth: usize,
     /// The level of the open heading.
     level: Option<u8>,
+    /// True if a field in the open paragraph hides all of it.
+    is_paragraph_hidden: bool,
     tables: Vec<OpenTable>,
 }
 
@@ -82,14 +160,31 @@ struct OpenTable {
 }
 
 impl<'a, 'b> Body<'a, 'b> {
-    fn new(outline: Outline<'a, 'b>) -> Self {
+    fn new(outline: Outline<'a, 'b>, styles: HiddenStyleNames) -> Self {
         let (text, tables) = (String::new(), Vec::new());
-        Self { outline, hidden: 0, lists: 0, text, depth: 0, level: None, tables }
+        Self {
+            outline,
+            styles,
+            n_hidden: 0,
+            hidden: 0,
+            lists: 0,
+            text,
+            depth: 0,
+            level: None,
+            is_paragraph_hidden: false,
+            tables,
+        }
     }
 
     fn open(&mut self, tag: &BytesStart<'_>) {
         if self.hidden > 0 {
             self.hidden += 1;
+            return;
+        }
+        self.styles.add(tag);
+        if self.styles.hides(tag) {
+            self.n_hidden += 1;
+            self.hidden = 1;
             return;
         }
         let name = tag.name();
@@ -116,6 +211,7 @@ impl<'a, 'b> Body<'a, 'b> {
                 let spaces: usize = number("text:c").map_or(1, usize::from);
                 self.text.push_str(&" ".repeat(spaces.min(MAX_SPACES)));
             }
+            "text:hidden-paragraph" if is_hidden(tag) => self.is_paragraph_hidden = true,
             "text:tab" => self.text.push('\t'),
             "text:line-break" => self.text.push('\n'),
             "table:table" => {
@@ -139,7 +235,7 @@ impl<'a, 'b> Body<'a, 'b> {
         }
     }
 
-    fn close(&mut self, name: &str) -> Result<(), Fault> {
+    fn close(&mut self, name: &str) -> Result<(), ExtractError> {
         if self.hidden > 0 {
             self.hidden -= 1;
             return Ok(());
@@ -148,7 +244,11 @@ impl<'a, 'b> Body<'a, 'b> {
             "text:list" => self.lists = self.lists.saturating_sub(1),
             "text:h" | "text:p" if self.depth == 1 => {
                 self.depth = 0;
-                let text = std::mem::take(&mut self.text);
+                let mut text = std::mem::take(&mut self.text);
+                if std::mem::take(&mut self.is_paragraph_hidden) {
+                    self.n_hidden += 1;
+                    text.clear();
+                }
                 match (self.tables.last_mut(), self.level.take()) {
                     (Some(table), _) => table.cell.extend([text.trim(), "\n"]),
                     (None, Some(level)) => self.outline.heading(level, &text)?,

@@ -1,27 +1,33 @@
 //! DOCX: sections by headings. PPTX: slides. Both are read by the crate `undoc`.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use quick_xml::events::Event;
+use undoc::container::OoxmlContainer;
 use undoc::docx::DocxParser;
 use undoc::model::{Block, Paragraph, RevisionType, Section as OfficeSection, Table};
 use undoc::pptx::PptxParser;
 use undoc::{ParseEvent, SectionStreamOptions};
 
-use super::archive::{Archive, encrypted};
-use super::event::{Fault, Section, Sink};
+use super::archive::{Archive, decoded, encrypted};
+use super::event::{ExtractError, Section, Sink};
+use super::hidden::{HiddenStyles, without_hidden_runs};
 use super::outline::Outline;
-use super::{table, title};
+use super::{table, title, xml};
+use crate::format::FileFormat;
 
 /// Maximum depth of tables in cells of tables.
 const MAX_DEPTH: usize = 16;
 
 /// Writes the sections of a DOCX file.
-pub(super) fn extract_docx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
-    let mut archive = Archive::open(bytes, "docx", sink.limits())?;
+pub(super) fn extract_docx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
+    let mut archive = Archive::open(bytes, FileFormat::Docx, sink.limits())?;
     let is_cut_off = archive.read("word/document.xml")?.is_some_and(|xml| !has_end(&xml));
-    let fault = |error| fault(error, "docx");
-    let mut parser = DocxParser::from_bytes(archive.into_bytes()).map_err(fault)?;
-    let document = parser.parse().map_err(fault)?;
+    let n_hidden = hide_runs(&mut archive)?;
+    let extract_error = |error| extract_error(error, "docx");
+    let mut parser = DocxParser::from_bytes(archive.into_repacked()?).map_err(extract_error)?;
+    let document = parser.parse().map_err(extract_error)?;
     let real_title = title::real(document.metadata.title.as_deref());
     real_title.map_or(Ok(()), |title| sink.title(&title))?;
     let mut outline = Outline::new(sink);
@@ -44,11 +50,39 @@ pub(super) fn extract_docx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fa
         }
     }
     outline.finish()?;
+    sink.note("pieces of hidden text (font effect Hidden); show them to index them", n_hidden)?;
     match is_cut_off {
-        true => Err(Fault::new("the entry 'word/document.xml' is cut off: copy the file again")),
+        true => {
+            Err(ExtractError::new("the entry 'word/document.xml' is cut off: copy the file again"))
+        }
         false => Ok(()),
     }
 }
+
+/// Removes the text of hidden runs from the archive of a DOCX file, and returns their number.
+fn hide_runs(archive: &mut Archive) -> Result<u64, ExtractError> {
+    let mut n_hidden = 0;
+    let styles = archive.read("word/styles.xml")?.unwrap_or_default();
+    let styles = match styles.windows(VANISH.len()).any(|window| window == VANISH) {
+        true => HiddenStyles::parse(&decoded(&styles)),
+        false => HiddenStyles::default(),
+    };
+    for entry in ["word/document.xml", "word/footnotes.xml", "word/endnotes.xml"] {
+        let Some(bytes) = archive.read(entry)? else { continue };
+        let may_hide =
+            !styles.is_empty() || bytes.windows(VANISH.len()).any(|window| window == VANISH);
+        let Some(xml) = std::str::from_utf8(&bytes).ok().filter(|_| may_hide) else { continue };
+        let xml = xml.strip_prefix('\u{feff}').unwrap_or(xml);
+        if let Some((kept, n)) = without_hidden_runs(xml, &styles) {
+            archive.replace(entry, kept.into_bytes());
+            n_hidden += n;
+        }
+    }
+    Ok(n_hidden)
+}
+
+/// The name of the property of hidden runs.
+const VANISH: &[u8] = b"w:vanish";
 
 /// True if a document in XML ends with an end tag of the element `document`.
 fn has_end(xml: &[u8]) -> bool {
@@ -70,10 +104,11 @@ const PROMPTS: [&str; 6] = [
 ];
 
 /// Writes the slides of a PPTX file.
-pub(super) fn extract_pptx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
-    let archive = Archive::open(bytes, "pptx", sink.limits())?;
-    let fault = |error| fault(error, "pptx");
-    let mut parser = PptxParser::from_bytes(archive.into_bytes()).map_err(fault)?;
+pub(super) fn extract_pptx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
+    let archive = Archive::open(bytes, FileFormat::Pptx, sink.limits())?;
+    let extract_error = |error| extract_error(error, "pptx");
+    let mut parser = PptxParser::from_bytes(archive.into_repacked()?).map_err(extract_error)?;
+    let hidden = hidden_slides(parser.container());
     let options = SectionStreamOptions { lenient: true, extract_resources: false };
     let mut outcome = Ok(());
     let streamed = parser.for_each_section(options, |event| {
@@ -82,6 +117,8 @@ pub(super) fn extract_pptx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fa
                 let title = title::real(metadata.title.as_deref());
                 title.map_or(Ok(()), |title| sink.title(&title))
             }
+            ParseEvent::SectionParsed(section) if hidden.contains(&section.index) => Ok(()),
+            ParseEvent::SectionFailed { index, .. } if hidden.contains(&index) => Ok(()),
             ParseEvent::SectionParsed(section) => sink.section(slide(section)),
             ParseEvent::SectionFailed { index, error } => {
                 let reason = format!("the slide is damaged ({error}): save the file again");
@@ -92,7 +129,57 @@ pub(super) fn extract_pptx(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fa
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     outcome?;
-    streamed.map_err(fault)
+    sink.note("hidden slides; show them to index them", hidden.len() as u64)?;
+    streamed.map_err(extract_error)
+}
+
+/// The places of hidden slides among all, in the order of the presentation. What is damaged is
+/// found when the slides are read.
+fn hidden_slides(container: &OoxmlContainer) -> HashSet<usize> {
+    const PRESENTATION: &str = "ppt/presentation.xml";
+    let targets = container.read_optional_relationships_for_part(PRESENTATION).unwrap_or_default();
+    let presentation = container.read_xml(PRESENTATION).unwrap_or_default();
+    let mut reader = xml::reader(&presentation);
+    let (mut hidden, mut count) = (HashSet::new(), 0);
+    while let Ok(event) = reader.read_event() {
+        match event {
+            Event::Start(tag) | Event::Empty(tag) if tag.local_name().as_ref() == "sldId" => {
+                // The other attribute is `id`.
+                let mut attributes = tag.attributes().flatten();
+                let id = attributes.find(|a| a.key.as_ref().ends_with(":id"));
+                let Some(id) = id else { continue };
+                let target = targets.get(&id.value).map(|found| found.target.as_str());
+                let path = target.map(|target| match target.strip_prefix('/') {
+                    Some(absolute) => absolute.to_owned(),
+                    None => format!("ppt/{target}"),
+                });
+                let slide = path.and_then(|path| container.read_xml(&path).ok());
+                if slide.is_some_and(|slide| is_hidden(&slide)) {
+                    hidden.insert(count);
+                }
+                count += 1;
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    hidden
+}
+
+/// True if the first element of a slide says that it is not shown.
+fn is_hidden(slide: &str) -> bool {
+    let mut reader = xml::reader(slide);
+    while let Ok(event) = reader.read_event() {
+        match event {
+            Event::Start(tag) => {
+                let show = xml::attribute(&tag, "show");
+                return matches!(show.as_deref(), Some("0" | "false"));
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// A slide: its title, its text and the speaker's notes.
@@ -181,13 +268,9 @@ fn add_table(table: &Table, depth: usize, add: &mut dyn FnMut(&[Vec<String>])) {
 /// Maximum number of columns of a table.
 const MAX_COLUMNS: usize = 10_000;
 
-fn fault(error: undoc::Error, format: &str) -> Fault {
-    Fault::new(match error {
+fn extract_error(error: undoc::Error, format: &str) -> ExtractError {
+    ExtractError::new(match error {
         undoc::Error::Encrypted => encrypted(format),
-        error if error.to_string().contains("decompression bomb") => format!(
-            "an entry of the {format} file is compressed more than 100 times, which its reader \
-             refuses as a zip bomb: convert it to another format (odt, pdf)"
-        ),
         error => format!(
             "the {format} file is damaged or cut off ({error}): copy it again, or save it anew"
         ),

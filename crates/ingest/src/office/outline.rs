@@ -1,6 +1,6 @@
 //! Headings and paragraphs to sections.
 
-use super::event::{Fault, Section, Sink};
+use super::event::{ExtractError, Section, Sink};
 use super::table;
 
 /// A text with headings that is cut into sections: one for each heading that has text below it
@@ -21,7 +21,7 @@ impl<'a, 'b> Outline<'a, 'b> {
     }
 
     /// Adds a heading of level 1 to 6.
-    pub(super) fn heading(&mut self, level: u8, text: &str) -> Result<(), Fault> {
+    pub(super) fn heading(&mut self, level: u8, text: &str) -> Result<(), ExtractError> {
         let text = table::flat(text);
         if text.is_empty() {
             return Ok(());
@@ -67,7 +67,7 @@ impl<'a, 'b> Outline<'a, 'b> {
     }
 
     /// Writes the last section.
-    pub(super) fn finish(mut self) -> Result<(), Fault> {
+    pub(super) fn finish(mut self) -> Result<(), ExtractError> {
         self.flush()
     }
 
@@ -78,7 +78,7 @@ impl<'a, 'b> Outline<'a, 'b> {
         self.text.push_str(block);
     }
 
-    fn flush(&mut self) -> Result<(), Fault> {
+    fn flush(&mut self) -> Result<(), ExtractError> {
         if self.text.is_empty() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::event::{Fault, Section, Sink};
+use super::event::{ExtractError, Section, Sink};
 
 /// A page of text.
 #[derive(Debug, Default)]
@@ -54,14 +54,14 @@ impl<'a, 'b> Pages<'a, 'b> {
     }
 
     /// Adds the next page.
-    pub(super) fn push(&mut self, page: Page) -> Result<(), Fault> {
+    pub(super) fn push(&mut self, page: Page) -> Result<(), ExtractError> {
         let edges = [page.blocks.first(), page.blocks.last()].map(|block| block.and_then(running));
         self.waiting.push_back((page, edges));
         if self.waiting.len() > 2 { self.take() } else { Ok(()) }
     }
 
     /// Writes all pages that are left.
-    pub(super) fn finish(mut self) -> Result<(), Fault> {
+    pub(super) fn finish(mut self) -> Result<(), ExtractError> {
         while !self.waiting.is_empty() {
             self.take()?;
         }
@@ -69,7 +69,7 @@ impl<'a, 'b> Pages<'a, 'b> {
     }
 
     /// Takes the first waiting page.
-    fn take(&mut self) -> Result<(), Fault> {
+    fn take(&mut self) -> Result<(), ExtractError> {
         let Some((mut page, edges)) = self.waiting.pop_front() else { return Ok(()) };
         for (side, edge) in edges.iter().enumerate() {
             let Some(edge) = edge else { continue };
@@ -95,7 +95,7 @@ impl<'a, 'b> Pages<'a, 'b> {
         Ok(())
     }
 
-    fn write(&mut self, page: Page) -> Result<(), Fault> {
+    fn write(&mut self, page: Page) -> Result<(), ExtractError> {
         let texts: Vec<&str> = page.blocks.iter().map(|block| block.text.as_str()).collect();
         let mut section = Section::new(format!("page={}", page.number)).with("page", page.number);
         section.text = texts.join("\n\n");

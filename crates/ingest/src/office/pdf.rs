@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use unpdf::model::{Block as PdfBlock, ExtractionQuality, Page as PdfPage};
 use unpdf::{ErrorKind, PageStreamOptions, ParseEvent, ParseOptions, PdfParser};
 
-use super::event::{Fault, Sink};
+use super::event::{ExtractError, Sink};
 use super::pages::{Page, PageBlock, Pages};
 use super::title;
+use crate::magic::FileKind;
 
 /// The remedy for pages without text.
 const OCR: &str = "run OCR on the file first (ocrmypdf in.pdf out.pdf, say)";
@@ -20,15 +21,18 @@ const HEAD: usize = 1024;
 const TAIL: usize = 4096;
 
 /// Writes the pages of a PDF file.
-pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
+pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), ExtractError> {
     if !bytes[..bytes.len().min(HEAD)].windows(5).any(|window| window == b"%PDF-") {
-        return Err(Fault::new(
-            "this is no PDF file (it does not begin with %PDF-): rename it, or name its format \
-             with --format",
-        ));
+        return Err(ExtractError::new(match FileKind::of_any(bytes) {
+            Some(kind) => kind.error("pdf", true),
+            None => "this is no PDF file (it does not begin with %PDF-): rename it, or name its \
+                     format with --format"
+                .to_owned(),
+        }));
     }
     let options = ParseOptions::new().lenient().sequential();
-    let parser = PdfParser::from_bytes_with_options(bytes, options.clone()).map_err(fault)?;
+    let parser =
+        PdfParser::from_bytes_with_options(bytes, options.clone()).map_err(extract_error)?;
     let tail = &bytes[bytes.len().saturating_sub(TAIL)..];
     let has_end = tail.windows(5).any(|window| window == b"%%EOF");
     let (mut counts, mut lost) = (Counts::default(), None);
@@ -70,7 +74,7 @@ pub(super) fn extract(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
     });
     outcome?;
     pages.finish()?;
-    streamed.map_err(fault)?;
+    streamed.map_err(extract_error)?;
     if let Some(reason) = lost {
         counts.failed += 1;
         sink.failed(None, reason)?;
@@ -98,9 +102,9 @@ impl Counts {
         }
     }
 
-    fn report(&self, sink: &mut Sink<'_>) -> Result<(), Fault> {
+    fn report(&self, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
         if self.with_text == 0 && self.failed == 0 {
-            return Err(Fault::new(match (self.scanned, self.unreadable) {
+            return Err(ExtractError::new(match (self.scanned, self.unreadable) {
                 (0, 0) => format!("no text: all pages are empty, or drawings; {OCR}"),
                 (0, _) => format!("no text: its fonts have no mapping to Unicode; {OCR}"),
                 _ => format!("no text layer: it holds scanned images; {OCR}"),
@@ -193,8 +197,8 @@ fn joined(text: &str) -> String {
     joined + rest
 }
 
-fn fault(error: unpdf::Error) -> Fault {
-    Fault::new(match error.kind() {
+fn extract_error(error: unpdf::Error) -> ExtractError {
+    ExtractError::new(match error.kind() {
         ErrorKind::Encrypted | ErrorKind::InvalidPassword => {
             "the PDF is encrypted: save a copy without a password (qpdf --decrypt \
              --password=... in.pdf out.pdf, say)"

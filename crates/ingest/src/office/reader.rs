@@ -80,10 +80,10 @@ impl OfficeReader {
 
     /// The error at the end of lines without a last one.
     fn cut_off(&mut self) -> Error {
-        let fault = self.extracted.fault.take();
+        let error = self.extracted.error.take();
         let reason = "the text is cut off: the program that extracts it ended too early; save the \
                       file anew, or convert it to text";
-        self.fail(None, fault.unwrap_or_else(|| reason.to_owned()))
+        self.fail(None, error.unwrap_or_else(|| reason.to_owned()))
     }
 
     fn document(&self, section: Section) -> Result<Document> {

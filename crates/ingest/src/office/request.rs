@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::{Deserialize, Serialize};
 use warpseek_error::{Error, Result};
 
-use super::event::{Fault, Sink};
+use super::event::{ExtractError, Sink};
 use super::limits::ExtractLimits;
 use super::{epub, odt, ooxml, pdf, sheet};
 use crate::format::FileFormat;
@@ -48,35 +48,35 @@ impl ExtractRequest {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
             let text = text.unwrap_or("no message");
-            Err(Fault::new(format!(
+            Err(ExtractError::new(format!(
                 "the reader of {} files failed ({text}): save the file anew, or convert it to text",
                 self.format
             )))
         });
         let written = match outcome {
             Ok(()) => sink.end(),
-            Err(Fault::Input { part, reason }) => {
+            Err(ExtractError::Input { part, reason }) => {
                 sink.failed(part, reason).and_then(|()| sink.end())
             }
-            Err(fault) => Err(fault),
+            Err(error) => Err(error),
         };
         match written {
-            Err(Fault::Output(error)) => Err(Error::io("write", "<stdout>")(error)),
-            Ok(()) | Err(Fault::Input { .. }) => Ok(()),
+            Err(ExtractError::Output(error)) => Err(Error::io("write", "<stdout>")(error)),
+            Ok(()) | Err(ExtractError::Input { .. }) => Ok(()),
         }
     }
 
-    fn extract(&self, input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
+    fn extract(&self, input: impl Read, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
         let limit = self.limits.file_bytes;
         let mut bytes = Vec::new();
         let read = input.take(limit.saturating_add(1)).read_to_end(&mut bytes);
-        read.map_err(|e| Fault::new(format!("cannot be read: {e}")))?;
+        read.map_err(|e| ExtractError::new(format!("cannot be read: {e}")))?;
         if bytes.len() as u64 > limit {
             let limit = size(limit);
-            return Err(Fault::new(format!("the file is larger than {limit}: split it")));
+            return Err(ExtractError::new(format!("the file is larger than {limit}: split it")));
         }
         if bytes.is_empty() {
-            return Err(Fault::new("the file is empty: copy it again, or leave it out"));
+            return Err(ExtractError::new("the file is empty: copy it again, or leave it out"));
         }
         match self.format.parse() {
             Ok(FileFormat::Pdf) => pdf::extract(&bytes, sink),
@@ -85,7 +85,7 @@ impl ExtractRequest {
             Ok(FileFormat::Xlsx) => sheet::extract(bytes, sink),
             Ok(FileFormat::Odt) => odt::extract(bytes, sink),
             Ok(FileFormat::Epub) => epub::extract(bytes, sink),
-            _ => Err(Fault::new(format!("'{}' files hold no sections", self.format))),
+            _ => Err(ExtractError::new(format!("'{}' files hold no sections", self.format))),
         }
     }
 }

@@ -6,9 +6,13 @@ use calamine::{
     Data, Ods, Reader, SheetType, SheetVisible, Sheets, Xls, Xlsb, Xlsx, open_workbook_from_rs,
 };
 
-use super::archive::{Archive, OLE_MAGIC, encrypted, ole_fault};
-use super::event::{Fault, Section, Sink};
-use super::table;
+use super::archive::{Archive, decoded, encrypted, no_archive};
+use super::event::{ExtractError, Section, Sink};
+use super::limits::ExtractLimits;
+use super::{cells, table};
+use crate::format::FileFormat;
+use crate::magic::{FileKind, OLE_MAGIC};
+use crate::message::shown as shown_name;
 
 /// Bytes of text at which a block of rows is full: about as much as a chunk holds.
 const BLOCK: usize = 800;
@@ -19,12 +23,14 @@ const MAX_COLUMNS: u32 = 1 << 14;
 type Book = Sheets<Cursor<Vec<u8>>>;
 
 /// Writes the rows of all visible sheets.
-pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), ExtractError> {
     let mut book = open(bytes, sink)?;
     let sheets = book.sheets_metadata().to_vec();
-    let shown = sheets.iter().filter(|sheet| {
-        sheet.visible == SheetVisible::Visible && sheet.typ == SheetType::WorkSheet
-    });
+    let (shown, hidden): (Vec<_>, Vec<_>) = sheets
+        .iter()
+        .filter(|sheet| sheet.typ == SheetType::WorkSheet)
+        .partition(|sheet| sheet.visible == SheetVisible::Visible);
+    sink.note("hidden sheets; show them to index them", hidden.len() as u64)?;
     for sheet in shown {
         let mut rows = SheetRows::new(&sheet.name, sink);
         let mut output = Ok(());
@@ -38,28 +44,24 @@ pub(super) fn extract(bytes: Vec<u8>, sink: &mut Sink<'_>) -> Result<(), Fault> 
             Err(reason) => {
                 rows.finish()?;
                 let reason = format!("the sheet is damaged ({reason}): save the file again");
-                sink.failed(Some(format!("sheet '{}'", sheet.name)), reason)?;
+                sink.failed(Some(format!("sheet '{}'", shown_name(&sheet.name))), reason)?;
             }
         }
     }
     Ok(())
 }
 
-fn open(bytes: Vec<u8>, sink: &Sink<'_>) -> Result<Book, Fault> {
+fn open(bytes: Vec<u8>, sink: &Sink<'_>) -> Result<Book, ExtractError> {
     if bytes.starts_with(&OLE_MAGIC) {
-        let xls = open_workbook_from_rs::<Xls<_>, _>(Cursor::new(bytes.clone()));
-        return xls.map(Sheets::Xls).map_err(|e| match ole_fault(&bytes, "xlsx") {
-            fault if matches!(e, calamine::XlsError::Password) => {
-                drop(fault);
-                Fault::new(encrypted("xls"))
-            }
-            Fault::Input { reason, .. } if reason.contains("encrypted") => Fault::new(reason),
-            _ => damaged(&e),
-        });
+        return open_xls(bytes, sink.limits());
     }
-    let archive = Archive::open(bytes, "xlsx", sink.limits())?;
+    let mut archive = Archive::open(bytes, FileFormat::Xlsx, sink.limits())?;
     let is_xlsb = archive.has("xl/workbook.bin");
     let is_ods = archive.has("content.xml");
+    if is_ods {
+        let content = archive.read("content.xml")?.unwrap_or_default();
+        cells::check(cells::of_ods(&decoded(&content)), sink.limits())?;
+    }
     let bytes = Cursor::new(archive.into_bytes());
     if is_xlsb {
         return open_workbook_from_rs::<Xlsb<_>, _>(bytes)
@@ -69,15 +71,27 @@ fn open(bytes: Vec<u8>, sink: &Sink<'_>) -> Result<Book, Fault> {
     if is_ods {
         let ods = open_workbook_from_rs::<Ods<_>, _>(bytes).map(Sheets::Ods);
         return ods.map_err(|e| match e {
-            calamine::OdsError::Password => Fault::new(encrypted("ods")),
+            calamine::OdsError::Password => ExtractError::new(encrypted("ods")),
             e => damaged(&e),
         });
     }
     open_workbook_from_rs::<Xlsx<_>, _>(bytes).map(Sheets::Xlsx).map_err(|e| damaged(&e))
 }
 
-fn damaged(error: &dyn std::fmt::Display) -> Fault {
-    Fault::new(format!(
+fn open_xls(bytes: Vec<u8>, limits: &ExtractLimits) -> Result<Book, ExtractError> {
+    cells::check(cells::of_xls(&bytes), limits)?;
+    let xls = open_workbook_from_rs::<Xls<_>, _>(Cursor::new(bytes.clone()));
+    xls.map(Sheets::Xls).map_err(|e| match FileKind::of(&bytes) {
+        _ if matches!(e, calamine::XlsError::Password) => ExtractError::new(encrypted("xls")),
+        Some(kind) if kind.reader != Ok(FileFormat::Xlsx) => {
+            ExtractError::new(no_archive(&bytes, FileFormat::Xlsx))
+        }
+        _ => damaged(&e),
+    })
+}
+
+fn damaged(error: &dyn std::fmt::Display) -> ExtractError {
+    ExtractError::new(format!(
         "the workbook is damaged or cut off ({error}): copy it again, or save it anew"
     ))
 }
@@ -180,7 +194,7 @@ impl<'a, 'b> SheetRows<'a, 'b> {
         }
     }
 
-    fn cell(&mut self, row: u32, column: u32, text: String) -> Result<(), Fault> {
+    fn cell(&mut self, row: u32, column: u32, text: String) -> Result<(), ExtractError> {
         if row != self.row {
             self.end_row()?;
             self.row = row;
@@ -195,7 +209,7 @@ impl<'a, 'b> SheetRows<'a, 'b> {
         Ok(())
     }
 
-    fn end_row(&mut self) -> Result<(), Fault> {
+    fn end_row(&mut self) -> Result<(), ExtractError> {
         let cells = std::mem::take(&mut self.cells);
         let filled = cells.iter().filter(|cell| !cell.is_empty()).count();
         if filled == 0 {
@@ -211,7 +225,7 @@ impl<'a, 'b> SheetRows<'a, 'b> {
         self.line(&line)
     }
 
-    fn line(&mut self, line: &str) -> Result<(), Fault> {
+    fn line(&mut self, line: &str) -> Result<(), ExtractError> {
         if !self.text.is_empty() && self.text.len() + line.len() > BLOCK {
             self.flush()?;
         }
@@ -224,7 +238,7 @@ impl<'a, 'b> SheetRows<'a, 'b> {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Fault> {
+    fn flush(&mut self) -> Result<(), ExtractError> {
         if self.text.is_empty() {
             return Ok(());
         }
@@ -237,7 +251,7 @@ impl<'a, 'b> SheetRows<'a, 'b> {
         self.sink.section(Section { text: std::mem::take(&mut self.text), ..section })
     }
 
-    fn finish(mut self) -> Result<(), Fault> {
+    fn finish(mut self) -> Result<(), ExtractError> {
         self.end_row()?;
         if let Some(header) = self.header.take().filter(|_| !self.has_values) {
             // A sheet of one row, which was taken for the names of columns.

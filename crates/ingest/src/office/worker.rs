@@ -21,14 +21,14 @@ const STACK: usize = 64 << 20;
 /// Maximum time between two polls of a process.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Bytes of a process's stderr that are read.
-const LAST_WORDS: u64 = 16 << 10;
+/// Maximum number of bytes of a process's stderr that are read.
+const STDERR_BYTES: u64 = 16 << 10;
 
 /// The lines of an extraction that has ended.
 pub(super) struct Extracted {
     pub(super) lines: BufReader<File>,
     /// The reason why the lines may be cut off.
-    pub(super) fault: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 /// Reads a file in a process or on a thread, and returns when that has ended or exceeded a limit.
@@ -74,12 +74,12 @@ fn in_process(
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn().map_err(Error::io("start", program))?;
-    let fault = match wait(&mut child, &output, &request.limits, stop) {
+    let error = match wait(&mut child, &output, &request.limits, stop) {
         Ok(status) if status.success() => None,
         Ok(status) => {
             let mut words = Vec::new();
             let read =
-                errors.rewind().and_then(|()| errors.take(LAST_WORDS).read_to_end(&mut words));
+                errors.rewind().and_then(|()| errors.take(STDERR_BYTES).read_to_end(&mut words));
             let words = read.map(|_| String::from_utf8_lossy(&words).into_owned());
             Some(end_of(status, &words.unwrap_or_default(), request))
         }
@@ -87,7 +87,7 @@ fn in_process(
         Err(reason) => Some(reason),
     };
     output.rewind().map_err(Error::io("read", std::env::temp_dir()))?;
-    Ok(Extracted { lines: BufReader::new(output), fault })
+    Ok(Extracted { lines: BufReader::new(output), error })
 }
 
 /// Waits for the end of a process, and kills it if it exceeds a limit.
@@ -194,7 +194,7 @@ fn on_thread(file: File, request: ExtractRequest, stop: StopFlag) -> Result<Extr
     let thread = thread::Builder::new().name("extract".into()).stack_size(STACK);
     thread.spawn(work).map_err(Error::io("start a thread for", "the extraction of text"))?;
     let started = Instant::now();
-    let fault = loop {
+    let error = loop {
         match receiver.recv_timeout(PAUSE) {
             Ok(outcome) => break outcome.err().map(|error| error.to_string()),
             Err(mpsc::RecvTimeoutError::Timeout) if stop.is_set() => return Err(stopped()),
@@ -209,5 +209,5 @@ fn on_thread(file: File, request: ExtractRequest, stop: StopFlag) -> Result<Extr
         return Err(Error::io("read", std::env::temp_dir())(io::Error::other("no output")));
     };
     output.rewind().map_err(Error::io("read", std::env::temp_dir()))?;
-    Ok(Extracted { lines: BufReader::new(output), fault })
+    Ok(Extracted { lines: BufReader::new(output), error })
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
-use super::event::Fault;
+use super::event::ExtractError;
 
 /// A reader of XML that accepts wrong end tags.
 pub(super) fn reader(xml: &str) -> Reader<&[u8]> {
@@ -17,10 +17,13 @@ pub(super) fn reader(xml: &str) -> Reader<&[u8]> {
 }
 
 /// The next event; the error names the entry of the archive.
-pub(super) fn next<'a>(reader: &mut Reader<&'a [u8]>, entry: &str) -> Result<Event<'a>, Fault> {
+pub(super) fn next<'a>(
+    reader: &mut Reader<&'a [u8]>,
+    entry: &str,
+) -> Result<Event<'a>, ExtractError> {
     reader.read_event().map_err(|e| {
         let at = reader.error_position();
-        Fault::new(format!(
+        ExtractError::new(format!(
             "the entry '{entry}' is damaged at byte {at} ({e}): save the file again"
         ))
     })

@@ -3,7 +3,7 @@
 use csv_core::ReadRecordResult;
 
 /// Delimiters of csv files, in the order in which they are preferred.
-const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
+const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
 /// The number of first lines by which the delimiter is decided.
 pub(crate) const SAMPLE_LINES: usize = 20;
@@ -12,30 +12,30 @@ pub(crate) const SAMPLE_LINES: usize = 20;
 ///
 /// A delimiter fits if the header and every other whole record have the same number of cells, which
 /// is at least two. Of those that fit, the one with the most cells is chosen, of equals the first
-/// in [`SEPARATORS`]; if none fits, the comma. A semicolon in a sentence therefore decides nothing:
+/// in [`DELIMITERS`]; if none fits, the comma. A semicolon in a sentence therefore decides nothing:
 /// the header has none.
-pub(crate) fn separator(sample: &[u8]) -> u8 {
+pub(crate) fn detect(sample: &[u8]) -> u8 {
     let mut best = (1, b',');
-    for separator in SEPARATORS {
-        let cells = columns(sample, separator).unwrap_or(0);
+    for delimiter in DELIMITERS {
+        let cells = columns(sample, delimiter).unwrap_or(0);
         if cells > best.0 {
-            best = (cells, separator);
+            best = (cells, delimiter);
         }
     }
     best.1
 }
 
 /// The name of a delimiter for messages.
-pub(crate) fn name(separator: u8) -> String {
-    match separator {
+pub(crate) fn name(delimiter: u8) -> String {
+    match delimiter {
         b'\t' => "tabs".to_owned(),
         other => format!("'{}'", char::from(other)),
     }
 }
 
 /// The number of cells that all whole records have; `None` if they differ.
-fn columns(sample: &[u8], separator: u8) -> Option<usize> {
-    let mut parser = csv_core::ReaderBuilder::new().delimiter(separator).build();
+fn columns(sample: &[u8], delimiter: u8) -> Option<usize> {
+    let mut parser = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
     let (mut bytes, mut ends) = (vec![0; sample.len() + 1], vec![0; sample.len() + 2]);
     let (mut read, mut count, mut known) = (0, 0, None);
     loop {
@@ -57,10 +57,10 @@ fn columns(sample: &[u8], separator: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::separator;
+    use super::detect;
 
     #[test]
-    fn separator_is_the_one_that_makes_a_table() {
+    fn delimiter_is_the_one_that_makes_a_table() {
         for (sample, expected) in [
             ("id,text\n1,a; b\n", b','),
             ("id;text\n1;a, b\n2;c\n", b';'),
@@ -74,7 +74,7 @@ mod tests {
             ("a;b,c\n1;2,3\n", b','),
             ("", b','),
         ] {
-            assert_eq!(char::from(separator(sample.as_bytes())), char::from(expected), "{sample}");
+            assert_eq!(char::from(detect(sample.as_bytes())), char::from(expected), "{sample}");
         }
     }
 }
