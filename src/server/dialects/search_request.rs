@@ -129,7 +129,8 @@ pub(super) struct SearchRequest {
     #[serde(flatten)]
     pub(super) retrieval: Retrieval,
     /// The minimum of the score that orders the hits, `final_score`. Hits below it are left
-    /// out, and `below_min_score` is their number.
+    /// out, and `below_min_score` is their number; so are those that were not reranked, and
+    /// `not_reranked` is theirs.
     pub(super) min_score: Option<f32>,
     /// Milliseconds for reranking: the first rows are reranked, as many of `rerank_depth` as fit
     /// into them, and at least 4. `reranked_rows` is their number.
@@ -222,6 +223,8 @@ impl SearchRequest {
             title: hit.title,
             text: self.with_text.then_some(hit.text),
             score: hit.score,
+            dense_score: hit.dense_score,
+            bm25_score: hit.bm25_score,
             final_score: hit.final_score,
             retrieved_rank: hit.retrieved_rank,
             low: hit.low,
@@ -238,6 +241,7 @@ impl SearchRequest {
             hits: result.hits.into_iter().map(reply).collect(),
             ordered_by: result.ordered_by,
             below_min_score: result.below_min_score,
+            not_reranked: result.not_reranked,
             reranked_rows: result.reranked_rows,
             matched_rows: result.matched_rows,
             total_rows: result.total_rows,
