@@ -4,6 +4,7 @@ use crate::store::{IndexMetric, Row};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
+use utoipa::ToSchema;
 use warpseek_bert::reranker::PassageScore;
 
 /// A retrieved row.
@@ -149,7 +150,7 @@ impl Hit {
 }
 
 /// The score that orders hits, which is their `final_score`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderedBy {
     /// The cosine of query and row.

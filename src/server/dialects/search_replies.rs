@@ -66,7 +66,6 @@ pub(super) struct SearchReply {
     /// The hits, best first.
     pub(super) hits: Vec<HitReply>,
     /// The score that orders the hits, their `final_score`.
-    #[schema(value_type = OrderedBySchema)]
     pub(super) ordered_by: OrderedBy,
     /// The number of the first `k` hits whose `final_score` is below `min_score`, if it was given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,31 +89,6 @@ pub(super) struct SearchReply {
     pub(super) took_ms: Timings,
     /// Notes for the user.
     pub(super) warnings: Vec<String>,
-}
-
-/// The score that orders hits.
-#[derive(ToSchema)]
-#[schema(as = OrderedBy, rename_all = "snake_case")]
-#[expect(dead_code, reason = "describes `search::OrderedBy`")]
-enum OrderedBySchema {
-    /// The cosine of query and row.
-    Cosine,
-    /// Their inner product.
-    InnerProduct,
-    /// BM25.
-    Bm25,
-    /// The weighted sum of a hybrid search.
-    Hybrid,
-    /// The sum of reciprocal ranks.
-    ReciprocalRanks,
-    /// Maximal marginal relevance; scores are out of order.
-    Diversity,
-    /// The probability of relevance by a calibration.
-    Probability,
-    /// The reranker's score.
-    Rerank,
-    /// Weighted sum of the z-scores of retrieval and reranker; comparable within one list only.
-    Blend,
 }
 
 /// Milliseconds of each step.
@@ -149,7 +123,7 @@ pub(super) struct CompareReply {
     /// The reranker's name, if one was used.
     reranker: Option<String>,
     /// The score that orders the second ranking.
-    ordered_by: OrderedBySchema,
+    ordered_by: OrderedBy,
     /// The first rows of the retrieval order.
     before: Vec<HitReply>,
     /// The first rows of the second ranking.
