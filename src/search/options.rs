@@ -133,7 +133,7 @@ impl SearchOptions {
         let needs_text = self.hybrid || self.rerank_depth.is_some();
         for query in queries.iter().filter(|query| query.text.trim().is_empty()) {
             if query.vector.is_none() {
-                return Err(Error::usage("the query is empty"));
+                return Err(Error::usage("the query is empty: write what to search for"));
             }
             if needs_text {
                 return Err(Error::usage(
