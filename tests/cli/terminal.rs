@@ -261,13 +261,17 @@ fn completions_and_manual_pages_know_every_command() {
     let place = Workplace::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = place.call(&format!("completions {shell}")).ok().stdout;
-        assert_holds(&script, &["warpseek", "search", "rerank-budget"]);
+        assert_holds(&script, &["warpseek", "search", "rerank-budget", "--color", "--version"]);
+        assert!(!script.contains("extract-text"), "{shell} offers a hidden command");
     }
     place.refuses(&[("completions tcsh", 2, &["bash"])]);
-    assert_holds(&place.call("man").ok().stdout, &[".TH warpseek", "warpseek\\-search(1)"]);
+    let page = place.call("man").ok().stdout;
+    assert_holds(&page, &[".TH warpseek", "warpseek\\-search(1)", "\\-\\-color", "Exit status"]);
+    assert!(!page.contains("extract\\-text"), "{page}");
     place.call("man pages/man1").ok();
     for name in ["warpseek", "warpseek-search", "warpseek-models-pull"] {
         let page = std::fs::read_to_string(place.path(&format!("pages/man1/{name}.1"))).unwrap();
         assert_holds(&page, &[".TH "]);
     }
+    assert!(!place.path("pages/man1/warpseek-extract-text.1").exists());
 }
