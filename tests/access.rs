@@ -366,6 +366,11 @@ fn writing_commands_of_another_user_name_the_folder_and_the_reason() {
         shared.call("delete idx d1").fails(8, &reason);
     }
     assert_eq!(shared.texts("idx"), before);
+    std::fs::create_dir(shared.path("locked")).unwrap();
+    set_mode(&shared.path("locked"), 0o555);
+    let new = "import units.fvecs --documents documents.jsonl --into locked/new";
+    let remedy = "Name a folder for the index where this user may write";
+    shared.call(new).fails(8, &["cannot create an index at locked/new", "ermission", remedy]);
 }
 
 #[test]

@@ -341,6 +341,9 @@ fn refusal_ends_with_status_1() {
     assert_eq!((run.code, &run.json()["refused"]), (1, &true.into()));
     let none = answer(&place, &Chat::start([]), "--filter 'title IS NULL'");
     none.fails(1, &["no passage was found"]);
+    let none = answer(&place, &Chat::start([]), "--filter 'title IS NULL' --json");
+    assert_eq!((none.code, &none.json()["hits"]), (1, &json!([])));
+    assert_eq!(none.json()["refused"], true);
 }
 
 #[test]

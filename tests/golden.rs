@@ -1,7 +1,8 @@
 //! The encoder against Python peers' outputs, and the vector files of other tools.
 
+use crate::support::cli::{Workplace, small_model};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use warpseek::bert::embedder::{Embedder, EmbedderOptions, Normalize, Role};
 use warpseek::bert::encoder::describe;
@@ -159,6 +160,31 @@ fn small_models_of_every_layout_equal_sentence_transformers() {
         let row = always.embed(&texts[..1], Role::Query).unwrap().vectors;
         let norm: f32 = row.iter().map(|v| v * v).sum::<f32>().sqrt();
         assert!((norm - 1.0).abs() < 1e-5, "{name}: norm {norm}");
+    }
+}
+
+#[test]
+fn embed_puts_the_prompt_of_the_role_in_front_of_a_text_once() {
+    let place = Workplace::new();
+    let texts = texts(&golden().join("models/texts.jsonl"));
+    for role in ["query", "passage"] {
+        let expected = matrix(&small_model().join(format!("expected_{role}.npy")));
+        for prompt in [String::new(), format!("{role}: ")] {
+            let line = |(i, text): (usize, &String)| {
+                format!("{}\n", json!({"id": i.to_string(), "text": format!("{prompt}{text}")}))
+            };
+            let content: String = texts.iter().enumerate().map(line).collect();
+            let file = place.file("texts.jsonl", content);
+            let run = place.run(&["embed", &file, "--role", role, "--precision", "f32"]).ok();
+            place.file("vectors.jsonl", &run.stdout);
+            let embedded = place.lines("vectors.jsonl");
+            assert_eq!(embedded.len(), texts.len());
+            for (line, expected) in embedded.iter().zip(&expected) {
+                let vector = line["vector"].as_array().unwrap().iter();
+                let vector: Vec<f32> = vector.map(|v| v.as_f64().unwrap() as f32).collect();
+                assert_close(&vector, expected, 5e-5, &format!("{role}, '{prompt}', {line}"));
+            }
+        }
     }
 }
 

@@ -130,11 +130,16 @@ def test_options_of_a_search(demo: Index) -> None:
     assert final == sorted(final, reverse=True) and reranked.ordered_by == "probability"
     some = demo.search(query, 10, min_score=final[3])
     assert some.ids == reranked.ids[:4] and some[:1].below_min_score == 6
+    few = demo.search(query, 10, min_score=0.0, rerank_depth=7)
+    assert len(few) == 7 and (few.below_min_score, few[:1].not_reranked) == (0, 3)
     assert demo.search("how do I bake bread?", 1)[0].low and not reranked[0].low
     assert demo.search(query, 10, rerank=False, mmr=1.0).ids == plain.ids
     assert demo.search(query, 10, rerank=False, mmr=0.3).ids != plain.ids
     fused = demo.search(query, 10, hybrid=True, rerank=False)
     assert fused[0].score >= plain[0].score
+    assert fused[0].bm25_score > 0 and plain[0].dense_score is None
+    same = next(hit for hit in demo.search(query, 100, rerank=False) if hit.id == fused[0].id)
+    assert fused[0].dense_score == same.score
     least = fused[4].score
     found = demo.search(query, 10, hybrid=True, rerank=False, min_score=least)
     assert found.ids == fused.ids[:5]

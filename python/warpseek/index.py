@@ -575,7 +575,8 @@ class Index:
                 weight.
             min_score: Minimum ``final_score`` of a hit, the score that orders the hits
                 (:attr:`Hits.ordered_by`). Hits below it are left out, and
-                :attr:`Hits.below_min_score` is their number.
+                :attr:`Hits.below_min_score` is their number; those that were not reranked are left
+                out too, and :attr:`Hits.not_reranked` is theirs.
             max_per_doc: Maximum number of hits that share a ``doc_id``.
             include_vectors: True to set :attr:`Hit.vector`.
         """

@@ -29,6 +29,8 @@ class Hit:
         rank: Rank in the final order, from 1.
         score: Inner product with the query (for :attr:`Index.metric` ``"cosine"`` the cosine), the
             fused score of a hybrid search, or the BM25 score of ``search_bm25``.
+        dense_score: Inner product with the query, a part of the score of a hybrid search.
+        bm25_score: BM25, a part of the score of a hybrid search; 0 without a word of the query.
         final_score: Value that orders the hits; ``None`` behind the reranked ones.
         retrieved_rank: Rank in the retrieval order, from 1.
         low: True for a hit that hardly answers the query: its probability of relevance is below
@@ -49,6 +51,8 @@ class Hit:
     row: int
     rank: int | None = None
     score: float | None = None
+    dense_score: float | None = None
+    bm25_score: float | None = None
     final_score: float | None = None
     retrieved_rank: int | None = None
     low: bool = False
@@ -72,7 +76,10 @@ class Hits(Sequence[Hit]):
         ordered_by: The score that orders the hits, their ``final_score``: ``"probability"``,
             ``"rerank"``, ``"blend"``, ``"cosine"``, ``"inner_product"``, ``"hybrid"``,
             ``"reciprocal_ranks"``, ``"bm25"``; with ``"diversity"`` it is out of order.
-        below_min_score: Number of the first `k` hits that ``min_score`` left out, if it was given.
+        below_min_score: Number of the first `k` hits whose ``final_score`` is below ``min_score``,
+            which left them out, if it was given.
+        not_reranked: Number of the first `k` hits that ``min_score`` left out because the reranker
+            did not read them, if there are any.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class Hits(Sequence[Hit]):
         reranker: str | None = None,
         ordered_by: str | None = None,
         below_min_score: int | None = None,
+        not_reranked: int | None = None,
     ) -> None:
         self._hits = list(hits)
         self.took_ms = dict(took_ms or {})
@@ -95,6 +103,7 @@ class Hits(Sequence[Hit]):
         self.reranker = reranker
         self.ordered_by = ordered_by
         self.below_min_score = below_min_score
+        self.not_reranked = not_reranked
 
     @classmethod
     def _of(cls, result: dict[str, Any]) -> Hits:
@@ -116,6 +125,7 @@ class Hits(Sequence[Hit]):
                 reranker=self.reranker,
                 ordered_by=self.ordered_by,
                 below_min_score=self.below_min_score,
+                not_reranked=self.not_reranked,
             )
         return self._hits[index]
 
@@ -185,6 +195,8 @@ class Hits(Sequence[Hit]):
                 ("row", pyarrow.int64()),
                 ("rank", pyarrow.int64()),
                 ("score", pyarrow.float32()),
+                ("dense_score", pyarrow.float32()),
+                ("bm25_score", pyarrow.float32()),
                 ("final_score", pyarrow.float32()),
                 ("retrieved_rank", pyarrow.int64()),
                 ("low", pyarrow.bool_()),

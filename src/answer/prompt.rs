@@ -212,6 +212,8 @@ mod tests {
             title: title.to_owned(),
             text: text.to_owned(),
             score: 0.5,
+            dense_score: None,
+            bm25_score: None,
             final_score: Some(0.5),
             retrieved_rank: Some(1),
             low: false,

@@ -28,6 +28,10 @@ pub struct BatchAnswer {
     /// not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below_min_score: Option<usize>,
+    /// The number of the first k hits that were left out because the reranker did not read them, so
+    /// that they have no score to compare with the minimum; none if there are no such hits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_reranked: Option<usize>,
     /// Rows that passed the filter.
     pub matched_rows: usize,
     /// Warnings for the user.
@@ -46,6 +50,12 @@ pub struct BatchHit {
     pub doc_id: String,
     /// The inner product, or the fused score of a hybrid search.
     pub score: f32,
+    /// The inner product, a part of the score of a hybrid search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dense_score: Option<f32>,
+    /// BM25, a part of the score of a hybrid search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bm25_score: Option<f32>,
     /// The score that orders the hits: the rerank score, or `score` without reranking. None for
     /// hits below the rerank depth.
     pub final_score: Option<f32>,
@@ -102,6 +112,8 @@ const PARQUET_SCHEMA: &str = "message batch {
     optional float final_score;
     optional float rerank_score;
     optional float rerank_logit;
+    optional float dense_score;
+    optional float bm25_score;
 }";
 
 /// Writes answers to a TREC run or a parquet file, which appears when it is complete.
@@ -179,9 +191,14 @@ fn write_row_group<W: Write + Send>(
     write_column::<ByteArrayType, _>(&mut group, &text(|r| &r.1.doc_id), None)?;
     write_column::<FloatType, _>(&mut group, &scores, None)?;
     write_column::<Int32Type, _>(&mut group, &number(|h| h.retrieved_rank), None)?;
-    for value in
-        [|h: &BatchHit| h.final_score, |h: &BatchHit| h.rerank_score, |h: &BatchHit| h.rerank_logit]
-    {
+    let optional: [fn(&BatchHit) -> Option<f32>; 5] = [
+        |h| h.final_score,
+        |h| h.rerank_score,
+        |h| h.rerank_logit,
+        |h| h.dense_score,
+        |h| h.bm25_score,
+    ];
+    for value in optional {
         let values: Vec<Option<f32>> = rows.iter().map(|(_, hit)| value(hit)).collect();
         let levels: Vec<i16> = values.iter().map(|v| i16::from(v.is_some())).collect();
         let present: Vec<f32> = values.into_iter().flatten().collect();

@@ -69,6 +69,9 @@ pub struct BatchReport {
     pub without_hits: u64,
     /// Hits below the minimum score, which were left out.
     pub below_min_score: u64,
+    /// Hits that were left out because they were not reranked and have no score to compare with the
+    /// minimum.
+    pub not_reranked: u64,
     /// True if the run was stopped before the end.
     pub interrupted: bool,
     /// Milliseconds per step, summed over all queries.
@@ -185,6 +188,7 @@ impl BatchRun<'_> {
         self.report.queries += 1;
         self.report.hits += answer.hits.len() as u64;
         self.report.below_min_score += answer.below_min_score.unwrap_or(0) as u64;
+        self.report.not_reranked += answer.not_reranked.unwrap_or(0) as u64;
         self.report.without_hits += u64::from(answer.hits.is_empty());
     }
 
@@ -245,6 +249,7 @@ impl BatchRun<'_> {
                     query_id: query.query.id.clone(),
                     hits: self.hits(&found.candidates)?,
                     below_min_score: search.min_score.map(|_| found.below_min_score),
+                    not_reranked: Some(found.not_reranked).filter(|n| *n > 0),
                     matched_rows: found.matched_rows,
                     warnings: found.warnings,
                 });
@@ -269,6 +274,8 @@ impl BatchRun<'_> {
                 id: id.to_owned(),
                 doc_id: doc_id.to_owned(),
                 score: candidate.score,
+                dense_score: candidate.bm25.map(|_| candidate.dense),
+                bm25_score: candidate.bm25,
                 final_score: candidate.final_score,
                 retrieved_rank: candidate.retrieved_rank,
                 rerank_score: rerank.map(|r| r.score),

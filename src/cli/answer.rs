@@ -93,7 +93,11 @@ pub(super) fn run(args: AnswerArgs, context: &Context) -> Result<Status> {
     found.warnings.iter().for_each(|w| term::warn(w));
     if found.hits.is_empty() {
         context.note("no passage was found to answer from");
-        return Ok(Status::NoHits);
+        let nothing = json!({
+            "question": question, "answer": "", "refused": true, "sentences": [], "citations": [],
+            "hits": [], "took_ms": { "search": found.took_ms, "total": found.took_ms.total },
+        });
+        return context.report(&nothing, || Ok(())).map(|_| Status::NoHits);
     }
     let mut options = AnswerOptions {
         temperature: args.temperature,

@@ -4,6 +4,7 @@ use super::args::{EmbedderArg, QueryFileArgs, RerankingArgs, RetrieveArgs};
 use super::context::{Context, Status};
 use super::default_index::is_index;
 use super::interrupt;
+use super::search::note_left_out;
 use super::term::{self, HumanCount, say};
 use crate::batch::{self, BatchFormat, BatchOptions};
 use crate::engine::OpenOptions;
@@ -113,9 +114,7 @@ pub(super) fn run(args: BatchArgs, context: &Context) -> Result<Status> {
             HumanCount(report.hits)
         )
     })?;
-    if report.below_min_score > 0 {
-        context.note(&format!("{} hits below --min-score", HumanCount(report.below_min_score)));
-    }
+    note_left_out((report.below_min_score, report.not_reranked), context);
     if report.without_hits > 0 {
         context.note(&format!("{} queries have no hits", HumanCount(report.without_hits)));
     }

@@ -92,6 +92,19 @@ impl Context {
 
     fn no_index(&self) -> Error {
         let here = std::env::current_dir().unwrap_or_default();
+        // A folder would have been found.
+        let kind = match Path::new(FOLDER).symlink_metadata() {
+            Ok(found) if found.is_symlink() => "a link that leads to no folder",
+            Ok(_) => "a file, not a folder",
+            Err(_) => "",
+        };
+        if !kind.is_empty() {
+            return Error::usage(format!(
+                "there is no index: {FOLDER} in {} is {kind}; move it away and make an index with \
+                 `warpseek index FILES`, or give its folder",
+                here.display()
+            ));
+        }
         Error::usage(format!(
             "there is no index: {} has no folder {FOLDER}, no folder above it has one, and the \
              setting `index` (WARPSEEK_INDEX) is not set; make one with `warpseek index FILES`, or \

@@ -1,10 +1,10 @@
 //! `warpseek completions` and `warpseek man`: files that shells and `man` read.
 
-use super::Cli;
 use super::context::{Context, Status};
 use super::term::say;
+use super::{AFTER_HELP, Cli};
 use crate::error::{Error, Result};
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 use std::io::Write;
@@ -27,7 +27,7 @@ pub(super) struct CompletionsArgs {
 
 pub(super) fn completions(args: CompletionsArgs, _context: &Context) -> Result<Status> {
     let mut script = Vec::new();
-    generate(args.shell, &mut Cli::command(), "warpseek", &mut script);
+    generate(args.shell, &mut shown_commands(), "warpseek", &mut script);
     write(&script)
 }
 
@@ -43,14 +43,26 @@ pub(super) struct ManArgs {
 pub(super) fn man(args: ManArgs, context: &Context) -> Result<Status> {
     let Some(dir) = args.dir else {
         let mut page = Vec::new();
-        Man::new(Cli::command()).render(&mut page).map_err(Error::io("write to", "stdout"))?;
+        Man::new(shown_commands()).render(&mut page).map_err(Error::io("write to", "stdout"))?;
         return write(&page);
     };
     std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-    let all = Cli::command().propagate_version(true);
+    let all = shown_commands().propagate_version(true);
     clap_mangen::generate_to(all, &dir).map_err(Error::io("write to", &dir))?;
     let report = serde_json::json!({ "dir": dir });
     context.report(&report, || say!("{}: the manual pages of all commands", dir.display()))
+}
+
+/// The command line without its hidden commands, which completions and pages would show.
+fn shown_commands() -> Command {
+    let all = Cli::command();
+    let shown = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    Command::new("warpseek")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(all.get_about().cloned().unwrap_or_default())
+        .after_help(AFTER_HELP)
+        .args(all.get_arguments().cloned())
+        .subcommands(shown)
 }
 
 fn write(bytes: &[u8]) -> Result<Status> {

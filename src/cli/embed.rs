@@ -26,7 +26,8 @@ pub(super) struct EmbedArgs {
     /// Embedding model: a listed name, a hub id, or a folder [default: all-MiniLM-L6-v2]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
-    /// Role of the texts; some models have a prompt for each role
+    /// Role of the texts; some models have a prompt for each role, which is put in front of texts
+    /// that do not begin with it
     #[arg(long, value_enum, default_value_t = RoleArg::Passage)]
     role: RoleArg,
     /// Write a file of vectors (npy, fvecs, fbin, faiss, by its name) instead of jsonl on stdout
@@ -66,6 +67,9 @@ pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Status> {
     let vectors = VectorOptions { normalize, dimensions: args.dimensions };
     let (embedder, _) = context.engine.embedder(name, vectors)?;
     let (role, dim) = (args.role.into(), embedder.dim());
+    let prompt = embedder.prompt(role);
+    // The embedder adds the prompt: a text that has it already would get it twice.
+    let bare = |text: String| text.strip_prefix(prompt).map(str::to_owned).unwrap_or(text);
     let mut writer = match (&args.out, format) {
         (Some(path), Some(format)) => {
             interrupt::install();
@@ -90,7 +94,7 @@ pub(super) fn run(args: EmbedArgs, context: &Context) -> Result<Status> {
         if window.is_empty() {
             break;
         }
-        let passages: Vec<String> = window.iter().map(passage_of).collect();
+        let passages: Vec<String> = window.iter().map(passage_of).map(bare).collect();
         let embedded = embedder.embed(&passages, role)?;
         let counts = embedded.tokens.iter().zip(&embedded.lost);
         for ((query, vector), (n_tokens, n_lost)) in

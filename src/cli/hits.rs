@@ -19,6 +19,8 @@ pub(super) struct HitPrinter<'a> {
     /// The folder at which paths in ids start.
     base: Option<PathBuf>,
     retrieved_by: OrderedBy,
+    /// The kind of the dense score, a part of that of a hybrid search.
+    dense_by: OrderedBy,
     /// True to print whole passages.
     pub(super) full: bool,
     /// True to print the scores from which the order was computed.
@@ -37,6 +39,7 @@ impl<'a> HitPrinter<'a> {
             words: QueryWords::new(query, manifest.language()),
             base: base_of(searcher.index.dir()).ok(),
             retrieved_by: options.retrieved_by(manifest.metric),
+            dense_by: manifest.metric.into(),
             full: false,
             explain: false,
             n_printed: 0,
@@ -107,6 +110,10 @@ impl<'a> HitPrinter<'a> {
             format!("id {}", plain(&hit.id)),
             format!("{} {}", self.retrieved_by.word(), decimal(hit.score, 4)),
         ];
+        if let (Some(dense), Some(bm25)) = (hit.dense_score, hit.bm25_score) {
+            parts.push(format!("{} {}", self.dense_by.word(), decimal(dense, 4)));
+            parts.push(format!("{} {}", OrderedBy::Bm25.word(), decimal(bm25, 4)));
+        }
         if let (Some(score), Some(logit)) = (hit.rerank_score, hit.rerank_logit) {
             parts.push(format!("rerank {} (logit {})", decimal(score, 4), signed(logit, 3)));
         }

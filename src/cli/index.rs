@@ -115,7 +115,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         split_records: args.chunk,
     };
     let manifest = manifest_for(&model, chunks)?.with_language(args.language);
-    let mut writer = IndexWriter::open_or_create(&into, &manifest)?;
+    let mut writer = IndexWriter::open_or_create(&into, &manifest)?.removed_unless_used();
     interrupt::install();
     let on_error = args.on_error.unwrap_or(OnError::Stop);
     let found = documents.found_files().clone();
@@ -171,6 +171,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         term::warn_all(&notes.texts(), notes.total());
         if let Error::Input { place, .. } = e
             && on_error == OnError::Stop
+            && writer.has_rows()
             && found.is_none_or(|found| found.source(&place.file).is_none())
         {
             context.note(
@@ -192,6 +193,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
                 .to_owned(),
         ));
     }
+    writer.keep();
     if args.watch {
         // While it waits, other processes may write to the index.
         drop(writer);

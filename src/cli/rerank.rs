@@ -68,7 +68,7 @@ pub(super) fn run(args: RerankArgs, context: &Context) -> Result<Status> {
         (1..).map(|i: usize| i.to_string()).zip(args.passages).collect()
     };
     if let Some((id, _)) = passages.iter().find(|p| p.1.trim().is_empty()) {
-        return Err(Error::usage(format!("passage {id} is empty")));
+        return Err(Error::usage(format!("passage {id} is empty: leave it out")));
     }
     if passages.is_empty() || args.top_n == Some(0) {
         return Err(Error::usage("there is nothing to rerank: give passages, and --top-n above 0"));

@@ -69,9 +69,8 @@ pub(super) fn run(args: SearchArgs, context: &Context) -> Result<Status> {
             false => printer.print(hit),
         })
     })?;
-    if let Some(below) = result.below_min_score.filter(|below| *below > 0) {
-        context.note(&format!("{} hits below --min-score", HumanCount(below as u64)));
-    }
+    let counts = (result.below_min_score.unwrap_or(0), result.not_reranked.unwrap_or(0));
+    note_left_out((counts.0 as u64, counts.1 as u64), context);
     if let (Some(rows), Some(depth)) = (result.reranked_rows, options.rerank_depth) {
         context.note(&format!("reranked {rows} rows of up to {depth} within --rerank-budget"));
     }
@@ -80,6 +79,21 @@ pub(super) fn run(args: SearchArgs, context: &Context) -> Result<Status> {
     }
     context.note(&summary(&result));
     Ok(if result.hits.is_empty() { Status::NoHits } else { Status::Success })
+}
+
+/// Notes the numbers of hits that `--min-score` left out: of those below it, and of those that were
+/// not reranked.
+pub(super) fn note_left_out((below, not_reranked): (u64, u64), context: &Context) {
+    if below > 0 {
+        context.note(&format!("{} hits below --min-score", HumanCount(below)));
+    }
+    if not_reranked > 0 {
+        context.note(&format!(
+            "{} hits left out, which were not reranked and have no score to compare with \
+             --min-score: a larger --rerank-depth or --rerank-budget reads them too",
+            HumanCount(not_reranked)
+        ));
+    }
 }
 
 /// The formula of the score that orders the hits.

@@ -7,6 +7,7 @@ use crate::answer::{Answerer, DEFAULT_TEMPLATE, PromptTemplate};
 use crate::error::{Error, Result};
 use crate::hub::http::Secret;
 use crate::server::{Access, Answers, Listener, ServedModels, ServerLimits, Serving, serve};
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
@@ -54,7 +55,12 @@ pub(super) struct ServeArgs {
     unix: Option<PathBuf>,
     /// Keep the indexes up to date with the files and folders that `index` has read, as
     /// `warpseek sync --watch` does
-    #[arg(long, conflicts_with_all = ["embed_only", "rerank_only"], env = "WARPSEEK_SERVE_WATCH")]
+    #[arg(
+        long,
+        conflicts_with_all = ["embed_only", "rerank_only"],
+        env = "WARPSEEK_SERVE_WATCH",
+        value_parser = BoolishValueParser::new()
+    )]
     watch: bool,
     #[command(flatten)]
     access: AccessArgs,
@@ -75,7 +81,7 @@ struct AccessArgs {
     #[arg(long, value_name = "FILE", env = "WARPSEEK_SERVE_API_KEY_FILE")]
     api_key_file: Option<PathBuf>,
     /// Serve addresses other than loopback without a key
-    #[arg(long, env = "WARPSEEK_SERVE_NO_AUTH")]
+    #[arg(long, env = "WARPSEEK_SERVE_NO_AUTH", value_parser = BoolishValueParser::new())]
     no_auth: bool,
     /// Host name by which browsers may call this server without a key
     #[arg(long, value_name = "NAME", env = "WARPSEEK_SERVE_ALLOW_HOST", value_delimiter = ',')]
@@ -84,10 +90,15 @@ struct AccessArgs {
     #[arg(long, value_name = "ORIGIN", env = "WARPSEEK_SERVE_CORS_ORIGIN", value_delimiter = ',')]
     cors_origin: Vec<String>,
     /// Refuse changes of documents
-    #[arg(long, env = "WARPSEEK_SERVE_READ_ONLY")]
+    #[arg(long, env = "WARPSEEK_SERVE_READ_ONLY", value_parser = BoolishValueParser::new())]
     read_only: bool,
     /// Offer agents at /mcp the tools upsert and delete
-    #[arg(long, conflicts_with = "read_only", env = "WARPSEEK_SERVE_ALLOW_WRITES")]
+    #[arg(
+        long,
+        conflicts_with = "read_only",
+        env = "WARPSEEK_SERVE_ALLOW_WRITES",
+        value_parser = BoolishValueParser::new()
+    )]
     allow_writes: bool,
 }
 

@@ -37,8 +37,8 @@ pub struct SearchOptions {
     /// The maximum number of retrieved rows that share a `doc_id`. `None`: no limit.
     pub max_per_doc: Option<usize>,
     /// Minimum of the score that orders the hits ([`super::Hit::final_score`]); hits below it,
-    /// and those that the reranker did not read, are left out and counted. Not for reciprocal rank
-    /// fusion without reranking, whose scores come from ranks alone.
+    /// and those that the reranker did not read, are left out, and both are counted. Not for
+    /// reciprocal rank fusion without reranking, whose scores come from ranks alone.
     pub min_score: Option<f32>,
     /// Time for reranking. The first rows are reranked, as many of `rerank_depth` as fit into it,
     /// and a few in any case. `None`: all of them.
@@ -77,11 +77,10 @@ impl SearchOptions {
     /// The score that orders the retrieved rows of an index of this metric, before MMR and
     /// reranking.
     pub fn retrieved_by(&self, metric: IndexMetric) -> OrderedBy {
-        match (self.hybrid, self.fusion, metric) {
-            (true, Fusion::Rrf, _) => OrderedBy::ReciprocalRanks,
-            (true, Fusion::Weighted, _) => OrderedBy::Hybrid,
-            (false, _, IndexMetric::Cosine) => OrderedBy::Cosine,
-            (false, _, IndexMetric::InnerProduct) => OrderedBy::InnerProduct,
+        match (self.hybrid, self.fusion) {
+            (true, Fusion::Rrf) => OrderedBy::ReciprocalRanks,
+            (true, Fusion::Weighted) => OrderedBy::Hybrid,
+            (false, _) => metric.into(),
         }
     }
 
@@ -120,7 +119,7 @@ impl SearchOptions {
         }
         if self.min_score.is_some_and(f32::is_nan) {
             return Err(Error::usage(
-                "the least score is not a number: give a probability, a cosine or another value \
+                "the minimum score is not a number: give a probability, a cosine or another value \
                  of the score that orders the hits",
             ));
         }
@@ -134,7 +133,7 @@ impl SearchOptions {
         let needs_text = self.hybrid || self.rerank_depth.is_some();
         for query in queries.iter().filter(|query| query.text.trim().is_empty()) {
             if query.vector.is_none() {
-                return Err(Error::usage("the query is empty"));
+                return Err(Error::usage("the query is empty: write what to search for"));
             }
             if needs_text {
                 return Err(Error::usage(

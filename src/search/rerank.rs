@@ -122,7 +122,8 @@ pub(super) fn record_scores(candidates: &mut [Candidate], outcome: RerankScores)
 }
 
 /// Orders candidates of which the first `depth` were scored ([`order_reranked`]), and keeps the
-/// best `k` without those below `least`. Notes for the user if some of them were not scored.
+/// best `k` without those below `least` and those that were not scored. Without `least` it notes
+/// for the user that some of them were not scored.
 pub(super) fn keep_best(
     found: &mut Retrieved,
     order: RerankOrder,
@@ -135,8 +136,10 @@ pub(super) fn keep_best(
     candidates.truncate(k);
     if let Some(least) = least {
         let all = candidates.len();
+        candidates.retain(|c| c.final_score.is_some());
+        let scored = candidates.len();
         candidates.retain(|c| c.final_score.is_some_and(|score| score >= least));
-        found.below_min_score = all - candidates.len();
+        (found.not_reranked, found.below_min_score) = (all - scored, scored - candidates.len());
     }
     if candidates.iter().any(|c| c.rerank.is_none()) {
         found.warnings.push(format!(
@@ -171,6 +174,7 @@ mod tests {
             row: i as u32,
             score,
             dense: score,
+            bm25: None,
             retrieved_rank: i + 1,
             rerank: logit.map(scored),
             final_score: Some(score),
@@ -255,14 +259,16 @@ mod tests {
     }
 
     #[test]
-    fn least_score_leaves_out_rows_below_it_and_those_that_were_not_reranked() {
+    fn minimum_score_leaves_out_rows_below_it_and_those_that_were_not_reranked() {
         let values = [(0.9, Some(1.0)), (0.8, Some(3.0)), (0.7, Some(2.0)), (0.6, None)];
         let mut found = Retrieved { candidates: candidates(&values), ..Retrieved::default() };
         keep_best(&mut found, RerankOrder::Standardized(0.0), 3, 4, Some(0.2));
         assert_eq!(rows(&found.candidates), [1, 2]);
-        assert_eq!((found.below_min_score, found.warnings.len()), (2, 0));
+        assert_eq!((found.below_min_score, found.not_reranked), (1, 1));
+        assert!(found.warnings.is_empty());
         let mut found = Retrieved { candidates: candidates(&values), ..Retrieved::default() };
         keep_best(&mut found, RerankOrder::Standardized(0.0), 3, 4, None);
-        assert_eq!((found.below_min_score, found.warnings.len()), (0, 1));
+        assert_eq!((found.below_min_score, found.not_reranked), (0, 0));
+        assert_eq!(found.warnings.len(), 1);
     }
 }

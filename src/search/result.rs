@@ -1,9 +1,10 @@
 //! Results of a search: candidates, hits, times.
 
-use crate::store::Row;
+use crate::store::{IndexMetric, Row};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
+use utoipa::ToSchema;
 use warpseek_bert::reranker::PassageScore;
 
 /// A retrieved row.
@@ -15,6 +16,8 @@ pub struct Candidate {
     pub score: f32,
     /// The inner product with the query, which `score` is without hybrid search.
     pub dense: f32,
+    /// BM25, in a hybrid search; 0 if the row has none of the query's words.
+    pub bm25: Option<f32>,
     /// Rank in the retrieval order, from 1.
     pub retrieved_rank: usize,
     /// The reranker's score, if it read this row.
@@ -36,6 +39,7 @@ impl Candidate {
                 row,
                 score,
                 dense: score,
+                bm25: None,
                 retrieved_rank: i + 1,
                 rerank: None,
                 final_score: Some(score),
@@ -55,8 +59,12 @@ pub struct Retrieved {
     pub matched_rows: usize,
     /// Notes for the user, such as a truncated query.
     pub warnings: Vec<String>,
-    /// The number of the first `k` rows that [`super::SearchOptions::min_score`] left out.
+    /// The number of the first `k` rows whose final score is below
+    /// [`super::SearchOptions::min_score`], which left them out.
     pub below_min_score: usize,
+    /// The number of the first `k` rows that [`super::SearchOptions::min_score`] left out because
+    /// the reranker did not read them, so that they have no final score.
+    pub not_reranked: usize,
     /// The number of rows that the reranker read, if [`super::SearchOptions::rerank_budget`] was
     /// set.
     pub reranked_rows: Option<usize>,
@@ -80,6 +88,12 @@ pub struct Hit {
     /// The inner product with the query, which is the cosine in an index of unit vectors; or the
     /// fused score of a hybrid search. Higher is better.
     pub score: f32,
+    /// The inner product with the query, a part of the score of a hybrid search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dense_score: Option<f32>,
+    /// BM25, a part of the score of a hybrid search; 0 without a word of the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bm25_score: Option<f32>,
     /// The value that orders the hits: the rerank score, its combination with the retrieval score
     /// ([`super::SearchOptions::retriever_weight`]), or `score` without reranking. `None` for hits
     /// deeper than the reranker read; they follow in retrieval order. With MMR alone the hits stand
@@ -120,6 +134,8 @@ impl Hit {
             title: row.title,
             text: row.text,
             score: candidate.score,
+            dense_score: candidate.bm25.map(|_| candidate.dense),
+            bm25_score: candidate.bm25,
             final_score: candidate.final_score,
             retrieved_rank: Some(candidate.retrieved_rank),
             low: candidate.is_low,
@@ -134,7 +150,7 @@ impl Hit {
 }
 
 /// The score that orders hits, which is their `final_score`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderedBy {
     /// The cosine of query and row.
@@ -155,6 +171,15 @@ pub enum OrderedBy {
     Rerank,
     /// Weighted sum of the z-scores of retrieval and reranker; comparable within one list only.
     Blend,
+}
+
+impl From<IndexMetric> for OrderedBy {
+    fn from(metric: IndexMetric) -> Self {
+        match metric {
+            IndexMetric::Cosine => Self::Cosine,
+            IndexMetric::InnerProduct => Self::InnerProduct,
+        }
+    }
 }
 
 impl OrderedBy {
@@ -181,10 +206,14 @@ pub struct SearchResult {
     pub hits: Vec<Hit>,
     /// The score that orders the hits.
     pub ordered_by: OrderedBy,
-    /// The number of the first `k` rows that [`super::SearchOptions::min_score`] left out, if it
-    /// was set.
+    /// The number of the first `k` rows whose final score is below
+    /// [`super::SearchOptions::min_score`], which left them out, if it was set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub below_min_score: Option<usize>,
+    /// The number of the first `k` rows that [`super::SearchOptions::min_score`] left out because
+    /// the reranker did not read them, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_reranked: Option<usize>,
     /// The number of rows that the reranker read, if [`super::SearchOptions::rerank_budget`] was
     /// set.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -153,8 +153,9 @@ impl Ranker<'_> {
                 let query = &self.queries[number];
                 let depth = options.k.min(self.available[number]);
                 let mut ranked: Vec<(u32, f32)> = dense.iter().map(|h| (h.row, h.score)).collect();
+                let mut bm25 = HashMap::new();
                 if options.hybrid {
-                    ranked = self.fuse(query.text, &ranked, list, (at, batch), number)?;
+                    (ranked, bm25) = self.fuse(query.text, &ranked, list, (at, batch), number)?;
                 }
                 let mut below_min_score = 0;
                 if let Some(least) = options.min_score {
@@ -182,6 +183,8 @@ impl Ranker<'_> {
                             Some(score) => *score,
                             None => self.dense_score(batch, at, candidate.row)?,
                         };
+                        let words = bm25.get(&candidate.row).copied().unwrap_or_default();
+                        candidate.bm25 = Some(words as f32);
                     }
                 }
                 rankings.push(Retrieved { candidates, below_min_score, ..Retrieved::default() });
@@ -191,7 +194,7 @@ impl Ranker<'_> {
     }
 
     /// The dense ranking of query `number`, which is query `at` of the batch, combined with the
-    /// lexical one, both of up to `list` rows.
+    /// lexical one, both of up to `list` rows; and BM25 of those rows that have words of the query.
     fn fuse(
         &self,
         text: &str,
@@ -199,14 +202,15 @@ impl Ranker<'_> {
         list: usize,
         (at, batch): (usize, &QueryBatch),
         number: usize,
-    ) -> Result<Vec<(u32, f32)>> {
+    ) -> Result<(Vec<(u32, f32)>, HashMap<u32, f64>)> {
         let index = &self.searcher.index;
         let rows: Vec<u32> = dense.iter().map(|(row, _)| *row).collect();
         let lexical = index.lexical_with(text, list, self.masks[number], &rows)?;
         let vectors = batch.padded()?;
         let score = |row| score_of(&self.matrix, vectors, batch.len(), at, row);
         let calibrated = is_calibrated(index.manifest());
-        Ok(fuse(self.options.fusion, dense, &lexical, calibrated, score))
+        let bm25 = lexical.by_row();
+        Ok((fuse(self.options.fusion, dense, (&lexical, &bm25), calibrated, score), bm25))
     }
 
     /// The score of a row for query `at` of the batch.

@@ -33,12 +33,13 @@ pub(super) const LEXICAL_WEIGHT: f64 = 0.03;
 /// whose cosines have another spread.
 pub(super) const DENSE_SHARE: f64 = 0.7;
 
-/// Combines the dense ranking, rows with their scores, with the lexical one. `dense_score` gives
-/// the score of a row that only the lexical one holds. Best first, ties by row.
+/// Combines the dense ranking, rows with their scores, with the lexical one, which comes with BM25
+/// of all rows that it knows ([`LexicalHits::by_row`]). `dense_score` gives the score of a row that
+/// only the lexical one holds. Best first, ties by row.
 pub(super) fn fuse(
     fusion: Fusion,
     dense: &[(u32, f32)],
-    lexical: &LexicalHits,
+    (lexical, known): (&LexicalHits, &HashMap<u32, f64>),
     calibrated: bool,
     dense_score: impl Fn(u32) -> f32,
 ) -> Vec<(u32, f32)> {
@@ -51,8 +52,6 @@ pub(super) fn fuse(
     for row in lexical_rows {
         scores.entry(row).or_insert_with(|| dense_score(row));
     }
-    let known = lexical.hits.iter().chain(&lexical.asked);
-    let known: HashMap<u32, f64> = known.map(|hit| (hit.row, hit.score)).collect();
     let bm25 = |row: u32| known.get(&row).copied().unwrap_or(0.0);
     let mut fused: Vec<(u32, f32)> = if calibrated {
         let weight = LEXICAL_WEIGHT / (lexical.n_terms.max(1) as f64).sqrt();
@@ -123,7 +122,8 @@ mod tests {
     fn weighted_sum_adds_bm25_to_the_cosine() {
         let dense = [(1, 0.8), (2, 0.7), (3, 0.6)];
         let lexical = lexical(&[(9, 12.0), (3, 10.0)], &[(2, 2.0)], 4);
-        let fused = fuse(Fusion::Weighted, &dense, &lexical, true, |row| {
+        let bm25 = lexical.by_row();
+        let fused = fuse(Fusion::Weighted, &dense, (&lexical, &bm25), true, |row| {
             assert_eq!(row, 9);
             0.5
         });
@@ -134,15 +134,16 @@ mod tests {
             assert!((score - value as f32).abs() < 1e-6, "{row}: {score}");
         }
         // Without a word of the query the cosines stay.
-        let none = LexicalHits::default();
-        assert_eq!(fuse(Fusion::Weighted, &dense, &none, true, |_| 0.0), dense);
+        let none = (&LexicalHits::default(), &HashMap::new());
+        assert_eq!(fuse(Fusion::Weighted, &dense, none, true, |_| 0.0), dense);
     }
 
     #[test]
     fn weighted_sum_of_other_models_scales_both_sides() {
         let dense = [(1, 300.0), (2, 250.0), (3, 200.0)];
         let lexical = lexical(&[(3, 10.0), (2, 5.0)], &[], 2);
-        let fused = fuse(Fusion::Weighted, &dense, &lexical, false, |_| 0.0);
+        let lexical = (&lexical, &lexical.by_row());
+        let fused = fuse(Fusion::Weighted, &dense, lexical, false, |_| 0.0);
         let expected = [(1, 0.7), (2, 0.5), (3, 0.3)];
         for ((row, score), (other, value)) in fused.iter().zip(expected) {
             assert_eq!(*row, other);
@@ -153,7 +154,8 @@ mod tests {
     #[test]
     fn reciprocal_ranks_ignore_scores() {
         let lexical = lexical(&[(3, 10.0)], &[], 1);
-        let fused = fuse(Fusion::Rrf, &[(1, 0.9), (3, 0.1)], &lexical, true, |_| 0.0);
+        let lexical = (&lexical, &lexical.by_row());
+        let fused = fuse(Fusion::Rrf, &[(1, 0.9), (3, 0.1)], lexical, true, |_| 0.0);
         assert_eq!(fused.iter().map(|f| f.0).collect::<Vec<_>>(), [3, 1]);
     }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::io::Read;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes of a body that are decompressed at a time.
 const DECOMPRESSED_PART: usize = 64 << 10;
+
+/// The beginning of serde's message about an object in place of a list.
+const OBJECT_FOR_LIST: &str = "invalid type: map, expected a sequence";
 
 /// Bytes of the longest body in which the field that does not fit is looked for.
 const MAX_EXPLAINED: usize = 1 << 20;
@@ -42,6 +46,15 @@ impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for JsonRequest<T> {
         drop(receiving);
         Ok(Self { state: Arc::clone(state), body, permit })
     }
+}
+
+/// Reads an optional field, for which null means that it is absent.
+pub(super) fn null_as_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A request with the bytes of a JSON body.
@@ -192,6 +205,13 @@ fn is_struct(error: &serde_json::Error) -> bool {
 /// which names the field.
 fn parse_error<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> ApiError {
     let message = error.to_string();
+    // Whatever fields an object has, it is no list.
+    let empty = serde_json::from_str::<T>("{}").map_or_else(|e| e.to_string(), |_| String::new());
+    if text.trim_ascii_start().starts_with('{') && empty.starts_with(OBJECT_FOR_LIST) {
+        return ApiError::invalid(
+            "the body does not fit: it must be a list, not an object: put the requests in brackets",
+        );
+    }
     let value = match serde_json::from_str::<Value>(text) {
         Ok(value) if error.is_data() && text.len() <= MAX_EXPLAINED => value,
         _ => return ApiError::invalid(format!("the body does not fit: {message}")),

@@ -15,14 +15,19 @@
 
 use super::error::{ApiError, ApiResult};
 use super::state::AppState;
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State as Extract};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// The header that carries a request's id, in both directions.
@@ -36,10 +41,10 @@ const OPEN: [&str; 7] =
 /// The error message for a page of another origin.
 const FOREIGN: &str = "pages of other origins may not call this server; --cors-origin allows one";
 
-/// The status that metrics show for a request whose client disconnected.
+/// The status that log and metrics show for a request whose client disconnected.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// Gives each request an id, logs it, and counts it in the metrics.
+/// Gives each request an id, and logs and counts it at the end of its reply.
 pub(super) async fn log_request(
     Extract(state): Extract<Arc<AppState>>,
     mut request: Request,
@@ -54,33 +59,96 @@ pub(super) async fn log_request(
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     state.metrics.in_flight.inc();
-    let mut counted = CountedRequest { state, route, started, status: CLIENT_CLOSED_REQUEST };
+    // The reply to HEAD ends with its head.
+    let is_sent = method == Method::HEAD;
+    let mut counted =
+        CountedRequest { state, id: id.clone(), method, path, route, started, reply: None };
     let mut response = next.run(request).await;
-    let status = response.status().as_u16();
-    counted.status = status;
-    let ms = started.elapsed().as_micros() as f64 / 1e3;
-    let shown = id.to_str().unwrap_or_default();
-    if status >= 500 {
-        tracing::warn!(request_id = shown, %method, path, status, ms, "request");
-    } else {
-        tracing::info!(request_id = shown, %method, path, status, ms, "request");
-    }
+    counted.reply = Some(SentReply { status: response.status().as_u16(), is_sent });
     response.headers_mut().insert(REQUEST_ID, id);
-    response
+    response.map(|body| Body::new(CountedBody { body, counted }))
 }
 
-/// Counts a request when it is dropped, which also happens if the client disconnects.
+/// Logs and counts a request when it is dropped, which also happens if the client disconnects.
 struct CountedRequest {
     state: Arc<AppState>,
+    id: HeaderValue,
+    method: Method,
+    path: String,
     route: String,
     started: Instant,
+    /// The reply, once its head is known.
+    reply: Option<SentReply>,
+}
+
+/// The part of a reply that was sent.
+struct SentReply {
     status: u16,
+    /// True at the end of the body.
+    is_sent: bool,
 }
 
 impl Drop for CountedRequest {
     fn drop(&mut self) {
+        let whole = self.reply.as_ref().filter(|reply| reply.is_sent);
+        let status = whole.map_or(CLIENT_CLOSED_REQUEST, |reply| reply.status);
+        let took = self.started.elapsed();
+        let (shown, method, path) =
+            (self.id.to_str().unwrap_or_default(), &self.method, &self.path);
+        let ms = took.as_micros() as f64 / 1e3;
+        if status >= 500 {
+            tracing::warn!(request_id = shown, %method, path, status, ms, "request");
+        } else {
+            tracing::info!(request_id = shown, %method, path, status, ms, "request");
+        }
         self.state.metrics.in_flight.dec();
-        self.state.metrics.request(&self.route, self.status, self.started.elapsed());
+        self.state.metrics.request(&self.route, status, took);
+    }
+}
+
+/// The body of a reply. The request is in progress until it ends: a stream of events is sent over a
+/// long time after the head.
+struct CountedBody {
+    body: Body,
+    counted: CountedRequest,
+}
+
+impl HttpBody for CountedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() {
+            self.end();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl CountedBody {
+    fn end(&mut self) {
+        self.counted.reply.iter_mut().for_each(|reply| reply.is_sent = true);
+    }
+}
+
+impl Drop for CountedBody {
+    fn drop(&mut self) {
+        // A body of known length is not asked for more after its last frame.
+        if self.body.is_end_stream() {
+            self.end();
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Metrics {
         };
         let all = &mut metrics.registry;
         all.register("requests", "Requests answered", metrics.requests.clone());
-        let help = "From the request's head to the reply's";
+        let help = "From the request's head to the end of the reply";
         let duration = metrics.request_duration.clone();
         all.register_with_unit("request_duration", help, Unit::Seconds, duration);
         all.register("requests_in_flight", "Requests being answered", metrics.in_flight.clone());
@@ -59,7 +59,7 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a request that was answered, or whose client disconnected.
+    /// Counts a request that was answered to the end, or whose client disconnected.
     pub(super) fn request(&self, route: &str, status: u16, took: Duration) {
         let route = ("route", route.to_owned());
         let status = ("status", status.to_string());

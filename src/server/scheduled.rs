@@ -75,6 +75,7 @@ impl SearchSteps for ScheduledSteps<'_> {
             hits: hits(self, first).await?,
             ordered_by,
             below_min_score: None,
+            not_reranked: None,
             reranked_rows: None,
             matched_rows: found.matched_rows,
             total_rows: self.searcher.index.live().count(),

@@ -182,7 +182,10 @@ impl AppState {
     pub(super) fn check_texts(&self, texts: &[String], param: &str) -> ApiResult<()> {
         self.check_inputs(texts.len(), param)?;
         match texts.iter().position(|text| text.trim().is_empty()) {
-            Some(at) => Err(ApiError::empty(format!("`{param}` {at} is empty")).param(param)),
+            Some(at) => {
+                let message = format!("`{param}` {at} is empty: write a text, or leave it out");
+                Err(ApiError::empty(message).param(param))
+            }
             None => Ok(()),
         }
     }
@@ -191,9 +194,11 @@ impl AppState {
     pub(super) fn check_inputs(&self, n: usize, param: &str) -> ApiResult<()> {
         let most = self.limits.max_inputs;
         if n == 0 {
-            return Err(ApiError::empty(format!("`{param}` is empty")).param(param));
+            let message = format!("`{param}` is empty: send at least one");
+            return Err(ApiError::empty(message).param(param));
         }
-        let message = format!("`{param}` has {n} entries, and {most} are allowed");
+        let message =
+            format!("`{param}` has {n} entries, and {most} are allowed: send them in parts");
         ApiError::check(n <= most, param, message)
     }
 

@@ -1,7 +1,7 @@
 //! The files of one index, opened together: for reading, for writing, or newly created.
 
 use super::database::{CommitState, Database};
-use super::folder::{DATABASE_FILE, MANIFEST_FILE, is_index_file};
+use super::folder::{DATABASE_FILE, MANIFEST_FILE, check_place, is_index_file, write_denied};
 use super::format::REBUILD;
 use super::lexical;
 use super::manifest::IndexManifest;
@@ -88,8 +88,13 @@ pub(super) enum FolderState {
 impl FolderState {
     /// Inspects a folder. The result is certain only while the caller holds the folder's lock.
     pub(super) fn of(dir: &Path) -> Result<Self> {
+        check_place(dir)?;
         let manifest = dir.join(MANIFEST_FILE);
-        if manifest.try_exists().map_err(Error::io("read", &manifest))? {
+        let found = manifest.try_exists().map_err(|e| match e.kind() {
+            ErrorKind::PermissionDenied => write_denied(dir, &e),
+            _ => Error::io("read", &manifest)(e),
+        });
+        if found? {
             return Ok(Self::Index);
         }
         let entries = match std::fs::read_dir(dir) {

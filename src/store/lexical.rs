@@ -7,7 +7,7 @@ use super::database::{Database, SCHEMA};
 use super::language::{Language, QueryTerm};
 use crate::error::Result;
 use rusqlite::Connection;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use warpseek_topk::RowMask;
 
@@ -49,6 +49,13 @@ pub struct LexicalHits {
     pub asked: Vec<LexicalHit>,
     /// Distinct terms of the query that were looked up.
     pub n_terms: usize,
+}
+
+impl LexicalHits {
+    /// BM25 of all rows that it is known of.
+    pub(crate) fn by_row(&self) -> HashMap<u32, f64> {
+        self.hits.iter().chain(&self.asked).map(|hit| (hit.row, hit.score)).collect()
+    }
 }
 
 /// The first `k` rows of `mask` by BM25, and BM25 of the rows `asked`.

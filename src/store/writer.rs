@@ -32,7 +32,7 @@ pub struct IndexWriter {
     pending: Pending,
     /// True if a commit failed. It is unknown then whether it took effect.
     failed: bool,
-    _lock: WriteLock,
+    lock: WriteLock,
 }
 
 /// A live document of the index, or one that waits for the next commit.
@@ -70,7 +70,7 @@ impl IndexWriter {
             // A failed first try that committed nothing must not bind the second one: the index is
             // created again with the new settings.
             Err(_) if this.files.state.n_rows == 0 && this.files.state.generation == 0 => {
-                let Self { files, _lock: lock, .. } = this;
+                let Self { files, lock, .. } = this;
                 drop(files);
                 Self::new(IndexFiles::create(dir, manifest)?, lock)
             }
@@ -92,7 +92,24 @@ impl IndexWriter {
 
     fn new(files: IndexFiles, lock: WriteLock) -> Result<Self> {
         let next_seq = files.database.number("SELECT coalesce(max(seq), 0) + 1 FROM document")?;
-        Ok(Self { files, next_seq, pending: Pending::default(), failed: false, _lock: lock })
+        Ok(Self { files, next_seq, pending: Pending::default(), failed: false, lock })
+    }
+
+    /// The same writer, which removes the index when it is dropped if it created the folder and
+    /// committed nothing, unless [`IndexWriter::keep`] was called.
+    pub fn removed_unless_used(mut self) -> Self {
+        self.lock.discard();
+        self
+    }
+
+    /// Keeps an index without rows.
+    pub fn keep(&mut self) {
+        self.lock.keep();
+    }
+
+    /// True if rows were ever committed.
+    pub fn has_rows(&self) -> bool {
+        self.files.state.n_rows > 0
     }
 
     /// Settings of the index.
@@ -198,7 +215,9 @@ impl IndexWriter {
         if pending.is_empty() {
             return Ok(());
         }
+        // If the commit fails it is unknown whether it took effect.
         self.failed = true;
+        self.lock.keep();
         let IndexFiles { manifest, database, state, vectors, .. } = &mut self.files;
         let stride = stride_of(manifest.dim);
         let n_new = (pending.rows.len() / stride) as u64;

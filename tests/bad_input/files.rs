@@ -206,8 +206,8 @@ fn index_into_a_place_for_something_else_is_refused_and_changes_nothing() {
     let model = golden().join("models/bge-like").display().to_string();
     place.refuses(&[
         ("index corpus.jsonl --into photos", 2, &["other files ('cat.jpg')", "new folder"]),
-        ("index corpus.jsonl --into corpus.jsonl", 8, &["corpus.jsonl"]),
-        ("index corpus.jsonl --into corpus.jsonl/idx", 8, &["corpus.jsonl/idx"]),
+        ("index corpus.jsonl --into corpus.jsonl", 8, &["at corpus.jsonl: this is a file"]),
+        ("index corpus.jsonl --into corpus.jsonl/idx", 8, &["a part of this path is a file"]),
         ("index corpus.jsonl --into idx --chunk", 2, &["idx", "records whole", "another folder"]),
     ]);
     let args = ["index", "corpus.jsonl", "--into", "idx", "--model", &model];
@@ -215,6 +215,28 @@ fn index_into_a_place_for_something_else_is_refused_and_changes_nothing() {
     assert_eq!(std::fs::read_dir(place.path("photos")).unwrap().count(), 1);
     assert_eq!(std::fs::read_to_string(place.path("corpus.jsonl")).unwrap(), records(12));
     place.is_sound(12);
+}
+
+#[cfg(unix)]
+#[test]
+fn index_that_fails_before_its_first_row_leaves_no_folder_behind() {
+    let place = Workplace::new();
+    place.file("bad.txt", b"\x00\x01\x02\x03 no text at all \x00\xff");
+    for (line, folder) in [("index bad.txt", ".warpseek"), ("index bad.txt --into a/b/idx", "a")] {
+        let run = place.call(line);
+        assert!(!run.stderr.contains("records before this one"), "{}", run.stderr);
+        run.fails(7, &["bad.txt", "binary"]);
+        assert!(!place.path(folder).exists(), "{line}");
+    }
+    // What others made stays, and so does what was committed.
+    std::fs::create_dir(place.path("mine")).unwrap();
+    place.refuses(&[("index bad.txt --into mine", 7, &["bad.txt"])]);
+    assert!(place.path("mine").exists());
+    place.file("cut.jsonl", records(3) + "broken\n");
+    let parts = ["cut.jsonl, line 4", "records before this one are in the index"];
+    place.refuses(&[("index cut.jsonl --into idx", 7, &parts)]);
+    place.refuses(&[("index bad.txt --into idx", 7, &["bad.txt"])]);
+    place.is_sound(3);
 }
 
 #[cfg(target_os = "linux")]

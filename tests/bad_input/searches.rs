@@ -50,7 +50,7 @@ fn search_for_more_hits_than_there_are_rows_returns_them_all() {
 fn search_for_nothing_is_refused() {
     let place = indexed(12);
     for query in ["", "   ", "\t\n"] {
-        place.run(&["search", "idx", query]).fails(2, &["the query is empty"]);
+        place.run(&["search", "idx", query]).fails(2, &["the query is empty: write what"]);
         place.run(&["compare", "idx", query]).fails(2, &["the query is empty"]);
         place.pipe(&["search", "idx", "-"], query).fails(2, &["the query is empty"]);
     }

@@ -107,6 +107,28 @@ fn search_without_an_index_or_a_query_says_what_is_missing() {
     place.refuses(&[("search old bridge", 2, &["no index folder 'old'", "\"old bridge\""])]);
 }
 
+#[cfg(unix)]
+#[test]
+fn default_folder_that_is_a_file_or_a_broken_link_is_told_with_the_remedy() {
+    let place = indexed(3);
+    place.file(".warpseek", "");
+    let (find, make) = ("search river", "index corpus.jsonl");
+    place.refuses(&[
+        (find, 2, &[".warpseek in", "a file, not a folder", "move it away", "index FILES"]),
+        (make, 8, &["create an index at .warpseek", "move it away, or name another folder"]),
+        ("search .warpseek river", 8, &["this is a file; name the index folder"]),
+    ]);
+    std::fs::remove_file(place.path(".warpseek")).unwrap();
+    std::os::unix::fs::symlink("gone/far", place.path(".warpseek")).unwrap();
+    place.refuses(&[
+        (find, 2, &["a link that leads to no folder", "move it away"]),
+        (make, 8, &["a link to a folder that does not exist", "remove the link"]),
+    ]);
+    std::fs::create_dir_all(place.path("gone/far")).unwrap();
+    place.call(make).ok();
+    assert_eq!(place.call("search river --json").ok().json()["total_rows"], 3);
+}
+
 #[test]
 fn call_without_a_command_says_where_to_begin() {
     let out = Workplace::new().call("").ok().stdout;

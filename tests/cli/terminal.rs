@@ -4,7 +4,7 @@ use super::{hits, number};
 use crate::support::cli::{
     Workplace, assert_holds, finish, ids, indexed, search, small_reranker, with_real_model, words,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The scores in front of the hits of a text output, with the titles.
 fn printed(out: &str) -> Vec<(String, String)> {
@@ -57,7 +57,49 @@ fn printed_score_is_the_one_that_orders_the_hits() {
 }
 
 #[test]
-fn search_with_a_least_score_leaves_out_and_counts_what_is_below() {
+fn hybrid_hits_show_the_cosine_and_bm25_of_which_their_score_is_made() {
+    let place = indexed(60);
+    let plain = search(&place, "storm bread clock", &["--no-rerank", "-k", "60"]);
+    assert!(hits(&plain)[0].get("dense_score").is_none());
+    assert!(hits(&plain)[0].get("bm25_score").is_none());
+    for more in ["--no-rerank -k 60 --hybrid", "--no-rerank -k 60 --hybrid --fusion rrf"] {
+        let more = words(more);
+        let found = search(&place, "storm bread clock", &more);
+        let args = [&["search", "idx", "storm bread clock", "--explain"][..], &more].concat();
+        let text = place.run(&args).ok().stdout;
+        let parts = |name: &str| hits(&found).iter().map(|hit| number(&hit[name])).collect();
+        let (dense, bm25): (Vec<f64>, Vec<f64>) = (parts("dense_score"), parts("bm25_score"));
+        for (hit, (dense, bm25)) in hits(&found).iter().zip(dense.iter().zip(&bm25)) {
+            let alone = hits(&plain).iter().find(|other| other["id"] == hit["id"]).unwrap();
+            assert_eq!(hit["dense_score"], alone["score"]);
+            assert_holds(&text, &[&format!("  cosine {dense:.4}  BM25 {bm25:.4}  ")]);
+        }
+        assert!(bm25.iter().any(|&score| score > 0.0) && bm25.iter().all(|&score| score >= 0.0));
+        if more.contains(&"rrf") {
+            continue;
+        }
+        // All rows are candidates, over which the weighted sum scales both parts.
+        let scaled = |values: &[f64], value: f64| {
+            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            (value - least) / (most - least)
+        };
+        for (hit, (d, b)) in hits(&found).iter().zip(dense.iter().zip(&bm25)) {
+            let sum = 0.7 * scaled(&dense, *d) + 0.3 * scaled(&bm25, *b);
+            assert!((number(&hit["score"]) - sum).abs() < 1e-4, "{hit}: {sum}");
+        }
+    }
+    place.file("q.txt", "storm bread clock\n");
+    place.call("batch idx q.txt --out out.jsonl --hybrid").ok();
+    let alone = search(&place, "storm bread clock", &["--no-rerank", "--hybrid"]);
+    for (hit, same) in hits(&place.lines("out.jsonl")[0]).iter().zip(hits(&alone)) {
+        assert_eq!((&hit["id"], &hit["bm25_score"]), (&same["id"], &same["bm25_score"]));
+        assert!((number(&hit["dense_score"]) - number(&same["dense_score"])).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn search_with_a_minimum_score_leaves_out_and_counts_what_is_below() {
     let place = indexed(60);
     let reranker = small_reranker();
     for (more, unread) in [
@@ -76,23 +118,25 @@ fn search_with_a_least_score_leaves_out_and_counts_what_is_below() {
         let some =
             search(&place, "storm bread clock", &[&more[..], &["--min-score", &least]].concat());
         assert_eq!(ids(&some), ids(&all)[..n]);
-        assert_eq!(some["below_min_score"], 10 - n);
-        assert!(n + unread <= 10);
+        assert_eq!(some["below_min_score"], 10 - n - unread);
+        assert_eq!(some.get("not_reranked"), (unread > 0).then(|| json!(unread)).as_ref());
         let args = ["search", "idx", "storm bread clock", "--min-score", &least];
         let told = place.run(&[&args[..], &more].concat()).ok().stderr;
-        assert_holds(&told, &[&format!("{} hits below --min-score", 10 - n)]);
+        assert_holds(&told, &[&format!("{} hits below --min-score", 10 - n - unread)]);
+        let left_out = format!("{unread} hits left out, which were not reranked");
+        assert_eq!(told.contains(&left_out), unread > 0, "{told}");
     }
     let none = place.call("search idx river --min-score 2 --no-rerank");
     assert_eq!(none.code, 1, "{}", none.stderr);
     place.refuses(&[
-        ("search idx a --min-score nan --no-rerank", 2, &["least score is not a number"]),
+        ("search idx a --min-score nan --no-rerank", 2, &["minimum score is not a number"]),
         ("search idx a --hybrid --fusion rrf --min-score 0 --no-rerank", 2, &["ranks"]),
         ("search idx a --min-score high", 2, &["--min-score"]),
     ]);
 }
 
 #[test]
-fn batch_with_a_least_score_counts_what_is_below() {
+fn batch_with_a_minimum_score_counts_what_is_below() {
     let place = indexed(40);
     place.file("q.txt", "river lamp\nstorm\n");
     let least = number(&hits(&search(&place, "storm", &["--no-rerank"]))[2]["final_score"]);
@@ -106,6 +150,13 @@ fn batch_with_a_least_score_counts_what_is_below() {
     assert_eq!(hits(storm).len() as u64 + below(storm), 10);
     assert!(hits(storm).iter().all(|hit| number(&hit["score"]) >= least.parse().unwrap()));
     assert!(hits(storm).len() >= 3 && below(storm) > 0);
+    let reranker = small_reranker();
+    let line = "batch idx q.txt --out deep.jsonl --min-score 0 --rerank-depth 8 --json --reranker";
+    let run = place.run(&[&words(line)[..], &[&reranker]].concat()).ok();
+    assert_holds(&run.stderr, &["4 hits left out, which were not reranked"]);
+    let report = run.json();
+    assert_eq!((&report["below_min_score"], &report["not_reranked"]), (&json!(0), &json!(4)));
+    assert_eq!(place.lines("deep.jsonl")[0]["not_reranked"], 2);
 }
 
 #[test]
@@ -210,13 +261,17 @@ fn completions_and_manual_pages_know_every_command() {
     let place = Workplace::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = place.call(&format!("completions {shell}")).ok().stdout;
-        assert_holds(&script, &["warpseek", "search", "rerank-budget"]);
+        assert_holds(&script, &["warpseek", "search", "rerank-budget", "--color", "--version"]);
+        assert!(!script.contains("extract-text"), "{shell} offers a hidden command");
     }
     place.refuses(&[("completions tcsh", 2, &["bash"])]);
-    assert_holds(&place.call("man").ok().stdout, &[".TH warpseek", "warpseek\\-search(1)"]);
+    let page = place.call("man").ok().stdout;
+    assert_holds(&page, &[".TH warpseek", "warpseek\\-search(1)", "\\-\\-color", "Exit status"]);
+    assert!(!page.contains("extract\\-text"), "{page}");
     place.call("man pages/man1").ok();
     for name in ["warpseek", "warpseek-search", "warpseek-models-pull"] {
         let page = std::fs::read_to_string(place.path(&format!("pages/man1/{name}.1"))).unwrap();
         assert_holds(&page, &[".TH "]);
     }
+    assert!(!place.path("pages/man1/warpseek-extract-text.1").exists());
 }

@@ -1,8 +1,9 @@
 //! Clients that misbehave, limits, and shutting down.
 
 use crate::cli::indexed;
+use crate::support::chat::{Chat, Reply};
 use crate::support::server::{JSON, Server, read_reply};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -172,6 +173,60 @@ fn work_of_clients_that_disconnected_is_not_computed() {
         assert!(started.elapsed() < Duration::from_secs(30), "tokens still wait");
     }
     server.get("/metrics").fails(200, &["route=\"/embed\",status=\"499\""]);
+}
+
+#[test]
+fn streamed_replies_are_logged_and_counted_when_they_end() {
+    let place = indexed(6);
+    let events = Reply::events("It is so.", 3);
+    let pieces = events.chunks(events.len().div_ceil(4)).map(<[u8]>::to_vec).collect();
+    let reply = Reply { pause: Duration::from_millis(250), ..Reply::stream(pieces) };
+    let chat = Chat::start(std::iter::repeat_n(reply, 6));
+    let url = chat.url();
+    let options = ["--log-format", "json", "--chat-model", "stand-in-8b", "--base-url", &url];
+    let command = place.command(&[&["serve", "idx", "--port", "0"][..], &options].concat());
+    let log = std::fs::File::create(place.path("log")).unwrap();
+    let server = Server::logging_to(command, log.into());
+    let metric = |name: &str| {
+        let text = server.get("/metrics").body;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    };
+    let counted = |status: u16| {
+        metric(&format!("warpseek_requests_total{{route=\"/v1/answer\",status=\"{status}\"}}"))
+    };
+    let body = json!({"query": "river", "k": 1, "stream": true});
+    let started = Instant::now();
+    let mut stream = server.begin_post("/v1/answer", &body);
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    // This stream, and the request for the metrics.
+    assert_eq!((metric("warpseek_requests_in_flight"), counted(200)), (2.0, 0.0));
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    let took = started.elapsed().as_secs_f64();
+    assert_eq!((metric("warpseek_requests_in_flight"), counted(200)), (1.0, 1.0));
+    let sum = metric("warpseek_request_duration_seconds_sum{route=\"/v1/answer\"}");
+    assert!(sum > 0.7 && sum <= took, "{sum} s of {took} s");
+    // A client that leaves in the middle of the stream.
+    let mut stream = server.begin_post("/v1/answer", &body);
+    stream.read_exact(&mut head).unwrap();
+    drop(stream);
+    while counted(499) == 0.0 {
+        assert!(started.elapsed() < Duration::from_secs(30), "the request never ends");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!((metric("warpseek_requests_in_flight"), counted(200)), (1.0, 1.0));
+    assert_eq!(server.send("HEAD", "/health", &[], b"").status, 200);
+    let log = std::fs::read_to_string(place.path("log")).unwrap();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let all: Vec<Value> = lines.filter(|line| line["message"] == "request").collect();
+    let of_path = |path: &str| all.iter().filter(|line| line["path"] == path).collect::<Vec<_>>();
+    let answers = of_path("/v1/answer");
+    let statuses: Vec<_> = answers.iter().map(|line| line["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [200, 499]);
+    assert!(answers[0]["ms"].as_f64().unwrap() > 700.0, "{}", answers[0]);
+    assert_eq!(of_path("/health")[0]["status"], 200);
 }
 
 #[test]

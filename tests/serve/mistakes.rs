@@ -59,6 +59,18 @@ fn unknown_fields_are_warnings_and_with_strict_errors() {
         assert_eq!(warnings(&server.post(path, &body)).len(), 1, "{path}");
         server.post(&format!("{path}?strict=1"), &body).fails(400, &["did you mean", near]);
     }
+    let plain = server.get("/v1/overview").ok();
+    let overview = server.get("/v1/overview?indx=idx");
+    assert_eq!(overview.ok(), plain);
+    assert!(warnings(&overview)[0].contains("`indx` is unknown: did you mean `index`?"));
+    assert!(warnings(&server.get("/v1/overview?index=idx&strict=true")).is_empty());
+    for (address, part) in [
+        ("/v1/overview?indx=idx&strict=1", "did you mean `index`"),
+        ("/v1/overview?strict=yes", "`strict` can be true or false"),
+        ("/v1/overview?index=idx&index=idx", "duplicate field `index`"),
+    ] {
+        server.get(address).fails(400, &[part]);
+    }
     let delete = |address: &str| server.send("DELETE", address, &[], b"");
     delete("/v1/documents/n?indx=other").fails(400, &["indx"]);
     assert_eq!(delete("/v1/documents/n?index=idx").ok()["deleted"], 1);
@@ -78,12 +90,6 @@ fn wrong_types_are_refused_with_field_and_type() {
         ),
         (search, json!({"query": "a", "k": -1}), "k", "`k` must be a whole number from 0, not -1"),
         (search, json!({"query": "a", "k": 2.5}), "k", "not 2.5"),
-        (
-            search,
-            json!({"query": "a", "k": null}),
-            "k",
-            "`k` must be a whole number from 0, not null",
-        ),
         (search, json!({"query": ["a"]}), "query", "`query` must be a text, not a list"),
         (search, json!({"query": "a", "hybrid": "yes"}), "hybrid", "must be true or false"),
         (
@@ -127,10 +133,50 @@ fn wrong_types_are_refused_with_field_and_type() {
     }
     server.post(documents, &json!({})).fails(400, &["`documents` is missing"]);
     server.post(search, &json!([1])).fails(400, &["an object"]);
+    let batch = "/v1/search/batch";
+    for body in [json!({}), json!({"query": "a"}), json!({"searches": [{"query": "a"}]})] {
+        server.post(batch, &body).fails(400, &["it must be a list, not an object"]);
+    }
+    server.post(batch, &json!("a")).fails(400, &["must be a list, not the text"]);
+    server.post(batch, &json!([])).fails(400, &["the list of searches is empty: send"]);
     let second = json!([{"query": "a"}, {"query": "a", "k": "x"}]);
     server.post("/v1/search/batch", &second).fails(400, &["request 1: `k` must be a whole number"]);
     let text = server.send("POST", search, &JSON, b"{\"query\": \"a\", }");
     text.fails(400, &["line 1 column"]);
+}
+
+#[test]
+fn null_means_that_an_optional_field_is_absent() {
+    let (_place, server) = served(12);
+    let plain = |path: &str, body: &Value| {
+        let mut reply = server.post(path, body).ok();
+        reply.as_object_mut().unwrap().remove("took_ms");
+        reply
+    };
+    let api = server.get("/api-docs/openapi.json").ok();
+    for (path, name) in [("/v1/search", "SearchRequest"), ("/v1/compare", "CompareRequest")] {
+        let schemas = [name, "Retrieval"].map(|name| api["components"]["schemas"][name].clone());
+        let of = |schema: &Value| find_properties(schema);
+        let names: Vec<String> = schemas.iter().flat_map(of).collect();
+        assert!(names.contains(&"k".to_owned()) && names.contains(&"hybrid".to_owned()));
+        let mut body: Value = names.iter().map(|name| (name.clone(), Value::Null)).collect();
+        body["query"] = json!("storm bread");
+        assert_eq!(plain(path, &body), plain(path, &json!({"query": "storm bread"})), "{path}");
+    }
+    let nothing = json!({"query": null, "stream": null});
+    server.post("/v1/search", &nothing).fails(400, &["`query` is empty"]);
+    server.post("/v1/compare", &nothing).fails(400, &["`query` is empty"]);
+    let documents = json!([{"id": "n", "text": "t", "title": null}]);
+    server.post("/v1/documents", &json!({"documents": documents, "index": null})).ok();
+    let inputs = json!({"source_sentence": "a", "sentences": ["b"]});
+    server.post("/similarity", &json!({"inputs": inputs, "parameters": null})).ok();
+}
+
+/// The names of the fields of a schema and of its parts.
+fn find_properties(schema: &Value) -> Vec<String> {
+    let own = schema["properties"].as_object().into_iter().flatten();
+    let parts = schema["allOf"].as_array().into_iter().flatten();
+    own.map(|(name, _)| name.clone()).chain(parts.flat_map(find_properties)).collect()
 }
 
 #[test]

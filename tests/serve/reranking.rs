@@ -191,8 +191,8 @@ fn pairs_are_scored_as_vllm_does() {
     assert_eq!(server.post("/score", &body).ok()["data"], score(body).ok()["data"]);
     for (body, part) in [
         (json!({"text_1": queries, "text_2": "a"}), "`text_1` has 2 texts and `text_2` 1"),
-        (json!({"text_1": [], "text_2": "a"}), "`text_1` is empty"),
-        (json!({"text_1": "a", "text_2": []}), "`text_2` is empty"),
+        (json!({"text_1": [], "text_2": "a"}), "`text_1` is empty: send at least one"),
+        (json!({"text_1": "a", "text_2": []}), "`text_2` is empty: send at least one"),
         (json!({"text_1": "a", "text_2": ["a", ""]}), "`text_2` 1 has an empty text"),
         (json!({"text_1": 1, "text_2": "a"}), "must be texts or lists of texts"),
         (json!({"text_1": "a"}), "`text_2` is missing"),

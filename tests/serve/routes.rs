@@ -137,7 +137,6 @@ fn an_overview_tells_fields_frequent_values_and_titles() {
     assert_eq!(overview["titles"], json!(titles));
     assert_eq!(server.get("/v1/overview?index=idx").ok(), overview);
     server.get("/v1/overview?index=no").fails(404, &["'no'", "idx"]);
-    server.get("/v1/overview?name=idx").fails(400, &["`name`"]);
 }
 
 #[test]
@@ -178,7 +177,7 @@ fn invalid_requests_are_refused_with_the_invalid_field() {
         ("/v1/search", json!({"query": "a", "index": "other"}), 404, ["'other'", "idx"]),
         ("/v1/search", json!({"query": 5}), 400, ["does not fit", "`query` must be a text, not 5"]),
         ("/v1/search/batch", json!([{"query": "a"}, {}]), 400, ["request 1", "empty"]),
-        ("/v1/search/batch", json!([]), 400, ["empty", "searches"]),
+        ("/v1/search/batch", json!([]), 400, ["searches is empty", "send at least one"]),
         ("/v1/answer", json!({"query": "a"}), 424, ["no chat service", "--base-url"]),
     ] {
         server.post(path, &body).fails(status, &parts);
@@ -251,7 +250,11 @@ fn answers_come_whole_and_as_events_with_their_quotes_checked() {
     let chat = Chat::start([Reply::text(&written), events, refusal(), refusal()]);
     let service = ["idx", "--base-url", &chat.url(), "--chat-model", "stand-in-8b"];
     let server = Server::start(&place, &service);
-    let whole = server.post("/v1/answer", &json!({"query": "river", "k": 1})).ok();
+    // Clients write null for what is not set.
+    let names = ["index", "mmr", "hybrid", "model", "max_tokens", "passage_tokens", "temperature"];
+    let mut body: Value = names.iter().map(|name| (*name, Value::Null)).collect();
+    (body["query"], body["k"], body["stream"]) = (json!("river"), json!(1), Value::Null);
+    let whole = server.post("/v1/answer", &body).ok();
     assert_eq!(whole["answer"], written);
     assert_eq!(whole["citations"][0]["status"], "found");
     assert_eq!(whole["citations"][0]["passage_id"], whole["hits"][0]["id"]);

@@ -72,8 +72,13 @@ impl Server {
         Self::from_command(place.command(&[&["serve", "--port", "0"], args].concat()))
     }
 
-    pub(crate) fn from_command(mut command: Command) -> Self {
-        command.env_remove("WARPSEEK_API_KEY").stdout(Stdio::piped()).stderr(Stdio::null());
+    pub(crate) fn from_command(command: Command) -> Self {
+        Self::logging_to(command, Stdio::null())
+    }
+
+    /// Starts a command whose log goes to `log`.
+    pub(crate) fn logging_to(mut command: Command, log: Stdio) -> Self {
+        command.env_remove("WARPSEEK_API_KEY").stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();

@@ -5,6 +5,7 @@ use super::warnings::headers;
 use crate::answer::{Answer, AnswerEvent, AnswerOptions, Piece, Prompt};
 use crate::error::{Error, Result};
 use crate::search::{Hit, QueryInput, Timings, search};
+use crate::server::body::null_as_default;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::own::{OwnBody, OwnRequest, UnknownFields};
 use crate::server::scheduled::{ScheduledSteps, blocking};
@@ -30,34 +31,39 @@ pub(super) const NO_CHAT_SERVICE: &str = "no chat service is set up: start the s
 /// The error message if the chat service offers several models and none is named.
 const SEVERAL_MODELS: &str = "the chat service offers several models: name one in `model`";
 
+/// The number of passages, unless a request names another.
+pub(super) const DEFAULT_PASSAGES: usize = 5;
+
 /// The number of events that may wait for a slow reader.
 pub(super) const MAX_WAITING_EVENTS: usize = 256;
 
 /// A question.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub(super) struct AnswerRequest {
     /// The question.
     #[serde(alias = "question")]
     #[schema(example = "why does it help?")]
-    query: String,
-    /// The number of passages.
+    query: Option<String>,
+    /// The number of passages [default: 5].
     #[schema(minimum = 1)]
-    k: usize,
+    k: Option<usize>,
     #[serde(flatten)]
     retrieval: Retrieval,
     /// The chat model [default: the server's].
     model: Option<String>,
     /// The maximum length of the answer in tokens.
     #[schema(minimum = 1)]
-    max_tokens: u32,
+    max_tokens: Option<u32>,
     /// The maximum number of tokens of all passages.
-    passage_tokens: usize,
-    /// Sampling temperature: 0 for the likeliest words, up to 2.
+    passage_tokens: Option<usize>,
+    /// Sampling temperature: 0 for the likeliest words, up to 2 [default: 0].
     #[schema(minimum = 0, maximum = 2)]
-    temperature: f32,
+    temperature: Option<f32>,
     /// Send the text as it is written, as server-sent events: `hits`, then `text`, `unsupported`
     /// and `retry`, then `done` or `error`.
+    #[serde(deserialize_with = "null_as_default")]
+    #[schema(value_type = Option<bool>)]
     stream: bool,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -67,23 +73,6 @@ pub(super) struct AnswerRequest {
 impl OwnBody for AnswerRequest {
     fn unknown_fields(&self) -> Vec<String> {
         self.unknown.warnings::<Self>()
-    }
-}
-
-impl Default for AnswerRequest {
-    fn default() -> Self {
-        let options = AnswerOptions::new("");
-        Self {
-            query: String::new(),
-            k: 5,
-            retrieval: Retrieval::default(),
-            model: None,
-            max_tokens: options.max_tokens,
-            passage_tokens: options.passage_tokens,
-            temperature: options.temperature,
-            stream: false,
-            unknown: UnknownFields::default(),
-        }
     }
 }
 
@@ -102,14 +91,24 @@ pub(super) async fn answer(request: OwnRequest<AnswerRequest>) -> ApiResult<Resp
 async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
     let OwnRequest { state, body: request, permit, .. } = request;
     let answers = state.answers.clone().ok_or_else(|| ApiError::not_served(NO_CHAT_SERVICE))?;
-    let text = request.query.trim().to_owned();
+    let text = request.query.as_deref().unwrap_or_default().trim().to_owned();
     if text.is_empty() {
         return Err(ApiError::empty("`query` is empty: ask something").param("query"));
     }
-    let is_valid = (0.0..=2.0).contains(&request.temperature);
+    let model = request.model.or_else(|| answers.model.clone()).unwrap_or_default();
+    let defaults = AnswerOptions::new(model);
+    let options = AnswerOptions {
+        temperature: request.temperature.unwrap_or(defaults.temperature),
+        max_tokens: request.max_tokens.unwrap_or(defaults.max_tokens),
+        passage_tokens: request.passage_tokens.unwrap_or(defaults.passage_tokens),
+        stream: request.stream,
+        ..defaults
+    };
+    let is_valid = (0.0..=2.0).contains(&options.temperature);
     ApiError::check(is_valid, "temperature", "`temperature` must lie in 0 to 2")?;
-    ApiError::check(request.max_tokens > 0, "max_tokens", "`max_tokens` must be at least 1")?;
-    let question = Question { text: &text, k: request.k, passage_tokens: request.passage_tokens };
+    ApiError::check(options.max_tokens > 0, "max_tokens", "`max_tokens` must be at least 1")?;
+    let k = request.k.unwrap_or(DEFAULT_PASSAGES);
+    let question = Question { text: &text, k, passage_tokens: options.passage_tokens };
     let found = passages_for(&state, &answers, &request.retrieval, question).await?;
     let FoundPassages { hits, took, prompt } = found;
     let Some(prompt) = prompt else {
@@ -122,13 +121,6 @@ async fn reply_to(request: OwnRequest<AnswerRequest>) -> ApiResult<Response> {
             true => Sse::new(tokio_stream::once(Ok::<_, Infallible>(done))).into_response(),
             false => Json(nothing).into_response(),
         });
-    };
-    let options = AnswerOptions {
-        temperature: request.temperature,
-        max_tokens: request.max_tokens,
-        passage_tokens: request.passage_tokens,
-        stream: request.stream,
-        ..AnswerOptions::new(request.model.or_else(|| answers.model.clone()).unwrap_or_default())
     };
     let head = json!({ "query": text, "passages": prompt.passages, "hits": hits });
     let reply = move |mut reply: Value, answer: Answer, prompt: &Prompt| {

@@ -4,7 +4,8 @@
 //! turns before them. The server's chat service writes the answer, whose quotes are checked.
 
 use super::answer::{
-    FoundPassages, MAX_WAITING_EVENTS, NO_CHAT_SERVICE, Question, ask, passages_for,
+    DEFAULT_PASSAGES, FoundPassages, MAX_WAITING_EVENTS, NO_CHAT_SERVICE, Question, ask,
+    passages_for,
 };
 use super::chat_request::{Chat, ChatCompletionRequest};
 use super::warnings::Warned;
@@ -29,9 +30,6 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// The part of a model's name before the name of an index.
 pub(super) const MODEL_PREFIX: &str = "warpseek/";
-
-/// The number of passages, unless a request names another.
-const DEFAULT_PASSAGES: usize = 5;
 
 /// The error message if the chat service offers several models and none is named.
 const SEVERAL_MODELS: &str =

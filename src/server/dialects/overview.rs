@@ -1,11 +1,12 @@
 //! `/v1/overview`: the content of an index, as the page shows it before the first search.
 
+use super::warnings::Warned;
 use crate::search::Searcher;
 use crate::server::error::ApiResult;
+use crate::server::own::{OwnBody, UnknownFields, check_unknown, read_strict};
 use crate::server::scheduled::blocking;
 use crate::server::state::AppState;
 use crate::store::Row;
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Extract};
 use serde::{Deserialize, Serialize};
@@ -26,11 +27,24 @@ const MAX_VALUE_CHARS: usize = 40;
 const MAX_TITLE_CHARS: usize = 90;
 
 /// Query parameters of an overview.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
+#[serde(default)]
 pub(super) struct OverviewParams {
     /// The index [default: that of `--default-index`, or the only one].
     index: Option<String>,
+    /// Refuse unknown parameters.
+    #[param(value_type = Option<bool>)]
+    strict: Option<String>,
+    #[serde(flatten)]
+    #[param(ignore)]
+    #[schema(ignore)]
+    unknown: UnknownFields,
+}
+
+impl OwnBody for OverviewParams {
+    fn unknown_fields(&self) -> Vec<String> {
+        self.unknown.warnings::<Self>()
+    }
 }
 
 /// The content of an index.
@@ -73,8 +87,10 @@ struct ValueCount {
 pub(super) async fn overview(
     Extract(state): Extract<Arc<AppState>>,
     params: Result<Query<OverviewParams>, QueryRejection>,
-) -> ApiResult<Json<Overview>> {
+) -> ApiResult<Warned<Overview>> {
     let Query(params) = params?;
+    let is_strict = params.strict.as_deref().map_or(Ok(false), read_strict)?;
+    let warnings = check_unknown(&params, is_strict)?;
     let _permit = state.start_work()?;
     let served = &state.index(params.index.as_deref())?.served;
     let (name, searcher) = (served.name.clone(), served.searcher());
@@ -88,7 +104,7 @@ pub(super) async fn overview(
             titles: titles(&sample),
         })
     };
-    Ok(Json(blocking(look).await?))
+    Ok(Warned(warnings, blocking(look).await?))
 }
 
 /// Live rows, evenly spread.

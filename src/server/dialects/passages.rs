@@ -106,10 +106,11 @@ pub(super) async fn score_texts(
 ) -> ApiResult<ScoredTexts> {
     let model = &state.reranker(None)?.0.model;
     if query.trim().is_empty() {
-        return Err(ApiError::empty("invalid request: query must not be empty").param("query"));
+        let message = "invalid request: query must not be empty: write what to search for";
+        return Err(ApiError::empty(message).param("query"));
     }
     if let Some(at) = texts.iter().position(|text| text.trim().is_empty()) {
-        let message = format!("invalid request: document {at} is empty");
+        let message = format!("invalid request: document {at} is empty: leave it out");
         return Err(ApiError::empty(message).param("documents"));
     }
     let check_windows = |n: usize| {
@@ -176,7 +177,8 @@ pub(super) async fn score_pairs(
     state.check_inputs(pairs.len(), field)?;
     let is_empty = |pair: &(String, String)| pair.0.trim().is_empty() || pair.1.trim().is_empty();
     if let Some(at) = pairs.iter().position(is_empty) {
-        return Err(ApiError::empty(format!("`{field}` {at} has an empty text")).param(field));
+        let message = format!("`{field}` {at} has an empty text: leave the pair out");
+        return Err(ApiError::empty(message).param(field));
     }
     let groups = pairs.chunk_by(|a, b| a.0 == b.0).map(|group| {
         let texts = group.iter().map(|pair| pair.1.clone()).collect();

@@ -129,7 +129,7 @@ impl Texts {
 /// Pairs of a single first text with every second one, or of the two lists.
 fn pairs_of(first: Vec<String>, second: Vec<String>) -> ApiResult<Vec<(String, String)>> {
     match &first[..] {
-        [] => Err(ApiError::empty("`text_1` is empty").param("text_1")),
+        [] => Err(ApiError::empty("`text_1` is empty: send at least one text").param("text_1")),
         [only] => Ok(second.into_iter().map(|text| (only.clone(), text)).collect()),
         _ if first.len() == second.len() => Ok(first.into_iter().zip(second).collect()),
         _ => {

@@ -37,18 +37,18 @@ impl OwnBody for BatchRequest {
 }
 
 /// A comparison of two rankings of a query.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub(super) struct CompareRequest {
     /// The query.
     #[schema(example = "how are long documents summarised?")]
-    query: String,
-    /// The number of rows that are retrieved and ordered again.
+    query: Option<String>,
+    /// The number of rows that are retrieved and ordered again [default: 25].
     #[schema(minimum = 1)]
-    k: usize,
-    /// The number of rows of each ranking that are shown.
+    k: Option<usize>,
+    /// The number of rows of each ranking that are shown [default: 3].
     #[schema(minimum = 1)]
-    show: usize,
+    show: Option<usize>,
     #[serde(flatten)]
     retrieval: Retrieval,
     #[serde(flatten)]
@@ -59,18 +59,6 @@ pub(super) struct CompareRequest {
 impl OwnBody for CompareRequest {
     fn unknown_fields(&self) -> Vec<String> {
         self.unknown.warnings::<Self>()
-    }
-}
-
-impl Default for CompareRequest {
-    fn default() -> Self {
-        Self {
-            query: String::new(),
-            k: 25,
-            show: 3,
-            retrieval: Retrieval::default(),
-            unknown: UnknownFields::default(),
-        }
     }
 }
 
@@ -166,6 +154,9 @@ pub(super) async fn batch(
     request: OwnRequest<BatchRequest>,
 ) -> ApiResult<Warned<Vec<SearchReply>>> {
     let OwnRequest { state, body: BatchRequest(requests), permit: _permit, warnings } = request;
+    if requests.is_empty() {
+        return Err(ApiError::empty("the list of searches is empty: send at least one"));
+    }
     state.check_inputs(requests.len(), "searches")?;
     // All searches of an index see the same snapshot.
     let mut snapshots: HashMap<&str, Arc<Searcher>> = HashMap::new();
@@ -204,10 +195,11 @@ pub(super) async fn search_one(
 pub(super) async fn compare(request: OwnRequest<CompareRequest>) -> ApiResult<Warned<Comparison>> {
     let OwnRequest { state, body, permit: _permit, warnings } = request;
     let CompareRequest { query, k, show, retrieval, .. } = body;
+    let (k, show) = (k.unwrap_or(25), show.unwrap_or(3));
     let searcher = state.index(retrieval.index.as_deref())?.served.searcher();
     let options = retrieval.options(&state, &searcher, k).await?;
     ApiError::check(show > 0, "show", "`show` must be at least 1")?;
-    let query = query.trim();
+    let query = query.as_deref().unwrap_or_default().trim();
     if query.is_empty() {
         return Err(empty_query());
     }

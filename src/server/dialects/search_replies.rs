@@ -24,6 +24,12 @@ pub(super) struct HitReply {
     /// The inner product with the query (of unit vectors the cosine), or the fused score of a
     /// hybrid search.
     pub(super) score: f32,
+    /// The inner product, a part of the score of a hybrid search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dense_score: Option<f32>,
+    /// BM25, a part of the score of a hybrid search; 0 without a word of the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bm25_score: Option<f32>,
     /// The value that orders the hits; null for hits deeper than the reranker read.
     pub(super) final_score: Option<f32>,
     /// Rank in the retrieval order, from 1.
@@ -60,11 +66,14 @@ pub(super) struct SearchReply {
     /// The hits, best first.
     pub(super) hits: Vec<HitReply>,
     /// The score that orders the hits, their `final_score`.
-    #[schema(value_type = OrderedBySchema)]
     pub(super) ordered_by: OrderedBy,
-    /// The number of the first `k` hits that `min_score` left out, if it was given.
+    /// The number of the first `k` hits whose `final_score` is below `min_score`, if it was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) below_min_score: Option<usize>,
+    /// The number of the first `k` hits that `min_score` left out because the reranker did not read
+    /// them, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) not_reranked: Option<usize>,
     /// The number of rows that the reranker read, if `rerank_budget_ms` was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reranked_rows: Option<usize>,
@@ -80,31 +89,6 @@ pub(super) struct SearchReply {
     pub(super) took_ms: Timings,
     /// Notes for the user.
     pub(super) warnings: Vec<String>,
-}
-
-/// The score that orders hits.
-#[derive(ToSchema)]
-#[schema(as = OrderedBy, rename_all = "snake_case")]
-#[expect(dead_code, reason = "describes `search::OrderedBy`")]
-enum OrderedBySchema {
-    /// The cosine of query and row.
-    Cosine,
-    /// Their inner product.
-    InnerProduct,
-    /// BM25.
-    Bm25,
-    /// The weighted sum of a hybrid search.
-    Hybrid,
-    /// The sum of reciprocal ranks.
-    ReciprocalRanks,
-    /// Maximal marginal relevance; scores are out of order.
-    Diversity,
-    /// The probability of relevance by a calibration.
-    Probability,
-    /// The reranker's score.
-    Rerank,
-    /// Weighted sum of the z-scores of retrieval and reranker; comparable within one list only.
-    Blend,
 }
 
 /// Milliseconds of each step.
@@ -139,7 +123,7 @@ pub(super) struct CompareReply {
     /// The reranker's name, if one was used.
     reranker: Option<String>,
     /// The score that orders the second ranking.
-    ordered_by: OrderedBySchema,
+    ordered_by: OrderedBy,
     /// The first rows of the retrieval order.
     before: Vec<HitReply>,
     /// The first rows of the second ranking.

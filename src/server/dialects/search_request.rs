@@ -5,6 +5,7 @@ use crate::search::{
     DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, Hit, QueryInput, SearchOptions, SearchResult,
     Searcher,
 };
+use crate::server::body::null_as_default;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::own::{OwnBody, UnknownFields};
 use crate::server::scheduled::blocking;
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
+
+/// The default number of hits.
+const DEFAULT_HITS: usize = 10;
 
 /// Options that all routes that search share.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
@@ -26,6 +30,8 @@ pub(super) struct Retrieval {
     #[schema(example = "title LIKE '%graph%'")]
     pub(super) filter: Option<String>,
     /// Combine the dense ranking with BM25's.
+    #[serde(deserialize_with = "null_as_default")]
+    #[schema(value_type = Option<bool>)]
     pub(super) hybrid: bool,
     /// The combination of hybrid search: `weighted`, the weighted sum of the scores, or `rrf`,
     /// reciprocal rank fusion.
@@ -115,7 +121,7 @@ impl Retrieval {
 }
 
 /// A search.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub(super) struct SearchRequest {
     /// The query; required for hybrid search and reranking.
@@ -123,23 +129,28 @@ pub(super) struct SearchRequest {
     pub(super) query: Option<String>,
     /// A query vector of the index's dimension, instead of one made of `query`.
     pub(super) vector: Option<Vec<f32>>,
-    /// The number of hits.
+    /// The number of hits [default: 10].
     #[schema(minimum = 1)]
-    pub(super) k: usize,
+    pub(super) k: Option<usize>,
     #[serde(flatten)]
     pub(super) retrieval: Retrieval,
     /// The minimum of the score that orders the hits, `final_score`. Hits below it are left
-    /// out, and `below_min_score` is their number.
+    /// out, and `below_min_score` is their number; so are those that were not reranked, and
+    /// `not_reranked` is theirs.
     pub(super) min_score: Option<f32>,
     /// Milliseconds for reranking: the first rows are reranked, as many of `rerank_depth` as fit
     /// into them, and at least 4. `reranked_rows` is their number.
     pub(super) rerank_budget_ms: Option<f64>,
-    /// Return the text of each hit.
-    pub(super) with_text: bool,
+    /// Return the text of each hit [default: true].
+    pub(super) with_text: Option<bool>,
     /// Return the vector of each hit.
+    #[serde(deserialize_with = "null_as_default")]
+    #[schema(value_type = Option<bool>)]
     pub(super) with_vector: bool,
     /// Send the hits as they were retrieved before they are reranked, as server-sent events:
     /// `retrieved` if the hits are reranked, then `done` or `error`.
+    #[serde(deserialize_with = "null_as_default")]
+    #[schema(value_type = Option<bool>)]
     pub(super) stream: bool,
     #[serde(flatten)]
     #[schema(ignore)]
@@ -149,23 +160,6 @@ pub(super) struct SearchRequest {
 impl OwnBody for SearchRequest {
     fn unknown_fields(&self) -> Vec<String> {
         self.unknown.warnings::<Self>()
-    }
-}
-
-impl Default for SearchRequest {
-    fn default() -> Self {
-        Self {
-            query: None,
-            vector: None,
-            k: 10,
-            retrieval: Retrieval::default(),
-            min_score: None,
-            rerank_budget_ms: None,
-            with_text: true,
-            with_vector: false,
-            stream: false,
-            unknown: UnknownFields::default(),
-        }
     }
 }
 
@@ -182,7 +176,8 @@ impl SearchRequest {
         state: &AppState,
         searcher: &Arc<Searcher>,
     ) -> ApiResult<SearchOptions> {
-        let mut options = self.retrieval.options(state, searcher, self.k).await?;
+        let k = self.k.unwrap_or(DEFAULT_HITS);
+        let mut options = self.retrieval.options(state, searcher, k).await?;
         options.min_score = self.min_score;
         options.rerank_budget = self.rerank_budget_ms.map(budget).transpose()?;
         if self.input().text.is_empty() {
@@ -220,8 +215,10 @@ impl SearchRequest {
             id: hit.id,
             doc_id: hit.doc_id,
             title: hit.title,
-            text: self.with_text.then_some(hit.text),
+            text: self.with_text.unwrap_or(true).then_some(hit.text),
             score: hit.score,
+            dense_score: hit.dense_score,
+            bm25_score: hit.bm25_score,
             final_score: hit.final_score,
             retrieved_rank: hit.retrieved_rank,
             low: hit.low,
@@ -238,6 +235,7 @@ impl SearchRequest {
             hits: result.hits.into_iter().map(reply).collect(),
             ordered_by: result.ordered_by,
             below_min_score: result.below_min_score,
+            not_reranked: result.not_reranked,
             reranked_rows: result.reranked_rows,
             matched_rows: result.matched_rows,
             total_rows: result.total_rows,

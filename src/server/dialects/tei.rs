@@ -337,8 +337,7 @@ pub(super) async fn rank(
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct SimilarityRequest {
     inputs: SimilarityInputs,
-    #[serde(default)]
-    parameters: ReadingOptions,
+    parameters: Option<ReadingOptions>,
 }
 
 /// The sentences.
@@ -369,7 +368,8 @@ pub(super) async fn cosines(
     }
     sentences.push(source_sentence);
     let texts = Inputs::Many(sentences);
-    let tokenized = TokenizedInputs::new(state, texts, body.parameters).await?;
+    let options = body.parameters.unwrap_or_default();
+    let tokenized = TokenizedInputs::new(state, texts, options).await?;
     let (mut vectors, warnings) = tokenized.embed(state).await?;
     vectors.iter_mut().for_each(|vector| normalize(vector));
     let source = vectors.pop().unwrap_or_default();

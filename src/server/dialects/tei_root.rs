@@ -71,8 +71,7 @@ pub(super) async fn root(request: JsonRequest<RootRequest>) -> ApiResult<Warned<
 pub(super) struct PredictRequest {
     inputs: Pairs,
     /// Return logits as scores instead of their sigmoids.
-    #[serde(default)]
-    raw_scores: bool,
+    raw_scores: Option<bool>,
     /// Ignored: long texts are read in windows, and nothing is truncated.
     #[allow(dead_code, reason = "clients send it")]
     truncate: Option<bool>,
@@ -125,7 +124,7 @@ pub(super) async fn predict(
     };
     let scored = score_pairs(&state, "inputs", pairs).await?;
     let scores = scored.scores.iter().map(|score| {
-        let score = if body.raw_scores { score.logit } else { score.score };
+        let score = if body.raw_scores == Some(true) { score.logit } else { score.score };
         [Prediction { score, label: LABEL }]
     });
     let mut scores: Vec<[Prediction; 1]> = scores.collect();

@@ -312,6 +312,8 @@ const SCORES = {
   rank: "Place in this list",
   retrieved_rank: "Place before reranking",
   score: "Similarity of the query's and the passage's vectors (cosine), or their combination with keyword scores",
+  dense_score: "Similarity of the two vectors alone, a part of the combination",
+  bm25_score: "Keyword score (BM25), the other part",
   rerank_score: "The reranker's estimate that the passage answers the query, 0 to 1",
   rerank_logit: "The reranker's output, of which the estimate is made",
   final_score: "The score that orders this list",
@@ -519,7 +521,7 @@ function openHit(hit, range) {
   const text = el("p", { class: "whole", dir: "auto" });
   if (parts) text.append(parts[0], el("mark", { class: "window" }, parts[1]), parts[2]);
   else text.append(hit.text || "");
-  const scores = ["rank", "retrieved_rank", "score", "rerank_score", "rerank_logit", "final_score", "low", "tokens_lost"]
+  const scores = ["rank", "retrieved_rank", "score", "dense_score", "bm25_score", "rerank_score", "rerank_logit", "final_score", "low", "tokens_lost"]
     .filter((name) => hit[name] !== undefined && hit[name] !== null).map((name) => [name, hit[name], SCORES[name]]);
   const detail = $("detail");
   detail.replaceChildren(

@@ -73,7 +73,7 @@ async fn search(state: &AppState, arguments: SearchCall) -> ApiResult<String> {
     };
     let request = SearchRequest {
         query: Some(arguments.query.clone()),
-        k: arguments.k.unwrap_or(DEFAULT_HITS),
+        k: Some(arguments.k.unwrap_or(DEFAULT_HITS)),
         retrieval: Retrieval {
             filter: arguments.filter,
             hybrid: arguments.hybrid.unwrap_or(false),
