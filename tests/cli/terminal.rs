@@ -261,7 +261,7 @@ fn completions_and_manual_pages_know_every_command() {
     let place = Workplace::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = place.call(&format!("completions {shell}")).ok().stdout;
-        assert_holds(&script, &["warpseek", "search", "rerank-budget", "--color", "--version"]);
+        assert_holds(&script, &["warpseek", "search", "rerank-budget", "color", "version"]);
         assert!(!script.contains("extract-text"), "{shell} offers a hidden command");
     }
     place.refuses(&[("completions tcsh", 2, &["bash"])]);
