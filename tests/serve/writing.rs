@@ -2,7 +2,7 @@
 //! and never in the way of readers.
 
 use crate::cli::{ids, indexed};
-use crate::support::cli::{ProgramRun, Workplace};
+use crate::support::cli::{ProgramRun, Workplace, finish};
 use crate::support::server::{Answered, JSON, Server, exchange};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,6 +98,16 @@ fn bad_documents_change_nothing() {
     let only = Server::start(&place, &["idx", "--read-only"]);
     put(&only, &json!([document("a", "x")])).fails(403, &["--read-only"]);
     only.send("DELETE", "/v1/documents/d1", &[], b"").fails(403, &["--read-only"]);
+    let with_variable = |value: &str| {
+        let mut command = place.command(&["serve", "--port", "0", "idx"]);
+        command.env("WARPSEEK_SERVE_READ_ONLY", value);
+        command
+    };
+    let only = Server::from_command(with_variable("1"));
+    put(&only, &json!([document("a", "x")])).fails(403, &["--read-only"]);
+    let open = Server::from_command(with_variable("0"));
+    put(&open, &json!([])).fails(400, &["empty"]);
+    finish(&mut with_variable("maybe")).fails(2, &["'maybe'", "--read-only"]);
 }
 
 #[test]
