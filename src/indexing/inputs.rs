@@ -188,10 +188,12 @@ pub(super) fn inputs_of(writer: &IndexWriter, dir: &Path) -> Result<Vec<Recorded
     writer.inputs()?.into_iter().map(|stored| RecordedInput::read(stored, dir)).collect()
 }
 
-/// Records the inputs that a run has read, with the stamps of their files, and commits. Inputs below
+/// Records the inputs that a run has read, with the stamps of their files, and commits. Inputs
+/// below
 /// a folder that was read are no longer recorded by themselves. A stream is not recorded.
 ///
-/// A file gets a stamp, so that [`sync`](super::sync) passes over it while it does not change, if it
+/// A file gets a stamp, so that [`sync`](super::sync) passes over it while it does not change, if
+/// it
 /// was read to its end without an error, and if the index holds nothing else of it. An interrupted
 /// run gives no stamps.
 ///

@@ -42,7 +42,8 @@ pub trait WatchEvents {
     fn warn(&mut self, error: &Error);
 }
 
-/// Calls [`WatchEvents::sync`] now, and whenever something below the recorded inputs of the index in
+/// Calls [`WatchEvents::sync`] now, and whenever something below the recorded inputs of the index
+/// in
 /// `dir` has changed: once it has been quiet for 0.3 seconds, at the latest after three. Returns
 /// once it is stopped.
 ///

@@ -1,6 +1,7 @@
 //! Recorded inputs of an index, and the stamps of their files: what `sync` reads again.
 //!
-//! They are entries of the table `state`, so that versions that know nothing of them read, write and
+//! They are entries of the table `state`, so that versions that know nothing of them read, write
+//! and
 //! verify the index as before.
 //!
 //! ```text

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::paths::InputRoots;
 
-/// Time after a change in which another one could leave the times of a file as they are: the tick of
+/// Time after a change in which another one could leave the times of a file as they are: the tick
+/// of
 /// the clock that file systems use, with room.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -91,7 +92,8 @@ pub struct KnownFiles {
     pub stamps: Arc<HashMap<String, FileStamp>>,
     /// Files and folders whose files are not read where a folder above them is an input.
     pub elsewhere: InputRoots,
-    /// [`DocumentReader::text_columns`](crate::DocumentReader::text_columns) of the reader that made
+    /// [`DocumentReader::text_columns`](crate::DocumentReader::text_columns) of the reader that
+    /// made
     /// the stamps. If others come out now, all files are read again.
     pub text_columns: Arc<BTreeSet<String>>,
 }
