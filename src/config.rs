@@ -154,7 +154,11 @@ impl Setting {
 
     /// Applies a value that comes from `place`.
     fn apply(&self, settings: &mut Settings, place: &str, value: &str) -> Result<()> {
-        (self.set)(settings, value).map_err(|e| Error::usage(format!("{place}: {e}")))
+        (self.set)(settings, value).map_err(|e| match e {
+            // The value is right, and this machine has no such device.
+            Error::DeviceUnavailable { .. } => e,
+            e => Error::usage(format!("{place}: {e}")),
+        })
     }
 }
 
@@ -165,8 +169,9 @@ impl Settings {
     /// # Errors
     ///
     /// [`Error::Usage`] for an invalid value in any source, naming the option, the variable, or
-    /// the file, line and key. [`Error::Io`] if the settings file cannot be read, or
-    /// `WARPSEEK_CONFIG` names a file that does not exist.
+    /// the file, line and key. [`Error::DeviceUnavailable`] for a tier that this CPU lacks.
+    /// [`Error::Io`] if the settings file cannot be read, or `WARPSEEK_CONFIG` names a file that
+    /// does not exist.
     pub fn resolve<'a>(
         options: impl IntoIterator<Item = (&'static str, &'a str)>,
         var: impl Fn(&str) -> Option<String>,

@@ -167,6 +167,21 @@ fn inputs_are_read_with_the_options_they_were_indexed_with() {
 }
 
 #[test]
+fn settings_that_a_failed_run_began_to_use_are_not_mixed_with_old_stamps() {
+    let place = indexed_notes(2);
+    place.file("notes/more.csv", "id,text,body\nm,by text,by body\n");
+    std::thread::sleep(SETTLED);
+    place.call("index notes --into idx").ok();
+    assert_counts(&synced(&place), &[("files_read", 0)]);
+    // The run with another field stops at `table.csv`, when `more.csv` has been stored.
+    place.call("index notes --into idx --text-field body --strict").fails(7, &["body"]);
+    assert!(documents(&place, "idx").iter().any(|document| document.contains("by body")));
+    // It is not recorded, so `sync` restores what the recorded settings give.
+    assert_counts(&synced(&place), &[("files_read", 4), ("updated", 1)]);
+    assert_as_new(&place);
+}
+
+#[test]
 fn ids_that_another_file_has_are_refused() {
     let place = indexed_notes(1);
     place.file("notes/second.csv", "id,text\na,other bread\n");

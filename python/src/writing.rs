@@ -37,7 +37,11 @@ pub(crate) fn add<'py>(
     let work = |stop: &Stop, pool: &ThreadPool| {
         let mut documents = receiver.into_iter().flatten();
         let options = IndexOptions { on_error, ..IndexOptions::default() };
-        index_documents(index, &mut documents, options, (stop, pool), &done, |_, _, _| Ok(()))
+        let (begin, record) = (
+            |_: &mut IndexWriter, _: &_| Ok(()),
+            |_: &mut IndexWriter, _: &_, _: &IndexReport| Ok(()),
+        );
+        index_documents(index, &mut documents, options, (stop, pool), &done, begin, record)
     };
     let mut failed = None;
     let produce = |stop: &Stop| {
@@ -107,12 +111,16 @@ pub(crate) fn add_files<'py>(
             prune,
             ..IndexOptions::default()
         };
+        let begin = |writer: &mut IndexWriter, documents: &DocumentReader| {
+            indexing::forget_old_stamps(writer, documents, &settings)
+        };
         let record =
             |writer: &mut IndexWriter, documents: &DocumentReader, report: &IndexReport| {
                 indexing::record_inputs(writer, documents, report, &settings)
             };
         let threads = (stop, pool);
-        let mut indexed = index_documents(index, &mut documents, options, threads, &done, record)?;
+        let mut indexed =
+            index_documents(index, &mut documents, options, threads, &done, begin, record)?;
         indexed.take_notes(&notes);
         let decisions = documents.take_decisions();
         indexed.notes_total += decisions.len() as u64;
@@ -155,13 +163,14 @@ pub(crate) fn sync<'py>(
     to_python(py, &synced)
 }
 
-/// Indexes documents and prunes; `record` then has the writer to record what was read.
+/// Indexes documents and prunes; `begin` has the writer before that, and `record` after it.
 fn index_documents<D: Iterator<Item = Result<Document>>>(
     index: &SharedIndex,
     documents: &mut D,
     options: IndexOptions<'_>,
     (stop, pool): (&Stop, &ThreadPool),
     done: &AtomicUsize,
+    begin: impl FnOnce(&mut IndexWriter, &D) -> Result<()>,
     record: impl FnOnce(&mut IndexWriter, &D, &IndexReport) -> Result<()>,
 ) -> Result<IndexReport> {
     let needs = Needs { embedder: true, reranker: None };
@@ -174,6 +183,7 @@ fn index_documents<D: Iterator<Item = Result<Document>>>(
         done.store(finished as usize, Ordering::Relaxed);
         !stop.load(Ordering::Relaxed)
     };
+    begin(&mut writer, documents)?;
     let options = IndexOptions { stop: Some(stop), threads: Some(pool), ..options };
     let mut report = indexing::index(&mut writer, embedder, documents, options, &mut progress)?;
     if !report.outdated.is_empty() {

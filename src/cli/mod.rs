@@ -25,6 +25,7 @@ mod models;
 mod passage_place;
 mod report;
 mod rerank;
+mod run_summary;
 mod search;
 mod serve;
 mod settings;

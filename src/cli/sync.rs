@@ -1,7 +1,7 @@
 //! `warpseek sync`, and watching for `index --watch` and `sync --watch`.
 
 use super::context::{Context, Status};
-use super::index::{counts, print_left_out, warn_of_truncation};
+use super::run_summary::{counts, print_left_out, warn_of_truncation};
 use super::term::{self, HumanCount, say};
 use super::{extract, interrupt};
 use crate::error::{Error, Result};

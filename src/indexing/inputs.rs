@@ -188,14 +188,46 @@ pub(super) fn inputs_of(writer: &IndexWriter, dir: &Path) -> Result<Vec<Recorded
     writer.inputs()?.into_iter().map(|stored| RecordedInput::read(stored, dir)).collect()
 }
 
+/// To be called before a run: forgets, with its first commit, the stamps of files that were read
+/// with other settings or by another version. If the run ends early, [`sync`](super::sync) reads
+/// these files again.
+///
+/// # Errors
+///
+/// The errors of the store.
+pub fn forget_old_stamps(
+    writer: &mut IndexWriter,
+    documents: &DocumentReader,
+    settings: &InputSettings,
+) -> Result<()> {
+    let roots = documents.roots();
+    let stored = stored_input(documents, settings)?;
+    let is_other = |(name, known): &(String, String)| roots.covers(name) && *known != stored;
+    if writer.inputs()?.iter().any(is_other) {
+        for source in writer.stamps()?.into_keys().filter(|source| roots.covers(source)) {
+            writer.set_stamp(source, None);
+        }
+    }
+    Ok(())
+}
+
+/// The stored form of inputs that were read with these settings.
+fn stored_input(documents: &DocumentReader, settings: &InputSettings) -> Result<String> {
+    let stored = StoredInput {
+        version: VERSION.to_owned(),
+        text_columns: BTreeSet::clone(documents.text_columns()),
+        settings: settings.clone(),
+    };
+    serde_json::to_string(&stored)
+        .map_err(|e| Error::usage(format!("the settings of reading cannot be stored: {e}")))
+}
+
 /// Records the inputs that a run has read, with the stamps of their files, and commits. Inputs
-/// below
-/// a folder that was read are no longer recorded by themselves. A stream is not recorded.
+/// below a folder that was read are no longer recorded by themselves. A stream is not recorded.
 ///
 /// A file gets a stamp, so that [`sync`](super::sync) passes over it while it does not change, if
-/// it
-/// was read to its end without an error, and if the index holds nothing else of it. An interrupted
-/// run gives no stamps.
+/// it was read to its end without an error, and if the index holds nothing else of it. An
+/// interrupted run gives no stamps.
 ///
 /// # Errors
 ///
@@ -207,13 +239,7 @@ pub fn record_inputs(
     settings: &InputSettings,
 ) -> Result<()> {
     let roots = documents.roots();
-    let stored = StoredInput {
-        version: VERSION.to_owned(),
-        text_columns: BTreeSet::clone(documents.text_columns()),
-        settings: settings.clone(),
-    };
-    let stored = serde_json::to_string(&stored)
-        .map_err(|e| Error::usage(format!("the settings of reading cannot be stored: {e}")))?;
+    let stored = stored_input(documents, settings)?;
     let mut names = roots.names();
     for (old, known) in writer.inputs()? {
         match names.iter().position(|name| *name == old) {

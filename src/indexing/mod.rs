@@ -11,7 +11,9 @@ mod watch;
 
 pub use export::{export_documents, export_vectors};
 pub use import::{Import, ImportReport, ImportedDocuments, Vectors, bare_documents};
-pub use inputs::{InputSettings, RecordedInput, forget_input, record_inputs, recorded_inputs};
+pub use inputs::{
+    InputSettings, RecordedInput, forget_input, forget_old_stamps, record_inputs, recorded_inputs,
+};
 pub use report::{IndexReport, LastRecords};
 pub use sync::{SyncOptions, SyncReport, sync};
 pub use watch::{WatchEvents, watch};

@@ -1,6 +1,6 @@
 //! Bringing an index up to date with its recorded inputs: only files that have changed are read.
 
-use super::inputs::{RecordedInput, inputs_of, record_inputs};
+use super::inputs::{RecordedInput, forget_old_stamps, inputs_of, record_inputs};
 use super::report::LastRecords;
 use super::run::without_documents;
 use super::{IndexOptions, IndexReport, OnError, base_of, index, prune};
@@ -17,7 +17,7 @@ use warpseek_ingest::{self as ingest, ExtractOptions, FileStamp, InputRoots, Kno
 /// Options of [`sync`].
 #[derive(Debug, Clone, Default)]
 pub struct SyncOptions<'a> {
-    /// How this program reads PDF, Office and EPUB files; the time limit is that of each input.
+    /// Command and limits of reading PDF, Office and EPUB files; the time is that of each input.
     pub extract: ExtractOptions,
     /// Set to true, it stops the run within a micro-batch of the model.
     pub stop: Option<&'a AtomicBool>,
@@ -51,7 +51,7 @@ impl SyncReport {
 /// documents of what is gone. `embedder` is called if there is something to read. `progress` is
 /// called as by [`index`].
 ///
-/// Whether a file has changed is told by its [`FileStamp`]. All files of an input are read again if
+/// The [`FileStamp`] of a file tells if it has changed. All files of an input are read again if
 /// another version of the program read them, and if only the last record of an id is kept.
 ///
 /// # Errors
@@ -165,6 +165,7 @@ impl GroupRun<'_> {
             ..IndexOptions::default()
         };
         let n_files = documents.progress().files_total as u64;
+        forget_old_stamps(writer, &documents, settings)?;
         let mut run = match n_files {
             0 => without_documents(writer, options)?,
             _ => {

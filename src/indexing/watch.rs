@@ -43,8 +43,7 @@ pub trait WatchEvents {
 }
 
 /// Calls [`WatchEvents::sync`] now, and whenever something below the recorded inputs of the index
-/// in
-/// `dir` has changed: once it has been quiet for 0.3 seconds, at the latest after three. Returns
+/// in `dir` has changed: once it has been quiet for 0.3 seconds, at the latest after three. Returns
 /// once it is stopped.
 ///
 /// An input that is gone is waited for. Inputs that are recorded in the meantime are watched too.
@@ -82,9 +81,9 @@ pub fn watch(dir: &Path, events: &mut dyn WatchEvents) -> Result<()> {
                 _ => pause(&|| events.is_stopped()),
             };
             match change {
-                Change::Stopped => return Ok(()),
-                Change::Files => {}
-                Change::Inputs => break,
+                WaitEnd::Stopped => return Ok(()),
+                WaitEnd::Files => {}
+                WaitEnd::Inputs => break,
             }
             let is_back = watcher.is_none() && roots.iter().all(|root| root.exists());
             if is_back || roots_of(dir)? != roots {
@@ -127,20 +126,20 @@ fn take_in(events: &mut dyn WatchEvents) -> Result<Outcome> {
 }
 
 /// Waits before the next try.
-fn pause(is_stopped: &dyn Fn() -> bool) -> Change {
+fn pause(is_stopped: &dyn Fn() -> bool) -> WaitEnd {
     let started = Instant::now();
     while started.elapsed() < RETRY {
         if is_stopped() {
-            return Change::Stopped;
+            return WaitEnd::Stopped;
         }
         std::thread::sleep(STOP_CHECK);
     }
-    Change::Files
+    WaitEnd::Files
 }
 
 /// The end of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
+enum WaitEnd {
     /// Files have changed.
     Files,
     /// An input itself was moved, removed or replaced: it has to be watched anew.
@@ -159,7 +158,7 @@ struct ChangeWatcher {
 impl ChangeWatcher {
     /// Watches files and folders with everything below; not what is below `index`.
     fn new(roots: &[PathBuf], index: &Path) -> Result<Self> {
-        let filter = Filter {
+        let filter = EventFilter {
             roots: roots.to_vec(),
             index: std::fs::canonicalize(index).map_err(Error::io("read", index))?,
         };
@@ -194,20 +193,20 @@ impl ChangeWatcher {
     }
 
     /// Waits for a change, and then until it is quiet.
-    fn wait(&self, is_stopped: &dyn Fn() -> bool) -> Change {
+    fn wait(&self, is_stopped: &dyn Fn() -> bool) -> WaitEnd {
         loop {
             match self.files.recv_timeout(STOP_CHECK) {
                 Ok(()) => break,
                 Err(RecvTimeoutError::Timeout) if !is_stopped() => {}
-                Err(_) => return Change::Stopped,
+                Err(_) => return WaitEnd::Stopped,
             }
         }
         let started = Instant::now();
         while started.elapsed() < MAX_WAIT && self.files.recv_timeout(QUIET).is_ok() {}
         match self.inputs.try_recv() {
-            _ if is_stopped() => Change::Stopped,
-            Ok(()) => Change::Inputs,
-            Err(_) => Change::Files,
+            _ if is_stopped() => WaitEnd::Stopped,
+            Ok(()) => WaitEnd::Inputs,
+            Err(_) => WaitEnd::Files,
         }
     }
 }
@@ -226,13 +225,13 @@ fn failed(error: &notify::Error, path: &Path) -> Error {
 }
 
 /// Tells which events are changes of what is read.
-struct Filter {
+struct EventFilter {
     roots: Vec<PathBuf>,
     /// The index folder, which the program itself changes.
     index: PathBuf,
 }
 
-impl Filter {
+impl EventFilter {
     fn is_change(&self, event: &Event) -> bool {
         if event.need_rescan() {
             return true;
@@ -273,8 +272,11 @@ mod tests {
     use super::*;
     use notify::event::{AccessKind, CreateKind, DataChange, RemoveKind};
 
-    fn filter() -> Filter {
-        Filter { roots: vec!["/n/notes".into(), "/n/a.csv".into()], index: "/n/notes/idx".into() }
+    fn filter() -> EventFilter {
+        EventFilter {
+            roots: vec!["/n/notes".into(), "/n/a.csv".into()],
+            index: "/n/notes/idx".into(),
+        }
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Recorded inputs of an index, and the stamps of their files: what `sync` reads again.
 //!
 //! They are entries of the table `state`, so that versions that know nothing of them read, write
-//! and
-//! verify the index as before.
+//! and verify the index as before.
 //!
 //! ```text
 //! name    input:NAME      file or folder, named as in a source

@@ -10,8 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::paths::InputRoots;
 
 /// Time after a change in which another one could leave the times of a file as they are: the tick
-/// of
-/// the clock that file systems use, with room.
+/// of the clock that file systems use, with room.
 const TICK: Duration = Duration::from_millis(100);
 
 /// The same for file systems that count in seconds or in twos of them.
@@ -93,8 +92,7 @@ pub struct KnownFiles {
     /// Files and folders whose files are not read where a folder above them is an input.
     pub elsewhere: InputRoots,
     /// [`DocumentReader::text_columns`](crate::DocumentReader::text_columns) of the reader that
-    /// made
-    /// the stamps. If others come out now, all files are read again.
+    /// made the stamps. If others come out now, all files are read again.
     pub text_columns: Arc<BTreeSet<String>>,
 }
 
