@@ -155,7 +155,8 @@ impl Ranker<'_> {
                 let mut ranked: Vec<(u32, f32)> = dense.iter().map(|h| (h.row, h.score)).collect();
                 let mut bm25 = HashMap::new();
                 if options.hybrid {
-                    (ranked, bm25) = self.fuse(query.text, &ranked, list, (at, batch), number)?;
+                    let fused = self.fuse(query.text, &ranked, list, (at, batch), number)?;
+                    (ranked, bm25) = (fused.ranked, fused.bm25);
                 }
                 let mut below_min_score = 0;
                 if let Some(least) = options.min_score {
@@ -202,7 +203,7 @@ impl Ranker<'_> {
         list: usize,
         (at, batch): (usize, &QueryBatch),
         number: usize,
-    ) -> Result<(Vec<(u32, f32)>, HashMap<u32, f64>)> {
+    ) -> Result<FusedRanking> {
         let index = &self.searcher.index;
         let rows: Vec<u32> = dense.iter().map(|(row, _)| *row).collect();
         let lexical = index.lexical_with(text, list, self.masks[number], &rows)?;
@@ -210,7 +211,8 @@ impl Ranker<'_> {
         let score = |row| score_of(&self.matrix, vectors, batch.len(), at, row);
         let calibrated = is_calibrated(index.manifest());
         let bm25 = lexical.by_row();
-        Ok((fuse(self.options.fusion, dense, (&lexical, &bm25), calibrated, score), bm25))
+        let ranked = fuse(self.options.fusion, dense, (&lexical, &bm25), calibrated, score);
+        Ok(FusedRanking { ranked, bm25 })
     }
 
     /// The score of a row for query `at` of the batch.
@@ -235,6 +237,14 @@ impl Ranker<'_> {
         });
         Ok(kept.map(|(row, _)| row).take(pool).collect())
     }
+}
+
+/// The dense and the lexical ranking of one query, combined.
+struct FusedRanking {
+    /// Rows with their scores, best first.
+    ranked: Vec<(u32, f32)>,
+    /// BM25 of the rows that have words of the query.
+    bm25: HashMap<u32, f64>,
 }
 
 /// The canonical score of a row for query `at` of `n` padded query vectors.
