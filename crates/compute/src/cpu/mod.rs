@@ -16,6 +16,7 @@ mod tier;
 mod x86;
 
 pub use bf16::{Bf16, to_bf16};
+use std::marker::PhantomData;
 pub use tier::{Tier, features};
 #[cfg(target_arch = "x86_64")]
 use x86::{amx, avx2, avx512vnni, avxvnni};
@@ -34,6 +35,26 @@ pub const CACHE_LINE: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernels {
     tier: Tier,
+}
+
+/// A scope in which this thread's AMX tiles stay configured, so that the products within it need
+/// not configure them each time. Scopes nest. Without AMX it does nothing.
+#[derive(Debug)]
+pub struct TileScope {
+    #[cfg(target_arch = "x86_64")]
+    is_amx: bool,
+    /// Tiles belong to a thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for TileScope {
+    fn drop(&mut self) {
+        #[cfg(target_arch = "x86_64")]
+        if self.is_amx {
+            // SAFETY: `Kernels::tile_scope` opened it on this thread, which it cannot leave.
+            unsafe { amx::close_scope() };
+        }
+    }
 }
 
 /// Calls the kernel of `$self.tier()`. Tiers that share a kernel are named together; all others,
@@ -58,6 +79,21 @@ impl Kernels {
     /// Returns the tier.
     pub fn tier(self) -> Tier {
         self.tier
+    }
+
+    /// Opens a tile scope on this thread.
+    pub fn tile_scope(self) -> TileScope {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let is_amx = self.tier == Tier::Amx;
+            if is_amx {
+                // SAFETY: `Tier::kernels` detected the tiles, which the system granted.
+                unsafe { amx::open_scope() };
+            }
+            TileScope { is_amx, not_send: PhantomData }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        TileScope { not_send: PhantomData }
     }
 
     /// Largest magnitude (qmax) of the integers in panels, which are stored as unsigned bytes with

@@ -5,6 +5,7 @@ use crate::cpu::PANEL;
 use crate::cpu::generic;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, _xgetbv};
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 /// Rows of a tile.
@@ -134,6 +135,42 @@ const FULL_TILES: TileConfig = TileConfig {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
+thread_local! {
+    /// Open tile scopes of this thread.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Opens a tile scope on this thread: the first one configures eight tiles of full size.
+///
+/// # Safety
+///
+/// The CPU has tiles and they were granted.
+pub(in crate::cpu) unsafe fn open_scope() {
+    DEPTH.with(|depth| {
+        if depth.get() == 0 {
+            // SAFETY: the CPU has tiles, and the configuration is valid.
+            unsafe { asm!("ldtilecfg [{}]", in(reg) &FULL_TILES, options(nostack, readonly)) };
+        }
+        depth.set(depth.get() + 1);
+    });
+}
+
+/// Closes a tile scope of this thread: the last one releases the tiles, so that the system need not
+/// save them.
+///
+/// # Safety
+///
+/// The scope was opened by [`open_scope`] on this thread.
+pub(in crate::cpu) unsafe fn close_scope() {
+    DEPTH.with(|depth| {
+        depth.set(depth.get() - 1);
+        if depth.get() == 0 {
+            // SAFETY: the CPU has tiles; their content is no longer needed.
+            unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        }
+    });
+}
+
 /// Defines the kernel of an element type: names, types of rows, columns and products, instruction.
 macro_rules! kernel {
     ($name:ident, $multiply:ident, $row:ty, $column:ty, $product:ty, $instruction:literal) => {
@@ -156,8 +193,8 @@ macro_rules! kernel {
             assert!(width <= stride && bytes.is_multiple_of(TILE_BYTES));
             let mut gathered = Vec::new();
             let mut out = [<$product>::default(); 2 * TILE_ROWS * 2 * PANEL];
-            // SAFETY: the CPU has tiles, and the configuration is valid.
-            unsafe { asm!("ldtilecfg [{}]", in(reg) &FULL_TILES, options(nostack, readonly)) };
+            // SAFETY: passed on from the caller.
+            unsafe { open_scope() };
             let products = products.chunks_mut(2 * TILE_ROWS * stride);
             for (rows, products) in rows.chunks(2 * TILE_ROWS).zip(products) {
                 let left = consecutive(rows, &mut gathered);
@@ -177,8 +214,8 @@ macro_rules! kernel {
                     }
                 }
             }
-            // SAFETY: the CPU has tiles; their content is no longer needed.
-            unsafe { asm!("tilerelease", options(nostack, nomem)) };
+            // SAFETY: opened above; nothing in between panics.
+            unsafe { close_scope() };
         }
 
         /// 32 rows times two panels: `out[r][c]`, 32 x 32 values of 32 bits.
