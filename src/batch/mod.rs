@@ -2,7 +2,7 @@
 //!
 //! Answers go line by line into a journal, `OUT.partial`. The finished file appears under its own
 //! name when it is complete. A run that was interrupted continues after the last complete line, if
-//! the index, the queries and the options are the same.
+//! the index, the queries and the options are the same, and ends with the same bytes.
 
 mod format;
 mod journal;
@@ -103,17 +103,25 @@ pub fn run(
         report: BatchReport::default(),
     };
     let mut journal = Journal::open(out, &fingerprint(searcher, options), options.restart)?;
-    for entry in journal.earlier()? {
-        let entry = entry?;
-        let query = queries.next().transpose()?;
-        if query.map(|q| hash_query(&q)) != Some(entry.query) {
-            return Err(journal::mismatch(&journal.path));
-        }
-        batch.report.resumed += 1;
-        batch.count(&entry.answer);
-    }
     let size = window_size(searcher, &options.search);
     let mut window: Vec<FilteredQuery> = Vec::with_capacity(size);
+    for entry in journal.earlier()? {
+        let entry = entry?;
+        let query = match queries.next().transpose()? {
+            Some(query) if hash_query(&query) == entry.query => query,
+            _ => return Err(journal::mismatch(&journal.path)),
+        };
+        batch.report.resumed += 1;
+        batch.count(&entry.answer);
+        if window.len() == size {
+            window.clear();
+        }
+        window.push(batch.prepare(query)?);
+    }
+    // The queries of a window that an earlier run wrote in part are answered again beside the
+    // others: in another batch, an embedding can differ in the last bits.
+    let mut answered = window.len() % size;
+    window.truncate(answered);
     loop {
         // The queries before an invalid one are answered first.
         let next = queries.next().map(|query| batch.prepare(query?)).transpose();
@@ -124,12 +132,13 @@ pub fn run(
         };
         let is_last = query.is_none();
         window.extend(query);
-        if window.len() >= size || (is_last && !window.is_empty()) {
+        if window.len() >= size || (is_last && window.len() > answered) {
             let answers = batch.answer(&window)?;
-            for (query, answer) in window.drain(..).zip(answers) {
+            for (query, answer) in window.drain(..).zip(answers).skip(answered) {
                 batch.count(&answer);
                 journal.append(hash_query(&query.query), &answer)?;
             }
+            answered = 0;
             journal.flush()?;
             if !progress(&batch.report) {
                 batch.report.interrupted = true;
