@@ -1,8 +1,7 @@
 //! Lists of candidates, and the thresholds that all threads share.
 
+use super::selection::kth_largest;
 use crate::oracle::{Key, ScoredRow, from_ordered_bits, ordered_bits};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The best `k` keys so far, in a buffer that is cut back to `k` when it is full.
@@ -86,120 +85,135 @@ pub(super) struct BoundedRow {
 pub(super) struct Candidates {
     list: Vec<BoundedRow>,
     k: usize,
-    /// Min-heap of the `k` largest lower bounds, as ordered bits.
-    lower: BinaryHeap<Reverse<u32>>,
-    /// The k-th largest lower bound. A row with a smaller upper bound cannot be among the best.
+    /// A lower bound that at least `k` rows reach. A row with a smaller upper bound cannot be among
+    /// the best.
     threshold: f32,
-    /// The length at which the list is cut back next.
-    full: usize,
+    /// The length at which the threshold is raised and the list is cut next.
+    due: usize,
 }
 
 impl Candidates {
+    /// The most rows that are offered at once.
+    pub(super) const BATCH: usize = 64;
+
     pub(super) fn new(k: usize) -> Self {
-        let (list, lower) = (Vec::new(), BinaryHeap::new());
-        Self { list, k, lower, threshold: f32::NEG_INFINITY, full: Self::capacity(k) }
+        Self { list: Vec::new(), k, threshold: f32::NEG_INFINITY, due: k }
     }
 
     /// Returns the capacity of a list for `k`, in rows.
     fn capacity(k: usize) -> usize {
-        Self::most_kept(k).saturating_add(k.max(32))
+        Self::most_kept(k).saturating_add(Self::growth(k) + Self::BATCH)
     }
 
     /// Returns the bytes of a list for `k`.
     pub(super) fn bytes(k: usize) -> usize {
-        Self::capacity(k) * size_of::<BoundedRow>() + k * size_of::<u32>()
+        Self::capacity(k).saturating_mul(size_of::<BoundedRow>() + size_of::<f32>())
     }
 
     fn most_kept(k: usize) -> usize {
         k.saturating_mul(4).saturating_add(256)
     }
 
-    /// Adds a row if it can be among the best `k`. `rescore` returns a row's canonical score; it is
-    /// used when bounds alone would let the list grow without limit. Returns true if the threshold
-    /// rose.
-    pub(super) fn offer(&mut self, candidate: BoundedRow, rescore: impl Fn(u32) -> f32) -> bool {
-        if candidate.upper < self.threshold {
-            return false;
-        }
-        self.list.push(candidate);
-        let before = self.threshold;
-        if candidate.lower > before {
-            self.raise(candidate.lower);
-        }
-        if self.list.len() >= self.full {
-            self.prune();
-            if self.list.len() > Self::most_kept(self.k) {
-                self.rescore_all(rescore);
-                self.list.truncate(self.k);
-                self.lower = self.list.iter().map(|c| Reverse(ordered_bits(c.lower))).collect();
-            }
-            self.full = Self::capacity(self.k).max(self.list.len() + self.k.max(32));
-        }
-        self.threshold > before
+    /// Returns by how much a list grows before it is cut.
+    fn growth(k: usize) -> usize {
+        (k / 2).max(128)
     }
 
-    /// Adds a lower bound above the threshold.
-    fn raise(&mut self, lower: f32) {
-        let lower = Reverse(ordered_bits(lower));
-        if self.lower.len() < self.k {
-            self.lower.push(lower);
-        } else if let Some(mut least) = self.lower.peek_mut() {
-            *least = lower;
+    /// Adds those of at most [`Candidates::BATCH`] rows that can be among the best `k`. `rescore`
+    /// computes the canonical scores of rows; it is used when bounds alone would let the list grow
+    /// without limit.
+    pub(super) fn offer(
+        &mut self,
+        rows: impl Iterator<Item = BoundedRow>,
+        rescore: impl Fn(&[u32], &mut [f32]),
+    ) {
+        let threshold = self.threshold;
+        self.list.extend(rows.filter(|row| row.upper >= threshold));
+        if self.list.len() < self.due {
+            return;
         }
-        if self.lower.len() == self.k
-            && let Some(Reverse(least)) = self.lower.peek()
-        {
-            self.threshold = from_ordered_bits(*least);
+        self.prune();
+        if self.list.len() > Self::most_kept(self.k) {
+            self.rescore_all(rescore);
         }
+        self.due = self.list.len() + Self::growth(self.k);
     }
 
+    /// Returns a score that at least `k` rows reach; minus infinity before there is one.
     pub(super) fn threshold(&self) -> f32 {
         self.threshold
     }
 
     /// Merges another list into this one.
     pub(super) fn absorb(&mut self, other: Self) {
-        for Reverse(lower) in other.lower {
-            let lower = from_ordered_bits(lower);
-            if lower > self.threshold {
-                self.raise(lower);
-            }
-        }
         self.threshold = self.threshold.max(other.threshold);
         self.list.extend(other.list);
     }
 
-    /// Drops the rows that can no longer be among the best.
-    pub(super) fn prune(&mut self) {
+    /// Raises the threshold and drops the rows that can no longer be among the best.
+    fn prune(&mut self) {
+        let lower: Vec<f32> = self.list.iter().map(|c| c.lower).collect();
+        if let Some(kth) = kth_largest(&lower, self.k) {
+            self.threshold = self.threshold.max(kth);
+        }
         let threshold = self.threshold;
         self.list.retain(|c| c.upper >= threshold);
     }
 
-    /// Yields the remaining rows.
-    pub(super) fn rows(&self) -> impl Iterator<Item = u32> {
-        self.list.iter().map(|c| c.row)
+    /// Adds the last rows.
+    pub(super) fn extend(&mut self, rows: impl Iterator<Item = BoundedRow>) {
+        self.list.extend(rows);
     }
 
-    /// Rescores all rows canonically and sorts them, best first.
-    fn rescore_all(&mut self, rescore: impl Fn(u32) -> f32) {
-        for candidate in &mut self.list {
-            if candidate.lower != candidate.upper {
-                candidate.lower = rescore(candidate.row);
-                candidate.upper = candidate.lower;
-            }
+    /// Rescores rows canonically: first those with the largest lower bounds, then those that can
+    /// reach the least of their scores. Returns the keys of the best `k`, in no order, but for the
+    /// last of them, which is at the end.
+    fn best(&mut self, rescore: impl Fn(&[u32], &mut [f32])) -> Vec<Key> {
+        let mut keys = Vec::with_capacity(self.list.len());
+        // Returns the least canonical score of some rows.
+        let mut add = |list: &[BoundedRow]| {
+            let (exact, open): (Vec<_>, Vec<_>) = list.iter().partition(|c| c.lower == c.upper);
+            let rows: Vec<u32> = open.iter().map(|c: &&BoundedRow| c.row).collect();
+            let mut scores = vec![0.0; rows.len()];
+            rescore(&rows, &mut scores);
+            keys.extend(scores.iter().zip(rows).map(|(score, row)| Key::new(*score, row)));
+            keys.extend(exact.iter().map(|c: &&BoundedRow| Key::new(c.lower, c.row)));
+            let exact = exact.into_iter().map(|c| c.lower);
+            scores.into_iter().chain(exact).fold(f32::INFINITY, f32::min)
+        };
+        if self.list.len() > self.k {
+            let by_lower = |a: &BoundedRow, b: &BoundedRow| b.lower.total_cmp(&a.lower);
+            self.list.select_nth_unstable_by(self.k - 1, by_lower);
+            let mut rest = self.list.split_off(self.k);
+            let least = add(&self.list);
+            rest.retain(|c| c.upper >= least);
+            add(&rest);
+        } else {
+            add(&self.list);
         }
-        self.list.sort_unstable_by(|a, b| Key::new(b.lower, b.row).cmp(&Key::new(a.lower, a.row)));
+        if keys.len() >= self.k {
+            keys.select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
+            keys.truncate(self.k);
+        }
+        keys
+    }
+
+    /// Keeps the best `k` rows with their canonical scores.
+    fn rescore_all(&mut self, rescore: impl Fn(&[u32], &mut [f32])) {
+        let best = self.best(rescore).into_iter().map(Key::scored_row);
+        self.list = best
+            .map(|ScoredRow { row, score }| BoundedRow { lower: score, upper: score, row })
+            .collect();
         if let Some(kth) = self.list.get(self.k - 1) {
             self.threshold = self.threshold.max(kth.lower);
         }
     }
 
     /// Returns the best `k`, best first.
-    pub(super) fn into_sorted(mut self, rescore: impl Fn(u32) -> f32) -> Vec<ScoredRow> {
-        self.prune();
-        self.rescore_all(rescore);
-        self.list.truncate(self.k);
-        self.list.into_iter().map(|c| ScoredRow { row: c.row, score: c.lower }).collect()
+    pub(super) fn into_sorted(mut self, rescore: impl Fn(&[u32], &mut [f32])) -> Vec<ScoredRow> {
+        let mut keys = self.best(rescore);
+        keys.sort_unstable_by(|a, b| b.cmp(a));
+        keys.into_iter().map(Key::scored_row).collect()
     }
 }
 
@@ -267,20 +281,27 @@ mod tests {
         fn candidates_keep_the_best_k_whatever_their_bounds(
             scores in proptest::collection::vec((-40i16..40, 0u8..20, 0u8..20), 0..600),
             k in 1usize..40,
+            batch in 1usize..=Candidates::BATCH,
         ) {
             let score = |row: u32| f32::from(scores[row as usize].0) / 4.0;
+            let rows: Vec<BoundedRow> = (scores.iter().enumerate())
+                .map(|(row, &(_, below, above))| {
+                    let row = row as u32;
+                    let lower = score(row) - 0.01 - f32::from(below);
+                    let upper = score(row) + 0.01 + f32::from(above);
+                    BoundedRow { lower, upper, row }
+                })
+                .collect();
+            let rescore = |rows: &[u32], scores: &mut [f32]| {
+                rows.iter().zip(scores).for_each(|(&row, out)| *out = score(row));
+            };
             let mut list = Candidates::new(k);
-            let mut expected = Vec::new();
-            for (row, &(_, below, above)) in scores.iter().enumerate() {
-                let row = row as u32;
-                let lower = score(row) - 0.01 - f32::from(below);
-                let upper = score(row) + 0.01 + f32::from(above);
-                list.offer(BoundedRow { lower, upper, row }, score);
-                expected.push(Key::new(score(row), row));
+            for batch in rows.chunks(batch) {
+                list.offer(batch.iter().copied(), rescore);
                 prop_assert!(list.list.len() <= Candidates::capacity(k));
-                prop_assert!(list.lower.len() <= k);
             }
-            prop_assert_eq!(list.into_sorted(score), best(expected, k));
+            let expected = rows.iter().map(|c| Key::new(score(c.row), c.row)).collect();
+            prop_assert_eq!(list.into_sorted(rescore), best(expected, k));
         }
 
         #[test]

@@ -1,8 +1,10 @@
 //! The portable tier: rows are decoded to float32 once per block, then multiplied with 16 partial
 //! sums, which the compiler vectorises.
 
-use super::gate::{RowColumns, RowTerms};
+use super::gate::{PassingPair, PassingPairs, PendingRow, QueryLanes, RowColumns};
+pub(super) use super::selection::kth_largest;
 use crate::oracle::{self, LANES};
+use crate::sq8::RowScale;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -20,7 +22,11 @@ pub(super) fn scores(rows: &[&[f16]], queries: &[f32], scores: &mut [f32]) {
 }
 
 /// See [`oracle::canonical_score`].
-pub(super) fn canonical(query: &[f32], row: &[f16]) -> f32 {
+pub(super) fn canonical_scores(query: &[f32], rows: &[&[f16]], scores: &mut [f32]) {
+    rows.iter().zip(scores).for_each(|(row, score)| *score = canonical(query, row));
+}
+
+fn canonical(query: &[f32], row: &[f16]) -> f32 {
     let mut lanes = [0f64; LANES];
     let mut decoded = [0f32; LANES];
     for (q, r) in query.chunks_exact(LANES).zip(row.chunks_exact(LANES)) {
@@ -42,12 +48,27 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-/// See [`crate::cpu::kernels::ScanKernels::passing_lanes`].
-pub(super) fn passing_lanes(scores: &[i32], row: RowTerms, factors: &[f32], gates: &[f32]) -> u64 {
-    let passes = |((&score, &factor), &gate): ((&i32, &f32), &f32)| {
-        (score - row.base) as f32 * row.scale + factor * row.residual >= gate
-    };
-    bits_of(scores.iter().zip(factors).zip(gates), passes)
+/// See [`crate::cpu::kernels::ScanKernels::passing_pairs`].
+pub(super) fn passing_pairs(
+    scores: &[i32],
+    first_row: usize,
+    rows: RowColumns<'_>,
+    lanes: QueryLanes<'_>,
+    passing: &mut PassingPairs,
+) {
+    let terms = rows.bases.iter().zip(rows.scales).zip(rows.residuals);
+    let lines = scores.chunks_exact(lanes.gates.len());
+    for (r, (scores, ((&base, &scale), &residual))) in lines.zip(terms).enumerate() {
+        let passes = |((&score, &factor), &gate): ((&i32, &f32), &f32)| {
+            (score - base) as f32 * scale + factor * residual >= gate
+        };
+        let mut bits = bits_of(scores.iter().zip(lanes.factors).zip(lanes.gates), passes);
+        while bits != 0 {
+            let lane = bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            passing.push(PassingPair { row: first_row + r, lane, score: scores[lane] - base });
+        }
+    }
 }
 
 /// See [`crate::cpu::kernels::ScanKernels::passing_rows`].
@@ -56,6 +77,21 @@ pub(super) fn passing_rows(scores: &[i32], rows: RowColumns<'_>, factor: f32, ga
         (score - base) as f32 * scale + factor * residual >= gate
     };
     bits_of(scores.iter().zip(rows.bases).zip(rows.scales).zip(rows.residuals), passes)
+}
+
+/// See [`crate::cpu::kernels::ScanKernels::pending_bounds`].
+pub(super) fn pending_bounds(
+    rows: &[PendingRow],
+    scales: &[RowScale],
+    factor: f32,
+    [lower, upper]: [&mut [f32]; 2],
+) {
+    for ((pending, lower), upper) in rows.iter().zip(lower).zip(upper) {
+        let scale = &scales[pending.row as usize];
+        let score = pending.score as f32 * scale.scale;
+        *lower = score - factor * scale.residual;
+        *upper = score + factor * scale.residual;
+    }
 }
 
 /// Returns one bit per item: 1 if it passes.

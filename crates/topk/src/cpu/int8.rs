@@ -3,44 +3,49 @@
 //!
 //! Scalar quantization (sq8) alone would give approximate results. Each row also stores the norm of
 //! its quantization error, so that an integer score comes with a proven error bound
-//! ([`super::quantize`]). Three steps, each on fewer rows:
+//! ([`super::quantize`]). Each step sees fewer rows than the one before:
 //!
 //! ```text
-//! for each block of 192 rows, 72 KiB of int8 values that stay in the L2 cache:
-//!     scores = high part of all queries x rows          GEMM, or GEMV for up to 8 queries
-//!     for each query, for each row with score + bound >= threshold:       the gate
-//!         (lower, upper) = refine(high and low part)    one more int8 product, a tighter bound
-//!         if upper >= threshold: keep the candidate
-//!         threshold = k-th largest lower bound          shared by all threads
+//! for each block of 384 rows, 144 KiB of int8 values that stay in the L2 cache:
+//!     scores = high part of all queries x rows                  GEMM, or GEMV for few queries
+//!     for each pair of row and query with score + bound >= threshold:             the gate
+//!         append (row, score) to the pending rows of the query
+//!         if its buffer is full:
+//!             threshold = k-th largest lower bound              shared by all threads
+//!             drop rows with upper bound < threshold            few remain
+//!             if more than half of the buffer remain:
+//!                 (lower, upper) = refine(high and low part)    int8 GEMV, tighter bounds
+//!                 move them to the candidates, whose lower bounds raise the threshold too
 //! for each query:
-//!     drop candidates with upper < threshold            two to three times k remain
-//!     rescore them canonically in float64, sort, keep k
+//!     sift the remaining pending rows; refine them if they are many
+//!     rescore the k candidates with the largest lower bounds canonically, in float64
+//!     rescore those of the others that can reach the least of these scores
+//!     sort, keep k
 //! ```
 //!
-//! A row is dropped only if its upper bound is below the k-th largest lower bound, so the result is
-//! that of the oracle, bit for bit. The gate compares 16 scores per instruction and rarely opens,
-//! so the scan runs at the speed of the integer products or of memory, whichever is slower.
+//! A row is dropped only if its upper bound is below a score that at least `k` rows reach, so the
+//! result is that of the oracle, bit for bit. The gate compares 16 scores per instruction and
+//! rarely opens. What passes is handled in batches, since a dot product, a selection or a heap
+//! operation for one row at a time would take longer than the products of all.
+
+mod pending;
+mod shortlists;
 
 use super::ScanJob;
-use super::candidates::{BoundedRow, Candidates, SharedThreshold};
-use super::gate::{RowColumns, RowTerms};
-use super::quantize::{FEW, QuantizedQueries};
+use super::candidates::{Candidates, SharedThreshold};
+use super::gate::{PassingPairs, RowColumns};
+use super::kernels::ScoreBuffers;
+use super::quantize::QuantizedQueries;
 use crate::oracle::ScoredRow;
 use crate::sq8::Sq8View;
 use rayon::prelude::*;
+use shortlists::Shortlists;
 use std::ops::Range;
-use warpseek_compute::cpu::{MAX_PANELS, PANEL};
+use warpseek_compute::cpu::PANEL;
 
-/// Rows of a block, scanned against all queries before the next block: 192 rows of 384 bytes are
-/// 72 KiB.
-const BLOCK_ROWS: usize = 2 * TILE_ROWS;
-
-/// Rows whose integer scores are computed before they are compared: a whole number of the kernels'
-/// register tiles of 4 to 12 rows, and of the 32 rows of an AMX step.
-const TILE_ROWS: usize = 96;
-
-/// Queries of one GEMM call.
-const BATCH: usize = MAX_PANELS * PANEL;
+/// Rows of a block, scanned against all queries before the next block: 384 rows of 384 bytes are
+/// 144 KiB.
+const BLOCK_ROWS: usize = 384;
 
 /// One scan of the int8 copy.
 pub(super) struct QuantizedScan<'a> {
@@ -52,10 +57,15 @@ pub(super) struct QuantizedScan<'a> {
 
 impl<'a> QuantizedScan<'a> {
     pub(super) fn new(job: ScanJob<'a>, sq8: &'a Sq8View<'a>) -> Self {
-        let qmax = job.kernels.products.column_qmax();
-        let quantized = QuantizedQueries::new(job.queries, job.matrix, sq8, qmax);
+        let format = job.kernels.query_format();
+        let quantized = QuantizedQueries::new(job.queries, job.matrix, sq8, format);
         let thresholds = (0..quantized.len()).map(|_| SharedThreshold::default()).collect();
         Self { job, sq8, quantized, thresholds }
+    }
+
+    /// Returns the bytes of a thread's lists for one query.
+    pub(super) fn bytes(k: usize) -> usize {
+        Shortlists::bytes(k)
     }
 
     pub(super) fn run(&self) -> Vec<Vec<ScoredRow>> {
@@ -63,46 +73,65 @@ impl<'a> QuantizedScan<'a> {
             BLOCK_ROWS,
             || Worker::new(self),
             Worker::scan_block,
-            |worker| worker.found,
+            |worker| worker.shortlists.finish(),
             Candidates::absorb,
         );
-        let finish = |(q, mut candidates): (usize, Candidates)| {
-            candidates.prune();
-            // The rows are far apart in memory: all are prefetched before the first is needed.
-            candidates.rows().for_each(|row| self.job.kernels.prefetch(self.f16_row(row)));
-            candidates.into_sorted(|row| self.rescore(q, row))
+        let finish = |(q, candidates): (usize, Candidates)| {
+            candidates.into_sorted(|rows, scores| self.rescore(q, rows, scores))
         };
-        if self.quantized.len() <= FEW {
-            return found.into_iter().enumerate().map(finish).collect();
+        if self.quantized.is_packed() {
+            return found.into_par_iter().enumerate().map(finish).collect();
         }
-        found.into_par_iter().enumerate().map(finish).collect()
+        found.into_iter().enumerate().map(finish).collect()
+    }
+
+    /// Returns the queries that are compared at once, of this batch.
+    fn lanes(&self) -> usize {
+        self.job.kernels.lanes().min(self.quantized.len().next_multiple_of(PANEL))
     }
 
     fn f16_row(&self, row: u32) -> &'a [half::f16] {
         self.job.matrix.row(row as usize).unwrap_or_default()
     }
 
-    fn rescore(&self, query: usize, row: u32) -> f32 {
-        self.job.kernels.canonical(self.job.query(query), self.f16_row(row))
+    fn int8_row(&self, row: u32) -> &'a [i8] {
+        let start = row as usize * self.sq8.stride();
+        &self.sq8.values()[start..start + self.sq8.stride()]
+    }
+
+    /// Computes the canonical scores of rows, which are far apart in memory: they are prefetched
+    /// some rows ahead.
+    fn rescore(&self, query: usize, rows: &[u32], scores: &mut [f32]) {
+        const BATCH: usize = 4;
+        const AHEAD: usize = 2 * BATCH;
+        let ScanJob { kernels, .. } = self.job;
+        let prefetch = |row: &u32| kernels.prefetch(self.f16_row(*row));
+        rows.iter().take(AHEAD).for_each(prefetch);
+        let mut ahead = rows.iter().skip(AHEAD);
+        for (rows, scores) in rows.chunks(BATCH).zip(scores.chunks_mut(BATCH)) {
+            ahead.by_ref().take(BATCH).for_each(prefetch);
+            let mut values: [&[half::f16]; BATCH] = [&[]; BATCH];
+            values.iter_mut().zip(rows).for_each(|(values, row)| *values = self.f16_row(*row));
+            let values = &values[..rows.len()];
+            kernels.canonical_scores(self.job.query(query), values, scores);
+        }
     }
 }
 
 /// The state of one thread.
 struct Worker<'a> {
     scan: &'a QuantizedScan<'a>,
-    found: Vec<Candidates>,
+    shortlists: Shortlists<'a>,
     block: Block<'a>,
-    /// `[TILE_ROWS, BATCH]`, or `[BLOCK_ROWS]` of one query.
+    /// Integer scores of one query, `[BLOCK_ROWS]`.
     scores: Vec<i32>,
-    /// Per query, padded to whole panels; see [`super::quantize::QueryBounds`].
-    factors: Vec<f32>,
-    gates: Vec<f32>,
+    buffers: ScoreBuffers,
+    passing: PassingPairs,
 }
 
 /// The rows of a block as a structure of arrays.
-pub(super) struct Block<'a> {
+struct Block<'a> {
     rows: [&'a [i8]; BLOCK_ROWS],
-    /// The share of the queries' zero point in a row's integer score.
     bases: [i32; BLOCK_ROWS],
     scales: [f32; BLOCK_ROWS],
     residuals: [f32; BLOCK_ROWS],
@@ -110,31 +139,20 @@ pub(super) struct Block<'a> {
 
 impl<'a> Worker<'a> {
     fn new(scan: &'a QuantizedScan<'a>) -> Self {
-        let n = scan.quantized.len();
-        let padded = n.next_multiple_of(PANEL);
-        let mut factors = vec![0.0; padded];
-        (0..n).for_each(|q| factors[q] = scan.quantized.bounds(q).residual_factor());
+        let is_packed = scan.quantized.is_packed();
         Self {
             scan,
-            found: (0..n).map(|_| Candidates::new(scan.job.k)).collect(),
-            block: Block {
-                rows: [&[]; BLOCK_ROWS],
-                bases: [0; BLOCK_ROWS],
-                scales: [0.0; BLOCK_ROWS],
-                residuals: [0.0; BLOCK_ROWS],
-            },
-            scores: vec![0; (TILE_ROWS * BATCH).max(BLOCK_ROWS)],
-            factors,
-            // No score passes in lanes without a query.
-            gates: vec![f32::INFINITY; padded],
+            shortlists: Shortlists::new(scan),
+            block: Block::new(),
+            scores: vec![0; BLOCK_ROWS],
+            buffers: scan.job.kernels.score_buffers(scan.sq8.stride()),
+            passing: PassingPairs::new(BLOCK_ROWS, if is_packed { scan.lanes() } else { 0 }),
         }
     }
 
     fn scan_block(&mut self, numbers: &[u32]) {
-        self.gather(numbers);
-        for q in 0..self.scan.quantized.len() {
-            self.set_gate(q);
-        }
+        self.block.fill(self.scan, numbers);
+        self.shortlists.update_gates();
         if self.scan.quantized.is_packed() {
             self.scan_panels(numbers);
         } else {
@@ -142,100 +160,69 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn gather(&mut self, numbers: &[u32]) {
-        let QuantizedScan { sq8, quantized, .. } = self.scan;
-        let (values, stride) = (sq8.values(), sq8.stride());
-        for (i, &number) in numbers.iter().enumerate() {
-            let start = number as usize * stride;
-            let scale = &sq8.scales()[number as usize];
-            self.block.rows[i] = &values[start..start + stride];
-            self.block.bases[i] = quantized.zero_point() * scale.sum;
-            self.block.scales[i] = scale.scale;
-            self.block.residuals[i] = scale.residual;
-        }
-    }
-
-    fn set_gate(&mut self, query: usize) {
-        let threshold = self.scan.thresholds[query].get();
-        self.gates[query] = self.scan.quantized.bounds(query).gate(threshold);
-    }
-
     /// Many queries: a register holds the scores of one row with several queries.
     fn scan_panels(&mut self, numbers: &[u32]) {
-        let scan = self.scan;
-        let mut scores = std::mem::take(&mut self.scores);
-        for (p, panels) in scan.quantized.panels().enumerate() {
-            let lanes = p * BATCH..(p * BATCH + panels.len() / scan.sq8.stride());
-            let width = lanes.len();
-            for start in (0..numbers.len()).step_by(TILE_ROWS) {
-                let end = (start + TILE_ROWS).min(numbers.len());
-                let rows = &self.block.rows[start..end];
-                let scores = &mut scores[..rows.len() * width];
-                scan.job.kernels.products.gemm_i8(rows, panels, scores);
-                for (r, scores) in (start..end).zip(scores.chunks_exact(width)) {
-                    let mut passing = scan.job.kernels.passing_lanes(
-                        scores,
-                        self.block.row(r),
-                        &self.factors[lanes.clone()],
-                        &self.gates[lanes.clone()],
-                    );
-                    while passing != 0 {
-                        let lane = passing.trailing_zeros() as usize;
-                        passing &= passing - 1;
-                        self.refine(lanes.start + lane, r, scores[lane], numbers[r]);
-                    }
-                }
+        let QuantizedScan { job, sq8, quantized, .. } = self.scan;
+        let (rows, columns) = (&self.block.rows[..numbers.len()], 0..numbers.len());
+        let columns = self.block.columns(columns);
+        let step = self.scan.lanes();
+        for (p, panels) in quantized.panels(step).enumerate() {
+            let lanes = p * step..p * step + panels.len() / sq8.stride();
+            let queries = self.shortlists.lanes(lanes.clone());
+            let (buffers, passing) = (&mut self.buffers, &mut self.passing);
+            passing.clear();
+            job.kernels.passing_pairs(rows, columns, panels, queries, buffers, passing);
+            for pair in self.passing.iter() {
+                self.shortlists.push(lanes.start + pair.lane, numbers[pair.row], pair.score);
             }
         }
-        self.scores = scores;
     }
 
     /// Few queries: a register holds the scores of one query with several rows.
     fn scan_few(&mut self, numbers: &[u32]) {
-        let scan = self.scan;
-        let mut scores = std::mem::take(&mut self.scores);
-        for q in 0..scan.quantized.len() {
-            let (rows, products) = (&self.block.rows[..numbers.len()], &scan.job.kernels.products);
-            products.gemv_i8(rows, scan.quantized.high(q), &mut scores[..numbers.len()]);
+        let QuantizedScan { job, quantized, .. } = self.scan;
+        let (rows, scores) = (&self.block.rows[..numbers.len()], &mut self.scores);
+        let scores = &mut scores[..numbers.len()];
+        for q in 0..quantized.len() {
+            job.kernels.products.gemv_i8(rows, quantized.high(q), scores);
             for start in (0..numbers.len()).step_by(64) {
                 let range = start..(start + 64).min(numbers.len());
-                let mut passing = scan.job.kernels.passing_rows(
+                let (factor, gate) = self.shortlists.terms(q);
+                let mut passing = job.kernels.passing_rows(
                     &scores[range.clone()],
                     self.block.columns(range),
-                    self.factors[q],
-                    self.gates[q],
+                    factor,
+                    gate,
                 );
                 while passing != 0 {
                     let r = start + passing.trailing_zeros() as usize;
                     passing &= passing - 1;
-                    self.refine(q, r, scores[r], numbers[r]);
+                    self.shortlists.push(q, numbers[r], scores[r] - self.block.bases[r]);
                 }
             }
-        }
-        self.scores = scores;
-    }
-
-    /// Refines the bounds of row `r` of the block, which passed the gate with the integer score
-    /// `high`, by the query's low part, and offers it as a candidate.
-    fn refine(&mut self, query: usize, r: usize, high: i32, number: u32) {
-        let scan = self.scan;
-        let Block { rows, bases, .. } = &self.block;
-        let low = scan.job.kernels.products.dot_i8(rows[r], scan.quantized.low(query));
-        let scores = [high - bases[r], low - bases[r]];
-        let scale = &scan.sq8.scales()[number as usize];
-        let (lower, upper) = scan.quantized.bounds(query).refine(scores, scale);
-        let candidate = BoundedRow { lower, upper, row: number };
-        let found = &mut self.found[query];
-        if found.offer(candidate, |row| scan.rescore(query, row)) {
-            scan.thresholds[query].raise(found.threshold());
-            self.set_gate(query);
         }
     }
 }
 
-impl Block<'_> {
-    fn row(&self, r: usize) -> RowTerms {
-        RowTerms { base: self.bases[r], scale: self.scales[r], residual: self.residuals[r] }
+impl<'a> Block<'a> {
+    fn new() -> Self {
+        Self {
+            rows: [&[]; BLOCK_ROWS],
+            bases: [0; BLOCK_ROWS],
+            scales: [0.0; BLOCK_ROWS],
+            residuals: [0.0; BLOCK_ROWS],
+        }
+    }
+
+    fn fill(&mut self, scan: &QuantizedScan<'a>, numbers: &[u32]) {
+        let [zero_point, _] = scan.quantized.zero_points();
+        for (i, &number) in numbers.iter().enumerate() {
+            let scale = &scan.sq8.scales()[number as usize];
+            self.rows[i] = scan.int8_row(number);
+            self.bases[i] = zero_point * scale.sum;
+            self.scales[i] = scale.scale;
+            self.residuals[i] = scale.residual;
+        }
     }
 
     fn columns(&self, range: Range<usize>) -> RowColumns<'_> {

@@ -9,6 +9,7 @@
 //! Two approximations: [`int8`], the quantized scan, if the matrix has an int8 copy: half the bytes
 //! and integer products; else [`f16`], the rows themselves.
 
+mod aligned;
 mod candidates;
 mod f16;
 mod gate;
@@ -16,13 +17,14 @@ mod generic;
 mod int8;
 mod kernels;
 mod quantize;
+mod selection;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use crate::mask::RowMask;
 use crate::matrix::MatrixView;
 use crate::oracle::ScoredRow;
-use candidates::{Candidates, TopK};
+use candidates::TopK;
 use kernels::ScanKernels;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,7 +63,7 @@ pub(super) fn top_k(
     let kernels = ScanKernels::of(tier);
     let sq8 = matrix.sq8();
     let bytes = match sq8 {
-        Some(_) => Candidates::bytes(k),
+        Some(_) => int8::QuantizedScan::bytes(k),
         None => TopK::bytes(k),
     };
     let group = (CANDIDATE_BYTES / (bytes * rayon::current_num_threads())).clamp(1, n_queries);
@@ -90,12 +92,12 @@ impl<'a> ScanJob<'a> {
     /// Scans the rows that pass the mask, gathered into blocks of their numbers. Each thread makes
     /// a worker, which takes one span of consecutive rows after the other. Returns what `found`
     /// takes out of the workers, merged by `absorb`, one per query.
-    fn scan_blocks<W: Send, T>(
+    fn scan_blocks<W, T: Send>(
         &self,
         block_rows: usize,
         worker: impl Fn() -> W + Sync,
         scan: impl Fn(&mut W, &[u32]) + Sync,
-        found: impl Fn(W) -> Vec<T>,
+        found: impl Fn(W) -> Vec<T> + Sync,
         absorb: impl Fn(&mut T, T),
     ) -> Vec<T> {
         let (n_rows, threads) = (self.matrix.n_rows(), rayon::current_num_threads());
@@ -108,7 +110,7 @@ impl<'a> ScanJob<'a> {
             loop {
                 let start = next.fetch_add(1, Ordering::Relaxed) * span;
                 if start >= n_rows {
-                    return worker;
+                    return found(worker);
                 }
                 let end = (start + span).min(n_rows);
                 numbers.clear();
@@ -119,14 +121,14 @@ impl<'a> ScanJob<'a> {
                 numbers.chunks(block_rows).for_each(|block| scan(&mut worker, block));
             }
         };
-        let workers = match n_workers {
+        let lists = match n_workers {
             1 => vec![work(0)],
             _ => (0..n_workers).into_par_iter().map(work).collect(),
         };
-        let lists = workers.into_iter().map(found).reduce(|mut all, more| {
+        let merged = lists.into_iter().reduce(|mut all, more| {
             all.iter_mut().zip(more).for_each(|(all, more)| absorb(all, more));
             all
         });
-        lists.unwrap_or_default()
+        merged.unwrap_or_default()
     }
 }

@@ -14,26 +14,34 @@
 //! a row that passes the gate it adds the low part, `q^ = t1 q1 + t2 q2`, which leaves nearly
 //! nothing of the second term.
 
+use super::aligned::AlignedBytes;
 use crate::matrix::MatrixView;
 use crate::sq8::{RowScale, Sq8View};
-use warpseek_compute::cpu::{MAX_PANELS, PANEL};
+use warpseek_compute::cpu::PANEL;
 
-/// The largest batch whose queries are contiguous vectors (GEMV), not lanes of packed panels
-/// (GEMM).
-pub(super) const FEW: usize = 8;
+/// The integers of quantized queries, as the kernels of a tier take them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QueryFormat {
+    /// Largest magnitude of the integers, which are stored as unsigned bytes with the zero point
+    /// `qmax + 1` added.
+    pub(super) qmax: i32,
+    /// The largest batch whose queries are contiguous vectors (GEMV), not lanes of packed panels
+    /// (GEMM).
+    pub(super) few: usize,
+}
 
 /// The quantized queries of a batch.
 pub(super) struct QuantizedQueries {
-    /// High parts, `[n, stride]`; only for at most [`FEW`] queries.
-    high: Vec<u8>,
-    /// High parts in packed panels, `[stride / 4][PANEL][4]` each; only for more than [`FEW`]
-    /// queries.
-    panels: Vec<u8>,
+    /// High parts, `[n, stride]`; only for few queries.
+    high: AlignedBytes,
+    /// High parts in packed panels, `[stride / 4][PANEL][4]` each; only for more queries.
+    panels: AlignedBytes,
     /// Low parts, `[n, stride]`.
-    low: Vec<u8>,
+    low: AlignedBytes,
     bounds: Vec<QueryBounds>,
     stride: usize,
-    zero_point: i32,
+    /// Zero points of the high and the low parts.
+    zero_points: [i32; 2],
 }
 
 /// The terms that turn integer scores of one query into bounds on the canonical score.
@@ -48,39 +56,45 @@ pub(super) struct QueryBounds {
 }
 
 impl QuantizedQueries {
-    /// Quantizes `queries`, `[n, matrix.stride()]`, to integers of magnitude `qmax`. They are
-    /// stored as unsigned bytes with the zero point `qmax + 1` added.
+    /// Quantizes `queries`, `[n, matrix.stride()]`.
     pub(super) fn new(
         queries: &[f32],
         matrix: &MatrixView<'_>,
         sq8: &Sq8View<'_>,
-        qmax: i32,
+        format: QueryFormat,
     ) -> Self {
         let stride = sq8.stride();
         let n = queries.len() / matrix.stride();
-        let zero_point = qmax + 1;
-        let zero = zero_point as u8;
-        let n_panels = if n > FEW { n.div_ceil(PANEL) } else { 0 };
+        let is_packed = n > format.few;
+        let low_zero = format.qmax + 1;
+        let high_zero = low_zero;
+        let n_panels = if is_packed { n.div_ceil(PANEL) } else { 0 };
         let mut this = Self {
-            high: vec![zero; if n > FEW { 0 } else { n * stride }],
-            panels: vec![zero; n_panels * PANEL * stride],
-            low: vec![zero; n * stride],
+            high: AlignedBytes::new(high_zero as u8, if is_packed { 0 } else { n * stride }),
+            panels: AlignedBytes::new(high_zero as u8, n_panels * PANEL * stride),
+            low: AlignedBytes::new(low_zero as u8, n * stride),
             bounds: Vec::with_capacity(n),
             stride,
-            zero_point,
+            zero_points: [high_zero, low_zero],
         };
+        let (high, low) = (this.high.get_mut(), this.low.get_mut());
+        let panels = this.panels.get_mut();
         for (q, query) in queries.chunks_exact(matrix.stride()).enumerate() {
-            let parts = Parts::of(&query[..matrix.dim()], qmax);
+            let parts = Parts::of(&query[..matrix.dim()], format.qmax);
             let lane = q / PANEL * PANEL * stride + q % PANEL * 4;
-            for (i, [high, low]) in parts.integers.iter().enumerate() {
-                let high = (high + zero_point) as u8;
-                match n_panels {
-                    0 => this.high[q * stride + i] = high,
-                    _ => this.panels[lane + i / 4 * PANEL * 4 + i % 4] = high,
-                }
-                this.low[q * stride + i] = (low + zero_point) as u8;
+            let stored = |integers: &[i8; 4], zero: i32| {
+                integers.map(|integer| integer.cast_unsigned().wrapping_add(zero as u8))
+            };
+            let [highs, lows] = parts.integers.each_ref().map(|part| part.as_chunks::<4>().0);
+            for (i, (highs, lows)) in highs.iter().zip(lows).enumerate() {
+                let place = match n_panels {
+                    0 => &mut high[q * stride + 4 * i..][..4],
+                    _ => &mut panels[lane + i * PANEL * 4..][..4],
+                };
+                place.copy_from_slice(&stored(highs, high_zero));
+                low[q * stride + 4 * i..][..4].copy_from_slice(&stored(lows, low_zero));
             }
-            this.bounds.push(parts.bounds(&query[..matrix.dim()], matrix.max_norm()));
+            this.bounds.push(parts.bounds(matrix.max_norm()));
         }
         this
     }
@@ -91,13 +105,13 @@ impl QuantizedQueries {
 
     /// True if the high parts are packed into panels.
     pub(super) fn is_packed(&self) -> bool {
-        !self.panels.is_empty()
+        !self.panels.get().is_empty()
     }
 
-    /// Returns the zero point. A product of the stored bytes is too large by the zero point times
-    /// the sum of the row's integers.
-    pub(super) fn zero_point(&self) -> i32 {
-        self.zero_point
+    /// Returns the zero points of the high and the low parts. A product of the stored bytes is too
+    /// large by the zero point times the sum of the row's integers.
+    pub(super) fn zero_points(&self) -> [i32; 2] {
+        self.zero_points
     }
 
     pub(super) fn bounds(&self, query: usize) -> &QueryBounds {
@@ -106,66 +120,76 @@ impl QuantizedQueries {
 
     /// Returns a query's high part, `[stride]`, in a batch of few.
     pub(super) fn high(&self, query: usize) -> &[u8] {
-        &self.high[query * self.stride..(query + 1) * self.stride]
+        &self.high.get()[query * self.stride..(query + 1) * self.stride]
     }
 
     /// Returns a query's low part, `[stride]`.
     pub(super) fn low(&self, query: usize) -> &[u8] {
-        &self.low[query * self.stride..(query + 1) * self.stride]
+        &self.low.get()[query * self.stride..(query + 1) * self.stride]
     }
 
-    /// Yields the packed high parts, up to [`MAX_PANELS`] panels at a time.
-    pub(super) fn panels(&self) -> impl Iterator<Item = &[u8]> {
-        self.panels.chunks(MAX_PANELS * PANEL * self.stride)
+    /// Yields the packed high parts of up to `lanes` queries at a time, a multiple of [`PANEL`].
+    pub(super) fn panels(&self, lanes: usize) -> impl Iterator<Item = &[u8]> {
+        self.panels.get().chunks(lanes * self.stride)
     }
 }
 
 /// 1.5 * 2^52: adding and subtracting it rounds a float64 to the nearest integer.
 const ROUND: f64 = 6_755_399_441_055_744.0;
 
-/// High and low part of one query: an integer of each per value, and their scales.
+/// Values that are summed or compared side by side, which the compiler vectorises.
+const LANES: usize = 8;
+
+/// High and low part of one query, padded to whole [`LANES`].
 struct Parts {
-    integers: Vec<[i32; 2]>,
+    values: Vec<f64>,
+    integers: [Vec<i8>; 2],
     scales: [f64; 2],
 }
 
 impl Parts {
     fn of(query: &[f32], qmax: i32) -> Self {
         let qmax = f64::from(qmax);
-        let mut left: Vec<f64> = query.iter().map(|&v| f64::from(v)).collect();
-        let mut integers = vec![[0; 2]; query.len()];
+        let mut values: Vec<f64> = query.iter().map(|&v| f64::from(v)).collect();
+        values.resize(query.len().next_multiple_of(LANES), 0.0);
+        let mut left = values.clone();
         let mut scales = [1.0; 2];
-        for part in 0..2 {
-            let largest = left.iter().fold(0f64, |m, v| m.max(v.abs()));
+        let integers = std::array::from_fn(|part| {
+            let largest = largest_magnitude(&left);
             if largest > 0.0 {
                 scales[part] = largest / qmax;
             }
-            let inverse = 1.0 / scales[part];
-            for (left, integers) in left.iter_mut().zip(&mut integers) {
+            let (scale, inverse) = (scales[part], 1.0 / scales[part]);
+            let round = |left: &mut f64| {
                 // The bounds hold for whichever integer is chosen.
                 let integer = (*left * inverse + ROUND - ROUND).clamp(-qmax, qmax);
-                integers[part] = integer as i32;
-                *left -= scales[part] * integer;
-            }
-        }
-        Self { integers, scales }
+                *left -= scale * integer;
+                // The lowest byte of the significand.
+                (integer + ROUND).to_bits() as i8
+            };
+            left.iter_mut().map(round).collect()
+        });
+        Self { values, integers, scales }
     }
 
-    fn bounds(&self, query: &[f32], max_norm: f32) -> QueryBounds {
+    fn bounds(&self, max_norm: f32) -> QueryBounds {
         let max_norm = f64::from(max_norm);
-        let mut squares = [0f64; 2];
-        let mut errors = [0f64; 2];
-        let mut norm = 0f64;
-        for (&q, [high, low]) in query.iter().zip(&self.integers) {
-            let q = f64::from(q);
-            let one = self.scales[0] * f64::from(*high);
-            let both = one + self.scales[1] * f64::from(*low);
-            squares[0] += one * one;
-            squares[1] += both * both;
-            errors[0] += (q - one).powi(2);
-            errors[1] += (q - both).powi(2);
-            norm += q * q;
+        let [high, low] = self.integers.each_ref().map(|part| part.as_chunks::<LANES>().0);
+        let mut sums = [[0f64; LANES]; 5];
+        for ((values, high), low) in self.values.as_chunks::<LANES>().0.iter().zip(high).zip(low) {
+            for j in 0..LANES {
+                let q = values[j];
+                let one = self.scales[0] * f64::from(high[j]);
+                let both = one + self.scales[1] * f64::from(low[j]);
+                sums[0][j] += one * one;
+                sums[1][j] += both * both;
+                sums[2][j] += (q - one) * (q - one);
+                sums[3][j] += (q - both) * (q - both);
+                sums[4][j] += q * q;
+            }
         }
+        let [one, both, error_one, error_both, norm] = sums.map(|lanes| lanes.iter().sum::<f64>());
+        let (squares, errors) = ([one, both], [error_one, error_both]);
         // Each sum of at most 16,384 squares carries a relative error below 2^-38.
         let root = |square: f64| square.sqrt() * (1.0 + 1e-9);
         let norms = squares.map(root);
@@ -173,9 +197,10 @@ impl Parts {
         // most half a scale per component, so it is less than twice as long.
         let largest = 2.0 * (root(norm) + norms[0].max(norms[1])) * max_norm;
         // Rounding errors: of the float32 operations that compare an integer score with a threshold
-        // (fewer than 8, 2^-24 each), of a bound to float32, and of the canonical score itself. A
-        // row is dropped only if its canonical score is below the k-th best, not if it is equal.
-        // Below float32's normal range a rounding costs 2^-149.
+        // or turn it into bounds (fewer than 8, 2^-24 each, of values below `largest`, since the
+        // zero point is subtracted before, as an integer), of a bound to float32, and of the
+        // canonical score itself. A row is dropped only if its canonical score is below the k-th
+        // best, not if it is equal. Below float32's normal range a rounding costs 2^-149.
         let roundings = largest * f64::powi(2.0, -20) + f64::powi(2.0, -140);
         QueryBounds {
             scales: self.scales,
@@ -185,6 +210,17 @@ impl Parts {
     }
 }
 
+/// Returns the largest magnitude of values, a multiple of [`LANES`].
+fn largest_magnitude(values: &[f64]) -> f64 {
+    let mut lanes = [0f64; LANES];
+    for chunk in values.as_chunks::<LANES>().0 {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value.abs() > *lane { value.abs() } else { *lane };
+        }
+    }
+    lanes.into_iter().fold(0.0, f64::max)
+}
+
 impl QueryBounds {
     /// Returns the factor of a row's residual in the comparison with [`QueryBounds::gate`].
     pub(super) fn residual_factor(&self) -> f32 {
@@ -192,12 +228,26 @@ impl QueryBounds {
     }
 
     /// Returns the least value of `integer score * scale + factor * residual` with which a row can
-    /// still reach `threshold`, however float32 rounds that expression.
+    /// still reach `threshold`, however float32 rounds that expression, or one of
+    /// `integer score * scale` and `gate - factor * residual`, which are compared instead.
     pub(super) fn gate(&self, threshold: f32) -> f32 {
         if threshold == f32::NEG_INFINITY {
             return threshold;
         }
         (((f64::from(threshold) - self.slacks[0]) / self.scales[0]) as f32).next_down()
+    }
+
+    /// Returns a lower bound on the canonical scores of all rows with
+    /// `integer score * scale - factor * residual >= lower`, however float32 rounds that
+    /// expression.
+    pub(super) fn lower_bound(&self, lower: f32) -> f32 {
+        ((f64::from(lower) * self.scales[0] - self.slacks[0]) as f32).next_down()
+    }
+
+    /// Returns the counterpart of [`QueryBounds::lower_bound`] for
+    /// `integer score * scale + factor * residual <= upper`.
+    pub(super) fn upper_bound(&self, upper: f32) -> f32 {
+        ((f64::from(upper) * self.scales[0] + self.slacks[0]) as f32).next_up()
     }
 
     /// Returns a lower and an upper bound on the canonical score of a row, from the integer scores
@@ -230,13 +280,14 @@ mod tests {
         let mut padded = query.to_vec();
         padded.resize(stride_of(dim), 0.0);
         let exact = canonical_score(&padded, &stored);
-        let queries = QuantizedQueries::new(&padded, &matrix, &view, qmax);
+        let format = QueryFormat { qmax, few: 1 };
+        let queries = QuantizedQueries::new(&padded, &matrix, &view, format);
         let raw = |part: &[u8]| -> i32 {
             part.iter().zip(view.values()).map(|(&q, &r)| i32::from(q) * i32::from(r)).sum()
         };
         let scale = &view.scales()[0];
-        let [high, low] =
-            [queries.high(0), queries.low(0)].map(|p| raw(p) - queries.zero_point() * scale.sum);
+        let [high_zero, low_zero] = queries.zero_points().map(|zero| zero * scale.sum);
+        let (high, low) = (raw(queries.high(0)) - high_zero, raw(queries.low(0)) - low_zero);
         let bounds = queries.bounds(0);
         let (lower, upper) = bounds.refine([high, low], scale);
         assert!(lower < exact && exact < upper, "{lower} {exact} {upper}: {query:?} {row:?}");
@@ -246,6 +297,15 @@ mod tests {
         let factor = bounds.residual_factor();
         assert!(product + factor * scale.residual >= gate, "{query:?} {row:?}");
         assert!(factor.mul_add(scale.residual, product) >= gate, "{query:?} {row:?}");
+        assert!(product >= (-factor).mul_add(scale.residual, gate), "{query:?} {row:?}");
+        // The high part alone gives bounds too.
+        let error = factor * scale.residual;
+        let fused =
+            [factor.mul_add(-scale.residual, product), factor.mul_add(scale.residual, product)];
+        for [lower, upper] in [[product - error, product + error], fused] {
+            let (lower, upper) = (bounds.lower_bound(lower), bounds.upper_bound(upper));
+            assert!(lower < exact && exact < upper, "{lower} {exact} {upper}: {query:?} {row:?}");
+        }
     }
 
     #[test]
