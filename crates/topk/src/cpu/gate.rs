@@ -2,10 +2,9 @@
 //! of queries.
 
 use std::ops::Range;
-use warpseek_compute::cpu::{MAX_PANELS, PANEL};
 
 /// Queries that one call of a kernel compares at most.
-pub(super) const MAX_LANES: usize = MAX_PANELS * PANEL;
+pub(super) const MAX_LANES: usize = 256;
 
 /// The terms of several rows in the comparison of their integer scores with gates, as a structure
 /// of arrays.

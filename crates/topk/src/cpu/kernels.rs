@@ -5,12 +5,12 @@ use super::gate::{MAX_LANES, PassingPairs, PendingRow, QueryLanes, RowColumns};
 use super::generic;
 use super::quantize::QueryFormat;
 #[cfg(target_arch = "x86_64")]
-use super::x86::{avx2, avx512};
+use super::x86::{amx, avx2, avx512};
 use crate::layout::STRIDE_MULTIPLE;
 use crate::sq8::RowScale;
 use half::f16;
 use warpseek_compute::by_tier;
-use warpseek_compute::cpu::{Kernels, PANEL, Tier};
+use warpseek_compute::cpu::{Kernels, MAX_PANELS, PANEL, Tier};
 
 /// The kernels of a tier for the scan.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,8 @@ pub(super) struct ScoreBuffers {
     stride: usize,
     /// `[TILE_ROWS, lanes]`.
     scores: Vec<i32>,
+    #[cfg(target_arch = "x86_64")]
+    tiles: Option<amx::TileBuffers>,
 }
 
 /// Calls the kernel of the tier.
@@ -49,7 +51,17 @@ impl ScanKernels {
 
     /// Returns buffers for rows of `stride` values.
     pub(super) fn score_buffers(self, stride: usize) -> ScoreBuffers {
-        ScoreBuffers { stride, scores: vec![0; TILE_ROWS * self.lanes()] }
+        #[cfg(target_arch = "x86_64")]
+        if self.tier() == Tier::Amx {
+            let tiles = Some(amx::TileBuffers::new(self.products, stride));
+            return ScoreBuffers { stride, scores: Vec::new(), tiles };
+        }
+        ScoreBuffers {
+            stride,
+            scores: vec![0; TILE_ROWS * self.lanes()],
+            #[cfg(target_arch = "x86_64")]
+            tiles: None,
+        }
     }
 
     fn tier(self) -> Tier {
@@ -93,8 +105,10 @@ impl ScanKernels {
     pub(super) fn query_format(self) -> QueryFormat {
         QueryFormat {
             qmax: self.products.column_qmax(),
+            has_signed_panels: self.tier() == Tier::Amx,
             few: match self.tier() {
-                Tier::Amx | Tier::Avx512Vnni => 4,
+                Tier::Amx => 2,
+                Tier::Avx512Vnni => 4,
                 _ => 8,
             },
         }
@@ -102,7 +116,7 @@ impl ScanKernels {
 
     /// Returns the most queries that [`ScanKernels::passing_pairs`] takes at once.
     pub(super) fn lanes(self) -> usize {
-        MAX_LANES
+        if self.tier() == Tier::Amx { MAX_LANES } else { MAX_PANELS * PANEL }
     }
 
     /// Multiplies rows with the packed panels of up to [`ScanKernels::lanes`] queries, compares the
@@ -118,6 +132,12 @@ impl ScanKernels {
     ) {
         self.check(rows, columns, panels, lanes, buffers);
         let (n, width) = (rows.len(), lanes.gates.len());
+        #[cfg(target_arch = "x86_64")]
+        if let (Tier::Amx, Some(tiles)) = (self.tier(), &mut buffers.tiles) {
+            // SAFETY: `Tier::kernels` detected the instructions; the lengths were checked.
+            unsafe { amx::passing_pairs(rows, columns, panels, lanes, tiles, passing) };
+            return;
+        }
         for start in (0..n).step_by(TILE_ROWS) {
             let range = start..(start + TILE_ROWS).min(n);
             let scores = &mut buffers.scores[..range.len() * width];
@@ -264,7 +284,7 @@ mod tests {
         let shapes = [(1, 16, 64), (31, 16, 64), (33, 32, 128), (97, 48, 384), (192, 64, 448)];
         for kernels in Tier::ALL.into_iter().filter(|t| t.is_available()).map(ScanKernels::of) {
             let format = kernels.query_format();
-            let zero = format.qmax + 1;
+            let zero = if format.has_signed_panels { 0 } else { format.qmax + 1 };
             for (n, width, stride) in shapes {
                 let operands = Operands::new(n, width, stride, zero);
                 let Operands { rows, queries, bases, scales, residuals, factors, gates } =

@@ -22,9 +22,11 @@ use warpseek_compute::cpu::PANEL;
 /// The integers of quantized queries, as the kernels of a tier take them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueryFormat {
-    /// Largest magnitude of the integers, which are stored as unsigned bytes with the zero point
-    /// `qmax + 1` added.
+    /// Largest magnitude of the integers.
     pub(super) qmax: i32,
+    /// True if panels hold signed bytes. All else is stored as unsigned bytes with the zero point
+    /// `qmax + 1` added.
+    pub(super) has_signed_panels: bool,
     /// The largest batch whose queries are contiguous vectors (GEMV), not lanes of packed panels
     /// (GEMM).
     pub(super) few: usize,
@@ -67,7 +69,7 @@ impl QuantizedQueries {
         let n = queries.len() / matrix.stride();
         let is_packed = n > format.few;
         let low_zero = format.qmax + 1;
-        let high_zero = low_zero;
+        let high_zero = if is_packed && format.has_signed_panels { 0 } else { low_zero };
         let n_panels = if is_packed { n.div_ceil(PANEL) } else { 0 };
         let mut this = Self {
             high: AlignedBytes::new(high_zero as u8, if is_packed { 0 } else { n * stride }),
@@ -280,7 +282,7 @@ mod tests {
         let mut padded = query.to_vec();
         padded.resize(stride_of(dim), 0.0);
         let exact = canonical_score(&padded, &stored);
-        let format = QueryFormat { qmax, few: 1 };
+        let format = QueryFormat { qmax, has_signed_panels: true, few: 1 };
         let queries = QuantizedQueries::new(&padded, &matrix, &view, format);
         let raw = |part: &[u8]| -> i32 {
             part.iter().zip(view.values()).map(|(&q, &r)| i32::from(q) * i32::from(r)).sum()

@@ -145,7 +145,7 @@ pub(in crate::cpu) unsafe fn passing_pairs(
 }
 
 /// Rows that are compared before the pairs that pass are collected.
-const MASK_ROWS: usize = 32;
+pub(super) const MASK_ROWS: usize = 32;
 
 /// [`passing_pairs`] for `P` panels.
 ///
@@ -182,7 +182,7 @@ unsafe fn passing_pairs_of<const P: usize>(
 
 /// The terms of `P` panels of queries in registers.
 #[derive(Clone, Copy)]
-struct LaneTerms<const P: usize> {
+pub(super) struct LaneTerms<const P: usize> {
     negative_factors: [__m512; P],
     gates: [__m512; P],
 }
@@ -195,7 +195,7 @@ impl<const P: usize> LaneTerms<P> {
     /// The CPU has AVX-512F; `lanes` holds `P` panels behind `first`.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn load(lanes: QueryLanes<'_>, first: usize) -> Self {
+    pub(super) unsafe fn load(lanes: QueryLanes<'_>, first: usize) -> Self {
         let load = |values: &[f32]| -> [__m512; P] {
             // SAFETY: guaranteed by the caller.
             std::array::from_fn(|p| unsafe {
@@ -206,11 +206,19 @@ impl<const P: usize> LaneTerms<P> {
         Self { negative_factors: load(lanes.factors).map(negative), gates: load(lanes.gates) }
     }
 
+    /// Returns terms with which nothing passes.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn none() -> Self {
+        let gates = [_mm512_set1_ps(f32::INFINITY); P];
+        Self { negative_factors: [_mm512_setzero_ps(); P], gates }
+    }
+
     /// Compares the scores of one row, without the zero point's share. Returns one bit per query: 1
     /// if it passes.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn compare(&self, scores: [__m512i; P], scale: f32, residual: f32) -> [u16; P] {
+    pub(super) fn compare(&self, scores: [__m512i; P], scale: f32, residual: f32) -> [u16; P] {
         let (scale, residual) = (_mm512_set1_ps(scale), _mm512_set1_ps(residual));
         std::array::from_fn(|p| {
             let least = _mm512_fmadd_ps(self.negative_factors[p], residual, self.gates[p]);
@@ -228,7 +236,7 @@ impl<const P: usize> LaneTerms<P> {
 /// The CPU has AVX-512 F and BW; rows whose masks are not zero have scores and a base.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn collect<const P: usize>(
+pub(super) unsafe fn collect<const P: usize>(
     scores: *const i32,
     masks: &[[u16; P]; MASK_ROWS],
     bases: &[i32],
