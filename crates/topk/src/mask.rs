@@ -69,6 +69,24 @@ impl RowMask {
         words
     }
 
+    /// Returns `n` rows of the set, ascending, at equal distances in it; all rows if it has fewer.
+    pub(crate) fn sample(&self, n: usize) -> Vec<u32> {
+        let count = self.count();
+        let n = n.min(count);
+        let mut rows = Vec::with_capacity(n);
+        let mut before = 0;
+        for (w, &word) in self.words.iter().enumerate() {
+            let here = word.count_ones() as usize;
+            while rows.len() < n && rows.len() * count / n < before + here {
+                let mut word = word;
+                (before..rows.len() * count / n).for_each(|_| word &= word - 1);
+                rows.push(64 * w as u32 + word.trailing_zeros());
+            }
+            before += here;
+        }
+        rows
+    }
+
     /// Keeps only the rows that are in `other` too; rows past the end of `other` are removed.
     pub fn intersect(&mut self, other: &Self) {
         for (i, word) in self.words.iter_mut().enumerate() {
@@ -129,6 +147,12 @@ mod tests {
             let mut wanted = Vec::new();
             mask.collect_range(range, &mut wanted);
             prop_assert_eq!(found, wanted);
+            let mut all = Vec::new();
+            mask.collect_range(0..n, &mut all);
+            let sample = mask.sample(len);
+            prop_assert_eq!(sample.len(), len.min(all.len()));
+            let at = |i: usize| all[i * all.len() / sample.len()];
+            prop_assert!(sample.iter().enumerate().all(|(i, row)| *row == at(i)));
             let mut full = RowMask::full(n);
             prop_assert_eq!(full.count(), n);
             full.intersect(&mask);

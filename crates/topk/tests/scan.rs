@@ -1,5 +1,5 @@
-//! The quantized scan of every CPU tier against the oracle, bit for bit, at the edges of its tiles
-//! and buffers, with one and with two threads.
+//! The quantized scan of every CPU tier against the oracle, bit for bit, at the edges of its tiles,
+//! buffers and samples, with one and with two threads.
 
 #![allow(clippy::unwrap_used)]
 
@@ -174,6 +174,26 @@ fn masked_rows_match_the_oracle() {
             for k in [1, 12, n] {
                 check(&corpus, &queries, k, Some(mask), &format!("{what}, {n_queries} queries"));
             }
+        }
+    }
+}
+
+#[test]
+fn sampled_thresholds_of_clustered_rows_match_the_oracle() {
+    // Clusters of consecutive, nearly equal rows: the sample meets few rows of each.
+    let (n, dim) = (6000, 64);
+    let centres = random_values(40 * dim, 13);
+    let mut state = 14;
+    let corpus =
+        Corpus::new(n, dim, |r, i| centres[r * 40 / n * dim + i] + 0.02 * random(&mut state));
+    for n_queries in [64, 130] {
+        let mut queries = random_values(n_queries * dim, 15);
+        for (q, query) in queries.chunks_exact_mut(dim).enumerate() {
+            let centre = &centres[q % 40 * dim..];
+            query.iter_mut().zip(centre).for_each(|(v, c)| *v = c + 0.02 * *v);
+        }
+        for k in [1, 10, 23] {
+            check(&corpus, &queries, k, None, &format!("clusters, {n_queries} queries"));
         }
     }
 }

@@ -33,6 +33,12 @@ pub(super) struct QueryLanes<'a> {
     pub(super) gates: &'a [f32],
 }
 
+impl<'a> QueryLanes<'a> {
+    pub(super) fn range(self, range: Range<usize>) -> Self {
+        Self { factors: &self.factors[range.clone()], gates: &self.gates[range] }
+    }
+}
+
 /// The pairs of a row and a query that passed the gate.
 #[derive(Debug)]
 pub(super) struct PassingPairs {

@@ -71,6 +71,24 @@ pub(super) fn passing_pairs(
     }
 }
 
+/// Raises the maxima of lower bounds of each query, in the unit of its gate: `integer score * scale
+/// - factor * residual`. `scores` is `[n, lanes]` of `n` rows.
+#[inline(always)]
+pub(super) fn raise_maxima(
+    scores: &[i32],
+    rows: RowColumns<'_>,
+    lanes: QueryLanes<'_>,
+    maxima: &mut [f32],
+) {
+    let terms = rows.bases.iter().zip(rows.scales).zip(rows.residuals);
+    for (scores, ((&base, &scale), &residual)) in scores.chunks_exact(maxima.len()).zip(terms) {
+        for ((maximum, &score), &factor) in maxima.iter_mut().zip(scores).zip(lanes.factors) {
+            let lower = (score - base) as f32 * scale - factor * residual;
+            *maximum = if lower > *maximum { lower } else { *maximum };
+        }
+    }
+}
+
 /// See [`crate::cpu::kernels::ScanKernels::passing_rows`].
 pub(super) fn passing_rows(scores: &[i32], rows: RowColumns<'_>, factor: f32, gate: f32) -> u64 {
     let passes = |(((&score, &base), &scale), &residual): (((&i32, &i32), &f32), &f32)| {

@@ -6,6 +6,7 @@
 //! ([`super::quantize`]). Each step sees fewer rows than the one before:
 //!
 //! ```text
+//! thresholds = k-th largest lower bound in a sample             large batches only (seed.rs)
 //! for each block of 384 rows, 144 KiB of int8 values that stay in the L2 cache:
 //!     scores = high part of all queries x rows                  GEMM, or GEMV for few queries
 //!     for each pair of row and query with score + bound >= threshold:             the gate
@@ -29,6 +30,7 @@
 //! operation for one row at a time would take longer than the products of all.
 
 mod pending;
+mod seed;
 mod shortlists;
 
 use super::ScanJob;
@@ -69,6 +71,9 @@ impl<'a> QuantizedScan<'a> {
     }
 
     pub(super) fn run(&self) -> Vec<Vec<ScoredRow>> {
+        if self.quantized.is_packed() {
+            self.seed_thresholds();
+        }
         let found = self.job.scan_blocks(
             BLOCK_ROWS,
             || Worker::new(self),

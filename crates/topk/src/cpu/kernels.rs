@@ -23,6 +23,9 @@ pub(super) struct ScanKernels {
 /// register tiles of 4 to 12 rows.
 const TILE_ROWS: usize = 96;
 
+/// Rows of a group, of which [`ScanKernels::lower_maxima`] takes the maximum.
+pub(super) const GROUP_ROWS: usize = 32;
+
 /// Buffers of one thread for [`ScanKernels::passing_pairs`].
 #[derive(Debug)]
 pub(super) struct ScoreBuffers {
@@ -114,6 +117,16 @@ impl ScanKernels {
         }
     }
 
+    /// Returns the rows of a sample per result that pay, if any: more where a product is cheaper
+    /// beside the handling of a row that passes the gate.
+    pub(super) fn sample_rate(self) -> usize {
+        match self.tier() {
+            Tier::Amx => 256,
+            Tier::Avx512Vnni => 64,
+            _ => 0,
+        }
+    }
+
     /// Returns the most queries that [`ScanKernels::passing_pairs`] takes at once.
     pub(super) fn lanes(self) -> usize {
         if self.tier() == Tier::Amx { MAX_LANES } else { MAX_PANELS * PANEL }
@@ -144,6 +157,37 @@ impl ScanKernels {
             self.products.gemm_i8(&rows[range.clone()], panels, scores);
             let columns = columns.range(range);
             dispatch!(self, passing_pairs(scores, start, columns, lanes, passing));
+        }
+    }
+
+    /// Multiplies rows with the packed panels of up to [`ScanKernels::lanes`] queries and computes
+    /// per group of [`GROUP_ROWS`] rows and query the largest lower bound, in the unit of the
+    /// query's gate, into `maxima`, `[groups, lanes]`.
+    pub(super) fn lower_maxima(
+        self,
+        rows: &[&[i8]],
+        columns: RowColumns<'_>,
+        panels: &[u8],
+        lanes: QueryLanes<'_>,
+        buffers: &mut ScoreBuffers,
+        maxima: &mut [f32],
+    ) {
+        self.check(rows, columns, panels, lanes, buffers);
+        let width = lanes.gates.len();
+        assert!(maxima.len() == rows.len().div_ceil(GROUP_ROWS) * width);
+        maxima.fill(f32::NEG_INFINITY);
+        let groups = rows.chunks(GROUP_ROWS).zip(maxima.chunks_exact_mut(width));
+        for (g, (rows, maxima)) in groups.enumerate() {
+            let columns = columns.range(g * GROUP_ROWS..g * GROUP_ROWS + rows.len());
+            #[cfg(target_arch = "x86_64")]
+            if let (Tier::Amx, Some(tiles)) = (self.tier(), &mut buffers.tiles) {
+                // SAFETY: `Tier::kernels` detected the instructions; the lengths were checked.
+                unsafe { amx::lower_maxima(rows, columns, panels, lanes, tiles, maxima) };
+                continue;
+            }
+            let scores = &mut buffers.scores[..rows.len() * width];
+            self.products.gemm_i8(rows, panels, scores);
+            dispatch!(self, raise_maxima(scores, columns, lanes, maxima));
         }
     }
 
@@ -272,6 +316,11 @@ mod tests {
             pairs.map(|(r, q)| i32::from(*r) * i32::from(*q)).sum()
         }
 
+        fn lower(&self, row: usize, query: usize) -> f32 {
+            let score = self.score(row, query) as f32;
+            score * self.scales[row] - self.factors[query] * self.residuals[row]
+        }
+
         fn passes(&self, row: usize, query: usize) -> bool {
             let score = self.score(row, query) as f32;
             score * self.scales[row] + self.factors[query] * self.residuals[row]
@@ -280,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_of_every_tier_are_those_of_plain_sums() {
+    fn pairs_and_maxima_of_every_tier_are_those_of_plain_sums() {
         let shapes = [(1, 16, 64), (31, 16, 64), (33, 32, 128), (97, 48, 384), (192, 64, 448)];
         for kernels in Tier::ALL.into_iter().filter(|t| t.is_available()).map(ScanKernels::of) {
             let format = kernels.query_format();
@@ -311,6 +360,16 @@ mod tests {
                     .collect();
                 let what = format!("{}, {n} x {width} x {stride}", kernels.tier().name());
                 assert!(!expected.is_empty() && got == expected, "{what}");
+
+                let n_groups = n.div_ceil(GROUP_ROWS);
+                let mut maxima = vec![0.0; n_groups * width];
+                kernels.lower_maxima(&rows, columns, &panels, lanes, &mut buffers, &mut maxima);
+                for (i, maximum) in maxima.into_iter().enumerate() {
+                    let (group, lane) = (i / width, i % width);
+                    let rows = group * GROUP_ROWS..n.min((group + 1) * GROUP_ROWS);
+                    let expected = rows.map(|row| operands.lower(row, lane));
+                    assert_eq!(maximum, expected.fold(f32::NEG_INFINITY, f32::max), "{what}");
+                }
             }
         }
     }

@@ -89,6 +89,22 @@ impl<'a> ScanJob<'a> {
         &self.queries[i * stride..(i + 1) * stride]
     }
 
+    /// Returns the number of rows that pass the mask.
+    fn n_passing(&self) -> usize {
+        self.mask.map_or(self.matrix.n_rows(), RowMask::count)
+    }
+
+    /// Returns `n` of the rows that pass the mask, ascending, at equal distances.
+    fn sample(&self, n: usize) -> Vec<u32> {
+        match self.mask {
+            Some(mask) => mask.sample(n),
+            None => {
+                let n_rows = self.matrix.n_rows();
+                (0..n.min(n_rows)).map(|i| (i * n_rows / n.min(n_rows)) as u32).collect()
+            }
+        }
+    }
+
     /// Scans the rows that pass the mask, gathered into blocks of their numbers. Each thread makes
     /// a worker, which takes one span of consecutive rows after the other. Returns what `found`
     /// takes out of the workers, merged by `absorb`, one per query.

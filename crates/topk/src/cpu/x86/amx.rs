@@ -17,7 +17,7 @@
 //! that are not consecutive or not on cache lines, and the copied rows stay in the L1 cache for all
 //! panels. A tile load of 16 lines that cross cache lines takes twice as long.
 
-use super::avx512::{LaneTerms, MASK_ROWS, collect};
+use super::avx512::{LaneTerms, MASK_ROWS, collect, raise_maxima};
 use crate::cpu::aligned::AlignedBytes;
 use crate::cpu::gate::{PassingPairs, QueryLanes, RowColumns};
 use std::arch::asm;
@@ -86,6 +86,61 @@ pub(in crate::cpu) unsafe fn passing_pairs(
         if even < n_panels {
             scan::<1>(rows, columns, panels, lanes, even..n_panels, buffers, passing);
         }
+    }
+}
+
+/// See [`crate::cpu::kernels::ScanKernels::lower_maxima`], for one group of rows.
+///
+/// # Safety
+///
+/// As [`passing_pairs`], for at most [`GROUP_ROWS`] rows.
+#[target_feature(enable = "avx512f")]
+pub(in crate::cpu) unsafe fn lower_maxima(
+    rows: &[&[i8]],
+    columns: RowColumns<'_>,
+    panels: &[u8],
+    lanes: QueryLanes<'_>,
+    buffers: &mut TileBuffers,
+    maxima: &mut [f32],
+) {
+    let left = buffers.rows[0].get_mut();
+    let stride = left.len() / GROUP_ROWS;
+    rows.iter().zip(left.chunks_exact_mut(stride)).for_each(|(row, copy)| copy_row(row, copy));
+    for start in (0..maxima.len()).step_by(2 * PANEL) {
+        let range = start..(start + 2 * PANEL).min(maxima.len());
+        let panels = &panels[range.start * stride..range.end * stride];
+        // SAFETY: passed on from the caller; the number of panels is that of the arm.
+        unsafe {
+            match range.len() / PANEL {
+                1 => multiply::<1>(left, panels, &mut buffers.products[0]),
+                _ => multiply::<2>(left, panels, &mut buffers.products[0]),
+            }
+        }
+        let scores = &buffers.products[0].0[..rows.len() * range.len()];
+        let lanes = lanes.range(range.clone());
+        // SAFETY: whole panels of scores of all rows.
+        unsafe { raise_maxima(scores, columns, lanes, &mut maxima[range]) };
+    }
+}
+
+/// Multiplies a group of rows with `P` panels.
+///
+/// # Safety
+///
+/// Tiles are configured at full size; `rows` is `[GROUP_ROWS, stride]`, and `panels` `P` panels of
+/// rows of that stride, a multiple of 64.
+#[inline(always)]
+unsafe fn multiply<const P: usize>(rows: &[u8], panels: &[u8], products: &mut Products) {
+    let stride = rows.len() / GROUP_ROWS;
+    // SAFETY: step i reads 64 bytes of each of the 32 rows from byte 64 i on, and 16 rows of 64
+    // bytes of each panel from byte 1,024 i on.
+    unsafe {
+        zero::<P>();
+        for step in (0..stride).step_by(TILE_BYTES) {
+            let panel = |p| panels.as_ptr().add((p * stride + step) * PANEL);
+            multiply_add::<P>(rows.as_ptr().add(step), stride, std::array::from_fn(panel));
+        }
+        store::<P>(products.0.as_mut_ptr());
     }
 }
 

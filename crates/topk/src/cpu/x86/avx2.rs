@@ -204,3 +204,18 @@ pub(in crate::cpu) unsafe fn passing_rows(
 pub(in crate::cpu) unsafe fn kth_largest(values: &[f32], k: usize) -> Option<f32> {
     selection::kth_largest(values, k)
 }
+
+/// See [`generic::raise_maxima`].
+///
+/// # Safety
+///
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+pub(in crate::cpu) unsafe fn raise_maxima(
+    scores: &[i32],
+    rows: RowColumns<'_>,
+    lanes: QueryLanes<'_>,
+    maxima: &mut [f32],
+) {
+    generic::raise_maxima(scores, rows, lanes, maxima);
+}

@@ -363,3 +363,34 @@ pub(in crate::cpu) unsafe fn pending_bounds(
 pub(in crate::cpu) unsafe fn kth_largest(values: &[f32], k: usize) -> Option<f32> {
     selection::kth_largest(values, k)
 }
+
+/// See [`generic::raise_maxima`].
+///
+/// # Safety
+///
+/// The CPU has AVX-512F; `scores` is `[n, lanes]` of `n` rows and whole panels of queries.
+#[target_feature(enable = "avx512f")]
+pub(in crate::cpu) unsafe fn raise_maxima(
+    scores: &[i32],
+    rows: RowColumns<'_>,
+    lanes: QueryLanes<'_>,
+    maxima: &mut [f32],
+) {
+    let width = maxima.len();
+    for start in (0..width).step_by(PANEL) {
+        // SAFETY: 16 lanes follow index `start` in all slices, and in the scores of every row.
+        unsafe {
+            let factor = _mm512_loadu_ps(lanes.factors.as_ptr().add(start));
+            let maximum = maxima.as_mut_ptr().add(start);
+            let mut largest = _mm512_loadu_ps(maximum);
+            for (r, &base) in rows.bases.iter().enumerate() {
+                let score = _mm512_loadu_si512(scores.as_ptr().add(r * width + start).cast());
+                let score = _mm512_cvtepi32_ps(_mm512_sub_epi32(score, _mm512_set1_epi32(base)));
+                let score = _mm512_mul_ps(score, _mm512_set1_ps(rows.scales[r]));
+                let lower = _mm512_fnmadd_ps(factor, _mm512_set1_ps(rows.residuals[r]), score);
+                largest = _mm512_max_ps(largest, lower);
+            }
+            _mm512_storeu_ps(maximum, largest);
+        }
+    }
+}
