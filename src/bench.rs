@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use warpseek_bert::embedder::{Embedder, Role};
 use warpseek_bert::reranker::{RerankJob, Reranker};
-use warpseek_compute::cpu::{Bf16, Kernels, MAX_PANELS, PANEL, Tier};
+use warpseek_compute::cpu::{AlignedVec, Bf16, Kernels, OperandRows, PANEL, Tier};
 use warpseek_topk::Sq8Matrix;
 use warpseek_topk::layout::MAX_DIM;
 use warpseek_topk::layout::sq8_stride;
@@ -35,10 +35,15 @@ const MEMORY_BYTES: usize = 512 << 20;
 pub struct MachineLimits {
     /// Bytes read from memory per second.
     pub memory_bytes: f64,
-    /// Products of int8 numbers, summed, per second, by the tier in use.
+    /// Products of int8 numbers, summed, per second, by the tier in use: of AMX in tile registers
+    /// alone, of other tiers as `int8_gemm`.
     pub int8_products: f64,
+    /// The same of matrices that stay in the first-level cache, with loads and stores.
+    pub int8_gemm: f64,
     /// Products of bfloat16 numbers per second, if the CPU has an instruction for them.
     pub bf16_products: Option<f64>,
+    /// The same of matrices, as `int8_gemm`.
+    pub bf16_gemm: Option<f64>,
     /// Products of float32 numbers per second.
     pub f32_products: f64,
     /// Limits of the GPU, if one searches.
@@ -88,10 +93,15 @@ pub struct ModelRate {
 /// [`Error::Compute`] if the float32 product fails, [`Error::DeviceFailed`].
 pub fn limits(scanner: &Scanner, tier: Tier) -> Result<MachineLimits> {
     let kernels = tier.kernels();
+    let int8_gemm = int8_rate(kernels);
+    let bf16_gemm = kernels.bf16().map(bf16_rate);
+    let bf16_registers = |bf16: Bf16| register_rate(|steps| bf16.multiply_registers(steps));
     Ok(MachineLimits {
         memory_bytes: memory_rate(),
-        int8_products: int8_rate(kernels),
-        bf16_products: kernels.bf16().map(bf16_rate),
+        int8_products: register_rate(|steps| kernels.multiply_registers(steps)).max(int8_gemm),
+        int8_gemm,
+        bf16_products: kernels.bf16().zip(bf16_gemm).map(|(b, gemm)| bf16_registers(b).max(gemm)),
+        bf16_gemm,
         f32_products: f32_rate().map_err(Error::compute("a matrix product"))?,
         gpu: scanner.gpu_limits()?,
     })
@@ -336,44 +346,77 @@ fn memory_rate() -> f64 {
 }
 
 /// Products per second of all threads, for rows and columns that stay in the first-level cache.
-fn product_rate<T: Sync>(rows: &[T], work: impl Fn(&[&[T]]) + Sync) -> f64 {
+/// Each thread makes its work.
+fn product_rate<W: FnMut()>(make: impl Fn() -> W + Sync) -> f64 {
     const REPEATS: usize = 2_000;
     let threads = rayon::current_num_threads();
-    let rows: Vec<&[T]> = rows.chunks_exact(LENGTH).collect();
     let seconds = best(|| {
-        let repeat = |_| (0..REPEATS).for_each(|_| work(&rows));
+        let repeat = |_| {
+            let mut work = make();
+            (0..REPEATS).for_each(|_| work());
+        };
         (0..threads).into_par_iter().with_max_len(1).for_each(repeat);
     });
-    (threads * REPEATS * rows.len() * LENGTH * COLUMNS) as f64 / seconds
+    (threads * REPEATS * N_ROWS * LENGTH * COLUMNS) as f64 / seconds
+}
+
+/// Products per second of all threads in registers; `multiply` returns their number, or 0 if there
+/// are no such registers.
+fn register_rate(multiply: impl Fn(usize) -> usize + Sync) -> f64 {
+    const STEPS: usize = 20_000;
+    let threads = rayon::current_num_threads();
+    let run = || (0..threads).into_par_iter().with_max_len(1).map(|_| multiply(STEPS)).sum();
+    let products: usize = run();
+    if products == 0 {
+        return 0.0;
+    }
+    let seconds = best(|| {
+        let again: usize = run();
+        black_box(again);
+    });
+    products as f64 / seconds
 }
 
 /// Rows of the small matrices.
-const N_ROWS: usize = 48;
+const N_ROWS: usize = 32;
 
 /// Values per row of the small matrices.
 const LENGTH: usize = 384;
 
 /// Columns to multiply them by.
-const COLUMNS: usize = MAX_PANELS * PANEL;
+const COLUMNS: usize = 2 * PANEL;
 
 fn int8_rate(kernels: Kernels) -> f64 {
-    let (rows, groups) = ([1i8; N_ROWS * LENGTH], vec![2u8; COLUMNS * LENGTH]);
-    let work = |rows: &[&[i8]]| {
-        let mut products = [0i32; N_ROWS * COLUMNS];
-        kernels.gemm_i8(rows, &groups, &mut products);
-        black_box(&products);
-    };
-    product_rate(&rows, work)
+    let (mut rows, mut panels) =
+        (AlignedVec::zeros(N_ROWS * LENGTH), AlignedVec::zeros(COLUMNS * LENGTH));
+    rows.fill(1i8);
+    panels.fill(2u8);
+    product_rate(|| {
+        let tiles = kernels.tile_scope();
+        let mut products = AlignedVec::zeros(N_ROWS * COLUMNS);
+        let rows = OperandRows { values: &rows, stride: LENGTH, n: N_ROWS, length: LENGTH };
+        let panels = &panels;
+        move || {
+            kernels.gemm_rows_i8(rows, panels, &mut products, COLUMNS);
+            black_box((&products, &tiles));
+        }
+    })
 }
 
 fn bf16_rate(bf16: Bf16) -> f64 {
-    let (rows, groups) = ([0x3f80u16; N_ROWS * LENGTH], vec![0x3f80u16; COLUMNS * LENGTH]);
-    let work = |rows: &[&[u16]]| {
-        let mut products = [0f32; N_ROWS * COLUMNS];
-        bf16.gemm(rows, &groups, &mut products, COLUMNS);
-        black_box(&products);
-    };
-    product_rate(&rows, work)
+    let (mut rows, mut panels) =
+        (AlignedVec::zeros(N_ROWS * LENGTH), AlignedVec::zeros(COLUMNS * LENGTH));
+    rows.fill(0x3f80u16);
+    panels.fill(0x3f80u16);
+    product_rate(|| {
+        let mut products = AlignedVec::zeros(N_ROWS * COLUMNS);
+        let rows = OperandRows { values: &rows, stride: LENGTH, n: N_ROWS, length: LENGTH };
+        let panels = &panels;
+        move || {
+            bf16.gemm(rows, panels, &mut products, COLUMNS);
+            black_box(&products);
+        }
+    })
 }
 
 fn f32_rate() -> candle_core::Result<f64> {

@@ -165,9 +165,16 @@ fn print_limits(limits: &MachineLimits, tier: Tier) -> Result<()> {
     let tier = tier.name();
     say!("{}", bold(&format!("limits, {} threads", rayon::current_num_threads())))?;
     say!("  memory     {:8.1} GB/s read", limits.memory_bytes / 1e9)?;
-    say!("  int8       {:8.1} billion products/s ({tier})", limits.int8_products / 1e9)?;
-    if let Some(rate) = limits.bf16_products {
-        say!("  bfloat16   {:8.1} billion products/s", rate / 1e9)?;
+    let products = |name: &str, rate: f64, gemm: f64, what: &str| {
+        say!("  {name:10} {:8.1} billion products/s{what}", rate / 1e9)?;
+        match rate > gemm {
+            true => say!("             {:8.1} with loads and stores", gemm / 1e9),
+            false => Ok(()),
+        }
+    };
+    products("int8", limits.int8_products, limits.int8_gemm, &format!(" ({tier})"))?;
+    if let (Some(rate), Some(gemm)) = (limits.bf16_products, limits.bf16_gemm) {
+        products("bfloat16", rate, gemm, "")?;
     }
     say!("  float32    {:8.1} billion products/s", limits.f32_products / 1e9)?;
     if let Some(gpu) = &limits.gpu {

@@ -3,19 +3,17 @@
 use crate::compute_type::ComputeType;
 use crate::config::{EncoderConfig, RELATIVE_BUCKETS};
 use crate::linear::F32Gemm;
+use crate::linear_input::RoundedRows;
 use crate::pooling::NeededStates;
 use crate::rotary::Rotary;
 use crate::tokenizer::Sequence;
 use crate::vector_ops::VectorOps;
 use std::ops::Range;
 use std::sync::Arc;
-use warpseek_compute::cpu::{Bf16, CACHE_LINE, MAX_PANELS, PANEL};
+use warpseek_compute::cpu::{AlignedVec, Bf16, CACHE_LINE, OperandRows};
 
-/// Queries of a tile: with 256 keys, their scores take 48 KiB.
-const TILE_ROWS: usize = 48;
-
-/// Keys of one GEMM call.
-const CALL_KEYS: usize = MAX_PANELS * PANEL;
+/// Queries of a tile: with 256 keys, their scores take 32 KiB.
+const TILE_ROWS: usize = 32;
 
 /// Bfloat16 numbers in a row of an AMX tile.
 const BF16_LINE: usize = CACHE_LINE / 2;
@@ -38,14 +36,24 @@ pub(crate) struct Attention {
 /// Buffers of the attention, reused over layers.
 #[derive(Debug, Default)]
 pub(crate) struct AttentionScratch {
-    scores: Vec<f32>,
-    /// `[len, 3 hidden]`.
-    qkv: Vec<u16>,
+    scores: AlignedVec<f32>,
+    /// `[tokens, 3 hidden]`.
+    qkv: RoundedRows,
     /// Panels of keys, `[width / 2][PANEL][2]`.
-    keys: Vec<u16>,
+    keys: AlignedVec<u16>,
     /// Panels of values, `[keys / 2][PANEL][2]`.
-    values: Vec<u16>,
-    weights: Vec<u16>,
+    values: AlignedVec<u16>,
+    weights: AlignedVec<u16>,
+    /// Sums of values, `[TILE_ROWS, width]`.
+    sums: AlignedVec<f32>,
+}
+
+/// The destination of the attention's results, `[needed tokens, hidden]`.
+pub(crate) enum AttentionOutput<'a> {
+    /// In float32.
+    F32(&'a mut [f32]),
+    /// Rounded to bfloat16.
+    Rounded(&'a mut RoundedRows),
 }
 
 impl Attention {
@@ -59,11 +67,17 @@ impl Attention {
             ComputeType::Int8(kernels) => kernels.bf16(),
         };
         // The kernel requires heads of whole tile rows; others are rare.
-        let fits = width.is_multiple_of(BF16_LINE) && width <= CALL_KEYS;
+        let fits = width.is_multiple_of(BF16_LINE);
         let (bf16, ops) = (bf16.filter(|_| fits), VectorOps::of(compute.kernels()));
         let mut relative = relative_bias(bias, config.n_heads, config.max_tokens);
         relative.iter_mut().for_each(|v| *v *= (width as f32).sqrt());
         Self { hidden: config.hidden_size, width, bf16, ops, relative, layers: Rotary::all(config) }
+    }
+
+    /// True if [`Attention::apply_rounded`] takes queries, keys and values as they are computed:
+    /// without rotary positions, which are applied in float32.
+    pub(crate) fn takes_rounded(&self) -> bool {
+        self.bf16.is_some() && self.layers.is_empty()
     }
 
     /// Computes `context`, `[needed tokens, hidden]`, from queries, keys and values, `[tokens, 3
@@ -77,24 +91,67 @@ impl Attention {
         context: &mut [f32],
         scratch: &mut AttentionScratch,
     ) {
-        let (mut qkv, mut context) = (qkv, context);
-        let (rotary, window) = match self.layers.get(layer) {
-            Some((rotary, window)) => (Some(rotary), *window),
-            None => (None, None),
-        };
+        if let Some((rotary, _)) = self.layers.get(layer) {
+            let mut rest = &mut *qkv;
+            for sequence in batch {
+                let (this, later) = rest.split_at_mut(sequence.ids.len() * 3 * self.hidden);
+                rotary.apply(this, self.hidden);
+                rest = later;
+            }
+        }
+        if self.bf16.is_some() {
+            let mut rounded = std::mem::take(&mut scratch.qkv);
+            rounded.resize(qkv.len() / (3 * self.hidden), 3 * self.hidden);
+            for (i, qkv) in qkv.chunks_exact(3 * self.hidden).enumerate() {
+                (self.ops.to_bf16)(qkv, rounded.row_mut(i));
+            }
+            let context = AttentionOutput::F32(context);
+            self.apply_rounded(layer, batch, states, &rounded, context, scratch);
+            scratch.qkv = rounded;
+            return;
+        }
+        let (mut qkv, mut context) = (&*qkv, context);
         for sequence in batch {
             let len = sequence.ids.len();
-            let (this, rest) = qkv.split_at_mut(len * 3 * self.hidden);
-            if let Some(rotary) = rotary {
-                rotary.apply(this, self.hidden);
-            }
+            let (this, rest) = qkv.split_at(len * 3 * self.hidden);
             let (out, later) = context.split_at_mut(states.rows(sequence) * self.hidden);
-            match self.bf16 {
-                Some(bf16) => self.apply_bf16(bf16, (len, window), this, out, scratch),
-                None => self.apply_f32((len, window), this, out, scratch),
-            }
+            self.apply_f32((len, self.window(layer)), this, out, scratch);
             (qkv, context) = (rest, later);
         }
+    }
+
+    /// As [`Attention::apply`], from bfloat16 numbers, which were rotated where the model does.
+    pub(crate) fn apply_rounded(
+        &self,
+        layer: usize,
+        batch: &[&Sequence],
+        states: NeededStates,
+        qkv: &RoundedRows,
+        mut context: AttentionOutput<'_>,
+        scratch: &mut AttentionScratch,
+    ) {
+        let Some(bf16) = self.bf16 else { return };
+        let rows = qkv.rows(0..qkv.len());
+        if let AttentionOutput::Rounded(context) = &mut context {
+            context.resize(batch.iter().map(|s| states.rows(s)).sum(), self.hidden);
+        }
+        let (mut first, mut out) = (0, 0);
+        for sequence in batch {
+            let shape = Shape {
+                len: sequence.ids.len(),
+                queries: states.rows(sequence),
+                window: self.window(layer),
+                out,
+            };
+            let values = &rows.values[first * rows.stride..];
+            self.apply_bf16(bf16, shape, OperandRows { values, ..rows }, &mut context, scratch);
+            first += shape.len;
+            out += shape.queries;
+        }
+    }
+
+    fn window(&self, layer: usize) -> Option<usize> {
+        self.layers.get(layer).and_then(|(_, window)| *window)
     }
 
     fn scale(&self) -> f32 {
@@ -123,6 +180,18 @@ impl Attention {
         }
     }
 
+    /// Returns the columns of scores with the keys of some queries: whole registers.
+    fn columns(&self, queries: Range<usize>, len: usize, window: Option<usize>) -> Range<usize> {
+        let padded = len.next_multiple_of(BF16_LINE);
+        match window {
+            None => 0..padded,
+            Some(most) => {
+                let first = queries.start.saturating_sub(most) / BF16_LINE * BF16_LINE;
+                first..(queries.end + most).next_multiple_of(BF16_LINE).min(padded)
+            }
+        }
+    }
+
     fn apply_f32(
         &self,
         (len, window): (usize, Option<usize>),
@@ -132,7 +201,7 @@ impl Attention {
     ) {
         let Self { hidden, width, .. } = *self;
         let queries = out.len() / hidden;
-        space.scores.resize(queries * len, 0.0);
+        space.scores.resize(queries * len);
         let scores = &mut space.scores[..queries * len];
         for head in 0..hidden / width {
             let at = |part: usize| &qkv[part * hidden + head * width..];
@@ -164,77 +233,76 @@ impl Attention {
     fn apply_bf16(
         &self,
         bf16: Bf16,
-        (len, window): (usize, Option<usize>),
-        qkv: &[f32],
-        context: &mut [f32],
+        shape: Shape,
+        qkv: OperandRows<'_, u16>,
+        context: &mut AttentionOutput<'_>,
         scratch: &mut AttentionScratch,
     ) {
         let Self { hidden, width, ops, .. } = *self;
-        let AttentionScratch { scores, qkv: qkv_bf16, keys, values, weights } = scratch;
-        let queries = context.len() / hidden;
+        let AttentionScratch { scores, keys, values, weights, sums, .. } = scratch;
+        let Shape { len, queries, window, out: first_out } = shape;
         // Keys are padded with zeros, whose attention weights are zeros too.
         let padded = len.next_multiple_of(BF16_LINE);
-        qkv_bf16.resize(len * 3 * hidden, 0);
-        (ops.to_bf16)(qkv, qkv_bf16);
-        keys.clear();
-        keys.resize(padded * width, 0);
-        values.clear();
-        values.resize(padded * width, 0);
-        scores.resize(TILE_ROWS * padded, 0.0);
-        weights.clear();
-        weights.resize(TILE_ROWS * padded, 0);
+        keys.resize(padded * width);
+        values.resize(padded * width);
+        scores.resize(TILE_ROWS * padded);
+        sums.resize(TILE_ROWS * width);
+        weights.resize(TILE_ROWS * padded);
         for head in 0..hidden / width {
             let part = |token: usize, part: usize| {
-                &qkv_bf16[token * 3 * hidden + part * hidden + head * width..][..width]
+                &qkv.values[token * qkv.stride + part * hidden + head * width..]
             };
-            for token in 0..len {
-                interleave_key(part(token, 1), token, keys);
-                interleave_value(part(token, 2), token, padded, values);
-            }
+            let of = |values| OperandRows { values, n: len, length: width, ..qkv };
+            bf16.pack_columns(of(part(0, 1)), keys);
+            bf16.pack_rows(of(part(0, 2)), padded, values);
             for start in (0..queries).step_by(TILE_ROWS) {
-                let mut rows: [&[u16]; TILE_ROWS] = [&[]; TILE_ROWS];
                 let n = TILE_ROWS.min(queries - start);
-                (0..n).for_each(|i| rows[i] = part(start + i, 0));
-                for (p, panels) in keys.chunks(CALL_KEYS * width).enumerate() {
-                    bf16.gemm(&rows[..n], panels, &mut scores[p * CALL_KEYS..], padded);
+                let rows = OperandRows { values: part(start, 0), n, length: width, ..qkv };
+                bf16.gemm(rows, keys, scores, padded);
+                // The keys of all queries of the tile; the others have no weight.
+                let columns = self.columns(start..start + n, len, window);
+                for (i, row) in scores.chunks_exact_mut(padded).take(n).enumerate() {
+                    let keys = self.keys_of(head, start + i, window, &mut row[..len]);
+                    row[columns.start..keys.start].fill(f32::NEG_INFINITY);
+                    row[keys.end..columns.end].fill(f32::NEG_INFINITY);
+                    weights[i * padded..][..columns.start].fill(0);
+                    weights[i * padded..][columns.end..padded].fill(0);
                 }
                 let mut inverses = [0f32; TILE_ROWS];
-                for (i, inverse) in inverses[..n].iter_mut().enumerate() {
-                    let row = &mut scores[i * padded..i * padded + len];
-                    let out = &mut weights[i * padded..][..len];
-                    let keys = self.keys_of(head, start + i, window, row);
-                    out[..keys.start].fill(0);
-                    out[keys.end..].fill(0);
-                    *inverse = (ops.softmax_bf16)(&row[keys.clone()], self.scale(), &mut out[keys]);
-                }
-                let weights = weights.chunks_exact(padded);
-                rows.iter_mut().zip(weights).for_each(|(row, weights)| *row = weights);
-                let out = &mut context[start * hidden + head * width..];
-                bf16.gemm(&rows[..n], values, out, hidden);
-                for (out, inverse) in out.chunks_mut(hidden).zip(&inverses[..n]) {
-                    out[..width].iter_mut().for_each(|v| *v *= inverse);
+                let of = &mut inverses[..n];
+                (ops.softmax_bf16)(scores, padded, &columns, self.scale(), weights, of);
+                let rows = OperandRows { values: weights, stride: padded, n, length: padded };
+                bf16.gemm(rows, values, sums, width);
+                for (i, (sums, inverse)) in sums.chunks_exact(width).zip(&inverses[..n]).enumerate()
+                {
+                    let token = first_out + start + i;
+                    match context {
+                        AttentionOutput::F32(out) => {
+                            let out = &mut out[token * hidden + head * width..][..width];
+                            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * inverse);
+                        }
+                        AttentionOutput::Rounded(out) => {
+                            let (out, stride) = out.values_mut();
+                            let out = &mut out[token * stride + head * width..][..width];
+                            (ops.scale_bf16)(sums, *inverse, out);
+                        }
+                    }
                 }
             }
         }
     }
 }
 
-/// Writes a key into its lane of its panel.
-fn interleave_key(key: &[u16], token: usize, keys: &mut [u16]) {
-    let start = token / PANEL * PANEL * key.len() + token % PANEL * 2;
-    for (pair, lane) in key.chunks_exact(2).zip(keys[start..].chunks_mut(2 * PANEL)) {
-        lane[..2].copy_from_slice(pair);
-    }
-}
-
-/// Writes a value, one number per lane, beside that of the neighbouring token.
-fn interleave_value(value: &[u16], token: usize, padded: usize, values: &mut [u16]) {
-    for (p, value) in value.chunks_exact(PANEL).enumerate() {
-        let start = p * PANEL * padded + token / 2 * 2 * PANEL + token % 2;
-        for (value, out) in value.iter().zip(values[start..].iter_mut().step_by(2)) {
-            *out = *value;
-        }
-    }
+/// A sequence of a batch.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    /// Its tokens.
+    len: usize,
+    /// The first of them, whose states are needed.
+    queries: usize,
+    window: Option<usize>,
+    /// The row of the context of its first query.
+    out: usize,
 }
 
 /// Returns the relative attention bias of each head for the distances `-(most - 1)` to `most - 1`

@@ -1,31 +1,27 @@
 //! Linear layers, `y = x W^T + b`, in float32, bfloat16 or int8.
 //!
-//! Bfloat16 and int8 weights are packed into panels of 16 outputs for the GEMM kernels of
-//! [`warpseek_compute::cpu`]. Int8 quantization is symmetric for weights, with one scale per
-//! output, and asymmetric for activations, with one scale and one zero point per token. Long inputs
-//! are divided into quantization groups with scales of their own. Before quantization, smoothing
-//! factors make large inputs smaller and their weights larger, which leaves the product unchanged
-//! and the rounding errors of both sides small (Xiao et al., "SmoothQuant", ICML 2023). The range
-//! of an input is taken from the layer norm in front, not measured.
+//! Float32 layers take rows of float32. The others take a [`LayerInput`], rows that were rounded or
+//! quantized where they were made, and multiply them by panels of weights in blocks whose products
+//! stay in the L1 cache until they are finished: dequantized, biased, activated, and written or
+//! added where the next step needs them.
 
 use crate::compute_type::ComputeType;
-use crate::vector_ops::{ColumnQuant, RowQuant, VectorOps};
+use crate::linear_input::{LayerInput, RoundedRows};
+use crate::linear_weights::{Bf16Weights, Int8Weights};
+use crate::vector_ops::{BLOCK_COLUMNS, ColumnQuant, ProductBlock, VectorOps};
 use crate::weights::Affine;
 use std::ops::Range;
-use warpseek_compute::cpu::{Bf16, CACHE_LINE, Kernels, MAX_PANELS, PANEL, to_bf16};
-
-/// Tokens whose products are computed before they are dequantized: they stay in the L1 cache.
-const TILE_ROWS: usize = 48;
-
-/// Inputs of a quantization group, approximately.
-const QUANT_GROUP: usize = 384;
+use warpseek_compute::cpu::{AlignedVec, Bf16, Kernels, OperandRows, PANEL, PlainNumber};
 
 /// The most tokens for which float32 weights are read in memory order (GEMV): packing them for GEMM
 /// would take longer.
 const FEW_TOKENS: usize = 32;
 
-/// Outputs of one GEMM call.
-const CALL_COLUMNS: usize = MAX_PANELS * PANEL;
+/// Rows of products that are finished at a time: a whole number of the kernels' register tiles.
+const BLOCK_ROWS: usize = 96;
+
+/// The same for tiles of 32 x 32 products.
+const TILED_ROWS: usize = 32;
 
 /// Weights and bias of a layer.
 #[derive(Debug)]
@@ -40,35 +36,28 @@ pub(crate) struct Linear {
 enum Weight {
     /// `[n_out, n_in]`.
     F32(Vec<f32>, Kernels),
-    /// Panels `[length / 2][PANEL][2]`.
-    Bf16 { panels: Vec<u16>, length: usize, bf16: Bf16 },
-    /// Quantization groups, and per input its smoothing factor.
-    Int8 { groups: Vec<QuantGroup>, smoothing: Vec<f32>, kernels: Kernels },
+    Bf16(Bf16Weights, Bf16),
+    Int8(Int8Weights, Kernels),
 }
 
-/// The int8 weights of one quantization group.
-#[derive(Debug)]
-struct QuantGroup {
-    inputs: Range<usize>,
-    /// Panels `[length / 4][PANEL][4]`.
-    panels: Vec<u8>,
-    length: usize,
-    /// Scale of each output.
-    scales: Vec<f32>,
-    /// Sum of the weights of each output.
-    sums: Vec<f32>,
-    /// The layer's bias in the first group, else zeros.
-    bias: Vec<f32>,
+/// The destination of a layer's outputs.
+pub(crate) enum Outputs<'a> {
+    /// `[tokens, n_out]`.
+    F32(&'a mut [f32]),
+    /// The same, added to what is there.
+    Added(&'a mut [f32]),
+    /// Rounded to bfloat16.
+    Rounded(&'a mut RoundedRows),
 }
 
-/// Buffers for inputs in the precision of the weights, and for products; reused over layers.
+/// Buffers for products and inputs, reused over layers.
 #[derive(Debug, Default)]
 pub(crate) struct LinearScratch {
-    x_i8: Vec<i8>,
-    rows: Vec<RowQuant>,
-    x_bf16: Vec<u16>,
-    products_i32: Vec<i32>,
-    products_f32: Vec<f32>,
+    products_i32: [AlignedVec<i32>; 2],
+    products_f32: [AlignedVec<f32>; 2],
+    /// Outputs of a block of rows before they are quantized.
+    staged: AlignedVec<f32>,
+    input: LayerInput,
 }
 
 impl Linear {
@@ -76,14 +65,21 @@ impl Linear {
     /// of each input.
     pub(crate) fn new(affine: Affine, norm: Option<&Affine>, compute: ComputeType) -> Self {
         let Affine { weight, bias } = affine;
-        let activation_range = norm.map(|norm| norm.weight.as_slice());
         let n_in = weight.len() / bias.len();
         let weight = match compute {
             ComputeType::F32(kernels) => Weight::F32(weight, kernels),
-            ComputeType::Bf16(_, bf16) => pack_bf16(&weight, n_in, bf16),
-            ComputeType::Int8(kernels) => quantize(&weight, &bias, activation_range, kernels),
+            ComputeType::Bf16(_, bf16) => Weight::Bf16(Bf16Weights::new(&weight, &bias), bf16),
+            ComputeType::Int8(kernels) => {
+                let range = norm.map(|norm| norm.weight.as_slice());
+                Weight::Int8(Int8Weights::new(&weight, &bias, range, kernels), kernels)
+            }
         };
         Self { weight, bias, n_in, ops: VectorOps::of(compute.kernels()) }
+    }
+
+    /// True for a bfloat16 layer.
+    pub(crate) fn is_bf16(&self) -> bool {
+        matches!(self.weight, Weight::Bf16(..))
     }
 
     /// Returns the number of outputs per token.
@@ -94,205 +90,286 @@ impl Linear {
     /// Computes `out <- x W^T + b`, or with `add` `out <- out + x W^T + b`. `x` is `[tokens,
     /// n_in]`, `out` `[tokens, n_out]`.
     pub(crate) fn apply(&self, x: &[f32], out: &mut [f32], add: bool, scratch: &mut LinearScratch) {
+        let tokens = x.len() / self.n_in;
+        let Weight::F32(weight, kernels) = &self.weight else {
+            let mut input = std::mem::take(&mut scratch.input);
+            self.resize(&mut input, tokens);
+            let rows = x.chunks_exact(self.n_in).enumerate();
+            rows.for_each(|(row, x)| self.set_row(&mut input, row, x));
+            let out = if add { Outputs::Added(out) } else { Outputs::F32(out) };
+            self.apply_to(&input, 0..tokens, out, scratch);
+            scratch.input = input;
+            return;
+        };
+        let rows = out.chunks_exact_mut(self.n_out());
+        if add {
+            rows.for_each(|row| row.iter_mut().zip(&self.bias).for_each(|(v, b)| *v += b));
+        } else {
+            rows.for_each(|row| row.copy_from_slice(&self.bias));
+        }
+        if tokens <= FEW_TOKENS && kernels.gemv_f32(x, weight, self.n_in, out) {
+            return;
+        }
+        F32Gemm {
+            shape: [tokens, self.n_out(), self.n_in],
+            left: (x, self.n_in, 1),
+            right: (weight, 1, self.n_in),
+            out: (out, self.n_out()),
+            accumulate: true,
+        }
+        .run();
+    }
+
+    /// Makes room for `n` rows of inputs of this layer.
+    pub(crate) fn resize(&self, input: &mut LayerInput, n: usize) {
         match &self.weight {
-            Weight::F32(weight, kernels) => {
-                let rows = out.chunks_exact_mut(self.n_out());
-                if add {
-                    rows.for_each(|row| row.iter_mut().zip(&self.bias).for_each(|(v, b)| *v += b));
-                } else {
-                    rows.for_each(|row| row.copy_from_slice(&self.bias));
-                }
-                let tokens = x.len() / self.n_in;
-                if tokens <= FEW_TOKENS && kernels.gemv_f32(x, weight, self.n_in, out) {
-                    return;
-                }
-                F32Gemm {
-                    shape: [tokens, self.n_out(), self.n_in],
-                    left: (x, self.n_in, 1),
-                    right: (weight, 1, self.n_in),
-                    out: (out, self.n_out()),
-                    accumulate: true,
-                }
-                .run();
+            Weight::F32(..) => {}
+            Weight::Bf16(..) => input.rounded.resize(n, self.n_in),
+            Weight::Int8(weights, _) => {
+                input.quantized.resize(n, weights.row_length(), weights.groups.len());
             }
-            Weight::Bf16 { .. } => self.apply_bf16(x, out, add, scratch),
-            Weight::Int8 { .. } => self.apply_int8(x, out, add, scratch),
         }
     }
 
-    fn apply_bf16(&self, x: &[f32], out: &mut [f32], add: bool, scratch: &mut LinearScratch) {
-        let Weight::Bf16 { panels, length, bf16 } = &self.weight else { return };
-        let length = *length;
-        let tokens = x.len() / self.n_in;
-        scratch.x_bf16.resize(tokens * length, 0);
-        for (x, row) in x.chunks_exact(self.n_in).zip(scratch.x_bf16.chunks_exact_mut(length)) {
-            (self.ops.to_bf16)(x, &mut row[..self.n_in]);
-            row[self.n_in..].fill(0);
+    /// Rounds or quantizes a row of inputs, `[n_in]`.
+    pub(crate) fn set_row(&self, input: &mut LayerInput, row: usize, x: &[f32]) {
+        match &self.weight {
+            Weight::F32(..) => {}
+            Weight::Bf16(..) => (self.ops.to_bf16)(x, input.rounded.row_mut(row)),
+            Weight::Int8(weights, _) => {
+                for group in 0..weights.groups.len() {
+                    self.set_group(input, row, group, &x[weights.groups[group].inputs.clone()]);
+                }
+            }
         }
-        scratch.products_f32.resize(TILE_ROWS * CALL_COLUMNS, 0.0);
-        for (columns, panels) in self.calls().zip(panels.chunks(CALL_COLUMNS * length)) {
-            let width = panels.len() / length;
-            for_each_tile(&scratch.x_bf16, length, out, self.n_out(), |rows, out| {
-                let products = &mut scratch.products_f32[..rows.len() * width];
-                bf16.gemm(rows, panels, products, width);
-                for (products, out) in
-                    products.chunks_exact(width).zip(out.chunks_exact_mut(self.n_out()))
-                {
-                    let terms = products.iter().zip(&self.bias[columns.clone()]);
-                    for (out, (product, bias)) in out[columns.clone()].iter_mut().zip(terms) {
-                        *out = if add { *out + (product + bias) } else { product + bias };
+    }
+
+    /// Quantizes the inputs of a quantization group.
+    fn set_group(&self, input: &mut LayerInput, row: usize, group: usize, x: &[f32]) {
+        let Weight::Int8(weights, _) = &self.weight else { return };
+        let inputs = weights.groups[group].inputs.clone();
+        let length = weights.groups[group].length;
+        let (values, quant) = input.quantized.group_mut(row, group, inputs.start, length);
+        let (values, padding) = values.split_at_mut(inputs.len());
+        padding.fill(0);
+        *quant = (self.ops.quantize)(x, &weights.smoothing[inputs], values);
+    }
+
+    /// Computes the outputs of some rows of its input; not for float32 layers. Rounded outputs need
+    /// [`Linear::has_one_pass`]; they are those of the rows alone, and are resized.
+    pub(crate) fn apply_to(
+        &self,
+        input: &LayerInput,
+        tokens: Range<usize>,
+        mut out: Outputs<'_>,
+        scratch: &mut LinearScratch,
+    ) {
+        let n_out = self.n_out();
+        if let Outputs::Rounded(out) = &mut out {
+            out.resize(tokens.len(), n_out);
+        }
+        for group in 0..self.n_groups() {
+            let blocks = self.blocks(0..n_out, tokens.len());
+            self.multiply(input, tokens.clone(), group, blocks, scratch, |block, products| {
+                let (first, start, width) = (block.first, block.start, block.width);
+                match &mut out {
+                    Outputs::F32(out) => {
+                        let out = &mut out[first * n_out + start..];
+                        (self.ops.finish)(products, width, out, n_out, group > 0);
+                    }
+                    Outputs::Added(out) => {
+                        let out = &mut out[first * n_out + start..];
+                        (self.ops.finish)(products, width, out, n_out, true);
+                    }
+                    Outputs::Rounded(out) => {
+                        let (out, stride) = out.values_mut();
+                        let out = &mut out[first * stride + start..];
+                        (self.ops.finish_bf16)(products, width, out, stride);
                     }
                 }
             });
         }
     }
 
-    fn apply_int8(&self, x: &[f32], out: &mut [f32], add: bool, scratch: &mut LinearScratch) {
-        let Weight::Int8 { groups, smoothing, kernels } = &self.weight else { return };
-        let tokens = x.len() / self.n_in;
-        scratch.products_i32.resize(TILE_ROWS * CALL_COLUMNS, 0);
-        for (g, group) in groups.iter().enumerate() {
-            let length = group.length;
-            scratch.x_i8.resize(tokens * length, 0);
-            scratch.rows.clear();
-            let smoothing = &smoothing[group.inputs.clone()];
-            for (x, row) in x.chunks_exact(self.n_in).zip(scratch.x_i8.chunks_exact_mut(length)) {
-                let (row, rest) = row.split_at_mut(smoothing.len());
-                scratch.rows.push((self.ops.quantize)(&x[group.inputs.clone()], smoothing, row));
-                rest.fill(0);
+    /// Computes the inputs of the layer `next` from some rows of its input, with GELU in between,
+    /// if [`Linear::has_one_pass`]. `to` is resized.
+    pub(crate) fn apply_gelu(
+        &self,
+        input: &LayerInput,
+        tokens: Range<usize>,
+        next: &Self,
+        to: &mut LayerInput,
+        scratch: &mut LinearScratch,
+    ) {
+        next.resize(to, tokens.len());
+        let Weight::Int8(next_weights, _) = &next.weight else {
+            let (out, stride) = to.rounded.values_mut();
+            let blocks = self.blocks(0..self.n_out(), tokens.len());
+            self.multiply(input, tokens, 0, blocks, scratch, |block, products| {
+                let out = &mut out[block.first * stride + block.start..];
+                (self.ops.finish_gelu_bf16)(products, block.width, out, stride);
+            });
+            return;
+        };
+        let mut staged = std::mem::take(&mut scratch.staged);
+        for (n, next_group) in next_weights.groups.iter().enumerate() {
+            let outputs = next_group.inputs.clone();
+            let stride = outputs.len().next_multiple_of(BLOCK_COLUMNS);
+            staged.resize(self.block_rows() * stride);
+            for first in (0..tokens.len()).step_by(self.block_rows()) {
+                let rows = self.block_rows().min(tokens.len() - first);
+                let tokens = tokens.start + first..tokens.start + first + rows;
+                let blocks = self.blocks(outputs.clone(), rows);
+                self.multiply(input, tokens, 0, blocks, scratch, |block, products| {
+                    let out = &mut staged[block.start - outputs.start..];
+                    (self.ops.finish_gelu)(products, block.width, out, stride);
+                });
+                for (i, x) in staged.chunks_exact(stride).take(rows).enumerate() {
+                    next.set_group(to, first + i, n, &x[..outputs.len()]);
+                }
             }
-            for (columns, panels) in self.calls().zip(group.panels.chunks(CALL_COLUMNS * length)) {
-                let width = panels.len() / length;
-                let terms = ColumnQuant {
-                    start: columns.start,
-                    stride: self.n_out(),
-                    zero_point: kernels.column_qmax() + 1,
-                    scales: &group.scales[columns.clone()],
-                    sums: &group.sums[columns.clone()],
-                    bias: &group.bias[columns],
+        }
+        scratch.staged = staged;
+    }
+
+    /// True if [`Linear::apply_gelu`] can compute it: not a float32 layer, nor one of several
+    /// quantization groups, whose sums need a pass each.
+    pub(crate) fn has_one_pass(&self) -> bool {
+        match &self.weight {
+            Weight::F32(..) => false,
+            Weight::Bf16(..) => true,
+            Weight::Int8(weights, _) => weights.groups.len() == 1,
+        }
+    }
+
+    fn n_groups(&self) -> usize {
+        match &self.weight {
+            Weight::F32(..) | Weight::Bf16(..) => 1,
+            Weight::Int8(weights, _) => weights.groups.len(),
+        }
+    }
+
+    fn block_rows(&self) -> usize {
+        let is_tiled = match &self.weight {
+            Weight::F32(..) => false,
+            Weight::Bf16(_, bf16) => bf16.is_tiled(),
+            Weight::Int8(_, kernels) => kernels.is_tiled(),
+        };
+        if is_tiled { TILED_ROWS } else { BLOCK_ROWS }
+    }
+
+    /// Yields the blocks of some outputs of `n` rows. The panels of a block stay in the L1 cache
+    /// while the rows pass by.
+    fn blocks(&self, outputs: Range<usize>, n: usize) -> impl Iterator<Item = OutputBlock> + use<> {
+        let (step, end) = (self.block_rows(), outputs.end);
+        outputs.step_by(BLOCK_COLUMNS).flat_map(move |start| {
+            (0..n).step_by(step).map(move |first| OutputBlock {
+                first,
+                rows: step.min(n - first),
+                start,
+                width: BLOCK_COLUMNS.min(end - start),
+            })
+        })
+    }
+
+    /// Multiplies blocks and passes the products to `finish`, each while the next block is
+    /// multiplied: tiles and vectors have units of their own. Of int8 inputs it is the quantization
+    /// group `group`.
+    fn multiply(
+        &self,
+        input: &LayerInput,
+        tokens: Range<usize>,
+        group: usize,
+        blocks: impl Iterator<Item = OutputBlock>,
+        scratch: &mut LinearScratch,
+        mut finish: impl FnMut(OutputBlock, &ProductBlock<'_>),
+    ) {
+        let len = self.block_rows() * BLOCK_COLUMNS;
+        match &self.weight {
+            Weight::F32(..) => {}
+            Weight::Bf16(weights, bf16) => {
+                let rows = input.rounded.rows(tokens);
+                let buffers = &mut scratch.products_f32;
+                buffers.iter_mut().for_each(|buffer| buffer.resize(len));
+                let multiply = |block: OutputBlock, out: &mut [f32]| {
+                    let panels = &weights.panels[block.panels(weights.length)];
+                    bf16.gemm(block.of(rows), panels, out, BLOCK_COLUMNS);
                 };
-                let mut row_terms = scratch.rows.chunks(TILE_ROWS);
-                for_each_tile(&scratch.x_i8, length, out, self.n_out(), |rows, out| {
-                    let products = &mut scratch.products_i32[..rows.len() * width];
-                    kernels.gemm_i8(rows, panels, products);
-                    let rows = row_terms.next().unwrap_or_default();
-                    (self.ops.dequantize)(products, rows, &terms, out, add || g > 0);
+                in_turn(blocks, buffers, multiply, |block, products| {
+                    let bias = &weights.bias[block.start..][..BLOCK_COLUMNS];
+                    finish(block, &ProductBlock::F32(&products[..block.len()], bias));
+                });
+            }
+            Weight::Int8(weights, kernels) => {
+                let group_weights = &weights.groups[group];
+                let (rows, quants) = input.quantized.rows(tokens, group, group_weights.length);
+                let buffers = &mut scratch.products_i32;
+                buffers.iter_mut().for_each(|buffer| buffer.resize(len));
+                let multiply = |block: OutputBlock, out: &mut [i32]| {
+                    let panels = &group_weights.panels[block.panels(group_weights.length)];
+                    kernels.gemm_rows_i8(block.of(rows), panels, out, BLOCK_COLUMNS);
+                };
+                in_turn(blocks, buffers, multiply, |block, products| {
+                    let terms = ColumnQuant {
+                        zero_point: kernels.column_qmax() + 1,
+                        scales: &group_weights.scales[block.start..][..BLOCK_COLUMNS],
+                        sums: &group_weights.sums[block.start..][..BLOCK_COLUMNS],
+                        bias: &group_weights.bias[block.start..][..BLOCK_COLUMNS],
+                    };
+                    let quants = &quants[block.first..][..block.rows];
+                    finish(block, &ProductBlock::I32(&products[..block.len()], quants, terms));
                 });
             }
         }
     }
+}
 
-    /// Yields the outputs of each GEMM call.
-    fn calls(&self) -> impl Iterator<Item = Range<usize>> {
-        let n_out = self.n_out();
-        (0..n_out).step_by(CALL_COLUMNS).map(move |start| start..(start + CALL_COLUMNS).min(n_out))
+/// A block of products: some rows and up to [`BLOCK_COLUMNS`] outputs.
+#[derive(Debug, Clone, Copy)]
+struct OutputBlock {
+    /// The first row.
+    first: usize,
+    rows: usize,
+    /// The first output.
+    start: usize,
+    width: usize,
+}
+
+impl OutputBlock {
+    /// Returns its products with their padding.
+    fn len(self) -> usize {
+        self.rows * BLOCK_COLUMNS
+    }
+
+    /// Returns its rows.
+    fn of<T>(self, rows: OperandRows<'_, T>) -> OperandRows<'_, T> {
+        OperandRows { values: &rows.values[self.first * rows.stride..], n: self.rows, ..rows }
+    }
+
+    /// Returns where the values of its panels are, which have `length` values per output.
+    fn panels(self, length: usize) -> Range<usize> {
+        self.start * length..(self.start + self.width).next_multiple_of(PANEL) * length
     }
 }
 
-/// Passes up to [`TILE_ROWS`] rows of `x`, `length` values each, and their rows of the output to
-/// `work`.
-fn for_each_tile<T>(
-    x: &[T],
-    length: usize,
-    out: &mut [f32],
-    n_out: usize,
-    mut work: impl FnMut(&[&[T]], &mut [f32]),
+/// Multiplies each block, and finishes it after the next one was multiplied.
+fn in_turn<P: PlainNumber>(
+    blocks: impl Iterator<Item = OutputBlock>,
+    [even, odd]: &mut [AlignedVec<P>; 2],
+    multiply: impl Fn(OutputBlock, &mut [P]),
+    mut finish: impl FnMut(OutputBlock, &[P]),
 ) {
-    for (x, out) in x.chunks(TILE_ROWS * length).zip(out.chunks_mut(TILE_ROWS * n_out)) {
-        let mut rows: [&[T]; TILE_ROWS] = [&[]; TILE_ROWS];
-        let n = x.len() / length;
-        rows.iter_mut().zip(x.chunks_exact(length)).for_each(|(row, x)| *row = x);
-        work(&rows[..n], out);
-    }
-}
-
-/// Returns the index of input `i` of output `o` in panels with `per_lane` elements in 32 bits.
-fn panel_index(o: usize, i: usize, length: usize, per_lane: usize) -> usize {
-    let panel = o / PANEL * PANEL * length;
-    panel + i / per_lane * PANEL * per_lane + o % PANEL * per_lane + i % per_lane
-}
-
-fn pack_bf16(weight: &[f32], n_in: usize, bf16: Bf16) -> Weight {
-    let length = n_in.next_multiple_of(CACHE_LINE / 2);
-    let n_out = weight.len() / n_in;
-    let mut panels = vec![0u16; n_out.next_multiple_of(PANEL) * length];
-    for (o, row) in weight.chunks_exact(n_in).enumerate() {
-        for (i, &value) in row.iter().enumerate() {
-            panels[panel_index(o, i, length, 2)] = to_bf16(value);
+    let (mut now, mut before) = (even, odd);
+    let mut last = None;
+    for block in blocks {
+        multiply(block, now);
+        if let Some(last) = last.replace(block) {
+            finish(last, before);
         }
+        std::mem::swap(&mut now, &mut before);
     }
-    Weight::Bf16 { panels, length, bf16 }
-}
-
-fn quantize(
-    weight: &[f32],
-    bias: &[f32],
-    activation_range: Option<&[f32]>,
-    kernels: Kernels,
-) -> Weight {
-    let n_in = weight.len() / bias.len();
-    let smoothing = smoothing_factors(weight, n_in, activation_range);
-    let group_len = n_in.div_ceil(n_in.div_ceil(QUANT_GROUP)).next_multiple_of(CACHE_LINE);
-    let groups = (0..n_in)
-        .step_by(group_len)
-        .map(|start| {
-            let inputs = start..(start + group_len).min(n_in);
-            let bias = if start == 0 { bias.to_vec() } else { vec![0.0; bias.len()] };
-            QuantGroup::new(weight, inputs, &smoothing, bias, kernels)
-        })
-        .collect();
-    Weight::Int8 { groups, smoothing, kernels }
-}
-
-/// Returns the smoothing factors: each input is multiplied, and its weights are divided, by the
-/// square root of (mean magnitude of its weights / magnitude of the input).
-fn smoothing_factors(weight: &[f32], n_in: usize, activation_range: Option<&[f32]>) -> Vec<f32> {
-    let mut magnitudes = vec![0f32; n_in];
-    for row in weight.chunks_exact(n_in) {
-        magnitudes.iter_mut().zip(row).for_each(|(m, v)| *m += v.abs());
-    }
-    let n_out = (weight.len() / n_in) as f32;
-    let factor = |(i, magnitude): (usize, &f32)| {
-        let range = activation_range.map_or(1.0, |range| range[i].abs().max(1e-4));
-        ((magnitude / n_out).max(1e-6) / range).sqrt()
-    };
-    magnitudes.iter().enumerate().map(factor).collect()
-}
-
-impl QuantGroup {
-    fn new(
-        weight: &[f32],
-        inputs: Range<usize>,
-        smoothing: &[f32],
-        bias: Vec<f32>,
-        kernels: Kernels,
-    ) -> Self {
-        let length = inputs.len().next_multiple_of(CACHE_LINE);
-        let n_out = bias.len();
-        let qmax = kernels.column_qmax();
-        let zero = (qmax + 1) as u8;
-        let mut panels = vec![zero; n_out.next_multiple_of(PANEL) * length];
-        let (mut scales, mut sums) = (Vec::with_capacity(n_out), Vec::with_capacity(n_out));
-        let mut divided = Vec::new();
-        for (o, row) in weight.chunks_exact(smoothing.len()).enumerate() {
-            let terms = row[inputs.clone()].iter().zip(&smoothing[inputs.clone()]);
-            divided.clear();
-            divided.extend(terms.map(|(v, f)| v / f));
-            let largest = divided.iter().fold(0f32, |m, v| m.max(v.abs()));
-            let scale = if largest > 0.0 { largest / qmax as f32 } else { 1.0 };
-            let inverse = 1.0 / scale;
-            let mut sum = 0;
-            for (i, &value) in divided.iter().enumerate() {
-                // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
-                let integer = (value * inverse + 12_582_912.0 - 12_582_912.0) as i32;
-                let integer = integer.clamp(-qmax, qmax);
-                panels[panel_index(o, i, length, 4)] = (integer + qmax + 1) as u8;
-                sum += integer;
-            }
-            scales.push(scale);
-            sums.push(scale * sum as f32);
-        }
-        Self { inputs, panels, length, scales, sums, bias }
+    if let Some(last) = last {
+        finish(last, before);
     }
 }
 

@@ -13,13 +13,13 @@
 //!         qkv = x Wqkv                                              one GEMM, [tokens, 3 hidden]
 //!         context = attention(qkv), per sequence and head
 //!         x = layer norm(x + context Wo)                            residual added by the GEMM
-//!         for each 96 tokens of x:                                  fits into the L2 cache
-//!             x = layer norm(x + gelu(x Wup) Wdown)
+//!         x = layer norm(x + gelu(x Wup) Wdown)
 //!     in the last layer only the CLS token, if that is all the output needs
 //!     pool x into the output
 //! ```
 //!
-//! This is the family BERT. Others have norms in front of the blocks, a gate in the feed-forward
+//! This is the family BERT in float32 or int8; bfloat16 has steps of its own (`packed_bf16`). Other
+//! families have norms in front of the blocks, a gate in the feed-forward
 //! block, rotary positions, a relative attention bias, or embeddings narrower than x.
 //!
 //! A micro-batch stays on one thread through all layers, so that its activations stay in that
@@ -34,6 +34,7 @@ use crate::config::EncoderConfig;
 use crate::encoder_weights::{EncoderWeights, LayerNorms};
 use crate::error::Result;
 use crate::linear::{Linear, LinearScratch};
+use crate::linear_input::{LayerInput, RoundedRows};
 use crate::pooling::{NeededStates, Pooler};
 use crate::tokenizer::Sequence;
 use crate::vector_ops::VectorOps;
@@ -52,45 +53,51 @@ const BATCH_TOKENS: usize = 256;
 /// The weights of an encoder.
 #[derive(Debug)]
 pub(crate) struct PackedEncoder {
-    config: EncoderConfig,
-    compute: ComputeType,
-    ops: VectorOps,
-    attention: Attention,
+    pub(crate) config: EncoderConfig,
+    pub(crate) compute: ComputeType,
+    pub(crate) ops: VectorOps,
+    pub(crate) attention: Attention,
     /// Source of the word embeddings, which are read one token at a time.
     weights: Arc<Weights>,
     positions: Vec<f32>,
     token_types: Vec<f32>,
     norm: Affine,
     projection: Option<Linear>,
-    layers: Vec<Layer>,
+    pub(crate) layers: Vec<Layer>,
     final_norm: Option<Affine>,
 }
 
 #[derive(Debug)]
-struct Layer {
+pub(crate) struct Layer {
     /// Queries, keys and values in one product.
-    qkv: Linear,
-    attention_out: Linear,
-    up: Linear,
-    down: Linear,
-    norms: LayerNorms,
+    pub(crate) qkv: Linear,
+    pub(crate) attention_out: Linear,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+    pub(crate) norms: LayerNorms,
 }
 
 /// Activations of one micro-batch, reused over layers and micro-batches.
 #[derive(Default)]
-struct Activations {
+pub(crate) struct LayerBuffers {
     /// `[tokens, hidden]`: input and output of a layer.
-    x: Vec<f32>,
+    pub(crate) x: Vec<f32>,
     /// `[tokens, 3 hidden]`.
-    qkv: Vec<f32>,
+    pub(crate) qkv: Vec<f32>,
     /// `[tokens, hidden]`.
-    context: Vec<f32>,
+    pub(crate) context: Vec<f32>,
     /// The normed input of a block, where the norm is in front of it; `[tokens, hidden]`.
-    normed: Vec<f32>,
+    pub(crate) normed: Vec<f32>,
     /// `[tokens of a feed-forward step, outputs of its first layer]`.
-    wide: Vec<f32>,
-    linear: LinearScratch,
-    attention: AttentionScratch,
+    pub(crate) wide: Vec<f32>,
+    /// The input of a product, `[tokens, hidden]`, in bfloat16 or int8.
+    pub(crate) input: LayerInput,
+    /// As `qkv`, in bfloat16.
+    pub(crate) rounded_qkv: RoundedRows,
+    /// The input of the second product of the feed-forward block, in bfloat16 or int8.
+    pub(crate) wide_input: LayerInput,
+    pub(crate) linear: LinearScratch,
+    pub(crate) attention: AttentionScratch,
 }
 
 impl PackedEncoder {
@@ -139,7 +146,7 @@ impl PackedEncoder {
         let batches = micro_batches(sequences, tokens);
         let pooled: Vec<Vec<f32>> = batches
             .par_iter()
-            .map_init(Activations::default, |space, batch| {
+            .map_init(LayerBuffers::default, |space, batch| {
                 if pool.is_stopped() {
                     return Vec::new();
                 }
@@ -170,15 +177,18 @@ impl PackedEncoder {
         batch: &[&Sequence],
         needed: NeededStates,
         words: WeightTable<'_>,
-        space: &mut Activations,
+        space: &mut LayerBuffers,
     ) {
         let hidden = self.config.hidden_size;
-        let tokens: usize = batch.iter().map(|s| s.ids.len()).sum();
-        space.qkv.resize(tokens * 3 * hidden, 0.0);
-        space.context.resize(tokens * hidden, 0.0);
         self.embed_tokens(batch, words, space);
+        if !self.is_f32() {
+            self.encode_low(batch, needed, space);
+            return self.normalize(&mut space.x, self.final_norm.as_ref());
+        }
+        space.qkv.resize(space.x.len() * 3, 0.0);
+        space.context.resize(space.x.len(), 0.0);
         for (i, layer) in self.layers.iter().enumerate() {
-            let Activations { x, qkv, context, normed, linear, attention, .. } = space;
+            let LayerBuffers { x, qkv, context, normed, linear, attention, .. } = space;
             let input = self.normed(x, layer.norms.before_attention.as_ref(), normed);
             layer.qkv.apply(input, qkv, false, linear);
             let states = if i + 1 == self.layers.len() { needed } else { NeededStates::All };
@@ -195,33 +205,36 @@ impl PackedEncoder {
         self.normalize(&mut space.x, self.final_norm.as_ref());
     }
 
-    fn feed_forward(&self, layer: &Layer, space: &mut Activations) {
-        let (config, ops) = (&self.config, &self.ops);
+    fn feed_forward(&self, layer: &Layer, space: &mut LayerBuffers) {
+        let config = &self.config;
         let hidden = config.hidden_size;
-        let Activations { x, normed, wide, linear, .. } = space;
-        for x in x.chunks_mut(self.feed_forward_tokens() * hidden) {
-            let input = self.normed(x, layer.norms.before_feed_forward.as_ref(), normed);
-            wide.resize(x.len() / hidden * layer.up.n_out(), 0.0);
-            layer.up.apply(input, wide, false, linear);
-            let activate = |values: &mut [f32]| match config.activation {
-                Activation::Gelu if self.is_f32() => (ops.gelu)(values),
-                Activation::Gelu => (ops.gelu_fast)(values),
-                Activation::GeluTanh => (ops.gelu_tanh)(values),
-                other => values.iter_mut().for_each(|v| *v = other.apply(*v)),
-            };
-            if config.is_gated {
-                let len = gate(wide, config.intermediate_size, activate);
-                wide.truncate(len);
-            } else {
-                activate(wide);
-            }
-            layer.down.apply(wide, x, true, linear);
-            self.normalize(x, layer.norms.after_feed_forward.as_ref());
+        let LayerBuffers { x, normed, wide, linear, .. } = space;
+        let input = self.normed(x, layer.norms.before_feed_forward.as_ref(), normed);
+        wide.resize(x.len() / hidden * layer.up.n_out(), 0.0);
+        layer.up.apply(input, wide, false, linear);
+        if config.is_gated {
+            let len = gate(wide, config.intermediate_size, |values| self.activate(values));
+            wide.truncate(len);
+        } else {
+            self.activate(wide);
+        }
+        layer.down.apply(wide, x, true, linear);
+        self.normalize(x, layer.norms.after_feed_forward.as_ref());
+    }
+
+    /// Applies the activation function of the feed-forward block.
+    pub(crate) fn activate(&self, values: &mut [f32]) {
+        let ops = &self.ops;
+        match self.config.activation {
+            Activation::Gelu if self.is_f32() => (ops.gelu)(values),
+            Activation::Gelu => (ops.gelu_fast)(values),
+            Activation::GeluTanh => (ops.gelu_tanh)(values),
+            other => values.iter_mut().for_each(|v| *v = other.apply(*v)),
         }
     }
 
     /// Returns the input of a block: x, or its norm in `space`.
-    fn normed<'a>(
+    pub(crate) fn normed<'a>(
         &self,
         x: &'a [f32],
         norm: Option<&Affine>,
@@ -238,16 +251,11 @@ impl PackedEncoder {
         matches!(self.compute, ComputeType::F32(_))
     }
 
-    /// Returns the tokens of one step of the feed-forward block.
-    fn feed_forward_tokens(&self) -> usize {
-        if self.is_f32() { F32_BATCH_TOKENS } else { 96 }
-    }
-
-    fn embed_tokens(&self, batch: &[&Sequence], words: WeightTable<'_>, space: &mut Activations) {
+    fn embed_tokens(&self, batch: &[&Sequence], words: WeightTable<'_>, space: &mut LayerBuffers) {
         let Self { config, .. } = self;
         let width = config.embedding_size;
         let tokens: usize = batch.iter().map(|s| s.ids.len()).sum();
-        let Activations { x, normed, linear, .. } = space;
+        let LayerBuffers { x, normed, linear, .. } = space;
         let embeddings = if self.projection.is_some() { &mut *normed } else { &mut *x };
         embeddings.resize(tokens * width, 0.0);
         let last_type = config.n_token_types.max(1) - 1;
@@ -281,7 +289,7 @@ impl PackedEncoder {
         }
     }
 
-    fn normalize(&self, x: &mut [f32], norm: Option<&Affine>) {
+    pub(crate) fn normalize(&self, x: &mut [f32], norm: Option<&Affine>) {
         let Some(norm) = norm else { return };
         for row in x.chunks_exact_mut(self.config.hidden_size) {
             (self.ops.layer_norm)(row, &norm.weight, &norm.bias, self.config.layer_norm_eps);
@@ -291,7 +299,7 @@ impl PackedEncoder {
 
 /// Multiplies the activated halves of rows, `[2 width]` each, by their gates, the other halves.
 /// The products, `[width]` a row, stand at the start; returns their number.
-fn gate(rows: &mut [f32], width: usize, activate: impl Fn(&mut [f32])) -> usize {
+pub(crate) fn gate(rows: &mut [f32], width: usize, activate: impl Fn(&mut [f32])) -> usize {
     let n = rows.len() / (2 * width);
     for i in 0..n {
         let row = &mut rows[2 * i * width..][..2 * width];
@@ -314,7 +322,7 @@ impl NeededStates {
 }
 
 /// Keeps only the rows of the first token of each sequence.
-fn keep_first(batch: &[&Sequence], x: &mut Vec<f32>, hidden: usize) {
+pub(crate) fn keep_first(batch: &[&Sequence], x: &mut Vec<f32>, hidden: usize) {
     let mut token = 0;
     for (i, sequence) in batch.iter().enumerate() {
         x.copy_within(token * hidden..(token + 1) * hidden, i * hidden);

@@ -4,6 +4,18 @@
 //! Each operation is written once in plain Rust; [`VectorOps::of`] binds it to AVX-512, AVX2 or the
 //! build target, and the compiler vectorises it for each.
 
+mod functions;
+mod instructions;
+mod products;
+
+pub(crate) use products::{BLOCK_COLUMNS, ColumnQuant, ProductBlock, RowQuant};
+
+use functions::{ROUND, exp, exp2_fast, gelu_fast_of};
+#[cfg(target_arch = "x86_64")]
+use instructions::{Fused, Wide};
+use instructions::{InstructionSet, LANES, Portable, larger, multiply_add};
+use products::{finish, finish_bf16, finish_gelu, finish_gelu_bf16};
+use std::ops::Range;
 use warpseek_compute::cpu::{Kernels, Tier, to_bf16 as round_bf16};
 
 /// Declares the table of operations, and binds each to the instruction sets: a function with the
@@ -16,22 +28,26 @@ macro_rules! vector_ops {
             $($(#[$doc])* pub(crate) $name: fn($($type),+) $(-> $result)?,)+
         }
 
-        const GENERIC: VectorOps = VectorOps { $($name: $name::<false>,)+ };
+        const GENERIC: VectorOps = VectorOps { $($name: $name::<Portable>,)+ };
         #[cfg(target_arch = "x86_64")]
-        const AVX2: VectorOps = vector_ops!(@bind "avx2,fma";
+        const AVX2: VectorOps = vector_ops!(@bind (Fused), "avx2,fma";
             $($name($($argument: $type),+) $(-> $result)?;)+);
         #[cfg(target_arch = "x86_64")]
         const AVX512: VectorOps = vector_ops!(
-            @bind "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma";
+            @bind (Wide<false>), "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma";
+            $($name($($argument: $type),+) $(-> $result)?;)+);
+        #[cfg(target_arch = "x86_64")]
+        const AVX512_BF16: VectorOps = vector_ops!(
+            @bind (Wide<true>), "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma";
             $($name($($argument: $type),+) $(-> $result)?;)+);
     };
-    (@bind $features:literal;
+    (@bind ($set:ty), $features:literal;
         $($name:ident($($argument:ident: $type:ty),+) $(-> $result:ty)?;)+) => {
         VectorOps {
             $($name: {
                 #[target_feature(enable = $features)]
                 fn bound($($argument: $type),+) $(-> $result)? {
-                    $name::<true>($($argument),+)
+                    $name::<$set>($($argument),+)
                 }
                 // SAFETY: `VectorOps::of` returns this table only for tiers with the features.
                 |$($argument),+| unsafe { bound($($argument),+) }
@@ -51,46 +67,29 @@ vector_ops! {
     layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32);
     /// Softmax of `scale * row`: `(row, scale)`.
     softmax(x: &mut [f32], scale: f32);
-    /// Numerators of the softmax of `scale * row` in bfloat16: `(row, scale, out)`. Returns 1 /
-    /// their sum.
-    softmax_bf16(x: &[f32], scale: f32, out: &mut [u16]) -> f32;
+    /// Numerators of the softmax of `scale * row` in bfloat16, and 1 / their sum, of the rows of
+    /// `x`, one per inverse; rows of `x` and of `out` are `stride` values apart, a multiple of
+    /// 16, and those in `columns` count, from a multiple of 16 to one: `(x, stride, columns,
+    /// scale, out, inverses)`. Rows are there up to the next multiple of 4.
+    softmax_bf16(
+        x: &[f32], stride: usize, columns: &Range<usize>, scale: f32, out: &mut [u16],
+        inverses: &mut [f32]
+    );
     /// Rounds to bfloat16: `(x, out)`.
     to_bf16(x: &[f32], out: &mut [u16]);
+    /// Rounds `x * factor` to bfloat16: `(x, factor, out)`.
+    scale_bf16(x: &[f32], factor: f32, out: &mut [u16]);
+    /// Writes the values of products into rows of `out`, `stride` values apart, of which `width`
+    /// are written; with `add` it adds to them: `(products, width, out, stride, add)`.
+    finish(products: &ProductBlock<'_>, width: usize, out: &mut [f32], stride: usize, add: bool);
+    /// As `finish`, after GELU as [`VectorOps::gelu_fast`] computes it.
+    finish_gelu(products: &ProductBlock<'_>, width: usize, out: &mut [f32], stride: usize);
+    /// As `finish`, rounded to bfloat16.
+    finish_bf16(products: &ProductBlock<'_>, width: usize, out: &mut [u16], stride: usize);
+    /// As `finish_gelu`, rounded to bfloat16.
+    finish_gelu_bf16(products: &ProductBlock<'_>, width: usize, out: &mut [u16], stride: usize);
     /// Quantizes `x * factors` of one token to int8: `(x, factors, out)`.
     quantize(x: &[f32], factors: &[f32], out: &mut [i8]) -> RowQuant;
-    /// Dequantizes int8 products `[rows, any width]` and adds the bias; see [`ColumnQuant`].
-    dequantize(
-        products: &[i32], rows: &[RowQuant], columns: &ColumnQuant<'_>, out: &mut [f32], add: bool
-    );
-}
-
-/// Asymmetric quantization of one token: integer `i` stands for `zero_point + scale * i`.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct RowQuant {
-    /// The value of integer 0.
-    pub(crate) zero_point: f32,
-    pub(crate) scale: f32,
-    /// The sum of the integers.
-    pub(crate) sum: i32,
-}
-
-/// Quantization of some columns of weights (outputs), one value per column. With `v = zero_point +
-/// scale i` in a row and `w = s j` in a column, `v.w = scale s (i.j) + zero_point (sum of w)`. The
-/// int8 products are `i.(j + zero_point of the column)`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ColumnQuant<'a> {
-    /// First of these columns in a row of the output.
-    pub(crate) start: usize,
-    /// Values from one row of the output to the next.
-    pub(crate) stride: usize,
-    /// Integer that was added to all integers of the columns.
-    pub(crate) zero_point: i32,
-    /// Scale of each column.
-    pub(crate) scales: &'a [f32],
-    /// Sum of the weights of each column.
-    pub(crate) sums: &'a [f32],
-    /// Bias of each column.
-    pub(crate) bias: &'a [f32],
 }
 
 impl VectorOps {
@@ -98,7 +97,10 @@ impl VectorOps {
     pub(crate) fn of(kernels: Kernels) -> Self {
         match kernels.tier() {
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => AVX512,
+            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => match kernels.bf16() {
+                Some(_) => AVX512_BF16,
+                None => AVX512,
+            },
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2 | Tier::AvxVnni => AVX2,
             _ => GENERIC,
@@ -106,53 +108,11 @@ impl VectorOps {
     }
 }
 
-/// Independent partial sums, so that the compiler vectorises reductions.
-const LANES: usize = 16;
-
-/// `a * b + c`, fused if the instruction set has it.
-#[inline(always)]
-fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// `exp(x)` for x in -87..=88, relative error below 2e-7. Smaller x give a result close to 0.
-///
-/// With `FAST` the polynomial has degree 4 and the error is below 5e-5, less than bfloat16
-/// resolves.
-///
-/// Range reduction by Cody and Waite (Software Manual for the Elementary Functions, 1980):
-/// `x = n ln 2 + r` with ln 2 in two parts, `|r| <= ln 2 / 2`; then the Taylor polynomial of degree
-/// 6 (its remainder is below 1.3e-7 of the value), and the exponent set in the bits.
-#[inline(always)]
-fn exp<const FMA: bool, const FAST: bool>(x: f32) -> f32 {
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
-    const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = multiply_add::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = multiply_add::<FMA>(n, -LN2_HIGH, x);
-    let r = multiply_add::<FMA>(n, -LN2_LOW, r);
-    let mut p = 1.0 / 24.0;
-    if !FAST {
-        p = multiply_add::<FMA>(1.0 / 720.0, r, 1.0 / 120.0);
-        p = multiply_add::<FMA>(p, r, 1.0 / 24.0);
-    }
-    p = multiply_add::<FMA>(p, r, 1.0 / 6.0);
-    p = multiply_add::<FMA>(p, r, 0.5);
-    p = multiply_add::<FMA>(p, r, 1.0);
-    p = multiply_add::<FMA>(p, r, 1.0);
-    // The low bits of `shifted` hold n; the exponent field starts at bit 23.
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()) << 23;
-    f32::from_bits(p.to_bits().wrapping_add(exponent))
-}
-
 /// With z = |x| / sqrt 2 and erfc(z) = exp(-z P(z)): `x Phi(x)` is `x erfc(z) / 2` for negative x
 /// and `x (1 - erfc(z) / 2)` for positive. P is a polynomial fitted on 0..4 by weighted minimax
 /// (largest error of erfc there: 3.3e-9); beyond 4, erfc is below 1.6e-8 and taken as 0.
 #[inline(always)]
-fn gelu<const FMA: bool>(x: &mut [f32]) {
+fn gelu<I: InstructionSet>(x: &mut [f32]) {
     const P: [f32; 9] = [
         1.128_379_3,
         0.636_614_6,
@@ -170,55 +130,33 @@ fn gelu<const FMA: bool>(x: &mut [f32]) {
         let bounded = z.min(4.0);
         let mut p = P[8];
         for c in P[..8].iter().rev() {
-            p = multiply_add::<FMA>(p, bounded, *c);
+            p = multiply_add::<I>(p, bounded, *c);
         }
-        let erfc = if z < 4.0 { exp::<FMA, false>(-bounded * p) } else { 0.0 };
+        let erfc = if z < 4.0 { exp::<I>(-bounded * p) } else { 0.0 };
         let half = 0.5 * erfc;
         *v = x * if x < 0.0 { half } else { 1.0 - half };
     }
 }
 
-/// `Phi(x) - 1/2` is `x Q(x^2)` with a polynomial Q fitted on |x| <= 4.5 by weighted minimax;
-/// beyond, Phi is within 4e-6 of 0 or 1, and x is taken as 4.5 there.
 #[inline(always)]
-fn gelu_fast<const FMA: bool>(x: &mut [f32]) {
-    const LIMIT: f32 = 4.5;
-    const Q: [f32; 9] = [
-        0.398_712_58,
-        -6.598_46e-2,
-        9.585_171e-3,
-        -1.037_583e-3,
-        8.142_394e-5,
-        -4.451_623_7e-6,
-        1.590_944_1e-7,
-        -3.314_518_2e-9,
-        3.036_26e-11,
-    ];
-    for v in x {
-        let bounded = v.clamp(-LIMIT, LIMIT);
-        let square = bounded * bounded;
-        let mut q = Q[8];
-        for c in Q[..8].iter().rev() {
-            q = multiply_add::<FMA>(q, square, *c);
-        }
-        *v *= multiply_add::<FMA>(bounded, q, 0.5);
-    }
+fn gelu_fast<I: InstructionSet>(x: &mut [f32]) {
+    x.iter_mut().for_each(|v| *v = gelu_fast_of::<I>(*v));
 }
 
 /// tanh(u) = 1 - 2 / (exp(2u) + 1).
 #[inline(always)]
-fn gelu_tanh<const FMA: bool>(x: &mut [f32]) {
+fn gelu_tanh<I: InstructionSet>(x: &mut [f32]) {
     const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     for v in x {
         let x = *v;
-        let u = SQRT_2_OVER_PI * multiply_add::<FMA>(0.044_715 * x * x, x, x);
-        let tanh = 1.0 - 2.0 / (exp::<FMA, false>(2.0 * u) + 1.0);
+        let u = SQRT_2_OVER_PI * multiply_add::<I>(0.044_715 * x * x, x, x);
+        let tanh = 1.0 - 2.0 / (exp::<I>(2.0 * u) + 1.0);
         *v = 0.5 * x * (1.0 + tanh);
     }
 }
 
 #[inline(always)]
-fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+fn sum_of<I: InstructionSet>(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let chunks = x.chunks_exact(LANES);
     let rest: f32 = chunks.remainder().iter().map(|&v| f(v)).sum();
@@ -227,27 +165,22 @@ fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
             lanes[j] += f(chunk[j]);
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    I::sum(&lanes) + rest
 }
 
 #[inline(always)]
-fn layer_norm<const FMA: bool>(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+fn layer_norm<I: InstructionSet>(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
     let n = x.len() as f32;
-    let mean = sum_of(x, |v| v) / n;
-    let variance = sum_of(x, |v| (v - mean) * (v - mean)) / n;
+    let mean = sum_of::<I>(x, |v| v) / n;
+    let variance = sum_of::<I>(x, |v| (v - mean) * (v - mean)) / n;
     let scale = 1.0 / (variance + eps).sqrt();
     for ((v, w), b) in x.iter_mut().zip(weight).zip(bias) {
-        *v = multiply_add::<FMA>((*v - mean) * scale, *w, *b);
+        *v = multiply_add::<I>((*v - mean) * scale, *w, *b);
     }
 }
 
 #[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
-}
-
-#[inline(always)]
-fn max_of(x: &[f32]) -> f32 {
+fn max_of<I: InstructionSet>(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &v| larger(m, v));
@@ -256,54 +189,95 @@ fn max_of(x: &[f32]) -> f32 {
             lanes[j] = larger(lanes[j], chunk[j]);
         }
     }
-    lanes.into_iter().fold(rest, larger)
+    larger(I::largest(&lanes), rest)
 }
 
 #[inline(always)]
-fn softmax<const FMA: bool>(x: &mut [f32], scale: f32) {
-    let max = max_of(x);
+fn softmax<I: InstructionSet>(x: &mut [f32], scale: f32) {
+    let max = max_of::<I>(x);
     for v in x.iter_mut() {
-        *v = exp::<FMA, false>((*v - max) * scale);
+        *v = exp::<I>((*v - max) * scale);
     }
-    let inverse = 1.0 / sum_of(x, |v| v);
+    let inverse = 1.0 / sum_of::<I>(x, |v| v);
     for v in x.iter_mut() {
         *v *= inverse;
     }
 }
 
 #[inline(always)]
-fn softmax_bf16<const FMA: bool>(x: &[f32], scale: f32, out: &mut [u16]) -> f32 {
-    let max = max_of(x) * scale;
-    let numerator = |v: f32| exp::<FMA, true>(multiply_add::<FMA>(v, scale, -max));
-    let mut lanes = [0f32; LANES];
-    let whole = x.len() / LANES * LANES;
-    for (x, out) in x.chunks_exact(LANES).zip(out.chunks_exact_mut(LANES)) {
-        for j in 0..LANES {
-            let value = numerator(x[j]);
-            lanes[j] += value;
-            out[j] = round_bf16(value);
+fn softmax_bf16<I: InstructionSet>(
+    x: &[f32],
+    stride: usize,
+    columns: &Range<usize>,
+    scale: f32,
+    out: &mut [u16],
+    inverses: &mut [f32],
+) {
+    /// Rows at a time, whose dependent steps overlap.
+    const ROWS: usize = 4;
+    let scale = scale * std::f32::consts::LOG2_E;
+    for (i, inverses) in inverses.chunks_mut(ROWS).enumerate() {
+        let x = &x[i * ROWS * stride..][..ROWS * stride];
+        let out = &mut out[i * ROWS * stride..][..ROWS * stride];
+        let mut lanes = [[f32::NEG_INFINITY; LANES]; ROWS];
+        for start in columns.clone().step_by(LANES) {
+            for (r, lanes) in lanes.iter_mut().enumerate() {
+                let x = &x[r * stride + start..][..LANES];
+                for j in 0..LANES {
+                    lanes[j] = larger(lanes[j], x[j]);
+                }
+            }
+        }
+        let mut least = [0f32; ROWS];
+        for (least, lanes) in least.iter_mut().zip(&lanes) {
+            *least = -I::largest(lanes) * scale;
+        }
+        let mut sums = [[0f32; LANES]; ROWS];
+        for start in columns.clone().step_by(LANES) {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let x = &x[r * stride + start..][..LANES];
+                let mut values = [0f32; LANES];
+                for j in 0..LANES {
+                    values[j] = exp2_fast::<I>(multiply_add::<I>(x[j], scale, least[r]));
+                    sums[j] += values[j];
+                }
+                out[r * stride + start..][..LANES].copy_from_slice(&I::round(&values));
+            }
+        }
+        for (inverse, sums) in inverses.iter_mut().zip(&sums) {
+            *inverse = 1.0 / I::sum(sums);
         }
     }
-    let mut sum: f32 = lanes.iter().sum();
+}
+
+#[inline(always)]
+fn to_bf16<I: InstructionSet>(x: &[f32], out: &mut [u16]) {
+    map_bf16::<I>(x, out, |v| v);
+}
+
+#[inline(always)]
+fn scale_bf16<I: InstructionSet>(x: &[f32], factor: f32, out: &mut [u16]) {
+    map_bf16::<I>(x, out, |v| v * factor);
+}
+
+/// Rounds `f(x)` to bfloat16.
+#[inline(always)]
+fn map_bf16<I: InstructionSet>(x: &[f32], out: &mut [u16], f: impl Fn(f32) -> f32) {
+    let whole = x.len() / LANES * LANES;
+    for (x, out) in x.chunks_exact(LANES).zip(out.chunks_exact_mut(LANES)) {
+        let mut values = [0f32; LANES];
+        for j in 0..LANES {
+            values[j] = f(x[j]);
+        }
+        out.copy_from_slice(&I::round(&values));
+    }
     for (x, out) in x[whole..].iter().zip(&mut out[whole..]) {
-        let value = numerator(*x);
-        sum += value;
-        *out = round_bf16(value);
-    }
-    1.0 / sum
-}
-
-#[inline(always)]
-fn to_bf16<const FMA: bool>(x: &[f32], out: &mut [u16]) {
-    for (out, v) in out.iter_mut().zip(x) {
-        *out = round_bf16(*v);
+        *out = round_bf16(f(*x));
     }
 }
 
 #[inline(always)]
-fn quantize<const FMA: bool>(x: &[f32], factors: &[f32], out: &mut [i8]) -> RowQuant {
-    // Adding 1.5 * 2^23 rounds to the nearest integer, which is then in the low bits.
-    const ROUND: f32 = 12_582_912.0;
+fn quantize<I: InstructionSet>(x: &[f32], factors: &[f32], out: &mut [i8]) -> RowQuant {
     let (mut highest, mut lowest) = ([f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
     let whole = x.len() / LANES * LANES;
     for (x, f) in x.chunks_exact(LANES).zip(factors.chunks_exact(LANES)) {
@@ -317,49 +291,19 @@ fn quantize<const FMA: bool>(x: &[f32], factors: &[f32], out: &mut [i8]) -> RowQ
         highest[0] = larger(highest[0], x * f);
         lowest[0] = larger(lowest[0], -x * f);
     }
-    let max = highest.into_iter().fold(f32::NEG_INFINITY, larger);
-    let min = -lowest.into_iter().fold(f32::NEG_INFINITY, larger);
+    let max = I::largest(&highest);
+    let min = -I::largest(&lowest);
     let scale = (max - min) / 254.0;
     let inverse = if scale > 1e-30 { 1.0 / scale } else { 0.0 };
     let mut sum = 0i32;
     for ((out, x), f) in out.iter_mut().zip(x).zip(factors) {
         // 0 to 254 and a few units in the last place, minus 127.
-        let rounded = multiply_add::<FMA>(x * f - min, inverse, ROUND - 127.0);
+        let rounded = multiply_add::<I>(x * f - min, inverse, ROUND - 127.0);
         let integer = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
         *out = integer as i8;
         sum = sum.wrapping_add(integer);
     }
-    RowQuant { zero_point: multiply_add::<FMA>(127.0, scale, min), scale, sum }
-}
-
-#[inline(always)]
-fn dequantize<const FMA: bool>(
-    products: &[i32],
-    rows: &[RowQuant],
-    columns: &ColumnQuant<'_>,
-    out: &mut [f32],
-    add: bool,
-) {
-    let ColumnQuant { start, stride, zero_point, scales, sums, bias } = *columns;
-    let products = products.chunks_exact(products.len() / rows.len());
-    for ((row, products), out) in rows.iter().zip(products).zip(out.chunks_exact_mut(stride)) {
-        let base = zero_point * row.sum;
-        let out = &mut out[start..start + bias.len()];
-        let value = |product: i32, scale: f32, sum: f32, bias: f32| {
-            let constant = multiply_add::<FMA>(row.zero_point, sum, bias);
-            multiply_add::<FMA>((product - base) as f32 * scale, row.scale, constant)
-        };
-        let terms = products.iter().zip(scales).zip(sums).zip(bias);
-        if add {
-            for (out, (((&p, &scale), &sum), &bias)) in out.iter_mut().zip(terms) {
-                *out += value(p, scale, sum, bias);
-            }
-        } else {
-            for (out, (((&p, &scale), &sum), &bias)) in out.iter_mut().zip(terms) {
-                *out = value(p, scale, sum, bias);
-            }
-        }
-    }
+    RowQuant { zero_point: multiply_add::<I>(127.0, scale, min), scale, sum }
 }
 
 #[cfg(test)]
@@ -463,13 +407,24 @@ mod tests {
     fn softmax_in_bf16_of_any_length_matches_float64() {
         for (name, ops) in all() {
             for (x, expected) in softmax_cases() {
-                let mut got = vec![0; x.len()];
-                let inverse = (ops.softmax_bf16)(&x, 0.5, &mut got);
-                for (got, expected) in got.iter().zip(&expected) {
-                    let got = f32::from_bits(u32::from(*got) << 16) * inverse;
-                    let error = (f64::from(got) - expected).abs();
+                // The row is the third of five, between columns that do not count.
+                let padded = x.len().next_multiple_of(LANES);
+                let stride = padded + 2 * LANES;
+                let mut rows = vec![f32::NEG_INFINITY; 8 * stride];
+                rows[2 * stride + LANES..][..x.len()].copy_from_slice(&x);
+                rows[2 * stride..][..LANES].fill(1e9);
+                let mut got = vec![7; 8 * stride];
+                let mut inverses = [0.0; 5];
+                let columns = LANES..LANES + padded;
+                (ops.softmax_bf16)(&rows, stride, &columns, 0.5, &mut got, &mut inverses);
+                let got = &got[2 * stride..3 * stride];
+                assert!(got[..LANES].iter().chain(&got[LANES + padded..]).all(|v| *v == 7));
+                let value = |bits: u16| f32::from_bits(u32::from(bits) << 16) * inverses[2];
+                for (got, expected) in got[LANES..].iter().zip(&expected) {
+                    let error = (f64::from(value(*got)) - expected).abs();
                     assert!(error < 0.004 * expected + 1e-9, "{name}, n {}", x.len());
                 }
+                assert!(got[LANES..][x.len()..padded].iter().all(|v| value(*v) < 1e-20), "{name}");
             }
         }
     }
@@ -502,6 +457,65 @@ mod tests {
                         assert!(error <= room, "{name}, n {n}, shape {shape}: {x} as {b}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_both_types_finish_as_defined_in_lines_of_any_width() {
+        const ROWS: usize = 3;
+        let integers: Vec<i32> =
+            (0..ROWS * BLOCK_COLUMNS).map(|i| i as i32 * 37 % 5000 - 2500).collect();
+        let floats: Vec<f32> = integers.iter().map(|&i| i as f32 / 900.0).collect();
+        let terms = |f: fn(usize) -> f32| -> Vec<f32> { (0..BLOCK_COLUMNS).map(f).collect() };
+        let scales = terms(|c| 0.01 + c as f32 * 1e-4);
+        let sums = terms(|c| c as f32 * 0.1 - 1.0);
+        let bias = terms(|c| c as f32 * 0.03 - 0.5);
+        let quants: Vec<RowQuant> = (0..ROWS)
+            .map(|r| RowQuant { zero_point: r as f32 * 0.2 - 0.1, scale: 0.05, sum: r as i32 * 3 })
+            .collect();
+        let columns = ColumnQuant { zero_point: 64, scales: &scales, sums: &sums, bias: &bias };
+        let of_floats =
+            |r: usize, c: usize| f64::from(floats[r * BLOCK_COLUMNS + c]) + f64::from(bias[c]);
+        let of_integers = |r: usize, c: usize| {
+            let (row, product) = (quants[r], integers[r * BLOCK_COLUMNS + c]);
+            f64::from(product - 64 * row.sum) * f64::from(scales[c]) * f64::from(row.scale)
+                + f64::from(row.zero_point) * f64::from(sums[c])
+                + f64::from(bias[c])
+        };
+        let values: [&dyn Fn(usize, usize) -> f64; 2] = [&of_floats, &of_integers];
+        let kinds =
+            [ProductBlock::F32(&floats, &bias), ProductBlock::I32(&integers, &quants, columns)];
+        for ((name, ops), (products, value)) in
+            all().flat_map(|ops| kinds.iter().zip(values).map(move |kind| (ops, kind)))
+        {
+            for width in [1, 15, 16, 17, 31, 32] {
+                let stride = width + 5;
+                let check = |got: &[f32], expected: &dyn Fn(f64) -> f64, error: f64| {
+                    for (r, line) in got.chunks_exact(stride).enumerate() {
+                        for (c, got) in line.iter().enumerate() {
+                            let expected = if c < width { expected(value(r, c)) } else { 7.0 };
+                            let difference = (f64::from(*got) - expected).abs();
+                            let room = error * expected.abs().max(1.0);
+                            assert!(difference <= room, "{name}, {width}: {got} for {expected}");
+                        }
+                    }
+                };
+                let mut out = vec![7f32; ROWS * stride];
+                (ops.finish)(products, width, &mut out, stride, true);
+                check(&out, &|v| v + 7.0, 1e-5);
+                (ops.finish)(products, width, &mut out, stride, false);
+                check(&out, &|v| v, 1e-5);
+                (ops.finish_gelu)(products, width, &mut out, stride);
+                check(&out, &|v| v * phi(v), 7e-5);
+                let mut rounded = vec![round_bf16(7.0); ROWS * stride];
+                let wide = |rounded: &[u16]| -> Vec<f32> {
+                    rounded.iter().map(|&v| f32::from_bits(u32::from(v) << 16)).collect()
+                };
+                (ops.finish_bf16)(products, width, &mut rounded, stride);
+                check(&wide(&rounded), &|v| v, 0.004);
+                (ops.finish_gelu_bf16)(products, width, &mut rounded, stride);
+                check(&wide(&rounded), &|v| v * phi(v), 0.004);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Products of bfloat16 numbers: the upper half of a float32, with 8 significant bits.
 
 #[cfg(target_arch = "x86_64")]
-use super::x86::{amx, avx512bf16};
-use super::{CACHE_LINE, MAX_PANELS, PANEL, Tier};
+use super::x86::{amx, amx_rows, avx512bf16, pack_bf16};
+use super::{CACHE_LINE, OperandRows, PANEL, Tier};
 
 /// Bfloat16 GEMM of this CPU. Only [`super::Kernels::bf16`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,20 +38,43 @@ impl Bf16 {
         }
     }
 
-    /// Bfloat16 GEMM: inner products of rows with the columns of up to [`MAX_PANELS`] panels
-    /// (`[length / 2][PANEL][2]` each) into `products`, `[rows.len(), columns]`, rows `stride`
-    /// values apart. Products and sums are float32, in an order that depends on the instructions.
-    pub fn gemm(self, rows: &[&[u16]], panels: &[u16], products: &mut [f32], stride: usize) {
-        let Some(length) = rows.first().map(|row| row.len()) else { return };
-        assert!(
-            rows.iter().all(|row| row.len() == length)
-                && length.is_multiple_of(CACHE_LINE / 2)
-                && panels.len().is_multiple_of(length * PANEL)
-                && panels.len() <= length * PANEL * MAX_PANELS
-                && panels.len() / length <= stride
-                && (rows.len() - 1) * stride + panels.len() / length <= products.len(),
-            "rows, panels and products must fit together"
-        );
+    /// True if products are computed on AMX tiles, 32 x 32 at a time.
+    pub fn is_tiled(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Instructions::Amx;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// As [`super::Kernels::multiply_registers`], of bfloat16 numbers.
+    pub fn multiply_registers(self, steps: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self.is_tiled() {
+            // SAFETY: `Bf16::of` detected the tiles.
+            unsafe { amx_rows::bfloat16::multiply_registers(steps) };
+            return steps * 32 * 32 * (CACHE_LINE / 2);
+        }
+        let _ = steps;
+        0
+    }
+
+    /// Bfloat16 GEMM: inner products of rows with the columns of panels (`[length / 2][PANEL][2]`
+    /// each) into `products`, `[rows.n, columns]`, rows `stride` values apart. Products and sums
+    /// are float32, in an order that depends on the instructions.
+    ///
+    /// Rows and lines of products must be there up to the next multiple of [`ROW_STEP`];
+    /// surplus lines get any value.
+    pub fn gemm(
+        self,
+        rows: OperandRows<'_, u16>,
+        panels: &[u16],
+        products: &mut [f32],
+        stride: usize,
+    ) {
+        if rows.n == 0 || panels.is_empty() {
+            return;
+        }
+        rows.check(panels.len(), products.len(), stride);
         match self.0 {
             // SAFETY: `Bf16::of` detected the instructions; the lengths were checked above.
             #[cfg(target_arch = "x86_64")]
@@ -60,8 +83,47 @@ impl Bf16 {
             },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Instructions::Amx => unsafe { amx::gemm_bf16(rows, panels, products, stride) },
+            Instructions::Amx => unsafe {
+                amx_rows::bfloat16::gemm(rows, panels, products, stride)
+            },
         }
+    }
+
+    /// Packs rows as the columns of panels, `[length / 2][PANEL][2]` each, for products with rows
+    /// of the same length. Columns beyond the last row are zeros. `panels` are `length * columns`
+    /// numbers, columns being a multiple of [`PANEL`] and at least the number of rows.
+    pub fn pack_columns(self, rows: OperandRows<'_, u16>, panels: &mut [u16]) {
+        let panel_len = rows.length * PANEL;
+        assert!(
+            rows.length > 0
+                && rows.length.is_multiple_of(CACHE_LINE / 2)
+                && panels.len().is_multiple_of(panel_len)
+                && rows.n <= panels.len() / rows.length,
+            "rows and panels must fit together"
+        );
+        // SAFETY: every CPU with a bfloat16 product has AVX-512; the lengths were checked.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            pack_bf16::pack_columns(rows, panels)
+        };
+    }
+
+    /// Packs rows as lines of panels, `[padded / 2][PANEL][2]` each, for products whose rows have
+    /// one number per packed row. Lines beyond the last row are zeros. `padded` is even and at
+    /// least the number of rows, `panels` are `padded * length` numbers.
+    pub fn pack_rows(self, rows: OperandRows<'_, u16>, padded: usize, panels: &mut [u16]) {
+        assert!(
+            rows.length.is_multiple_of(CACHE_LINE / 2)
+                && padded.is_multiple_of(2)
+                && rows.n <= padded
+                && panels.len() == padded * rows.length,
+            "rows and panels must fit together"
+        );
+        // SAFETY: as in `pack_columns`.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            pack_bf16::pack_rows(rows, padded, panels)
+        };
     }
 }
 
@@ -75,6 +137,7 @@ pub fn to_bf16(value: f32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::ROW_STEP;
 
     #[test]
     fn bf16_products_of_every_tier_match_float64_at_every_shape() {
@@ -89,27 +152,59 @@ mod tests {
     fn check_products(bf16: Bf16) {
         let from = |v: u16| f64::from(f32::from_bits(u32::from(v) << 16));
         for (n_rows, n_panels, length) in
-            [(1, 1, 32), (7, 2, 64), (13, 3, 96), (33, 4, 384), (32, 4, 32)]
+            [(1usize, 1, 32), (7, 2, 64), (13, 3, 96), (17, 5, 32), (33, 4, 384), (64, 4, 32)]
         {
             let number = |i: usize, m: usize| to_bf16((i * 37 % m) as f32 / m as f32 - 0.4);
-            let values: Vec<u16> = (0..n_rows * length).map(|i| number(i, 101)).collect();
+            let padded = n_rows.next_multiple_of(ROW_STEP);
+            let row_stride = length + 3;
+            let values: Vec<u16> = (0..padded * row_stride).map(|i| number(i, 101)).collect();
             let panels: Vec<u16> = (0..n_panels * PANEL * length).map(|i| number(i, 89)).collect();
-            let rows: Vec<&[u16]> = values.chunks_exact(length).collect();
+            let rows = OperandRows { values: &values, stride: row_stride, n: n_rows, length };
             let width = n_panels * PANEL;
             let stride = width + 5;
-            let mut got = vec![-1f32; n_rows * stride];
-            bf16.gemm(&rows, &panels, &mut got, stride);
-            for (r, got) in got.chunks_exact(stride).enumerate() {
+            let mut got = vec![-1f32; padded * stride];
+            bf16.gemm(rows, &panels, &mut got, stride);
+            for (r, got) in got.chunks_exact(stride).enumerate().take(n_rows) {
                 assert_eq!(got[width..], [-1.0; 5]);
                 for (c, got) in got[..width].iter().enumerate() {
                     let at = c / PANEL * PANEL * length + c % PANEL * 2;
                     let exact: f64 = (0..length)
-                        .map(|i| from(rows[r][i]) * from(panels[at + i / 2 * PANEL * 2 + i % 2]))
+                        .map(|i| {
+                            from(rows.row(r)[i]) * from(panels[at + i / 2 * PANEL * 2 + i % 2])
+                        })
                         .sum();
                     let error = (f64::from(*got) - exact).abs();
                     let name = bf16.name();
                     assert!(error < 1e-4 * length as f64, "{name} {n_rows} {c}: {got} {exact}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn packed_rows_stand_in_their_lanes() {
+        let Some(bf16) = Tier::ALL.into_iter().filter(|t| t.is_available()).find_map(Bf16::of)
+        else {
+            eprintln!("this CPU has no bfloat16 products");
+            return;
+        };
+        for (n, length) in [(1, 32), (16, 32), (17, 64), (33, 32), (40, 96)] {
+            let stride = length + 7;
+            let values: Vec<u16> = (0..n * stride).map(|i| (i * 31 + 1) as u16).collect();
+            let rows = OperandRows { values: &values, stride, n, length };
+            let value = |r: usize, i: usize| if r < n { rows.row(r)[i] } else { 0 };
+            let columns = n.next_multiple_of(2 * PANEL);
+            let mut panels = vec![9; columns * length];
+            bf16.pack_columns(rows, &mut panels);
+            for (c, i) in (0..columns).flat_map(|c| (0..length).map(move |i| (c, i))) {
+                let at = c / PANEL * PANEL * length + i / 2 * 2 * PANEL + c % PANEL * 2 + i % 2;
+                assert_eq!(panels[at], value(c, i), "{n} x {length}: column {c}, {i}");
+            }
+            panels.fill(9);
+            bf16.pack_rows(rows, columns, &mut panels);
+            for (r, i) in (0..columns).flat_map(|r| (0..length).map(move |i| (r, i))) {
+                let at = i / PANEL * PANEL * columns + r / 2 * 2 * PANEL + i % PANEL * 2 + r % 2;
+                assert_eq!(panels[at], value(r, i), "{n} x {length}: row {r}, {i}");
             }
         }
     }

@@ -9,17 +9,22 @@
 //! ([`Kernels::gemv_f32`]). Crates that add kernels of their own dispatch them with
 //! `by_tier!`, so that one table decides for all.
 
+mod aligned;
 mod bf16;
 mod generic;
+mod rows;
 mod tier;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use aligned::{AlignedVec, PlainNumber};
 pub use bf16::{Bf16, to_bf16};
-use std::marker::PhantomData;
+pub use rows::{OperandRows, ROW_STEP};
 pub use tier::{Tier, features};
+
+use std::marker::PhantomData;
 #[cfg(target_arch = "x86_64")]
-use x86::{amx, avx2, avx512vnni, avxvnni};
+use x86::{amx, amx_tiles, avx2, avx512vnni, avxvnni};
 
 /// Columns of a packed panel: `[length / 4][PANEL][4]` bytes.
 pub const PANEL: usize = 16;
@@ -37,6 +42,20 @@ pub struct Kernels {
     tier: Tier,
 }
 
+/// Prefetches numbers that will be needed soon into the L2 cache.
+pub fn prefetch<T: PlainNumber>(numbers: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in numbers.chunks(CACHE_LINE / size_of::<T>()) {
+        // SAFETY: part of every x86-64 CPU; a hint that reads nothing.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = numbers;
+}
+
 /// A scope in which this thread's AMX tiles stay configured, so that the products within it need
 /// not configure them each time. Scopes nest. Without AMX it does nothing.
 #[derive(Debug)]
@@ -52,7 +71,7 @@ impl Drop for TileScope {
         #[cfg(target_arch = "x86_64")]
         if self.is_amx {
             // SAFETY: `Kernels::tile_scope` opened it on this thread, which it cannot leave.
-            unsafe { amx::close_scope() };
+            unsafe { amx_tiles::close_scope() };
         }
     }
 }
@@ -81,6 +100,24 @@ impl Kernels {
         self.tier
     }
 
+    /// True if int8 GEMM is computed on AMX tiles, 32 x 32 products at a time.
+    pub fn is_tiled(self) -> bool {
+        self.tier == Tier::Amx
+    }
+
+    /// Multiplies int8 numbers in AMX tile registers alone, without loads, to measure the limit of
+    /// the CPU. Returns the number of products: `steps` times that of a block; 0 without tiles.
+    pub fn multiply_registers(self, steps: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self.is_tiled() {
+            // SAFETY: `Tier::kernels` detected the tiles.
+            unsafe { x86::amx_rows::int8::multiply_registers(steps) };
+            return steps * 32 * 32 * CACHE_LINE;
+        }
+        let _ = steps;
+        0
+    }
+
     /// Opens a tile scope on this thread.
     pub fn tile_scope(self) -> TileScope {
         #[cfg(target_arch = "x86_64")]
@@ -88,7 +125,7 @@ impl Kernels {
             let is_amx = self.tier == Tier::Amx;
             if is_amx {
                 // SAFETY: `Tier::kernels` detected the tiles, which the system granted.
-                unsafe { amx::open_scope() };
+                unsafe { amx_tiles::open_scope() };
             }
             TileScope { is_amx, not_send: PhantomData }
         }
@@ -123,6 +160,49 @@ impl Kernels {
             Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
             Tier::Avx512Vnni => avx512vnni, Tier::Amx => amx;
             gemm_i8(rows, panels, products))
+    }
+
+    /// Int8 GEMM of rows at equal distances: as [`Kernels::gemm_i8`], with any number of panels,
+    /// into lines of products that are `stride` values apart.
+    ///
+    /// Rows and lines of products must be there up to the next multiple of [`ROW_STEP`]; surplus
+    /// lines get any value.
+    pub fn gemm_rows_i8(
+        self,
+        rows: OperandRows<'_, i8>,
+        panels: &[u8],
+        products: &mut [i32],
+        stride: usize,
+    ) {
+        if rows.n == 0 || panels.is_empty() {
+            return;
+        }
+        rows.check(panels.len(), products.len(), stride);
+        #[cfg(target_arch = "x86_64")]
+        if self.tier == Tier::Amx {
+            // SAFETY: `Tier::kernels` detected the instruction set; the lengths were checked.
+            unsafe { x86::amx_rows::int8::gemm(rows, panels, products, stride) };
+            return;
+        }
+        /// A whole number of the kernels' register tiles of 4 to 12 rows.
+        const BLOCK: usize = 48;
+        let mut block = [0; BLOCK * MAX_PANELS * PANEL];
+        for start in (0..rows.n).step_by(BLOCK) {
+            let n = BLOCK.min(rows.n - start);
+            let slices: [&[i8]; BLOCK] = std::array::from_fn(|i| rows.row(start + i.min(n - 1)));
+            for (c, panels) in panels.chunks(MAX_PANELS * PANEL * rows.length).enumerate() {
+                let width = panels.len() / rows.length;
+                let at = start * stride + c * MAX_PANELS * PANEL;
+                if stride == width {
+                    let products = &mut products[at..at + n * width];
+                    self.gemm_i8(&slices[..n], panels, products);
+                    continue;
+                }
+                self.gemm_i8(&slices[..n], panels, &mut block[..n * width]);
+                let lines = products[at..].chunks_mut(stride).zip(block.chunks_exact(width));
+                lines.take(n).for_each(|(to, from)| to[..width].copy_from_slice(from));
+            }
+        }
     }
 
     /// Int8 GEMV: inner products of rows with one contiguous column into `products`,
@@ -217,6 +297,16 @@ mod tests {
                 };
                 let mut all = vec![0; n_rows * width];
                 kernels.gemm_i8(&rows, &panels, &mut all);
+                let padded = n_rows.next_multiple_of(ROW_STEP);
+                let mut spaced = values.clone();
+                spaced.resize(padded * length, 5);
+                for stride in [width, width + 3] {
+                    let mut lines = vec![-1; padded * stride];
+                    let rows = OperandRows { values: &spaced, stride: length, n: n_rows, length };
+                    kernels.gemm_rows_i8(rows, &panels, &mut lines, stride);
+                    let lines = lines.chunks_exact(stride).take(n_rows);
+                    assert!(lines.flat_map(|line| &line[..width]).eq(&all));
+                }
                 for c in 0..width {
                     let column = column(c);
                     let mut alone = vec![0; n_rows];

@@ -9,7 +9,6 @@
 //! Two approximations: [`int8`], the quantized scan, if the matrix has an int8 copy: half the bytes
 //! and integer products; else [`f16`], the rows themselves.
 
-mod aligned;
 mod candidates;
 mod f16;
 mod gate;

@@ -14,10 +14,9 @@
 //! a row that passes the gate it adds the low part, `q^ = t1 q1 + t2 q2`, which leaves nearly
 //! nothing of the second term.
 
-use super::aligned::AlignedBytes;
 use crate::matrix::MatrixView;
 use crate::sq8::{RowScale, Sq8View};
-use warpseek_compute::cpu::PANEL;
+use warpseek_compute::cpu::{AlignedVec, PANEL};
 
 /// The integers of quantized queries, as the kernels of a tier take them.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +34,11 @@ pub(super) struct QueryFormat {
 /// The quantized queries of a batch.
 pub(super) struct QuantizedQueries {
     /// High parts, `[n, stride]`; only for few queries.
-    high: AlignedBytes,
+    high: AlignedVec<u8>,
     /// High parts in packed panels, `[stride / 4][PANEL][4]` each; only for more queries.
-    panels: AlignedBytes,
+    panels: AlignedVec<u8>,
     /// Low parts, `[n, stride]`.
-    low: AlignedBytes,
+    low: AlignedVec<u8>,
     bounds: Vec<QueryBounds>,
     stride: usize,
     /// Zero points of the high and the low parts.
@@ -72,15 +71,15 @@ impl QuantizedQueries {
         let high_zero = if is_packed && format.has_signed_panels { 0 } else { low_zero };
         let n_panels = if is_packed { n.div_ceil(PANEL) } else { 0 };
         let mut this = Self {
-            high: AlignedBytes::new(high_zero as u8, if is_packed { 0 } else { n * stride }),
-            panels: AlignedBytes::new(high_zero as u8, n_panels * PANEL * stride),
-            low: AlignedBytes::new(low_zero as u8, n * stride),
+            high: filled(high_zero as u8, if is_packed { 0 } else { n * stride }),
+            panels: filled(high_zero as u8, n_panels * PANEL * stride),
+            low: filled(low_zero as u8, n * stride),
             bounds: Vec::with_capacity(n),
             stride,
             zero_points: [high_zero, low_zero],
         };
-        let (high, low) = (this.high.get_mut(), this.low.get_mut());
-        let panels = this.panels.get_mut();
+        let (high, low) = (&mut *this.high, &mut *this.low);
+        let panels = &mut *this.panels;
         for (q, query) in queries.chunks_exact(matrix.stride()).enumerate() {
             let parts = Parts::of(&query[..matrix.dim()], format.qmax);
             let lane = q / PANEL * PANEL * stride + q % PANEL * 4;
@@ -107,7 +106,7 @@ impl QuantizedQueries {
 
     /// True if the high parts are packed into panels.
     pub(super) fn is_packed(&self) -> bool {
-        !self.panels.get().is_empty()
+        !self.panels.is_empty()
     }
 
     /// Returns the zero points of the high and the low parts. A product of the stored bytes is too
@@ -122,18 +121,25 @@ impl QuantizedQueries {
 
     /// Returns a query's high part, `[stride]`, in a batch of few.
     pub(super) fn high(&self, query: usize) -> &[u8] {
-        &self.high.get()[query * self.stride..(query + 1) * self.stride]
+        &self.high[query * self.stride..(query + 1) * self.stride]
     }
 
     /// Returns a query's low part, `[stride]`.
     pub(super) fn low(&self, query: usize) -> &[u8] {
-        &self.low.get()[query * self.stride..(query + 1) * self.stride]
+        &self.low[query * self.stride..(query + 1) * self.stride]
     }
 
     /// Yields the packed high parts of up to `lanes` queries at a time, a multiple of [`PANEL`].
     pub(super) fn panels(&self, lanes: usize) -> impl Iterator<Item = &[u8]> {
-        self.panels.get().chunks(lanes * self.stride)
+        self.panels.chunks(lanes * self.stride)
     }
+}
+
+/// Returns `len` times `value`.
+fn filled(value: u8, len: usize) -> AlignedVec<u8> {
+    let mut values = AlignedVec::zeros(len);
+    values.fill(value);
+    values
 }
 
 /// 1.5 * 2^52: adding and subtracting it rounds a float64 to the nearest integer.

@@ -1,7 +1,11 @@
 //! Bfloat16 GEMM by AVX-512 BF16.
 
 use super::tiles_512::{self, LaneDot};
+use crate::cpu::{MAX_PANELS, OperandRows, PANEL};
 use std::arch::x86_64::*;
+
+/// Rows of one pass over the panels: a whole number of register tiles of every shape.
+const ROWS: usize = 48;
 
 struct Bfloat16;
 
@@ -24,11 +28,18 @@ impl LaneDot for Bfloat16 {
 /// The CPU has AVX-512F and AVX-512 BF16; the lengths are those of `Bf16::gemm`.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(in crate::cpu) unsafe fn gemm_bf16(
-    rows: &[&[u16]],
+    rows: OperandRows<'_, u16>,
     panels: &[u16],
     products: &mut [f32],
     stride: usize,
 ) {
-    // SAFETY: passed on from the caller.
-    unsafe { tiles_512::gemm::<Bfloat16, _, _, _>(rows, panels, products, stride) };
+    for start in (0..rows.n).step_by(ROWS) {
+        let n = ROWS.min(rows.n - start);
+        let slices: [&[u16]; ROWS] = std::array::from_fn(|i| rows.row(start + i.min(n - 1)));
+        for (c, panels) in panels.chunks(MAX_PANELS * PANEL * rows.length).enumerate() {
+            let out = &mut products[start * stride + c * MAX_PANELS * PANEL..];
+            // SAFETY: passed on from the caller; there are one to four panels.
+            unsafe { tiles_512::gemm::<Bfloat16, _, _, _>(&slices[..n], panels, out, stride) };
+        }
+    }
 }

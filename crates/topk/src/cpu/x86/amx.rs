@@ -17,20 +17,15 @@
 //! that are not consecutive or not on cache lines, and the copied rows stay in the L1 cache for all
 //! panels. A tile load of 16 lines that cross cache lines takes twice as long.
 
+use super::amx_tiles::{TILE_BYTES, multiply_add, store, zero};
 use super::avx512::{LaneTerms, MASK_ROWS, collect, raise_maxima};
-use crate::cpu::aligned::AlignedBytes;
 use crate::cpu::gate::{PassingPairs, QueryLanes, RowColumns};
-use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
-use warpseek_compute::cpu::{Kernels, PANEL, Tier, TileScope};
+use warpseek_compute::cpu::{AlignedVec, Kernels, PANEL, Tier, TileScope};
 
 /// Rows of a tile product.
 pub(in crate::cpu) const GROUP_ROWS: usize = MASK_ROWS;
-/// Rows of a tile.
-const TILE_ROWS: usize = 16;
-/// Bytes of a tile's row.
-const TILE_BYTES: usize = 64;
 
 /// Rows between a prefetch and the copy.
 const AHEAD: usize = GROUP_ROWS;
@@ -45,7 +40,7 @@ struct Products([i32; GROUP_ROWS * 2 * PANEL]);
 pub(in crate::cpu) struct TileBuffers {
     _scope: TileScope,
     /// The rows of a tile product and those of the next one, `[GROUP_ROWS, stride]` each.
-    rows: [AlignedBytes; 2],
+    rows: [AlignedVec<u8>; 2],
     products: Box<[Products; 2]>,
 }
 
@@ -55,7 +50,7 @@ impl TileBuffers {
         assert!(kernels.tier() == Tier::Amx && stride.is_multiple_of(TILE_BYTES));
         Self {
             _scope: kernels.tile_scope(),
-            rows: [(); 2].map(|()| AlignedBytes::new(0, GROUP_ROWS * stride)),
+            rows: [(); 2].map(|()| AlignedVec::zeros(GROUP_ROWS * stride)),
             products: Box::new([const { Products([0; _]) }; 2]),
         }
     }
@@ -103,7 +98,7 @@ pub(in crate::cpu) unsafe fn lower_maxima(
     buffers: &mut TileBuffers,
     maxima: &mut [f32],
 ) {
-    let left = buffers.rows[0].get_mut();
+    let left = &mut *buffers.rows[0];
     let stride = left.len() / GROUP_ROWS;
     rows.iter().zip(left.chunks_exact_mut(stride)).for_each(|(row, copy)| copy_row(row, copy));
     for start in (0..maxima.len()).step_by(2 * PANEL) {
@@ -160,7 +155,7 @@ unsafe fn scan<const P: usize>(
     passing: &mut PassingPairs,
 ) {
     let TileBuffers { rows: copies, products, .. } = buffers;
-    let [mut left, mut next] = copies.each_mut().map(AlignedBytes::get_mut);
+    let [mut left, mut next] = copies.each_mut().map(|rows| &mut **rows);
     let stride = left.len() / GROUP_ROWS;
     let steps = stride / TILE_BYTES;
     // Lines of the next group that each step copies.
@@ -413,99 +408,4 @@ unsafe fn copy_line(line: *const i8, copy: &mut [u8; TILE_BYTES]) {
 fn prefetch(line: *const i8) {
     // SAFETY: part of every x86-64 CPU; a hint that reads nothing, at any address.
     unsafe { _mm_prefetch::<_MM_HINT_T1>(line) };
-}
-
-/// Clears the accumulators.
-///
-/// # Safety
-///
-/// Tiles are configured at full size.
-#[inline(always)]
-unsafe fn zero<const P: usize>() {
-    // SAFETY: the compiler uses no tile registers.
-    unsafe {
-        asm!("tilezero tmm0", "tilezero tmm2", options(nostack, nomem));
-        if P == 2 {
-            asm!("tilezero tmm1", "tilezero tmm3", options(nostack, nomem));
-        }
-    }
-}
-
-/// Adds the products of 64 values of 32 rows and the columns of `P` panels.
-///
-/// # Safety
-///
-/// Tiles are configured at full size; 64 bytes are readable at each of 32 rows, `stride` bytes
-/// apart, and 1,024 bytes at each panel.
-#[inline(always)]
-unsafe fn multiply_add<const P: usize>(rows: *const u8, stride: usize, panels: [*const u8; P]) {
-    // SAFETY: guaranteed by the caller; the compiler uses no tile registers.
-    unsafe {
-        let below = rows.add(TILE_ROWS * stride);
-        if P == 2 {
-            asm!(
-                "tileloadd tmm4, [{upper} + {stride}*1]",
-                "tileloadd tmm6, [{first} + {line}*1]",
-                "tileloadd tmm5, [{lower} + {stride}*1]",
-                "tileloadd tmm7, [{second} + {line}*1]",
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tdpbssd tmm1, tmm4, tmm7",
-                "tdpbssd tmm2, tmm5, tmm6",
-                "tdpbssd tmm3, tmm5, tmm7",
-                upper = in(reg) rows,
-                lower = in(reg) below,
-                first = in(reg) panels[0],
-                second = in(reg) panels[P - 1],
-                stride = in(reg) stride,
-                line = in(reg) TILE_BYTES,
-                options(nostack, readonly),
-            );
-        } else {
-            asm!(
-                "tileloadd tmm4, [{upper} + {stride}*1]",
-                "tileloadd tmm6, [{first} + {line}*1]",
-                "tileloadd tmm5, [{lower} + {stride}*1]",
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tdpbssd tmm2, tmm5, tmm6",
-                upper = in(reg) rows,
-                lower = in(reg) below,
-                first = in(reg) panels[0],
-                stride = in(reg) stride,
-                line = in(reg) TILE_BYTES,
-                options(nostack, readonly),
-            );
-        }
-    }
-}
-
-/// Stores the accumulators, `[GROUP_ROWS, P, PANEL]`.
-///
-/// # Safety
-///
-/// Tiles are configured at full size; `out` has room for the products.
-#[inline(always)]
-unsafe fn store<const P: usize>(out: *mut i32) {
-    // SAFETY: guaranteed by the caller.
-    unsafe {
-        let line = P * PANEL * size_of::<i32>();
-        let below = out.add(TILE_ROWS * P * PANEL);
-        asm!(
-            "tilestored [{upper} + {line}*1], tmm0",
-            "tilestored [{lower} + {line}*1], tmm2",
-            upper = in(reg) out,
-            lower = in(reg) below,
-            line = in(reg) line,
-            options(nostack),
-        );
-        if P == 2 {
-            asm!(
-                "tilestored [{upper} + {line}*1], tmm1",
-                "tilestored [{lower} + {line}*1], tmm3",
-                upper = in(reg) out.add(PANEL),
-                lower = in(reg) below.add(PANEL),
-                line = in(reg) line,
-                options(nostack),
-            );
-        }
-    }
 }

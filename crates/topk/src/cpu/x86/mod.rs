@@ -2,6 +2,7 @@
 //! what they compute.
 
 pub(super) mod amx;
+mod amx_tiles;
 pub(super) mod avx2;
 pub(super) mod avx512;
 mod tiling;
