@@ -94,7 +94,7 @@ pub struct ModelRate {
 pub fn limits(scanner: &Scanner, tier: Tier) -> Result<MachineLimits> {
     let kernels = tier.kernels();
     let int8_gemm = int8_rate(kernels);
-    let bf16_gemm = kernels.bf16().map(bf16_rate);
+    let bf16_gemm = kernels.bf16().map(|bf16| bf16_rate(kernels, bf16));
     let bf16_registers = |bf16: Bf16| register_rate(|steps| bf16.multiply_registers(steps));
     Ok(MachineLimits {
         memory_bytes: memory_rate(),
@@ -403,18 +403,19 @@ fn int8_rate(kernels: Kernels) -> f64 {
     })
 }
 
-fn bf16_rate(bf16: Bf16) -> f64 {
+fn bf16_rate(kernels: Kernels, bf16: Bf16) -> f64 {
     let (mut rows, mut panels) =
         (AlignedVec::zeros(N_ROWS * LENGTH), AlignedVec::zeros(COLUMNS * LENGTH));
     rows.fill(0x3f80u16);
     panels.fill(0x3f80u16);
     product_rate(|| {
+        let tiles = kernels.tile_scope();
         let mut products = AlignedVec::zeros(N_ROWS * COLUMNS);
         let rows = OperandRows { values: &rows, stride: LENGTH, n: N_ROWS, length: LENGTH };
         let panels = &panels;
         move || {
             bf16.gemm(rows, panels, &mut products, COLUMNS);
-            black_box(&products);
+            black_box((&products, &tiles));
         }
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! Answers go line by line into a journal, `OUT.partial`. The finished file appears under its own
 //! name when it is complete. A run that was interrupted continues after the last complete line, if
-//! the index, the queries and the options are the same, and ends with the same bytes.
+//! the index, the queries and the options are the same. After a kill it ends with the same bytes.
 
 mod format;
 mod journal;
@@ -105,6 +105,7 @@ pub fn run(
     let mut journal = Journal::open(out, &fingerprint(searcher, options), options.restart)?;
     let size = window_size(searcher, &options.search);
     let mut window: Vec<FilteredQuery> = Vec::with_capacity(size);
+    let mut partial: Vec<Query> = Vec::new();
     for entry in journal.earlier()? {
         let entry = entry?;
         let query = match queries.next().transpose()? {
@@ -113,15 +114,17 @@ pub fn run(
         };
         batch.report.resumed += 1;
         batch.count(&entry.answer);
-        if window.len() == size {
-            window.clear();
+        if partial.len() == size {
+            partial.clear();
         }
-        window.push(batch.prepare(query)?);
+        partial.push(query);
     }
     // The queries of a window that an earlier run wrote in part are answered again beside the
     // others: in another batch, an embedding can differ in the last bits.
-    let mut answered = window.len() % size;
-    window.truncate(answered);
+    let mut answered = partial.len() % size;
+    for query in partial.into_iter().take(answered) {
+        window.push(batch.prepare(query)?);
+    }
     loop {
         // The queries before an invalid one are answered first.
         let next = queries.next().map(|query| batch.prepare(query?)).transpose();

@@ -241,7 +241,7 @@ impl Attention {
         let Self { hidden, width, ops, .. } = *self;
         let AttentionScratch { scores, keys, values, weights, sums, .. } = scratch;
         let Shape { len, queries, window, out: first_out } = shape;
-        // Keys are padded with zeros, whose attention weights are zeros too.
+        // Keys and values are padded with zeros.
         let padded = len.next_multiple_of(BF16_LINE);
         keys.resize(padded * width);
         values.resize(padded * width);
@@ -259,7 +259,8 @@ impl Attention {
                 let n = TILE_ROWS.min(queries - start);
                 let rows = OperandRows { values: part(start, 0), n, length: width, ..qkv };
                 bf16.gemm(rows, keys, scores, padded);
-                // The keys of all queries of the tile; the others have no weight.
+                // The keys of all queries of the tile. Others have a weight of zero, and those in
+                // between that a query does not attend to one of 2^-100 of the largest.
                 let columns = self.columns(start..start + n, len, window);
                 for (i, row) in scores.chunks_exact_mut(padded).take(n).enumerate() {
                     let keys = self.keys_of(head, start + i, window, &mut row[..len]);

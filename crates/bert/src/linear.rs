@@ -156,7 +156,8 @@ impl Linear {
     }
 
     /// Computes the outputs of some rows of its input; not for float32 layers. Rounded outputs need
-    /// [`Linear::has_one_pass`]; they are those of the rows alone, and are resized.
+    /// [`Linear::has_one_pass`] and are resized. The first row of the outputs is that of the first
+    /// of `tokens`.
     pub(crate) fn apply_to(
         &self,
         input: &LayerInput,
@@ -272,8 +273,8 @@ impl Linear {
         })
     }
 
-    /// Multiplies blocks and passes the products to `finish`, each while the next block is
-    /// multiplied: tiles and vectors have units of their own. Of int8 inputs it is the quantization
+    /// Multiplies blocks and passes the products to `finish`, double-buffered, each while the next
+    /// block is multiplied: tiles and vectors have units of their own. Of int8 inputs it is the quantization
     /// group `group`.
     fn multiply(
         &self,
@@ -420,5 +421,114 @@ impl F32Gemm<'_> {
                 gemm::Parallelism::None,
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activation::Activation;
+    use warpseek_compute::cpu::Tier;
+    use warpseek_compute::device::Precision;
+
+    /// Numbers of some spread, the same for the same seed.
+    fn numbers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.0).collect()
+    }
+
+    fn affine(n_in: usize, n_out: usize) -> Affine {
+        Affine { weight: numbers(n_in * n_out, n_out), bias: numbers(n_out, 3) }
+    }
+
+    /// The layer's outputs in float64.
+    fn exact(x: &[f32], affine: &Affine, n_in: usize) -> Vec<f64> {
+        let mut out = Vec::new();
+        for x in x.chunks_exact(n_in) {
+            for (w, b) in affine.weight.chunks_exact(n_in).zip(&affine.bias) {
+                let product = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
+                out.push(product.sum::<f64>() + f64::from(*b));
+            }
+        }
+        out
+    }
+
+    fn gelu(v: f64) -> f64 {
+        f64::from(Activation::Gelu.apply(v as f32))
+    }
+
+    #[test]
+    fn low_precision_layers_of_every_shape_are_close_to_float64_whatever_the_buffers_held() {
+        let shapes = [(24, 20), (60, 48), (312, 312), (400, 33), (768, 80), (1024, 16)];
+        for tier in Tier::ALL.into_iter().filter(|t| t.is_available()) {
+            for precision in [Precision::Int8, Precision::Bf16] {
+                let Ok(compute) = ComputeType::of(precision, tier) else { continue };
+                // Reused over all shapes.
+                let mut scratch = LinearScratch::default();
+                let (mut input, mut wide) = (LayerInput::default(), LayerInput::default());
+                let mut rounded = RoundedRows::default();
+                for ((n_in, n_out), tokens) in
+                    shapes.into_iter().flat_map(|s| [1, 15, 17, 33, 97].map(move |t| (s, t)))
+                {
+                    let what = format!("{}, {n_in} to {n_out}, {tokens}", compute.name());
+                    let first = affine(n_in, n_out);
+                    let layer = Linear::new(first.clone(), None, compute);
+                    let x = numbers(tokens * n_in, 5);
+                    let expected = exact(&x, &first, n_in);
+                    // Errors of rounding add up like a random walk.
+                    let room = 0.02 * (n_in as f64).sqrt();
+                    let check = |got: &[f32], expected: &mut dyn Iterator<Item = f64>| {
+                        for (got, expected) in got.iter().zip(expected) {
+                            let error = (f64::from(*got) - expected).abs();
+                            let room = room + 0.004 * expected.abs();
+                            assert!(error < room, "{what}: {got} for {expected}");
+                        }
+                    };
+                    layer.resize(&mut input, tokens);
+                    let rows = x.chunks_exact(n_in).enumerate();
+                    rows.for_each(|(row, x)| layer.set_row(&mut input, row, x));
+                    let mut out = vec![f32::NAN; tokens * n_out];
+                    layer.apply_to(&input, 0..tokens, Outputs::F32(&mut out), &mut scratch);
+                    check(&out, &mut expected.iter().copied());
+                    // Buffers that held other shapes change no bit.
+                    let mut again = vec![0f32; tokens * n_out];
+                    layer.apply(&x, &mut again, false, &mut LinearScratch::default());
+                    assert_eq!(out, again, "{what}");
+                    // Some rows alone, added.
+                    let some = tokens / 2..tokens;
+                    let of_some = &expected[some.start * n_out..];
+                    let mut sum = vec![1f32; of_some.len()];
+                    layer.apply_to(&input, some.clone(), Outputs::Added(&mut sum), &mut scratch);
+                    check(&sum, &mut of_some.iter().map(|v| v + 1.0));
+                    if !layer.has_one_pass() {
+                        continue;
+                    }
+                    let out = Outputs::Rounded(&mut rounded);
+                    layer.apply_to(&input, some.clone(), out, &mut scratch);
+                    for (row, expected) in of_some.chunks_exact(n_out).enumerate() {
+                        let row = rounded.row_mut(row).iter();
+                        let got: Vec<f32> =
+                            row.map(|v| f32::from_bits(u32::from(*v) << 16)).collect();
+                        check(&got, &mut expected.iter().copied());
+                    }
+                    // Another layer behind GELU.
+                    let second = affine(n_out, 40);
+                    let next = Linear::new(second.clone(), None, compute);
+                    layer.apply_gelu(&input, some.clone(), &next, &mut wide, &mut scratch);
+                    let mut out = vec![0f32; some.len() * 40];
+                    next.apply_to(&wide, 0..some.len(), Outputs::F32(&mut out), &mut scratch);
+                    let hidden: Vec<f32> = of_some.iter().map(|v| gelu(*v) as f32).collect();
+                    let room = 0.03 * largest(&hidden) * (n_out as f64).sqrt();
+                    let expected = exact(&hidden, &second, n_out);
+                    for (got, expected) in out.iter().zip(expected) {
+                        let error = (f64::from(*got) - expected).abs();
+                        assert!(error < room, "{what}, behind GELU: {got} for {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    fn largest(values: &[f32]) -> f64 {
+        values.iter().fold(0.0, |m, v| f64::from(v.abs()).max(m))
     }
 }

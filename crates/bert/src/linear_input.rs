@@ -104,7 +104,7 @@ impl QuantizedRows {
 /// where the padding is.
 fn reserve<T: PlainNumber>(values: &mut AlignedVec<T>, len: usize, stride: usize, is_other: bool) {
     if is_other {
-        values.clear();
+        values.fill_zero();
     }
     values.resize(values.len().max(len + ROW_STEP * stride));
 }

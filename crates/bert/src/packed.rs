@@ -18,13 +18,12 @@
 //!     pool x into the output
 //! ```
 //!
-//! This is the family BERT in float32 or int8; bfloat16 has steps of its own (`packed_bf16`). Other
-//! families have norms in front of the blocks, a gate in the feed-forward
+//! This is the family BERT in float32; bfloat16 and int8 have steps of their own
+//! (`low_precision`). Other families have norms in front of the blocks, a gate in the feed-forward
 //! block, rotary positions, a relative attention bias, or embeddings narrower than x.
 //!
 //! A micro-batch stays on one thread through all layers, so that its activations stay in that
-//! core's cache and threads never wait for each other. Biases and residuals are added while
-//! products are dequantized, without passes of their own.
+//! core's cache and threads never wait for each other.
 
 use crate::activation::Activation;
 use crate::attention::{Attention, AttentionScratch};
@@ -209,17 +208,19 @@ impl PackedEncoder {
         let config = &self.config;
         let hidden = config.hidden_size;
         let LayerBuffers { x, normed, wide, linear, .. } = space;
-        let input = self.normed(x, layer.norms.before_feed_forward.as_ref(), normed);
-        wide.resize(x.len() / hidden * layer.up.n_out(), 0.0);
-        layer.up.apply(input, wide, false, linear);
-        if config.is_gated {
-            let len = gate(wide, config.intermediate_size, |values| self.activate(values));
-            wide.truncate(len);
-        } else {
-            self.activate(wide);
+        for x in x.chunks_mut(F32_BATCH_TOKENS * hidden) {
+            let input = self.normed(x, layer.norms.before_feed_forward.as_ref(), normed);
+            wide.resize(x.len() / hidden * layer.up.n_out(), 0.0);
+            layer.up.apply(input, wide, false, linear);
+            if config.is_gated {
+                let len = gate(wide, config.intermediate_size, |values| self.activate(values));
+                wide.truncate(len);
+            } else {
+                self.activate(wide);
+            }
+            layer.down.apply(wide, x, true, linear);
+            self.normalize(x, layer.norms.after_feed_forward.as_ref());
         }
-        layer.down.apply(wide, x, true, linear);
-        self.normalize(x, layer.norms.after_feed_forward.as_ref());
     }
 
     /// Applies the activation function of the feed-forward block.

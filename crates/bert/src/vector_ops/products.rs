@@ -11,9 +11,9 @@ pub(crate) const BLOCK_COLUMNS: usize = 2 * PANEL;
 /// columns are padded to [`BLOCK_COLUMNS`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ProductBlock<'a> {
-    /// ProductBlock of bfloat16 numbers, and the bias of each column.
+    /// Products of bfloat16 numbers, and the bias of each column.
     F32(&'a [f32], &'a [f32]),
-    /// ProductBlock of int8 numbers, the quantization of each row and of the columns.
+    /// Products of int8 numbers, the quantization of each row and of the columns.
     I32(&'a [i32], &'a [RowQuant], ColumnQuant<'a>),
 }
 

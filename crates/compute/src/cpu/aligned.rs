@@ -51,7 +51,8 @@ impl<T: PlainNumber> AlignedVec<T> {
     /// Changes the length. Numbers beyond the greatest length so far are zeros; others keep their
     /// values.
     pub fn resize(&mut self, len: usize) {
-        let lines = (len * size_of::<T>()).div_ceil(CACHE_LINE);
+        let bytes = len.checked_mul(size_of::<T>()).expect("a vector fits into memory");
+        let lines = bytes.div_ceil(CACHE_LINE);
         if lines > self.lines.len() {
             self.lines.resize(lines, Line([0; CACHE_LINE]));
         }
@@ -59,7 +60,7 @@ impl<T: PlainNumber> AlignedVec<T> {
     }
 
     /// Sets all numbers to zero, those beyond the length too.
-    pub fn clear(&mut self) {
+    pub fn fill_zero(&mut self) {
         self.lines.fill(Line([0; CACHE_LINE]));
     }
 }
@@ -106,7 +107,7 @@ mod tests {
             vector.resize(len + 100);
             assert!(vector[..len].iter().all(|v| *v == 7));
             assert!(vector[len..].iter().all(|v| *v == 0));
-            vector.clear();
+            vector.fill_zero();
             assert!(vector.iter().all(|v| *v == 0));
         }
         assert_eq!(AlignedVec::of(&[1.5f32, -2.0])[..], [1.5, -2.0]);

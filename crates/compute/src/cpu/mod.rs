@@ -42,20 +42,6 @@ pub struct Kernels {
     tier: Tier,
 }
 
-/// Prefetches numbers that will be needed soon into the L2 cache.
-pub fn prefetch<T: PlainNumber>(numbers: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in numbers.chunks(CACHE_LINE / size_of::<T>()) {
-        // SAFETY: part of every x86-64 CPU; a hint that reads nothing.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = numbers;
-}
-
 /// A scope in which this thread's AMX tiles stay configured, so that the products within it need
 /// not configure them each time. Scopes nest. Without AMX it does nothing.
 #[derive(Debug)]
@@ -186,22 +172,29 @@ impl Kernels {
         }
         /// A whole number of the kernels' register tiles of 4 to 12 rows.
         const BLOCK: usize = 48;
-        let mut block = [0; BLOCK * MAX_PANELS * PANEL];
         for start in (0..rows.n).step_by(BLOCK) {
             let n = BLOCK.min(rows.n - start);
             let slices: [&[i8]; BLOCK] = std::array::from_fn(|i| rows.row(start + i.min(n - 1)));
             for (c, panels) in panels.chunks(MAX_PANELS * PANEL * rows.length).enumerate() {
                 let width = panels.len() / rows.length;
-                let at = start * stride + c * MAX_PANELS * PANEL;
+                let products = &mut products[start * stride + c * MAX_PANELS * PANEL..];
                 if stride == width {
-                    let products = &mut products[at..at + n * width];
-                    self.gemm_i8(&slices[..n], panels, products);
-                    continue;
+                    self.gemm_i8(&slices[..n], panels, &mut products[..n * width]);
+                } else {
+                    self.gemm_apart_i8(&slices[..n], panels, products, stride);
                 }
-                self.gemm_i8(&slices[..n], panels, &mut block[..n * width]);
-                let lines = products[at..].chunks_mut(stride).zip(block.chunks_exact(width));
-                lines.take(n).for_each(|(to, from)| to[..width].copy_from_slice(from));
             }
+        }
+    }
+
+    /// Int8 GEMM into lines of products that are `stride` values apart, by way of a buffer.
+    #[cold]
+    fn gemm_apart_i8(self, rows: &[&[i8]], panels: &[u8], products: &mut [i32], stride: usize) {
+        let width = panels.len() / rows[0].len();
+        let mut lines = vec![0; rows.len() * width];
+        self.gemm_i8(rows, panels, &mut lines);
+        for (to, from) in products.chunks_mut(stride).zip(lines.chunks_exact(width)) {
+            to[..width].copy_from_slice(from);
         }
     }
 

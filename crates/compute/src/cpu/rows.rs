@@ -35,13 +35,17 @@ impl<'a, T> OperandRows<'a, T> {
     /// If they do not.
     pub(super) fn check(&self, panels: usize, products: usize, stride: usize) {
         let last = self.n.next_multiple_of(ROW_STEP) - 1;
+        let end = |stride: usize, width: usize| last.checked_mul(stride)?.checked_add(width);
+        let fits = |end: Option<usize>, len: usize| end.is_some_and(|end| end <= len);
+        let (length, columns) = (self.length, panels / self.length.max(1));
         assert!(
-            self.length > 0
-                && (self.length * size_of::<T>()).is_multiple_of(CACHE_LINE)
-                && last * self.stride + self.length <= self.values.len()
-                && panels.is_multiple_of(self.length * PANEL)
-                && panels / self.length <= stride
-                && last * stride + panels / self.length <= products,
+            (1..=panels).contains(&length)
+                && (length * size_of::<T>()).is_multiple_of(CACHE_LINE)
+                && fits(end(self.stride, length), self.values.len())
+                && panels.is_multiple_of(length)
+                && columns.is_multiple_of(PANEL)
+                && columns <= stride
+                && fits(end(stride, columns), products),
             "rows, panels and products must fit together"
         );
     }

@@ -105,9 +105,10 @@ impl Candidates {
         Self::most_kept(k).saturating_add(Self::growth(k) + Self::BATCH)
     }
 
-    /// Returns the bytes of a list for `k`.
+    /// Returns the bytes of a list for `k`, with the `3 k + 8` rows that the end of a scan can add.
     pub(super) fn bytes(k: usize) -> usize {
-        Self::capacity(k).saturating_mul(size_of::<BoundedRow>() + size_of::<f32>())
+        let rows = Self::capacity(k).saturating_add(k.saturating_mul(3)).saturating_add(8);
+        rows.saturating_mul(size_of::<BoundedRow>() + size_of::<f32>())
     }
 
     fn most_kept(k: usize) -> usize {

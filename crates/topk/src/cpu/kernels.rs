@@ -271,6 +271,7 @@ impl ScanKernels {
 mod tests {
     use super::super::gate::PassingPair;
     use super::*;
+    use warpseek_compute::cpu::AlignedVec;
 
     /// Rows, panels and terms of which every comparison is exact: integers below 2^24.
     struct Operands {
@@ -331,10 +332,13 @@ mod tests {
     #[test]
     fn pairs_and_maxima_of_every_tier_are_those_of_plain_sums() {
         let shapes = [(1, 16, 64), (31, 16, 64), (33, 32, 128), (97, 48, 384), (192, 64, 448)];
+        // Rows apart, end to end from a cache line on, and end to end across cache lines.
+        let places = [None, Some(0), Some(16)];
+        let shapes = shapes.into_iter().flat_map(|shape| places.map(|place| (shape, place)));
         for kernels in Tier::ALL.into_iter().filter(|t| t.is_available()).map(ScanKernels::of) {
             let format = kernels.query_format();
             let zero = if format.has_signed_panels { 0 } else { format.qmax + 1 };
-            for (n, width, stride) in shapes {
+            for ((n, width, stride), place) in shapes.clone() {
                 let operands = Operands::new(n, width, stride, zero);
                 let Operands { rows, queries, bases, scales, residuals, factors, gates } =
                     &operands;
@@ -345,7 +349,13 @@ mod tests {
                         panels[lane + i / 4 * PANEL * 4 + i % 4] = (i32::from(*v) + zero) as u8;
                     }
                 }
-                let rows: Vec<&[i8]> = rows.iter().map(Vec::as_slice).collect();
+                let start = place.unwrap_or_default();
+                let mut joined = AlignedVec::zeros(start + n * stride);
+                joined[start..].copy_from_slice(&rows.concat());
+                let rows: Vec<&[i8]> = match place {
+                    None => rows.iter().map(Vec::as_slice).collect(),
+                    Some(_) => joined[start..].chunks_exact(stride).collect(),
+                };
                 let columns = RowColumns { bases, scales, residuals };
                 let lanes = QueryLanes { factors, gates };
                 let mut buffers = kernels.score_buffers(stride);

@@ -1,5 +1,5 @@
-//! The AMX tier: tiles of 16 rows x 64 bytes. Rows in memory (or in a mapped file) are tiles of the
-//! left operand, panels are tiles of the right one.
+//! The AMX tier: its detection, and int8 GEMM of rows that stand anywhere in memory, which are
+//! copied to blocks first.
 
 use super::amx_rows;
 use super::amx_tiles::{TILE_BYTES, TILE_ROWS};
@@ -71,7 +71,7 @@ fn may_use_tiles() -> bool {
 /// Compares a small product with the generic kernel.
 fn computes_correctly() -> bool {
     const LENGTH: usize = 2 * TILE_BYTES;
-    let values: Vec<i8> = (0..21 * LENGTH).map(|i| (i * 89 % 255) as u8 as i8).collect();
+    let values: Vec<i8> = (0..45 * LENGTH).map(|i| (i * 89 % 255) as u8 as i8).collect();
     let rows: Vec<&[i8]> = values.chunks_exact(LENGTH).collect();
     let panels: Vec<u8> = (0..3 * PANEL * LENGTH).map(|i| (i * 57 % 256) as u8).collect();
     let mut expected = vec![0; rows.len() * 3 * PANEL];

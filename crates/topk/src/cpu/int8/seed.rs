@@ -79,3 +79,49 @@ impl QuantizedScan<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::kernels::ScanKernels;
+    use crate::layout::{row_norm_upper, stride_of};
+    use crate::matrix::MatrixView;
+    use crate::oracle::naive_top_k;
+    use crate::sq8::Sq8Matrix;
+    use half::f16;
+    use warpseek_compute::cpu::Tier;
+
+    #[test]
+    fn seeded_thresholds_are_at_most_the_kth_score() {
+        const DIM: usize = 64;
+        const K: usize = 3;
+        let mut state = 7u32;
+        let mut number = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let rows: Vec<f16> = (0..12_000 * DIM).map(|_| f16::from_f32(number())).collect();
+        let queries: Vec<f32> = (0..MIN_QUERIES * DIM).map(|_| number()).collect();
+        assert_eq!(stride_of(DIM), DIM);
+        let norm = rows.chunks_exact(DIM).map(row_norm_upper).fold(0.0, f32::max);
+        let sq8 = Sq8Matrix::of(&rows, DIM);
+        let view = sq8.view(DIM).unwrap();
+        let matrix = MatrixView::new(&rows, DIM, norm).unwrap().with_sq8(Some(view));
+        let view = matrix.sq8().unwrap();
+        for tier in Tier::ALL.into_iter().filter(|t| t.is_available()) {
+            let kernels = ScanKernels::of(tier);
+            let job = ScanJob { kernels, matrix: &matrix, queries: &queries, k: K, mask: None };
+            let scan = QuantizedScan::new(job, &view);
+            scan.seed_thresholds();
+            if kernels.sample_rate() == 0 {
+                continue;
+            }
+            for (query, threshold) in queries.chunks_exact(DIM).zip(&scan.thresholds) {
+                let kth = naive_top_k(&matrix, query, K, None)[K - 1].score;
+                let seeded = threshold.get();
+                let name = tier.name();
+                assert!(f32::NEG_INFINITY < seeded && seeded <= kth, "{name}: {seeded} {kth}");
+            }
+        }
+    }
+}

@@ -25,7 +25,8 @@ use std::ops::Range;
 use warpseek_compute::cpu::{AlignedVec, Kernels, PANEL, Tier, TileScope};
 
 /// Rows of a tile product.
-pub(in crate::cpu) const GROUP_ROWS: usize = MASK_ROWS;
+const GROUP_ROWS: usize = crate::cpu::kernels::GROUP_ROWS;
+const _: () = assert!(GROUP_ROWS == MASK_ROWS && GROUP_ROWS == 32);
 
 /// Rows between a prefetch and the copy.
 const AHEAD: usize = GROUP_ROWS;
@@ -179,7 +180,8 @@ unsafe fn scan<const P: usize>(
             false => rows[first_row].as_ptr().cast::<u8>(),
         };
         let next_row = first_row + GROUP_ROWS;
-        let copy = needs_copy(next_row).then_some(&mut *next);
+        let copies = next_row < rows.len() && needs_copy(next_row);
+        let copy = copies.then_some(&mut *next);
         let mut following = FollowingRows::new(rows, next_row, is_consecutive, copy);
         let terms = GroupTerms::of(columns, first_row);
         for panel in range.clone().step_by(P) {
