@@ -51,8 +51,8 @@ impl<T: PlainNumber> AlignedVec<T> {
     /// Changes the length. Numbers beyond the greatest length so far are zeros; others keep their
     /// values.
     pub fn resize(&mut self, len: usize) {
-        let bytes = len.checked_mul(size_of::<T>()).expect("a vector fits into memory");
-        let lines = bytes.div_ceil(CACHE_LINE);
+        // Too many for the address space are too many for `Vec` too.
+        let lines = len.saturating_mul(size_of::<T>()).div_ceil(CACHE_LINE);
         if lines > self.lines.len() {
             self.lines.resize(lines, Line([0; CACHE_LINE]));
         }

@@ -62,7 +62,7 @@ impl Bf16 {
     /// each) into `products`, `[rows.n, columns]`, rows `stride` values apart. Products and sums
     /// are float32, in an order that depends on the instructions.
     ///
-    /// Rows and lines of products must be there up to the next multiple of [`ROW_STEP`];
+    /// Rows and lines of products must be there up to the next multiple of [`super::ROW_STEP`];
     /// surplus lines get any value.
     pub fn gemm(
         self,
