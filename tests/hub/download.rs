@@ -80,6 +80,17 @@ fn hub_damaged_blob_in_the_cache_is_replaced() {
 }
 
 #[test]
+fn token_is_not_sent_unencrypted_to_another_machine() {
+    let (mut world, _hub) = World::with_hub();
+    world.models.sources.token = Some(Secret::new(TOKEN));
+    world.models.sources.endpoint = "http://192.0.2.1".into();
+    let parts = ["http://192.0.2.1", "unencrypted", "HF_ENDPOINT", "HF_TOKEN"];
+    let reason = reason(world.get());
+    assert_says(&reason, &parts);
+    assert!(!reason.contains(TOKEN), "{reason}");
+}
+
+#[test]
 fn hub_offline_makes_no_request() {
     let (mut world, hub) = World::with_hub();
     world.models.sources.hub_offline = true;

@@ -273,9 +273,9 @@ impl Linear {
         })
     }
 
-    /// Multiplies blocks and passes the products to `finish`, double-buffered, each while the next
-    /// block is multiplied: tiles and vectors have units of their own. Of int8 inputs it is the quantization
-    /// group `group`.
+    /// Multiplies blocks and passes the products to `finish`. It is double-buffered: each block is
+    /// finished while the next one is multiplied, since tiles and vectors have units of their own.
+    /// Of int8 inputs it takes the quantization group `group`.
     fn multiply(
         &self,
         input: &LayerInput,

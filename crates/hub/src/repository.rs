@@ -75,6 +75,13 @@ impl<'a> Repository<'a> {
             settings: ["HF_ENDPOINT", "HF_TOKEN"],
         };
         let client = HttpClient::new(&sources.endpoint, options).map_err(refuse)?;
+        if client.has_secret() && client.is_exposed() {
+            return Err(refuse(format!(
+                "{} is not asked: the access token would be sent unencrypted; use https in \
+                 HF_ENDPOINT, or unset HF_TOKEN and HF_TOKEN_PATH",
+                client.name()
+            )));
+        }
         let no_cache = || refuse("there is no home directory: set HF_HUB_CACHE".into());
         let cache_dir = sources.cache_dir.as_ref().ok_or_else(no_cache)?;
         Ok(Self { fetch, client, id, cache: RepoCache::new(cache_dir, id) })
