@@ -215,7 +215,8 @@ fn wrong_calls_are_refused_and_change_nothing() {
     place.refuses(&[
         ("sync nowhere", 8, &["nowhere"]),
         ("sync streamed", 2, &["no recorded inputs", "warpseek index"]),
-        ("sync idx", 7, &["notes", "--forget notes"]),
+        ("sync streamed --watch", 2, &["no recorded inputs"]),
+        ("sync idx", 7, &["notes", "sync idx --forget notes"]),
         ("sync idx --forget other", 2, &["other is not a recorded input", "notes"]),
         ("sync idx --forget notes --watch", 2, &["--watch"]),
         ("index - --into idx --watch", 2, &["--watch", "stdin"]),
@@ -355,10 +356,63 @@ fn removed_input_is_waited_for() {
     // Another process adds an input, which is followed from then on.
     place.file("more/x.txt", "Another input.");
     place.call("index more --into idx").ok();
-    place.file("notes/0.txt", "A change of the first input.");
-    wait_until("the change", || has(&place, "A change of the first input"));
+    std::thread::sleep(Duration::from_millis(1500));
     place.file("more/y.txt", "A change of the second input.");
     wait_until("the other change", || has(&place, "A change of the second input"));
+}
+
+#[test]
+fn watched_folder_that_was_made_anew_is_followed() {
+    let place = indexed_notes(3);
+    let _watching = Watching::start(&place, "sync idx --watch");
+    std::fs::remove_dir_all(place.path("notes")).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    place.file("notes/a.txt", "A note in the new folder.");
+    wait_until("the new folder", || has(&place, "A note in the new folder"));
+    std::thread::sleep(Duration::from_millis(1500));
+    place.file("notes/b.txt", "A note after it.");
+    wait_until("the note after it", || has(&place, "A note after it"));
+}
+
+#[cfg(unix)]
+#[test]
+fn folder_above_an_input_that_is_replaced_is_noticed() {
+    let place = Workplace::new();
+    place.file("x/n/1.txt", "The first note.");
+    place.call("index x/n --into idx").ok();
+    let _watching = Watching::start(&place, "sync idx --watch");
+    place.file("x/n/2.txt", "A note before the move.");
+    wait_until("the note before", || has(&place, "A note before the move"));
+    std::fs::rename(place.path("x"), place.path("x2")).unwrap();
+    place.file("x/n/3.txt", "A note at the old place.");
+    wait_until("the note at the old place", || has(&place, "A note at the old place"));
+    place.file("x/n/4.txt", "A note after the move.");
+    wait_until("the note after", || has(&place, "A note after the move"));
+}
+
+#[cfg(unix)]
+#[test]
+fn documents_of_a_file_that_a_link_reaches_too_are_kept() {
+    let place = Workplace::new();
+    place.file("n/a.txt", "A note.");
+    place.file("o/t.txt", "A file with two paths.");
+    std::os::unix::fs::symlink("../o/t.txt", place.path("n/l.txt")).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    place.call("index n --into idx").ok();
+    place.call("index o --into idx").ok();
+    for _ in 0..2 {
+        assert_counts(&synced(&place), &[("pruned", 0), ("added", 0)]);
+        assert!(has(&place, "A file with two paths"));
+    }
+}
+
+#[test]
+fn input_that_is_forgotten_below_another_one_is_told() {
+    let place = indexed_notes(2);
+    place.file("notes/sub/x.md", "A note below.");
+    place.call("index notes/sub --into idx").ok();
+    let run = place.call("sync idx --forget notes/sub").ok();
+    assert!(run.stderr.contains("'notes', which is above it"), "{}", run.stderr);
 }
 
 #[test]

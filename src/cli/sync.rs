@@ -17,9 +17,10 @@ use warpseek_bert::embedder::Embedder;
 
 /// Bring an index up to date with the files and folders that `index` has read.
 ///
-/// Only files that have changed are read, with the options of that run; documents of files and
-/// records that are gone are deleted. Files whose size and times are the same count as unchanged;
-/// `index` reads all. An input that is gone altogether is an error, and nothing is deleted.
+/// Only files that have changed are read, with the options that `index` was given; documents of
+/// files and records that are gone are deleted. Files whose size and times are the same count as
+/// unchanged; `index` reads all. An input that is gone altogether is an error, and nothing of it is
+/// deleted.
 #[derive(Debug, Args)]
 pub(super) struct SyncArgs {
     /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
@@ -46,8 +47,12 @@ pub(super) fn run(args: SyncArgs, context: &Context) -> Result<Status> {
     let dir = context.index_dir(args.dir.as_deref())?;
     if let Some(input) = &args.forget {
         let mut writer = IndexWriter::open(&dir)?;
-        indexing::forget_input(&mut writer, input, &indexing::base_of(&dir)?)?;
-        context.note(&format!("{} is no longer followed; its documents stay", input.display()));
+        let above = indexing::forget_input(&mut writer, input, &indexing::base_of(&dir)?)?;
+        let documents = match above {
+            None => "its documents stay".to_owned(),
+            Some(above) => format!("'{above}', which is above it, decides about its documents"),
+        };
+        context.note(&format!("{} is no longer followed; {documents}", input.display()));
         return Ok(Status::Success);
     }
     if args.watch {

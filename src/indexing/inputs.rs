@@ -272,15 +272,20 @@ pub fn record_inputs(
 }
 
 /// Forgets a recorded input and commits; its documents stay. `input` is its recorded name, or a
-/// path to it, which need not exist; `base` is the folder that holds the index.
+/// path to it, which need not exist; `base` is the folder that holds the index. Returns the
+/// recorded input that it is below, if any, which decides about its documents from now on.
 ///
 /// # Errors
 ///
 /// [`Error::Usage`] naming the recorded inputs if it is none of them; the errors of the store.
-pub fn forget_input(writer: &mut IndexWriter, input: &Path, base: &Path) -> Result<()> {
+pub fn forget_input(writer: &mut IndexWriter, input: &Path, base: &Path) -> Result<Option<String>> {
     let names: Vec<String> = writer.inputs()?.into_iter().map(|(name, _)| name).collect();
     let here = std::path::absolute(input).map_err(Error::io("read", input))?;
-    let is_it = |name: &&String| Path::new(name) == input || base.join(name) == here;
+    let resolved = std::fs::canonicalize(input).ok();
+    let is_it = |name: &&String| {
+        let path = base.join(name);
+        Path::new(name) == input || path == here || Some(path) == resolved
+    };
     let Some(name) = names.iter().find(is_it) else {
         return Err(Error::usage(format!(
             "{} is not a recorded input; recorded are: {}",
@@ -293,5 +298,11 @@ pub fn forget_input(writer: &mut IndexWriter, input: &Path, base: &Path) -> Resu
         writer.set_stamp(source, None);
     }
     writer.set_input(name.clone(), None);
-    writer.commit()
+    writer.commit()?;
+    for other in names.iter().filter(|other| *other != name) {
+        if InputRoots::named(std::slice::from_ref(other), base)?.covers(name) {
+            return Ok(Some(other.clone()));
+        }
+    }
+    Ok(None)
 }

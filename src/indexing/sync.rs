@@ -81,7 +81,9 @@ pub fn sync(
                 Place::file(path.display().to_string()),
                 format!(
                     "a recorded input that cannot be read ({e}): restore it, or leave it out with \
-                     `warpseek sync --forget {name}`, which keeps its documents"
+                     `warpseek sync {} --forget {}`, which keeps its documents",
+                    quoted(&dir.display().to_string()),
+                    quoted(name)
                 ),
             )
         })?;
@@ -103,6 +105,15 @@ pub fn sync(
         }
     }
     Ok(report)
+}
+
+/// Quotes an argument for a shell where it needs that.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./+:@%,".contains(c);
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', "'\\''"))
 }
 
 fn is_alike(one: &RecordedInput, other: &RecordedInput) -> bool {

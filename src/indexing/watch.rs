@@ -4,11 +4,12 @@ use super::base_of;
 use super::inputs::recorded_inputs;
 use crate::error::{Error, Result};
 use crate::store::Index;
-use notify::event::{EventKind, ModifyKind};
+use notify::event::{CreateKind, EventKind, ModifyKind};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Time without changes after which those before it are taken in.
 const QUIET: Duration = Duration::from_millis(300);
@@ -18,6 +19,9 @@ const MAX_WAIT: Duration = Duration::from_secs(3);
 
 /// Time between two looks at the stop of the program.
 const STOP_CHECK: Duration = Duration::from_millis(100);
+
+/// Time between two looks at the recorded inputs and at the folders that are watched.
+const INPUT_CHECK: Duration = Duration::from_secs(1);
 
 /// Time before the next try, while another process writes to the index or an input is gone.
 const RETRY: Duration = Duration::from_secs(1);
@@ -51,8 +55,8 @@ pub trait WatchEvents {
 /// # Errors
 ///
 /// [`Error::Io`] if the system cannot watch a folder; those of `sync` that a change of an input
-/// cannot mend: [`Error::NoIndex`], [`Error::Corrupt`], [`Error::ModelUnavailable`],
-/// [`Error::DeviceUnavailable`], [`Error::DeviceFailed`].
+/// cannot mend: [`Error::Usage`], [`Error::NoIndex`], [`Error::Corrupt`],
+/// [`Error::ModelUnavailable`], [`Error::DeviceUnavailable`], [`Error::DeviceFailed`].
 pub fn watch(dir: &Path, events: &mut dyn WatchEvents) -> Result<()> {
     while !events.is_stopped() {
         let roots = roots_of(dir)?;
@@ -77,7 +81,7 @@ pub fn watch(dir: &Path, events: &mut dyn WatchEvents) -> Result<()> {
                 Outcome::Done => watcher.is_none(),
             };
             let change = match &watcher {
-                Some(watcher) if !is_due => watcher.wait(&|| events.is_stopped()),
+                Some(watcher) if !is_due => watcher.wait(&|| events.is_stopped(), dir),
                 _ => pause(&|| events.is_stopped()),
             };
             match change {
@@ -115,7 +119,8 @@ fn take_in(events: &mut dyn WatchEvents) -> Result<Outcome> {
         Err(Error::Locked { .. }) => Ok(Outcome::Retry),
         Err(Error::Interrupted(_)) => Ok(Outcome::Stopped),
         Err(
-            e @ (Error::NoIndex { .. }
+            e @ (Error::Usage(_)
+            | Error::NoIndex { .. }
             | Error::Corrupt { .. }
             | Error::ModelUnavailable { .. }
             | Error::DeviceUnavailable { .. }
@@ -153,11 +158,44 @@ struct ChangeWatcher {
     _watcher: RecommendedWatcher,
     files: Receiver<()>,
     inputs: Receiver<()>,
+    roots: Vec<PathBuf>,
+    /// The folder that is watched for each root, if it was there. The system watches it on after
+    /// it, or one above it, was moved.
+    watched: Vec<Option<Identity>>,
+    /// The index's database when its recorded inputs were last compared with the roots.
+    database: Cell<DatabaseState>,
+}
+
+/// Device and number of a file or folder.
+type Identity = (u64, u64);
+
+/// Size and time of the last change of each file of a database.
+type DatabaseState = [Option<(u64, SystemTime)>; 2];
+
+/// Returns the folder that is watched for a root: itself, or that of a file.
+fn identity(root: &Path) -> Option<Identity> {
+    let watched = if root.is_dir() { root } else { root.parent()? };
+    let metadata = std::fs::metadata(watched).ok()?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some((metadata.dev(), metadata.ino()))
+    }
+    #[cfg(not(unix))]
+    Some((0, u64::from(metadata.is_dir())))
+}
+
+fn database_state(dir: &Path) -> DatabaseState {
+    ["documents.db", "documents.db-wal"].map(|name| {
+        let metadata = std::fs::metadata(dir.join(name)).ok()?;
+        Some((metadata.len(), metadata.modified().ok()?))
+    })
 }
 
 impl ChangeWatcher {
     /// Watches files and folders with everything below; not what is below `index`.
     fn new(roots: &[PathBuf], index: &Path) -> Result<Self> {
+        let watched = roots.iter().map(|root| identity(root)).collect();
         let filter = EventFilter {
             roots: roots.to_vec(),
             index: std::fs::canonicalize(index).map_err(Error::io("read", index))?,
@@ -189,16 +227,35 @@ impl ChangeWatcher {
                 add(root.parent().unwrap_or(root), RecursiveMode::NonRecursive)?;
             }
         }
-        Ok(Self { _watcher: watcher, files, inputs })
+        let roots = roots.to_vec();
+        Ok(Self { _watcher: watcher, files, inputs, roots, watched, database: Cell::default() })
+    }
+
+    /// True if something else stands where a root was, or if other inputs are recorded.
+    fn is_outdated(&self, dir: &Path) -> bool {
+        let mut watched = self.roots.iter().zip(&self.watched);
+        if watched.any(|(root, watched)| identity(root) != *watched) {
+            return true;
+        }
+        let database = database_state(dir);
+        self.database.replace(database) != database
+            && roots_of(dir).is_ok_and(|roots| roots != self.roots)
     }
 
     /// Waits for a change, and then until it is quiet.
-    fn wait(&self, is_stopped: &dyn Fn() -> bool) -> WaitEnd {
+    fn wait(&self, is_stopped: &dyn Fn() -> bool, dir: &Path) -> WaitEnd {
+        let mut checked = Instant::now();
         loop {
             match self.files.recv_timeout(STOP_CHECK) {
                 Ok(()) => break,
                 Err(RecvTimeoutError::Timeout) if !is_stopped() => {}
                 Err(_) => return WaitEnd::Stopped,
+            }
+            if checked.elapsed() >= INPUT_CHECK {
+                if self.is_outdated(dir) {
+                    return WaitEnd::Inputs;
+                }
+                checked = Instant::now();
             }
         }
         let started = Instant::now();
@@ -244,11 +301,12 @@ impl EventFilter {
         is_write && event.paths.iter().any(|path| self.is_read(path))
     }
 
-    /// True if the event is about a folder that is an input: it was moved or removed.
+    /// True if the event is about an input itself: it was moved or removed, or its folder is back.
     fn is_about_input(&self, event: &Event) -> bool {
-        let is_gone = matches!(event.kind, EventKind::Remove(_))
-            || matches!(event.kind, EventKind::Modify(ModifyKind::Name(_)));
-        is_gone && event.paths.iter().any(|path| self.roots.contains(path))
+        let is_other = matches!(event.kind, EventKind::Remove(_))
+            || matches!(event.kind, EventKind::Modify(ModifyKind::Name(_)))
+            || matches!(event.kind, EventKind::Create(CreateKind::Folder));
+        is_other && event.paths.iter().any(|path| self.roots.contains(path))
     }
 
     /// True if a file at this path may be read.
@@ -270,7 +328,7 @@ impl EventFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use notify::event::{AccessKind, CreateKind, DataChange, RemoveKind};
+    use notify::event::{AccessKind, DataChange, RemoveKind};
 
     fn filter() -> EventFilter {
         EventFilter {
@@ -314,6 +372,8 @@ mod tests {
             ),
             (EventKind::Remove(RemoveKind::Folder), "/n/notes/sub", false),
             (EventKind::Create(CreateKind::File), "/n/a.csv", false),
+            (EventKind::Create(CreateKind::Folder), "/n/notes", true),
+            (EventKind::Create(CreateKind::Folder), "/n/notes/sub", false),
         ] {
             let event = Event::new(kind).add_path(path.into());
             assert_eq!(filter().is_about_input(&event), expected, "{kind:?} {path}");

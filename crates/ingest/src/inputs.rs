@@ -83,6 +83,8 @@ pub(crate) struct InputList {
     pub(crate) skipped: Vec<SkippedFile>,
     /// Files that have not changed since they were read.
     pub(crate) unchanged: Vec<InputFile>,
+    /// Sources of the same files under other paths, by a link.
+    pub(crate) unchanged_links: Vec<Arc<str>>,
     pub(crate) roots: InputRoots,
     /// Columns in folder names that some input has with a value that is no number.
     pub(crate) text_columns: Arc<BTreeSet<String>>,
@@ -149,6 +151,7 @@ impl InputList {
         if texts != options.known.text_columns {
             // The type of a column in folder names has changed, in all files.
             list.inputs.append(&mut list.unchanged);
+            list.unchanged_links.clear();
         }
         list.text_columns = Arc::clone(&texts);
         list.inputs.iter_mut().for_each(|input| input.text_partitions = Arc::clone(&texts));
@@ -283,8 +286,10 @@ impl InputList {
         let label = self.base.name(&real);
         if let Some(at) = self.seen.get(&real) {
             // A file that is named itself is strict, also if its folder came first.
-            if let Some(at) = *at {
-                self.inputs[at].is_found &= is_found;
+            match *at {
+                Some(at) => self.inputs[at].is_found &= is_found,
+                // Its documents can belong to either path.
+                None => self.unchanged_links.push(source),
             }
             self.skip(path, TWICE);
             return Ok(());

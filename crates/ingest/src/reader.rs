@@ -120,8 +120,9 @@ struct OpenInput {
 impl DocumentReader {
     fn new(list: InputList, stdin: Option<Box<dyn Read + Send>>, options: &ReadOptions) -> Self {
         let found = list.found_files();
-        let InputList { inputs, skipped, roots, skip_counts, unchanged, text_columns, .. } = list;
-        let unchanged = unchanged.into_iter().map(|input| input.source).collect();
+        let InputList { inputs, skipped, roots, skip_counts, text_columns, .. } = list;
+        let unchanged = list.unchanged.into_iter().map(|input| input.source);
+        let unchanged = unchanged.chain(list.unchanged_links).collect();
         let bytes_total = inputs.iter().map(InputFile::length).sum();
         let files_total = inputs.len();
         let done = ReadProgress { bytes_total, files_total, ..ReadProgress::default() };
