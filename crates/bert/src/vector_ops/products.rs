@@ -2,6 +2,7 @@
 
 use super::functions::gelu_fast_of;
 use super::instructions::{InstructionSet, LANES, multiply_add};
+use std::convert::identity;
 use warpseek_compute::cpu::PANEL;
 
 /// Columns of the products that are finished at a time: two panels.
@@ -51,27 +52,13 @@ pub(super) fn finish<I: InstructionSet>(
     add: bool,
 ) {
     if add {
-        each_value::<I, f32>(
-            products,
-            width,
-            out,
-            stride,
-            |v| v,
-            |values, out| {
-                out.iter_mut().zip(values).for_each(|(out, v)| *out += v);
-            },
-        );
+        each_value::<I, f32>(products, width, out, stride, identity, |values, out| {
+            out.iter_mut().zip(values).for_each(|(out, v)| *out += v);
+        });
     } else {
-        each_value::<I, f32>(
-            products,
-            width,
-            out,
-            stride,
-            |v| v,
-            |values, out| {
-                *out = *values;
-            },
-        );
+        each_value::<I, f32>(products, width, out, stride, identity, |values, out| {
+            *out = *values;
+        });
     }
 }
 
@@ -94,16 +81,9 @@ pub(super) fn finish_bf16<I: InstructionSet>(
     out: &mut [u16],
     stride: usize,
 ) {
-    each_value::<I, u16>(
-        products,
-        width,
-        out,
-        stride,
-        |v| v,
-        |values, out| {
-            *out = I::round(values);
-        },
-    );
+    each_value::<I, u16>(products, width, out, stride, identity, |values, out| {
+        *out = I::round(values);
+    });
 }
 
 #[inline(always)]

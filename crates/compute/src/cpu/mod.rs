@@ -24,7 +24,7 @@ pub use tier::{Tier, features};
 
 use std::marker::PhantomData;
 #[cfg(target_arch = "x86_64")]
-use x86::{amx, amx_tiles, avx2, avx512vnni, avxvnni};
+use x86::{amx_tiles, avx2, avx512vnni, avxvnni};
 
 /// Columns of a packed panel: `[length / 4][PANEL][4]` bytes.
 pub const PANEL: usize = 16;
@@ -129,9 +129,9 @@ impl Kernels {
         }
     }
 
-    /// Int8 GEMM: inner products of rows, `[length]` each, with the columns of up to
-    /// [`MAX_PANELS`] panels into `products`, `[rows.len(), columns]`. `length` is a multiple of
-    /// [`CACHE_LINE`].
+    /// Int8 GEMM of rows anywhere in memory: inner products of rows, `[length]` each, with the
+    /// columns of up to [`MAX_PANELS`] panels into `products`, `[rows.len(), columns]`. `length` is
+    /// a multiple of [`CACHE_LINE`].
     pub fn gemm_i8(self, rows: &[&[i8]], panels: &[u8], products: &mut [i32]) {
         let Some(length) = rows.first().map(|row| row.len()) else { return };
         assert!(
@@ -144,7 +144,7 @@ impl Kernels {
         );
         by_tier!(self,
             Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
-            Tier::Avx512Vnni => avx512vnni, Tier::Amx => amx;
+            Tier::Avx512Vnni | Tier::Amx => avx512vnni;
             gemm_i8(rows, panels, products))
     }
 

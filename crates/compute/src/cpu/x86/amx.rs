@@ -1,10 +1,9 @@
-//! The AMX tier: its detection, and int8 GEMM of rows that stand anywhere in memory, which are
-//! copied to blocks first.
+//! The AMX tier: its detection. Its products are those of `amx_rows`.
 
 use super::amx_rows;
-use super::amx_tiles::{TILE_BYTES, TILE_ROWS};
+use super::amx_tiles::TILE_BYTES;
 use crate::cpu::generic;
-use crate::cpu::{AlignedVec, OperandRows, PANEL};
+use crate::cpu::{OperandRows, PANEL};
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, _xgetbv};
 use std::sync::OnceLock;
@@ -71,15 +70,16 @@ fn may_use_tiles() -> bool {
 /// Compares a small product with the generic kernel.
 fn computes_correctly() -> bool {
     const LENGTH: usize = 2 * TILE_BYTES;
-    let values: Vec<i8> = (0..45 * LENGTH).map(|i| (i * 89 % 255) as u8 as i8).collect();
-    let rows: Vec<&[i8]> = values.chunks_exact(LENGTH).collect();
+    let values: Vec<i8> = (0..48 * LENGTH).map(|i| (i * 89 % 255) as u8 as i8).collect();
+    let rows = OperandRows { values: &values, stride: LENGTH, n: 37, length: LENGTH };
+    let slices: Vec<&[i8]> = values.chunks_exact(LENGTH).take(rows.n).collect();
     let panels: Vec<u8> = (0..3 * PANEL * LENGTH).map(|i| (i * 57 % 256) as u8).collect();
-    let mut expected = vec![0; rows.len() * 3 * PANEL];
-    let mut got = expected.clone();
-    generic::gemm_i8(&rows, &panels, &mut expected);
+    let mut expected = vec![0; rows.n * 3 * PANEL];
+    let mut got = vec![0; 48 * 3 * PANEL];
+    generic::gemm_i8(&slices, &panels, &mut expected);
     // SAFETY: the instructions were detected and the tiles granted; the lengths fit.
-    unsafe { gemm_i8(&rows, &panels, &mut got) };
-    got == expected
+    unsafe { amx_rows::int8::gemm(rows, &panels, &mut got, 3 * PANEL) };
+    got.starts_with(&expected)
 }
 
 /// True if AMX for bfloat16 is there too, and a test product is right.
@@ -110,26 +110,4 @@ fn computes_bf16_correctly() -> bool {
             .sum()
     };
     got.iter().take(37 * 3 * PANEL).enumerate().all(|(at, &got)| got == expected(at))
-}
-
-/// See [`crate::cpu::Kernels::gemm_i8`].
-///
-/// # Safety
-///
-/// The CPU has the instruction and the tiles were granted; the lengths are those that the public
-/// function checks.
-pub(in crate::cpu) unsafe fn gemm_i8(rows: &[&[i8]], panels: &[u8], products: &mut [i32]) {
-    const BLOCK: usize = 2 * TILE_ROWS;
-    let length = rows[0].len();
-    let width = panels.len() / length;
-    let mut gathered = AlignedVec::zeros(BLOCK * length);
-    let mut out = AlignedVec::<i32>::zeros(BLOCK * width);
-    for (rows, products) in rows.chunks(BLOCK).zip(products.chunks_mut(BLOCK * width)) {
-        let lines = gathered.chunks_exact_mut(length).zip(rows);
-        lines.for_each(|(line, row)| line.copy_from_slice(row));
-        let block = OperandRows { values: &gathered, stride: length, n: rows.len(), length };
-        // SAFETY: passed on from the caller; the block has room for whole tiles.
-        unsafe { amx_rows::int8::gemm(block, panels, &mut out, width) };
-        products.copy_from_slice(&out[..rows.len() * width]);
-    }
 }
