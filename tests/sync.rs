@@ -176,7 +176,7 @@ fn settings_that_a_failed_run_began_to_use_are_not_mixed_with_old_stamps() {
     // The run with another field stops at `table.csv`, when `more.csv` has been stored.
     place.call("index notes --into idx --text-field body --strict").fails(7, &["body"]);
     assert!(documents(&place, "idx").iter().any(|document| document.contains("by body")));
-    // It is not recorded, so `sync` restores what the recorded settings give.
+    // Its settings are not recorded, so `sync` restores what the recorded ones give.
     assert_counts(&synced(&place), &[("files_read", 4), ("updated", 1)]);
     assert_as_new(&place);
 }
@@ -189,7 +189,151 @@ fn ids_that_another_file_has_are_refused() {
     let report = synced(&place);
     assert_counts(&report, &[("files_read", 1), ("skipped", 1), ("updated", 0)]);
     let message = report["messages"][0].as_str().unwrap();
-    assert!(message.contains("the id 'a' occurs twice"), "{message}");
+    let expected = "the id 'a' occurs twice in this input, also in notes/table.csv";
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
+fn one_bad_input_does_not_keep_others_from_being_read() {
+    let place = Workplace::new();
+    place.file("a.jsonl", "{\"id\": \"1\", \"text\": \"one\"}\n");
+    place.file("b.txt", "The first text.");
+    place.file("empty/c.txt", "A text in a folder.");
+    place.file("gone.txt", "A text that goes.");
+    std::thread::sleep(SETTLED);
+    place.call("index a.jsonl b.txt empty gone.txt --into idx").ok();
+    place.file("a.jsonl", "{\"id\": \"1\", \"text\": \"uno\"}\n{\"id\": \"2\"}\n");
+    place.file("b.txt", "The second text.");
+    std::thread::sleep(SETTLED);
+    let run = place.call("sync idx --json").fails(7, &["a.jsonl, line 2", "text"]);
+    assert_counts(&run.json(), &[("updated", 2), ("skipped", 1), ("pruned", 0)]);
+    // An input that is gone, and a folder that has lost its files, keep their documents.
+    std::fs::remove_file(place.path("gone.txt")).unwrap();
+    std::fs::remove_file(place.path("empty/c.txt")).unwrap();
+    place.file("a.jsonl", "{\"id\": \"1\", \"text\": \"un\"}\n");
+    std::thread::sleep(SETTLED);
+    let run = place.call("sync idx --json").fails(7, &["gone.txt", "--forget gone.txt"]);
+    assert_counts(&run.json(), &[("updated", 1), ("skipped", 0), ("pruned", 0)]);
+    assert_eq!(place.stats("idx")["documents"], 4);
+    place.call("sync idx --forget gone.txt").ok();
+    place.call("sync idx").fails(7, &["no readable file in this folder"]);
+    let run = place.call("sync idx --forget empty --json").ok();
+    assert_eq!(run.json(), json!({"forgotten": "empty", "above": null}));
+    assert_counts(&synced(&place), &[("files_unchanged", 2)]);
+    // The default of the command that recorded an input counts: with --strict it stops at once.
+    place.file("c.jsonl", "{\"id\": \"7\", \"text\": \"seven\"}\n");
+    place.call("index c.jsonl --into idx --strict").ok();
+    place.file("c.jsonl", "{\"id\": \"8\", \"text\": \"eight\"}\n{}\n");
+    place.file("b.txt", "The third text.");
+    let run = place.call("sync idx --json").fails(7, &["c.jsonl, line 2"]);
+    assert_counts(&run.json(), &[("updated", 1)]);
+}
+
+#[test]
+fn document_of_a_file_that_became_empty_is_deleted() {
+    let place = indexed_notes(2);
+    place.file("single.md", "A file that is named itself.");
+    std::thread::sleep(SETTLED);
+    place.call("index single.md --into idx").ok();
+    for (path, content) in [("notes/0.txt", ""), ("notes/1.txt", "\n \r\n"), ("single.md", "")] {
+        place.file(path, content);
+    }
+    assert_counts(&synced(&place), &[("pruned", 3), ("skipped", 0), ("kept", 0)]);
+    assert_counts(&synced(&place), &[("pruned", 0), ("skipped", 0), ("kept", 0)]);
+    std::fs::remove_file(place.path("notes/table.csv")).unwrap();
+    assert_counts(&synced(&place), &[("pruned", 2)]);
+    assert_eq!(place.stats("idx")["documents"], 0);
+    place.call("index single.md --into idx").fails(7, &["single.md"]);
+}
+
+#[test]
+fn copied_folder_with_its_index_follows_its_own_files() {
+    let place = Workplace::new();
+    place.file("one/a.txt", "A note.");
+    place.call("index one --into one/.warpseek").ok();
+    std::fs::create_dir(place.path("two")).unwrap();
+    std::fs::rename(place.path("one/.warpseek"), place.path("two/.warpseek")).unwrap();
+    std::fs::remove_dir_all(place.path("one")).unwrap();
+    place.file("two/a.txt", "A note of the copy.");
+    let report = place.call("sync two/.warpseek --json").ok().json();
+    assert_eq!(report["inputs"], json!(["."]));
+    assert_counts(&report, &[("updated", 1), ("added", 0)]);
+    let info = place.call("info two/.warpseek").ok().stdout;
+    assert!(info.contains("\n    .\n"), "{info}");
+    let forgotten = place.call("sync two/.warpseek --forget two --json").ok().json();
+    assert_eq!(forgotten["forgotten"], ".");
+}
+
+#[cfg(unix)]
+#[test]
+fn link_that_gets_another_target_is_followed() {
+    let place = Workplace::new();
+    place.file("v1/a.txt", "The first version.");
+    place.file("v2/b.txt", "The second version.");
+    std::os::unix::fs::symlink("v1", place.path("current")).unwrap();
+    place.call("index current --into idx").ok();
+    let _watching = Watching::start(&place, "sync idx --watch");
+    place.file("v1/c.txt", "Another file of the first version.");
+    wait_until("a file behind the link", || has(&place, "Another file of the first"));
+    std::fs::remove_file(place.path("current")).unwrap();
+    std::os::unix::fs::symlink("v2", place.path("current")).unwrap();
+    wait_until("the other folder", || has(&place, "second") && !has(&place, "first"));
+    let report = synced(&place);
+    assert_eq!(report["inputs"], json!(["current"]));
+    assert_eq!(place.stats("idx")["documents"], 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn target_of_a_file_that_is_a_link_is_watched() {
+    let place = Workplace::new();
+    place.file("there/note.txt", "Before.");
+    std::os::unix::fs::symlink("there/note.txt", place.path("here.txt")).unwrap();
+    place.call("index here.txt --into idx").ok();
+    let _watching = Watching::start(&place, "sync idx --watch");
+    place.file("there/note.txt", "Between.");
+    wait_until("the first change", || has(&place, "Between"));
+    place.file("there/note.txt", "After.");
+    wait_until("the second change", || has(&place, "After"));
+}
+
+#[test]
+fn inputs_of_a_run_that_stopped_are_recorded_if_it_wrote_something() {
+    let place = indexed_notes(1);
+    place.file("more.jsonl", "{\"text\": \"first\"}\n{}\n");
+    place.file("bad.jsonl", "{}\n");
+    place.call("index more.jsonl --into idx").fails(7, &["more.jsonl, line 2"]);
+    place.call("index bad.jsonl --into idx").fails(7, &["bad.jsonl"]);
+    place.file("more.jsonl", "{\"text\": \"first\"}\n{\"text\": \"second\"}\n");
+    let report = synced(&place);
+    assert_eq!(report["inputs"], json!(["more.jsonl", "notes"]));
+    assert_counts(&report, &[("added", 1), ("unchanged", 1)]);
+}
+
+#[test]
+fn options_of_recorded_inputs_are_shown() {
+    let place = indexed_notes(1);
+    place.file("t.csv", "key;a b\n1;one\n");
+    let options = [
+        "index",
+        "t.csv",
+        "--into",
+        "idx",
+        "--text-field",
+        "a b",
+        "--delimiter",
+        ";",
+        "--on-duplicate",
+        "last",
+        "--max-record-bytes",
+        "1000",
+        "--strict",
+    ];
+    place.run(&options).ok();
+    let info = place.call("info idx").ok().stdout;
+    let expected = "t.csv  --text-field 'a b'  --delimiter ';'  --max-record-bytes 1000  --strict  \
+                    --on-duplicate last\n";
+    assert!(info.contains(expected) && info.contains("\n    notes\n"), "{info}");
 }
 
 #[test]

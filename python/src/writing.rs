@@ -112,7 +112,7 @@ pub(crate) fn add_files<'py>(
             ..IndexOptions::default()
         };
         let begin = |writer: &mut IndexWriter, documents: &DocumentReader| {
-            indexing::forget_old_stamps(writer, documents, &settings)
+            indexing::begin_inputs(writer, documents, &settings)
         };
         let record =
             |writer: &mut IndexWriter, documents: &DocumentReader, report: &IndexReport| {
@@ -160,6 +160,7 @@ pub(crate) fn sync<'py>(
     let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
     let synced = finish(py, index, run_waiting(py, work, |_| true, tick))?;
     report(py, progress.as_ref(), &done)?;
+    synced.error().map_or(Ok(()), Err).or_raise()?;
     to_python(py, &synced)
 }
 

@@ -446,7 +446,7 @@ class Index:
 
         Raises:
             UsageError: No input is recorded.
-            InputError: A recorded input is gone; nothing is changed.
+            InputError: A recorded input is gone or has an error; the others are up to date.
         """
         with Progress(show_progress_bar, None, "documents") as progress:
             report = self._core.sync(progress.callback)

@@ -461,7 +461,7 @@ class SyncReport(AddReport):
     """The effect of :meth:`warpseek.Index.sync`.
 
     Attributes:
-        inputs: The files and folders that the index follows.
+        inputs: The recorded inputs of the index: files and folders.
         files_read: Files that were read because they were new or had changed.
         files_unchanged: Files that were not read.
     """

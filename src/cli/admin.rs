@@ -1,5 +1,6 @@
 //! `warpseek info`, `verify`, `compact`, `delete`.
 
+use super::args::options_of;
 use super::context::{Context, Status};
 use super::default_index::is_index;
 use super::interrupt;
@@ -92,9 +93,9 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
     say!("  format     {format}, created by warpseek {tool}")?;
     let inputs = index.inputs()?;
     if !inputs.is_empty() {
-        say!("  inputs     followed by `warpseek sync`")?;
-        for (name, _) in inputs {
-            say!("    {}", plain(&name))?;
+        say!("  recorded inputs, which `warpseek sync` reads again")?;
+        for (name, stored) in inputs {
+            say!("    {}{}", plain(&name), settings_of(&stored))?;
         }
     }
     if index.fields().names().next().is_some() {
@@ -107,6 +108,16 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
         }
     }
     Ok(Status::Success)
+}
+
+/// The settings of an input that are not the default, as options of `index`; as they are stored, if
+/// a later version stored them.
+fn settings_of(stored: &str) -> String {
+    let mut stored: Value = serde_json::from_str(stored).unwrap_or_default();
+    let settings = stored["settings"].take();
+    let options = serde_json::from_value(settings.clone()).map(|known| options_of(&known));
+    let options = options.unwrap_or_else(|_| vec![settings.to_string()]);
+    options.iter().map(|option| format!("  {}", plain(option))).collect()
 }
 
 /// Check an index for damage; with --sample, also check that searches are exact.

@@ -5,14 +5,14 @@ use super::extract;
 use super::term;
 use crate::engine::OpenOptions;
 use crate::error::{Error, Result};
-use crate::indexing::{self, InputSettings};
+use crate::indexing::{self, InputSettings, shell_quoted};
 use crate::ingest::{self, HeaderRule, ReadOptions};
 use crate::queries::{Query, QueryOptions, QueryReader};
 use crate::search::{DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, SearchOptions, Searcher};
 use crate::store::filter::Filter;
 use crate::store::passage;
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::time::Duration;
@@ -276,6 +276,59 @@ impl ReadArgs {
         ];
         names.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name)
     }
+}
+
+/// The options of `index` with which an input is read in this way.
+pub(super) fn options_of(settings: &InputSettings) -> Vec<String> {
+    let InputSettings {
+        format,
+        id_field,
+        text_field,
+        title_field,
+        metadata_fields,
+        no_header,
+        delimiter,
+        max_record_bytes,
+        globs,
+        no_ignore,
+        extract_seconds,
+        on_error,
+        strict,
+        keep_last,
+    } = settings;
+    let default = InputSettings::default();
+    let with_value =
+        |name: &str, value: Option<String>| value.map(|value| format!("{name} {value}"));
+    let flag = |name: &str, is_given: bool| is_given.then(|| name.to_owned());
+    let limit =
+        (*max_record_bytes != default.max_record_bytes).then(|| max_record_bytes.to_string());
+    let seconds =
+        (*extract_seconds != default.extract_seconds).then(|| extract_seconds.to_string());
+    let delimiter = delimiter.map(|byte| match byte {
+        b'\t' => "tab".to_owned(),
+        byte => shell_quoted(&char::from(byte).to_string()),
+    });
+    let on_error = on_error.and_then(|action| action.to_possible_value());
+    let options = [
+        with_value("--format", format.clone()),
+        with_value("--id-field", id_field.as_deref().map(shell_quoted)),
+        with_value("--text-field", text_field.as_deref().map(shell_quoted)),
+        with_value("--title-field", title_field.as_deref().map(shell_quoted)),
+        with_value(
+            "--metadata-fields",
+            metadata_fields.as_ref().map(|names| shell_quoted(&names.join(","))),
+        ),
+        flag("--no-header", *no_header),
+        with_value("--delimiter", delimiter),
+        with_value("--max-record-bytes", limit),
+        flag("--no-ignore", *no_ignore),
+        with_value("--extract-seconds", seconds),
+        with_value("--on-error", on_error.map(|action| action.get_name().to_owned())),
+        flag("--strict", *strict),
+        flag("--on-duplicate last", *keep_last),
+    ];
+    let globs = globs.iter().map(|glob| format!("--glob {}", shell_quoted(glob)));
+    options.into_iter().flatten().chain(globs).collect()
 }
 
 /// Parser of a number in a range.

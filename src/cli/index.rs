@@ -129,7 +129,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         true => Some(LastRecords::collect(open()?.map(unless_stopped), on_error, found)?),
         false => None,
     };
-    indexing::forget_old_stamps(&mut writer, &documents, &settings)?;
+    indexing::begin_inputs(&mut writer, &documents, &settings)?;
     let started = Instant::now();
     let total = documents.progress().bytes_total;
     let template = match total {

@@ -19,17 +19,18 @@ use warpseek_bert::embedder::Embedder;
 ///
 /// Only files that have changed are read, with the options that `index` was given; documents of
 /// files and records that are gone are deleted. Files whose size and times are the same count as
-/// unchanged; `index` reads all. An input that is gone altogether is an error, and nothing of it is
-/// deleted.
+/// unchanged; `index` reads all. Of an input that is gone altogether, or cannot be read, nothing is
+/// deleted; the others are read, and the exit status tells.
 #[derive(Debug, Args)]
 pub(super) struct SyncArgs {
     /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Go on: bring the index up to date whenever a file has changed, until Ctrl+C
+    /// Go on: watch the inputs, and bring the index up to date whenever a file has changed, until
+    /// Ctrl+C
     #[arg(long)]
     watch: bool,
-    /// Stop following this input instead; its documents stay
+    /// Forget this recorded input instead; its documents stay
     #[arg(long, value_name = "INPUT", conflicts_with = "watch")]
     forget: Option<PathBuf>,
     /// Another copy of the index's embedding model
@@ -47,19 +48,22 @@ pub(super) fn run(args: SyncArgs, context: &Context) -> Result<Status> {
     let dir = context.index_dir(args.dir.as_deref())?;
     if let Some(input) = &args.forget {
         let mut writer = IndexWriter::open(&dir)?;
-        let above = indexing::forget_input(&mut writer, input, &indexing::base_of(&dir)?)?;
-        let documents = match above {
+        let result = indexing::forget_input(&mut writer, input, &indexing::base_of(&dir)?)?;
+        let documents = match &result.above {
             None => "its documents stay".to_owned(),
             Some(above) => format!("'{above}', which is above it, decides about its documents"),
         };
-        context.note(&format!("{} is no longer followed; {documents}", input.display()));
+        if context.json {
+            term::print_json(&serde_json::json!(result))?;
+        }
+        context.note(&format!("{} is no longer a recorded input; {documents}", input.display()));
         return Ok(Status::Success);
     }
     if args.watch {
         return watch(&dir, None, args.model.as_deref(), context);
     }
     interrupt::install();
-    let mut syncing = Syncing { embedder: None, told: None, model: args.model.as_deref(), context };
+    let mut syncing = Syncing::new(None, args.model.as_deref(), context);
     let (report, seconds) = syncing.sync(&dir)?;
     syncing.print(&dir, &report, seconds)?;
     if report.documents.interrupted {
@@ -67,7 +71,7 @@ pub(super) fn run(args: SyncArgs, context: &Context) -> Result<Status> {
             "what was read so far is committed; run it again to continue".to_owned(),
         ));
     }
-    Ok(Status::Success)
+    report.error().map_or(Ok(Status::Success), Err)
 }
 
 /// Keeps the index in `dir` up to date until Ctrl+C, with an embedder that is open already or the
@@ -79,7 +83,7 @@ pub(super) fn watch(
     context: &Context,
 ) -> Result<Status> {
     interrupt::install();
-    let syncing = Syncing { embedder, told: None, model, context };
+    let syncing = Syncing::new(embedder, model, context);
     let mut watching = Watching { syncing, dir, begun: false };
     indexing::watch(dir, &mut watching)?;
     Ok(Status::Success)
@@ -91,11 +95,17 @@ struct Syncing<'a> {
     embedder: Option<Arc<Embedder>>,
     /// The table of what was left out that was shown last.
     told: Option<SkipTable>,
+    /// The warnings that were shown last.
+    warned: Vec<String>,
     model: Option<&'a str>,
     context: &'a Context,
 }
 
-impl Syncing<'_> {
+impl<'a> Syncing<'a> {
+    fn new(embedder: Option<Arc<Embedder>>, model: Option<&'a str>, context: &'a Context) -> Self {
+        Self { embedder, told: None, warned: Vec::new(), model, context }
+    }
+
     /// Brings the index up to date. Returns the time that took, in seconds, too.
     fn sync(&mut self, dir: &Path) -> Result<(SyncReport, f64)> {
         let started = Instant::now();
@@ -133,9 +143,15 @@ impl Syncing<'_> {
     fn print(&mut self, dir: &Path, report: &SyncReport, seconds: f64) -> Result<()> {
         let SyncReport { files_read, files_unchanged, documents, .. } = report;
         term::warn_all(&documents.notes, documents.notes_total);
-        for message in &documents.messages {
+        // The first error about a named input is told by the exit status, or as a warning of
+        // watching.
+        let error = report.error().map(|error| error.to_string());
+        let skipped = documents.messages.iter().filter(|message| Some(*message) != error.as_ref());
+        let skipped: Vec<String> = skipped.cloned().collect();
+        for message in skipped.iter().filter(|message| !self.warned.contains(message)) {
             term::warn(&format!("skipped {message}"));
         }
+        self.warned = skipped;
         if documents.kept > 0 {
             term::warn(&format!(
                 "kept {} documents of files that were skipped, in whole or in part",
@@ -149,6 +165,7 @@ impl Syncing<'_> {
         if self.context.json {
             let mut value = serde_json::json!(report);
             value["seconds"] = seconds.into();
+            value["tokens_per_second"] = (documents.tokens as f64 / seconds.max(1e-9)).into();
             return term::print_json(&value);
         }
         say!(
@@ -189,7 +206,7 @@ impl WatchEvents for Watching<'_> {
                 .note(&format!("watching {}; Ctrl+C ends it", report.inputs.join(", ")));
         }
         self.begun = true;
-        Ok(())
+        report.error().map_or(Ok(()), Err)
     }
 
     fn warn(&mut self, error: &Error) {
@@ -266,7 +283,7 @@ impl WatchEvents for ServedIndex {
         for message in &report.documents.messages {
             tracing::warn!("index '{}': skipped {message}", self.name);
         }
-        Ok(())
+        report.error().map_or(Ok(()), Err)
     }
 
     fn warn(&mut self, error: &Error) {

@@ -137,6 +137,7 @@ pub(super) fn import(mut args: ImportArgs, context: &Context) -> Result<Status> 
     let texts: Vec<String> = notes.texts();
     term::warn_all(&texts, notes.total());
     let report = ImportReport { notes: texts, notes_total: notes.total(), ..outcome? };
+    writer.keep();
     if report.not_unit > 0 && args.metric.is_none() {
         term::warn(&format!(
             "{} vectors are not of unit length: scores are inner products, not cosines; \

@@ -167,7 +167,8 @@ impl Engine {
         }
     }
 
-    /// A writer of the index in `dir` for imported vectors. A new index has the metric that was
+    /// A writer of the index in `dir` for imported vectors, which removes a new index unless
+    /// something is committed. A new index has the metric that was
     /// asked for; else the cosine if they are scaled, or if they have unit length and their model
     /// is compared by it; else the inner product.
     ///
@@ -205,7 +206,8 @@ impl Engine {
             None => None,
         };
         let manifest = IndexManifest::new(dim, stamp, Chunking::default()).with_metric(metric);
-        IndexWriter::open_or_create(dir, &manifest.with_language(language))
+        let writer = IndexWriter::open_or_create(dir, &manifest.with_language(language))?;
+        Ok(writer.removed_unless_used())
     }
 }
 

@@ -5,12 +5,12 @@ use crate::error::{Error, Result};
 use crate::store::{Index, IndexWriter};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use warpseek_ingest::{
     DocumentReader, ExtractLimits, ExtractOptions, FieldMap, FileFormat, FileStamp, FinishedFile,
-    HeaderRule, InputRoots, ReadOptions, WalkOptions,
+    HeaderRule, InputRoots, ReadOptions, WalkOptions, input_path, resolve_folder,
 };
 
 /// The version of this program: another one may read a file otherwise.
@@ -136,8 +136,9 @@ impl InputSettings {
 /// An input of an index, as it was last read to the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedInput {
-    /// File or folder: its path from the folder that holds the index, or absolute if it is not
-    /// below that folder.
+    /// File or folder: its path from the folder that holds the index, which itself is `.`, or
+    /// absolute if it is not below that folder. Folders above it are resolved; a link that was
+    /// named itself is not.
     pub name: String,
     /// The settings of reading it.
     pub settings: InputSettings,
@@ -145,6 +146,13 @@ pub struct RecordedInput {
     pub(super) text_columns: Arc<BTreeSet<String>>,
     /// True if this version of the program read it.
     pub(super) is_current: bool,
+}
+
+impl RecordedInput {
+    /// Its path; `base` is the folder that holds the index.
+    pub fn path(&self, base: &Path) -> PathBuf {
+        input_path(base, &self.name)
+    }
 }
 
 /// The stored part of a [`RecordedInput`].
@@ -188,24 +196,33 @@ pub(super) fn inputs_of(writer: &IndexWriter, dir: &Path) -> Result<Vec<Recorded
     writer.inputs()?.into_iter().map(|stored| RecordedInput::read(stored, dir)).collect()
 }
 
-/// To be called before a run: forgets, with its first commit, the stamps of files that were read
-/// with other settings or by another version. If the run ends early, [`sync`](super::sync) reads
-/// these files again.
+/// To be called before a run: with its first commit, records its inputs if nothing is recorded of
+/// them, and forgets the stamps of files that were read with other settings or by another version.
+/// If the run ends early, [`sync`](super::sync) goes on with new inputs, and reads files of the
+/// others again, with the settings that are recorded.
 ///
 /// # Errors
 ///
 /// The errors of the store.
-pub fn forget_old_stamps(
+pub fn begin_inputs(
     writer: &mut IndexWriter,
     documents: &DocumentReader,
     settings: &InputSettings,
 ) -> Result<()> {
     let roots = documents.roots();
     let stored = stored_input(documents, settings)?;
-    let is_other = |(name, known): &(String, String)| roots.covers(name) && *known != stored;
-    if writer.inputs()?.iter().any(is_other) {
+    let known = writer.inputs()?;
+    if known.iter().any(|(name, known)| roots.covers(name) && *known != stored) {
         for source in writer.stamps()?.into_keys().filter(|source| roots.covers(source)) {
             writer.set_stamp(source, None);
+        }
+    }
+    let known: Vec<String> = known.into_iter().map(|(name, _)| name).collect();
+    let recorded = roots.others(&known);
+    for name in roots.names() {
+        let below = roots.others(std::slice::from_ref(&name));
+        if !recorded.covers(&name) && !known.iter().any(|other| below.covers(other)) {
+            writer.set_input(name, Some(stored.clone()));
         }
     }
     Ok(())
@@ -272,21 +289,22 @@ pub fn record_inputs(
 }
 
 /// Forgets a recorded input and commits; its documents stay. `input` is its recorded name, or a
-/// path to it, which need not exist; `base` is the folder that holds the index. Returns the
-/// recorded input that it is below, if any, which decides about its documents from now on.
+/// path to it, which need not exist; `base` is the folder that holds the index.
 ///
 /// # Errors
 ///
 /// [`Error::Usage`] naming the recorded inputs if it is none of them; the errors of the store.
-pub fn forget_input(writer: &mut IndexWriter, input: &Path, base: &Path) -> Result<Option<String>> {
+pub fn forget_input(writer: &mut IndexWriter, input: &Path, base: &Path) -> Result<Forgotten> {
     let names: Vec<String> = writer.inputs()?.into_iter().map(|(name, _)| name).collect();
     let here = std::path::absolute(input).map_err(Error::io("read", input))?;
-    let resolved = std::fs::canonicalize(input).ok();
-    let is_it = |name: &&String| {
-        let path = base.join(name);
-        Path::new(name) == input || path == here || Some(path) == resolved
+    let (linked, resolved) = (resolve_folder(input).ok(), std::fs::canonicalize(input).ok());
+    let by_path = |name: &&String| {
+        let path = Some(input_path(base, name));
+        path.as_ref() == Some(&here) || path == linked || path == resolved
     };
-    let Some(name) = names.iter().find(is_it) else {
+    // The message about an input that is gone gives its name, wherever the command is run.
+    let by_name = |name: &&String| Path::new(name) == input;
+    let Some(name) = names.iter().find(by_path).or_else(|| names.iter().find(by_name)) else {
         return Err(Error::usage(format!(
             "{} is not a recorded input; recorded are: {}",
             input.display(),
@@ -299,10 +317,20 @@ pub fn forget_input(writer: &mut IndexWriter, input: &Path, base: &Path) -> Resu
     }
     writer.set_input(name.clone(), None);
     writer.commit()?;
+    let mut above = None;
     for other in names.iter().filter(|other| *other != name) {
         if InputRoots::named(std::slice::from_ref(other), base)?.covers(name) {
-            return Ok(Some(other.clone()));
+            above = Some(other.clone());
         }
     }
-    Ok(None)
+    Ok(Forgotten { forgotten: name.clone(), above })
+}
+
+/// The result of [`forget_input`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Forgotten {
+    /// The name of the input that is no longer recorded.
+    pub forgotten: String,
+    /// The recorded input that it is below, if any, which decides about its documents from now on.
+    pub above: Option<String>,
 }

@@ -12,10 +12,11 @@ mod watch;
 pub use export::{export_documents, export_vectors};
 pub use import::{Import, ImportReport, ImportedDocuments, Vectors, bare_documents};
 pub use inputs::{
-    InputSettings, RecordedInput, forget_input, forget_old_stamps, record_inputs, recorded_inputs,
+    Forgotten, InputSettings, RecordedInput, begin_inputs, forget_input, record_inputs,
+    recorded_inputs,
 };
 pub use report::{IndexReport, LastRecords};
-pub use sync::{SyncOptions, SyncReport, sync};
+pub use sync::{SyncOptions, SyncReport, shell_quoted, sync};
 pub use watch::{WatchEvents, watch};
 
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! The report of an indexing run, and the last records of its input.
 
 use super::OnError;
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use warpseek_ingest::{Document, DocumentReader, FoundFiles, ReadNotes, SkipTable};
@@ -36,6 +36,10 @@ pub struct IndexReport {
     /// Names of the files of which something was skipped.
     #[serde(skip)]
     pub files_with_errors: HashSet<String>,
+    /// The first error about a file that was named itself and was passed over
+    /// ([`FoundFiles::is_named`]).
+    #[serde(skip)]
+    pub input_error: Option<(Place, String)>,
     /// Documents that are not in the input and have no known source, counted with `outdated`.
     #[serde(skip)]
     pub sourceless: u64,
@@ -76,6 +80,7 @@ impl IndexReport {
         self.duplicates += other.duplicates;
         self.replaced_elsewhere += other.replaced_elsewhere;
         self.first_elsewhere = self.first_elsewhere.take().or(other.first_elsewhere);
+        self.input_error = self.input_error.take().or(other.input_error);
         self.sourceless = self.sourceless.max(other.sourceless);
         self.kept += other.kept;
         self.skipped += other.skipped;

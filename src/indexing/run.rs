@@ -81,7 +81,12 @@ impl<'a> IndexRun<'a> {
     ) -> Result<IndexReport> {
         if let Err(error) = self.take_all(documents) {
             // Documents that cannot be saved now are read again by the next run.
-            if let Err(e) = self.flush().and_then(|()| self.writer.commit()) {
+            // Without any, there is no run that has begun with these inputs.
+            let saved = self.flush().and_then(|()| match self.has_changes() {
+                true => self.writer.commit(),
+                false => Ok(()),
+            });
+            if let Err(e) = saved {
                 tracing::warn!("{e}");
             }
             return Err(error);
@@ -122,6 +127,10 @@ impl<'a> IndexRun<'a> {
         self.flush()
     }
 
+    fn has_changes(&self) -> bool {
+        self.report.added + self.report.updated + self.report.unchanged > 0
+    }
+
     fn is_full(&self) -> bool {
         self.batch.len() >= self.batch_rows || self.batch_bytes >= self.batch_rows * ROW_BYTES
     }
@@ -146,11 +155,19 @@ impl<'a> IndexRun<'a> {
             || existing.is_some_and(|existing| self.seen.contains(existing.seq))
             || is_kept()
         {
-            let reason = format!(
-                "the id '{}' occurs twice in this input: make ids unique, or keep the last record \
-                 with --on-duplicate last",
-                document.id
-            );
+            let of_other = source.as_ref().filter(|s| document.source.as_ref() != Some(s));
+            let reason = match of_other {
+                Some(other) => format!(
+                    "the id '{}' occurs twice in this input, also in {other}: make ids unique, or \
+                     keep the last record with `index --on-duplicate last`",
+                    document.id
+                ),
+                None => format!(
+                    "the id '{}' occurs twice in this input: make ids unique, or keep the last \
+                     record with `index --on-duplicate last`",
+                    document.id
+                ),
+            };
             return Err(Error::input(document.place, reason));
         }
         if let Some(existing) = existing {
@@ -207,6 +224,9 @@ impl<'a> IndexRun<'a> {
             let Some(source) = found else { return Err(error) };
             self.damaged.insert(Arc::clone(source));
             self.count_skipped(place, reason, &error);
+            if self.options.found.is_some_and(|found| found.is_named(&place.file)) {
+                self.report.input_error.get_or_insert((place.clone(), reason.clone()));
+            }
             self.first_error.get_or_insert(error);
             return Ok(());
         };

@@ -1,6 +1,6 @@
 //! Bringing an index up to date with its recorded inputs: only files that have changed are read.
 
-use super::inputs::{RecordedInput, forget_old_stamps, inputs_of, record_inputs};
+use super::inputs::{RecordedInput, begin_inputs, inputs_of, record_inputs};
 use super::report::LastRecords;
 use super::run::without_documents;
 use super::{IndexOptions, IndexReport, OnError, base_of, index, prune};
@@ -45,6 +45,14 @@ impl SyncReport {
     pub fn has_changes(&self) -> bool {
         self.documents.added + self.documents.updated + self.documents.pruned > 0
     }
+
+    /// The first error about an input: it is gone, or a file that was named itself cannot be used,
+    /// in whole or in part. What it cannot give is kept in the index; all other inputs were taken
+    /// in.
+    pub fn error(&self) -> Option<Error> {
+        let (place, reason) = self.documents.input_error.clone()?;
+        Some(Error::input(place, reason))
+    }
 }
 
 /// Reads what has changed in the recorded inputs of the index in `dir`, stores it, and deletes the
@@ -56,8 +64,8 @@ impl SyncReport {
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] if no input is recorded; [`Error::Input`] naming an input that is gone, before
-/// anything is changed; the errors of [`index`].
+/// [`Error::Usage`] if no input is recorded; the errors of [`index`] but those about an input, of
+/// which [`SyncReport::error`] has the first.
 pub fn sync(
     dir: &Path,
     writer: &mut IndexWriter,
@@ -74,24 +82,23 @@ pub fn sync(
         )));
     }
     let base = base_of(dir)?;
-    for RecordedInput { name, .. } in &inputs {
-        let path = base.join(name);
-        std::fs::metadata(&path).map_err(|e| {
-            Error::input(
-                Place::file(path.display().to_string()),
-                format!(
-                    "a recorded input that cannot be read ({e}): restore it, or leave it out with \
-                     `warpseek sync {} --forget {}`, which keeps its documents",
-                    quoted(&dir.display().to_string()),
-                    quoted(name)
-                ),
-            )
-        })?;
-    }
     let names = inputs.iter().map(|input| input.name.clone()).collect();
     let mut report = SyncReport { inputs: names, ..SyncReport::default() };
     let mut rest = inputs;
     let all = rest.clone();
+    rest.retain(|input| {
+        let path = input.path(&base);
+        let Err(e) = check_readable(&path) else { return true };
+        let place = Place::file(path.display().to_string());
+        let reason = format!(
+            "a recorded input that cannot be read ({e}): restore it, or leave it out with \
+             `warpseek sync {} --forget {}`, which keeps its documents",
+            shell_quoted(&dir.display().to_string()),
+            shell_quoted(&input.name)
+        );
+        report.documents.input_error.get_or_insert((place, reason));
+        false
+    });
     while let Some(first) = rest.first().cloned() {
         // Inputs that are read in the same way are read together, as they were by `index`.
         let (group, others) = rest.into_iter().partition(|input| is_alike(input, &first));
@@ -99,7 +106,12 @@ pub fn sync(
         let elsewhere = all.iter().filter(|input| !is_alike(input, &first));
         let elsewhere: Vec<String> = elsewhere.map(|input| input.name.clone()).collect();
         let run = GroupRun { base: &base, group, elsewhere: &elsewhere, options };
-        run.sync(writer, embedder, progress, &mut report)?;
+        match run.sync(writer, embedder, progress, &mut report) {
+            Err(Error::Input { place, reason }) => {
+                report.documents.input_error.get_or_insert((place, reason));
+            }
+            done => done?,
+        }
         if report.documents.interrupted {
             break;
         }
@@ -107,8 +119,16 @@ pub fn sync(
     Ok(report)
 }
 
+/// Tries to open a file or folder.
+fn check_readable(path: &Path) -> std::io::Result<()> {
+    match std::fs::metadata(path)?.is_dir() {
+        true => std::fs::read_dir(path).map(drop),
+        false => std::fs::File::open(path).map(drop),
+    }
+}
+
 /// Quotes an argument for a shell where it needs that.
-fn quoted(argument: &str) -> String {
+pub fn shell_quoted(argument: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_-./+:@%,".contains(c);
     if !argument.is_empty() && argument.chars().all(is_plain) {
         return argument.to_owned();
@@ -143,8 +163,8 @@ impl GroupRun<'_> {
         else {
             return Ok(());
         };
-        let paths: Vec<PathBuf> =
-            self.group.iter().map(|input| self.base.join(&input.name)).collect();
+        let mut paths: Vec<PathBuf> =
+            self.group.iter().map(|input| input.path(self.base)).collect();
         let stamps = match *is_current && !settings.keep_last {
             true => self.stamps(writer)?,
             false => Vec::new(),
@@ -155,7 +175,21 @@ impl GroupRun<'_> {
             elsewhere: InputRoots::named(self.elsewhere, self.base)?,
             text_columns: Arc::clone(text_columns),
         };
-        let mut documents = ingest::open(&paths, &read)?;
+        read.named_as_found = !settings.is_strict();
+        let mut documents = loop {
+            match ingest::open(&paths, &read) {
+                // A folder in which no file is left, as a disk that is not there. Others go on.
+                Err(Error::Input { place, reason }) if paths.len() > 1 => {
+                    let is_it = |path: &PathBuf| path.display().to_string() == place.file;
+                    let Some(at) = paths.iter().position(is_it) else {
+                        return Err(Error::Input { place, reason });
+                    };
+                    paths.remove(at);
+                    report.documents.input_error.get_or_insert((place, reason));
+                }
+                opened => break opened?,
+            }
+        };
         let (roots, found) = (documents.roots().clone(), documents.found_files().clone());
         let on_error = settings.on_error.unwrap_or(OnError::Stop);
         let found = (!settings.is_strict()).then_some(&found);
@@ -176,7 +210,7 @@ impl GroupRun<'_> {
             ..IndexOptions::default()
         };
         let n_files = documents.progress().files_total as u64;
-        forget_old_stamps(writer, &documents, settings)?;
+        begin_inputs(writer, &documents, settings)?;
         let mut run = match n_files {
             0 => without_documents(writer, options)?,
             _ => {

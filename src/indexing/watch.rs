@@ -23,7 +23,7 @@ const STOP_CHECK: Duration = Duration::from_millis(100);
 /// Time between two looks at the recorded inputs and at the folders that are watched.
 const INPUT_CHECK: Duration = Duration::from_secs(1);
 
-/// Time before the next try, while another process writes to the index or an input is gone.
+/// Time before the next try, while another process writes to the index.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Files whose names begin with a dot and that say what is read.
@@ -42,7 +42,7 @@ pub trait WatchEvents {
     /// watching ends.
     fn sync(&mut self) -> Result<()>;
 
-    /// Takes an error after which watching goes on.
+    /// Takes an error after which watching goes on, if it is not the one before.
     fn warn(&mut self, error: &Error);
 }
 
@@ -50,7 +50,8 @@ pub trait WatchEvents {
 /// in `dir` has changed: once it has been quiet for 0.3 seconds, at the latest after three. Returns
 /// once it is stopped.
 ///
-/// An input that is gone is waited for. Inputs that are recorded in the meantime are watched too.
+/// An input that is gone is waited for, while the others are watched. So are inputs that are
+/// recorded in the meantime.
 ///
 /// # Errors
 ///
@@ -58,40 +59,36 @@ pub trait WatchEvents {
 /// cannot mend: [`Error::Usage`], [`Error::NoIndex`], [`Error::Corrupt`],
 /// [`Error::ModelUnavailable`], [`Error::DeviceUnavailable`], [`Error::DeviceFailed`].
 pub fn watch(dir: &Path, events: &mut dyn WatchEvents) -> Result<()> {
+    let mut told = None;
     while !events.is_stopped() {
         let roots = roots_of(dir)?;
         // The watch begins before the first look at the files, so that no change is missed.
-        let watcher = match ChangeWatcher::new(&roots, dir) {
-            Ok(watcher) => Some(watcher),
-            Err(_) if roots.iter().any(|root| !root.exists()) => None,
-            Err(e) => return Err(e),
-        };
-        let mut told = false;
+        let watcher = ChangeWatcher::new(&roots, dir)?;
         loop {
             let is_due = match take_in(events)? {
                 Outcome::Stopped => return Ok(()),
                 Outcome::Retry => true,
                 Outcome::Failed(error) => {
-                    if watcher.is_some() || !told {
+                    let message = error.to_string();
+                    if told.as_ref() != Some(&message) {
                         events.warn(&error);
-                        told = true;
                     }
-                    watcher.is_none()
+                    told = Some(message);
+                    false
                 }
-                Outcome::Done => watcher.is_none(),
+                Outcome::Done => {
+                    told = None;
+                    false
+                }
             };
-            let change = match &watcher {
-                Some(watcher) if !is_due => watcher.wait(&|| events.is_stopped(), dir),
-                _ => pause(&|| events.is_stopped()),
+            let change = match is_due {
+                true => pause(&|| events.is_stopped()),
+                false => watcher.wait(&|| events.is_stopped(), dir),
             };
             match change {
                 WaitEnd::Stopped => return Ok(()),
-                WaitEnd::Files => {}
-                WaitEnd::Inputs => break,
-            }
-            let is_back = watcher.is_none() && roots.iter().all(|root| root.exists());
-            if is_back || roots_of(dir)? != roots {
-                break;
+                WaitEnd::Files if roots_of(dir)? == roots => {}
+                WaitEnd::Files | WaitEnd::Inputs => break,
             }
         }
     }
@@ -102,7 +99,7 @@ pub fn watch(dir: &Path, events: &mut dyn WatchEvents) -> Result<()> {
 fn roots_of(dir: &Path) -> Result<Vec<PathBuf>> {
     let base = base_of(dir)?;
     let inputs = recorded_inputs(&Index::open(dir)?)?;
-    Ok(inputs.iter().map(|input| base.join(&input.name)).collect())
+    Ok(inputs.iter().map(|input| input.path(&base)).collect())
 }
 
 /// The end of one call of `sync`.
@@ -193,11 +190,15 @@ fn database_state(dir: &Path) -> DatabaseState {
 }
 
 impl ChangeWatcher {
-    /// Watches files and folders with everything below; not what is below `index`.
+    /// Watches the files and folders that are there, with everything below; not what is below
+    /// `index`. Of a file that is a link, the target is watched too.
     fn new(roots: &[PathBuf], index: &Path) -> Result<Self> {
         let watched = roots.iter().map(|root| identity(root)).collect();
+        let targets = roots.iter().filter(|root| root.is_symlink() && root.is_file());
+        let targets = targets.filter_map(|root| std::fs::canonicalize(root).ok());
+        let all: Vec<PathBuf> = roots.iter().cloned().chain(targets).collect();
         let filter = EventFilter {
-            roots: roots.to_vec(),
+            roots: all.clone(),
             index: std::fs::canonicalize(index).map_err(Error::io("read", index))?,
         };
         // One waiting notice says it all.
@@ -217,14 +218,16 @@ impl ChangeWatcher {
             Err(_) => tell(&files_changed),
         };
         let mut watcher = notify::recommended_watcher(handle).map_err(|e| failed(&e, index))?;
-        for root in roots {
-            let mut add =
-                |path: &Path, mode| watcher.watch(path, mode).map_err(|e| failed(&e, root));
-            if root.is_dir() {
-                add(root, RecursiveMode::Recursive)?;
-            } else {
+        for root in &all {
+            let (path, mode) = match root.is_dir() {
+                true => (root.as_path(), RecursiveMode::Recursive),
                 // Programs replace a file that they save.
-                add(root.parent().unwrap_or(root), RecursiveMode::NonRecursive)?;
+                false => (root.parent().unwrap_or(root), RecursiveMode::NonRecursive),
+            };
+            match watcher.watch(path, mode) {
+                // It comes, or comes back: `is_outdated` looks for it.
+                Err(_) if !root.exists() => {}
+                done => done.map_err(|e| failed(&e, root))?,
             }
         }
         let roots = roots.to_vec();

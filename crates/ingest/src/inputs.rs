@@ -1,6 +1,6 @@
 //! Paths, folders and `-` to the list of inputs that will be read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -92,6 +92,8 @@ pub(crate) struct InputList {
     pub(crate) skip_counts: SkipCounts,
     /// Sources of what was found in folders and could not be opened.
     unread: Vec<String>,
+    /// Names in messages of the files that were named and are read as those of folders are.
+    named: HashSet<String>,
     base: Base,
     /// The format of all inputs, if it was given.
     format: Option<FileFormat>,
@@ -139,9 +141,7 @@ impl InputList {
                 )));
             };
             if metadata.is_file() {
-                let source = resolve_folder(path)?;
-                list.roots.add(&source);
-                list.add_file((path, &source), format, &metadata, false, options)?;
+                list.add_named(path, format, &metadata, options)?;
             } else {
                 list.add_pipe(path, format)?;
             }
@@ -163,6 +163,27 @@ impl InputList {
         let mut list = Self { format: options.format, ..Self::default() };
         list.add_stdin(name);
         list
+    }
+
+    /// Adds a regular file that was named itself.
+    fn add_named(
+        &mut self,
+        path: &Path,
+        format: FileFormat,
+        metadata: &Metadata,
+        options: &ReadOptions,
+    ) -> Result<()> {
+        let source = resolve_folder(path)?;
+        self.roots.add(&source);
+        if !options.named_as_found {
+            return self.add_file((path, &source), format, metadata, false, options);
+        }
+        if is_blank(path, metadata) {
+            self.skip(path, BLANK);
+            return Ok(());
+        }
+        self.named.insert(name_in_messages(path));
+        self.add_file((path, &source), format, metadata, true, options)
     }
 
     fn add_stdin(&mut self, name: &str) {
@@ -202,7 +223,11 @@ impl InputList {
         let found = self.inputs.iter().filter(|input| input.is_found);
         let sources: HashMap<_, _> =
             found.map(|input| (input.name.clone(), Arc::clone(&input.source))).collect();
-        FoundFiles { sources: Arc::new(sources), unread: Arc::new(self.unread.clone()) }
+        FoundFiles {
+            sources: Arc::new(sources),
+            unread: Arc::new(self.unread.clone()),
+            named: Arc::new(self.named.clone()),
+        }
     }
 
     /// Adds all files below `folder`, links followed. Files of unknown type are skipped, and unless
@@ -210,7 +235,7 @@ impl InputList {
     fn add_folder(&mut self, folder: &Path, options: &ReadOptions) -> Result<()> {
         let n_files = |list: &Self| list.inputs.len() + list.unchanged.len();
         let before = n_files(self);
-        let root = fs::canonicalize(folder).map_err(Error::io("read", folder))?;
+        let root = resolve_folder(folder)?;
         self.roots.add(&root);
         let counts = walk::walk(folder, &options.walk, &mut |found| {
             let (path, failed) = match found {
@@ -235,8 +260,11 @@ impl InputList {
         self.skip_counts.hidden += counts.hidden;
         self.skip_counts.ignored += counts.ignored;
         self.skip_counts.unmatched += counts.unmatched;
-        let found = n_files(self) > before
-            || self.skipped.iter().any(|f| f.path.starts_with(folder) && f.reason == TWICE);
+        let is_input = |file: &SkippedFile| {
+            let is_emptied = options.named_as_found && file.reason == BLANK;
+            file.path.starts_with(folder) && (file.reason == TWICE || is_emptied)
+        };
+        let found = n_files(self) > before || self.skipped.iter().any(is_input);
         if found {
             return Ok(());
         }
@@ -244,7 +272,8 @@ impl InputList {
         Err(Error::input(Place::file(escaped(&text(folder))), no_file(skipped, counts, options)))
     }
 
-    /// Adds a file that was found in `folder`, whose resolved path is `root`.
+    /// Adds a file that was found in `folder`, whose path is `root`, with the folders above it
+    /// resolved.
     fn add_found(
         &mut self,
         folder: &Path,
@@ -256,6 +285,10 @@ impl InputList {
         if !metadata.is_file() {
             self.skip(path, "not a regular file");
         } else if let Some(format) = self.format_of(path) {
+            if is_blank(path, &metadata) {
+                self.skip(path, BLANK);
+                return Ok(());
+            }
             let source = root.join(path.strip_prefix(folder).unwrap_or(path));
             self.add_file((path, &source), format, &metadata, true, options)?;
         } else {
@@ -296,7 +329,7 @@ impl InputList {
         }
         self.seen.insert(real, (!is_unchanged).then_some(self.inputs.len()));
         let location = Location::Regular { path: path.to_path_buf(), length: metadata.len() };
-        let name = escaped(&path.to_str().map_or_else(|| text(path), str::to_owned));
+        let name = name_in_messages(path);
         let content = Content::Documents;
         let text_partitions = Arc::default();
         let list = if is_unchanged { &mut self.unchanged } else { &mut self.inputs };
@@ -321,6 +354,24 @@ impl InputList {
     fn skip(&mut self, path: &Path, reason: impl Into<String>) {
         self.skipped.push(SkippedFile { path: path.to_path_buf(), reason: reason.into() });
     }
+}
+
+/// The reason for a file of a folder that holds nothing.
+const BLANK: &str = "empty";
+
+/// Maximum size in bytes of a file that is empty but for white space.
+const MAX_BLANK: u64 = 64;
+
+/// True if the file holds nothing, or little more than line breaks. One that cannot be read is not
+/// known to.
+fn is_blank(path: &Path, metadata: &Metadata) -> bool {
+    metadata.len() == 0
+        || metadata.len() <= MAX_BLANK
+            && fs::read(path).is_ok_and(|bytes| bytes.trim_ascii().is_empty())
+}
+
+fn name_in_messages(path: &Path) -> String {
+    escaped(&path.to_str().map_or_else(|| text(path), str::to_owned))
 }
 
 /// The reason for the second time that a file is reached.

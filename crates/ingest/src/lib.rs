@@ -144,7 +144,7 @@ pub use message::shown;
 pub use notes::{MAX_NOTES, NON_FINITE, NoteKind, ReadNote, ReadNotes, TITLE_ALONE};
 pub use office::{ExtractLimits, ExtractOptions, ExtractRequest, StopFlag};
 pub use options::{DEFAULT_MAX_RECORD_BYTES, FieldMap, HeaderRule, ReadOptions, parse_delimiter};
-pub use paths::{InputRoots, RECORDS_SOURCE, STREAM_SOURCE};
+pub use paths::{InputRoots, RECORDS_SOURCE, STREAM_SOURCE, input_path, resolve_folder};
 pub use query_file::QueryFile;
 pub use reader::{DocumentReader, ReadProgress, open, read_stream};
 pub use records::{RecordParts, Records};

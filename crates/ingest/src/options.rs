@@ -42,6 +42,10 @@ pub struct ReadOptions {
     /// True if a file or folder below a named folder that cannot be opened is an error. Otherwise
     /// it is skipped ([`DocumentReader::skipped_files`](crate::DocumentReader::skipped_files)).
     pub strict: bool,
+    /// True if the files that are named themselves are read as those below folders are, as by a run
+    /// that reads inputs again: an error about one does not keep others from being read, and files
+    /// can have become empty.
+    pub named_as_found: bool,
     /// Options of reading PDF, Office and EPUB files.
     pub extract: ExtractOptions,
 }
@@ -58,6 +62,7 @@ impl Default for ReadOptions {
             walk: WalkOptions::default(),
             known: KnownFiles::default(),
             strict: false,
+            named_as_found: false,
             extract: ExtractOptions::default(),
         }
     }

@@ -23,11 +23,13 @@ impl Base {
         resolved.map(Self).map_err(Error::io("read", folder))
     }
 
-    /// The name of a resolved path: from this folder if the file is below it, else absolute.
+    /// The name of a resolved path: from this folder if the file is below it, else absolute. The
+    /// folder itself is `.`.
     pub(crate) fn name(&self, resolved: &Path) -> String {
         match resolved.strip_prefix(&self.0) {
-            Ok(below) if below != Path::new("") => text(below),
-            _ => text(resolved),
+            Ok(below) if below == Path::new("") => ".".to_owned(),
+            Ok(below) => text(below),
+            Err(_) => text(resolved),
         }
     }
 }
@@ -63,8 +65,15 @@ impl InputRoots {
     pub fn named(names: &[String], base: &Path) -> Result<Self> {
         let base = Base::new(Some(base))?;
         let mut roots = Self::new(&base, &Self::default());
-        names.iter().for_each(|name| roots.add(&base.0.join(name)));
+        names.iter().for_each(|name| roots.add(&input_path(&base.0, name)));
         Ok(roots)
+    }
+
+    /// Other files and folders, named from the same folder.
+    pub fn others(&self, names: &[String]) -> Self {
+        let mut roots = Self { base: self.base.clone(), ..Self::default() };
+        names.iter().for_each(|name| roots.add(&input_path(self.base.as_ref(), name)));
+        roots
     }
 
     /// The names of the files and folders, as those of [sources](crate::Document::source).
@@ -106,8 +115,21 @@ impl InputRoots {
     }
 }
 
-/// Resolves the folder of a file, but not the file itself, which may be a link.
-pub(crate) fn resolve_folder(path: &Path) -> Result<PathBuf> {
+/// The path of what has this name from the folder `base`: `.` is the folder itself.
+pub fn input_path(base: &Path, name: &str) -> PathBuf {
+    match name {
+        "." => base.to_path_buf(),
+        name => base.join(name),
+    }
+}
+
+/// Resolves the folder that holds a file or folder, but not that itself: a link can be given
+/// another target later.
+///
+/// # Errors
+///
+/// [`Error::Io`] naming a folder that cannot be read.
+pub fn resolve_folder(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         return fs::canonicalize(path).map_err(Error::io("read", path));
     };
@@ -159,7 +181,8 @@ mod tests {
         let name = |path: &str| base.name(path.as_ref());
         assert_eq!(name("/home/me/docs/a.txt"), "docs/a.txt");
         assert_eq!(name("/home/me2/a.txt"), "/home/me2/a.txt");
-        assert_eq!(name("/home/me"), "/home/me");
+        assert_eq!(name("/home/me"), ".");
+        assert_eq!(input_path("/home/me".as_ref(), "."), Path::new("/home/me"));
         assert_eq!(Base("/".into()).name("/a".as_ref()), "a");
     }
 
@@ -182,7 +205,10 @@ mod tests {
         let all = roots(&["/"]);
         assert!(all.covers("a.txt") && all.covers("/x") && !all.covers(STREAM_SOURCE));
         assert!(!all.covers(RECORDS_SOURCE));
-        assert!(roots(&["/home/me"]).covers("a.txt"));
+        let base = roots(&["/home/me"]);
+        assert!(base.covers("a.txt") && base.names() == ["."]);
+        let named = InputRoots::named(&base.names(), "/home/me".as_ref()).unwrap();
+        assert!(named.covers("a.txt") && named.covers("/home/me/a") && !named.covers("/home/a"));
         let mut stream = roots(&[]);
         stream.add_stream();
         assert!(stream.covers(STREAM_SOURCE) && !stream.covers("a.txt"));

@@ -1,6 +1,6 @@
 //! Files and records that were left out, by reason.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -131,18 +131,29 @@ fn general(reason: &str) -> String {
     general
 }
 
-/// The files that were found in folders, by name, with their sources.
+/// The files that were found in folders, by name, with their sources: an error about one of them
+/// does not stop a run.
 #[derive(Debug, Clone, Default)]
 pub struct FoundFiles {
     pub(crate) sources: Arc<HashMap<String, Arc<str>>>,
     /// Sources of files and folders that were found and could not be opened.
     pub(crate) unread: Arc<Vec<String>>,
+    /// Names of those that were named themselves, with [`ReadOptions::named_as_found`].
+    ///
+    /// [`ReadOptions::named_as_found`]: crate::ReadOptions::named_as_found
+    pub(crate) named: Arc<HashSet<String>>,
 }
 
 impl FoundFiles {
     /// The source of a file with this name in messages; `None` if it was named itself.
     pub fn source(&self, name: &str) -> Option<&Arc<str>> {
         self.sources.get(name)
+    }
+
+    /// True if the file with this name in messages was named itself, and is read as those below
+    /// folders are.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.named.contains(name)
     }
 
     /// True if a document of this source may lie in a file or folder that could not be opened.
