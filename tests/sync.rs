@@ -189,7 +189,7 @@ fn ids_that_another_file_has_are_refused() {
     let report = synced(&place);
     assert_counts(&report, &[("files_read", 1), ("skipped", 1), ("updated", 0)]);
     let message = report["messages"][0].as_str().unwrap();
-    let expected = "the id 'a' occurs twice in this input, also in notes/table.csv";
+    let expected = "the id 'a' is also in notes/table.csv";
     assert!(message.contains(expected), "{message}");
 }
 
@@ -226,7 +226,7 @@ fn one_bad_input_does_not_keep_others_from_being_read() {
     place.file("c.jsonl", "{\"id\": \"8\", \"text\": \"eight\"}\n{}\n");
     place.file("b.txt", "The third text.");
     let run = place.call("sync idx --json").fails(7, &["c.jsonl, line 2"]);
-    assert_counts(&run.json(), &[("updated", 1)]);
+    assert_counts(&run.json(), &[("updated", 1), ("added", 1), ("rows", 2)]);
 }
 
 #[test]
@@ -557,6 +557,116 @@ fn input_that_is_forgotten_below_another_one_is_told() {
     place.call("index notes/sub --into idx").ok();
     let run = place.call("sync idx --forget notes/sub").ok();
     assert!(run.stderr.contains("'notes', which is above it"), "{}", run.stderr);
+}
+
+#[test]
+fn documents_of_an_input_that_is_gone_below_another_one_are_kept() {
+    let place = indexed_notes(2);
+    for folder in ["gone", "emptied"] {
+        place.file(&format!("notes/{folder}/x.md"), "A note below.");
+    }
+    place.call("index notes/gone notes/emptied --into idx").ok();
+    place.call("index notes --into idx").ok();
+    // Alike, so that all are read together.
+    place.call("index notes/gone notes/emptied --into idx").ok();
+    std::fs::remove_dir_all(place.path("notes/gone")).unwrap();
+    std::fs::remove_file(place.path("notes/emptied/x.md")).unwrap();
+    let run = place.call("sync idx --json").fails(7, &["notes/gone"]);
+    assert_counts(&run.json(), &[("pruned", 0)]);
+    assert_eq!(run.json()["inputs"], json!(["notes", "notes/emptied", "notes/gone"]));
+    place.call("sync idx --forget notes/gone").ok();
+    assert_counts(&place.call("sync idx --json").fails(7, &["emptied"]).json(), &[("pruned", 1)]);
+    assert_eq!(place.stats("idx")["documents"], 5);
+}
+
+#[test]
+fn documents_that_another_file_took_over_come_back() {
+    let place = Workplace::new();
+    let record = |id: &str| format!("{{\"id\": \"{id}\", \"text\": \"text\"}}\n");
+    place.file("n/z.jsonl", record("a"));
+    place.file("o.jsonl", record("a") + &record("b"));
+    std::thread::sleep(SETTLED);
+    place.call("index n --into idx").ok();
+    place.call("index o.jsonl --into idx").ok();
+    place.file("o.jsonl", record("b"));
+    std::thread::sleep(SETTLED);
+    assert_counts(&synced(&place), &[("files_read", 2), ("pruned", 0), ("unchanged", 2)]);
+    assert_counts(&synced(&place), &[("files_read", 0)]);
+    // An id of a file that is not read again is refused, also where that has other settings.
+    place.call("index n --into idx --no-ignore").ok();
+    place.file("n/z.jsonl", record("a") + &record("b"));
+    let report = synced(&place);
+    assert_counts(&report, &[("skipped", 1), ("updated", 0), ("replaced_elsewhere", 0)]);
+    let message = report["messages"][0].as_str().unwrap();
+    let expected = "the id 'b' is also in o.jsonl";
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
+fn every_bad_input_is_told_and_strict_ones_stop_alone() {
+    let place = Workplace::new();
+    for name in ["a.txt", "b.txt", "s/c.txt", "d.txt"] {
+        place.file(name, format!("The text of {name}."));
+    }
+    place.file("bad.jsonl", "{\"text\": \"x\"}\n");
+    std::thread::sleep(SETTLED);
+    place.call("index a.txt bad.jsonl s --into idx --strict").ok();
+    place.call("index b.txt d.txt --into idx").ok();
+    place.file("bad.jsonl", "{}\n");
+    place.file("a.txt", "Another text.");
+    std::fs::rename(place.path("s/c.txt"), place.path("s/new.txt")).unwrap();
+    std::fs::remove_file(place.path("b.txt")).unwrap();
+    place.file("d.txt", "");
+    let run = place.call("sync idx --json").fails(7, &["b.txt", "bad.jsonl"]);
+    let report = run.json();
+    // `s/new.txt` replaces `s/c.txt`, and `d.txt` is empty.
+    assert_counts(&report, &[("updated", 1), ("added", 1), ("pruned", 2)]);
+    let errors = report["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn input_that_became_a_pipe_is_refused() {
+    let place = Workplace::new();
+    place.file("a.txt", "A text.");
+    place.call("index a.txt --into idx").ok();
+    std::fs::remove_file(place.path("a.txt")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(place.path("a.txt")).status().unwrap();
+    assert!(made.success());
+    place.call("sync idx").fails(7, &["not a regular file or folder any more", "--forget a.txt"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn input_whose_name_is_not_utf8_is_not_recorded() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Workplace::new();
+    let name = std::ffi::OsStr::from_bytes(b"bad\xff");
+    std::fs::create_dir(place.path("").join(name)).unwrap();
+    std::fs::write(place.path("").join(name).join("a.txt"), "A text.").unwrap();
+    let mut command = place.command(&["index"]);
+    let run = crate::support::cli::finish(command.arg(name).args(["--into", "idx"])).ok();
+    assert!(run.stderr.contains("bad\\xFF: not recorded for `warpseek sync`"), "{}", run.stderr);
+    place.call("sync idx").fails(2, &["no recorded inputs"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn link_above_a_target_that_gets_another_one_is_noticed() {
+    let place = Workplace::new();
+    place.file("release/1/c.txt", "The first release.");
+    place.file("release/2/c.txt", "Release number two.");
+    let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, place.path(at)).unwrap();
+    link("release/1", "current");
+    link("current/c.txt", "c.txt");
+    place.call("index c.txt --into idx").ok();
+    let _watching = Watching::start(&place, "sync idx --watch");
+    place.file("release/1/c.txt", "The first release, changed.");
+    wait_until("the change", || has(&place, "The first release, changed"));
+    std::fs::remove_file(place.path("current")).unwrap();
+    link("release/2", "current");
+    wait_until("the other release", || has(&place, "Release number two"));
 }
 
 #[test]

@@ -160,7 +160,12 @@ pub(crate) fn sync<'py>(
     let tick = |py: Python<'_>, _: &Stop| report(py, progress.as_ref(), &done);
     let synced = finish(py, index, run_waiting(py, work, |_| true, tick))?;
     report(py, progress.as_ref(), &done)?;
-    synced.error().map_or(Ok(()), Err).or_raise()?;
+    let mut errors = synced.errors().into_iter();
+    if let Some(Error::Input { place, reason }) = errors.next() {
+        let others = errors.map(|error| format!("; {error}"));
+        let reason = others.fold(reason, |all, other| all + &other);
+        return Err(Error::input(place, reason)).or_raise();
+    }
     to_python(py, &synced)
 }
 

@@ -5,7 +5,7 @@ use super::context::{Context, Status};
 use super::default_index::is_index;
 use super::interrupt;
 use super::term::{self, DecimalBytes, HumanCount, bold, plain, say};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, escaped};
 use crate::store::filter::Filter;
 use crate::store::{Finding, Index, IndexMetric, IndexWriter};
 use crate::topk::audit;
@@ -95,7 +95,7 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
     if !inputs.is_empty() {
         say!("  recorded inputs, which `warpseek sync` reads again")?;
         for (name, stored) in inputs {
-            say!("    {}{}", plain(&name), settings_of(&stored))?;
+            say!("    {}{}", escaped(&name), settings_of(&stored))?;
         }
     }
     if index.fields().names().next().is_some() {

@@ -40,7 +40,6 @@ use context::{Context, Status};
 use settings::GlobalArgs;
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 /// Fully local semantic search: embed, store, search exactly, rerank, compare.
@@ -155,6 +154,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// Filter of a server's log, which has each request. The crate `notify` warns about folders that
+/// it stops watching because they are gone.
+const SERVER_LOG: &str = "warn,warpseek=info,notify=error";
+
+/// Filter of the log of other commands.
+const COMMAND_LOG: &str = "warn,notify=error";
+
 fn start_logging(command: &Command) {
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -162,7 +168,7 @@ fn start_logging(command: &Command) {
     match (command, EnvFilter::try_from_default_env()) {
         // A server logs every request.
         (Command::Serve(args), filter) => {
-            let filter = filter.unwrap_or_else(|_| EnvFilter::new("warn,warpseek=info"));
+            let filter = filter.unwrap_or_else(|_| EnvFilter::new(SERVER_LOG));
             match args.log_format {
                 serve::LogFormat::Text => log.with_env_filter(filter).init(),
                 serve::LogFormat::Json => {
@@ -172,7 +178,10 @@ fn start_logging(command: &Command) {
         }
         (_, Ok(filter)) => log.with_env_filter(filter).init(),
         // Only warnings, without the time and target that a developer needs.
-        (_, Err(_)) => log.with_max_level(Level::WARN).without_time().with_target(false).init(),
+        (_, Err(_)) => {
+            let filter = EnvFilter::new(COMMAND_LOG);
+            log.with_env_filter(filter).without_time().with_target(false).init();
+        }
     }
 }
 

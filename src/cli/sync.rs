@@ -4,7 +4,7 @@ use super::context::{Context, Status};
 use super::run_summary::{counts, print_left_out, warn_of_truncation};
 use super::term::{self, HumanCount, say};
 use super::{extract, interrupt};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, escaped};
 use crate::indexing::{self, SyncOptions, SyncReport, WatchEvents};
 use crate::ingest::SkipTable;
 use crate::store::{Index, IndexWriter};
@@ -18,16 +18,15 @@ use warpseek_bert::embedder::Embedder;
 /// Bring an index up to date with the files and folders that `index` has read.
 ///
 /// Only files that have changed are read, with the options that `index` was given; documents of
-/// files and records that are gone are deleted. Files whose size and times are the same count as
-/// unchanged; `index` reads all. Of an input that is gone altogether, or cannot be read, nothing is
-/// deleted; the others are read, and the exit status tells.
+/// files and records that are gone are deleted. Files whose size, times and inode number are the
+/// same count as unchanged; `index` reads all. Of an input that is gone altogether, or cannot be
+/// read, nothing is deleted; the others are read, and the exit status tells.
 #[derive(Debug, Args)]
 pub(super) struct SyncArgs {
     /// Index folder [default: .warpseek here or in a folder above, or the setting `index`]
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Go on: watch the inputs, and bring the index up to date whenever a file has changed, until
-    /// Ctrl+C
+    /// Keep running and sync after every change, until Ctrl+C
     #[arg(long)]
     watch: bool,
     /// Forget this recorded input instead; its documents stay
@@ -56,7 +55,8 @@ pub(super) fn run(args: SyncArgs, context: &Context) -> Result<Status> {
         if context.json {
             term::print_json(&serde_json::json!(result))?;
         }
-        context.note(&format!("{} is no longer a recorded input; {documents}", input.display()));
+        let name = escaped(&result.forgotten);
+        context.note(&format!("{name} is no longer a recorded input; {documents}"));
         return Ok(Status::Success);
     }
     if args.watch {
@@ -66,12 +66,15 @@ pub(super) fn run(args: SyncArgs, context: &Context) -> Result<Status> {
     let mut syncing = Syncing::new(None, args.model.as_deref(), context);
     let (report, seconds) = syncing.sync(&dir)?;
     syncing.print(&dir, &report, seconds)?;
+    let mut errors = report.errors().into_iter();
+    let first = if report.documents.interrupted { None } else { errors.next() };
+    errors.for_each(|error| term::warn(&error.to_string()));
     if report.documents.interrupted {
         return Err(Error::Interrupted(
             "what was read so far is committed; run it again to continue".to_owned(),
         ));
     }
-    report.error().map_or(Ok(Status::Success), Err)
+    first.map_or(Ok(Status::Success), Err)
 }
 
 /// Keeps the index in `dir` up to date until Ctrl+C, with an embedder that is open already or the
@@ -95,15 +98,16 @@ struct Syncing<'a> {
     embedder: Option<Arc<Embedder>>,
     /// The table of what was left out that was shown last.
     told: Option<SkipTable>,
-    /// The warnings that were shown last.
+    /// The warnings that were shown last, and the documents kept.
     warned: Vec<String>,
+    kept: u64,
     model: Option<&'a str>,
     context: &'a Context,
 }
 
 impl<'a> Syncing<'a> {
     fn new(embedder: Option<Arc<Embedder>>, model: Option<&'a str>, context: &'a Context) -> Self {
-        Self { embedder, told: None, warned: Vec::new(), model, context }
+        Self { embedder, told: None, warned: Vec::new(), kept: 0, model, context }
     }
 
     /// Brings the index up to date. Returns the time that took, in seconds, too.
@@ -143,16 +147,14 @@ impl<'a> Syncing<'a> {
     fn print(&mut self, dir: &Path, report: &SyncReport, seconds: f64) -> Result<()> {
         let SyncReport { files_read, files_unchanged, documents, .. } = report;
         term::warn_all(&documents.notes, documents.notes_total);
-        // The first error about a named input is told by the exit status, or as a warning of
-        // watching.
-        let error = report.error().map(|error| error.to_string());
-        let skipped = documents.messages.iter().filter(|message| Some(*message) != error.as_ref());
-        let skipped: Vec<String> = skipped.cloned().collect();
+        // Those about inputs are told by the caller.
+        let skipped = report.skipped_messages();
         for message in skipped.iter().filter(|message| !self.warned.contains(message)) {
             term::warn(&format!("skipped {message}"));
         }
         self.warned = skipped;
-        if documents.kept > 0 {
+        let kept = std::mem::replace(&mut self.kept, documents.kept);
+        if documents.kept > 0 && documents.kept != kept {
             term::warn(&format!(
                 "kept {} documents of files that were skipped, in whole or in part",
                 HumanCount(documents.kept)
@@ -164,6 +166,8 @@ impl<'a> Syncing<'a> {
         self.told = Some(documents.left_out.clone());
         if self.context.json {
             let mut value = serde_json::json!(report);
+            let errors = report.errors();
+            value["errors"] = errors.iter().map(Error::to_string).collect::<Vec<_>>().into();
             value["seconds"] = seconds.into();
             value["tokens_per_second"] = (documents.tokens as f64 / seconds.max(1e-9)).into();
             return term::print_json(&value);
@@ -194,7 +198,7 @@ impl WatchEvents for Watching<'_> {
         interrupt::requested()
     }
 
-    fn sync(&mut self) -> Result<()> {
+    fn sync(&mut self) -> Result<Vec<Error>> {
         let (report, seconds) = self.syncing.sync(self.dir)?;
         let is_new = self.syncing.told.as_ref() != Some(&report.documents.left_out);
         if report.has_changes() || is_new || !self.begun {
@@ -206,7 +210,7 @@ impl WatchEvents for Watching<'_> {
                 .note(&format!("watching {}; Ctrl+C ends it", report.inputs.join(", ")));
         }
         self.begun = true;
-        report.error().map_or(Ok(()), Err)
+        Ok(report.errors())
     }
 
     fn warn(&mut self, error: &Error) {
@@ -237,8 +241,13 @@ pub(super) fn watch_in_background(
         .num_threads(n_threads)
         .build()
         .map_err(|e| Error::io("start", "threads")(std::io::Error::other(e)))?;
-    let mut serving =
-        ServedIndex { name: name.to_owned(), dir: dir.to_path_buf(), embedder, threads };
+    let mut serving = ServedIndex {
+        name: name.to_owned(),
+        dir: dir.to_path_buf(),
+        embedder,
+        threads,
+        warned: Vec::new(),
+    };
     std::thread::spawn(move || {
         let dir = serving.dir.clone();
         if let Err(e) = indexing::watch(&dir, &mut serving) {
@@ -254,6 +263,8 @@ struct ServedIndex {
     dir: PathBuf,
     embedder: Arc<Embedder>,
     threads: ThreadPool,
+    /// The warnings of the last run about skipped records.
+    warned: Vec<String>,
 }
 
 impl WatchEvents for ServedIndex {
@@ -261,7 +272,7 @@ impl WatchEvents for ServedIndex {
         interrupt::requested()
     }
 
-    fn sync(&mut self) -> Result<()> {
+    fn sync(&mut self) -> Result<Vec<Error>> {
         let mut writer = IndexWriter::open(&self.dir)?;
         let options = SyncOptions {
             extract: extract::options(),
@@ -280,10 +291,12 @@ impl WatchEvents for ServedIndex {
                 counts(&report.documents)
             );
         }
-        for message in &report.documents.messages {
+        let skipped = report.skipped_messages();
+        for message in skipped.iter().filter(|message| !self.warned.contains(message)) {
             tracing::warn!("index '{}': skipped {message}", self.name);
         }
-        report.error().map_or(Ok(()), Err)
+        self.warned = skipped;
+        Ok(report.errors())
     }
 
     fn warn(&mut self, error: &Error) {

@@ -133,7 +133,7 @@ impl InputSettings {
     }
 }
 
-/// An input of an index, as it was last read to the end.
+/// An input of an index, and how it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedInput {
     /// File or folder: its path from the folder that holds the index, which itself is `.`, or
@@ -196,10 +196,10 @@ pub(super) fn inputs_of(writer: &IndexWriter, dir: &Path) -> Result<Vec<Recorded
     writer.inputs()?.into_iter().map(|stored| RecordedInput::read(stored, dir)).collect()
 }
 
-/// To be called before a run: with its first commit, records its inputs if nothing is recorded of
-/// them, and forgets the stamps of files that were read with other settings or by another version.
-/// If the run ends early, [`sync`](super::sync) goes on with new inputs, and reads files of the
-/// others again, with the settings that are recorded.
+/// Prepares a run: its first commit records new inputs, and forgets the stamps of files that were
+/// read with other settings or by another version. If the run ends early, [`sync`](super::sync)
+/// goes on with new inputs, and reads files of the others again, with the settings that are
+/// recorded.
 ///
 /// # Errors
 ///
@@ -216,6 +216,9 @@ pub fn begin_inputs(
         for source in writer.stamps()?.into_keys().filter(|source| roots.covers(source)) {
             writer.set_stamp(source, None);
         }
+    }
+    for name in roots.nameless() {
+        tracing::warn!("{name}: not recorded for `warpseek sync`, since its name is not UTF-8");
     }
     let known: Vec<String> = known.into_iter().map(|(name, _)| name).collect();
     let recorded = roots.others(&known);
@@ -267,7 +270,7 @@ pub fn record_inputs(
         }
     }
     names.into_iter().for_each(|name| writer.set_input(name, Some(stored.clone())));
-    if !report.interrupted {
+    if !report.interrupted && !report.stopped {
         let whole = documents.finished_files().iter().filter(|file| {
             !settings.keep_last
                 && !report.files_with_errors.contains(&file.name)
@@ -317,13 +320,15 @@ pub fn forget_input(writer: &mut IndexWriter, input: &Path, base: &Path) -> Resu
     }
     writer.set_input(name.clone(), None);
     writer.commit()?;
-    let mut above = None;
+    let mut above: Vec<&String> = Vec::new();
     for other in names.iter().filter(|other| *other != name) {
         if InputRoots::named(std::slice::from_ref(other), base)?.covers(name) {
-            above = Some(other.clone());
+            above.push(other);
         }
     }
-    Ok(Forgotten { forgotten: name.clone(), above })
+    let closest =
+        above.into_iter().max_by_key(|other| input_path(base, other).components().count());
+    Ok(Forgotten { forgotten: name.clone(), above: closest.cloned() })
 }
 
 /// The result of [`forget_input`].
@@ -331,6 +336,7 @@ pub fn forget_input(writer: &mut IndexWriter, input: &Path, base: &Path) -> Resu
 pub struct Forgotten {
     /// The name of the input that is no longer recorded.
     pub forgotten: String,
-    /// The recorded input that it is below, if any, which decides about its documents from now on.
+    /// The closest recorded input that it is below, if any, which decides about its documents from
+    /// now on.
     pub above: Option<String>,
 }

@@ -59,8 +59,9 @@ pub struct IndexOptions<'a> {
     pub inputs: Option<&'a InputRoots>,
     /// True if these are listed for [`prune`].
     pub prune: bool,
-    /// Sources of files of the inputs that are not read because they have not changed. Their
-    /// documents stay.
+    /// Sources of files that are not read because they have not changed. Their documents stay, and
+    /// no other file may replace them. With this, errors about inputs end in
+    /// [`IndexReport::input_errors`], and the run succeeds.
     pub unchanged: Option<&'a HashSet<Arc<str>>>,
     /// Rows per commit; a commit is made at least every five seconds.
     pub commit_rows: usize,

@@ -36,10 +36,14 @@ pub struct IndexReport {
     /// Names of the files of which something was skipped.
     #[serde(skip)]
     pub files_with_errors: HashSet<String>,
-    /// The first error about a file that was named itself and was passed over
-    /// ([`FoundFiles::is_named`]).
+    /// Errors about inputs: files that were named themselves and were passed over
+    /// ([`FoundFiles::is_named`]; at most 100 in a run), what stopped reading strict inputs, and in
+    /// [`sync`](super::sync) inputs that cannot be read.
     #[serde(skip)]
-    pub input_error: Option<(Place, String)>,
+    pub input_errors: Vec<(Place, String)>,
+    /// True if one of these ended the run. It is not known then which documents the inputs hold.
+    #[serde(skip)]
+    pub stopped: bool,
     /// Documents that are not in the input and have no known source, counted with `outdated`.
     #[serde(skip)]
     pub sourceless: u64,
@@ -80,7 +84,7 @@ impl IndexReport {
         self.duplicates += other.duplicates;
         self.replaced_elsewhere += other.replaced_elsewhere;
         self.first_elsewhere = self.first_elsewhere.take().or(other.first_elsewhere);
-        self.input_error = self.input_error.take().or(other.input_error);
+        self.input_errors.extend(other.input_errors);
         self.sourceless = self.sourceless.max(other.sourceless);
         self.kept += other.kept;
         self.skipped += other.skipped;

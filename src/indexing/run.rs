@@ -89,7 +89,14 @@ impl<'a> IndexRun<'a> {
             if let Err(e) = saved {
                 tracing::warn!("{e}");
             }
-            return Err(error);
+            return match error {
+                Error::Input { place, reason } if self.options.unchanged.is_some() => {
+                    self.report.input_errors.push((place, reason));
+                    self.report.stopped = true;
+                    Ok(self.report)
+                }
+                error => Err(error),
+            };
         }
         self.writer.commit()?;
         self.check_any()?;
@@ -157,6 +164,9 @@ impl<'a> IndexRun<'a> {
         {
             let of_other = source.as_ref().filter(|s| document.source.as_ref() != Some(s));
             let reason = match of_other {
+                Some(other) if is_kept() => {
+                    format!("the id '{}' is also in {other}: make ids unique", document.id)
+                }
                 Some(other) => format!(
                     "the id '{}' occurs twice in this input, also in {other}: make ids unique, or \
                      keep the last record with `index --on-duplicate last`",
@@ -171,6 +181,13 @@ impl<'a> IndexRun<'a> {
             return Err(Error::input(document.place, reason));
         }
         if let Some(existing) = existing {
+            // What takes a document over can be gone while the file before still holds it, which
+            // then has to be read again.
+            if let Some(old) = source.as_deref()
+                && document.source.as_deref().is_some_and(|new| new != old)
+            {
+                self.writer.set_stamp(old.to_owned(), None);
+            }
             if existing.hash == content_hash(&document) {
                 if document.source.is_some() && source != document.source {
                     self.writer.set_source(existing.seq, document.source);
@@ -224,8 +241,10 @@ impl<'a> IndexRun<'a> {
             let Some(source) = found else { return Err(error) };
             self.damaged.insert(Arc::clone(source));
             self.count_skipped(place, reason, &error);
-            if self.options.found.is_some_and(|found| found.is_named(&place.file)) {
-                self.report.input_error.get_or_insert((place.clone(), reason.clone()));
+            if self.report.input_errors.len() < MAX_MESSAGES
+                && self.options.found.is_some_and(|found| found.is_named(&place.file))
+            {
+                self.report.input_errors.push((place.clone(), reason.clone()));
             }
             self.first_error.get_or_insert(error);
             return Ok(());
@@ -238,7 +257,8 @@ impl<'a> IndexRun<'a> {
     fn check_any(&mut self) -> Result<()> {
         let IndexReport { added, updated, unchanged, duplicates, skipped, interrupted, .. } =
             self.report;
-        let keeps_any = self.options.unchanged.is_some_and(|files| !files.is_empty());
+        // A run that reads recorded inputs again keeps their documents.
+        let keeps_any = self.options.unchanged.is_some();
         match self.first_error.take() {
             Some(Error::Input { place, reason })
                 if !keeps_any && !interrupted && added + updated + unchanged + duplicates == 0 =>

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use warpseek_bert::embedder::Embedder;
-use warpseek_ingest::{self as ingest, ExtractOptions, FileStamp, InputRoots, KnownFiles};
+use warpseek_ingest::{
+    self as ingest, DocumentReader, ExtractOptions, FileStamp, InputRoots, KnownFiles,
+};
 
 /// Options of [`sync`].
 #[derive(Debug, Clone, Default)]
@@ -46,12 +48,19 @@ impl SyncReport {
         self.documents.added + self.documents.updated + self.documents.pruned > 0
     }
 
-    /// The first error about an input: it is gone, or a file that was named itself cannot be used,
-    /// in whole or in part. What it cannot give is kept in the index; all other inputs were taken
-    /// in.
-    pub fn error(&self) -> Option<Error> {
-        let (place, reason) = self.documents.input_error.clone()?;
-        Some(Error::input(place, reason))
+    /// The errors about inputs: inputs that are gone, folders without a readable file, named files
+    /// with errors, strict inputs that stopped. Their documents are kept. Unless interrupted, the
+    /// other inputs are synced.
+    pub fn errors(&self) -> Vec<Error> {
+        let errors = self.documents.input_errors.iter().cloned();
+        errors.map(|(place, reason)| Error::input(place, reason)).collect()
+    }
+
+    /// The messages about skipped records and files that are not among [`SyncReport::errors`].
+    pub fn skipped_messages(&self) -> Vec<String> {
+        let errors: Vec<String> = self.errors().iter().map(Error::to_string).collect();
+        let messages = self.documents.messages.iter();
+        messages.filter(|message| !errors.contains(message)).cloned().collect()
     }
 }
 
@@ -64,8 +73,8 @@ impl SyncReport {
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] if no input is recorded; the errors of [`index`] but those about an input, of
-/// which [`SyncReport::error`] has the first.
+/// [`Error::Usage`] if no input is recorded; the errors of [`index`] but those about an input,
+/// which [`SyncReport::errors`] has.
 pub fn sync(
     dir: &Path,
     writer: &mut IndexWriter,
@@ -89,26 +98,26 @@ pub fn sync(
     rest.retain(|input| {
         let path = input.path(&base);
         let Err(e) = check_readable(&path) else { return true };
-        let place = Place::file(path.display().to_string());
+        let place = Place::file(ingest::name_in_messages(&path));
         let reason = format!(
             "a recorded input that cannot be read ({e}): restore it, or leave it out with \
              `warpseek sync {} --forget {}`, which keeps its documents",
             shell_quoted(&dir.display().to_string()),
             shell_quoted(&input.name)
         );
-        report.documents.input_error.get_or_insert((place, reason));
+        report.documents.input_errors.push((place, reason));
         false
     });
     while let Some(first) = rest.first().cloned() {
         // Inputs that are read in the same way are read together, as they were by `index`.
         let (group, others) = rest.into_iter().partition(|input| is_alike(input, &first));
         rest = others;
-        let elsewhere = all.iter().filter(|input| !is_alike(input, &first));
-        let elsewhere: Vec<String> = elsewhere.map(|input| input.name.clone()).collect();
-        let run = GroupRun { base: &base, group, elsewhere: &elsewhere, options };
+        let elsewhere = all.iter().filter(|input| !group.contains(input));
+        let elsewhere = elsewhere.map(|input| input.name.clone()).collect();
+        let mut run = GroupRun { base: &base, group, elsewhere, options };
         match run.sync(writer, embedder, progress, &mut report) {
             Err(Error::Input { place, reason }) => {
-                report.documents.input_error.get_or_insert((place, reason));
+                report.documents.input_errors.push((place, reason));
             }
             done => done?,
         }
@@ -119,11 +128,13 @@ pub fn sync(
     Ok(report)
 }
 
-/// Tries to open a file or folder.
+/// Tries to open a file or folder. Opening anything else could wait for ever.
 fn check_readable(path: &Path) -> std::io::Result<()> {
-    match std::fs::metadata(path)?.is_dir() {
+    let metadata = std::fs::metadata(path)?;
+    match metadata.is_dir() {
         true => std::fs::read_dir(path).map(drop),
-        false => std::fs::File::open(path).map(drop),
+        false if metadata.is_file() => std::fs::File::open(path).map(drop),
+        false => Err(std::io::Error::other("not a regular file or folder any more")),
     }
 }
 
@@ -136,66 +147,66 @@ pub fn shell_quoted(argument: &str) -> String {
     format!("'{}'", argument.replace('\'', "'\\''"))
 }
 
+/// True if two inputs are read together: with the same settings, unless an error in one would keep
+/// the other from being read. The last record of an id can be in any of them.
 fn is_alike(one: &RecordedInput, other: &RecordedInput) -> bool {
+    if one.settings.is_strict() && !one.settings.keep_last {
+        return one == other;
+    }
     one.settings == other.settings
         && one.text_columns == other.text_columns
         && one.is_current == other.is_current
 }
 
-/// Inputs with the same settings.
+/// Inputs with the same settings, at least one.
 struct GroupRun<'a> {
     base: &'a Path,
     group: Vec<RecordedInput>,
-    /// Names of the inputs with other settings.
-    elsewhere: &'a [String],
+    /// Names of the inputs that are not read with these.
+    elsewhere: Vec<String>,
     options: &'a SyncOptions<'a>,
 }
 
 impl GroupRun<'_> {
     fn sync(
-        &self,
+        &mut self,
         writer: &mut IndexWriter,
         embedder: &mut dyn FnMut() -> Result<Arc<Embedder>>,
         progress: &mut dyn FnMut(&IndexReport) -> bool,
         report: &mut SyncReport,
     ) -> Result<()> {
-        let Some(RecordedInput { settings, text_columns, is_current, .. }) = self.group.first()
-        else {
-            return Ok(());
-        };
-        let mut paths: Vec<PathBuf> =
-            self.group.iter().map(|input| input.path(self.base)).collect();
-        let stamps = match *is_current && !settings.keep_last {
-            true => self.stamps(writer)?,
-            false => Vec::new(),
-        };
-        let mut read = settings.read_options(self.base, self.options.extract.clone())?;
-        read.known = KnownFiles {
-            stamps: Arc::new(stamps.into_iter().collect()),
-            elsewhere: InputRoots::named(self.elsewhere, self.base)?,
-            text_columns: Arc::clone(text_columns),
-        };
-        read.named_as_found = !settings.is_strict();
         let mut documents = loop {
-            match ingest::open(&paths, &read) {
+            match self.open(writer) {
                 // A folder in which no file is left, as a disk that is not there. Others go on.
-                Err(Error::Input { place, reason }) if paths.len() > 1 => {
-                    let is_it = |path: &PathBuf| path.display().to_string() == place.file;
-                    let Some(at) = paths.iter().position(is_it) else {
+                Err(Error::Input { place, reason }) if self.group.len() > 1 => {
+                    let name =
+                        |input: &RecordedInput| ingest::name_in_messages(&input.path(self.base));
+                    let Some(at) = self.group.iter().position(|input| name(input) == place.file)
+                    else {
                         return Err(Error::Input { place, reason });
                     };
-                    paths.remove(at);
-                    report.documents.input_error.get_or_insert((place, reason));
+                    self.elsewhere.push(self.group.remove(at).name);
+                    report.documents.input_errors.push((place, reason));
+                }
+                Err(Error::Io { path, source, .. }) => {
+                    let place = Place::file(ingest::name_in_messages(&path));
+                    return Err(Error::input(place, format!("cannot be read: {source}")));
                 }
                 opened => break opened?,
             }
         };
+        let settings = &self.group[0].settings;
         let (roots, found) = (documents.roots().clone(), documents.found_files().clone());
         let on_error = settings.on_error.unwrap_or(OnError::Stop);
         let found = (!settings.is_strict()).then_some(&found);
-        let unchanged = documents.unchanged_files().clone();
+        let mut unchanged = documents.unchanged_files().clone();
+        report.files_unchanged += unchanged.len() as u64;
+        let n_files = documents.progress().files_total as u64;
+        if n_files > 0 {
+            unchanged.extend(self.unchanged_elsewhere(writer, &roots)?);
+        }
         let last = match settings.keep_last {
-            true => Some(LastRecords::collect(ingest::open(&paths, &read)?, on_error, found)?),
+            true => Some(LastRecords::collect(self.open(writer)?, on_error, found)?),
             false => None,
         };
         let options = IndexOptions {
@@ -209,8 +220,8 @@ impl GroupRun<'_> {
             threads: self.options.threads,
             ..IndexOptions::default()
         };
-        let n_files = documents.progress().files_total as u64;
         begin_inputs(writer, &documents, settings)?;
+        report.files_read += n_files;
         let mut run = match n_files {
             0 => without_documents(writer, options)?,
             _ => {
@@ -229,14 +240,44 @@ impl GroupRun<'_> {
         run.notes_total += decisions.len() as u64;
         run.notes.extend(decisions.into_iter().take(ingest::MAX_NOTES));
         run.take_left_out(&documents);
-        if !run.interrupted {
+        if !run.interrupted && !run.stopped {
             prune(writer, &mut run)?;
         }
         record_inputs(writer, &documents, &run, settings)?;
-        report.files_read += n_files;
-        report.files_unchanged += unchanged.len() as u64;
         report.documents.add(run);
         Ok(())
+    }
+
+    /// Opens the files of these inputs that have changed.
+    fn open(&self, writer: &IndexWriter) -> Result<DocumentReader> {
+        let RecordedInput { settings, text_columns, is_current, .. } = &self.group[0];
+        let stamps = match *is_current && !settings.keep_last {
+            true => self.stamps(writer)?,
+            false => Vec::new(),
+        };
+        let mut read = settings.read_options(self.base, self.options.extract.clone())?;
+        read.known = KnownFiles {
+            stamps: Arc::new(stamps.into_iter().collect()),
+            elsewhere: InputRoots::named(&self.elsewhere, self.base)?,
+            text_columns: Arc::clone(text_columns),
+        };
+        read.named_as_found = !settings.is_strict();
+        let paths: Vec<PathBuf> = self.group.iter().map(|input| input.path(self.base)).collect();
+        ingest::open(&paths, &read)
+    }
+
+    /// Sources of the files of other inputs that have not changed.
+    fn unchanged_elsewhere(
+        &self,
+        writer: &IndexWriter,
+        roots: &InputRoots,
+    ) -> Result<Vec<Arc<str>>> {
+        let others = writer.stamps()?.into_iter().filter(|(source, _)| !roots.covers(source));
+        let is_unchanged = |(source, stamp): &(String, FileStamp)| {
+            let metadata = std::fs::metadata(ingest::input_path(self.base, source));
+            metadata.is_ok_and(|metadata| FileStamp::of(&metadata).as_ref() == Some(stamp))
+        };
+        Ok(others.filter(is_unchanged).map(|(source, _)| source.into()).collect())
     }
 
     /// The known stamps of the files of these inputs.

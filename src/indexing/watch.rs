@@ -34,15 +34,15 @@ pub trait WatchEvents {
     /// True once watching is to end.
     fn is_stopped(&self) -> bool;
 
-    /// Brings the index up to date, by [`sync`](super::sync).
+    /// Brings the index up to date, by [`sync`](super::sync). Returns the errors about inputs.
     ///
     /// # Errors
     ///
     /// Those of `sync`. After [`Error::Locked`] it is called again, after [`Error::Interrupted`]
     /// watching ends.
-    fn sync(&mut self) -> Result<()>;
+    fn sync(&mut self) -> Result<Vec<Error>>;
 
-    /// Takes an error after which watching goes on, if it is not the one before.
+    /// Takes an error after which watching goes on, once while it lasts.
     fn warn(&mut self, error: &Error);
 }
 
@@ -59,7 +59,7 @@ pub trait WatchEvents {
 /// cannot mend: [`Error::Usage`], [`Error::NoIndex`], [`Error::Corrupt`],
 /// [`Error::ModelUnavailable`], [`Error::DeviceUnavailable`], [`Error::DeviceFailed`].
 pub fn watch(dir: &Path, events: &mut dyn WatchEvents) -> Result<()> {
-    let mut told = None;
+    let mut told: Vec<String> = Vec::new();
     while !events.is_stopped() {
         let roots = roots_of(dir)?;
         // The watch begins before the first look at the files, so that no change is missed.
@@ -68,16 +68,11 @@ pub fn watch(dir: &Path, events: &mut dyn WatchEvents) -> Result<()> {
             let is_due = match take_in(events)? {
                 Outcome::Stopped => return Ok(()),
                 Outcome::Retry => true,
-                Outcome::Failed(error) => {
-                    let message = error.to_string();
-                    if told.as_ref() != Some(&message) {
-                        events.warn(&error);
+                Outcome::Done(errors) => {
+                    for error in errors.iter().filter(|e| !told.contains(&e.to_string())) {
+                        events.warn(error);
                     }
-                    told = Some(message);
-                    false
-                }
-                Outcome::Done => {
-                    told = None;
+                    told = errors.iter().map(Error::to_string).collect();
                     false
                 }
             };
@@ -104,15 +99,15 @@ fn roots_of(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// The end of one call of `sync`.
 enum Outcome {
-    Done,
+    /// With the errors after which watching goes on.
+    Done(Vec<Error>),
     Retry,
     Stopped,
-    Failed(Error),
 }
 
 fn take_in(events: &mut dyn WatchEvents) -> Result<Outcome> {
     match events.sync() {
-        Ok(()) => Ok(Outcome::Done),
+        Ok(errors) => Ok(Outcome::Done(errors)),
         Err(Error::Locked { .. }) => Ok(Outcome::Retry),
         Err(Error::Interrupted(_)) => Ok(Outcome::Stopped),
         Err(
@@ -123,7 +118,7 @@ fn take_in(events: &mut dyn WatchEvents) -> Result<Outcome> {
             | Error::DeviceUnavailable { .. }
             | Error::DeviceFailed { .. }),
         ) => Err(e),
-        Err(e) => Ok(Outcome::Failed(e)),
+        Err(e) => Ok(Outcome::Done(vec![e])),
     }
 }
 
@@ -156,9 +151,9 @@ struct ChangeWatcher {
     files: Receiver<()>,
     inputs: Receiver<()>,
     roots: Vec<PathBuf>,
-    /// The folder that is watched for each root, if it was there. The system watches it on after
-    /// it, or one above it, was moved.
-    watched: Vec<Option<Identity>>,
+    /// The folder that is watched for each root, if it was there, and where a root leads that is
+    /// reached through links. The system watches a folder on after it, or one above it, was moved.
+    watched: Vec<(Option<Identity>, Option<PathBuf>)>,
     /// The index's database when its recorded inputs were last compared with the roots.
     database: Cell<DatabaseState>,
 }
@@ -182,6 +177,11 @@ fn identity(root: &Path) -> Option<Identity> {
     Some((0, u64::from(metadata.is_dir())))
 }
 
+/// The path that a root leads to, if it is reached through links.
+fn target(root: impl AsRef<Path>) -> Option<PathBuf> {
+    std::fs::canonicalize(&root).ok().filter(|target| target != root.as_ref())
+}
+
 fn database_state(dir: &Path) -> DatabaseState {
     ["documents.db", "documents.db-wal"].map(|name| {
         let metadata = std::fs::metadata(dir.join(name)).ok()?;
@@ -193,12 +193,14 @@ impl ChangeWatcher {
     /// Watches the files and folders that are there, with everything below; not what is below
     /// `index`. Of a file that is a link, the target is watched too.
     fn new(roots: &[PathBuf], index: &Path) -> Result<Self> {
-        let watched = roots.iter().map(|root| identity(root)).collect();
-        let targets = roots.iter().filter(|root| root.is_symlink() && root.is_file());
-        let targets = targets.filter_map(|root| std::fs::canonicalize(root).ok());
-        let all: Vec<PathBuf> = roots.iter().cloned().chain(targets).collect();
+        let watched = roots.iter().map(|root| (identity(root), target(root))).collect();
+        let with_targets = |of: fn(&&PathBuf) -> bool| -> Vec<PathBuf> {
+            let targets = roots.iter().filter(of).filter_map(target);
+            roots.iter().cloned().chain(targets).collect()
+        };
         let filter = EventFilter {
-            roots: all.clone(),
+            // Some systems tell about the targets of links.
+            roots: with_targets(|_| true),
             index: std::fs::canonicalize(index).map_err(Error::io("read", index))?,
         };
         // One waiting notice says it all.
@@ -218,7 +220,7 @@ impl ChangeWatcher {
             Err(_) => tell(&files_changed),
         };
         let mut watcher = notify::recommended_watcher(handle).map_err(|e| failed(&e, index))?;
-        for root in &all {
+        for root in &with_targets(|root| root.is_file()) {
             let (path, mode) = match root.is_dir() {
                 true => (root.as_path(), RecursiveMode::Recursive),
                 // Programs replace a file that they save.
@@ -237,7 +239,7 @@ impl ChangeWatcher {
     /// True if something else stands where a root was, or if other inputs are recorded.
     fn is_outdated(&self, dir: &Path) -> bool {
         let mut watched = self.roots.iter().zip(&self.watched);
-        if watched.any(|(root, watched)| identity(root) != *watched) {
+        if watched.any(|(root, watched)| (identity(root), target(root)) != *watched) {
             return true;
         }
         let database = database_state(dir);

@@ -178,10 +178,6 @@ impl InputList {
         if !options.named_as_found {
             return self.add_file((path, &source), format, metadata, false, options);
         }
-        if is_blank(path, metadata) {
-            self.skip(path, BLANK);
-            return Ok(());
-        }
         self.named.insert(name_in_messages(path));
         self.add_file((path, &source), format, metadata, true, options)
     }
@@ -268,8 +264,8 @@ impl InputList {
         if found {
             return Ok(());
         }
-        let skipped = self.skipped.iter().filter(|f| f.path.starts_with(folder)).count();
-        Err(Error::input(Place::file(escaped(&text(folder))), no_file(skipped, counts, options)))
+        let skipped: Vec<_> = self.skipped.iter().filter(|f| f.path.starts_with(folder)).collect();
+        Err(Error::input(Place::file(name_in_messages(folder)), no_file(&skipped, counts, options)))
     }
 
     /// Adds a file that was found in `folder`, whose path is `root`, with the folders above it
@@ -285,10 +281,6 @@ impl InputList {
         if !metadata.is_file() {
             self.skip(path, "not a regular file");
         } else if let Some(format) = self.format_of(path) {
-            if is_blank(path, &metadata) {
-                self.skip(path, BLANK);
-                return Ok(());
-            }
             let source = root.join(path.strip_prefix(folder).unwrap_or(path));
             self.add_file((path, &source), format, &metadata, true, options)?;
         } else {
@@ -314,6 +306,10 @@ impl InputList {
         let is_unchanged = options.known.is_unchanged(&source, metadata);
         if !is_unchanged {
             File::open(path).map_err(Error::io("read", path))?;
+            if is_found && !options.strict && is_blank(path, metadata) {
+                self.skip(path, BLANK);
+                return Ok(());
+            }
         }
         let real = fs::canonicalize(path).map_err(Error::io("read", path))?;
         let label = self.base.name(&real);
@@ -360,17 +356,20 @@ impl InputList {
 const BLANK: &str = "empty";
 
 /// Maximum size in bytes of a file that is empty but for white space.
-const MAX_BLANK: u64 = 64;
+const MAX_BLANK: u64 = 4096;
 
-/// True if the file holds nothing, or little more than line breaks. One that cannot be read is not
-/// known to.
+/// True if the file holds only white space and a byte order mark, in few bytes. False if it cannot
+/// be read.
 fn is_blank(path: &Path, metadata: &Metadata) -> bool {
     metadata.len() == 0
         || metadata.len() <= MAX_BLANK
-            && fs::read(path).is_ok_and(|bytes| bytes.trim_ascii().is_empty())
+            && fs::read(path).is_ok_and(|bytes| {
+                bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes).trim_ascii().is_empty()
+            })
 }
 
-fn name_in_messages(path: &Path) -> String {
+/// The name of a file or folder in messages, as in [`Place::file`].
+pub fn name_in_messages(path: &Path) -> String {
     escaped(&path.to_str().map_or_else(|| text(path), str::to_owned))
 }
 
@@ -386,9 +385,13 @@ pub(crate) fn unreadable(error: &io::Error) -> String {
 }
 
 /// The reason for a folder in which no file can be read; `skipped` are left out by name.
-fn no_file(skipped: usize, counts: SkipCounts, options: &ReadOptions) -> String {
+fn no_file(skipped: &[&SkippedFile], counts: SkipCounts, options: &ReadOptions) -> String {
     let SkipCounts { hidden, ignored, unmatched } = counts;
-    let mut details = format!("{skipped} left out");
+    let mut details = format!("{} left out", skipped.len());
+    if let Some(file) = skipped.first() {
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        details.push_str(&format!(", first '{}', {}", shown(&name), file.reason));
+    }
     for (count, what) in [(ignored.saturating_sub(unmatched), "ignored"), (hidden, "hidden")] {
         if count > 0 {
             details.push_str(&format!(", {count} {what}"));

@@ -139,6 +139,7 @@ mod walk;
 pub use document::{Document, MAX_ID_BYTES, TextKind, check_id};
 pub use fields::from_object;
 pub use format::FileFormat;
+pub use inputs::name_in_messages;
 pub use json::kind as json_kind;
 pub use message::shown;
 pub use notes::{MAX_NOTES, NON_FINITE, NoteKind, ReadNote, ReadNotes, TITLE_ALONE};

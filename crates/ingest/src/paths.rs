@@ -43,6 +43,8 @@ pub struct InputRoots {
     /// Those below the roots that belong to other inputs.
     others: Vec<String>,
     has_stream: bool,
+    /// Those of the roots that no path can be made from: names that are not UTF-8.
+    nameless: Vec<String>,
 }
 
 impl InputRoots {
@@ -53,7 +55,11 @@ impl InputRoots {
 
     /// Adds a resolved file or folder.
     pub(crate) fn add(&mut self, resolved: &Path) {
-        self.roots.push(text(resolved));
+        let root = text(resolved);
+        if resolved.to_str().is_none() {
+            self.nameless.push(root.clone());
+        }
+        self.roots.push(root);
     }
 
     /// The given files and folders, named as in a [source](crate::Document::source): from the
@@ -76,10 +82,17 @@ impl InputRoots {
         roots
     }
 
-    /// The names of the files and folders, as those of [sources](crate::Document::source).
+    /// The names of the files and folders, as those of [sources](crate::Document::source), but for
+    /// those that are not UTF-8.
     pub fn names(&self) -> Vec<String> {
         let base = Base(PathBuf::from(&self.base));
-        self.roots.iter().map(|root| base.name(root.as_ref())).collect()
+        let named = self.roots.iter().filter(|root| !self.nameless.contains(root));
+        named.map(|root| base.name(root.as_ref())).collect()
+    }
+
+    /// The files and folders whose names are not UTF-8, as they are written in messages.
+    pub fn nameless(&self) -> &[String] {
+        &self.nameless
     }
 
     pub(crate) fn add_stream(&mut self) {

@@ -16,23 +16,26 @@ const TICK: Duration = Duration::from_millis(100);
 /// The same for file systems that count in seconds or in twos of them.
 const COARSE_TICK: Duration = Duration::from_secs(2);
 
-/// Size and times of a file. Equal stamps of two moments say that it was not written in between.
+/// Size, times and inode number of a file. Equal stamps of two moments say that it was not written
+/// in between.
 ///
-/// As text: size, time of the last write, and time of the last change of its entry (0 where the
-/// system has none), in nanoseconds since 1970-01-01 UTC, with `:` between them.
+/// As text: size, modification time, inode change time (0 where the system has none), both in
+/// nanoseconds since 1970-01-01 UTC, and the inode number (0 likewise), with `:` between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStamp {
     /// In bytes.
     size: u64,
     written: i128,
     changed: i128,
+    number: u64,
 }
 
 impl FileStamp {
     /// The stamp of a file. `None` if the system does not tell the time of its last write.
-    pub(crate) fn of(metadata: &Metadata) -> Option<Self> {
+    pub fn of(metadata: &Metadata) -> Option<Self> {
         let written = nanoseconds(metadata.modified().ok()?);
-        Some(Self { size: metadata.len(), written, changed: changed(metadata) })
+        let (size, changed, number) = (metadata.len(), changed(metadata), number(metadata));
+        Some(Self { size, written, changed, number })
     }
 
     /// True if a write after `now`, when the stamp was taken, gives another stamp in any case.
@@ -44,8 +47,7 @@ impl FileStamp {
     }
 }
 
-/// Time of the last change of a file's entry in its folder's file system: also set by what keeps
-/// the time of the last write, as `cp -p` and `mv` do.
+/// Inode change time (ctime): also set by what keeps the modification time, as `cp -p` and `mv` do.
 #[cfg(unix)]
 fn changed(metadata: &Metadata) -> i128 {
     use std::os::unix::fs::MetadataExt;
@@ -54,6 +56,17 @@ fn changed(metadata: &Metadata) -> i128 {
 
 #[cfg(not(unix))]
 fn changed(_: &Metadata) -> i128 {
+    0
+}
+
+/// Inode number, by which a link to another file is noticed.
+#[cfg(unix)]
+fn number(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn number(_: &Metadata) -> u64 {
     0
 }
 
@@ -67,7 +80,7 @@ fn nanoseconds(time: SystemTime) -> i128 {
 
 impl fmt::Display for FileStamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.size, self.written, self.changed)
+        write!(f, "{}:{}:{}:{}", self.size, self.written, self.changed, self.number)
     }
 }
 
@@ -76,10 +89,10 @@ impl FromStr for FileStamp {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let parts: Vec<&str> = text.split(':').collect();
-        let [size, written, changed] = parts[..] else { return Err(()) };
+        let [size, written, changed, number] = parts[..] else { return Err(()) };
         let time = |text: &str| text.parse().map_err(drop);
-        let size = size.parse().map_err(drop)?;
-        Ok(Self { size, written: time(written)?, changed: time(changed)? })
+        let (size, number) = (size.parse().map_err(drop)?, number.parse().map_err(drop)?);
+        Ok(Self { size, written: time(written)?, changed: time(changed)?, number })
     }
 }
 
@@ -121,7 +134,7 @@ mod tests {
     use super::*;
 
     fn stamp(written: i128) -> FileStamp {
-        FileStamp { size: 7, written, changed: 0 }
+        FileStamp { size: 7, written, changed: 0, number: 3 }
     }
 
     #[test]
@@ -130,9 +143,22 @@ mod tests {
             let stamp = FileStamp { changed: written + 1, ..stamp(written) };
             assert_eq!(stamp.to_string().parse(), Ok(stamp));
         }
-        for text in ["", "1:2", "1:2:3:4", "-1:2:3", "1:x:3"] {
+        for text in ["", "1:2:3", "1:2:3:4:5", "-1:2:3:4", "1:x:3:4", "1:2:3:x"] {
             assert_eq!(text.parse::<FileStamp>(), Err(()), "{text}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn stamps_of_two_files_of_the_same_size_and_time_differ() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            std::fs::write(folder.path().join(name), "text").unwrap();
+            FileStamp::of(&std::fs::metadata(folder.path().join(name)).unwrap()).unwrap()
+        };
+        let (one, other) = (write("one"), write("other"));
+        let FileStamp { written, changed, .. } = one;
+        assert_ne!(one, FileStamp { written, changed, ..other });
     }
 
     #[test]
