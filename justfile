@@ -1,5 +1,5 @@
 # The steps of the gate, in order. `.ci/run` installs what they need and runs `just check`.
-check: fmt licences book test clippy doc python cuda
+check: fmt licences book test clippy doc python arm platforms cuda
 
 # Formatting.
 fmt:
@@ -57,6 +57,23 @@ stubs:
 
 # Environment of the recipe `python`: maturin and python/tests/requirements.txt.
 py := "target/python/bin"
+
+# The kernels of AArch64 and the libraries above them, cross-compiled, on an emulator with all features
+# that it supports.
+arm:
+    {{arm}} cargo test --release --locked --target aarch64-unknown-linux-gnu -p warpseek-compute -p warpseek-topk -p warpseek-bert --lib --tests
+
+arm := "env WARPSEEK_TEST_FEATURES='dotprod i8mm bf16' CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc " + \
+    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu' " + \
+    "CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++"
+
+# Types on macOS and Windows; zig compiles the C code of dependencies.
+platforms:
+    {{zig}} cargo check --release --locked --target aarch64-apple-darwin
+    {{zig}} cargo check --release --locked --target x86_64-pc-windows-gnu
+
+zig := "env CC_aarch64_apple_darwin=$PWD/.ci/cc-aarch64-macos AR_aarch64_apple_darwin=$PWD/.ci/zig-ar " + \
+    "CC_x86_64_pc_windows_gnu=$PWD/.ci/cc-x86_64-windows-gnu AR_x86_64_pc_windows_gnu=$PWD/.ci/zig-ar"
 
 # The GPU code: kernels by nvcc, everything above them on a stand-in for the driver.
 cuda:

@@ -116,7 +116,7 @@ settings! {
     api_keys: Secret = |keys| Ok(Secret::new(keys));
     env, "WARPSEEK_API_KEY", "`serve --api-key-file`", "";
 
-    /// CPU tier: auto, generic, avx2, avxvnni, avx512, avx512vnni or amx
+    /// CPU tier: auto, generic, avx2, avxvnni, avx512, avx512vnni, amx, dotprod or i8mm
     tier: Tier = Tier::named;
     env, "WARPSEEK_TIER", "", "auto";
 

@@ -16,7 +16,9 @@ use instructions::{Fused, Wide};
 use instructions::{InstructionSet, LANES, Portable, larger, multiply_add};
 use products::{finish, finish_bf16, finish_gelu, finish_gelu_bf16};
 use std::ops::Range;
-use warpseek_compute::cpu::{Kernels, Tier, to_bf16 as round_bf16};
+#[cfg(target_arch = "x86_64")]
+use warpseek_compute::cpu::Tier;
+use warpseek_compute::cpu::{Kernels, to_bf16 as round_bf16};
 
 /// Declares the table of operations, and binds each to the instruction sets: a function with the
 /// features enabled, into which the generic one is inlined.
@@ -95,15 +97,19 @@ vector_ops! {
 impl VectorOps {
     /// Returns the operations for the kernels' tier.
     pub(crate) fn of(kernels: Kernels) -> Self {
+        #[cfg(target_arch = "x86_64")]
         match kernels.tier() {
-            #[cfg(target_arch = "x86_64")]
             Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => match kernels.bf16() {
                 Some(_) => AVX512_BF16,
                 None => AVX512,
             },
-            #[cfg(target_arch = "x86_64")]
             Tier::Avx2 | Tier::AvxVnni => AVX2,
             _ => GENERIC,
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = kernels;
+            GENERIC
         }
     }
 }
@@ -309,6 +315,7 @@ fn quantize<I: InstructionSet>(x: &[f32], factors: &[f32], out: &mut [i8]) -> Ro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use warpseek_compute::cpu::Tier;
 
     fn all() -> impl Iterator<Item = (&'static str, VectorOps)> {
         let tiers = Tier::ALL.into_iter().filter(|t| t.is_available());

@@ -34,7 +34,8 @@ pub(super) trait InstructionSet {
 pub(super) struct Portable;
 
 impl InstructionSet for Portable {
-    const FMA: bool = false;
+    // Every AArch64 CPU has it.
+    const FMA: bool = cfg!(target_arch = "aarch64");
 }
 
 /// AVX2 with FMA.

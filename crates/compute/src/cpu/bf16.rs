@@ -1,5 +1,7 @@
 //! Products of bfloat16 numbers: the upper half of a float32, with 8 significant bits.
 
+#[cfg(target_arch = "aarch64")]
+use super::aarch64::pairs;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{amx, amx_rows, avx512bf16, pack_bf16};
 use super::{CACHE_LINE, OperandRows, PANEL, Tier};
@@ -14,6 +16,8 @@ enum Instructions {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Amx,
+    #[cfg(target_arch = "aarch64")]
+    Arm,
 }
 
 impl Bf16 {
@@ -23,6 +27,10 @@ impl Bf16 {
         if tier >= Tier::Avx512 && is_x86_feature_detected!("avx512bf16") {
             let is_amx = tier == Tier::Amx && amx::has_bf16();
             return Some(Self(if is_amx { Instructions::Amx } else { Instructions::Avx512 }));
+        }
+        #[cfg(target_arch = "aarch64")]
+        if tier == Tier::I8mm && std::arch::is_aarch64_feature_detected!("bf16") {
+            return Some(Self(Instructions::Arm));
         }
         let _ = tier;
         None
@@ -35,6 +43,8 @@ impl Bf16 {
             Instructions::Avx512 => "AVX-512 BF16",
             #[cfg(target_arch = "x86_64")]
             Instructions::Amx => "AMX-BF16",
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Arm => "Arm BF16",
         }
     }
 
@@ -86,6 +96,14 @@ impl Bf16 {
             Instructions::Amx => unsafe {
                 amx_rows::bfloat16::gemm(rows, panels, products, stride)
             },
+            // SAFETY: as above; two bytes are a number.
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Arm => unsafe {
+                let row = |r: usize| rows.row(r).as_ptr().cast();
+                let bytes = std::slice::from_raw_parts(panels.as_ptr().cast(), 2 * panels.len());
+                let lines = products.as_mut_ptr().cast();
+                pairs::bfloat16::gemm(row, rows.n, 2 * rows.length, bytes, lines, stride)
+            },
         }
     }
 
@@ -101,11 +119,22 @@ impl Bf16 {
                 && rows.n <= panels.len() / rows.length,
             "rows and panels must fit together"
         );
-        // SAFETY: every CPU with a bfloat16 product has AVX-512; the lengths were checked.
+        // SAFETY: every x86-64 CPU with a bfloat16 product has AVX-512; the lengths were checked.
         #[cfg(target_arch = "x86_64")]
         unsafe {
             pack_bf16::pack_columns(rows, panels)
         };
+        #[cfg(not(target_arch = "x86_64"))]
+        for (p, panel) in panels.chunks_exact_mut(panel_len).enumerate() {
+            for c in 0..PANEL {
+                let r = p * PANEL + c;
+                let row = (r < rows.n).then(|| rows.row(r));
+                for (i, out) in panel.chunks_exact_mut(2 * PANEL).enumerate() {
+                    let pair = row.map_or([0; 2], |row| [row[2 * i], row[2 * i + 1]]);
+                    out[2 * c..2 * c + 2].copy_from_slice(&pair);
+                }
+            }
+        }
     }
 
     /// Packs rows as lines of panels, `[padded / 2][PANEL][2]` each, for products whose rows have
@@ -124,6 +153,16 @@ impl Bf16 {
         unsafe {
             pack_bf16::pack_rows(rows, padded, panels)
         };
+        #[cfg(not(target_arch = "x86_64"))]
+        for (p, panel) in panels.chunks_exact_mut((padded * PANEL).max(1)).enumerate() {
+            for (i, out) in panel.chunks_exact_mut(2 * PANEL).enumerate() {
+                let row = |r: usize| (r < rows.n).then(|| &rows.row(r)[p * PANEL..]);
+                let pair = [row(2 * i), row(2 * i + 1)];
+                for (c, out) in out.chunks_exact_mut(2).enumerate() {
+                    out.copy_from_slice(&pair.map(|row| row.map_or(0, |row| row[c])));
+                }
+            }
+        }
     }
 }
 

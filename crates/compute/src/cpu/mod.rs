@@ -9,6 +9,8 @@
 //! ([`Kernels::gemv_f32`]). Crates that add kernels of their own dispatch them with
 //! `by_tier!`, so that one table decides for all.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod aligned;
 mod bf16;
 mod generic;
@@ -22,6 +24,8 @@ pub use bf16::{Bf16, to_bf16};
 pub use rows::{OperandRows, ROW_STEP};
 pub use tier::{Tier, features};
 
+#[cfg(target_arch = "aarch64")]
+use aarch64::{dotprod, i8mm};
 use std::marker::PhantomData;
 #[cfg(target_arch = "x86_64")]
 use x86::{amx_tiles, avx2, avx512vnni, avxvnni};
@@ -62,19 +66,26 @@ impl Drop for TileScope {
     }
 }
 
-/// Calls the kernel of `$self.tier()`. Tiers that share a kernel are named together; all others,
-/// and other architectures, take the module `generic` of the calling scope. Hidden, because it is
-/// for the kernels of this workspace only: the arguments stand inside an unsafe block.
+/// Calls the kernel of `$self.tier()`: one of the tiers of x86-64 or of AArch64, by the module that
+/// has it. Tiers that share a kernel are named together; all others take the module `generic` of
+/// the calling scope. Hidden, because it is for the kernels of this workspace only: the arguments
+/// stand inside an unsafe block.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! by_tier {
-    ($self:ident, $($tier:pat => $module:ident),+; $kernel:ident $arguments:tt) => {
+    ($self:ident, $kernel:ident $arguments:tt; x86: $($tier:pat => $module:ident),+
+        $(; arm: $($arm_tier:pat => $arm_module:ident),+)?) => {
         match $self.tier() {
             $(#[cfg(target_arch = "x86_64")]
             $tier => {
                 // SAFETY: `Tier::kernels` detected the instruction set; the caller checked lengths.
                 unsafe { $module::$kernel $arguments }
             })+
+            $($(#[cfg(target_arch = "aarch64")]
+            $arm_tier => {
+                // SAFETY: as above.
+                unsafe { $arm_module::$kernel $arguments }
+            })+)?
             _ => generic::$kernel $arguments,
         }
     };
@@ -125,7 +136,7 @@ impl Kernels {
     pub fn column_qmax(self) -> i32 {
         match self.tier {
             Tier::Avx2 | Tier::Avx512 => 63,
-            Tier::Generic | Tier::AvxVnni | Tier::Avx512Vnni | Tier::Amx => 127,
+            _ => 127,
         }
     }
 
@@ -142,10 +153,10 @@ impl Kernels {
                 && panels.len() / length * rows.len() == products.len(),
             "rows, panels and products must fit together"
         );
-        by_tier!(self,
-            Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
-            Tier::Avx512Vnni | Tier::Amx => avx512vnni;
-            gemm_i8(rows, panels, products))
+        by_tier!(self, gemm_i8(rows, panels, products);
+            x86: Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
+                Tier::Avx512Vnni | Tier::Amx => avx512vnni;
+            arm: Tier::Dotprod => dotprod, Tier::I8mm => i8mm)
     }
 
     /// Int8 GEMM of rows at equal distances: as [`Kernels::gemm_i8`], with any number of panels,
@@ -207,25 +218,25 @@ impl Kernels {
                 && rows.len() == products.len(),
             "rows, column and products must fit together"
         );
-        by_tier!(self,
-            Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
-            Tier::Avx512Vnni | Tier::Amx => avx512vnni;
-            gemv_i8(rows, column, products))
+        by_tier!(self, gemv_i8(rows, column, products);
+            x86: Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
+                Tier::Avx512Vnni | Tier::Amx => avx512vnni;
+            arm: Tier::Dotprod => dotprod, Tier::I8mm => i8mm)
     }
 
     /// Inner product of one row and one contiguous column.
     pub fn dot_i8(self, row: &[i8], column: &[u8]) -> i32 {
         assert!(row.len() == column.len() && column.len().is_multiple_of(CACHE_LINE));
-        by_tier!(self,
-            Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
-            Tier::Avx512Vnni | Tier::Amx => avx512vnni;
-            dot_i8(row, column))
+        by_tier!(self, dot_i8(row, column);
+            x86: Tier::Avx2 | Tier::Avx512 => avx2, Tier::AvxVnni => avxvnni,
+                Tier::Avx512Vnni | Tier::Amx => avx512vnni;
+            arm: Tier::Dotprod => dotprod, Tier::I8mm => i8mm)
     }
 
     /// Float32 product for few rows: `out <- out + x W^T`, reading the weights once and in memory
     /// order. `x` is `[rows, n_in]`, `weight` `[n_out, n_in]`, `out` `[rows, n_out]`. Returns false
-    /// and leaves `out` alone in the generic tier, where the crate `gemm` is faster; it also serves
-    /// many rows, since it packs the columns first.
+    /// and leaves `out` alone in the generic tier and on AArch64, where the crate `gemm` is faster;
+    /// it also serves many rows, since it packs the columns first.
     pub fn gemv_f32(self, x: &[f32], weight: &[f32], n_in: usize, out: &mut [f32]) -> bool {
         assert!(
             n_in > 0
@@ -236,7 +247,7 @@ impl Kernels {
         );
         #[cfg(target_arch = "x86_64")]
         if self.tier != Tier::Generic {
-            // SAFETY: every tier but the generic one has AVX2 and FMA; the lengths fit.
+            // SAFETY: every other tier of this architecture has AVX2 and FMA; the lengths fit.
             unsafe { x86::f32_avx2::gemv_f32(x, weight, n_in, out) };
             return true;
         }
@@ -334,7 +345,7 @@ mod tests {
                 // All terms are multiples of 1/256 and small: sums are exact in any order.
                 let done = kernels.gemv_f32(&x, &weight, n_in, &mut out);
                 let is_generic = kernels.tier() == Tier::Generic;
-                assert_eq!(done, !is_generic);
+                assert_eq!(done, cfg!(target_arch = "x86_64") && !is_generic);
                 assert_eq!(out, if done { expected } else { before }, "{rows} x {n_out} x {n_in}");
             }
         }

@@ -4,12 +4,19 @@ use super::Kernels;
 #[cfg(target_arch = "x86_64")]
 use super::x86::amx;
 use crate::error::{Error, Result};
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 
 /// A set of CPU instructions with kernels of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Portable code, vectorised by the compiler for the build target.
     Generic,
+    /// Armv8.2 dot products: four int8 products summed by one instruction.
+    Dotprod,
+    /// Armv8.6 int8 matrix products, two rows times two columns; bfloat16 ones where the CPU has
+    /// them.
+    I8mm,
     /// AVX2 with F16C and FMA; int8 products in 16 bits.
     Avx2,
     /// AVX2 and AVX-VNNI: int8 products summed in 32 bits by one instruction.
@@ -23,9 +30,17 @@ pub enum Tier {
 }
 
 impl Tier {
-    /// All tiers, slowest first.
-    pub const ALL: [Self; 6] =
-        [Self::Generic, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni, Self::Amx];
+    /// All tiers, slowest first within an architecture.
+    pub const ALL: [Self; 8] = [
+        Self::Generic,
+        Self::Dotprod,
+        Self::I8mm,
+        Self::Avx2,
+        Self::AvxVnni,
+        Self::Avx512,
+        Self::Avx512Vnni,
+        Self::Amx,
+    ];
 
     /// Returns the fastest tier of this CPU.
     pub fn best() -> Self {
@@ -59,6 +74,8 @@ impl Tier {
     pub fn name(self) -> &'static str {
         match self {
             Self::Generic => "generic",
+            Self::Dotprod => "dotprod",
+            Self::I8mm => "i8mm",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
@@ -71,6 +88,8 @@ impl Tier {
     pub fn needs(self) -> &'static str {
         match self {
             Self::Generic => "nothing special",
+            Self::Dotprod => "the Arm feature dotprod",
+            Self::I8mm => "the Arm features dotprod and i8mm",
             Self::Avx2 => "AVX2, F16C and FMA",
             Self::AvxVnni => "AVX2, F16C, FMA and AVX-VNNI",
             Self::Avx512 => "AVX-512 F, BW, DQ and VL",
@@ -93,6 +112,7 @@ impl Tier {
             let vnni = || avx512() && has!("avx512vnni");
             match self {
                 Self::Generic => true,
+                Self::Dotprod | Self::I8mm => false,
                 Self::Avx2 => avx2(),
                 Self::AvxVnni => avx2() && has!("avxvnni"),
                 Self::Avx512 => avx512(),
@@ -100,7 +120,17 @@ impl Tier {
                 Self::Amx => vnni() && amx::is_available(),
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        {
+            let dotprod = || is_aarch64_feature_detected!("dotprod");
+            match self {
+                Self::Generic => true,
+                Self::Dotprod => dotprod(),
+                Self::I8mm => dotprod() && is_aarch64_feature_detected!("i8mm"),
+                _ => false,
+            }
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         {
             self == Self::Generic
         }
@@ -121,16 +151,18 @@ impl Default for Tier {
 /// Returns the features that kernels can use and this CPU has, for messages.
 pub fn features() -> Vec<&'static str> {
     let mut found = Vec::new();
+    macro_rules! detect {
+        ($detected:ident: $($feature:tt),*) => {
+            $(if $detected!($feature) {
+                found.push($feature);
+            })*
+        };
+    }
+    #[cfg(target_arch = "aarch64")]
+    detect! { is_aarch64_feature_detected: "neon", "fp16", "dotprod", "i8mm", "bf16" }
     #[cfg(target_arch = "x86_64")]
     {
-        macro_rules! detect {
-            ($($feature:tt),*) => {
-                $(if is_x86_feature_detected!($feature) {
-                    found.push($feature);
-                })*
-            };
-        }
-        detect! {
+        detect! { is_x86_feature_detected:
             "avx2", "fma", "f16c", "avxvnni", "avx512f", "avx512bw", "avx512vl", "avx512vnni",
             "avx512bf16", "avx512fp16"
         }
@@ -150,6 +182,14 @@ pub fn features() -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn features_that_the_environment_names_are_here() {
+        let wanted = std::env::var("WARPSEEK_TEST_FEATURES").unwrap_or_default();
+        for name in wanted.split_whitespace() {
+            assert!(features().contains(&name), "{name} is missing: {:?}", features());
+        }
+    }
 
     #[test]
     fn tier_that_this_cpu_lacks_is_refused() {

@@ -33,6 +33,7 @@ pub(super) struct QueryLanes<'a> {
     pub(super) gates: &'a [f32],
 }
 
+#[cfg(target_arch = "x86_64")]
 impl<'a> QueryLanes<'a> {
     pub(super) fn range(self, range: Range<usize>) -> Self {
         Self { factors: &self.factors[range.clone()], gates: &self.gates[range] }

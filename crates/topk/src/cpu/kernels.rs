@@ -39,10 +39,9 @@ pub(super) struct ScoreBuffers {
 /// Calls the kernel of the tier.
 macro_rules! dispatch {
     ($self:ident, $kernel:ident $arguments:tt) => {
-        by_tier!($self,
-            Tier::Avx2 | Tier::AvxVnni => avx2,
-            Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512;
-            $kernel $arguments)
+        by_tier!($self, $kernel $arguments;
+            x86: Tier::Avx2 | Tier::AvxVnni => avx2,
+                Tier::Avx512 | Tier::Avx512Vnni | Tier::Amx => avx512)
     };
 }
 
