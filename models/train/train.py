@@ -1,10 +1,13 @@
 """Trains the reranker: all-MiniLM-L6-v2's encoder as a cross-encoder with one output.
 
 Every step takes a few queries, each with one relevant passage and several hard negatives, which the
-retriever ranks high. The loss is the cross-entropy of the relevant passage within its list, plus
-the Kullback-Leibler divergence from the softmax of the teacher's scores (see prepare.py). The
-judgments name one passage per list; the teacher orders all of them. The saved weights are a running
-average. Validation reranks the retriever's own lists.
+retriever ranks high or which are judged wrong. The loss is the cross-entropy of the relevant passage
+within its list, plus the Kullback-Leibler divergence from the softmax of the teacher's scores (see
+prepare.py). The judgments name one passage per list; the teacher orders all of them. The saved weights are a
+running average. Validation reranks the retriever's own lists.
+
+Every `--save-every` steps the state of the run is written to `state.pt` in the output folder; the same command goes on
+from there.
 """
 
 import argparse
@@ -17,12 +20,17 @@ import random
 import time
 
 import torch
-from transformers import AutoTokenizer, BertForSequenceClassification
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-# Share of the queries that come from each set.
-MIXTURE = {"web": 0.3, "squad": 0.12, "covid": 0.1, "pubmed": 0.06, "scifact": 0.08, "sentence": 0.08, "arxiv": 0.26}
-# Share of the questions whose list holds the relevant passage without its answer, as a negative.
-UNANSWERED_SHARE = 0.5
+# Share of the queries that come from each set: at least a tenth for every kind of question (medicine has two sets,
+# papers two).
+MIXTURE = {
+    "web": 0.1, "squad": 0.1, "ares": 0.1, "boolq": 0.1, "short": 0.1, "leads": 0.07, "sentence": 0.03, "forum": 0.1,
+    "code": 0.1, "covid": 0.05, "pubmed": 0.05, "scifact": 0.05, "arxiv": 0.1,
+}
+# The maximum share of passages that are judged wrong, or lack their answer, in a list.
+WRONG_SHARE = 0.4
 
 
 def read(path):
@@ -60,18 +68,17 @@ class Lists:
         entry = self.next_of(rng.choices(self.names, self.weights)[0])
         right = rng.randrange(len(entry["positives"]))
         chosen = [(entry["positives"][right], entry["positive_teacher"][right])]
-        if "unanswered" in entry and rng.random() < UNANSWERED_SHARE:
-            chosen.append(tuple(entry["unanswered"]))
+        wrong = [tuple(pair) for pair in entry["wrong"]]
+        chosen += rng.sample(wrong, min(len(wrong), int(self.negatives * WRONG_SHARE)))
         ranked = list(zip(entry["candidates"], entry["teacher"]))
         # Half of the others from the retriever's first ten, half from behind them.
         head, tail = ranked[:10], ranked[10:]
         n_others = self.negatives + 1 - len(chosen)
         n_head = min(len(head), math.ceil(n_others / 2))
-        n_tail = min(len(tail), n_others - n_head - 1)
-        chosen += rng.sample(head, n_head) + rng.sample(tail, n_tail)
+        chosen += rng.sample(head, n_head) + rng.sample(tail, min(len(tail), n_others - n_head))
         while len(chosen) <= self.negatives:
-            # An easy negative: a candidate of another query of the set.
-            other = rng.choice(rng.choice(self.sets[entry["set"]])["candidates"] or entry["positives"])
+            # An easy negative: a passage of another query of the set.
+            other = rng.choice(rng.choice(self.sets[entry["set"]])["positives"])
             if other not in entry["positives"]:
                 chosen.append((other, min(entry["teacher"] or [0.0]) - 1.0))
         query = entry["query"]
@@ -147,10 +154,23 @@ def show(table):
         print("   ", f"{name:9}", "  ".join(f"{w}: {v:.4f}" for w, v in row.items()), flush=True)
 
 
+def opened(folder, attention):
+    """A cross-encoder with the weights of an encoder, of a run of this script, or in int8 as export.py writes them."""
+    config = BertConfig.from_pretrained(folder, num_labels=1, attn_implementation=attention)
+    weights = load_file(folder / "model.safetensors")
+    if not any(name.endswith(".scale") for name in weights):
+        return BertForSequenceClassification.from_pretrained(folder, config=config, dtype=torch.float32)
+    model = BertForSequenceClassification(config)
+    for name, value in model.state_dict().items():
+        scale = weights.get(name + ".scale")
+        value.copy_(weights[name].float() * (1.0 if scale is None else scale[:, None]))
+    return model
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--lists", type=pathlib.Path, required=True, help="output folder of prepare.py")
-    parser.add_argument("--model", required=True, help="the folder of all-MiniLM-L6-v2")
+    parser.add_argument("--model", required=True, help="folder of all-MiniLM-L6-v2, or of a reranker to go on from")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--queries", type=int, default=8, help="queries per step")
@@ -163,6 +183,7 @@ def main():
     parser.add_argument("--average", type=float, default=0.997, help="decay of the running average of the weights")
     parser.add_argument("--validate-every", type=int, default=1000, help="steps")
     parser.add_argument("--validate-queries", type=int, default=30, help="per set, while training")
+    parser.add_argument("--save-every", type=int, default=100, help="steps")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -181,9 +202,7 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     # Unfused attention is faster for short texts on a CPU.
     attention = "sdpa" if device == "cuda" else "eager"
-    model = BertForSequenceClassification.from_pretrained(
-        arguments.model, num_labels=1, dtype=torch.float32, attn_implementation=attention
-    ).to(device)
+    model = opened(pathlib.Path(arguments.model), attention).to(device)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = arguments.dropout
@@ -215,9 +234,13 @@ def main():
         means = validate_without(sample, name)
         print(f"{name}:", "  ".join(f"{s} {value:.4f}" for s, value in means.items()), flush=True)
     model.train()
+    state, first_step = arguments.out / "state.pt", 1
+    if state.exists():
+        first_step = resume(state, arguments, model, optimizer, average, lists) + 1
+        print(f"going on after step {first_step - 1}", flush=True)
     started, pairs_seen = time.monotonic(), 0
     recent = collections.deque(maxlen=50)
-    for step in range(1, arguments.steps + 1):
+    for step in range(first_step, arguments.steps + 1):
         progress = step / arguments.steps
         rate = arguments.learning_rate * min(1.0, progress / 0.05, (1.0 - progress) / 0.95 + 0.02)
         for group in optimizer.param_groups:
@@ -248,6 +271,14 @@ def main():
                 f"divergence {mean[1]:.4f}, right first {mean[2]:.3f}",
                 flush=True,
             )
+        if step % arguments.save_every == 0:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            saved = {
+                "step": step, "settings": settings(arguments), "model": model.state_dict(), "average": average,
+                "optimizer": optimizer.state_dict(), "random": rng.getstate(), "order": lists.order,
+            }
+            torch.save(saved, state.with_suffix(".new"))
+            state.with_suffix(".new").replace(state)
         if step % arguments.validate_every == 0 and step < arguments.steps:
             show(with_average(lambda: validate(scorer, lists.texts, sample, 30, [0.0, 0.3, 0.5])))
             with_average(lambda: save(model, tokenizer, arguments.out))
@@ -258,6 +289,29 @@ def main():
     save(model, tokenizer, arguments.out)
     print(f"{pairs_seen} pairs, {time.monotonic() - started:.0f} s in all", flush=True)
     show(validate(scorer, lists.texts, sample, 50, [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0]))
+
+
+def settings(arguments):
+    """The arguments that a run must not change halfway."""
+    names = ["lists", "model", "steps", "queries", "negatives", "max_tokens", "learning_rate", "teacher_loss", "average", "seed"]
+    return {name: str(getattr(arguments, name)) for name in names}
+
+
+def resume(path, arguments, model, optimizer, average, lists):
+    """Puts a saved state back. Returns its step."""
+    saved = torch.load(path, weights_only=False)
+    for name, value in settings(arguments).items():
+        if saved["settings"][name] != value:
+            was = saved["settings"][name]
+            raise SystemExit(f"{path} was made with {name} {was}, not {value}: use that, or another --out")
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    lists.rng.setstate(saved["random"])
+    lists.order = saved["order"]
+    with torch.no_grad():
+        for p, a in zip(average, saved["average"]):
+            p.copy_(a)
+    return saved["step"]
 
 
 def validate_without(entries, scores):
