@@ -1,5 +1,8 @@
 # The steps of the gate, in order. `.ci/run` installs what they need and runs `just check`.
-check: fmt licences book test clippy doc python arm platforms cuda
+check: check-here arm platforms
+
+# The gate without other CPUs and systems.
+check-here: fmt licences book test clippy doc python cuda
 
 # Formatting.
 fmt:
@@ -43,9 +46,9 @@ python:
     cd python && MYPYPATH=. ../{{py}}/mypy -p warpseek && ../{{py}}/stubtest warpseek._warpseek --concise --mypy-config-file pyproject.toml
     {{py}}/pytest -q python/tests --ignore python/tests/integrations/test_mteb.py
 
-# The gate, and what takes too long for it: MTEB's suite, which needs torch, and the GPU code with
-# eager copies.
-nightly: check cuda-repeated
+# The gate, and what takes too long for it: MTEB's suite, which needs torch, the encoder on AArch64, the
+# program's types on other systems, and the GPU code with eager copies.
+nightly: check arm-encoder platforms-whole cuda-repeated
     {{py}}/pip install --quiet --disable-pip-version-check -r python/tests/requirements-mteb.txt
     {{py}}/pytest -q python/tests/integrations/test_mteb.py
 
@@ -58,17 +61,30 @@ stubs:
 # Environment of the recipe `python`: maturin and python/tests/requirements.txt.
 py := "target/python/bin"
 
-# The kernels of AArch64 and the libraries above them, cross-compiled, on an emulator with all features
-# that it supports.
+# The kernels of AArch64 and the scan, cross-compiled, on an emulator with all features that it supports.
 arm:
-    {{arm}} cargo test --release --locked --target aarch64-unknown-linux-gnu -p warpseek-compute -p warpseek-topk -p warpseek-bert --lib --tests
+    {{arm}} cargo test --release --locked --target {{aarch64}} -p warpseek-compute -p warpseek-topk --lib --tests
 
+# The encoder on the emulator: its layers, and golden files of whole models.
+arm-encoder:
+    {{arm}} cargo test --release --locked --target {{aarch64}} -p warpseek-bert --lib
+    {{arm}} WARPSEEK_TEST_BINARY=$PWD/.ci/aarch64-program cargo test --release --locked --target {{aarch64}} --test all -- golden::
+
+aarch64 := "aarch64-unknown-linux-gnu"
+qemu := "qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu"
 arm := "env WARPSEEK_TEST_FEATURES='dotprod i8mm bf16' CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc " + \
-    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu' " + \
+    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='" + qemu + "' " + \
     "CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++"
 
-# Types on macOS and Windows; zig compiles the C code of dependencies.
+# Types on macOS and Windows: the kernels and the scan.
 platforms:
+    cargo check --release --locked --target aarch64-apple-darwin -p warpseek-compute -p warpseek-topk
+    cargo check --release --locked --target x86_64-pc-windows-gnu -p warpseek-compute -p warpseek-topk
+
+# The same of the whole program; zig compiles the C code of dependencies.
+platforms-whole:
+    python3 -m venv target/zig
+    target/zig/bin/pip install --quiet --disable-pip-version-check ziglang==0.17.1
     {{zig}} cargo check --release --locked --target aarch64-apple-darwin
     {{zig}} cargo check --release --locked --target x86_64-pc-windows-gnu
 

@@ -2,7 +2,9 @@
 //! `warpseek index` starts for each such file.
 
 use super::context::{Context, Status};
-use super::{interrupt, term};
+use super::interrupt;
+#[cfg(unix)]
+use super::term;
 use crate::error::Result;
 use crate::ingest::{ExtractLimits, ExtractOptions, ExtractRequest, StopFlag};
 use clap::Args;

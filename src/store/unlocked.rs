@@ -23,7 +23,9 @@
 //! Other programs do not know the lock. Each use of a database in place therefore ends with a look
 //! at its time and length, and fails if they changed.
 
-use super::folder::{DATABASE_FILE, MANIFEST_FILE, read_error};
+#[cfg(unix)]
+use super::folder::read_error;
+use super::folder::{DATABASE_FILE, MANIFEST_FILE};
 use crate::error::{Error, Result};
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Read};

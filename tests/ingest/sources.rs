@@ -229,7 +229,9 @@ fn inputs_that_cannot_be_read_are_refused_beforehand() {
         ];
         assert_has(&error.to_string(), &cures);
     }
-    for (path, count) in [(&empty, "(0 left out)"), (&other, "(1 left out)")] {
+    for (path, count) in
+        [(&empty, "(0 left out)"), (&other, "(1 left out, first 'b.xyz', unknown type '.xyz')")]
+    {
         let error = refuse(path);
         assert!(matches!(error, Error::Input { .. }));
         assert_has(&error.to_string(), &["no readable file in this folder", count]);

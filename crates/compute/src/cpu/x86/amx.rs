@@ -4,7 +4,6 @@ use super::amx_rows;
 use super::amx_tiles::TILE_BYTES;
 use crate::cpu::generic;
 use crate::cpu::{OperandRows, PANEL};
-use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 
@@ -49,7 +48,7 @@ fn may_use_tiles() -> bool {
         // SAFETY: this system call takes two numbers and touches no memory of the process; the
         // kernel changes only rax, rcx and r11.
         unsafe {
-            asm!(
+            std::arch::asm!(
                 "syscall",
                 inlateout("rax") ARCH_PRCTL as isize => outcome,
                 in("rdi") ARCH_REQ_XCOMP_PERM,
