@@ -13,7 +13,7 @@ teacher. Writes
                       candidates and scores are the retriever's own list
 
 Passages are named by their line number. The splits share no passage that answers a question.
-SciFact's test queries, TREC DL, SelQA and the packages that code.py holds out are never read.
+SciFact's test queries, TREC DL, SelQA and the packages that code_questions.py holds out are never read.
 
 The teacher is the sum of up to four scores: the retriever's cosine, BM25 (k1 0.9, b 0.4), the inner product of
 learned sparse vectors (Formal et al., "SPLADE v2", 2021) if `--sparse` names such a model, and the cosine of another
