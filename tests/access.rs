@@ -248,11 +248,16 @@ fn commits_that_a_killed_writer_left_in_the_log_are_seen() {
     }
     set_mode(&shared.path("left/documents.db-wal"), 0o000);
     shared.call("info left").fails(8, &["left/documents.db-wal", "Permission denied"]);
-    // A commit that is cut off does not count, and nothing else is lost.
+    // A commit that was made and is cut off is missed. Without the number of the last commit it
+    // does not count, and nothing else is lost.
     shared.open("left");
     let log = shared.path("left/documents.db-wal");
     let bytes = std::fs::read(&log).unwrap();
     std::fs::write(&log, &bytes[..bytes.len() - 10]).unwrap();
+    shared.close("left");
+    shared.call("verify left").fails(5, &["left/documents.db-wal: commits were lost"]);
+    shared.open("left");
+    std::fs::remove_file(shared.path("left/commits")).unwrap();
     shared.close("left");
     shared.call("verify left").ok();
     // The owner goes on with the same files.

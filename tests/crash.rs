@@ -127,7 +127,7 @@ fn compaction_killed_at_any_instant_leaves_a_sound_index() {
     assert_same_content(&place, "idx", &expected);
     // No remains of the interrupted compactions are left.
     let names = std::fs::read_dir(place.path("idx")).unwrap().map(|f| f.unwrap().file_name());
-    assert_eq!(names.filter(|n| n.to_string_lossy().starts_with("vectors-")).count(), 3);
+    assert_eq!(names.filter(|n| n.to_string_lossy().starts_with("vectors-")).count(), 4);
 }
 
 #[test]

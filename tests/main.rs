@@ -24,6 +24,7 @@ mod ids;
 mod langchain;
 mod language;
 mod metric;
+mod mutations;
 mod pages;
 mod parity;
 mod quality;

@@ -309,7 +309,7 @@ pub(crate) fn vectors(index: &Snapshot, numbers: &[u32]) -> Result<Vec<f32>> {
     let (matrix, dim) = (index.matrix()?, index.manifest().dim);
     let mut values = Vec::with_capacity(numbers.len() * dim);
     for &number in numbers {
-        let row = matrix.row(number as usize).unwrap_or_default();
+        let row = matrix.checked_row(number as usize)?;
         values.extend(row.iter().take(dim).map(|value| value.to_f32()));
     }
     Ok(values)
@@ -338,6 +338,7 @@ struct MappedRows {
 /// The mapped rows as a read-only array.
 pub(crate) fn mapped<'py>(py: Python<'py>, index: Arc<Snapshot>) -> PyResult<Bound<'py, PyAny>> {
     let matrix = index.matrix().map_err(crate::error::raised)?;
+    matrix.check_rows(None).map_err(crate::error::raised)?;
     let (n, dim, stride) = (matrix.n_rows(), matrix.dim(), matrix.stride());
     let values: *const f16 = matrix.values().as_ptr();
     // SAFETY: the rows are mapped as long as the snapshot lives, and `stride >= dim` values apart.

@@ -24,7 +24,7 @@ pub fn export_vectors(
     let matrix = index.matrix()?;
     let mut writer = VectorWriter::create(path, format, matrix.dim())?;
     for row in live_rows(index) {
-        let row = matrix.row(row as usize).unwrap_or_default();
+        let row = matrix.checked_row(row as usize)?;
         let vector: Vec<f32> = row.iter().take(matrix.dim()).map(|v| v.to_f32()).collect();
         writer.push(&vector)?;
         check(go_on)?;

@@ -214,11 +214,10 @@ impl Searcher {
     pub fn candidates(&self, query: QueryInput<'_>, rows: &[u32]) -> Result<Vec<Candidate>> {
         let (batch, _) = run_direct(query_vectors(&DirectSteps::new(self), &[query]))?;
         let (matrix, vector) = (self.index.matrix()?, batch.padded()?);
-        let score = |&row: &u32| {
-            let values = matrix.row(row as usize);
-            (row, values.map_or(0.0, |values| canonical_score(vector, values)))
+        let score = |&row: &u32| -> Result<(u32, f32)> {
+            Ok((row, canonical_score(vector, matrix.checked_row(row as usize)?)))
         };
-        Ok(Candidate::list(rows.iter().map(score).collect()))
+        Ok(Candidate::list(rows.iter().map(score).collect::<Result<_>>()?))
     }
 
     /// Scores the first `depth` candidates of one query with `reranker`, without ordering them.

@@ -172,6 +172,7 @@ impl Ranker<'_> {
                     let vectors = batch.padded()?;
                     let stride = vectors.len() / batch.len();
                     let vector = &vectors[at * stride..(at + 1) * stride];
+                    check_rows(matrix, ranked.iter().map(|(row, _)| *row))?;
                     let scores = (searcher.index.manifest().metric, options.hybrid);
                     ranked = mmr(matrix, vector, &ranked, scores, lambda, depth);
                 }
@@ -207,6 +208,7 @@ impl Ranker<'_> {
         let index = &self.searcher.index;
         let rows: Vec<u32> = dense.iter().map(|(row, _)| *row).collect();
         let lexical = index.lexical_with(text, list, self.masks[number], &rows)?;
+        check_rows(&self.matrix, lexical.hits.iter().map(|hit| hit.row))?;
         let vectors = batch.padded()?;
         let score = |row| score_of(&self.matrix, vectors, batch.len(), at, row);
         let calibrated = is_calibrated(index.manifest());
@@ -217,6 +219,7 @@ impl Ranker<'_> {
 
     /// The score of a row for query `at` of the batch.
     fn dense_score(&self, batch: &QueryBatch, at: usize, row: u32) -> Result<f32> {
+        check_rows(&self.matrix, [row])?;
         Ok(score_of(&self.matrix, batch.padded()?, batch.len(), at, row))
     }
 
@@ -245,6 +248,11 @@ struct FusedRanking {
     ranked: Vec<(u32, f32)>,
     /// BM25 of the rows that have words of the query.
     bm25: HashMap<u32, f64>,
+}
+
+/// Compares rows that the scan did not score with their checksums.
+fn check_rows(matrix: &MatrixView<'_>, rows: impl IntoIterator<Item = u32>) -> Result<()> {
+    rows.into_iter().try_for_each(|row| matrix.checked_row(row as usize).map(drop))
 }
 
 /// The canonical score of a row for query `at` of `n` padded query vectors.

@@ -31,10 +31,18 @@ impl Searcher {
     ///
     /// As [`Index::open`]; [`Error::Corrupt`] if another index has taken the place of this one.
     pub fn reopened(&self) -> Result<Option<Self>> {
-        let index = Index::open(self.index.dir())?;
-        if index.snapshot_id() == self.index.snapshot_id() {
-            return Ok(None);
-        }
+        let new = self.renewed()?;
+        Ok((new.index.snapshot_id() != self.index.snapshot_id()).then_some(new))
+    }
+
+    /// As [`Searcher::reopened`], also if nothing was committed since. A new snapshot lets go of
+    /// the part of the write-ahead log that an old one keeps.
+    ///
+    /// # Errors
+    ///
+    /// As [`Searcher::reopened`].
+    pub fn renewed(&self) -> Result<Self> {
+        let index = self.index.reopen()?;
         let (new, known) = (index.manifest(), self.index.manifest());
         // Of a model all counts but the number format, which vectors may differ in.
         let model = |manifest: &IndexManifest| {
@@ -45,7 +53,7 @@ impl Searcher {
             let reason = "the index was replaced by another one: open it again (restart a server)";
             return Err(Error::corrupt(self.index.dir(), reason));
         }
-        Ok(Some(Self { index: Arc::new(index), ..self.clone() }))
+        Ok(Self { index: Arc::new(index), ..self.clone() })
     }
 
     /// The number of tokens of a text as the embedder counts them. Without an embedder: one token

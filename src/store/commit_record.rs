@@ -1,10 +1,11 @@
 //! Commit records: the rows that each commit appended, with their checksums.
 
 use super::database::Database;
-use super::format::as_bytes;
 use crate::error::Result;
 use half::f16;
 use rusqlite::Connection;
+use warpseek_topk::checksums::BlockChecksum;
+use warpseek_topk::layout::as_bytes;
 use warpseek_topk::matrix::RowsDigest;
 use warpseek_topk::row_norm_upper;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -62,6 +63,12 @@ impl CommitRecord {
             RowsDigest { n_rows: record.end() as usize, digest }
         };
         records.iter().map(link).collect()
+    }
+
+    /// The checksum of the rows, as the scan takes it.
+    pub(super) fn block(&self) -> BlockChecksum {
+        let (first_row, n_rows) = (self.first_row as usize, self.n_rows as usize);
+        BlockChecksum { first_row, n_rows, checksum: self.checksum }
     }
 
     /// The first row after the record.

@@ -32,8 +32,9 @@ pub struct Compaction {
 }
 
 impl IndexWriter {
-    /// Writes a new generation with an int8 copy and without deleted rows, and switches to it in
-    /// one commit. Does nothing if there are no deleted rows and there is an int8 copy. Open
+    /// Writes a new generation with an int8 copy, with checksums and without deleted rows, and
+    /// switches to it in one commit. Does nothing if there are no deleted rows, and int8 copy and
+    /// checksums are those of the rows. Open
     /// readers keep the old generation. An interruption leaves the old or the new generation whole.
     ///
     /// # Errors
@@ -51,7 +52,7 @@ impl IndexWriter {
             let (rows_before, rows_after) = (old.n_rows, n_live);
             Compaction { rows_before, rows_after, generation, space_returned }
         };
-        if n_live == old.n_rows && old.has_int8 {
+        if n_live == old.n_rows && self.has_derived_files()? {
             if !FieldCatalog::is_current(&self.files.database)? {
                 self.files.database.commit(old, FieldCatalog::rebuild)?;
             }
@@ -69,6 +70,23 @@ impl IndexWriter {
         // The new generation is the index now. The rest only returns space.
         VectorFiles::remove_other_generations(&self.files.dir, generation);
         Ok(report(generation, self.files.database.return_space()))
+    }
+
+    /// True if there are an int8 copy and checksums, and they are those of the rows.
+    fn has_derived_files(&self) -> Result<bool> {
+        let files = &self.files.vectors;
+        if files.int8.is_none() || files.checksums.is_none() {
+            return Ok(false);
+        }
+        let mut damaged = false;
+        for record in CommitRecord::read_all(&self.files.database)? {
+            files.read_rows(&record, |first, rows| {
+                let damage = files.derived_damage(first, rows)?;
+                damaged |= damage.int8 || damage.checksums;
+                Ok(())
+            })?;
+        }
+        Ok(!damaged)
     }
 
     /// Copies live rows to the files of a new generation, and checks the checksums of the old ones.

@@ -3,8 +3,9 @@
 //! [`Database`] maps every error of SQLite to [`Error`], and separates damage from other failures.
 //! The tables are in `schema.sql`.
 
+use super::commit_number;
 use super::filter::functions;
-use super::folder::{DATABASE_FILE, remove_if_present, write_denied};
+use super::folder::{COMMITS_FILE, DATABASE_FILE, remove_if_present, write_denied};
 use super::format::{FORMAT_VERSION, INT8_VERSION, REBUILD, newer_version};
 use super::unlocked::{CheckpointLock, UnlockedDatabase, log_of};
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The tables of the database of an index without a language.
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
@@ -22,7 +24,10 @@ const APPLICATION_ID: i64 = 0x7773_656b;
 
 /// Length of the write-ahead log from which a commit moves its pages to the database file; in
 /// bytes.
-const MAX_LOG: u64 = 4 << 20;
+pub(super) const MAX_LOG: u64 = 4 << 20;
+
+/// Operations of SQLite between two looks at whether a statement is to end.
+const OPERATIONS_PER_CHECK: i32 = 2_000;
 
 /// An open database.
 #[derive(Debug)]
@@ -58,6 +63,7 @@ impl Database {
         state: CommitState,
         manifest: &[u8],
     ) -> Result<Self> {
+        remove_if_present(&dir.join(COMMITS_FILE))?;
         for suffix in ["", "-wal", "-shm"] {
             remove_if_present(&dir.join(format!("{DATABASE_FILE}{suffix}")))?;
         }
@@ -72,11 +78,13 @@ impl Database {
 
     /// Opens the database of `dir` for the one writer.
     pub(super) fn open_writer(dir: &Path) -> Result<Self> {
+        let finished = commit_number::read(dir);
         let this = Self::connect(dir, OpenFlags::empty())?;
         if this.run(|conn| conn.is_readonly(rusqlite::MAIN_DB))? {
             return Err(write_denied(dir, &ErrorKind::PermissionDenied.into()));
         }
         this.check_identity()?;
+        commit_number::check(dir, this.commit_number()?, finished)?;
         this.into_writer()
     }
 
@@ -85,7 +93,8 @@ impl Database {
         let refused =
             |r: &Result<Self>| matches!(r, Err(Error::Database { .. } | Error::Io { .. }));
         let open = || {
-            let result = Self::connect(dir, OpenFlags::empty()).and_then(Self::begin);
+            let finished = commit_number::read(dir);
+            let result = Self::connect(dir, OpenFlags::empty()).and_then(|c| c.begin(finished));
             // This process may not write to the folder, and the files that SQLite shares between
             // readers and the writer are missing.
             if refused(&result) { Self::open_unlocked(dir) } else { result }
@@ -98,6 +107,7 @@ impl Database {
     /// Opens the database of `dir` for reading without SQLite's locks.
     fn open_unlocked(dir: &Path) -> Result<Self> {
         let path = dir.join(DATABASE_FILE);
+        let finished = commit_number::read(dir);
         let unlocked = UnlockedDatabase::prepare(dir)?;
         let conn = match &unlocked {
             UnlockedDatabase::InPlace { .. } => {
@@ -109,11 +119,12 @@ impl Database {
                 open_file(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE, &path)
             }
         };
-        Self { conn: conn?, path, is_writer: false, unlocked: Some(unlocked) }.begin()
+        Self { conn: conn?, path, is_writer: false, unlocked: Some(unlocked) }.begin(finished)
     }
 
-    /// Begins the reader's transaction.
-    fn begin(self) -> Result<Self> {
+    /// Begins the reader's transaction. `finished` is the number of a commit that the reader must
+    /// see.
+    fn begin(self, finished: u64) -> Result<Self> {
         // A checkpoint would change the database file; that is the writer's part.
         self.run(|conn| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true))?;
         self.check_identity()?;
@@ -121,7 +132,7 @@ impl Database {
             conn.execute_batch("PRAGMA query_only = 1; PRAGMA busy_timeout = 10000; BEGIN;")
         })?;
         // The transaction's snapshot starts with the first read.
-        self.state()?;
+        commit_number::check(self.dir(), self.commit_number()?, finished)?;
         Ok(self)
     }
 
@@ -161,6 +172,33 @@ impl Database {
         })
     }
 
+    /// True for a reader without SQLite's own locks.
+    pub(super) fn is_unlocked(&self) -> bool {
+        self.unlocked.is_some()
+    }
+
+    /// Does work whose statements end with [`Error::Interrupted`] when `stop` returns true.
+    pub(super) fn until<T>(
+        &mut self,
+        stop: Option<&Arc<dyn Fn() -> bool + Send + Sync>>,
+        work: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let Some(stop) = stop else { return work(self) };
+        let stop = Arc::clone(stop);
+        let set = self.conn.progress_handler(OPERATIONS_PER_CHECK, Some(move || stop()));
+        set.map_err(sqlite_error(&self.path))?;
+        let outcome = work(self);
+        let cleared = self.conn.progress_handler(OPERATIONS_PER_CHECK, None::<fn() -> bool>);
+        cleared.map_err(sqlite_error(&self.path))?;
+        outcome
+    }
+
+    /// The number of the last commit; 0 if only versions without numbers wrote to the database.
+    pub(super) fn commit_number(&self) -> Result<u64> {
+        let sql = "SELECT coalesce(max(value), 0) FROM state WHERE name = 'commits'";
+        self.number::<i64>(sql).map(i64::cast_unsigned)
+    }
+
     /// Runs `work` and stores `state`, in one transaction. It is durable when this returns `Ok`.
     pub(super) fn commit(
         &self,
@@ -168,7 +206,7 @@ impl Database {
         work: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<()> {
         let CommitState { generation, n_rows, manifest_hash, has_int8 } = state;
-        self.run(|conn| {
+        let number = self.run(|conn| {
             conn.execute_batch("BEGIN IMMEDIATE")?;
             let store = || {
                 work(conn)?;
@@ -180,17 +218,38 @@ impl Database {
                 let version = if has_int8 { FORMAT_VERSION } else { INT8_VERSION - 1 };
                 // Part of the transaction, as the tables are.
                 conn.pragma_update(None, "user_version", version)?;
-                conn.execute_batch("COMMIT")
+                let number: i64 = conn.query_row(
+                    "INSERT INTO state VALUES ('commits', 1)
+                     ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
+                    [],
+                    |r| r.get(0),
+                )?;
+                conn.execute_batch("COMMIT")?;
+                Ok(number.cast_unsigned())
             };
             store().inspect_err(|_| {
                 // A failed COMMIT may have ended the transaction already.
                 let _ = conn.execute_batch("ROLLBACK");
             })
         })?;
-        if std::fs::metadata(log_of(self.dir())).is_ok_and(|log| log.len() >= MAX_LOG) {
-            self.checkpoint("PASSIVE");
+        commit_number::write(self.dir(), number);
+        if self.log_len() >= MAX_LOG {
+            self.move_log();
         }
         Ok(())
+    }
+
+    /// Length of the write-ahead log, in bytes.
+    pub(super) fn log_len(&self) -> u64 {
+        std::fs::metadata(log_of(self.dir())).map_or(0, |log| log.len())
+    }
+
+    /// Moves pages from the write-ahead log to the database file, as far as readers allow. True if
+    /// all were moved: readers that begin from then on do not use the log, and when no reader does,
+    /// the next commit starts it anew.
+    pub(super) fn move_log(&self) -> bool {
+        let moved = |(_, log, moved): (i64, i64, i64)| log == moved;
+        self.checkpoint("PASSIVE").is_some_and(moved)
     }
 
     /// Shrinks the database file and empties the write-ahead log. Returns false if open readers or
@@ -198,22 +257,28 @@ impl Database {
     pub(super) fn return_space(&self) -> bool {
         // What VACUUM writes would only make the log longer.
         let is_free = CheckpointLock::try_take(self.dir()).is_some();
-        is_free && self.conn.execute_batch("VACUUM").is_ok() && self.checkpoint("TRUNCATE")
+        is_free && self.conn.execute_batch("VACUUM").is_ok() && self.empty_log()
     }
 
-    /// Moves pages from the write-ahead log to the database file, as far as readers allow. Returns
-    /// false if they do not allow all of it; does not wait for them.
-    fn checkpoint(&self, mode: &str) -> bool {
+    /// Moves all pages from the write-ahead log to the database file and empties the log. Returns
+    /// false if readers do not allow it; does not wait for them.
+    fn empty_log(&self) -> bool {
+        self.checkpoint("TRUNCATE").is_some_and(|(busy, ..)| busy == 0)
+    }
+
+    /// Makes a checkpoint. Returns what SQLite does: 1 if it was kept from it, the pages of the
+    /// log, and those that were moved.
+    fn checkpoint(&self, mode: &str) -> Option<(i64, i64, i64)> {
         // Nothing is lost if this fails: the log keeps the pages.
-        let Some(_lock) = CheckpointLock::try_take(self.dir()) else { return false };
+        let _lock = CheckpointLock::try_take(self.dir())?;
         let checkpoint = || {
             self.conn.execute_batch("PRAGMA busy_timeout = 0")?;
             let sql = format!("PRAGMA wal_checkpoint({mode})");
-            let busy = self.conn.query_row(&sql, [], |r| r.get::<_, i64>(0));
+            let outcome = self.conn.query_row(&sql, [], |r| r.try_into());
             self.conn.execute_batch("PRAGMA busy_timeout = 10000")?;
-            busy
+            outcome
         };
-        checkpoint().is_ok_and(|busy| busy == 0)
+        checkpoint().ok()
     }
 
     /// Calls `work` with SQLite's connection.
@@ -306,7 +371,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         if self.is_writer {
-            self.checkpoint("TRUNCATE");
+            self.empty_log();
         }
     }
 }
@@ -341,6 +406,9 @@ fn sqlite_error(path: &Path) -> impl Fn(rusqlite::Error) -> Error + '_ {
         (Some(ErrorCode::Unknown), Sqlite::SqliteFailure(_, Some(_))) => {
             tracing::debug!("{source}");
             damaged("a table or a value is not as written")
+        }
+        (Some(ErrorCode::OperationInterrupted), _) => {
+            Error::Interrupted("the database was not read to the end".to_owned())
         }
         (Some(ErrorCode::DiskFull), _) => {
             Error::io("write", path)(io::Error::new(ErrorKind::StorageFull, "the disk is full"))

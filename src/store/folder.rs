@@ -6,6 +6,7 @@ use crate::output::{open_locked, sync_folder_of};
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// File name of the manifest.
 pub(super) const MANIFEST_FILE: &str = "manifest.json";
@@ -13,14 +14,23 @@ pub(super) const MANIFEST_FILE: &str = "manifest.json";
 /// File name of the document database.
 pub(super) const DATABASE_FILE: &str = "documents.db";
 
+/// File name of the number of the last commit.
+pub(super) const COMMITS_FILE: &str = "commits";
+
 const LOCK_FILE: &str = "lock";
+
+/// Time for another process to finish writing.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// Time between two attempts to take the lock.
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Attempts to lock a file that was removed meanwhile.
 const LOCK_ATTEMPTS: usize = 10;
 
 /// True if an index folder may contain a file of this name.
 pub(super) fn is_index_file(name: &str) -> bool {
-    [MANIFEST_FILE, LOCK_FILE].contains(&name)
+    [MANIFEST_FILE, LOCK_FILE, COMMITS_FILE].contains(&name)
         || name
             .strip_prefix(DATABASE_FILE)
             .is_some_and(|suffix| matches!(suffix, "" | "-wal" | "-shm" | "-journal"))
@@ -132,8 +142,26 @@ impl Drop for WriteLock {
 }
 
 impl WriteLock {
-    /// Takes the lock of `dir`, or fails at once with [`Error::Locked`].
+    /// Takes the lock of `dir`. A process that holds it gets a moment to finish: servers give it up
+    /// at least every second.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if it is not free within [`LOCK_WAIT`].
     pub(super) fn take(dir: &Path) -> Result<Self> {
+        let started = Instant::now();
+        loop {
+            match Self::try_take(dir) {
+                Err(Error::Locked { .. }) if started.elapsed() < LOCK_WAIT => {
+                    std::thread::sleep(LOCK_POLL);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Takes the lock of `dir`, or fails at once with [`Error::Locked`].
+    fn try_take(dir: &Path) -> Result<Self> {
         let path = dir.join(LOCK_FILE);
         let open = || {
             open_locked(&path, "open").map_err(|e| match e {

@@ -1,26 +1,27 @@
 //! The format version, and the names and bytes of the vector files.
 //!
-//! A vector file is a 4,096-byte header followed by rows. A generation `G` has three of them: the
+//! A vector file is a 4,096-byte header followed by rows. A generation `G` has four of them: the
 //! rows in half precision (`vectors-G.f16`), the same rows quantized to 8 bits (`vectors-G.i8`),
-//! and the scales of those (`vectors-G.scale`).
+//! the scales of those (`vectors-G.scale`), and checksums of each row (`vectors-G.sum`).
 //!
 //! | bytes | content |
 //! | --- | --- |
 //! | 0..8 | magic `WARPSEEK` |
 //! | 8..12 | format version, u32 |
-//! | 12..16 | element type, u32: 1 = IEEE half, 2 = int8, 3 = scale record |
+//! | 12..16 | element type, u32: 1 = IEEE half, 2 = int8, 3 = scale record, 4 = checksums |
 //! | 16..20 | dim, u32 |
 //! | 20..24 | stride in elements, u32 |
 //! | 24..32 | generation, u64 |
 //! | 32..4088 | zero |
 //! | 4088..4096 | XXH3-64 of bytes 0..4088 |
 //!
-//! A scale record is scale (float32), residual (float32), sum (int32). All numbers are
-//! little-endian. The database holds the number of rows, because the database is the commit point.
+//! A scale record is scale (float32), residual (float32), sum (int32); checksums are two u32. All
+//! numbers are little-endian. The database holds the number of rows, because the database is the
+//! commit point.
 //!
-//! Version 1 had the half-precision rows alone. Such an index is read and written as it is, and
-//! `compact` upgrades it to version 2. The database's version counts; `manifest.json` keeps the
-//! version that the index was created in.
+//! Version 1 had the half-precision rows alone, and the first indexes of version 2 no checksums of
+//! rows. Such an index is read and written as it is, and `compact` adds what it lacks. The
+//! database's version counts; `manifest.json` keeps the version that the index was created in.
 //!
 //! Version 3 is that of a manifest whose index ranks by the inner product of vectors of any length,
 //! or has a language; its other files are those of version 2. Programs that would scale such
@@ -29,7 +30,8 @@
 use crate::error::{Error, Result};
 use half::f16;
 use std::path::Path;
-use warpseek_topk::layout::sq8_stride;
+use warpseek_topk::checksums::RowChecksum;
+use warpseek_topk::layout::{Stored, sq8_stride};
 use warpseek_topk::sq8::RowScale;
 use warpseek_topk::stride_of;
 use xxhash_rust::xxh3::xxh3_64;
@@ -66,11 +68,13 @@ pub(super) enum VectorFileKind {
     Int8 = 2,
     /// Scales of the int8 copy.
     Scales = 3,
+    /// Checksums of the rows and of their int8 copy.
+    Checksums = 4,
 }
 
 impl VectorFileKind {
     /// All kinds; a generation has one file of each.
-    pub(super) const ALL: [Self; 3] = [Self::F16, Self::Int8, Self::Scales];
+    pub(super) const ALL: [Self; 4] = [Self::F16, Self::Int8, Self::Scales, Self::Checksums];
 
     /// File name in a generation.
     pub(super) fn name(self, generation: u64) -> String {
@@ -94,7 +98,7 @@ impl VectorFileKind {
     pub(super) fn remedy(self) -> &'static str {
         match self {
             Self::F16 => REBUILD,
-            Self::Int8 | Self::Scales => "`warpseek compact` makes it anew",
+            Self::Int8 | Self::Scales | Self::Checksums => "`warpseek compact` makes it anew",
         }
     }
 
@@ -103,6 +107,7 @@ impl VectorFileKind {
             Self::F16 => "f16",
             Self::Int8 => "i8",
             Self::Scales => "scale",
+            Self::Checksums => "sum",
         }
     }
 
@@ -112,6 +117,7 @@ impl VectorFileKind {
             Self::F16 => (stride_of(dim), size_of::<f16>()),
             Self::Int8 => (sq8_stride(dim), size_of::<i8>()),
             Self::Scales => (1, size_of::<RowScale>()),
+            Self::Checksums => (1, size_of::<RowChecksum>()),
         }
     }
 }
@@ -197,23 +203,10 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// Values in vector files: types without padding, for which any bytes are a valid value.
-pub(super) trait Stored: Copy {}
-impl Stored for f16 {}
-impl Stored for i8 {}
-impl Stored for RowScale {}
-
-/// The bytes of values as they stand in a file.
-pub(super) fn as_bytes<T: Stored>(values: &[T]) -> &[u8] {
-    // SAFETY: a `Stored` type has no padding, any byte is a valid `u8`, and the length in bytes is
-    // that of the slice.
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
-}
-
-/// The bytes of half-precision values, to be overwritten.
-pub(super) fn as_bytes_mut(values: &mut [f16]) -> &mut [u8] {
-    // SAFETY: as in `as_bytes`. Any two bytes are a valid `f16`, and the slice is borrowed
-    // exclusively.
+/// The bytes of values, to be overwritten.
+pub(super) fn as_bytes_mut<T: Stored>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: a `Stored` type has no padding, and any bytes are a valid value of it. The slice is
+    // borrowed exclusively.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }
 
@@ -248,12 +241,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn header_round_trips(dim in 1u32..5000, generation: u64, kind in 0usize..3) {
+        fn header_round_trips(dim in 1u32..5000, generation: u64, kind in 0usize..4) {
             let header = Header { kind: VectorFileKind::ALL[kind], dim, generation };
             check(&header.encode(), &header).unwrap();
             let other = Header { generation: generation ^ 1, ..header };
             prop_assert!(check(&header.encode(), &other).is_err());
-            let other = Header { kind: VectorFileKind::ALL[(kind + 1) % 3], ..header };
+            let other = Header { kind: VectorFileKind::ALL[(kind + 1) % 4], ..header };
             prop_assert!(check(&header.encode(), &other).is_err());
         }
 

@@ -1,6 +1,6 @@
 //! The hash that finds changed and damaged documents.
 
-use super::row::DocumentTraits;
+use super::row::{DocumentTraits, Row};
 use sha2::{Digest, Sha256};
 use warpseek_ingest::Document;
 
@@ -22,6 +22,22 @@ pub(super) fn hash_parts(texts: [&str; 5], traits: DocumentTraits) -> [u8; 32] {
     }
     hasher.update([traits.bits()]);
     hasher.finalize().into()
+}
+
+/// The stored hash of a document, and what it was made of beside title and text.
+pub(super) struct StoredHash {
+    pub(super) id: String,
+    pub(super) json: String,
+    pub(super) traits: DocumentTraits,
+    pub(super) hash: Vec<u8>,
+}
+
+impl StoredHash {
+    /// True if it is the hash of a document with this row.
+    pub(super) fn matches(&self, row: &Row, text: &str) -> bool {
+        let parts = [&self.id, &row.doc_id, &row.title, text, &self.json];
+        hash_parts(parts, self.traits)[..] == self.hash[..]
+    }
 }
 
 /// Metadata of a document as compact JSON.

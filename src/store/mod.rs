@@ -6,6 +6,8 @@
 //! | `documents.db` | SQLite: documents, chunks, lexical index, fields, commit records, state |
 //! | `vectors-G.f16` | the matrix of generation `G`: one row in half precision per chunk |
 //! | `vectors-G.i8`, `vectors-G.scale` | int8 copy of the rows, made from them; may be missing |
+//! | `vectors-G.sum` | checksums of each row and its int8 copy; may be missing |
+//! | `commits` | the number of the last commit |
 //! | `lock` | held by the writer |
 //!
 //! # Commits
@@ -22,6 +24,7 @@
 //!         insert a commit record: the new rows, their checksums, their largest norm
 //!         n_rows = n_rows + number of new rows
 //!     COMMIT, durable when it returns
+//!     write the number of the commit to `commits`
 //! ```
 //!
 //! The process may be killed at any instant. Before COMMIT takes effect, the database has the old
@@ -60,8 +63,10 @@
 //!
 //! # Damage
 //!
-//! Opening checks the manifest against its hash in the database, and the headers and lengths of the
-//! vector files. A damaged int8 copy is left out: searches are slower then, and find the same.
+//! Opening checks the manifest against its hash in the database, the headers and lengths of the
+//! vector files, and that no commit is lost (`commit_number`). A row is compared with its checksum
+//! before a process first uses it ([`warpseek_topk::checksums`]), a document with its hash before
+//! it is shown. A damaged int8 copy is left out: searches are slower then, and find the same.
 //! [`verify`] checks the rest: the checksums of rows and chunks in the commit records, the hash of
 //! every document, the int8 copy, field catalogue and lexical index against the data they are made
 //! from, and SQLite's own structures.
@@ -69,10 +74,12 @@
 //! # Source files
 //!
 //! `format` (bytes of the vector files), `folder` (file names, lock), `manifest`, `database` (with
-//! `unlocked`) and `vector_files` know one kind of file each; `index_files` opens them together;
-//! `lexical` and `language` make the words of hybrid searches. On top of these are [`Index`]
-//! (`reader`), [`IndexWriter`] (`writer`, `pending`, `compact`) and [`verify`].
+//! `unlocked` and `commit_number`) and `vector_files` know one kind of file each; `index_files`
+//! opens them together; `lexical` and `language` make the words of hybrid searches. On top of these
+//! are [`Index`] (`reader`, `passing`), [`IndexWriter`] (`writer`, `pending`, `compact`) and
+//! [`verify`].
 
+mod commit_number;
 mod commit_record;
 mod compact;
 mod database;
@@ -86,6 +93,7 @@ mod inputs;
 mod language;
 mod lexical;
 mod manifest;
+mod passing;
 mod pending;
 mod reader;
 mod row;
@@ -98,12 +106,14 @@ mod writer;
 
 pub use compact::Compaction;
 pub use fields::{FieldCatalog, FieldTypes};
+pub use filter::PassingRows;
 pub(crate) use folder::is_write_denied;
 pub use hash::content_hash;
 pub use language::Language;
 pub use lexical::{LexicalHit, LexicalHits};
 pub use manifest::{IndexManifest, IndexMetric, ModelStamp};
-pub use reader::{Index, IndexStats, PassingRows};
+pub use passing::Stop;
+pub use reader::{Index, IndexStats};
 pub use row::{Row, RowNames, passage};
 pub use verify::{Finding, verify};
 pub use writer::{ExistingDocument, IndexWriter};

@@ -3,8 +3,9 @@
 use super::commit_record::CommitRecord;
 use super::database::{CommitState, Database};
 use super::fields::FieldCatalog;
-use super::filter::{Filter, Note};
+use super::filter::PassingRows;
 use super::format::{HEADER_LEN, REBUILD, VectorFileKind, as_values};
+use super::hash::StoredHash;
 use super::index_files::IndexFiles;
 use super::inputs;
 use super::lexical::{self, LexicalHit, LexicalHits};
@@ -14,15 +15,20 @@ use super::unlocked::log_of;
 use super::vector_files::RowFile;
 use crate::error::{Error, Result};
 use memmap2::Mmap;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use warpseek_topk::Sq8View;
+use warpseek_topk::checksums::{BlockChecksum, CheckedFile, CheckedRows, Checksums};
 use warpseek_topk::matrix::RowsDigest;
+use warpseek_topk::sq8::RowScale;
 use warpseek_topk::{MatrixView, RowMask};
 
-/// Number of filters whose masks are cached.
-const MAX_CACHED_MASKS: usize = 64;
+/// Attempts to open several connections between two commits.
+const SHARED_ATTEMPTS: usize = 5;
+
+/// Number of documents that are known to match their hash.
+const MAX_CHECKED_DOCUMENTS: usize = 1 << 16;
 
 /// A snapshot of an index. Later commits stay invisible until the index is opened again. May be
 /// shared between threads.
@@ -31,30 +37,31 @@ pub struct Index {
     dir: PathBuf,
     manifest: IndexManifest,
     database: Mutex<Database>,
+    /// Connections for filters: for those that are quick, and for the others.
+    pub(super) filters: Option<[Mutex<Database>; 2]>,
     state: CommitState,
     rows: Mmap,
     /// Lives as long as the map does.
-    owner: Arc<()>,
+    pub(super) owner: Arc<()>,
     /// Digests of the rows up to the end of each commit record.
     history: Vec<RowsDigest>,
     /// Integers and scales of the int8 copy.
     int8: Option<[Mmap; 2]>,
+    /// Checksums of the rows.
+    checksums: Option<Mmap>,
+    blocks: Vec<BlockChecksum>,
+    checked: CheckedRows,
+    /// Identity of the mapped files.
+    identity: Vec<(u64, u64)>,
+    /// Numbers of documents that were compared with their hashes.
+    checked_documents: Mutex<HashSet<i64>>,
     max_norm: f32,
-    live: RowMask,
-    fields: FieldCatalog,
+    pub(super) live: RowMask,
+    pub(super) fields: FieldCatalog,
     /// Masks of the last filters, by the filter's text.
-    masks: Mutex<HashMap<String, Arc<PassingRows>>>,
+    pub(super) masks: Mutex<HashMap<String, Arc<PassingRows>>>,
     /// The number of live documents, once it was asked for.
     n_documents: OnceLock<u64>,
-}
-
-/// The rows that pass a filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassingRows {
-    /// The rows.
-    pub mask: RowMask,
-    /// Messages about rows whose values the filter did not compare, or took as UTC.
-    pub warnings: Vec<String>,
 }
 
 /// Statistics of an index.
@@ -85,8 +92,8 @@ pub struct IndexStats {
 }
 
 impl Index {
-    /// Opens the index in `dir`. Checks manifest, headers and lengths; `verify` checks the
-    /// rest.
+    /// Opens the index in `dir`. Checks manifest, headers and lengths, and that no commit is lost.
+    /// Rows and documents are checked before their first use; `verify` checks everything.
     ///
     /// # Errors
     ///
@@ -99,6 +106,17 @@ impl Index {
             Ok([integers.map(state.n_rows)?, scales.map(state.n_rows)?])
         };
         let int8 = vectors.int8.as_ref().map(map_int8).transpose()?;
+        let int8 = int8.filter(|[_, scales]| {
+            // Without checksums, values that no row has are all that can be seen.
+            vectors.checksums.is_some() || scales_are_possible(scales, manifest.dim, &dir)
+        });
+        let checksums =
+            vectors.checksums.as_ref().map(|file| file.map(state.n_rows)).transpose()?;
+        let checked_file = |kind: VectorFileKind| CheckedFile {
+            path: dir.join(kind.name(state.generation)),
+            remedy: kind.remedy(),
+        };
+        let kinds = [VectorFileKind::F16, VectorFileKind::Int8, VectorFileKind::Checksums];
         let records = CommitRecord::read_all(&database)?;
         let mut live = RowMask::full(state.n_rows as usize);
         let sql =
@@ -109,6 +127,12 @@ impl Index {
         })?;
         let fields = FieldCatalog::read(&database)?;
         Ok(Self {
+            checksums,
+            blocks: records.iter().map(CommitRecord::block).collect(),
+            checked: CheckedRows::new(state.n_rows as usize, kinds.map(checked_file)),
+            identity: vectors.identity()?,
+            checked_documents: Mutex::default(),
+            filters: None,
             dir,
             manifest,
             database: Mutex::new(database),
@@ -123,6 +147,49 @@ impl Index {
             masks: Mutex::default(),
             n_documents: OnceLock::new(),
         })
+    }
+
+    /// Opens the index again. Rows that this snapshot has compared with their checksums are not
+    /// compared again if the files are the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::open`].
+    pub fn reopen(&self) -> Result<Self> {
+        if self.filters.is_some() { self.shared() } else { self.reopen_alone() }
+    }
+
+    /// Opens the index again, for many threads: filters have connections of their own, so that
+    /// searches do not wait for one that takes long.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::open`].
+    pub fn shared(&self) -> Result<Self> {
+        for _ in 0..SHARED_ATTEMPTS {
+            let mut new = self.reopen_alone()?;
+            let database = new.database.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if database.is_unlocked() {
+                return Ok(new);
+            }
+            let number = database.commit_number()?;
+            let filters = [Database::open_reader(&self.dir)?, Database::open_reader(&self.dir)?];
+            // A commit in between would give them other rows.
+            if filters.iter().all(|filter| filter.commit_number().ok() == Some(number)) {
+                new.filters = Some(filters.map(Mutex::new));
+                return Ok(new);
+            }
+        }
+        self.reopen_alone()
+    }
+
+    fn reopen_alone(&self) -> Result<Self> {
+        let new = Self::open(&self.dir)?;
+        // The files of this snapshot are mapped, so that no other files have their numbers.
+        if new.state.generation == self.state.generation && new.identity == self.identity {
+            new.checked.take_over(&self.checked);
+        }
+        Ok(new)
     }
 
     /// The index folder.
@@ -159,9 +226,13 @@ impl Index {
             let scales = as_values(&scales[HEADER_LEN..])?;
             Sq8View::new(integers, scales, self.n_rows(), self.manifest.dim)
         });
+        let checksums = self.checksums.as_ref().and_then(|file| as_values(&file[HEADER_LEN..]));
+        let checksums =
+            checksums.map(|rows| Checksums { rows, blocks: &self.blocks, checked: &self.checked });
         as_values(&self.rows[HEADER_LEN..])
             .and_then(|values| MatrixView::new(values, self.manifest.dim, self.max_norm))
-            .map(|view| view.with_sq8(int8).with_owner(&self.owner, &self.history))
+            .map(|view| view.with_sq8(int8).with_checksums(checksums))
+            .map(|view| view.with_owner(&self.owner, &self.history))
             .ok_or_else(|| {
                 let path = self.dir.join(VectorFileKind::F16.name(self.state.generation));
                 Error::corrupt(path, format!("the file does not hold whole rows; {REBUILD}"))
@@ -176,39 +247,6 @@ impl Index {
     /// The metadata fields and their types.
     pub fn fields(&self) -> &FieldCatalog {
         &self.fields
-    }
-
-    /// The live rows whose documents pass a filter, with warnings. Those of recent filters are
-    /// cached, because the snapshot never changes.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Usage`] naming an unknown field (with similar names) or an impossible comparison.
-    pub fn rows_where(&self, filter: &Filter) -> Result<Arc<PassingRows>> {
-        let masks = || self.masks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mask) = masks().get(filter.source()) {
-            return Ok(Arc::clone(mask));
-        }
-        let condition = filter.compile(&self.fields)?;
-        let sql = format!(
-            "SELECT c.row FROM document d NOT INDEXED JOIN chunk c ON c.document = d.seq
-             WHERE d.dead = 0 AND ({})",
-            condition.sql
-        );
-        let mut mask = RowMask::empty(self.n_rows());
-        self.database().for_each(&sql, rusqlite::params_from_iter(&condition.values), |r| {
-            mask.insert(r.get(0)?);
-            Ok(())
-        })?;
-        mask.intersect(&self.live);
-        let warnings = notes(&self.database(), &condition.notes)?;
-        let mask = Arc::new(PassingRows { mask, warnings });
-        let mut masks = masks();
-        if masks.len() >= MAX_CACHED_MASKS {
-            masks.clear();
-        }
-        masks.insert(filter.source().to_owned(), Arc::clone(&mask));
-        Ok(mask)
     }
 
     /// The first `k` rows by BM25 among those of `mask`, by default the live ones; best first, ties
@@ -256,20 +294,23 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if a row has no chunk in the database.
+    /// [`Error::Corrupt`] if a row has no chunk in the database, or a document differs from its
+    /// hash.
     pub fn rows(&self, numbers: &[u32]) -> Result<Vec<Row>> {
         let database = self.database();
         let mut rows = Vec::with_capacity(numbers.len());
         // Neighbouring rows are often chunks of one document, whose text is read once.
         let (mut text_seq, mut text) = (0, String::new());
         let sql = "SELECT d.id, d.doc_id, d.title, d.n_chunks, d.embed_title, json(d.metadata),
-                          c.ordinal, c.start_byte, c.end_byte, c.tokens, c.tokens_lost, d.seq
+                          c.ordinal, c.start_byte, c.end_byte, c.tokens, c.tokens_lost, d.seq,
+                          d.hash
                    FROM chunk c JOIN document d ON d.seq = c.document WHERE c.row = ?1";
         for &number in numbers {
             let found = database.collect(sql, [number], |r| {
                 let traits = DocumentTraits::from_bits(r.get(4)?);
-                let mut metadata =
-                    serde_json::from_str(&r.get::<_, String>(5)?).unwrap_or_default();
+                let json: String = r.get(5)?;
+                let mut metadata = serde_json::from_str(&json).unwrap_or_default();
+                let stored = StoredHash { id: r.get(0)?, json, traits, hash: r.get(12)? };
                 if traits.is_untyped {
                     self.fields.give_types(&mut metadata);
                 }
@@ -285,18 +326,37 @@ impl Index {
                     tokens: r.get(9)?,
                     tokens_lost: r.get(10)?,
                 };
-                Ok((r.get(11)?, row))
+                Ok((r.get(11)?, row, stored))
             });
-            let (seq, mut row) = found?.pop().ok_or_else(|| {
-                let reason = format!("row {number} has no text; {REBUILD}");
-                Error::corrupt(&database.path, reason)
-            })?;
+            let damaged = |reason: String| Error::corrupt(&database.path, reason);
+            let (seq, mut row, stored) = found?
+                .pop()
+                .ok_or_else(|| damaged(format!("row {number} has no text; {REBUILD}")))?;
             if seq != text_seq {
                 let sql = "SELECT text FROM document WHERE seq = ?1";
                 let texts: Vec<String> = database.collect(sql, [seq], |r| r.get(0))?;
                 (text_seq, text) = (seq, texts.concat());
+                let is_checked = |checked: &mut HashSet<i64>| checked.contains(&seq);
+                if !self.checked_documents(is_checked) {
+                    if !stored.matches(&row, &text) {
+                        let reason = format!(
+                            "document '{}' is damaged (its hash differs); {REBUILD}",
+                            row.id
+                        );
+                        return Err(damaged(reason));
+                    }
+                    self.checked_documents(|checked| {
+                        if checked.len() >= MAX_CHECKED_DOCUMENTS {
+                            checked.clear();
+                        }
+                        checked.insert(seq)
+                    });
+                }
             }
-            row.text = text.get(row.range.clone()).unwrap_or_default().to_owned();
+            let passage = text.get(row.range.clone()).ok_or_else(|| {
+                damaged(format!("row {number} reaches past the text of its document; {REBUILD}"))
+            })?;
+            row.text = passage.to_owned();
             rows.push(row);
         }
         Ok(rows)
@@ -402,28 +462,32 @@ impl Index {
         })
     }
 
+    fn checked_documents<T>(&self, work: impl FnOnce(&mut HashSet<i64>) -> T) -> T {
+        work(&mut self.checked_documents.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The database, for one thread at a time.
-    fn database(&self) -> MutexGuard<'_, Database> {
-        // A panic elsewhere leaves a read-only connection as usable as before.
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn database(&self) -> MutexGuard<'_, Database> {
+        locked(&self.database)
     }
 }
 
-/// Counts the live rows that the notes of a filter are about.
-pub(super) fn notes(database: &Database, notes: &[Note]) -> Result<Vec<String>> {
-    let mut messages = Vec::new();
-    for note in notes {
-        let sql = format!(
-            "SELECT label, sum(n_chunks) FROM
-             (SELECT {} AS label, d.n_chunks FROM document d WHERE d.dead = 0)
-             WHERE label IS NOT NULL GROUP BY label ORDER BY label DESC",
-            note.sql
-        );
-        let values = rusqlite::params_from_iter(&note.values);
-        database.for_each(&sql, values, |r| {
-            messages.push(note.message(r.get_ref(0)?.as_str()?, r.get(1)?));
-            Ok(())
-        })?;
-    }
-    Ok(messages)
+/// A connection, for one thread at a time.
+pub(super) fn locked(database: &Mutex<Database>) -> MutexGuard<'_, Database> {
+    // A panic elsewhere leaves a read-only connection as usable as before.
+    database.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// True if every scale record of the int8 copy could be that of a row of `dim` values; otherwise
+/// warns.
+fn scales_are_possible(scales: &Mmap, dim: usize, dir: &Path) -> bool {
+    let scales: &[RowScale] = as_values(&scales[HEADER_LEN..]).unwrap_or_default();
+    let Some(row) = scales.iter().position(|scale| !scale.is_possible(dim)) else { return true };
+    tracing::warn!(
+        "{}: the scale of row {row} in the int8 copy is damaged; {}. Searches are slower without \
+         this file, and find the same",
+        dir.display(),
+        VectorFileKind::Scales.remedy()
+    );
+    false
 }

@@ -1,9 +1,9 @@
-//! The three vector files of a generation: creating, opening, extending, reading and mapping them.
+//! The vector files of a generation: creating, opening, extending, reading and mapping them.
 
 use super::commit_record::{CommitRecord, RowHasher};
 use super::database::CommitState;
 use super::folder::{read_error, remove_if_present};
-use super::format::{HEADER_LEN, Header, VectorFileKind, as_bytes, as_bytes_mut};
+use super::format::{HEADER_LEN, Header, VectorFileKind, as_bytes_mut};
 use crate::error::{Error, Result};
 use half::f16;
 use memmap2::Mmap;
@@ -11,6 +11,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use warpseek_topk::Sq8Matrix;
+use warpseek_topk::checksums::RowChecksum;
+use warpseek_topk::layout::as_bytes;
 use warpseek_topk::stride_of;
 
 /// Rows that are read or written at a time.
@@ -24,7 +26,18 @@ pub(super) struct VectorFiles {
     /// Integers and scales of the int8 copy. `None` in an index of version 1, and if one of the
     /// files is unusable: searches are slower then and find the same.
     pub(super) int8: Option<[RowFile; 2]>,
+    /// Checksums of the rows. `None` in indexes of earlier versions, and if the file is unusable.
+    pub(super) checksums: Option<RowFile>,
     dim: usize,
+}
+
+/// Damage of the files that are made from the rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct DerivedDamage {
+    /// The int8 copy differs.
+    pub(super) int8: bool,
+    /// The checksums differ.
+    pub(super) checksums: bool,
 }
 
 impl VectorFiles {
@@ -34,6 +47,7 @@ impl VectorFiles {
         Ok(Self {
             f16: create(VectorFileKind::F16)?,
             int8: Some([create(VectorFileKind::Int8)?, create(VectorFileKind::Scales)?]),
+            checksums: Some(create(VectorFileKind::Checksums)?),
             dim,
         })
     }
@@ -45,6 +59,7 @@ impl VectorFiles {
             RowFile::open(dir, header, state.n_rows, write)
         };
         let open_int8 = || Ok([open(VectorFileKind::Int8)?, open(VectorFileKind::Scales)?]);
+        let f16 = open(VectorFileKind::F16)?;
         let int8 = match state.has_int8.then(open_int8).transpose() {
             Ok(files) => files,
             Err(e @ (Error::Corrupt { .. } | Error::Io { .. })) => {
@@ -53,16 +68,38 @@ impl VectorFiles {
             }
             Err(e) => return Err(e),
         };
-        Ok(Self { f16: open(VectorFileKind::F16)?, int8, dim })
+        let checksums = match open(VectorFileKind::Checksums) {
+            Ok(file) => Some(file),
+            Err(e @ (Error::Corrupt { .. } | Error::Io { .. })) => {
+                tracing::warn!("{e}. Until then damaged vectors go unnoticed, but by `verify`");
+                None
+            }
+            Err(e) => return Err(e),
+        };
+        Ok(Self { f16, int8, checksums, dim })
+    }
+
+    /// Device and inode number of each file; nothing where the system has none, and there a file
+    /// that is mapped cannot be replaced.
+    pub(super) fn identity(&self) -> Result<Vec<(u64, u64)>> {
+        let int8 = self.int8.iter().flatten();
+        std::iter::once(&self.f16)
+            .chain(int8)
+            .chain(&self.checksums)
+            .map(RowFile::identity)
+            .collect()
     }
 
     /// Writes rows, `[n, stride_of(dim)]`, from row `first` on.
     pub(super) fn write(&self, first: u64, rows: &[f16]) -> Result<()> {
         self.f16.write(first, as_bytes(rows))?;
-        if let Some([integers, scales]) = &self.int8 {
-            let quantized = Sq8Matrix::of(rows, self.dim);
+        let quantized = self.int8.is_some().then(|| Sq8Matrix::of(rows, self.dim));
+        if let (Some([integers, scales]), Some(quantized)) = (&self.int8, &quantized) {
             integers.write(first, as_bytes(&quantized.values))?;
             scales.write(first, as_bytes(&quantized.scales))?;
+        }
+        if let Some(file) = &self.checksums {
+            file.write(first, as_bytes(&self.checksums_of(rows, quantized.as_ref())))?;
         }
         Ok(())
     }
@@ -70,7 +107,12 @@ impl VectorFiles {
     /// Waits until everything written is on the disk.
     pub(super) fn sync(&self) -> Result<()> {
         self.f16.sync()?;
-        self.int8.iter().flatten().try_for_each(RowFile::sync)
+        self.int8.iter().flatten().chain(&self.checksums).try_for_each(RowFile::sync)
+    }
+
+    fn checksums_of(&self, rows: &[f16], quantized: Option<&Sq8Matrix>) -> Vec<RowChecksum> {
+        let sq8 = quantized.and_then(|quantized| quantized.view(self.dim));
+        RowChecksum::of_rows(rows, stride_of(self.dim), sq8.as_ref())
     }
 
     /// Reads the rows of a commit record block by block. Calls `visit` with the first row and the
@@ -93,12 +135,26 @@ impl VectorFiles {
         Ok(hasher)
     }
 
-    /// True if the int8 copy is missing, or equals `rows`, from row `first` on, quantized again.
-    pub(super) fn int8_matches(&self, first: u64, rows: &[f16]) -> Result<bool> {
-        let Some([integers, scales]) = &self.int8 else { return Ok(true) };
-        let expected = Sq8Matrix::of(rows, self.dim);
-        Ok(integers.holds(first, as_bytes(&expected.values))?
-            && scales.holds(first, as_bytes(&expected.scales))?)
+    /// Makes the int8 copy and the checksums of `rows`, from row `first` on, again, and compares
+    /// them with the files. A missing file is not damaged.
+    pub(super) fn derived_damage(&self, first: u64, rows: &[f16]) -> Result<DerivedDamage> {
+        let mut damage = DerivedDamage::default();
+        let quantized = self.int8.is_some().then(|| Sq8Matrix::of(rows, self.dim));
+        if let (Some([integers, scales]), Some(expected)) = (&self.int8, &quantized) {
+            damage.int8 = !integers.holds(first, as_bytes(&expected.values))?
+                || !scales.holds(first, as_bytes(&expected.scales))?;
+        }
+        if let Some(file) = &self.checksums {
+            let expected = self.checksums_of(rows, quantized.as_ref());
+            let mut stored = vec![RowChecksum::default(); expected.len()];
+            file.read(first, as_bytes_mut(&mut stored))?;
+            // Without the int8 copy its checksums mean nothing.
+            let same = |(a, b): (&RowChecksum, &RowChecksum)| {
+                a.f16 == b.f16 && (quantized.is_none() || a.int8 == b.int8)
+            };
+            damage.checksums = !stored.iter().zip(&expected).all(same);
+        }
+        Ok(damage)
     }
 
     /// Removes the files of all other generations: older ones, and remains of an interrupted
@@ -175,6 +231,18 @@ impl RowFile {
         // shrinks a vector file and never rewrites committed rows.
         unsafe { memmap2::MmapOptions::new().len(len).map(&self.file) }
             .map_err(Error::io("map", &self.path))
+    }
+
+    #[cfg(unix)]
+    fn identity(&self) -> Result<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let found = self.file.metadata().map_err(Error::io("read", &self.path))?;
+        Ok((found.dev(), found.ino()))
+    }
+
+    #[cfg(not(unix))]
+    fn identity(&self) -> Result<(u64, u64)> {
+        Ok((0, 0))
     }
 
     /// The file at the start of a row.

@@ -75,7 +75,7 @@ impl Checks {
         let n_rows = self.files.state.n_rows;
         let mut next = 0;
         let mut damaged = false;
-        let mut int8_damage = None;
+        let (mut int8_damage, mut checksum_damage) = (None, None);
         for record in CommitRecord::read_all(&self.files.database)? {
             let IndexFiles { database, vectors, .. } = &self.files;
             let (first, end) = (record.first_row, record.end());
@@ -88,9 +88,9 @@ impl Checks {
             let mut finite = true;
             let hasher = vectors.read_rows(&record, |first, rows| {
                 finite &= rows.iter().all(|v| v.is_finite());
-                if !vectors.int8_matches(first, rows)? {
-                    int8_damage.get_or_insert(first);
-                }
+                let damage = vectors.derived_damage(first, rows)?;
+                int8_damage = int8_damage.or(damage.int8.then_some(first));
+                checksum_damage = checksum_damage.or(damage.checksums.then_some(first));
                 Ok(())
             })?;
             let (checksum, max_norm) = hasher.finish();
@@ -114,6 +114,7 @@ impl Checks {
             let check = format!("{f16_name}, checksums and norms of {next} rows and their chunks");
             self.add(check, None);
             self.int8_copy(int8_damage);
+            self.checksums(checksum_damage);
         }
         Ok(())
     }
@@ -129,14 +130,35 @@ impl Checks {
             [VectorFileKind::Int8, VectorFileKind::Scales].map(|kind| kind.name(state.generation));
         let problem = match (&self.files.vectors.int8, damage) {
             (Some(_), None) => None,
-            (Some(_), Some(row)) => Some(format!(
-                "from row {row} on they differ from what the rows give; delete them, then"
-            )),
+            (Some(_), Some(row)) => {
+                Some(format!("from row {row} on they differ from what the rows give;"))
+            }
             (None, _) => Some("one of them is missing or cannot be used;".to_owned()),
         };
         self.findings.push(Finding {
             check: format!("{integers} and {scales}, against the rows"),
             problem: problem.map(|problem| format!("{problem} `warpseek compact` makes them anew")),
+        });
+    }
+
+    /// The checksums of rows. `damage` is the first row of the first block whose checksums differ
+    /// from those that the rows and their int8 copy give.
+    fn checksums(&mut self, damage: Option<u64>) {
+        let files = &self.files;
+        let problem = match (&files.vectors.checksums, damage) {
+            (Some(_), None) => None,
+            (Some(_), Some(row)) => {
+                Some(format!("from row {row} on they are not those of the rows"))
+            }
+            (None, _) => Some("the file is missing or cannot be used".to_owned()),
+        };
+        let remedy = VectorFileKind::Checksums.remedy();
+        self.findings.push(Finding {
+            check: format!(
+                "{}, against the rows",
+                VectorFileKind::Checksums.name(files.state.generation)
+            ),
+            problem: problem.map(|problem| format!("{problem}; {remedy}")),
         });
     }
 

@@ -1,6 +1,6 @@
 //! The one writer of an index.
 
-use super::database::CommitState;
+use super::database::{CommitState, MAX_LOG};
 use super::fields::FieldCatalog;
 use super::filter::Filter;
 use super::folder::WriteLock;
@@ -8,8 +8,8 @@ use super::hash::content_hash;
 use super::index_files::{FolderState, IndexFiles, restore_manifest};
 use super::inputs;
 use super::manifest::IndexManifest;
+use super::passing::notes;
 use super::pending::{Pending, PendingDocument};
-use super::reader::notes;
 use super::row::split_row_id;
 use super::sources;
 use crate::error::{Error, Result};
@@ -231,6 +231,30 @@ impl IndexWriter {
         *state = new;
         self.failed = false;
         Ok(())
+    }
+
+    /// Length of the write-ahead log in bytes, if it is time to move its pages to the database.
+    pub fn long_log(&self) -> Option<u64> {
+        let len = self.files.database.log_len();
+        (len >= MAX_LOG).then_some(len)
+    }
+
+    /// Moves pages from the write-ahead log to the database, as far as open snapshots allow. True
+    /// if all were moved: snapshots that are opened from then on do not use the log, and when no
+    /// snapshot does, the next commit starts it anew.
+    pub fn move_log(&self) -> bool {
+        self.files.database.move_log()
+    }
+
+    /// Live and deleted rows of the last commit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn live_and_deleted_rows(&self) -> Result<(u64, u64)> {
+        let sql = "SELECT coalesce(sum(n_chunks), 0) FROM document WHERE dead = 1";
+        let deleted: u64 = self.files.database.number::<i64>(sql)?.cast_unsigned();
+        Ok((self.files.state.n_rows.saturating_sub(deleted), deleted))
     }
 
     /// Calls `visit` with the number of every committed live document, ascending, and its source

@@ -148,13 +148,15 @@ fn found(place: &Workplace) -> serde_json::Value {
 }
 
 #[test]
-fn damaged_prefilter_costs_speed_alone_until_compact_makes_it_anew() {
+fn damaged_derived_file_changes_no_answer_and_compact_makes_it_anew() {
     let place = indexed(40);
     let before = found(&place);
     type FileDamage = fn(&Path);
-    let cases: [(&str, &str, FileDamage); 4] = [
+    let cases: [(&str, &str, FileDamage); 6] = [
         ("missing", "i8", |path| std::fs::remove_file(path).unwrap()),
         ("missing", "scale", |path| std::fs::remove_file(path).unwrap()),
+        ("missing", "sum", |path| std::fs::remove_file(path).unwrap()),
+        ("header is damaged", "sum", |path| change(path, |bytes| bytes[20] ^= 4)),
         ("cut off", "i8", |path| change(path, |bytes| bytes.truncate(HEADER + 100))),
         ("header is damaged", "scale", |path| change(path, |bytes| bytes[1000] ^= 4)),
     ];
@@ -164,8 +166,8 @@ fn damaged_prefilter_costs_speed_alone_until_compact_makes_it_anew() {
         let run = place.call("search idx 'river bread'").ok();
         assert_holds(&run.stderr, &[&name, what, "warpseek compact"]);
         assert_eq!(found(&place), before, "{name} {what}");
-        let verify = place.call("verify idx").fails(5, &["1 of 11 checks failed"]);
-        assert_holds(&verify.stdout, &["missing or cannot be used; `warpseek compact`"]);
+        let verify = place.call("verify idx").fails(5, &["1 of 12 checks failed"]);
+        assert_holds(&verify.stdout, &["is missing or cannot be used; `warpseek compact`"]);
         place.call("compact idx").ok();
         assert_eq!(found(&place), before, "{name} {what}");
         place.is_sound(40);
@@ -190,12 +192,73 @@ fn prefilter_that_cannot_be_extended_is_given_up() {
 }
 
 #[test]
+fn damaged_row_is_refused_and_a_damaged_int8_row_costs_speed_alone() {
+    let place = indexed(40);
+    let before = found(&place);
+    let search = "search idx 'river bread' -k 40";
+    for (name, at) in [("vectors-0.i8", 7 * 64 + 3), ("vectors-0.scale", 9 * 12 + 3)] {
+        let path = place.path("idx").join(name);
+        change(&path, |bytes| bytes[HEADER + at] ^= 0x11);
+        let run = place.call(search).ok();
+        let named = ["vectors-0.i8: row ", "is damaged", "`warpseek compact` makes it anew"];
+        assert_holds(&run.stderr, &named);
+        assert_eq!(found(&place), before, "{name}");
+        change(&path, |bytes| bytes[HEADER + at] ^= 0x11);
+    }
+    let path = place.path("idx/vectors-0.f16");
+    let flip = |bytes: &mut Vec<u8>| bytes[HEADER + 10 * ROW + 5] ^= 0x40;
+    change(&path, flip);
+    let named: &[&str] = &["idx/vectors-0.f16: row 10 is damaged", "checksum", "backup"];
+    place.refuses(&[
+        (search, 5, named),
+        ("search idx 'river bread' -k 40 --hybrid", 5, named),
+        ("export idx --vectors out.npy", 5, named),
+    ]);
+    change(&path, flip);
+    // The checksum of a row that is right.
+    let path = place.path("idx/vectors-0.sum");
+    change(&path, |bytes| bytes[HEADER + 10 * 8 + 1] ^= 0x40);
+    let run = place.call(search).ok();
+    assert_holds(&run.stderr, &["vectors-0.sum: the checksum of row 10", "the row is right"]);
+    assert_eq!(found(&place), before);
+}
+
+#[test]
+fn lost_write_ahead_log_is_told_with_the_cure() {
+    let place = indexed(20);
+    let before: Vec<_> = ["documents.db", "documents.db-wal", "documents.db-shm"]
+        .map(|name| place.path("idx").join(name))
+        .into_iter()
+        .filter_map(|path| Some((path.clone(), std::fs::read(path).ok()?)))
+        .collect();
+    place.call("delete idx d3").ok();
+    // A database as it was, and no log: the deletion is lost.
+    for (path, bytes) in &before {
+        std::fs::write(path, bytes).unwrap();
+    }
+    let named: &[&str] = &["documents.db-wal: commits were lost", "backup", "'commits'"];
+    place.file("q.tsv", "q1\triver\n");
+    for command in COMMANDS {
+        place.refuses(&[(command, 5, named)]);
+    }
+    std::fs::remove_file(place.path("idx/commits")).unwrap();
+    place.is_sound(20);
+    place.call("delete idx d4").ok();
+    place.is_sound(19);
+    // A damaged number is told and made anew.
+    change(&place.path("idx/commits"), |bytes| bytes[3] ^= 1);
+    assert_holds(&place.call("info idx").ok().stderr, &["commits: the file is damaged"]);
+    place.call("delete idx d5").ok();
+    assert!(!place.call("info idx").ok().stderr.contains("damaged"));
+}
+
+#[test]
 fn verify_of_a_wrong_prefilter_names_the_files_and_the_cure() {
     let place = indexed(40);
     for (name, at) in [("vectors-0.i8", 7 * 64 + 3), ("vectors-0.scale", 9 * 12)] {
         let path = place.path("idx").join(name);
         change(&path, |bytes| bytes[HEADER + at] ^= 0x11);
-        let verify = place.call("verify idx --sample 3").fails(5, &["1 of 11 checks failed"]);
+        let verify = place.call("verify idx --sample 3").fails(5, &["1 of 12 checks failed"]);
         let damaged = "DAMAGED  vectors-0.i8 and vectors-0.scale, against the rows: from row 0 on";
         assert_holds(&verify.stdout, &[damaged]);
         change(&path, |bytes| bytes[HEADER + at] ^= 0x11);
@@ -281,7 +344,7 @@ fn verify_of_a_document_with_changed_bytes_names_it() {
             let at = find(b, words) - bytes_before;
             damage(&mut b[at]);
         });
-        let run = place.call("verify idx").fails(5, &["of 11 checks failed"]);
+        let run = place.call("verify idx").fails(5, &["of 12 checks failed"]);
         assert_holds(&run.stdout, &[named]);
         std::fs::write(&path, &before).unwrap();
     }

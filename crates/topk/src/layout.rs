@@ -1,4 +1,4 @@
-//! Layout of rows in memory and on disk: padding, limits, norms.
+//! Layout of rows in memory and on disk: padding, limits, norms, bytes.
 
 use half::f16;
 
@@ -25,6 +25,18 @@ pub const SQ8_STRIDE_MULTIPLE: usize = 64;
 /// [`SQ8_STRIDE_MULTIPLE`].
 pub const fn sq8_stride(dim: usize) -> usize {
     dim.next_multiple_of(SQ8_STRIDE_MULTIPLE)
+}
+
+/// Values in vector files: types without padding, for which any bytes are a valid value.
+pub trait Stored: Copy {}
+impl Stored for f16 {}
+impl Stored for i8 {}
+
+/// Returns the bytes of values as they stand in a file.
+pub fn as_bytes<T: Stored>(values: &[T]) -> &[u8] {
+    // SAFETY: a `Stored` type has no padding, any byte is a valid `u8`, and the length in bytes is
+    // that of the slice.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
 /// Returns the Euclidean norm of a row, computed in float64 and rounded up to the next float32.

@@ -7,12 +7,15 @@
 //! | [`layout`] | padding, limits and norms of rows |
 //! | [`matrix`] | half-precision rows, borrowed |
 //! | [`mask`] | bitmaps of rows that may be returned |
+//! | [`checksums`] | checksums of rows, compared before their first use |
 //! | [`sq8`] | the int8 copy of the rows, with the error of each row |
 //! | [`oracle`] | the canonical score and the naive scan that defines the correct answer |
 //! | [`scanner`] | the fast scan, on the CPU or a GPU |
 //! | [`audit`] | fast scans against the oracle on your own data |
 
 pub mod audit;
+mod checking;
+pub mod checksums;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;

@@ -69,6 +69,11 @@ impl RowMask {
         words
     }
 
+    /// Returns the bits of rows `64 w` to `64 w + 63`.
+    pub(crate) fn word(&self, w: usize) -> u64 {
+        self.words[w]
+    }
+
     /// Returns `n` rows of the set, ascending, at equal distances in it; all rows if it has fewer.
     pub(crate) fn sample(&self, n: usize) -> Vec<u32> {
         let count = self.count();

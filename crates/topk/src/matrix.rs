@@ -1,5 +1,6 @@
 //! The matrix of stored vectors: half-precision rows, borrowed from memory or from a mapped file.
 
+use crate::checksums::Checksums;
 use crate::layout::{MAX_ROWS, sq8_stride, stride_of};
 use crate::sq8::Sq8View;
 use half::f16;
@@ -16,6 +17,7 @@ pub struct MatrixView<'a> {
     sq8: Option<Sq8View<'a>>,
     owner: Option<&'a Arc<()>>,
     history: &'a [RowsDigest],
+    checksums: Option<Checksums<'a>>,
 }
 
 /// Identity of the first rows of a matrix: two matrices whose first `n_rows` rows have the same
@@ -40,8 +42,8 @@ impl<'a> MatrixView<'a> {
             return None;
         }
         let n_rows = values.len() / stride;
-        let (sq8, owner) = (None, None);
-        let view = Self { values, n_rows, dim, max_norm, sq8, owner, history: &[] };
+        let (sq8, owner, checksums) = (None, None, None);
+        let view = Self { values, n_rows, dim, max_norm, sq8, owner, history: &[], checksums };
         (n_rows as u64 <= MAX_ROWS).then_some(view)
     }
 
@@ -51,6 +53,12 @@ impl<'a> MatrixView<'a> {
         let fits =
             |p: &Sq8View<'_>| p.scales().len() == self.n_rows && p.stride() == sq8_stride(self.dim);
         Self { sq8: sq8.filter(fits), ..self }
+    }
+
+    /// Adds checksums, with which rows and their int8 copy are compared before they are used.
+    /// Checksums of another number of rows are ignored.
+    pub fn with_checksums(self, checksums: Option<Checksums<'a>>) -> Self {
+        Self { checksums: checksums.filter(|c| c.rows.len() == self.n_rows), ..self }
     }
 
     /// Promises that the values do not change as long as `owner` lives, so that a GPU may keep a
@@ -99,6 +107,11 @@ impl<'a> MatrixView<'a> {
     pub fn row(&self, row: usize) -> Option<&'a [f16]> {
         let start = row.checked_mul(self.stride())?;
         self.values.get(start..start.checked_add(self.stride())?)
+    }
+
+    /// Returns the checksums, if there are any.
+    pub(crate) fn checksums(&self) -> Option<&Checksums<'a>> {
+        self.checksums.as_ref()
     }
 
     /// Returns all values, `[n_rows, stride]`.

@@ -99,7 +99,8 @@ impl Scanner {
     /// # Errors
     ///
     /// [`Error::Usage`] if the dimensions of queries and matrix differ, the mask was made for
-    /// another number of rows, or `k` is 0; [`Error::DeviceFailed`].
+    /// another number of rows, or `k` is 0; [`Error::Corrupt`] if a row that decides on the answer
+    /// differs from its checksum; [`Error::DeviceFailed`].
     pub fn top_k(
         &self,
         matrix: &MatrixView<'_>,
@@ -109,10 +110,17 @@ impl Scanner {
     ) -> Result<Vec<Vec<ScoredRow>>> {
         check(matrix, queries, k, mask.as_slice())?;
         match self {
-            Self::Cpu(tier) => Ok(crate::cpu::top_k(*tier, matrix, queries.padded()?, k, mask)),
+            Self::Cpu(tier) => {
+                let matrix = matrix.with_right_sq8(mask);
+                if matrix.sq8().is_none() {
+                    matrix.check_rows(mask)?;
+                }
+                crate::cpu::top_k(*tier, &matrix, queries.padded()?, k, mask)
+            }
             #[cfg(feature = "cuda")]
             Self::Cuda(scanner) => {
-                scanner.top_k(matrix, queries, k, &BatchMasks { masks: mask.as_slice(), of: &[] })
+                let matrix = on_device(matrix)?;
+                scanner.top_k(&matrix, queries, k, &BatchMasks { masks: mask.as_slice(), of: &[] })
             }
         }
     }
@@ -154,7 +162,8 @@ impl Scanner {
         check(matrix, queries, k, &distinct)?;
         #[cfg(feature = "cuda")]
         if let Self::Cuda(scanner) = self {
-            return scanner.top_k(matrix, queries, k, &BatchMasks { masks: &distinct, of: &of });
+            let matrix = on_device(matrix)?;
+            return scanner.top_k(&matrix, queries, k, &BatchMasks { masks: &distinct, of: &of });
         }
         let mut results = vec![Vec::new(); queries.len()];
         for wanted in (0..distinct.len() as u32).chain([NO_MASK]) {
@@ -168,6 +177,13 @@ impl Scanner {
         }
         Ok(results)
     }
+}
+
+/// Compares all rows with their checksums: they are copied to the device, and stay there.
+#[cfg(feature = "cuda")]
+fn on_device<'a>(matrix: &MatrixView<'a>) -> Result<MatrixView<'a>> {
+    matrix.check_rows(None)?;
+    Ok(matrix.with_right_sq8(None))
 }
 
 /// Checks that matrix, queries, k and masks fit together.

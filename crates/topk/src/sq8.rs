@@ -7,7 +7,7 @@
 //! residual. So a scan of the integers finds every row that can be among the best, and only those
 //! are rescored.
 
-use crate::layout::{round_up_f32, sq8_stride, stride_of};
+use crate::layout::{Stored, round_up_f32, sq8_stride, stride_of};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -24,6 +24,19 @@ pub struct RowScale {
     pub residual: f32,
     /// Sum of the integers, for the zero point of queries.
     pub sum: i32,
+}
+
+impl Stored for RowScale {}
+
+impl RowScale {
+    /// True if a row of `dim` half-precision values can have this scale.
+    pub fn is_possible(&self, dim: usize) -> bool {
+        // Half a step a component, as in the residual of any rounding to the nearest.
+        let largest = f64::from(self.scale) * (dim as f64).sqrt();
+        (0.0..=f32::from(f16::MAX)).contains(&self.scale)
+            && (0.0..=largest).contains(&f64::from(self.residual))
+            && i64::from(self.sum).unsigned_abs() <= QMAX as u64 * dim as u64
+    }
 }
 
 /// A borrowed int8 copy: `[n_rows, sq8_stride(dim)]` integers, row-major, and one [`RowScale`] per
@@ -57,6 +70,11 @@ impl<'a> Sq8View<'a> {
     /// Returns all integers, `[n_rows, stride]`.
     pub fn values(&self) -> &'a [i8] {
         self.values
+    }
+
+    /// Returns the integers of one row, `[stride]`.
+    pub(crate) fn row(&self, row: usize) -> &'a [i8] {
+        &self.values[row * self.stride..(row + 1) * self.stride]
     }
 
     /// Returns the scale of every row, `[n_rows]`.

@@ -37,7 +37,8 @@ use rusqlite::types::Value as Bound;
 use sqlparser::ast::Expr;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use warpseek_topk::RowMask;
 
 /// The length limit of a filter in bytes.
 const MAX_LEN: usize = 32 << 10;
@@ -77,6 +78,15 @@ impl Note {
     }
 }
 
+/// The rows that pass a filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassingRows {
+    /// The rows.
+    pub mask: RowMask,
+    /// Messages about rows whose values the filter did not compare, or took as UTC.
+    pub warnings: Vec<String>,
+}
+
 /// A parsed metadata filter, not yet checked against an index's fields.
 ///
 /// Clones share the syntax tree, and filters are equal if their texts are: a copy or comparison of
@@ -85,7 +95,12 @@ impl Note {
 pub struct Filter {
     source: String,
     expr: Arc<Expr>,
+    /// The rows that pass it in the snapshot that it was last evaluated for.
+    evaluated: Arc<Mutex<Option<Evaluated>>>,
 }
+
+/// The rows that pass a filter, and the snapshot that they are rows of.
+type Evaluated = (Weak<()>, Arc<PassingRows>);
 
 impl PartialEq for Filter {
     fn eq(&self, other: &Self) -> bool {
@@ -94,6 +109,19 @@ impl PartialEq for Filter {
 }
 
 impl Filter {
+    /// The rows that pass it in the snapshot of this owner, if it was evaluated for that last.
+    pub(super) fn evaluated(&self, owner: &Arc<()>) -> Option<Arc<PassingRows>> {
+        let evaluated = self.evaluated.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, rows) = evaluated.as_ref()?;
+        known.ptr_eq(&Arc::downgrade(owner)).then(|| Arc::clone(rows))
+    }
+
+    /// Remembers the rows that pass it in the snapshot of this owner, for it and its clones.
+    pub(super) fn set_evaluated(&self, owner: &Arc<()>, rows: &Arc<PassingRows>) {
+        let mut evaluated = self.evaluated.lock().unwrap_or_else(PoisonError::into_inner);
+        *evaluated = Some((Arc::downgrade(owner), Arc::clone(rows)));
+    }
+
     /// Parses a filter.
     ///
     /// # Errors
@@ -113,7 +141,11 @@ impl Filter {
             Ok(expr)
         });
         match parsed {
-            Ok(expr) => Ok(Self { source: source.to_owned(), expr: Arc::new(expr) }),
+            Ok(expr) => Ok(Self {
+                source: source.to_owned(),
+                expr: Arc::new(expr),
+                evaluated: Arc::default(),
+            }),
             Err(ParserError::TokenizerError(e) | ParserError::ParserError(e)) => fail(&e),
             Err(ParserError::RecursionLimitExceeded) => fail("it is nested too deeply"),
         }

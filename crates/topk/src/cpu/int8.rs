@@ -100,8 +100,7 @@ impl<'a> QuantizedScan<'a> {
     }
 
     fn int8_row(&self, row: u32) -> &'a [i8] {
-        let start = row as usize * self.sq8.stride();
-        &self.sq8.values()[start..start + self.sq8.stride()]
+        self.sq8.row(row as usize)
     }
 
     /// Computes the canonical scores of rows, which are far apart in memory: they are prefetched
@@ -109,7 +108,14 @@ impl<'a> QuantizedScan<'a> {
     fn rescore(&self, query: usize, rows: &[u32], scores: &mut [f32]) {
         const BATCH: usize = 4;
         const AHEAD: usize = 2 * BATCH;
-        let ScanJob { kernels, .. } = self.job;
+        let ScanJob { kernels, matrix, damaged, .. } = self.job;
+        if let Some(checksums) = matrix.checksums() {
+            let wrong = |row: &u32| !checksums.is_row_right(matrix, *row as usize);
+            if let Some(&row) = rows.iter().find(|row| wrong(row)) {
+                // The search ends with this error, whatever the scores.
+                damaged.get_or_init(|| row as usize);
+            }
+        }
         let prefetch = |row: &u32| kernels.prefetch(self.f16_row(*row));
         rows.iter().take(AHEAD).for_each(prefetch);
         let mut ahead = rows.iter().skip(AHEAD);

@@ -20,12 +20,14 @@ mod selection;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use crate::error::Result;
 use crate::mask::RowMask;
 use crate::matrix::MatrixView;
 use crate::oracle::ScoredRow;
 use candidates::TopK;
 use kernels::ScanKernels;
 use rayon::prelude::*;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use warpseek_compute::cpu::Tier;
 
@@ -44,20 +46,23 @@ struct ScanJob<'a> {
     queries: &'a [f32],
     k: usize,
     mask: Option<&'a RowMask>,
+    /// A damaged row that was to be rescored, if there is one.
+    damaged: &'a OnceLock<usize>,
 }
 
-/// See [`crate::Scanner::top_k`], which checks the arguments. `queries` are `[n, stride]`.
+/// See [`crate::Scanner::top_k`], which checks the arguments and the int8 copy, or without one the
+/// rows. `queries` are `[n, stride]`.
 pub(super) fn top_k(
     tier: Tier,
     matrix: &MatrixView<'_>,
     queries: &[f32],
     k: usize,
     mask: Option<&RowMask>,
-) -> Vec<Vec<ScoredRow>> {
+) -> Result<Vec<Vec<ScoredRow>>> {
     let k = k.min(matrix.n_rows());
     let n_queries = queries.len() / matrix.stride();
     if k == 0 || n_queries == 0 {
-        return vec![Vec::new(); n_queries];
+        return Ok(vec![Vec::new(); n_queries]);
     }
     let kernels = ScanKernels::of(tier);
     let sq8 = matrix.sq8();
@@ -66,16 +71,21 @@ pub(super) fn top_k(
         None => TopK::bytes(k),
     };
     let group = (CANDIDATE_BYTES / (bytes * rayon::current_num_threads())).clamp(1, n_queries);
-    queries
+    let damaged = &OnceLock::new();
+    let found = queries
         .chunks(group * matrix.stride())
         .flat_map(|queries| {
-            let job = ScanJob { kernels, matrix, queries, k, mask };
+            let job = ScanJob { kernels, matrix, queries, k, mask, damaged };
             match &sq8 {
                 Some(sq8) => int8::QuantizedScan::new(job, sq8).run(),
                 None => f16::F16Scan::new(job).run(),
             }
         })
-        .collect()
+        .collect();
+    match (damaged.get(), matrix.checksums()) {
+        (Some(&row), Some(checksums)) => Err(checksums.damaged(row)),
+        _ => Ok(found),
+    }
 }
 
 impl<'a> ScanJob<'a> {

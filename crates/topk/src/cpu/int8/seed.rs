@@ -89,6 +89,7 @@ mod tests {
     use crate::oracle::naive_top_k;
     use crate::sq8::Sq8Matrix;
     use half::f16;
+    use std::sync::OnceLock;
     use warpseek_compute::cpu::Tier;
 
     #[test]
@@ -110,7 +111,8 @@ mod tests {
         let view = matrix.sq8().unwrap();
         for tier in Tier::ALL.into_iter().filter(|t| t.is_available()) {
             let kernels = ScanKernels::of(tier);
-            let job = ScanJob { kernels, matrix: &matrix, queries: &queries, k: K, mask: None };
+            let (queries, damaged) = (&queries, &OnceLock::new());
+            let job = ScanJob { kernels, matrix: &matrix, queries, k: K, mask: None, damaged };
             let scan = QuantizedScan::new(job, &view);
             scan.seed_thresholds();
             if kernels.sample_rate() == 0 {
