@@ -6,6 +6,7 @@ mod clients;
 mod contract;
 mod embedding;
 mod faults;
+mod load;
 mod mistakes;
 mod ollama;
 mod options;

@@ -154,7 +154,10 @@ limit_args! {
     /// Tokens that may wait for a model
     max_waiting_tokens: usize =
         "max-waiting-tokens", "N", number(1..=1 << 40), "WARPSEEK_SERVE_MAX_WAITING_TOKENS";
-    /// Bytes of all bodies that are being received
+    /// Bytes of a reply
+    max_reply_bytes: usize =
+        "max-reply-bytes", "BYTES", number(1..=1 << 40), "WARPSEEK_SERVE_MAX_REPLY_BYTES";
+    /// Bytes of the bodies of all requests that are received or worked on
     max_receiving_bytes: usize =
         "max-receiving-bytes", "BYTES", number(1..=1 << 40), "WARPSEEK_SERVE_MAX_RECEIVING_BYTES";
     /// Open connections
@@ -162,6 +165,8 @@ limit_args! {
         "max-connections", "N", number(1..=1 << 40), "WARPSEEK_SERVE_MAX_CONNECTIONS";
     /// Seconds per request
     timeout_s: f64 = "timeout", "S", seconds, "WARPSEEK_SERVE_TIMEOUT";
+    /// Seconds for a metadata filter
+    filter_s: f64 = "filter-timeout", "S", seconds, "WARPSEEK_SERVE_FILTER_TIMEOUT";
     /// Seconds in which a connection must make progress
     stall_s: f64 = "stall-timeout", "S", seconds, "WARPSEEK_SERVE_STALL_TIMEOUT";
     /// Seconds for running requests after the server was told to stop

@@ -2,7 +2,7 @@
 
 use super::error::{ApiError, ApiResult};
 use super::mistakes::type_error;
-use super::state::AppState;
+use super::state::{AppState, WorkPermit};
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -19,6 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
+/// The part of a request's time in which its body must arrive: the reply says so before the time is
+/// over.
+const RECEIVING_TIME: f64 = 0.9;
+
 /// Bytes of a body that are decompressed at a time.
 const DECOMPRESSED_PART: usize = 64 << 10;
 
@@ -32,7 +36,7 @@ const MAX_EXPLAINED: usize = 1 << 20;
 pub(super) struct JsonRequest<T> {
     pub(super) state: Arc<AppState>,
     pub(super) body: T,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) permit: WorkPermit,
 }
 
 impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for JsonRequest<T> {
@@ -40,10 +44,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for JsonRequest<T> {
 
     async fn from_request(request: Request, state: &Arc<AppState>) -> ApiResult<Self> {
         let (parts, body) = request.into_parts();
-        let (bytes, receiving) = read(&parts.headers, body, state).await?;
-        let permit = state.start_work()?;
+        let (bytes, received) = read(&parts.headers, body, state).await?;
+        let permit = state.start_work_on(received)?;
         let body = parse(&bytes)?;
-        drop(receiving);
         Ok(Self { state: Arc::clone(state), body, permit })
     }
 }
@@ -87,7 +90,7 @@ async fn read(
     let is_gzip = is_gzip(headers)?;
     let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     check_length(length.unwrap_or(0), state)?;
-    let timeout = Duration::from_secs_f64(state.limits.timeout_s);
+    let timeout = Duration::from_secs_f64(state.limits.timeout_s * RECEIVING_TIME);
     let late = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
     let received = tokio::time::timeout(timeout, receive(body, state)).await;
     let (bytes, share) = received.map_err(late)??;

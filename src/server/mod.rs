@@ -23,6 +23,7 @@ mod metrics;
 mod mistakes;
 mod open;
 mod own;
+mod reply_size;
 mod scheduled;
 mod scheduler;
 mod served;

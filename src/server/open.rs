@@ -72,6 +72,7 @@ impl Serving {
                     }),
                 }
             }
+            searcher.index = Arc::new(searcher.index.shared()?);
             indexes.push(Served::new(name, searcher));
         }
         if embedders.is_empty() && !models.rerank_only {

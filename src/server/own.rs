@@ -4,20 +4,19 @@
 use super::body::JsonRequest;
 use super::error::{ApiError, ApiResult};
 use super::mistakes::unknown_field;
-use super::state::AppState;
+use super::state::{AppState, WorkPermit};
 use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 /// A request with a JSON body, permission to work on it, and warnings about unknown fields.
 pub(super) struct OwnRequest<T> {
     pub(super) state: Arc<AppState>,
     pub(super) body: T,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) permit: WorkPermit,
     pub(super) warnings: Vec<String>,
 }
 

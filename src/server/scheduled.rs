@@ -1,7 +1,7 @@
 //! Models and search steps by way of the scheduler.
 
 use super::error::{ApiError, ApiResult};
-use super::scheduler::WorkKind;
+use super::scheduler::{Admission, WorkKind};
 use super::state::AppState;
 use crate::error::Result;
 use crate::search::{
@@ -10,9 +10,10 @@ use crate::search::{
 };
 use crate::store::Row;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use warpseek_bert::embedder::{Embedder, Embeddings, Role};
 use warpseek_bert::reranker::{RerankJob, RerankScores, Reranker};
-use warpseek_bert::tokenizer::{Sequence, Tokenized};
+use warpseek_bert::tokenizer::{Sequence, TokenMeter, Tokenized};
 use warpseek_topk::scanner::QueryBatch;
 
 /// Steps of a search over one snapshot. While a step waits, it holds no thread. A search whose
@@ -22,6 +23,25 @@ pub(super) struct ScheduledSteps<'a> {
     pub(super) searcher: &'a Arc<Searcher>,
     /// Takes the first hits as they were retrieved, before they are reranked; and their number.
     pub(super) watcher: Option<(&'a Watcher<'a>, usize)>,
+    /// The place of its pairs among the waiting work.
+    admission: Option<Admission>,
+}
+
+impl<'a> ScheduledSteps<'a> {
+    /// Steps of a search with these options.
+    ///
+    /// # Errors
+    ///
+    /// Back-pressure: refused if its reranking could not be done in time.
+    pub(super) fn new(
+        state: &'a AppState,
+        searcher: &'a Arc<Searcher>,
+        options: &SearchOptions,
+    ) -> ApiResult<Self> {
+        let pairs = options.rerank_depth.map(|depth| depth.min(searcher.index.n_rows()));
+        let admission = pairs.map(|pairs| state.scheduler.admit(pairs)).transpose()?;
+        Ok(Self { state, searcher, watcher: None, admission })
+    }
 }
 
 /// Takes hits that are not reranked yet.
@@ -99,7 +119,10 @@ impl SearchSteps for ScheduledSteps<'_> {
         let mut scores = Vec::with_capacity(queries.len());
         for (query, passages) in queries.iter().zip(passages) {
             let query = query.text.to_owned();
-            scores.push(score(self.state, reranker, query, passages, |_| Ok(())).await?);
+            scores.push(
+                score(self.state, reranker, query, passages, self.admission.as_ref(), |_| Ok(()))
+                    .await?,
+            );
         }
         Ok(scores)
     }
@@ -113,7 +136,9 @@ pub(super) async fn embed(
     role: Role,
 ) -> ApiResult<Embeddings> {
     let model = Arc::clone(embedder);
-    let tokenized = blocking(move || model.tokenize(&texts, role)).await?;
+    let bytes = texts.iter().map(String::len).sum();
+    let tokenize = move |meter: &TokenMeter| model.tokenize_within(&texts, role, meter);
+    let tokenized = tokenizing(state, bytes, tokenize).await?;
     embed_tokens(state, embedder, tokenized, role).await
 }
 
@@ -129,29 +154,76 @@ pub(super) async fn embed_tokens(
     let sequences: Vec<Sequence> = tokenized.into_iter().map(|t| t.sequence).collect();
     state.check_tokens(tokens.iter().map(|&n| n as usize).sum())?;
     let kind = WorkKind::Embed(Arc::clone(embedder), role);
-    let mut vectors = state.scheduler.compute(kind, sequences).await?.concat();
+    let mut vectors = state.scheduler.compute(kind, sequences, None).await?.concat();
     vectors.chunks_exact_mut(embedder.dim()).for_each(|vector| embedder.finish(vector));
     Ok(Embeddings { vectors, tokens, lost })
 }
 
-/// Scores passages against a query, as [`Reranker::score`] does. `check` may refuse the pairs of
+/// Scores passages against a query, as [`Reranker::score`] does, in the place of `admission`, or
+/// else behind all that waits. `check` may refuse the pairs of
 /// query and window that the passages take.
 pub(super) async fn score(
     state: &AppState,
     reranker: &Arc<Reranker>,
     query: String,
     passages: Vec<String>,
+    admission: Option<&Admission>,
     check: impl FnOnce(&[Sequence]) -> ApiResult<()>,
 ) -> ApiResult<RerankScores> {
     let model = Arc::clone(reranker);
-    let plan = move || {
+    let bytes = query.len() + passages.iter().map(String::len).sum::<usize>();
+    let plan = move |meter: &TokenMeter| {
         let passages = passages.iter().map(String::as_str).collect();
-        model.plan(&RerankJob { query: &query, passages })
+        model.plan_within(&RerankJob { query: &query, passages }, meter)
     };
-    let (plan, pairs) = blocking(plan).await?;
+    let (plan, pairs) = tokenizing(state, bytes, plan).await?;
     check(&pairs)?;
-    let logits = state.scheduler.compute(WorkKind::Rerank(Arc::clone(reranker)), pairs).await?;
+    let kind = WorkKind::Rerank(Arc::clone(reranker));
+    let logits = state.scheduler.compute(kind, pairs, admission).await?;
     Ok(plan.scores(&mut logits.into_iter().flatten()))
+}
+
+/// Tokenizes texts of so many bytes on a thread that serves no clients, when it is their turn: of
+/// long texts no more are tokenized at a time than there are cores. The limit of tokens is met
+/// while they are counted; and if the request is dropped, the work ends within milliseconds.
+pub(super) async fn tokenizing<T: Send + 'static>(
+    state: &AppState,
+    bytes: usize,
+    work: impl FnOnce(&TokenMeter) -> Result<T> + Send + 'static,
+) -> ApiResult<T> {
+    let turn = state.turn_to_tokenize(bytes).await?;
+    let meter = Arc::new(TokenMeter::new(state.limits.max_request_tokens));
+    let _stop = StopOnDrop(Arc::clone(&meter));
+    let work = move || {
+        let outcome = work(&meter);
+        drop(turn);
+        outcome
+    };
+    blocking(work).await
+}
+
+/// Stops the count of tokens when the request is dropped.
+struct StopOnDrop(Arc<TokenMeter>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// As [`blocking`], for work that looks at a flag, which is set when the request is dropped.
+pub(super) async fn blocking_until_gone<T: Send + 'static>(
+    work: impl FnOnce(&Arc<AtomicBool>) -> Result<T> + Send + 'static,
+) -> ApiResult<T> {
+    struct Gone(Arc<AtomicBool>);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let gone = Gone(Arc::default());
+    let flag = Arc::clone(&gone.0);
+    blocking(move || work(&flag)).await
 }
 
 /// Runs work that takes long on a thread that serves no clients.

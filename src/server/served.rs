@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::search::Searcher;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::SystemTime;
 use warpseek_bert::embedder::Embedder;
 
@@ -14,8 +14,9 @@ pub struct Served {
     pub name: String,
     /// The newest snapshot. A request takes it once and sees the same rows until its end.
     searcher: RwLock<Arc<Searcher>>,
-    /// Held while the index is opened again, so that no older snapshot replaces a newer one.
-    reloading: Mutex<()>,
+    /// Held while the index is opened again, so that no older snapshot replaces a newer one. Holds
+    /// the earlier snapshots, which requests may still use.
+    reloading: Mutex<Vec<Weak<Searcher>>>,
 }
 
 impl Served {
@@ -50,12 +51,32 @@ impl Served {
 
     /// Opens the index again if it was changed; later requests see the new snapshot.
     pub(super) fn reload(&self) -> Result<()> {
-        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = self.searcher();
-        if let Some(new) = old.reopened()? {
-            *self.searcher.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        let mut earlier = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(new) = self.searcher().reopened()? {
+            self.replace(&mut earlier, new);
         }
         Ok(())
+    }
+
+    /// Opens the index again, changed or not: the new snapshot lets go of the write-ahead log.
+    pub(super) fn renew(&self) -> Result<()> {
+        let mut earlier = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = self.searcher().renewed()?;
+        self.replace(&mut earlier, new);
+        Ok(())
+    }
+
+    fn replace(&self, earlier: &mut Vec<Weak<Searcher>>, new: Searcher) {
+        let mut newest = self.searcher.write().unwrap_or_else(PoisonError::into_inner);
+        earlier.push(Arc::downgrade(&newest));
+        *newest = Arc::new(new);
+        earlier.retain(|snapshot| snapshot.strong_count() > 0);
+    }
+
+    /// True while requests use snapshots before the newest one.
+    pub(super) fn has_earlier_snapshots(&self) -> bool {
+        let earlier = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier.iter().any(|snapshot| snapshot.strong_count() > 0)
     }
 
     /// Times and lengths of the files that every commit changes, by any process.

@@ -84,12 +84,16 @@ pub struct ServerLimits {
     pub max_concurrent_requests: usize,
     /// Tokens that may wait for a model.
     pub max_waiting_tokens: usize,
-    /// Bytes of all bodies that are being received.
+    /// Bytes of a reply, and of each event of a stream.
+    pub max_reply_bytes: usize,
+    /// Bytes of the bodies of all requests that are received or worked on.
     pub max_receiving_bytes: usize,
     /// Open connections.
     pub max_connections: usize,
     /// Seconds for one request.
     pub timeout_s: f64,
+    /// Seconds in which a metadata filter must be evaluated.
+    pub filter_s: f64,
     /// Seconds in which a connection must make progress: send its head or take a part of a reply.
     pub stall_s: f64,
     /// Seconds for the requests in progress when the server is told to stop.
@@ -106,9 +110,11 @@ impl Default for ServerLimits {
             max_hits: 1000,
             max_concurrent_requests: 512,
             max_waiting_tokens: 2_000_000,
-            max_receiving_bytes: 256 << 20,
+            max_reply_bytes: 32 << 20,
+            max_receiving_bytes: 64 << 20,
             max_connections: 16_384,
             timeout_s: 60.0,
+            filter_s: 5.0,
             stall_s: 30.0,
             drain_s: 30.0,
         }

@@ -25,6 +25,19 @@ const DRAIN_RETRY: Duration = Duration::from_secs(5);
 /// The number of bytes that one permit to receive stands for.
 const RECEIVE_UNIT: usize = 1024;
 
+/// Bytes of the texts of a request that are tokenized within some milliseconds.
+const SHORT_TEXTS: usize = 32 << 10;
+
+/// Requests with short texts that are tokenized at a time, per core.
+const SHORT_TURNS: usize = 4;
+
+/// Permission to work on a request, and its share of the bytes that may be received; until it is
+/// dropped.
+pub(super) struct WorkPermit {
+    _working: OwnedSemaphorePermit,
+    _received: Option<OwnedSemaphorePermit>,
+}
+
 /// State that all requests share.
 pub(super) struct AppState {
     pub(super) indexes: Vec<OpenIndex>,
@@ -42,6 +55,8 @@ pub(super) struct AppState {
     pub(super) metrics: Arc<Metrics>,
     working: Arc<Semaphore>,
     receiving: Arc<Semaphore>,
+    /// Turns to tokenize short texts, and long ones.
+    tokenizing: [Arc<Semaphore>; 2],
     draining: AtomicBool,
 }
 
@@ -65,8 +80,10 @@ impl AppState {
             &models,
             reranker.as_ref().map(|r| &r.model),
             limits.max_waiting_tokens,
+            Duration::from_secs_f64(limits.timeout_s),
             Arc::clone(&metrics),
         )?;
+        let cores = rayon::current_num_threads();
         let receiving = (limits.max_receiving_bytes / RECEIVE_UNIT).min(Semaphore::MAX_PERMITS);
         Ok(Arc::new(Self {
             indexes: indexes.into_iter().map(open).collect(),
@@ -76,6 +93,7 @@ impl AppState {
             answers: answers.map(Arc::new),
             keys: Keys::new(&access.keys),
             access,
+            tokenizing: [SHORT_TURNS, 1].map(|turns| Arc::new(Semaphore::new(turns * cores))),
             working: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
             receiving: Arc::new(Semaphore::new(receiving)),
             limits,
@@ -136,16 +154,32 @@ impl AppState {
 
     /// Permission to work on a request, until it is dropped. Back-pressure: refused if too many
     /// requests are in progress.
-    pub(super) fn start_work(&self) -> ApiResult<OwnedSemaphorePermit> {
+    pub(super) fn start_work(&self) -> ApiResult<WorkPermit> {
+        self.start_work_on(None)
+    }
+
+    /// As [`AppState::start_work`], for a body that was received with this share.
+    pub(super) fn start_work_on(
+        &self,
+        received: Option<OwnedSemaphorePermit>,
+    ) -> ApiResult<WorkPermit> {
         if self.is_draining() {
             // Not 503: some clients repeat a request with that status at once and without end.
             return Err(ApiError::overloaded("the server is shutting down", DRAIN_RETRY));
         }
-        Arc::clone(&self.working).try_acquire_owned().map_err(|_| {
+        let working = Arc::clone(&self.working).try_acquire_owned().map_err(|_| {
             let most = self.limits.max_concurrent_requests;
             let message = format!("{most} requests are being worked on");
             ApiError::overloaded(message, Duration::from_secs(1))
-        })
+        })?;
+        Ok(WorkPermit { _working: working, _received: received })
+    }
+
+    /// Waits for the turn to tokenize texts of so many bytes, which lasts until it is dropped.
+    pub(super) async fn turn_to_tokenize(&self, bytes: usize) -> ApiResult<OwnedSemaphorePermit> {
+        let turns = &self.tokenizing[usize::from(bytes > SHORT_TEXTS)];
+        let ended = |_| ApiError::internal("the server has ended");
+        Arc::clone(turns).acquire_owned().await.map_err(ended)
     }
 
     /// Raises `share` to permission to hold `bytes` of received bodies.

@@ -26,6 +26,26 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time without changes after which the index is closed, so that other processes may write to it.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// Time after which the index is closed under endless changes, so that other processes get their
+/// turn.
+const MAX_TURN: Duration = Duration::from_millis(500);
+
+/// Time for another process to begin its turn; it tries the lock more often than that.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Length of the write-ahead log with which changes wait until searches that began before the last
+/// commit are done; in bytes.
+const WAIT_LOG: u64 = 8 << 20;
+
+/// Time between two looks at the searches that use the log.
+const LOG_POLL: Duration = Duration::from_millis(2);
+
+/// The longest time for which changes wait for those searches.
+const MAX_LOG_WAIT: Duration = Duration::from_secs(60);
+
+/// Deleted rows from which the index is compacted, once they are as many as the live ones.
+const COMPACT_ROWS: u64 = 1024;
+
 /// A change of an index.
 pub(super) enum Change {
     /// A new document, or a new version of one, with its chunks and their vectors.
@@ -92,12 +112,20 @@ impl Writer {
 /// The writer's thread.
 fn run(served: &Served, receiver: &Receiver<WriteRequest>) {
     let mut writer: Option<IndexWriter> = None;
+    let mut opened = Instant::now();
     loop {
+        if writer.is_some() && opened.elapsed() >= MAX_TURN {
+            close(served, &mut writer);
+            std::thread::sleep(PAUSE);
+        }
         let first = receiver.recv_timeout(IDLE).or_else(|_| {
-            writer = None;
+            close(served, &mut writer);
             receiver.recv()
         });
         let Ok(first) = first else { return };
+        if writer.is_none() {
+            opened = Instant::now();
+        }
         let waiting = std::iter::once(first).chain(receiver.try_iter());
         let mut waiting: Vec<WriteRequest> = waiting.take(MAX_TOGETHER).collect();
         while !waiting.is_empty() {
@@ -112,7 +140,69 @@ fn run(served: &Served, receiver: &Receiver<WriteRequest>) {
             let n = waiting.iter().map(is_new).take_while(|is_new| *is_new).count();
             let later = waiting.split_off(n);
             write_together(served, &mut writer, std::mem::replace(&mut waiting, later));
+            if let Some(writer) = &writer {
+                shorten_log(served, writer);
+            }
         }
+    }
+}
+
+/// Closes the index, so that other processes may write to it. Compacts it first if half of its rows
+/// are deleted: the cost of a compaction is then that of as many changes.
+fn close(served: &Served, writer: &mut Option<IndexWriter>) {
+    let Some(open) = writer.take() else { return };
+    let is_due = |(live, deleted)| deleted >= COMPACT_ROWS && deleted >= live;
+    if open.live_and_deleted_rows().is_ok_and(is_due) {
+        let started = Instant::now();
+        match open.compact() {
+            Ok(done) => tracing::info!(
+                "index '{}' was compacted: {} rows of {}, {} ms",
+                served.name,
+                done.rows_after,
+                done.rows_before,
+                started.elapsed().as_millis()
+            ),
+            Err(e) => tracing::warn!("index '{}' could not be compacted: {e}", served.name),
+        }
+        follow(served, served.reload());
+        // The log holds the whole database now.
+        if let Ok(open) = IndexWriter::open(served.searcher().index.dir()) {
+            let_go_of_log(served, &open);
+        }
+        return;
+    }
+    let_go_of_log(served, &open);
+}
+
+/// Moves the pages of the write-ahead log to the database, and opens a snapshot that reads them
+/// there. Returns false if earlier snapshots do not allow it.
+fn let_go_of_log(served: &Served, writer: &IndexWriter) -> bool {
+    let is_moved = writer.move_log();
+    if is_moved {
+        follow(served, served.renew());
+    }
+    is_moved
+}
+
+/// Keeps the write-ahead log short: moves its pages to the database, and opens a snapshot that does
+/// not use it. The next commit starts it anew if no earlier snapshot is in use; a long log waits
+/// for the searches that use them.
+fn shorten_log(served: &Served, writer: &IndexWriter) {
+    let started = Instant::now();
+    let Some(len) = writer.long_log() else { return };
+    let goes_on = || len >= WAIT_LOG && started.elapsed() < MAX_LOG_WAIT;
+    while !let_go_of_log(served, writer) && goes_on() {
+        std::thread::sleep(LOG_POLL);
+    }
+    while served.has_earlier_snapshots() && goes_on() {
+        std::thread::sleep(LOG_POLL);
+    }
+}
+
+/// Logs that the newest snapshot could not be opened; the next look at the files tries again.
+fn follow(served: &Served, reloaded: Result<()>) {
+    if let Err(e) = reloaded {
+        tracing::warn!("index '{}' could not be opened again: {e}", served.name);
     }
 }
 
@@ -152,12 +242,9 @@ fn commit(
         outcomes.push(written);
     }
     open.commit()?;
+    // The commit is durable.
+    follow(served, served.reload());
     *writer = Some(open);
-    // The commit is durable. If the snapshot cannot be opened, the next look at the files tries
-    // again.
-    if let Err(e) = served.reload() {
-        tracing::warn!("index '{}' could not be opened again: {e}", served.name);
-    }
     Ok(outcomes)
 }
 

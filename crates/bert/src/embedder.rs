@@ -8,7 +8,7 @@ use crate::model_files::{ModelFiles, unusable};
 use crate::modules::{EmbedConfig, Modules, Similarity, Step};
 pub use crate::pooling::normalize;
 use crate::pooling::{Output, Pooling};
-use crate::tokenizer::{Sequence, Tokenized, Tokenizer};
+use crate::tokenizer::{Sequence, TokenMeter, Tokenized, Tokenizer};
 use crate::tokenizer_settings::TokenizerSettings;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -323,7 +323,8 @@ impl Embedder {
         let mut embeddings = Embeddings::default();
         let on_device = self.is_on_device();
         let part = if on_device { DEVICE_TEXTS } else { texts.len().max(1) };
-        let tokenize = |texts: &[T]| self.tokenize_after(prompt, texts);
+        let meter = TokenMeter::default();
+        let tokenize = |texts: &[T]| self.tokenize_after(prompt, texts, &meter);
         overlapped(texts.chunks(part), on_device, tokenize, |tokenized| {
             let first = embeddings.tokens.len();
             embeddings.tokens.extend(tokenized.iter().map(|text| text.sequence.ids.len() as u32));
@@ -355,19 +356,34 @@ impl Embedder {
         texts: &[T],
         role: Role,
     ) -> Result<Vec<Tokenized>> {
-        self.tokenize_after(self.prompt(role), texts)
+        self.tokenize_within(texts, role, &TokenMeter::default())
+    }
+
+    /// As [`Embedder::tokenize`], within the limit of `meter`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::batch_within`].
+    pub fn tokenize_within<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        role: Role,
+        meter: &TokenMeter,
+    ) -> Result<Vec<Tokenized>> {
+        self.tokenize_after(self.prompt(role), texts, meter)
     }
 
     fn tokenize_after<T: AsRef<str> + Sync>(
         &self,
         prompt: &str,
         texts: &[T],
+        meter: &TokenMeter,
     ) -> Result<Vec<Tokenized>> {
         if prompt.is_empty() {
-            return self.tokenizer.batch(texts, self.config.max_tokens);
+            return self.tokenizer.batch_within(texts, self.config.max_tokens, meter);
         }
         let texts: Vec<String> = texts.iter().map(|t| format!("{prompt}{}", t.as_ref())).collect();
-        self.tokenizer.batch(&texts, self.config.max_tokens)
+        self.tokenizer.batch_within(&texts, self.config.max_tokens, meter)
     }
 
     /// Returns the vectors of sequences before the last normalization, `[n, dim]`: the second step

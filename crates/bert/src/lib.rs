@@ -38,6 +38,7 @@ mod reference;
 pub mod reranker;
 mod rotary;
 mod settings;
+mod text_parts;
 pub mod tokenizer;
 mod tokenizer_class;
 mod tokenizer_settings;

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::model_files::{ModelFiles, unusable};
 use crate::modules::Modules;
 use crate::pooling::Output;
-use crate::tokenizer::{Sequence, TokenSpans, Tokenizer};
+use crate::tokenizer::{Sequence, TokenMeter, TokenSpans, Tokenizer};
 use crate::tokenizer_settings::TokenizerSettings;
 use crate::weights::Weights;
 use rayon::prelude::*;
@@ -229,11 +229,24 @@ impl Reranker {
     ///
     /// [`Error::Usage`] if the tokenizer refuses a text.
     pub fn plan(&self, job: &RerankJob<'_>) -> Result<(RerankPlan, Vec<Sequence>)> {
-        let query = self.tokenizer.spans(job.query)?.ids;
+        self.plan_within(job, &TokenMeter::default())
+    }
+
+    /// As [`Reranker::plan`], within the limit of `meter`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::batch_within`].
+    pub fn plan_within(
+        &self,
+        job: &RerankJob<'_>,
+        meter: &TokenMeter,
+    ) -> Result<(RerankPlan, Vec<Sequence>)> {
+        let query = self.tokenizer.spans_within(job.query, meter)?.ids;
         let room = self.max_tokens - self.tokenizer.n_special_pair();
         let kept = &query[..query.len().min(room / 2)];
         let windows = (job.passages.par_iter())
-            .map(|passage| self.windows(&query, kept, room, passage))
+            .map(|passage| self.windows(&query, kept, room, passage, meter))
             .collect::<Result<Vec<_>>>()?;
         let lost = windows.iter().map(|(_, query_tokens_lost)| *query_tokens_lost).max();
         let mut sequences = Vec::with_capacity(windows.len());
@@ -247,13 +260,18 @@ impl Reranker {
     }
 
     /// Returns the text of the first `most` tokens of a passage, and the number of tokens after
-    /// them.
+    /// them, within the limit of `meter`.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if the tokenizer refuses the text.
-    pub fn first_tokens<'a>(&self, passage: &'a str, most: usize) -> Result<(&'a str, usize)> {
-        let spans = self.tokenizer.spans(passage)?.spans;
+    /// As [`Tokenizer::batch_within`].
+    pub fn first_tokens<'a>(
+        &self,
+        passage: &'a str,
+        most: usize,
+        meter: &TokenMeter,
+    ) -> Result<(&'a str, usize)> {
+        let spans = self.tokenizer.spans_within(passage, meter)?.spans;
         match spans.get(most) {
             None => Ok((passage, 0)),
             Some(next) => Ok((passage.get(..next.start).unwrap_or(passage), spans.len() - most)),
@@ -308,8 +326,9 @@ impl Reranker {
         kept: &[u32],
         room: usize,
         passage: &str,
+        meter: &TokenMeter,
     ) -> Result<(Vec<Window>, usize)> {
-        let TokenSpans { ids, spans } = self.tokenizer.spans(passage)?;
+        let TokenSpans { ids, spans } = self.tokenizer.spans_within(passage, meter)?;
         if query.len() + ids.len() <= room {
             return Ok((vec![(self.tokenizer.pair(query, &ids), 0..passage.len())], 0));
         }

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::model_files::{ModelFiles, hex_of, unusable};
+pub use crate::text_parts::TokenMeter;
+use crate::text_parts::{PART_BYTES, TextCut};
 use crate::tokenizer_settings::TokenizerSettings;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -17,6 +19,7 @@ pub struct Tokenizer {
     /// True if texts that are too long lose their beginning.
     truncates_start: bool,
     max_tokens: Option<usize>,
+    cut: Option<TextCut>,
     sha256: String,
 }
 
@@ -107,7 +110,8 @@ impl Tokenizer {
         let beside = serde_json::to_vec(&(parts, types, truncates_start, special));
         digest.update(beside.unwrap_or_default());
         let sha256 = hex_of(digest);
-        Ok(Self { inner, single, pair, truncates_start, max_tokens, sha256 })
+        let cut = TextCut::of(&inner);
+        Ok(Self { inner, single, pair, truncates_start, max_tokens, cut, sha256 })
     }
 
     /// Returns the sha256 of `tokenizer.json` and of what other files set, lower-case hex.
@@ -138,7 +142,13 @@ impl Tokenizer {
 
     /// Returns the number of tokens of a text, without special tokens.
     pub fn count(&self, text: &str) -> usize {
-        self.inner.encode_fast(text, false).map_or(0, |e| e.len())
+        self.count_within(text, &TokenMeter::default())
+    }
+
+    /// As [`Tokenizer::count`]; a count that `meter` stops is too low.
+    pub fn count_within(&self, text: &str, meter: &TokenMeter) -> usize {
+        let parts = TextCut::parts(self.cut, text, PART_BYTES).take_while(|_| !meter.is_stopped());
+        parts.map(|(_, part)| self.inner.encode_fast(part, false).map_or(0, |e| e.len())).sum()
     }
 
     /// Tokenizes one text, truncated to `max_tokens`, special tokens included.
@@ -147,27 +157,48 @@ impl Tokenizer {
     ///
     /// [`Error::Usage`] if the tokenizer refuses the text.
     pub fn single(&self, text: &str, max_tokens: usize) -> Result<Tokenized> {
-        self.truncated(text, max_tokens, self.truncates_start)
+        self.truncated(text, max_tokens, self.truncates_start, &TokenMeter::default())
     }
 
-    /// As [`Tokenizer::single`], but truncates the beginning.
+    /// As [`Tokenizer::single`], but truncates the beginning, within the limit of `meter`.
     ///
     /// # Errors
     ///
-    /// As [`Tokenizer::single`].
-    pub fn single_end(&self, text: &str, max_tokens: usize) -> Result<Tokenized> {
-        self.truncated(text, max_tokens, true)
+    /// As [`Tokenizer::batch_within`].
+    pub fn single_end(
+        &self,
+        text: &str,
+        max_tokens: usize,
+        meter: &TokenMeter,
+    ) -> Result<Tokenized> {
+        self.truncated(text, max_tokens, true, meter)
     }
 
     /// Tokenizes one text, truncated at its start or end.
-    fn truncated(&self, text: &str, max_tokens: usize, at_start: bool) -> Result<Tokenized> {
-        let encoding = self.inner.encode_fast(text, false).map_err(refused)?;
-        let ids = encoding.get_ids();
-        let kept = ids.len().min(max_tokens.saturating_sub(self.n_special()));
-        let lost = ids.len() - kept;
-        let ids = if at_start { &ids[ids.len() - kept..] } else { &ids[..kept] };
-        let sequence = self.single.wrap(ids, None);
-        Ok(Tokenized { sequence, lost })
+    fn truncated(
+        &self,
+        text: &str,
+        max_tokens: usize,
+        at_start: bool,
+        meter: &TokenMeter,
+    ) -> Result<Tokenized> {
+        let most = max_tokens.saturating_sub(self.n_special());
+        let (mut kept, mut n) = (Vec::new(), 0);
+        for (_, part) in TextCut::parts(self.cut, text, PART_BYTES) {
+            meter.add(0)?;
+            let encoding = self.inner.encode_fast(part, false).map_err(refused)?;
+            let (ids, before) = (encoding.get_ids(), kept.len());
+            n += ids.len();
+            if at_start {
+                kept.extend_from_slice(ids);
+                kept.drain(..kept.len().saturating_sub(most));
+            } else {
+                kept.extend(ids.iter().take(most - before));
+            }
+            meter.add(kept.len() - before)?;
+        }
+        let sequence = self.single.wrap(&kept, None);
+        Ok(Tokenized { sequence, lost: n - kept.len() })
     }
 
     /// True if these are the ids of a complete text with special tokens, within the vocabulary.
@@ -220,7 +251,23 @@ impl Tokenizer {
         texts: &[T],
         max_tokens: usize,
     ) -> Result<Vec<Tokenized>> {
-        texts.par_iter().map(|text| self.single(text.as_ref(), max_tokens)).collect()
+        self.batch_within(texts, max_tokens, &TokenMeter::default())
+    }
+
+    /// As [`Tokenizer::batch`], within the limit of `meter`; truncated tokens do not count.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::batch`]; [`Error::Usage`] beyond the limit, and [`Error::Interrupted`] soon
+    /// after the meter was stopped.
+    pub fn batch_within<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        max_tokens: usize,
+        meter: &TokenMeter,
+    ) -> Result<Vec<Tokenized>> {
+        let one = |text: &T| self.truncated(text.as_ref(), max_tokens, self.truncates_start, meter);
+        texts.par_iter().map(one).collect()
     }
 
     /// Builds a pair from token ids without special tokens.
@@ -234,11 +281,24 @@ impl Tokenizer {
     ///
     /// [`Error::Usage`] if the tokenizer refuses the text.
     pub fn spans(&self, text: &str) -> Result<TokenSpans> {
-        let encoding = self.inner.encode(text, false).map_err(refused)?;
-        Ok(TokenSpans {
-            ids: encoding.get_ids().to_vec(),
-            spans: encoding.get_offsets().iter().map(|&(start, end)| start..end).collect(),
-        })
+        self.spans_within(text, &TokenMeter::default())
+    }
+
+    /// As [`Tokenizer::spans`], within the limit of `meter`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::batch_within`].
+    pub fn spans_within(&self, text: &str, meter: &TokenMeter) -> Result<TokenSpans> {
+        let (mut ids, mut spans) = (Vec::new(), Vec::new());
+        for (at, part) in TextCut::parts(self.cut, text, PART_BYTES) {
+            meter.add(0)?;
+            let encoding = self.inner.encode(part, false).map_err(refused)?;
+            meter.add(encoding.len())?;
+            ids.extend_from_slice(encoding.get_ids());
+            spans.extend(encoding.get_offsets().iter().map(|&(start, end)| at + start..at + end));
+        }
+        Ok(TokenSpans { ids, spans })
     }
 }
 

@@ -197,7 +197,7 @@ pub(super) async fn passages_for(
     let searcher = state.index(retrieval.index.as_deref())?.served.searcher();
     let options = retrieval.options(state, &searcher, question.k).await?;
     let query = QueryInput { text: question.text, ..QueryInput::default() };
-    let steps = ScheduledSteps { state, searcher: &searcher, watcher: None };
+    let steps = ScheduledSteps::new(state, &searcher, &options)?;
     let found = search(&steps, query, &options).await?;
     let (hits, took) = (found.hits, found.took_ms);
     if hits.is_empty() {

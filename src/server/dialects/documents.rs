@@ -5,7 +5,7 @@ use crate::error::Place;
 use crate::indexing::passages;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::own::{OwnBody, OwnRequest, UnknownFields};
-use crate::server::scheduled::{blocking, embed};
+use crate::server::scheduled::{embed, tokenizing};
 use crate::server::state::{AppState, OpenIndex};
 use crate::server::writer::{Change, Written};
 use axum::Json;
@@ -21,6 +21,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use warpseek_bert::embedder::Role;
+use warpseek_bert::tokenizer::TokenMeter;
 use warpseek_ingest::chunk::{self, Chunk};
 use warpseek_ingest::{self, Document, NoteKind, ReadNotes, TITLE_ALONE};
 
@@ -119,13 +120,18 @@ pub(super) async fn upsert_into(
 ) -> ApiResult<Upserted> {
     let index = writable_index(state, index)?;
     state.check_inputs(documents.len(), "documents")?;
-    let searcher = index.served.searcher();
-    let manifest = searcher.index.manifest();
+    // The snapshot is not kept: the writer may wait for the end of its use.
+    let (embedder, chunking) = {
+        let searcher = index.served.searcher();
+        let manifest = searcher.index.manifest();
+        (manifest.model.as_ref().and(searcher.embedder.clone()), manifest.chunking)
+    };
     let missing = "the index was imported without a model, so that texts cannot be added to it";
-    let embedder = manifest.model.as_ref().and(searcher.embedder.clone());
     let embedder = embedder.ok_or_else(|| ApiError::invalid(missing))?;
-    let (chunking, model) = (manifest.chunking, Arc::clone(&embedder));
-    let work = move || {
+    let model = Arc::clone(&embedder);
+    let size = |value: &Value| value.as_str().map_or(0, str::len);
+    let bytes = documents.iter().flat_map(Map::values).map(size).sum();
+    let work = move |meter: &TokenMeter| {
         let mut ids = HashSet::new();
         let mut split = Vec::with_capacity(documents.len());
         for (number, object) in documents.into_iter().enumerate() {
@@ -135,12 +141,14 @@ pub(super) async fn upsert_into(
                 let reason = format!("the id '{}' comes twice in this request", document.id);
                 return Err(crate::error::Error::input(document.place, reason));
             }
-            let ranges = chunk::split(&document, &chunking, |text| model.tokenizer().count(text))?;
+            let count = |text: &str| model.tokenizer().count_within(text, meter);
+            let go_on = || !meter.is_stopped();
+            let ranges = chunk::split_while(&document, &chunking, count, go_on)?;
             split.push((document, ranges));
         }
         Ok(split)
     };
-    let documents: Vec<(Document, Vec<Range<usize>>)> = blocking(work).await?;
+    let documents: Vec<(Document, Vec<Range<usize>>)> = tokenizing(state, bytes, work).await?;
     let notes = ReadNotes::default();
     for (document, _) in documents.iter().filter(|(document, _)| document.text.is_empty()) {
         notes.add(&document.place.file, "text", NoteKind::NoText, TITLE_ALONE, 1);

@@ -1,7 +1,7 @@
 //! Passages to score against a query: texts or objects, and the limits of reading them.
 
 use crate::server::error::{ApiError, ApiResult};
-use crate::server::scheduled::{blocking, score};
+use crate::server::scheduled::{score, tokenizing};
 use crate::server::state::AppState;
 use futures_util::future::try_join_all;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use utoipa::ToSchema;
 use warpseek_bert::reranker::{PassageScore, RerankScores};
-use warpseek_bert::tokenizer::Sequence;
+use warpseek_bert::tokenizer::{Sequence, TokenMeter};
 
 /// A document: a text, or an object with text fields.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -125,19 +125,20 @@ pub(super) async fn score_texts(
     };
     check_windows(texts.len())?;
     let reranker = Arc::clone(model);
-    let truncate = move || {
+    let bytes = texts.iter().map(String::len).sum();
+    let truncate = move |meter: &TokenMeter| {
         let (mut texts, mut cut, mut lost) = (texts, 0, 0);
         let most = reranker.windows_to_tokens(limits.tokens, limits.windows, &query)?;
         for text in &mut texts {
             let Some(most) = most else { break };
-            let (kept, more) = reranker.first_tokens(text, most)?;
+            let (kept, more) = reranker.first_tokens(text, most, meter)?;
             text.truncate(kept.len());
             cut += usize::from(more > 0);
             lost += more;
         }
         Ok((query, texts, cut, lost))
     };
-    let (query, texts, cut, lost) = blocking(truncate).await?;
+    let (query, texts, cut, lost) = tokenizing(state, bytes, truncate).await?;
     let mut warnings = Vec::new();
     if cut > 0 {
         let (documents, were) = if cut == 1 { ("document", "was") } else { ("documents", "were") };
@@ -151,7 +152,7 @@ pub(super) async fn score_texts(
         tokens = pairs.iter().map(|pair| pair.ids.len()).sum();
         state.check_tokens(tokens)
     };
-    let scores = score(state, model, query, texts, check).await?;
+    let scores = score(state, model, query, texts, None, check).await?;
     let lost = scores.query_tokens_lost;
     if lost > 0 {
         warnings.push(format!("the last {lost} tokens of the query were left out"));

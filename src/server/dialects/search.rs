@@ -9,18 +9,24 @@ use crate::search::{self, Searcher};
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::mistakes::read_object;
 use crate::server::own::{OwnBody, OwnRequest, UnknownFields, check_unknown, read_strict};
+use crate::server::reply_size::ReplySize;
 use crate::server::scheduled::ScheduledSteps;
-use crate::server::state::AppState;
+use crate::server::state::{AppState, WorkPermit};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Extract};
 use axum::response::{IntoResponse, Response};
-use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
+
+/// Searches of a batch that run at a time, at most.
+const SEARCHES_TOGETHER: usize = 64;
+
+/// Hits of the searches of a batch that run at a time.
+const HITS_TOGETHER: usize = 20_000;
 
 /// Several searches, independent of each other.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -78,12 +84,13 @@ pub(super) async fn search(request: OwnRequest<SearchRequest>) -> ApiResult<Resp
 async fn reply_to(
     state: Arc<AppState>,
     body: SearchRequest,
-    permit: OwnedSemaphorePermit,
+    permit: WorkPermit,
     warnings: Vec<String>,
 ) -> ApiResult<Response> {
     let searcher = state.index(body.retrieval.index.as_deref())?.served.searcher();
     if !body.stream {
-        let reply = search_one(&state, searcher, body).await?;
+        let size = ReplySize::new(&state.limits);
+        let reply = search_one(&state, searcher, body, &size).await?;
         return Ok(Warned(warnings, reply).into_response());
     }
     let options = body.options(&state, &searcher).await?;
@@ -160,6 +167,8 @@ pub(super) async fn batch(
     state.check_inputs(requests.len(), "searches")?;
     // All searches of an index see the same snapshot.
     let mut snapshots: HashMap<&str, Arc<Searcher>> = HashMap::new();
+    let size = ReplySize::new(&state.limits);
+    let most_hits = requests.iter().filter_map(|request| request.k).max().unwrap_or(1);
     let mut searches = Vec::with_capacity(requests.len());
     for (number, request) in requests.into_iter().enumerate() {
         let message = "`stream` is not possible in a batch of searches: leave it out";
@@ -167,12 +176,15 @@ pub(super) async fn batch(
         let index = state.index(request.retrieval.index.as_deref());
         let served = &index.map_err(|e| e.of_request(number))?.served;
         let snapshot = snapshots.entry(&served.name).or_insert_with(|| served.searcher());
-        let (state, searcher) = (&state, Arc::clone(snapshot));
+        let (state, searcher, size) = (&state, Arc::clone(snapshot), &size);
         searches.push(async move {
-            search_one(state, searcher, request).await.map_err(|e| e.of_request(number))
+            search_one(state, searcher, request, size).await.map_err(|e| e.of_request(number))
         });
     }
-    Ok(Warned(warnings, try_join_all(searches).await?))
+    // So many that they share scans, and so few that their hits fit into the memory.
+    let together = (HITS_TOGETHER / most_hits.max(1)).clamp(4, SEARCHES_TOGETHER);
+    let replies = stream::iter(searches).buffered(together).try_collect().await?;
+    Ok(Warned(warnings, replies))
 }
 
 /// Runs one search over a snapshot.
@@ -180,11 +192,12 @@ pub(super) async fn search_one(
     state: &AppState,
     searcher: Arc<Searcher>,
     request: SearchRequest,
+    size: &ReplySize,
 ) -> ApiResult<SearchReply> {
     let options = request.options(state, &searcher).await?;
-    let steps = ScheduledSteps { state, searcher: &searcher, watcher: None };
+    let steps = ScheduledSteps::new(state, &searcher, &options)?;
     let result = search::search(&steps, request.input(), &options).await?;
-    request.reply(&searcher, result)
+    request.reply(&searcher, result, size)
 }
 
 /// Compare two rankings: as retrieved, and as the reranker orders them
@@ -203,6 +216,6 @@ pub(super) async fn compare(request: OwnRequest<CompareRequest>) -> ApiResult<Wa
     if query.is_empty() {
         return Err(empty_query());
     }
-    let steps = ScheduledSteps { state: &state, searcher: &searcher, watcher: None };
+    let steps = ScheduledSteps::new(&state, &searcher, &options)?;
     Ok(Warned(warnings, compare_with(&steps, query, (k, show), &options).await?))
 }

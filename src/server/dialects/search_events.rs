@@ -3,15 +3,15 @@
 use super::search_request::SearchRequest;
 use crate::search::{self, SearchOptions, Searcher};
 use crate::server::error::ApiError;
+use crate::server::reply_size::ReplySize;
 use crate::server::scheduled::ScheduledSteps;
-use crate::server::state::AppState;
+use crate::server::state::{AppState, WorkPermit};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::channel;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,7 +23,7 @@ pub(super) fn stream_hits(
     searcher: Arc<Searcher>,
     request: SearchRequest,
     options: SearchOptions,
-    permit: OwnedSemaphorePermit,
+    permit: WorkPermit,
 ) -> Response {
     let (sender, receiver) = channel(2);
     let limit = state.limits.timeout_s;
@@ -31,18 +31,15 @@ pub(super) fn stream_hits(
         // Two events at most are sent, for which there is room.
         let send = |event: Event| drop(sender.try_send(event));
         let watch = |retrieved| {
-            let reply = request.reply(&searcher, retrieved)?;
+            let reply = request.reply(&searcher, retrieved, &ReplySize::new(&state.limits))?;
             send(event("retrieved", &reply));
             Ok(())
         };
-        let steps = ScheduledSteps {
-            state: &state,
-            searcher: &searcher,
-            watcher: Some((&watch, options.k)),
-        };
         let work = async {
+            let mut steps = ScheduledSteps::new(&state, &searcher, &options)?;
+            steps.watcher = Some((&watch, options.k));
             let result = search::search(&steps, request.input(), &options).await?;
-            request.reply(&searcher, result)
+            request.reply(&searcher, result, &ReplySize::new(&state.limits))
         };
         let late = |_| Err(ApiError::late(format!("no reply within {limit} s: ask for less")));
         let work = tokio::time::timeout(Duration::from_secs_f64(limit), work);

@@ -1,6 +1,7 @@
 //! The request of a search: its fields, their checks, and the reply to it.
 
 use super::search_replies::{HitReply, SearchReply};
+use crate::error::Error;
 use crate::search::{
     DEFAULT_MMR_LAMBDA, DEFAULT_RERANK_DEPTH, Fusion, Hit, QueryInput, SearchOptions, SearchResult,
     Searcher,
@@ -8,12 +9,15 @@ use crate::search::{
 use crate::server::body::null_as_default;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::own::{OwnBody, UnknownFields};
-use crate::server::scheduled::blocking;
+use crate::server::reply_size::{ReplySize, size_of_json};
+use crate::server::scheduled::blocking_until_gone;
 use crate::server::state::AppState;
+use crate::store::Stop;
 use crate::store::filter::Filter;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
 /// The default number of hits.
@@ -83,12 +87,24 @@ impl Retrieval {
         let filter = match self.filter.as_deref().filter(|text| !text.trim().is_empty()) {
             Some(text) => {
                 let (text, searcher) = (text.to_owned(), Arc::clone(searcher));
-                // Evaluated here so that errors name the field; the search finds the mask cached.
-                let work = move || {
+                let within = state.limits.filter_s;
+                // Evaluated here, apart from searches: the filter keeps its rows for the scan.
+                let work = move |is_gone: &Arc<AtomicBool>| {
                     let filter = Filter::parse(&text)?;
-                    searcher.index.rows_where(&filter).map(|_| filter)
+                    let until = Instant::now() + Duration::from_secs_f64(within);
+                    let is_gone = Arc::clone(is_gone);
+                    let stop: Stop =
+                        Arc::new(move || is_gone.load(Ordering::Relaxed) || Instant::now() > until);
+                    match searcher.index.rows_where_until(&filter, Some(&stop)) {
+                        Ok(_) => Ok(filter),
+                        Err(Error::Interrupted(_)) => Err(Error::usage(format!(
+                            "the filter takes more than {within} s: use fewer conditions, or \
+                             narrower ones, or let the server allow more (--filter-timeout)"
+                        ))),
+                        Err(e) => Err(e),
+                    }
                 };
-                Some(blocking(work).await.map_err(|e| e.param("filter"))?)
+                Some(blocking_until_gone(work).await.map_err(|e| e.param("filter"))?)
             }
             None => None,
         };
@@ -202,20 +218,33 @@ impl SearchRequest {
         &self,
         searcher: &Searcher,
         result: SearchResult,
+        size: &ReplySize,
     ) -> ApiResult<SearchReply> {
+        let with_text = self.with_text.unwrap_or(true);
+        for hit in &result.hits {
+            let text = if with_text { hit.text.len() } else { 0 };
+            let metadata = if hit.metadata.is_empty() { 0 } else { size_of_json(&hit.metadata) };
+            size.add_hit(text + hit.title.len() + metadata)?;
+        }
         let dim = searcher.index.manifest().dim;
         let matrix = searcher.index.matrix()?;
-        let vector = |row: u32| -> Vec<f32> {
-            let row = matrix.row(row as usize).unwrap_or_default();
-            row.iter().take(dim).map(|v| v.to_f32()).collect()
-        };
+        let mut vectors = Vec::new();
+        if self.with_vector {
+            let advice = "ask for fewer hits, or without their vectors";
+            size.add_vectors(result.hits.len(), dim, advice)?;
+            for hit in &result.hits {
+                let row = matrix.checked_row(hit.row as usize)?;
+                vectors.push(row.iter().take(dim).map(|v| v.to_f32()).collect::<Vec<f32>>());
+            }
+        }
+        let mut vectors = vectors.into_iter();
         let reply = |hit: Hit| HitReply {
             rank: hit.rank,
             row: hit.row,
             id: hit.id,
             doc_id: hit.doc_id,
             title: hit.title,
-            text: self.with_text.unwrap_or(true).then_some(hit.text),
+            text: with_text.then_some(hit.text),
             score: hit.score,
             dense_score: hit.dense_score,
             bm25_score: hit.bm25_score,
@@ -227,7 +256,7 @@ impl SearchRequest {
             window: hit.window,
             tokens_lost: hit.tokens_lost,
             document_range: hit.document_range,
-            vector: self.with_vector.then(|| vector(hit.row)),
+            vector: vectors.next(),
             metadata: hit.metadata,
         };
         let unknown = self.unknown.warnings::<Self>();

@@ -7,6 +7,7 @@ use super::texts::{TextOptions, Truncation, prompt_called, tokenize_texts, writt
 use super::warnings::{Warned, truncation_warning};
 use crate::server::body::JsonRequest;
 use crate::server::error::{ApiError, ApiResult};
+use crate::server::reply_size::ReplySize;
 use crate::server::scheduler::WorkKind;
 use crate::server::state::AppState;
 use serde::{Deserialize, Serialize};
@@ -151,8 +152,11 @@ pub(super) async fn embed_all(
     let tokenized = TokenizedInputs::new(&state, inputs, options.reading).await?;
     let TokenizedInputs { embedder, sequences, warnings, .. } = tokenized;
     check_dimensions(options.dimensions, &embedder)?;
+    let tokens = sequences.iter().map(|sequence| sequence.ids.len()).sum();
+    let advice = "send fewer or shorter texts at a time: each of their tokens has a vector";
+    ReplySize::new(&state.limits).add_vectors(tokens, embedder.dim(), advice)?;
     let kind = WorkKind::TokenStates(Arc::clone(&embedder));
-    let mut states = state.scheduler.compute(kind, sequences).await?;
+    let mut states = state.scheduler.compute(kind, sequences, None).await?;
     if options.normalize == Some(true) {
         let tokens = states.iter_mut().flat_map(|all| all.chunks_exact_mut(embedder.dim()));
         tokens.for_each(normalize);
@@ -185,8 +189,11 @@ impl TokenizedInputs {
 
     /// Pooled states of the texts, not scaled to unit length, and warnings.
     async fn embed(self, state: &AppState) -> ApiResult<(Vec<Vec<f32>>, Vec<String>)> {
+        let advice = "send fewer texts at a time";
+        let (n, dim) = (self.sequences.len(), self.embedder.dim());
+        ReplySize::new(&state.limits).add_vectors(n, dim, advice)?;
         let kind = WorkKind::Embed(self.embedder, self.role);
-        Ok((state.scheduler.compute(kind, self.sequences).await?, self.warnings))
+        Ok((state.scheduler.compute(kind, self.sequences, None).await?, self.warnings))
     }
 }
 

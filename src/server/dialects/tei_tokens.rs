@@ -2,13 +2,18 @@
 
 use super::tei::Inputs;
 use super::texts::prompt_called;
+use crate::error::Error;
 use crate::server::body::JsonRequest;
 use crate::server::error::ApiResult;
-use crate::server::scheduled::blocking;
+use crate::server::scheduled::{blocking, tokenizing};
 use axum::Json;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
+use warpseek_bert::tokenizer::TokenMeter;
+
+/// Bytes of a token in a reply, about.
+const TOKEN_BYTES: usize = 64;
 
 /// Texts to tokenize.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -45,7 +50,19 @@ pub(super) async fn tokenize(
     let prompt = prompt_called(&model, "prompt_name", request.prompt_name.as_deref())?;
     let texts = prompt.before(texts, &model);
     let special = request.add_special_tokens.unwrap_or(true);
-    let work = move || {
+    let bytes = texts.iter().map(String::len).sum();
+    let most = state.limits.max_reply_bytes / TOKEN_BYTES;
+    let work = move |meter: &TokenMeter| {
+        let mut n = 0;
+        for text in &texts {
+            n += model.tokenizer().count_within(text, meter);
+            if n > most {
+                return Err(Error::usage(format!(
+                    "`inputs` have more than {most} tokens, and the reply would be longer than \
+                     the limit of this server: send them in parts"
+                )));
+            }
+        }
         let tokens = |text: &String| {
             let chars: Vec<char> = text.chars().collect();
             let pieces = model.tokenizer().pieces(text, special)?;
@@ -63,7 +80,7 @@ pub(super) async fn tokenize(
         };
         texts.iter().map(tokens).collect()
     };
-    blocking(work).await.map(Json)
+    tokenizing(&state, bytes, work).await.map(Json)
 }
 
 /// Token ids to turn into text.

@@ -2,12 +2,13 @@
 
 use super::warnings::truncation_warning;
 use crate::server::error::{ApiError, ApiResult};
-use crate::server::scheduled::{blocking, embed_tokens};
+use crate::server::reply_size::ReplySize;
+use crate::server::scheduled::{embed_tokens, tokenizing};
 use crate::server::state::AppState;
 use std::collections::HashSet;
 use std::sync::Arc;
 use warpseek_bert::embedder::{Embedder, Embeddings, Role};
-use warpseek_bert::tokenizer::Tokenized;
+use warpseek_bert::tokenizer::{TokenMeter, Tokenized};
 
 /// Tasks for which a model may have a prompt; without one, texts are embedded as they are.
 const TASKS: [&str; 5] =
@@ -166,16 +167,20 @@ pub(super) async fn tokenize_texts(
         }
         _ => None,
     };
-    let tokenize = move || {
+    let bytes = texts.iter().map(String::len).sum();
+    let tokenize = move |meter: &TokenMeter| {
         let whole = options.prompt.before(texts, &model);
         match truncation {
             Truncation::Start => {
-                whole.iter().map(|text| model.tokenizer().single_end(text, most)).collect()
+                let end = |text: &String| model.tokenizer().single_end(text, most, meter);
+                whole.iter().map(end).collect()
             }
-            Truncation::End | Truncation::Refused(_) => model.tokenizer().batch(&whole, most),
+            Truncation::End | Truncation::Refused(_) => {
+                model.tokenizer().batch_within(&whole, most, meter)
+            }
         }
     };
-    let tokenized: Vec<Tokenized> = blocking(tokenize).await?;
+    let tokenized: Vec<Tokenized> = tokenizing(state, bytes, tokenize).await?;
     if let Some(advice) = advice
         && let Some(at) = tokenized.iter().position(|text| text.lost > 0)
     {
@@ -195,6 +200,8 @@ pub(super) async fn embed_texts(
 ) -> ApiResult<(Embeddings, Option<String>)> {
     let role = options.prompt.role();
     let most = options.most(embedder);
+    let advice = "send fewer texts at a time";
+    ReplySize::new(&state.limits).add_vectors(texts.1.len(), embedder.dim(), advice)?;
     let tokenized = tokenize_texts(state, embedder, texts, options).await?;
     let embedded = embed_tokens(state, embedder, tokenized, role).await?;
     let warning = truncation_warning(&embedded.lost, most);

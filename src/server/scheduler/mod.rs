@@ -12,6 +12,7 @@
 //! ```text
 //! arrival of a request:
 //!     if other tokens wait, and they and its own exceed the limit: refuse it (429)
+//!     if the tokens before it and its own take longer than a request may: refuse it (429)
 //!     due = now
 //!     for each sequence:
 //!         due += tokens of the sequence * measured time per token
@@ -46,9 +47,13 @@
 //!
 //! # Back-pressure
 //!
-//! The queue holds a limited number of tokens. A request beyond that is refused with 429 and told
-//! how long the waiting work will take. If nothing waits, a request of any size is taken: it could
-//! otherwise never run.
+//! The queue holds a limited number of tokens, and no more work than can be done in the time that a
+//! request has: work that ends too late is done for nobody. A request beyond that is refused with
+//! 429 and told how long the waiting work will take. If nothing waits, a request of any size is
+//! taken: it could otherwise never run.
+//!
+//! A search takes its place when it arrives, for as many pairs as it will rerank, of the recent
+//! number of tokens per pair. So it is refused before anything was done for it.
 //!
 //! # No deadlock
 //!
@@ -64,10 +69,11 @@ use super::error::{ApiError, ApiResult};
 use super::metrics::Metrics;
 use crate::error::{Error, Result};
 use crate::search::{QueryInput, Retrieved, SearchOptions, Searcher, Timings};
-use queue::{HEAVY_WORKERS, Queue};
+use queue::{HEAVY_WORKERS, Place, Queue};
 use rayon::ThreadPool;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 pub(super) use task::WorkKind;
 use task::{ScanQuery, ScanTask, SequenceTask, WorkerClass};
 use tokio::sync::oneshot;
@@ -82,7 +88,8 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Starts the workers. At most `max_tokens` may wait.
+    /// Starts the workers. At most `max_tokens` may wait, and no work is taken that could not be
+    /// done within `timeout`.
     ///
     /// # Errors
     ///
@@ -91,6 +98,7 @@ impl Scheduler {
         embedders: &[Arc<Embedder>],
         reranker: Option<&Arc<Reranker>>,
         max_tokens: usize,
+        timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Result<Self> {
         let mut kinds = Vec::new();
@@ -101,7 +109,7 @@ impl Scheduler {
             kinds.push(WorkKind::TokenStates(Arc::clone(embedder)));
         }
         kinds.extend(reranker.map(|reranker| WorkKind::Rerank(Arc::clone(reranker))));
-        let queue = Arc::new(Queue::new(kinds, max_tokens, Arc::clone(&metrics)));
+        let queue = Arc::new(Queue::new(kinds, max_tokens, timeout, Arc::clone(&metrics)));
         let (scans, incoming) = channel();
         let pool = rayon::ThreadPoolBuilder::new()
             .thread_name(|i| format!("queries-{i}"))
@@ -120,11 +128,25 @@ impl Scheduler {
         Ok(Self { queue, scans })
     }
 
-    /// The rows of results of sequences, in their order.
+    /// Reserves a place for `n_pairs` pairs, which later work does not overtake. It is given back
+    /// when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Back-pressure: refused if the work before them, and their own, takes longer than requests
+    /// may.
+    pub(super) fn admit(&self, n_pairs: usize) -> ApiResult<Admission> {
+        let place = self.queue.admit(n_pairs)?;
+        Ok(Admission { queue: Arc::clone(&self.queue), place })
+    }
+
+    /// The rows of results of sequences, in their order. They are computed in the place of
+    /// `admission`, or else behind all that waits.
     pub(super) async fn compute(
         &self,
         kind: WorkKind,
         inputs: Vec<Sequence>,
+        admission: Option<&Admission>,
     ) -> ApiResult<Vec<Vec<f32>>> {
         let mut answers = Vec::with_capacity(inputs.len());
         let task = |input: Sequence| {
@@ -132,7 +154,8 @@ impl Scheduler {
             answers.push(answer);
             SequenceTask { input, reply }
         };
-        self.queue.push(&kind, inputs.into_iter().map(task).collect())?;
+        let tasks = inputs.into_iter().map(task).collect();
+        self.queue.push(&kind, tasks, admission.map(|admission| admission.place))?;
         let mut rows = Vec::with_capacity(answers.len());
         for answer in answers {
             rows.push(received(answer).await?);
@@ -164,6 +187,18 @@ impl Scheduler {
     /// The number of tokens that wait.
     pub(super) fn waiting_tokens(&self) -> usize {
         self.queue.waiting_tokens()
+    }
+}
+
+/// A place in the queue.
+pub(super) struct Admission {
+    queue: Arc<Queue>,
+    place: Place,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.queue.give_back(self.place);
     }
 }
 

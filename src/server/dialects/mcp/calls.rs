@@ -11,6 +11,7 @@ use crate::server::dialects::search_request::{Retrieval, SearchRequest};
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::mistakes::{read_object, unknown_field};
 use crate::server::open::without_folder;
+use crate::server::reply_size::ReplySize;
 use crate::server::scheduled::blocking;
 use crate::server::state::AppState;
 use axum::http::StatusCode;
@@ -82,7 +83,7 @@ async fn search(state: &AppState, arguments: SearchCall) -> ApiResult<String> {
         },
         ..SearchRequest::default()
     };
-    let found = search_one(state, searcher, request).await?;
+    let found = search_one(state, searcher, request, &ReplySize::new(&state.limits)).await?;
     let mut passages = Passages::new(&arguments.query, excerpt_chars);
     let all = found.hits.len();
     let shown = found.hits.iter().take_while(|hit| passages.add(hit)).count();
