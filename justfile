@@ -46,9 +46,20 @@ python:
     cd python && MYPYPATH=. ../{{py}}/mypy -p warpseek && ../{{py}}/stubtest warpseek._warpseek --concise --mypy-config-file pyproject.toml
     {{py}}/pytest -q python/tests --ignore python/tests/integrations/test_mteb.py
 
-# The gate, and what takes too long for it: MTEB's suite, which needs torch, the encoder on AArch64, the
-# program's types on other systems, and the GPU code with eager copies.
-nightly: check arm-encoder platforms-whole cuda-repeated
+# Kills, damaged indexes and inputs, and overload, for so many hours; one table.
+soak hours:
+    tests/soak/run.sh {{hours}}
+
+# Security advisories on dependencies, from the RustSec database, which is fetched; `deny.toml` names
+# those that are accepted, and why.
+advisories:
+    test -x target/deny/bin/cargo-deny || CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=false \
+        cargo install cargo-deny --quiet --locked --version 0.20.2 --root target/deny
+    target/deny/bin/cargo-deny check advisories
+
+# The gate, and what takes too long for it: advisories, MTEB's suite, which needs torch, the encoder on
+# AArch64, the program's types on other systems, and the GPU code with eager copies.
+nightly: check advisories arm-encoder platforms-whole cuda-repeated
     {{py}}/pip install --quiet --disable-pip-version-check -r python/tests/requirements-mteb.txt
     {{py}}/pytest -q python/tests/integrations/test_mteb.py
 

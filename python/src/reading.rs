@@ -338,7 +338,8 @@ struct MappedRows {
 /// The mapped rows as a read-only array.
 pub(crate) fn mapped<'py>(py: Python<'py>, index: Arc<Snapshot>) -> PyResult<Bound<'py, PyAny>> {
     let matrix = index.matrix().map_err(crate::error::raised)?;
-    matrix.check_rows(None).map_err(crate::error::raised)?;
+    let checked = py.detach(|| matrix.check_rows(Some(index.live())));
+    checked.map_err(crate::error::raised)?;
     let (n, dim, stride) = (matrix.n_rows(), matrix.dim(), matrix.stride());
     let values: *const f16 = matrix.values().as_ptr();
     // SAFETY: the rows are mapped as long as the snapshot lives, and `stride >= dim` values apart.

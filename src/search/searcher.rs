@@ -35,8 +35,8 @@ impl Searcher {
         Ok((new.index.snapshot_id() != self.index.snapshot_id()).then_some(new))
     }
 
-    /// As [`Searcher::reopened`], also if nothing was committed since. A new snapshot lets go of
-    /// the part of the write-ahead log that an old one keeps.
+    /// As [`Searcher::reopened`], also if nothing was committed since. A new snapshot releases the
+    /// part of the write-ahead log that an old one keeps.
     ///
     /// # Errors
     ///

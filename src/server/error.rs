@@ -10,6 +10,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use std::path::{MAIN_SEPARATOR, Path};
 use std::time::Duration;
 
 /// The wire format of a family of clients.
@@ -247,10 +248,24 @@ impl From<QueryRejection> for ApiError {
     }
 }
 
+/// The message of an error without the folders of the file that it is about: clients see its name
+/// alone.
+fn without_folders(error: &Error, message: &str) -> String {
+    let folder = error.path().and_then(Path::parent).map(|folder| folder.display().to_string());
+    match folder.filter(|folder| !folder.is_empty()) {
+        Some(folder) => {
+            let inner = message.replace(&format!("{folder}{MAIN_SEPARATOR}"), "");
+            if folder.len() > 1 { inner.replace(&folder, "the folder") } else { inner }
+        }
+        None => message.to_owned(),
+    }
+}
+
 /// Maps errors of the library to a status.
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        let message = error.to_string();
+        let whole = error.to_string();
+        let message = without_folders(&error, &whole);
         match &error {
             Error::Usage(_) | Error::Input { .. } => Self::invalid(message),
             Error::ModelUnavailable { .. } | Error::DeviceUnavailable { .. } => {
@@ -271,9 +286,30 @@ impl From<Error> for ApiError {
             | Error::Database { .. }
             | Error::DeviceFailed { .. }
             | Error::Compute { .. } => {
-                tracing::error!("{message}");
+                tracing::error!("{whole}");
                 Self::internal(message)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_show_no_folder() {
+        let damaged = Error::corrupt("/srv/data/idx/vectors-0.f16", "row 7 is damaged");
+        let error = ApiError::from(damaged);
+        assert_eq!(error.message(), "vectors-0.f16: row 7 is damaged");
+        let unreadable = Error::Database {
+            path: "/srv/data/idx/documents.db".into(),
+            reason: "allow it with `chmod -R a+rX /srv/data/idx`".to_owned(),
+        };
+        let message = "documents.db: allow it with `chmod -R a+rX the folder`";
+        assert_eq!(ApiError::from(unreadable).message(), message);
+        let locked = Error::Locked { path: "/srv/data/idx".into(), holder: None };
+        assert!(ApiError::from(locked).message().starts_with("idx is being written"));
+        assert!(ApiError::from(Error::usage("a / b")).message().contains("a / b"));
     }
 }

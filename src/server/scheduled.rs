@@ -24,24 +24,32 @@ pub(super) struct ScheduledSteps<'a> {
     /// Takes the first hits as they were retrieved, before they are reranked; and their number.
     pub(super) watcher: Option<(&'a Watcher<'a>, usize)>,
     /// The place of its pairs among the waiting work.
-    admission: Option<Admission>,
+    admission: Option<&'a Admission>,
 }
 
 impl<'a> ScheduledSteps<'a> {
-    /// Steps of a search with these options.
-    ///
-    /// # Errors
-    ///
-    /// Back-pressure: refused if its reranking could not be done in time.
+    /// Steps of a search whose pairs have the place of `admission`.
     pub(super) fn new(
         state: &'a AppState,
         searcher: &'a Arc<Searcher>,
-        options: &SearchOptions,
-    ) -> ApiResult<Self> {
-        let pairs = options.rerank_depth.map(|depth| depth.min(searcher.index.n_rows()));
-        let admission = pairs.map(|pairs| state.scheduler.admit(pairs)).transpose()?;
-        Ok(Self { state, searcher, watcher: None, admission })
+        admission: Option<&'a Admission>,
+    ) -> Self {
+        Self { state, searcher, watcher: None, admission }
     }
+}
+
+/// Takes a place for the pairs of a search.
+///
+/// # Errors
+///
+/// Back-pressure: refused if they could not be scored in time.
+pub(super) fn admit(
+    state: &AppState,
+    searcher: &Searcher,
+    options: &SearchOptions,
+) -> ApiResult<Option<Admission>> {
+    let pairs = options.rerank_depth.map(|depth| depth.min(searcher.index.live().count()));
+    pairs.map(|pairs| state.scheduler.admit(pairs)).transpose()
 }
 
 /// Takes hits that are not reranked yet.
@@ -116,13 +124,20 @@ impl SearchSteps for ScheduledSteps<'_> {
         passages: Vec<Vec<String>>,
     ) -> ApiResult<Vec<RerankScores>> {
         let (_, reranker) = self.searcher.require_reranker()?;
+        let admitted;
+        let admission = match self.admission {
+            Some(admission) => admission,
+            None => {
+                admitted = self.state.scheduler.admit(passages.iter().map(Vec::len).sum())?;
+                &admitted
+            }
+        };
         let mut scores = Vec::with_capacity(queries.len());
         for (query, passages) in queries.iter().zip(passages) {
             let query = query.text.to_owned();
-            scores.push(
-                score(self.state, reranker, query, passages, self.admission.as_ref(), |_| Ok(()))
-                    .await?,
-            );
+            // Passages of an index have no limit.
+            let place = (admission, usize::MAX);
+            scores.push(score(self.state, reranker, query, passages, place, |_| Ok(())).await?);
         }
         Ok(scores)
     }
@@ -138,7 +153,8 @@ pub(super) async fn embed(
     let model = Arc::clone(embedder);
     let bytes = texts.iter().map(String::len).sum();
     let tokenize = move |meter: &TokenMeter| model.tokenize_within(&texts, role, meter);
-    let tokenized = tokenizing(state, bytes, tokenize).await?;
+    let most = state.limits.max_request_tokens;
+    let tokenized = tokenizing(state, bytes, most, tokenize).await?;
     embed_tokens(state, embedder, tokenized, role).await
 }
 
@@ -159,15 +175,15 @@ pub(super) async fn embed_tokens(
     Ok(Embeddings { vectors, tokens, lost })
 }
 
-/// Scores passages against a query, as [`Reranker::score`] does, in the place of `admission`, or
-/// else behind all that waits. `check` may refuse the pairs of
+/// Scores passages against a query, as [`Reranker::score`] does, in the place of `admission`. All
+/// texts have at most `most` tokens. `check` may refuse the pairs of
 /// query and window that the passages take.
 pub(super) async fn score(
     state: &AppState,
     reranker: &Arc<Reranker>,
     query: String,
     passages: Vec<String>,
-    admission: Option<&Admission>,
+    (admission, most): (&Admission, usize),
     check: impl FnOnce(&[Sequence]) -> ApiResult<()>,
 ) -> ApiResult<RerankScores> {
     let model = Arc::clone(reranker);
@@ -176,23 +192,24 @@ pub(super) async fn score(
         let passages = passages.iter().map(String::as_str).collect();
         model.plan_within(&RerankJob { query: &query, passages }, meter)
     };
-    let (plan, pairs) = tokenizing(state, bytes, plan).await?;
+    let (plan, pairs) = tokenizing(state, bytes, most, plan).await?;
     check(&pairs)?;
     let kind = WorkKind::Rerank(Arc::clone(reranker));
-    let logits = state.scheduler.compute(kind, pairs, admission).await?;
+    let logits = state.scheduler.compute(kind, pairs, Some(admission)).await?;
     Ok(plan.scores(&mut logits.into_iter().flatten()))
 }
 
 /// Tokenizes texts of so many bytes on a thread that serves no clients, when it is their turn: of
-/// long texts no more are tokenized at a time than there are cores. The limit of tokens is met
-/// while they are counted; and if the request is dropped, the work ends within milliseconds.
+/// long texts no more are tokenized at a time than there are cores. The limit of `most` tokens is
+/// met while they are counted; and if the request is dropped, the work ends within milliseconds.
 pub(super) async fn tokenizing<T: Send + 'static>(
     state: &AppState,
     bytes: usize,
+    most: usize,
     work: impl FnOnce(&TokenMeter) -> Result<T> + Send + 'static,
 ) -> ApiResult<T> {
     let turn = state.turn_to_tokenize(bytes).await?;
-    let meter = Arc::new(TokenMeter::new(state.limits.max_request_tokens));
+    let meter = Arc::new(TokenMeter::new(most));
     let _stop = StopOnDrop(Arc::clone(&meter));
     let work = move || {
         let outcome = work(&meter);

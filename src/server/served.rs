@@ -49,17 +49,9 @@ impl Served {
         self.searcher().embedder.clone()
     }
 
-    /// Opens the index again if it was changed; later requests see the new snapshot.
+    /// Opens the index again; later requests see the new snapshot. If nothing was changed, the new
+    /// snapshot still releases the part of the write-ahead log that the old one keeps.
     pub(super) fn reload(&self) -> Result<()> {
-        let mut earlier = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(new) = self.searcher().reopened()? {
-            self.replace(&mut earlier, new);
-        }
-        Ok(())
-    }
-
-    /// Opens the index again, changed or not: the new snapshot lets go of the write-ahead log.
-    pub(super) fn renew(&self) -> Result<()> {
         let mut earlier = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let new = self.searcher().renewed()?;
         self.replace(&mut earlier, new);
@@ -68,8 +60,11 @@ impl Served {
 
     fn replace(&self, earlier: &mut Vec<Weak<Searcher>>, new: Searcher) {
         let mut newest = self.searcher.write().unwrap_or_else(PoisonError::into_inner);
-        earlier.push(Arc::downgrade(&newest));
-        *newest = Arc::new(new);
+        let old = std::mem::replace(&mut *newest, Arc::new(new));
+        drop(newest);
+        earlier.push(Arc::downgrade(&old));
+        // Closing a snapshot takes time, in which others may take the newest one.
+        drop(old);
         earlier.retain(|snapshot| snapshot.strong_count() > 0);
     }
 

@@ -86,7 +86,8 @@ pub struct ServerLimits {
     pub max_waiting_tokens: usize,
     /// Bytes of a reply, and of each event of a stream.
     pub max_reply_bytes: usize,
-    /// Bytes of the bodies of all requests that are received or worked on.
+    /// Bytes of the bodies of all requests that are received or worked on; a quarter more for those
+    /// of up to 64 KiB.
     pub max_receiving_bytes: usize,
     /// Open connections.
     pub max_connections: usize,
@@ -110,7 +111,7 @@ impl Default for ServerLimits {
             max_hits: 1000,
             max_concurrent_requests: 512,
             max_waiting_tokens: 2_000_000,
-            max_reply_bytes: 32 << 20,
+            max_reply_bytes: 64 << 20,
             max_receiving_bytes: 64 << 20,
             max_connections: 16_384,
             timeout_s: 60.0,

@@ -25,6 +25,9 @@ const DRAIN_RETRY: Duration = Duration::from_secs(5);
 /// The number of bytes that one permit to receive stands for.
 const RECEIVE_UNIT: usize = 1024;
 
+/// Bytes of a body for which there is room beside long ones.
+const SHORT_BODY: usize = 64 << 10;
+
 /// Bytes of the texts of a request that are tokenized within some milliseconds.
 const SHORT_TEXTS: usize = 32 << 10;
 
@@ -54,7 +57,8 @@ pub(super) struct AppState {
     pub(super) scheduler: Scheduler,
     pub(super) metrics: Arc<Metrics>,
     working: Arc<Semaphore>,
-    receiving: Arc<Semaphore>,
+    /// Bytes of short bodies, and of long ones.
+    receiving: [Arc<Semaphore>; 2],
     /// Turns to tokenize short texts, and long ones.
     tokenizing: [Arc<Semaphore>; 2],
     draining: AtomicBool,
@@ -95,7 +99,7 @@ impl AppState {
             access,
             tokenizing: [SHORT_TURNS, 1].map(|turns| Arc::new(Semaphore::new(turns * cores))),
             working: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
-            receiving: Arc::new(Semaphore::new(receiving)),
+            receiving: [receiving / 4, receiving].map(|units| Arc::new(Semaphore::new(units))),
             limits,
             device,
             precision,
@@ -188,11 +192,15 @@ impl AppState {
         bytes: usize,
         share: &mut Option<OwnedSemaphorePermit>,
     ) -> ApiResult<()> {
+        let pool = &self.receiving[usize::from(bytes > SHORT_BODY)];
+        // A body that turns out to be long takes all of its share from the other pool.
+        share.take_if(|share| !Arc::ptr_eq(share.semaphore(), pool));
         let held = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = bytes.div_ceil(RECEIVE_UNIT).saturating_sub(held);
         let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.receiving).try_acquire_many_owned(more).map_err(|_| {
-            ApiError::overloaded("too many bytes are being received", Duration::from_secs(1))
+        let permit = Arc::clone(pool).try_acquire_many_owned(more).map_err(|_| {
+            let message = "too many bytes are being received and worked on";
+            ApiError::overloaded(message, Duration::from_secs(1))
         })?;
         match share {
             Some(share) => share.merge(permit),

@@ -41,7 +41,7 @@ const WAIT_LOG: u64 = 8 << 20;
 const LOG_POLL: Duration = Duration::from_millis(2);
 
 /// The longest time for which changes wait for those searches.
-const MAX_LOG_WAIT: Duration = Duration::from_secs(60);
+const MAX_LOG_WAIT: Duration = Duration::from_secs(5);
 
 /// Deleted rows from which the index is compacted, once they are as many as the live ones.
 const COMPACT_ROWS: u64 = 1024;
@@ -113,13 +113,14 @@ impl Writer {
 fn run(served: &Served, receiver: &Receiver<WriteRequest>) {
     let mut writer: Option<IndexWriter> = None;
     let mut opened = Instant::now();
+    let mut compact_from = COMPACT_ROWS;
     loop {
         if writer.is_some() && opened.elapsed() >= MAX_TURN {
-            close(served, &mut writer);
+            close(served, &mut writer, &mut compact_from);
             std::thread::sleep(PAUSE);
         }
         let first = receiver.recv_timeout(IDLE).or_else(|_| {
-            close(served, &mut writer);
+            close(served, &mut writer, &mut compact_from);
             receiver.recv()
         });
         let Ok(first) = first else { return };
@@ -140,19 +141,25 @@ fn run(served: &Served, receiver: &Receiver<WriteRequest>) {
             let n = waiting.iter().map(is_new).take_while(|is_new| *is_new).count();
             let later = waiting.split_off(n);
             write_together(served, &mut writer, std::mem::replace(&mut waiting, later));
-            if let Some(writer) = &writer {
-                shorten_log(served, writer);
+            if writer.as_ref().is_some_and(|open| shorten_log(served, open)) {
+                // Other processes may write meanwhile.
+                drop(writer.take());
+                wait_for_searches(served);
+                writer = IndexWriter::open(served.searcher().index.dir()).ok();
+                opened = Instant::now();
             }
         }
     }
 }
 
 /// Closes the index, so that other processes may write to it. Compacts it first if half of its rows
-/// are deleted: the cost of a compaction is then that of as many changes.
-fn close(served: &Served, writer: &mut Option<IndexWriter>) {
+/// are deleted, at least `compact_from` of them: the cost of a compaction is then that of as many
+/// changes. After a failure the next one waits for twice as many.
+fn close(served: &Served, writer: &mut Option<IndexWriter>, compact_from: &mut u64) {
     let Some(open) = writer.take() else { return };
-    let is_due = |(live, deleted)| deleted >= COMPACT_ROWS && deleted >= live;
-    if open.live_and_deleted_rows().is_ok_and(is_due) {
+    let is_due = |&(live, deleted): &(u64, u64)| deleted >= *compact_from && deleted >= live;
+    if let Some((_, deleted)) = open.live_and_deleted_rows().ok().filter(is_due) {
+        *compact_from = COMPACT_ROWS;
         let started = Instant::now();
         match open.compact() {
             Ok(done) => tracing::info!(
@@ -162,39 +169,45 @@ fn close(served: &Served, writer: &mut Option<IndexWriter>) {
                 done.rows_before,
                 started.elapsed().as_millis()
             ),
-            Err(e) => tracing::warn!("index '{}' could not be compacted: {e}", served.name),
+            Err(e) => {
+                *compact_from = deleted.saturating_mul(2);
+                tracing::warn!("index '{}' could not be compacted: {e}", served.name);
+            }
         }
         follow(served, served.reload());
         // The log holds the whole database now.
         if let Ok(open) = IndexWriter::open(served.searcher().index.dir()) {
-            let_go_of_log(served, &open);
+            release_log(served, &open);
         }
         return;
     }
-    let_go_of_log(served, &open);
+    release_log(served, &open);
 }
 
 /// Moves the pages of the write-ahead log to the database, and opens a snapshot that reads them
 /// there. Returns false if earlier snapshots do not allow it.
-fn let_go_of_log(served: &Served, writer: &IndexWriter) -> bool {
+fn release_log(served: &Served, writer: &IndexWriter) -> bool {
     let is_moved = writer.move_log();
     if is_moved {
-        follow(served, served.renew());
+        follow(served, served.reload());
     }
     is_moved
 }
 
 /// Keeps the write-ahead log short: moves its pages to the database, and opens a snapshot that does
-/// not use it. The next commit starts it anew if no earlier snapshot is in use; a long log waits
-/// for the searches that use them.
-fn shorten_log(served: &Served, writer: &IndexWriter) {
+/// not use it. The next commit starts it anew if no earlier snapshot is in use. Returns true if the
+/// log is so long that changes should wait for the searches that use such snapshots; other
+/// processes may keep the log for as long as they like, and nobody waits for them.
+fn shorten_log(served: &Served, writer: &IndexWriter) -> bool {
+    let Some(len) = writer.long_log() else { return false };
+    release_log(served, writer);
+    len >= WAIT_LOG && served.has_earlier_snapshots()
+}
+
+/// Waits for the searches that use earlier snapshots.
+fn wait_for_searches(served: &Served) {
     let started = Instant::now();
-    let Some(len) = writer.long_log() else { return };
-    let goes_on = || len >= WAIT_LOG && started.elapsed() < MAX_LOG_WAIT;
-    while !let_go_of_log(served, writer) && goes_on() {
-        std::thread::sleep(LOG_POLL);
-    }
-    while served.has_earlier_snapshots() && goes_on() {
+    while served.has_earlier_snapshots() && started.elapsed() < MAX_LOG_WAIT {
         std::thread::sleep(LOG_POLL);
     }
 }
@@ -270,9 +283,10 @@ fn apply(writer: &mut IndexWriter, change: &Change, written: &mut Written) -> Re
 /// Opens the index for writing. Waits while another process writes.
 fn open(served: &Served) -> Result<IndexWriter> {
     let started = Instant::now();
-    let searcher = served.searcher();
+    // The snapshot is not kept: another server may wait for the end of its use.
+    let dir = served.searcher().index.dir().to_path_buf();
     loop {
-        match IndexWriter::open(searcher.index.dir()) {
+        match IndexWriter::open(&dir) {
             Err(Error::Locked { .. }) if started.elapsed() < LOCK_TIMEOUT => {
                 std::thread::sleep(Duration::from_millis(50));
             }

@@ -1,9 +1,9 @@
 //! Compaction: writing a new generation without the deleted rows.
 
-use super::commit_record::{CommitRecord, RowHasher};
+use super::commit_record::{CommitRecord, RowHasher, hash_chunks};
 use super::database::CommitState;
 use super::fields::FieldCatalog;
-use super::format::REBUILD;
+use super::format::{REBUILD, VectorFileKind};
 use super::language::Language;
 use super::lexical::add_all_words;
 use super::sources;
@@ -12,6 +12,8 @@ use super::writer::IndexWriter;
 use crate::error::{Error, Result};
 use half::f16;
 use rusqlite::Connection;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 use warpseek_topk::stride_of;
 
 /// Rows per commit record of a new generation; a multiple of [`BLOCK_ROWS`].
@@ -41,7 +43,26 @@ impl IndexWriter {
     ///
     /// [`Error::Corrupt`] if rows to be copied do not match their checksum, [`Error::Io`] or
     /// [`Error::Database`].
-    pub fn compact(mut self) -> Result<Compaction> {
+    pub fn compact(self) -> Result<Compaction> {
+        let (dim, n_rows) = (self.files.manifest.dim, self.files.state.n_rows);
+        let row_len: usize = VectorFileKind::ALL.iter().map(|kind| kind.row_len(dim)).sum();
+        let database = std::fs::metadata(&self.files.database.path).map_or(0, |file| file.len());
+        // A second copy of the rows, and the pages of the database in its log.
+        let needed = (n_rows * row_len as u64 + database) >> 20;
+        self.compact_rows().map_err(|error| match error {
+            Error::Io { action, path, source } if source.kind() == ErrorKind::StorageFull => {
+                let reason = format!(
+                    "the disk is full: a compaction needs up to {} MiB until it is done; the index \
+                     is as it was",
+                    needed + 1
+                );
+                Error::io(action, path)(io::Error::new(ErrorKind::StorageFull, reason))
+            }
+            error => error,
+        })
+    }
+
+    fn compact_rows(mut self) -> Result<Compaction> {
         self.commit()?;
         let old = self.files.state;
         let sql = "SELECT c.row FROM chunk c JOIN document d ON d.seq = c.document
@@ -112,14 +133,22 @@ impl IndexWriter {
                 }
                 Ok(())
             })?;
-            if hasher.finish().0 != record.checksum {
+            let damaged = |path: &Path, what: &str| {
+                let (first, last) = (record.first_row, record.end() - 1);
                 let reason = format!(
-                    "rows {} to {} are damaged (their checksum differs), and nothing was \
-                     changed; {REBUILD}",
-                    record.first_row,
-                    record.end() - 1
+                    "{what} {first} to {last} are damaged (their checksum differs), and nothing \
+                     was changed; {REBUILD}"
                 );
-                return Err(Error::corrupt(&old.f16.path, reason));
+                Err(Error::corrupt(path, reason))
+            };
+            if hasher.finish().0 != record.checksum {
+                return damaged(&old.f16.path, "rows");
+            }
+            // The new records are made of the chunks as they are: damage would pass for content.
+            let database = &self.files.database;
+            let chunks = database.run(|conn| hash_chunks(conn, record.first_row, record.n_rows))?;
+            if chunks != record.chunk_checksum {
+                return damaged(&database.path, "the chunks of rows");
             }
         }
         out.finish()

@@ -410,9 +410,10 @@ fn sqlite_error(path: &Path) -> impl Fn(rusqlite::Error) -> Error + '_ {
         (Some(ErrorCode::OperationInterrupted), _) => {
             Error::Interrupted("the database was not read to the end".to_owned())
         }
-        (Some(ErrorCode::DiskFull), _) => {
-            Error::io("write", path)(io::Error::new(ErrorKind::StorageFull, "the disk is full"))
-        }
+        (Some(ErrorCode::DiskFull), _) => Error::io("write", path)(io::Error::new(
+            ErrorKind::StorageFull,
+            "the disk is full: free some space on it, then try again",
+        )),
         _ => Error::Database { path: path.to_path_buf(), reason: source.to_string() },
     }
 }

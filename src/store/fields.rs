@@ -43,6 +43,15 @@ pub struct FieldTypes {
     pub untyped_numbers: u64,
 }
 
+/// The most fields of a document's metadata, members of objects included.
+pub(super) const MAX_FIELDS: usize = 4096;
+
+/// The number of fields of metadata, members of objects included.
+pub(super) fn n_fields(metadata: &Map<String, Value>) -> usize {
+    let inner = |value: &Value| value.as_object().map_or(0, n_fields);
+    metadata.len() + metadata.values().map(inner).sum::<usize>()
+}
+
 /// The columns of the table `field` behind the name: a [`FieldTypes`] in the order of its fields.
 const COLUMNS: [&str; 13] = [
     "texts",

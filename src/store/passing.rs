@@ -23,43 +23,60 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] naming an unknown field (with similar names) or an impossible comparison.
+    /// [`Error::Usage`] naming an unknown field (with similar names) or an impossible comparison;
+    /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn rows_where(&self, filter: &Filter) -> Result<Arc<PassingRows>> {
-        self.rows_where_until(filter, None)
+        self.passing(filter, None)
     }
 
-    /// As [`Index::rows_where`], unless `stop` returns true meanwhile. In a snapshot for many
-    /// threads ([`Index::shared`]) filters that take long wait for each other, and nothing else
-    /// waits for them.
+    /// As [`Index::rows_where`], within `limit`, and unless `stop` returns true meanwhile. In a
+    /// snapshot for many threads ([`Index::shared`]) filters that take long wait for each other;
+    /// that time does not count.
     ///
     /// # Errors
     ///
-    /// As [`Index::rows_where`]; [`Error::Interrupted`] if it was stopped.
-    pub fn rows_where_until(
+    /// As [`Index::rows_where`]; [`Error::Interrupted`] if it takes longer or was stopped.
+    pub fn rows_where_within(
         &self,
         filter: &Filter,
-        stop: Option<&Stop>,
+        limit: Duration,
+        stop: &Stop,
+    ) -> Result<Arc<PassingRows>> {
+        self.passing(filter, Some((limit, stop)))
+    }
+
+    fn passing(
+        &self,
+        filter: &Filter,
+        limits: Option<(Duration, &Stop)>,
     ) -> Result<Arc<PassingRows>> {
         if let Some(known) = filter.evaluated(&self.owner) {
             return Ok(known);
         }
         let masks = || self.masks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mask) = masks().get(filter.source()) {
-            return Ok(Arc::clone(mask));
+        if let Some(passing) = masks().get(filter.source()) {
+            filter.set_evaluated(&self.owner, passing);
+            return Ok(Arc::clone(passing));
         }
         let condition = filter.compile(&self.fields)?;
-        let is_stopped = || stop.is_some_and(|stop| stop());
-        let passing = match &self.filters {
-            None => self.evaluate(&mut self.database(), &condition, stop)?,
-            Some([quick, thorough]) => {
-                let mut quick = locked(quick);
-                let until = Instant::now() + QUICK_FILTER;
-                let soon: Stop = Arc::new(move || Instant::now() > until);
-                let outcome = self.evaluate(&mut quick, &condition, Some(&soon));
-                drop(quick);
+        let passing = match (&self.filters, limits) {
+            (None, None) => self.evaluate(&mut self.database(), &condition, None)?,
+            (None, Some((limit, stop))) => {
+                let mut database = self.database();
+                self.evaluate(&mut database, &condition, Some(&within(limit, stop)))?
+            }
+            (Some([quick, slow]), _) => {
+                let never: Stop = Arc::new(|| false);
+                let (limit, stop) = limits.unwrap_or((Duration::MAX, &never));
+                let outcome = {
+                    let mut quick = locked(quick);
+                    let soon = within(QUICK_FILTER.min(limit), stop);
+                    self.evaluate(&mut quick, &condition, Some(&soon))
+                };
                 match outcome {
-                    Err(Error::Interrupted(_)) if !is_stopped() => {
-                        self.evaluate(&mut locked(thorough), &condition, stop)?
+                    Err(Error::Interrupted(_)) if !stop() => {
+                        let mut slow = locked(slow);
+                        self.evaluate(&mut slow, &condition, Some(&within(limit, stop)))?
                     }
                     outcome => outcome?,
                 }
@@ -86,6 +103,9 @@ impl Index {
              WHERE d.dead = 0 AND ({})",
             condition.sql
         );
+        if stop.is_some_and(|stop| stop()) {
+            return Err(Error::Interrupted("the filter was not evaluated".to_owned()));
+        }
         database.until(stop, |database| {
             let mut mask = RowMask::empty(self.n_rows());
             database.for_each(&sql, rusqlite::params_from_iter(&condition.values), |r| {
@@ -96,6 +116,12 @@ impl Index {
             Ok(PassingRows { mask, warnings: notes(database, &condition.notes)? })
         })
     }
+}
+
+/// A stop after a time from now, or before it if `stop` says so.
+fn within(limit: Duration, stop: &Stop) -> Stop {
+    let (started, stop) = (Instant::now(), Arc::clone(stop));
+    Arc::new(move || stop() || started.elapsed() > limit)
 }
 
 /// Counts the live rows that the notes of a filter are about.

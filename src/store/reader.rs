@@ -39,6 +39,8 @@ pub struct Index {
     database: Mutex<Database>,
     /// Connections for filters: for those that are quick, and for the others.
     pub(super) filters: Option<[Mutex<Database>; 2]>,
+    /// True for a snapshot that many threads use.
+    is_shared: bool,
     state: CommitState,
     rows: Mmap,
     /// Lives as long as the map does.
@@ -133,6 +135,7 @@ impl Index {
             identity: vectors.identity()?,
             checked_documents: Mutex::default(),
             filters: None,
+            is_shared: false,
             dir,
             manifest,
             database: Mutex::new(database),
@@ -156,7 +159,7 @@ impl Index {
     ///
     /// As [`Index::open`].
     pub fn reopen(&self) -> Result<Self> {
-        if self.filters.is_some() { self.shared() } else { self.reopen_alone() }
+        if self.is_shared { self.shared() } else { self.reopen_alone() }
     }
 
     /// Opens the index again, for many threads: filters have connections of their own, so that
@@ -168,6 +171,7 @@ impl Index {
     pub fn shared(&self) -> Result<Self> {
         for _ in 0..SHARED_ATTEMPTS {
             let mut new = self.reopen_alone()?;
+            new.is_shared = true;
             let database = new.database.get_mut().unwrap_or_else(PoisonError::into_inner);
             if database.is_unlocked() {
                 return Ok(new);
@@ -180,7 +184,7 @@ impl Index {
                 return Ok(new);
             }
         }
-        self.reopen_alone()
+        Ok(Self { is_shared: true, ..self.reopen_alone()? })
     }
 
     fn reopen_alone(&self) -> Result<Self> {

@@ -1,7 +1,7 @@
 -- Tables of the document database. `verify` compares the text of the statements, so comments stand
 -- outside of them.
 
--- Committed state: generation, n_rows, manifest_hash.
+-- Committed state: generation, n_rows, manifest_hash, commits (the number of the last one).
 CREATE TABLE state (
     name  TEXT PRIMARY KEY,
     value INTEGER NOT NULL

@@ -7,9 +7,11 @@ use super::format::{HEADER_LEN, Header, VectorFileKind, as_bytes_mut};
 use crate::error::{Error, Result};
 use half::f16;
 use memmap2::Mmap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use warpseek_topk::Sq8Matrix;
 use warpseek_topk::checksums::RowChecksum;
 use warpseek_topk::layout::as_bytes;
@@ -71,7 +73,7 @@ impl VectorFiles {
         let checksums = match open(VectorFileKind::Checksums) {
             Ok(file) => Some(file),
             Err(e @ (Error::Corrupt { .. } | Error::Io { .. })) => {
-                tracing::warn!("{e}. Until then damaged vectors go unnoticed, but by `verify`");
+                warn_once(&e);
                 None
             }
             Err(e) => return Err(e),
@@ -79,8 +81,8 @@ impl VectorFiles {
         Ok(Self { f16, int8, checksums, dim })
     }
 
-    /// Device and inode number of each file; nothing where the system has none, and there a file
-    /// that is mapped cannot be replaced.
+    /// Device and inode number of each file; zeros where the system has none, and there a file that
+    /// is mapped cannot be replaced.
     pub(super) fn identity(&self) -> Result<Vec<(u64, u64)>> {
         let int8 = self.int8.iter().flatten();
         std::iter::once(&self.f16)
@@ -168,6 +170,15 @@ impl VectorFiles {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
+    }
+}
+
+/// Tells that checksums are missing; once per file, since a server opens an index again and again.
+fn warn_once(error: &Error) {
+    static TOLD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if error.path().is_none_or(|path| told.insert(path.to_path_buf())) {
+        tracing::warn!("{error}. Until then damaged vectors go unnoticed, but by `verify`");
     }
 }
 

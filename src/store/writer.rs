@@ -1,7 +1,7 @@
 //! The one writer of an index.
 
 use super::database::{CommitState, MAX_LOG};
-use super::fields::FieldCatalog;
+use super::fields::{FieldCatalog, MAX_FIELDS, n_fields};
 use super::filter::Filter;
 use super::folder::WriteLock;
 use super::hash::content_hash;
@@ -151,8 +151,8 @@ impl IndexWriter {
     /// # Errors
     ///
     /// [`Error::Input`] naming the record if a vector holds NaN, infinity or a component beyond
-    /// ±65504, or the index is full; [`Error::Usage`] if the lengths do not fit, or a document with
-    /// this id waits for the commit already.
+    /// ±65504, the metadata has too many fields, or the index is full; [`Error::Usage`] if the
+    /// lengths do not fit, or a document with this id waits for the commit already.
     pub fn put(&mut self, document: Document, chunks: Vec<Chunk>, vectors: &[f32]) -> Result<i64> {
         let dim = self.files.manifest.dim;
         if vectors.len() != chunks.len() * dim || chunks.is_empty() {
@@ -179,6 +179,16 @@ impl IndexWriter {
                      components must be finite and within ±65504",
                     at % dim,
                     vectors[at]
+                ),
+            ));
+        }
+        let n_fields = n_fields(&document.metadata);
+        if n_fields > MAX_FIELDS {
+            return Err(Error::input(
+                document.place.field("metadata"),
+                format!(
+                    "the document has {n_fields} metadata fields, and at most {MAX_FIELDS} are \
+                     allowed: leave some out, or put their values into a list"
                 ),
             ));
         }

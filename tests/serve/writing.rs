@@ -79,6 +79,9 @@ fn documents_with_a_title_alone_are_taken_and_told() {
 fn bad_documents_change_nothing() {
     let place = indexed(5);
     let server = Server::start(&place, &["idx"]);
+    let names = (0..5000).map(|n| (format!("n{n}"), json!(n)));
+    let mut wide = json!({"id": "a", "text": "x"});
+    wide["inner"] = Value::Object(names.skip(1).collect());
     for (documents, part) in [
         (json!([document("a", "fine"), {"id": "b"}]), "entry 1"),
         (json!([{"text": "x"}]), "there is no id"),
@@ -89,6 +92,7 @@ fn bad_documents_change_nothing() {
         (json!([document("", "x")]), "id may not be empty"),
         (json!([document("a", "x"), document("a", "y")]), "comes twice"),
         (json!([{"id": 1.5, "text": "x"}]), "integer"),
+        (json!([wide]), "5000 metadata fields, and at most 4096 are allowed"),
         (json!([]), "empty"),
         (json!(["x"]), "does not fit"),
     ] {

@@ -271,11 +271,8 @@ impl Reranker {
         most: usize,
         meter: &TokenMeter,
     ) -> Result<(&'a str, usize)> {
-        let spans = self.tokenizer.spans_within(passage, meter)?.spans;
-        match spans.get(most) {
-            None => Ok((passage, 0)),
-            Some(next) => Ok((passage.get(..next.start).unwrap_or(passage), spans.len() - most)),
-        }
+        let (end, lost) = self.tokenizer.end_of_first(passage, most, meter)?;
+        Ok((passage.get(..end).unwrap_or(passage), lost))
     }
 
     /// Returns the limit of a passage in tokens, from a limit of tokens, of windows beside `query`,

@@ -2,10 +2,11 @@
 //! is met while tokens are counted, and an end within milliseconds.
 //!
 //! A tokenizer needs some 150 bytes a token while it works. A text is therefore cut where no token
-//! can reach across: at a single space between two letters or digits of ASCII. Normalizers that
-//! look at one character, or at a composed sequence of them, see no difference there, and the
-//! pre-tokenizers that are known here end a word at any space. With any other tokenizer a text
-//! stays whole.
+//! can reach across: at a single space or line break between letters or digits, or after the end of
+//! a sentence. Normalizers that look at one character, or at a composed sequence of them, see no
+//! difference there, and the pre-tokenizers that are known here end a word at any space. With any
+//! other tokenizer a text stays whole, and so does one without such places, as of Chinese without
+//! line breaks.
 
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -41,12 +42,12 @@ impl TextCut {
         let is_local = normalizer.is_none_or(|normalizer| is_local(normalizer, cut));
         let added = tokenizer.get_added_tokens_decoder();
         let is_apart = |token: &AddedToken| {
-            let is_word = |c: char| c.is_ascii_alphanumeric();
-            // Without letters and digits a token cannot hold or touch the space of a cut.
-            let has_words = token.content == " " || token.content.contains(is_word);
+            // Without any of these a token cannot hold or touch the space of a cut.
+            let has_words =
+                token.content == " " || token.content.contains(|c| is_before(c) || is_after(c));
             let reaches = token.content.contains(char::is_whitespace)
-                || token.lstrip && token.content.starts_with(is_word)
-                || token.rstrip && token.content.ends_with(is_word);
+                || token.lstrip && token.content.starts_with(is_after)
+                || token.rstrip && token.content.ends_with(is_before);
             !(has_words && reaches)
         };
         (is_local && added.values().all(is_apart)).then_some(cut)
@@ -73,9 +74,12 @@ impl<'a> Iterator for CutText<'a> {
         let (text, at) = (self.left.take()?, self.at);
         let bytes = text.as_bytes();
         let is_cut = |i: &usize| {
-            bytes[*i] == b' '
-                && bytes[i - 1].is_ascii_alphanumeric()
-                && bytes[i + 1].is_ascii_alphanumeric()
+            // An ASCII byte is a character of its own.
+            let is_space =
+                bytes[*i] == b' ' || bytes[*i] == b'\n' && self.cut == Some(TextCut::AfterSpace);
+            is_space
+                && text[..*i].chars().next_back().is_some_and(is_before)
+                && text[i + 1..].chars().next().is_some_and(is_after)
         };
         let space = self.cut.and_then(|_| {
             let last = bytes.len().checked_sub(1)?;
@@ -87,6 +91,16 @@ impl<'a> Iterator for CutText<'a> {
         self.at = at + next;
         Some((at, &text[..space]))
     }
+}
+
+/// True for a character before the space of a cut: a letter, a digit, or the end of a sentence.
+fn is_before(c: char) -> bool {
+    c.is_alphanumeric() || ".,;:!?".contains(c)
+}
+
+/// True for a character after the space of a cut: a letter or digit, which combines with no space.
+fn is_after(c: char) -> bool {
+    c.is_alphanumeric()
 }
 
 /// True if words end at any space, which is part of none.
@@ -118,7 +132,8 @@ fn is_local(normalizer: &NormalizerWrapper, cut: TextCut) -> bool {
         N::Lowercase(_) | N::StripAccents(_) | N::Precompiled(_) | N::Nmt(_) => true,
         N::Replace(_) => is_replacement_of_spaces(normalizer),
         // These change the space at the beginning of a part, or could.
-        N::BertNormalizer(_) | N::StripNormalizer(_) => cut == TextCut::AfterSpace,
+        N::BertNormalizer(_) => cut == TextCut::AfterSpace,
+        N::StripNormalizer(_) => cut == TextCut::AfterSpace,
         N::Sequence(parts) => parts.as_ref().iter().all(|part| is_local(part, cut)),
         _ => false,
     }
@@ -238,7 +253,8 @@ mod tests {
     proptest! {
         #[test]
         fn tokens_of_the_parts_are_those_of_the_text(
-            text in "[ab1. \n\u{e9}\u{301}\u{a0}]{0,200}", part_bytes in 0usize..40,
+            text in "[ab1.,! \n\u{e9}\u{301}\u{a0}\u{4e2d}\u{930}\u{93f}]{0,200}",
+            part_bytes in 0usize..40,
         ) {
             for (tokenizer, cut) in all() {
                 prop_assert_eq!(TextCut::of(&tokenizer), Some(cut));

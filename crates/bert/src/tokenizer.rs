@@ -284,6 +284,32 @@ impl Tokenizer {
         self.spans_within(text, &TokenMeter::default())
     }
 
+    /// Returns the end of the first `most` tokens in bytes of the text, and the number of tokens
+    /// after them, which do not count for `meter`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::batch_within`].
+    pub fn end_of_first(
+        &self,
+        text: &str,
+        most: usize,
+        meter: &TokenMeter,
+    ) -> Result<(usize, usize)> {
+        let (mut n, mut end) = (0, text.len());
+        for (at, part) in TextCut::parts(self.cut, text, PART_BYTES) {
+            meter.add(0)?;
+            let encoding = self.inner.encode(part, false).map_err(refused)?;
+            let offsets = encoding.get_offsets();
+            if (n..n + offsets.len()).contains(&most) {
+                end = at + offsets[most - n].0;
+            }
+            meter.add(offsets.len().min(most.saturating_sub(n)))?;
+            n += offsets.len();
+        }
+        Ok((end, n.saturating_sub(most)))
+    }
+
     /// As [`Tokenizer::spans`], within the limit of `meter`.
     ///
     /// # Errors

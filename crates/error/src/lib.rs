@@ -226,6 +226,18 @@ impl Error {
         move |reason| Self::Compute { what, reason: reason.to_string() }
     }
 
+    /// The file or folder that the error is about, if it is about one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Corrupt { path, .. }
+            | Self::Io { path, .. }
+            | Self::NoIndex { path, .. }
+            | Self::Locked { path, .. }
+            | Self::Database { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// True if the disk is full.
     pub fn is_storage_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)

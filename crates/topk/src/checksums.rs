@@ -35,7 +35,8 @@ pub struct RowChecksum {
     pub int8: u32,
 }
 
-impl Stored for RowChecksum {}
+// SAFETY: two numbers of four bytes, one after the other.
+unsafe impl Stored for RowChecksum {}
 
 impl RowChecksum {
     /// Returns the checksums of half-precision rows, `[n, stride]`, and of their int8 copy, if

@@ -27,10 +27,17 @@ pub const fn sq8_stride(dim: usize) -> usize {
     dim.next_multiple_of(SQ8_STRIDE_MULTIPLE)
 }
 
-/// Values in vector files: types without padding, for which any bytes are a valid value.
-pub trait Stored: Copy {}
-impl Stored for f16 {}
-impl Stored for i8 {}
+/// Values in vector files.
+///
+/// # Safety
+///
+/// The type has no padding, and any bytes are a valid value of it.
+pub unsafe trait Stored: Copy {}
+
+// SAFETY: two bytes, any of which are a number.
+unsafe impl Stored for f16 {}
+// SAFETY: one byte, any of which is a number.
+unsafe impl Stored for i8 {}
 
 /// Returns the bytes of values as they stand in a file.
 pub fn as_bytes<T: Stored>(values: &[T]) -> &[u8] {

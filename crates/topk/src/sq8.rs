@@ -26,7 +26,8 @@ pub struct RowScale {
     pub sum: i32,
 }
 
-impl Stored for RowScale {}
+// SAFETY: three numbers of four bytes, one after the other.
+unsafe impl Stored for RowScale {}
 
 impl RowScale {
     /// True if a row of `dim` half-precision values can have this scale.

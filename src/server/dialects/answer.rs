@@ -8,7 +8,7 @@ use crate::search::{Hit, QueryInput, Timings, search};
 use crate::server::body::null_as_default;
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::own::{OwnBody, OwnRequest, UnknownFields};
-use crate::server::scheduled::{ScheduledSteps, blocking};
+use crate::server::scheduled::{ScheduledSteps, admit, blocking};
 use crate::server::settings::Answers;
 use crate::server::state::AppState;
 use axum::Json;
@@ -197,7 +197,8 @@ pub(super) async fn passages_for(
     let searcher = state.index(retrieval.index.as_deref())?.served.searcher();
     let options = retrieval.options(state, &searcher, question.k).await?;
     let query = QueryInput { text: question.text, ..QueryInput::default() };
-    let steps = ScheduledSteps::new(state, &searcher, &options)?;
+    let admission = admit(state, &searcher, &options)?;
+    let steps = ScheduledSteps::new(state, &searcher, admission.as_ref());
     let found = search(&steps, query, &options).await?;
     let (hits, took) = (found.hits, found.took_ms);
     if hits.is_empty() {

@@ -148,7 +148,8 @@ pub(super) async fn upsert_into(
         }
         Ok(split)
     };
-    let documents: Vec<(Document, Vec<Range<usize>>)> = tokenizing(state, bytes, work).await?;
+    let documents: Vec<(Document, Vec<Range<usize>>)> =
+        tokenizing(state, bytes, state.limits.max_request_tokens, work).await?;
     let notes = ReadNotes::default();
     for (document, _) in documents.iter().filter(|(document, _)| document.text.is_empty()) {
         notes.add(&document.place.file, "text", NoteKind::NoText, TITLE_ALONE, 1);

@@ -2,6 +2,7 @@
 
 use crate::server::error::{ApiError, ApiResult};
 use crate::server::scheduled::{score, tokenizing};
+use crate::server::scheduler::Admission;
 use crate::server::state::AppState;
 use futures_util::future::try_join_all;
 use serde::Deserialize;
@@ -104,6 +105,18 @@ pub(super) async fn score_texts(
     texts: Vec<String>,
     limits: PassageLimits,
 ) -> ApiResult<ScoredTexts> {
+    let admission = state.scheduler.admit(texts.len())?;
+    score_admitted(state, query, texts, limits, &admission).await
+}
+
+/// As [`score_texts`], in a place among the waiting work.
+async fn score_admitted(
+    state: &AppState,
+    query: String,
+    texts: Vec<String>,
+    limits: PassageLimits,
+    admission: &Admission,
+) -> ApiResult<ScoredTexts> {
     let model = &state.reranker(None)?.0.model;
     if query.trim().is_empty() {
         let message = "invalid request: query must not be empty: write what to search for";
@@ -138,7 +151,8 @@ pub(super) async fn score_texts(
         }
         Ok((query, texts, cut, lost))
     };
-    let (query, texts, cut, lost) = tokenizing(state, bytes, truncate).await?;
+    let (query, texts, cut, lost) =
+        tokenizing(state, bytes, state.limits.max_request_tokens, truncate).await?;
     let mut warnings = Vec::new();
     if cut > 0 {
         let (documents, were) = if cut == 1 { ("document", "was") } else { ("documents", "were") };
@@ -147,12 +161,13 @@ pub(super) async fn score_texts(
         ));
     }
     let mut tokens = 0;
+    let place = (admission, state.limits.max_request_tokens);
     let check = |pairs: &[Sequence]| {
         check_windows(pairs.len())?;
         tokens = pairs.iter().map(|pair| pair.ids.len()).sum();
         state.check_tokens(tokens)
     };
-    let scores = score(state, model, query, texts, None, check).await?;
+    let scores = score(state, model, query, texts, place, check).await?;
     let lost = scores.query_tokens_lost;
     if lost > 0 {
         warnings.push(format!("the last {lost} tokens of the query were left out"));
@@ -181,9 +196,12 @@ pub(super) async fn score_pairs(
         let message = format!("`{field}` {at} has an empty text: leave the pair out");
         return Err(ApiError::empty(message).param(field));
     }
+    // All groups have one place: none is refused because of the others.
+    let admission = state.scheduler.admit(pairs.len())?;
     let groups = pairs.chunk_by(|a, b| a.0 == b.0).map(|group| {
         let texts = group.iter().map(|pair| pair.1.clone()).collect();
-        score_texts(state, group[0].0.clone(), texts, PassageLimits::default())
+        let limits = PassageLimits::default();
+        score_admitted(state, group[0].0.clone(), texts, limits, &admission)
     });
     let groups = try_join_all(groups).await?;
     Ok(ScoredPairs {

@@ -10,7 +10,8 @@ use crate::server::error::{ApiError, ApiResult};
 use crate::server::mistakes::read_object;
 use crate::server::own::{OwnBody, OwnRequest, UnknownFields, check_unknown, read_strict};
 use crate::server::reply_size::ReplySize;
-use crate::server::scheduled::ScheduledSteps;
+use crate::server::scheduled::{ScheduledSteps, admit};
+use crate::server::scheduler::Admission;
 use crate::server::state::{AppState, WorkPermit};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Extract};
@@ -90,7 +91,7 @@ async fn reply_to(
     let searcher = state.index(body.retrieval.index.as_deref())?.served.searcher();
     if !body.stream {
         let size = ReplySize::new(&state.limits);
-        let reply = search_one(&state, searcher, body, &size).await?;
+        let reply = search_one(&state, searcher, body, &size, None).await?;
         return Ok(Warned(warnings, reply).into_response());
     }
     let options = body.options(&state, &searcher).await?;
@@ -165,6 +166,8 @@ pub(super) async fn batch(
         return Err(ApiError::empty("the list of searches is empty: send at least one"));
     }
     state.check_inputs(requests.len(), "searches")?;
+    // The searches of a batch have one place together: none is refused because of the others.
+    let mut n_pairs = 0;
     // All searches of an index see the same snapshot.
     let mut snapshots: HashMap<&str, Arc<Searcher>> = HashMap::new();
     let size = ReplySize::new(&state.limits);
@@ -176,11 +179,15 @@ pub(super) async fn batch(
         let index = state.index(request.retrieval.index.as_deref());
         let served = &index.map_err(|e| e.of_request(number))?.served;
         let snapshot = snapshots.entry(&served.name).or_insert_with(|| served.searcher());
-        let (state, searcher, size) = (&state, Arc::clone(snapshot), &size);
-        searches.push(async move {
-            search_one(state, searcher, request, size).await.map_err(|e| e.of_request(number))
-        });
+        n_pairs += request.n_pairs(snapshot);
+        searches.push((number, Arc::clone(snapshot), request));
     }
+    let admission = (n_pairs > 0).then(|| state.scheduler.admit(n_pairs)).transpose()?;
+    let (state, size, admission) = (&state, &size, admission.as_ref());
+    let searches = searches.into_iter().map(|(number, searcher, request)| async move {
+        let reply = search_one(state, searcher, request, size, admission);
+        reply.await.map_err(|e| e.of_request(number))
+    });
     // So many that they share scans, and so few that their hits fit into the memory.
     let together = (HITS_TOGETHER / most_hits.max(1)).clamp(4, SEARCHES_TOGETHER);
     let replies = stream::iter(searches).buffered(together).try_collect().await?;
@@ -193,9 +200,14 @@ pub(super) async fn search_one(
     searcher: Arc<Searcher>,
     request: SearchRequest,
     size: &ReplySize,
+    admission: Option<&Admission>,
 ) -> ApiResult<SearchReply> {
     let options = request.options(state, &searcher).await?;
-    let steps = ScheduledSteps::new(state, &searcher, &options)?;
+    let own = match admission {
+        None => admit(state, &searcher, &options)?,
+        Some(_) => None,
+    };
+    let steps = ScheduledSteps::new(state, &searcher, admission.or(own.as_ref()));
     let result = search::search(&steps, request.input(), &options).await?;
     request.reply(&searcher, result, size)
 }
@@ -216,6 +228,7 @@ pub(super) async fn compare(request: OwnRequest<CompareRequest>) -> ApiResult<Wa
     if query.is_empty() {
         return Err(empty_query());
     }
-    let steps = ScheduledSteps::new(&state, &searcher, &options)?;
+    let admission = admit(&state, &searcher, &options)?;
+    let steps = ScheduledSteps::new(&state, &searcher, admission.as_ref());
     Ok(Warned(warnings, compare_with(&steps, query, (k, show), &options).await?))
 }

@@ -4,7 +4,7 @@ use super::search_request::SearchRequest;
 use crate::search::{self, SearchOptions, Searcher};
 use crate::server::error::ApiError;
 use crate::server::reply_size::ReplySize;
-use crate::server::scheduled::ScheduledSteps;
+use crate::server::scheduled::{ScheduledSteps, admit};
 use crate::server::state::{AppState, WorkPermit};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -36,7 +36,8 @@ pub(super) fn stream_hits(
             Ok(())
         };
         let work = async {
-            let mut steps = ScheduledSteps::new(&state, &searcher, &options)?;
+            let admission = admit(&state, &searcher, &options)?;
+            let mut steps = ScheduledSteps::new(&state, &searcher, admission.as_ref());
             steps.watcher = Some((&watch, options.k));
             let result = search::search(&steps, request.input(), &options).await?;
             request.reply(&searcher, result, &ReplySize::new(&state.limits))

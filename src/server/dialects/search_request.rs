@@ -17,7 +17,7 @@ use crate::store::filter::Filter;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use utoipa::ToSchema;
 
 /// The default number of hits.
@@ -91,11 +91,10 @@ impl Retrieval {
                 // Evaluated here, apart from searches: the filter keeps its rows for the scan.
                 let work = move |is_gone: &Arc<AtomicBool>| {
                     let filter = Filter::parse(&text)?;
-                    let until = Instant::now() + Duration::from_secs_f64(within);
                     let is_gone = Arc::clone(is_gone);
-                    let stop: Stop =
-                        Arc::new(move || is_gone.load(Ordering::Relaxed) || Instant::now() > until);
-                    match searcher.index.rows_where_until(&filter, Some(&stop)) {
+                    let stop: Stop = Arc::new(move || is_gone.load(Ordering::Relaxed));
+                    let limit = Duration::from_secs_f64(within);
+                    match searcher.index.rows_where_within(&filter, limit, &stop) {
                         Ok(_) => Ok(filter),
                         Err(Error::Interrupted(_)) => Err(Error::usage(format!(
                             "the filter takes more than {within} s: use fewer conditions, or \
@@ -184,6 +183,13 @@ impl SearchRequest {
     pub(super) fn input(&self) -> QueryInput<'_> {
         let text = self.query.as_deref().unwrap_or_default().trim();
         QueryInput { text, vector: self.vector.as_deref(), filter: None }
+    }
+
+    /// The pairs that are reranked for it, at most.
+    pub(super) fn n_pairs(&self, searcher: &Searcher) -> usize {
+        let default = DEFAULT_RERANK_DEPTH.max(self.k.unwrap_or(DEFAULT_HITS));
+        let default = searcher.reranker.as_ref().map_or(0, |_| default);
+        self.retrieval.rerank_depth.unwrap_or(default).min(searcher.index.live().count())
     }
 
     /// Checks the search against the index. Returns its options.

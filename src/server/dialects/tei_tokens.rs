@@ -78,9 +78,12 @@ pub(super) async fn tokenize(
             });
             Ok(token.collect())
         };
+        if meter.is_stopped() {
+            return Err(Error::Interrupted("the client is gone".to_owned()));
+        }
         texts.iter().map(tokens).collect()
     };
-    tokenizing(&state, bytes, work).await.map(Json)
+    tokenizing(&state, bytes, state.limits.max_request_tokens, work).await.map(Json)
 }
 
 /// Token ids to turn into text.

@@ -180,7 +180,8 @@ pub(super) async fn tokenize_texts(
             }
         }
     };
-    let tokenized: Vec<Tokenized> = tokenizing(state, bytes, tokenize).await?;
+    let tokenized: Vec<Tokenized> =
+        tokenizing(state, bytes, state.limits.max_request_tokens, tokenize).await?;
     if let Some(advice) = advice
         && let Some(at) = tokenized.iter().position(|text| text.lost > 0)
     {

@@ -12,7 +12,8 @@
 //! ```text
 //! arrival of a request:
 //!     if other tokens wait, and they and its own exceed the limit: refuse it (429)
-//!     if the tokens before it and its own take longer than a request may: refuse it (429)
+//!     if the tokens before it and its own take longer than half of what a request may:
+//!         refuse it (429)
 //!     due = now
 //!     for each sequence:
 //!         due += tokens of the sequence * measured time per token
@@ -47,10 +48,10 @@
 //!
 //! # Back-pressure
 //!
-//! The queue holds a limited number of tokens, and no more work than can be done in the time that a
-//! request has: work that ends too late is done for nobody. A request beyond that is refused with
-//! 429 and told how long the waiting work will take. If nothing waits, a request of any size is
-//! taken: it could otherwise never run.
+//! The queue holds a limited number of tokens, and no more work than can be done in half of the
+//! time that a request has, by the measured time per token: work that ends too late is done for
+//! nobody. A request beyond that is refused with 429 and told how long the waiting work will take.
+//! If little waits, a request of any size is taken: it could otherwise never run.
 //!
 //! A search takes its place when it arrives, for as many pairs as it will rerank, of the recent
 //! number of tokens per pair. So it is refused before anything was done for it.
@@ -69,7 +70,7 @@ use super::error::{ApiError, ApiResult};
 use super::metrics::Metrics;
 use crate::error::{Error, Result};
 use crate::search::{QueryInput, Retrieved, SearchOptions, Searcher, Timings};
-use queue::{HEAVY_WORKERS, Place, Queue};
+use queue::{HEAVY_WORKERS, Queue, QueueKey};
 use rayon::ThreadPool;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -136,8 +137,8 @@ impl Scheduler {
     /// Back-pressure: refused if the work before them, and their own, takes longer than requests
     /// may.
     pub(super) fn admit(&self, n_pairs: usize) -> ApiResult<Admission> {
-        let place = self.queue.admit(n_pairs)?;
-        Ok(Admission { queue: Arc::clone(&self.queue), place })
+        let key = self.queue.admit(n_pairs)?;
+        Ok(Admission { queue: Arc::clone(&self.queue), key })
     }
 
     /// The rows of results of sequences, in their order. They are computed in the place of
@@ -155,7 +156,7 @@ impl Scheduler {
             SequenceTask { input, reply }
         };
         let tasks = inputs.into_iter().map(task).collect();
-        self.queue.push(&kind, tasks, admission.map(|admission| admission.place))?;
+        self.queue.push(&kind, tasks, admission.map(|admission| admission.key))?;
         let mut rows = Vec::with_capacity(answers.len());
         for answer in answers {
             rows.push(received(answer).await?);
@@ -193,12 +194,12 @@ impl Scheduler {
 /// A place in the queue.
 pub(super) struct Admission {
     queue: Arc<Queue>,
-    place: Place,
+    key: QueueKey,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.queue.give_back(self.place);
+        self.queue.give_back(self.key);
     }
 }
 

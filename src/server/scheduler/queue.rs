@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 pub(super) const HEAVY_WORKERS: usize = 2;
 
 /// Tokens per pair before any were measured.
-const INITIAL_PAIR_TOKENS: u64 = 128;
+const INITIAL_PAIR_TOKENS: f64 = 128.0;
 
-/// The part of a request's time in which its work must be done by the measured time per token, which
-/// grows under overload.
+/// The part of a request's time in which its work must be done by the measured time per token,
+/// which grows under overload.
 const USED_TIME: f64 = 0.5;
 
-/// A deadline and a number of arrival, which order the tasks.
-pub(super) type Place = (u64, u64);
+/// A deadline in nanoseconds and a number of arrival, which order the tasks.
+pub(super) type QueueKey = (u64, u64);
 
 /// Nanoseconds per token before any were measured.
-const INITIAL_TOKEN_NS: u64 = 60_000;
+const INITIAL_TOKEN_NS: f64 = 60_000.0;
 
 /// Waiting sequences; shared by requests and workers.
 pub(super) struct Queue {
@@ -39,16 +39,38 @@ pub(super) struct Queue {
 struct Waiting {
     /// Tasks of each kind, by deadline and then by arrival.
     tasks: Vec<BTreeMap<(u64, u64), SequenceTask>>,
-    /// Tokens of the places of searches whose pairs are not there yet.
-    reserved: BTreeMap<Place, u64>,
+    /// Places that were taken for pairs.
+    reserved: BTreeMap<QueueKey, Reservation>,
     /// Recent tokens per pair.
-    pair_tokens: u64,
+    pair_tokens: f64,
     arrivals: u64,
     /// The number of tokens of all tasks.
     tokens: usize,
-    /// Recent nanoseconds per token of heavy batches.
-    token_ns: u64,
+    /// Recent nanoseconds per token of each kind, if batches were measured.
+    token_ns: Vec<Option<f64>>,
     is_closed: bool,
+}
+
+/// A place among the waiting work.
+struct Reservation {
+    /// The number of the kind of work.
+    kind: usize,
+    /// Tokens that have not come yet.
+    tokens: u64,
+    /// The time at which it was taken, in nanoseconds.
+    arrived: u64,
+}
+
+impl Waiting {
+    /// Nanoseconds for tokens of a kind.
+    fn time(&self, kind: usize, tokens: u64) -> u64 {
+        (tokens as f64 * self.token_ns[kind].unwrap_or(INITIAL_TOKEN_NS)) as u64
+    }
+
+    /// As [`Waiting::time`]; 0 before batches of the kind were measured.
+    fn known_time(&self, kind: usize, tokens: u64) -> u64 {
+        (tokens as f64 * self.token_ns[kind].unwrap_or(0.0)) as u64
+    }
 }
 
 /// Tasks of one kind for a worker.
@@ -72,7 +94,7 @@ impl Queue {
             pair_tokens: INITIAL_PAIR_TOKENS,
             arrivals: 0,
             tokens: 0,
-            token_ns: INITIAL_TOKEN_NS,
+            token_ns: vec![None; kinds.len()],
             is_closed: false,
         };
         let (waiting, changed, started) = (Mutex::new(waiting), Condvar::new(), Instant::now());
@@ -81,35 +103,45 @@ impl Queue {
     }
 
     /// Reserves a place for pairs, or refuses them if they could not be scored in time.
-    pub(super) fn admit(&self, n_pairs: usize) -> ApiResult<Place> {
+    pub(super) fn admit(&self, n_pairs: usize) -> ApiResult<QueueKey> {
+        let is_rerank = |kind: &WorkKind| matches!(kind, WorkKind::Rerank(_));
+        let kind = self.kinds.iter().position(is_rerank).unwrap_or(0);
         let mut waiting = self.lock();
-        let tokens = n_pairs as u64 * waiting.pair_tokens;
-        let due = self.now() + tokens * waiting.token_ns;
-        self.check_wait(&waiting, due, tokens)?;
+        let tokens = (n_pairs as f64 * waiting.pair_tokens) as u64;
+        let (now, time) = (self.now(), waiting.time(kind, tokens));
+        self.check_wait(&waiting, kind, now + time, tokens)?;
         waiting.arrivals += 1;
-        let place = (due, waiting.arrivals);
-        waiting.reserved.insert(place, tokens);
-        Ok(place)
+        let key = (now + time, waiting.arrivals);
+        waiting.reserved.insert(key, Reservation { kind, tokens, arrived: now });
+        Ok(key)
     }
 
-    /// Gives back a place, unless its pairs have come.
-    pub(super) fn give_back(&self, place: Place) {
-        self.lock().reserved.remove(&place);
+    /// Gives back a place.
+    pub(super) fn give_back(&self, key: QueueKey) {
+        self.lock().reserved.remove(&key);
     }
 
-    /// Refuses `tokens` that are due at `due` if they could not be computed in time: heavy tasks
-    /// that are due before them come first.
-    fn check_wait(&self, waiting: &Waiting, due: u64, tokens: u64) -> ApiResult<()> {
-        let is_heavy = |kind: &usize| self.kinds[*kind].class() == WorkerClass::Heavy;
-        let heavy = (0..self.kinds.len()).filter(is_heavy);
-        let before = heavy.flat_map(|kind| waiting.tasks[kind].range(..(due, 0)));
-        let before = before.filter(|(_, task)| !task.reply.is_closed());
-        let before: u64 = before.map(|(_, task)| task.input.ids.len() as u64).sum();
-        let before = before + waiting.reserved.range(..(due, 0)).map(|(_, n)| n).sum::<u64>();
-        if before == 0 || (before + tokens) * waiting.token_ns <= self.max_wait_ns {
+    /// Refuses `tokens` of a kind that are due at `due` if they could not be computed in time:
+    /// heavy tasks that are due before them come first. Nothing is refused before its kind was
+    /// measured.
+    fn check_wait(&self, waiting: &Waiting, kind: usize, due: u64, tokens: u64) -> ApiResult<()> {
+        let mut before = vec![0u64; self.kinds.len()];
+        for (heavy, tasks) in waiting.tasks.iter().enumerate() {
+            if self.kinds[heavy].class() == WorkerClass::Heavy {
+                let tasks = tasks.range(..(due, 0)).filter(|(_, task)| !task.reply.is_closed());
+                before[heavy] += tasks.map(|(_, task)| task.input.ids.len() as u64).sum::<u64>();
+            }
+        }
+        for (_, reserved) in waiting.reserved.range(..(due, 0)) {
+            before[reserved.kind] += reserved.tokens;
+        }
+        let wait: u64 = before.iter().enumerate().map(|(k, &n)| waiting.known_time(k, n)).sum();
+        // A long request is not refused because of a little work.
+        let is_short = wait <= self.max_wait_ns / 4;
+        if is_short || wait + waiting.known_time(kind, tokens) <= self.max_wait_ns {
             return Ok(());
         }
-        let wait = Duration::from_nanos(before * waiting.token_ns);
+        let wait = Duration::from_nanos(wait);
         let message = format!(
             "the work that waits takes {:.1} s already: this request could not be done in time",
             wait.as_secs_f64()
@@ -121,13 +153,13 @@ impl Queue {
         self.started.elapsed().as_nanos() as u64
     }
 
-    /// Adds the tasks of a request, in the place that was reserved for them, if there is one.
-    /// Refuses it if too many tokens wait, or if it could not be done in time.
+    /// Adds the tasks of a request, in the place that was reserved for them. Without one, refuses
+    /// the request if too many tokens wait, or if it could not be done in time.
     pub(super) fn push(
         &self,
         kind: &WorkKind,
         tasks: Vec<SequenceTask>,
-        place: Option<Place>,
+        key: Option<QueueKey>,
     ) -> ApiResult<()> {
         let kind = self.kinds.iter().position(|known| known.is_same(kind)).ok_or_else(|| {
             ApiError::internal("no worker has this model: internal error, please report it")
@@ -137,24 +169,27 @@ impl Queue {
         let before = waiting.tokens;
         if before > 0 && before + tokens > self.max_tokens {
             let message = format!("{before} tokens wait already, and {} may", self.max_tokens);
-            let wait = Duration::from_nanos(before as u64 * waiting.token_ns);
+            let wait = Duration::from_nanos(waiting.time(kind, before as u64));
             return Err(ApiError::overloaded(message, wait));
         }
-        let reserved = place.and_then(|place| Some((place.0, waiting.reserved.remove(&place)?)));
+        let is_heavy = self.kinds[kind].class() == WorkerClass::Heavy;
+        let reserved = key.and_then(|key| waiting.reserved.get_mut(&key));
         let mut due = match reserved {
             // As if the pairs had come when the place was taken.
-            Some((due, reserved)) => due.saturating_sub(reserved * waiting.token_ns),
-            None if self.kinds[kind].class() == WorkerClass::Heavy => {
-                let (now, tokens) = (self.now(), tokens as u64);
-                self.check_wait(&waiting, now + tokens * waiting.token_ns, tokens)?;
-                now
+            Some(reserved) => {
+                reserved.tokens = reserved.tokens.saturating_sub(tokens as u64);
+                reserved.arrived
             }
             None => self.now(),
         };
+        if key.is_none() && is_heavy {
+            let tokens = tokens as u64;
+            self.check_wait(&waiting, kind, due + waiting.time(kind, tokens), tokens)?;
+        }
         waiting.tokens += tokens;
         self.metrics.waiting_tokens(waiting.tokens);
         for task in tasks {
-            due += task.input.ids.len() as u64 * waiting.token_ns;
+            due += waiting.time(kind, task.input.ids.len() as u64);
             waiting.arrivals += 1;
             let key = (due, waiting.arrivals);
             waiting.tasks[kind].insert(key, task);
@@ -207,15 +242,19 @@ impl Queue {
     /// Records a batch of `n_tasks` that was computed.
     pub(super) fn record(&self, kind: &WorkKind, n_tasks: usize, tokens: usize, took: Duration) {
         self.metrics.batch(kind.name(), n_tasks, tokens, took);
-        if kind.class() == WorkerClass::Heavy {
+        let number = self.kinds.iter().position(|known| known.is_same(kind));
+        let Some(number) = number.filter(|_| kind.class() == WorkerClass::Heavy) else { return };
+        let mut waiting = self.lock();
+        if matches!(kind, WorkKind::Rerank(_)) {
+            let of_pair = tokens as f64 / n_tasks.max(1) as f64;
+            waiting.pair_tokens = (waiting.pair_tokens * 15.0 + of_pair) / 16.0;
+        }
+        // A batch of few tokens takes longer for each.
+        if tokens >= kind.batch_limits().0 / 4 {
             // The heavy workers share the machine.
-            let new = took.as_nanos() as u64 / (tokens.max(1) * HEAVY_WORKERS) as u64;
-            let mut waiting = self.lock();
-            waiting.token_ns = (waiting.token_ns * 7 + new.max(1)) / 8;
-            if matches!(kind, WorkKind::Rerank(_)) {
-                let of_pair = tokens / n_tasks.max(1);
-                waiting.pair_tokens = (waiting.pair_tokens * 15 + of_pair as u64).div_ceil(16);
-            }
+            let new = took.as_nanos() as f64 / (tokens.max(1) * HEAVY_WORKERS) as f64;
+            let mean = &mut waiting.token_ns[number];
+            *mean = Some(mean.map_or(new, |mean| (mean * 7.0 + new) / 8.0));
         }
     }
 

@@ -109,6 +109,9 @@ impl<'a> QuantizedScan<'a> {
         const BATCH: usize = 4;
         const AHEAD: usize = 2 * BATCH;
         let ScanJob { kernels, matrix, damaged, .. } = self.job;
+        if damaged.get().is_some() {
+            return;
+        }
         if let Some(checksums) = matrix.checksums() {
             let wrong = |row: &u32| !checksums.is_row_right(matrix, *row as usize);
             if let Some(&row) = rows.iter().find(|row| wrong(row)) {

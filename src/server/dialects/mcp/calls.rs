@@ -83,7 +83,7 @@ async fn search(state: &AppState, arguments: SearchCall) -> ApiResult<String> {
         },
         ..SearchRequest::default()
     };
-    let found = search_one(state, searcher, request, &ReplySize::new(&state.limits)).await?;
+    let found = search_one(state, searcher, request, &ReplySize::new(&state.limits), None).await?;
     let mut passages = Passages::new(&arguments.query, excerpt_chars);
     let all = found.hits.len();
     let shown = found.hits.iter().take_while(|hit| passages.add(hit)).count();
