@@ -88,7 +88,10 @@ impl AppState {
             Arc::clone(&metrics),
         )?;
         let cores = rayon::current_num_threads();
-        let receiving = (limits.max_receiving_bytes / RECEIVE_UNIT).min(Semaphore::MAX_PERMITS);
+        let units = |bytes: usize| (bytes / RECEIVE_UNIT).min(Semaphore::MAX_PERMITS);
+        let receiving = units(limits.max_receiving_bytes);
+        // The longest body that is allowed has room when nothing else is received.
+        let long = receiving.max(units(limits.max_body_bytes.saturating_add(RECEIVE_UNIT)));
         Ok(Arc::new(Self {
             indexes: indexes.into_iter().map(open).collect(),
             default_index,
@@ -99,7 +102,7 @@ impl AppState {
             access,
             tokenizing: [SHORT_TURNS, 1].map(|turns| Arc::new(Semaphore::new(turns * cores))),
             working: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
-            receiving: [receiving / 4, receiving].map(|units| Arc::new(Semaphore::new(units))),
+            receiving: [receiving / 4, long].map(|units| Arc::new(Semaphore::new(units))),
             limits,
             device,
             precision,

@@ -105,8 +105,12 @@ impl Queue {
     /// Reserves a place for pairs, or refuses them if they could not be scored in time.
     pub(super) fn admit(&self, n_pairs: usize) -> ApiResult<QueueKey> {
         let is_rerank = |kind: &WorkKind| matches!(kind, WorkKind::Rerank(_));
-        let kind = self.kinds.iter().position(is_rerank).unwrap_or(0);
         let mut waiting = self.lock();
+        let Some(kind) = self.kinds.iter().position(is_rerank) else {
+            // Without a reranker the request fails later, with a better reason.
+            waiting.arrivals += 1;
+            return Ok((self.now(), waiting.arrivals));
+        };
         let tokens = (n_pairs as f64 * waiting.pair_tokens) as u64;
         let (now, time) = (self.now(), waiting.time(kind, tokens));
         self.check_wait(&waiting, kind, now + time, tokens)?;
