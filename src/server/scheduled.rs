@@ -124,19 +124,11 @@ impl SearchSteps for ScheduledSteps<'_> {
         passages: Vec<Vec<String>>,
     ) -> ApiResult<Vec<RerankScores>> {
         let (_, reranker) = self.searcher.require_reranker()?;
-        let admitted;
-        let admission = match self.admission {
-            Some(admission) => admission,
-            None => {
-                admitted = self.state.scheduler.admit(passages.iter().map(Vec::len).sum())?;
-                &admitted
-            }
-        };
         let mut scores = Vec::with_capacity(queries.len());
         for (query, passages) in queries.iter().zip(passages) {
             let query = query.text.to_owned();
             // Passages of an index have no limit.
-            let place = (admission, usize::MAX);
+            let place = (self.admission, usize::MAX);
             scores.push(score(self.state, reranker, query, passages, place, |_| Ok(())).await?);
         }
         Ok(scores)
@@ -175,15 +167,15 @@ pub(super) async fn embed_tokens(
     Ok(Embeddings { vectors, tokens, lost })
 }
 
-/// Scores passages against a query, as [`Reranker::score`] does, in the place of `admission`. All
-/// texts have at most `most` tokens. `check` may refuse the pairs of
-/// query and window that the passages take.
+/// Scores passages against a query, as [`Reranker::score`] does, in the place of `admission` or
+/// else behind all that waits. All texts have at most `most` tokens. `check` may refuse the pairs
+/// of query and window that the passages take.
 pub(super) async fn score(
     state: &AppState,
     reranker: &Arc<Reranker>,
     query: String,
     passages: Vec<String>,
-    (admission, most): (&Admission, usize),
+    (admission, most): (Option<&Admission>, usize),
     check: impl FnOnce(&[Sequence]) -> ApiResult<()>,
 ) -> ApiResult<RerankScores> {
     let model = Arc::clone(reranker);
@@ -195,7 +187,7 @@ pub(super) async fn score(
     let (plan, pairs) = tokenizing(state, bytes, most, plan).await?;
     check(&pairs)?;
     let kind = WorkKind::Rerank(Arc::clone(reranker));
-    let logits = state.scheduler.compute(kind, pairs, Some(admission)).await?;
+    let logits = state.scheduler.compute(kind, pairs, admission).await?;
     Ok(plan.scores(&mut logits.into_iter().flatten()))
 }
 
@@ -210,7 +202,8 @@ pub(super) async fn tokenizing<T: Send + 'static>(
 ) -> ApiResult<T> {
     let turn = state.turn_to_tokenize(bytes).await?;
     let meter = Arc::new(TokenMeter::new(most));
-    let _stop = StopOnDrop(Arc::clone(&meter));
+    let counting = Arc::clone(&meter);
+    let _stop = OnDrop(move || counting.stop());
     let work = move || {
         let outcome = work(&meter);
         drop(turn);
@@ -219,12 +212,12 @@ pub(super) async fn tokenizing<T: Send + 'static>(
     blocking(work).await
 }
 
-/// Stops the count of tokens when the request is dropped.
-struct StopOnDrop(Arc<TokenMeter>);
+/// Does something when a request is dropped.
+struct OnDrop<F: Fn()>(F);
 
-impl Drop for StopOnDrop {
+impl<F: Fn()> Drop for OnDrop<F> {
     fn drop(&mut self) {
-        self.0.stop();
+        (self.0)();
     }
 }
 
@@ -232,14 +225,9 @@ impl Drop for StopOnDrop {
 pub(super) async fn blocking_until_gone<T: Send + 'static>(
     work: impl FnOnce(&Arc<AtomicBool>) -> Result<T> + Send + 'static,
 ) -> ApiResult<T> {
-    struct Gone(Arc<AtomicBool>);
-    impl Drop for Gone {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let gone = Gone(Arc::default());
-    let flag = Arc::clone(&gone.0);
+    let flag = Arc::new(AtomicBool::new(false));
+    let gone = Arc::clone(&flag);
+    let _set = OnDrop(move || gone.store(true, Ordering::Relaxed));
     blocking(move || work(&flag)).await
 }
 

@@ -145,6 +145,7 @@ fn run(served: &Served, receiver: &Receiver<WriteRequest>) {
                 // Other processes may write meanwhile.
                 drop(writer.take());
                 wait_for_searches(served);
+                // Closed again when nothing follows, which empties the log.
                 writer = IndexWriter::open(served.searcher().index.dir()).ok();
                 opened = Instant::now();
             }

@@ -35,14 +35,14 @@ pub struct Compaction {
 
 impl IndexWriter {
     /// Writes a new generation with an int8 copy, with checksums and without deleted rows, and
-    /// switches to it in one commit. Does nothing if there are no deleted rows, and int8 copy and
-    /// checksums are those of the rows. Open
-    /// readers keep the old generation. An interruption leaves the old or the new generation whole.
+    /// switches to it in one commit. If there are no deleted rows, it reads all rows, and writes
+    /// nothing if int8 copy and checksums are theirs. Open readers keep the old generation. An
+    /// interruption leaves the old or the new generation whole.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if rows to be copied do not match their checksum, [`Error::Io`] or
-    /// [`Error::Database`].
+    /// [`Error::Corrupt`] if rows to be copied or their chunks do not match their checksums,
+    /// [`Error::Io`] or [`Error::Database`].
     pub fn compact(self) -> Result<Compaction> {
         let (dim, n_rows) = (self.files.manifest.dim, self.files.state.n_rows);
         let row_len: usize = VectorFileKind::ALL.iter().map(|kind| kind.row_len(dim)).sum();

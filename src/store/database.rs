@@ -29,6 +29,9 @@ pub(super) const MAX_LOG: u64 = 4 << 20;
 /// Operations of SQLite between two looks at whether a statement is to end.
 const OPERATIONS_PER_CHECK: i32 = 2_000;
 
+/// Tells a computation to end: it returns true when nobody waits any more.
+pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// An open database.
 #[derive(Debug)]
 pub(super) struct Database {
@@ -180,7 +183,7 @@ impl Database {
     /// Does work whose statements end with [`Error::Interrupted`] when `stop` returns true.
     pub(super) fn until<T>(
         &mut self,
-        stop: Option<&Arc<dyn Fn() -> bool + Send + Sync>>,
+        stop: Option<&Stop>,
         work: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
         let Some(stop) = stop else { return work(self) };

@@ -3,7 +3,7 @@
 use super::format::VectorFileKind;
 use crate::error::{Error, Result};
 use crate::output::{open_locked, sync_folder_of};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -228,9 +228,22 @@ impl WriteLock {
 /// True if `path` leads to this open file.
 #[cfg(unix)]
 fn is_file_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |found: io::Result<std::fs::Metadata>| found.map(|found| (found.dev(), found.ino()));
+    let id = |found: io::Result<Metadata>| found.map(|found| file_number(&found));
     matches!((id(file.metadata()), id(std::fs::metadata(path))), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Device and inode number of a file; zeros where the system has none.
+pub(super) fn file_number(file: &Metadata) -> (u64, u64) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (file.dev(), file.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        (0, 0)
+    }
 }
 
 #[cfg(not(unix))]

@@ -105,6 +105,7 @@ mod verify;
 mod writer;
 
 pub use compact::Compaction;
+pub use database::Stop;
 pub use fields::{FieldCatalog, FieldTypes};
 pub use filter::PassingRows;
 pub(crate) use folder::is_write_denied;
@@ -112,7 +113,6 @@ pub use hash::content_hash;
 pub use language::Language;
 pub use lexical::{LexicalHit, LexicalHits};
 pub use manifest::{IndexManifest, IndexMetric, ModelStamp};
-pub use passing::Stop;
 pub use reader::{Index, IndexStats};
 pub use row::{Row, RowNames, passage};
 pub use verify::{Finding, verify};

@@ -1,6 +1,6 @@
 //! The rows that pass a metadata filter.
 
-use super::database::Database;
+use super::database::{Database, Stop};
 use super::filter::{Filter, Note, PassingRows, SqlCondition};
 use super::reader::{Index, locked};
 use crate::error::{Error, Result};
@@ -13,9 +13,6 @@ const MAX_CACHED_MASKS: usize = 64;
 
 /// Time in which a filter is evaluated beside those that take long.
 const QUICK_FILTER: Duration = Duration::from_millis(50);
-
-/// Tells a computation to end: it returns true when nobody waits any more.
-pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Index {
     /// The live rows whose documents pass a filter, with warnings. Those of recent filters are

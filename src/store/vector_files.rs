@@ -2,7 +2,7 @@
 
 use super::commit_record::{CommitRecord, RowHasher};
 use super::database::CommitState;
-use super::folder::{read_error, remove_if_present};
+use super::folder::{file_number, read_error, remove_if_present};
 use super::format::{HEADER_LEN, Header, VectorFileKind, as_bytes_mut};
 use crate::error::{Error, Result};
 use half::f16;
@@ -244,16 +244,9 @@ impl RowFile {
             .map_err(Error::io("map", &self.path))
     }
 
-    #[cfg(unix)]
     fn identity(&self) -> Result<(u64, u64)> {
-        use std::os::unix::fs::MetadataExt;
         let found = self.file.metadata().map_err(Error::io("read", &self.path))?;
-        Ok((found.dev(), found.ino()))
-    }
-
-    #[cfg(not(unix))]
-    fn identity(&self) -> Result<(u64, u64)> {
-        Ok((0, 0))
+        Ok(file_number(&found))
     }
 
     /// The file at the start of a row.

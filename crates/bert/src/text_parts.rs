@@ -132,8 +132,7 @@ fn is_local(normalizer: &NormalizerWrapper, cut: TextCut) -> bool {
         N::Lowercase(_) | N::StripAccents(_) | N::Precompiled(_) | N::Nmt(_) => true,
         N::Replace(_) => is_replacement_of_spaces(normalizer),
         // These change the space at the beginning of a part, or could.
-        N::BertNormalizer(_) => cut == TextCut::AfterSpace,
-        N::StripNormalizer(_) => cut == TextCut::AfterSpace,
+        N::BertNormalizer(_) | N::StripNormalizer(_) => cut == TextCut::AfterSpace,
         N::Sequence(parts) => parts.as_ref().iter().all(|part| is_local(part, cut)),
         _ => false,
     }

@@ -145,8 +145,7 @@ impl Checksums<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checksums::CheckedRows;
-    use crate::checksums::{BlockChecksum, RowBits};
+    use crate::checksums::{BlockChecksum, CheckedRows, RowBits};
     use crate::layout::stride_of;
     use crate::oracle::naive_top_k;
     use crate::scanner::{QueryBatch, Scanner};

@@ -176,11 +176,12 @@ impl RowBits {
             };
             wanted & !self.words[w].load(Ordering::Relaxed)
         };
-        let words = (0..self.words.len()).skip_while(|&w| missing(w) == 0);
-        let first = words.clone().next().unwrap_or(self.words.len());
+        let first = (0..self.words.len()).find(|&w| missing(w) != 0);
+        let first = first.unwrap_or(self.words.len());
         (first..self.words.len()).into_par_iter().with_min_len(WORDS_PER_TASK).try_for_each(
             |w| {
-                let (all, mut left) = (missing(w), missing(w));
+                let all = missing(w);
+                let mut left = all;
                 while left != 0 {
                     let row = 64 * w + left.trailing_zeros() as usize;
                     left &= left - 1;

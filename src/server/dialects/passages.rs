@@ -161,7 +161,7 @@ async fn score_admitted(
         ));
     }
     let mut tokens = 0;
-    let place = (admission, state.limits.max_request_tokens);
+    let place = (Some(admission), state.limits.max_request_tokens);
     let check = |pairs: &[Sequence]| {
         check_windows(pairs.len())?;
         tokens = pairs.iter().map(|pair| pair.ids.len()).sum();
