@@ -1,5 +1,6 @@
 //! Ids of documents and rows, the inputs that documents come from, and pruning by these.
 
+use crate::support;
 use crate::support::cli::{
     ProgramRun, Workplace, assert_holds, finish, ids, indexed, records, search, words,
 };
@@ -235,7 +236,7 @@ fn prune_of_a_stream_takes_the_documents_of_streams() {
 fn prune_keeps_documents_of_unknown_source_and_says_so() {
     let place = indexed(10);
     // An index of an older version has no sources.
-    let database = rusqlite::Connection::open(place.path("idx/documents.db")).unwrap();
+    let database = support::database(&place.path("idx"));
     let n = database.execute("DELETE FROM state WHERE name LIKE 'source:%'", []).unwrap();
     assert_eq!(n, 1);
     drop(database);

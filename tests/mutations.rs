@@ -1,5 +1,6 @@
 //! Damaged files of an index: every answer is right, or refused.
 
+use crate::support;
 use half::f16;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -151,7 +152,9 @@ fn attack(original: &Path, per_file: usize) -> (BTreeMap<String, [usize; 2]>, Ve
     let (mut table, mut wrong) = (BTreeMap::new(), Vec::new());
     for name in files_of(original) {
         let counts: &mut [usize; 2] = table.entry(name.clone()).or_default();
-        for round in 0..per_file {
+        // Every page holds something else.
+        let tries = if name == "documents.db" { 5 * per_file } else { per_file };
+        for round in 0..tries {
             let dir: PathBuf = place.path().join(format!("{name}-{round}"));
             copy_to(original, &dir);
             let path = dir.join(&name);
@@ -185,7 +188,7 @@ fn damaged_vectors_and_logs_never_give_a_wrong_answer() {
     drop(writer);
     for (original, per_file) in [(with_log.as_path(), 60), (dir.path(), 60)] {
         let (table, wrong) = attack(original, per_file);
-        eprintln!("[right, refused] of {per_file}: {table:#?}\nwrong: {wrong:#?}");
+        eprintln!("[right, refused]: {table:#?}\nwrong: {wrong:#?}");
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }
@@ -273,7 +276,7 @@ fn compaction_makes_damaged_derived_files_anew() {
 fn compaction_of_damaged_chunks_is_refused_and_changes_nothing() {
     let (dir, writer) = index();
     drop(writer);
-    let conn = rusqlite::Connection::open(dir.path().join("documents.db")).unwrap();
+    let conn = support::database(dir.path());
     conn.execute("UPDATE chunk SET start_byte = 1 WHERE row = 7", []).unwrap();
     drop(conn);
     let error = IndexWriter::open(dir.path()).unwrap().compact().unwrap_err();

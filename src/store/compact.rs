@@ -73,11 +73,13 @@ impl IndexWriter {
             let (rows_before, rows_after) = (old.n_rows, n_live);
             Compaction { rows_before, rows_after, generation, space_returned }
         };
+        let database = &self.files.database;
         if n_live == old.n_rows && self.has_derived_files()? {
-            if !FieldCatalog::is_current(&self.files.database)? {
-                self.files.database.commit(old, FieldCatalog::rebuild)?;
+            if !FieldCatalog::is_current(database)? {
+                database.commit(old, FieldCatalog::rebuild)?;
             }
-            return Ok(report(old.generation, true));
+            let is_done = database.has_page_checksums()? || self.return_space(old)?;
+            return Ok(report(old.generation, is_done));
         }
         // No commit names the new files yet.
         let records = self.copy_rows(&live, generation).inspect_err(|_| {
@@ -90,7 +92,19 @@ impl IndexWriter {
         self.files.database.commit(new, |conn| rewrite_tables(conn, language, &live, records))?;
         // The new generation is the index now. The rest only returns space.
         VectorFiles::remove_other_generations(&self.files.dir, generation);
-        Ok(report(generation, self.files.database.return_space()))
+        Ok(report(generation, self.return_space(new)?))
+    }
+
+    /// Shrinks the database; false if that was not possible now.
+    fn return_space(&self, state: CommitState) -> Result<bool> {
+        let database = &self.files.database;
+        let had_checksums = database.has_page_checksums()?;
+        let is_done = database.return_space();
+        if is_done && !had_checksums {
+            // Stores the version of databases with checksums.
+            database.commit(state, |_| Ok(()))?;
+        }
+        Ok(is_done)
     }
 
     /// True if there are an int8 copy and checksums, and they are those of the rows.

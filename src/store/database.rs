@@ -6,10 +6,12 @@
 use super::commit_number;
 use super::filter::functions;
 use super::folder::{COMMITS_FILE, DATABASE_FILE, remove_if_present, write_denied};
-use super::format::{FORMAT_VERSION, INT8_VERSION, REBUILD, newer_version};
+use super::format::{DATABASE_VERSION, INT8_VERSION, REBUILD, newer_version};
+use super::page_checksums;
 use super::unlocked::{CheckpointLock, UnlockedDatabase, log_of};
 use crate::error::{Error, Result};
 use rusqlite::config::DbConfig;
+use rusqlite::ffi::SQLITE_IOERR_DATA;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 use std::io::{self, ErrorKind};
@@ -53,7 +55,7 @@ pub(super) struct CommitState {
     pub(super) n_rows: u64,
     /// XXH3-64 of `manifest.json`.
     pub(super) manifest_hash: u64,
-    /// True if the generation has an int8 copy. Stored as the database's format version.
+    /// True if the generation has an int8 copy.
     pub(super) has_int8: bool,
 }
 
@@ -70,7 +72,9 @@ impl Database {
         for suffix in ["", "-wal", "-shm"] {
             remove_if_present(&dir.join(format!("{DATABASE_FILE}{suffix}")))?;
         }
-        let this = Self::connect(dir, OpenFlags::SQLITE_OPEN_CREATE)?.into_writer()?;
+        let this = Self::connect(dir, OpenFlags::SQLITE_OPEN_CREATE)?;
+        this.run(page_checksums::reserve)?;
+        let this = this.into_writer()?;
         this.commit(state, |conn| {
             conn.pragma_update(None, "application_id", APPLICATION_ID)?;
             conn.execute_batch(schema)?;
@@ -171,7 +175,12 @@ impl Database {
             generation: value("generation")?,
             n_rows: value("n_rows")?,
             manifest_hash: value("manifest_hash")?,
-            has_int8: self.number::<i64>("PRAGMA user_version")? >= i64::from(INT8_VERSION),
+            has_int8: match self.number::<i64>("PRAGMA user_version")? {
+                version if version < i64::from(DATABASE_VERSION) => {
+                    version >= i64::from(INT8_VERSION)
+                }
+                _ => value("has_int8")? != 0,
+            },
         })
     }
 
@@ -218,7 +227,12 @@ impl Database {
                 set.execute(("generation", generation.cast_signed()))?;
                 set.execute(("n_rows", n_rows.cast_signed()))?;
                 set.execute(("manifest_hash", manifest_hash.cast_signed()))?;
-                let version = if has_int8 { FORMAT_VERSION } else { INT8_VERSION - 1 };
+                set.execute(("has_int8", has_int8))?;
+                let version = match has_int8 {
+                    _ if page_checksums::are_used(conn)? => DATABASE_VERSION,
+                    true => INT8_VERSION,
+                    false => INT8_VERSION - 1,
+                };
                 // Part of the transaction, as the tables are.
                 conn.pragma_update(None, "user_version", version)?;
                 let number: i64 = conn.query_row(
@@ -255,12 +269,21 @@ impl Database {
         self.checkpoint("PASSIVE").is_some_and(moved)
     }
 
-    /// Shrinks the database file and empties the write-ahead log. Returns false if open readers or
-    /// the disk prevent it; does not wait for them.
+    /// Shrinks the database file, gives its pages checksums and empties the write-ahead log.
+    /// Returns false if open readers or the disk prevent it; does not wait for them.
     pub(super) fn return_space(&self) -> bool {
         // What VACUUM writes would only make the log longer.
         let is_free = CheckpointLock::try_take(self.dir()).is_some();
-        is_free && self.conn.execute_batch("VACUUM").is_ok() && self.empty_log()
+        let vacuum = || {
+            page_checksums::reserve(&self.conn)?;
+            self.conn.execute_batch("VACUUM")
+        };
+        is_free && vacuum().is_ok() && self.empty_log()
+    }
+
+    /// True if the pages of the database file have checksums.
+    pub(super) fn has_page_checksums(&self) -> Result<bool> {
+        self.run(page_checksums::are_used)
     }
 
     /// Moves all pages from the write-ahead log to the database file and empties the log. Returns
@@ -363,9 +386,14 @@ impl Database {
             ));
         }
         let version = self.number::<i64>("PRAGMA user_version")?;
-        if version > i64::from(FORMAT_VERSION) {
+        let newest = i64::from(DATABASE_VERSION);
+        if version > newest {
             let version = u32::try_from(version).unwrap_or(u32::MAX);
-            return Err(Error::corrupt(&self.path, newer_version(version, FORMAT_VERSION)));
+            return Err(Error::corrupt(&self.path, newer_version(version, DATABASE_VERSION)));
+        }
+        if version == newest && !self.has_page_checksums()? {
+            let reason = format!("the database is damaged (its header); {REBUILD}");
+            return Err(Error::corrupt(&self.path, reason));
         }
         Ok(())
     }
@@ -382,9 +410,13 @@ impl Drop for Database {
 /// Opens the file at a path or URI; `path` is its name in errors.
 fn open_file(location: &Path, flags: OpenFlags, path: &Path) -> Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(location, flags).map_err(sqlite_error(path))?;
-    functions::register(&conn).map_err(sqlite_error(path))?;
-    Ok(conn)
+    let open = || {
+        page_checksums::register()?;
+        let conn = Connection::open_with_flags_and_vfs(location, flags, page_checksums::VFS)?;
+        functions::register(&conn)?;
+        Ok(conn)
+    };
+    open().map_err(sqlite_error(path))
 }
 
 /// The full path. A relative one could be taken for a URI.
@@ -398,7 +430,12 @@ fn sqlite_error(path: &Path) -> impl Fn(rusqlite::Error) -> Error + '_ {
     let damaged = move |reason: &str| {
         Error::corrupt(path, format!("the database is damaged ({reason}); {REBUILD}"))
     };
+    let is_page = |e: &rusqlite::ffi::Error| e.extended_code == SQLITE_IOERR_DATA;
     move |source| match (source.sqlite_error_code(), &source) {
+        _ if source.sqlite_error().is_some_and(is_page) => {
+            let page = page_checksums::damaged_page();
+            damaged(&format!("the checksum of page {page} differs"))
+        }
         (Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase), _)
         | (_, Sqlite::InvalidColumnType(..) | Sqlite::FromSqlConversionFailure(..))
         | (_, Sqlite::IntegralValueOutOfRange(..) | Sqlite::Utf8Error(..)) => {

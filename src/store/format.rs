@@ -23,9 +23,10 @@
 //! rows. Such an index is read and written as it is, and `compact` adds what it lacks. The
 //! database's version counts; `manifest.json` keeps the version that the index was created in.
 //!
-//! Version 3 is that of a manifest whose index ranks by the inner product of vectors of any length,
-//! or has a language; its other files are those of version 2. Programs that would scale such
-//! vectors, or take words as they are, refuse it.
+//! Version 3 is that of a database whose pages have checksums: a program that does not know them
+//! would write pages without. It is also that of a manifest whose index ranks by the inner product
+//! of vectors of any length, or has a language: programs that would scale such vectors, or take
+//! words as they are, refuse it.
 
 use crate::error::{Error, Result};
 use half::f16;
@@ -36,12 +37,15 @@ use warpseek_topk::sq8::RowScale;
 use warpseek_topk::stride_of;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The newest version of vector files and database, and that of the manifest of new indexes that
-/// rank by the cosine and have no language.
+/// The newest version of vector files, and that of the manifest of new indexes that rank by the
+/// cosine and have no language.
 pub(super) const FORMAT_VERSION: u32 = 2;
 
 /// The first version with an int8 copy.
 pub(super) const INT8_VERSION: u32 = 2;
+
+/// The newest version of the database, whose pages have checksums.
+pub(super) const DATABASE_VERSION: u32 = 3;
 
 /// The version of the manifest of an index that ranks by the inner product or has a language. Its
 /// other files are those of version 2, but programs that know neither must refuse the index.

@@ -65,19 +65,19 @@
 //!
 //! Opening checks the manifest against its hash in the database, the headers and lengths of the
 //! vector files, and that no commit is lost (`commit_number`). A row is compared with its checksum
-//! before a process first uses it ([`warpseek_topk::checksums`]), a document with its hash before
-//! it is shown. A damaged int8 copy is left out: searches are slower then, and find the same.
-//! [`verify`] checks the rest: the checksums of rows and chunks in the commit records, the hash of
-//! every document, the int8 copy, field catalogue and lexical index against the data they are made
-//! from, and SQLite's own structures.
+//! before a process first uses it ([`warpseek_topk::checksums`]), a page of the database when it is
+//! read (`page_checksums`), a document with its hash before it is shown. A damaged int8 copy is left
+//! out: searches are slower then, and find the same. [`verify`] checks all of it, and what the parts
+//! say of each other: the checksums of rows and chunks in the commit records, the int8 copy, field
+//! catalogue and lexical index against the data they are made from, and SQLite's own structures.
 //!
 //! # Source files
 //!
 //! `format` (bytes of the vector files), `folder` (file names, lock), `manifest`, `database` (with
-//! `unlocked` and `commit_number`) and `vector_files` know one kind of file each; `index_files`
-//! opens them together; `lexical` and `language` make the words of hybrid searches. On top of these
-//! are [`Index`] (`reader`, `passing`), [`IndexWriter`] (`writer`, `pending`, `compact`) and
-//! [`verify`].
+//! `page_checksums`, `unlocked` and `commit_number`) and `vector_files` know one kind of file each;
+//! `index_files` opens them together; `lexical` and `language` make the words of hybrid searches.
+//! On top of these are [`Index`] (`reader`, `passing`), [`IndexWriter`] (`writer`, `pending`,
+//! `compact`) and [`verify`].
 
 mod commit_number;
 mod commit_record;
@@ -93,6 +93,7 @@ mod inputs;
 mod language;
 mod lexical;
 mod manifest;
+mod page_checksums;
 mod passing;
 mod pending;
 mod reader;

@@ -1,5 +1,6 @@
 //! Values of every kind, as files of each format have them, through the library.
 
+use crate::support;
 use serde_json::{Value, json};
 use std::path::Path;
 use warpseek::ingest::chunk::{Chunk, Chunking};
@@ -351,7 +352,7 @@ fn like_heeds_case_and_ilike_does_not() {
 
 /// Makes the catalogue what earlier versions wrote.
 fn make_older(index: &Path) {
-    let database = rusqlite::Connection::open(index.join("documents.db")).unwrap();
+    let database = support::database(index);
     let columns = "name, texts, numbers, booleans, arrays, objects, nulls";
     let definition = columns.replace("name,", "name TEXT PRIMARY KEY,");
     let mut table = String::from("CREATE TABLE field (\n    name     TEXT PRIMARY KEY");

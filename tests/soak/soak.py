@@ -1,7 +1,7 @@
 """Runs warpseek for hours under kills, damage and overload, and prints one table.
 
 Every attempt has one of these outcomes: right (the answer of an untouched index), warned (right,
-with a warning), refused (a named error), verify alone (an answer that differs, and `verify` names
+with a warning), refused (a named error), VERIFY ALONE (an answer that differs, and `verify` names
 the damage), WRONG (an answer that differs, and nothing tells), LOST (acknowledged or committed data
 are missing), PANIC (the program ended by itself), HUNG (it did not end). The capital ones fail the run.
 """
@@ -24,7 +24,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BAD = ("WRONG", "LOST", "PANIC", "HUNG")
+BAD = ("WRONG", "VERIFY ALONE", "LOST", "PANIC", "HUNG")
 WORDS = "river stone cloud bread lamp wolf paper salt garden storm winter copper".split()
 
 
@@ -261,7 +261,7 @@ def mutate_index(soak):
     if outcome is None and got == soak.expected:
         outcome = "warned" if err.strip() else "right"
     if outcome is None:
-        outcome = "verify alone" if soak.run("verify", "x")[0] == 5 else "WRONG"
+        outcome = "VERIFY ALONE" if soak.run("verify", "x")[0] == 5 else "WRONG"
     soak.record(f"damage: {name}", outcome, f"{how} {err[-200:]}")
 
 

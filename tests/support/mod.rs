@@ -39,3 +39,12 @@ pub(crate) fn paper_chunks(data: &Path, n: usize) -> Vec<String> {
     let lines = std::io::BufReader::new(flate2::read::MultiGzDecoder::new(file)).lines();
     lines.take(n).map(|line| line.unwrap()).collect()
 }
+
+/// The database of an index, to be changed behind warpseek's back: what is written gets the right
+/// checksums of pages.
+pub(crate) fn database(index: &Path) -> rusqlite::Connection {
+    // Opening registers the layer that writes them.
+    drop(warpseek::store::Index::open(index).unwrap());
+    let (path, flags) = (index.join("documents.db"), rusqlite::OpenFlags::default());
+    rusqlite::Connection::open_with_flags_and_vfs(path, flags, c"warpseek").unwrap()
+}
