@@ -57,7 +57,7 @@ DEVICE const uint4* query_at(const ScanParams& p, uint32_t query) {
     return reinterpret_cast<const uint4*>(start + bytes);
 }
 
-// True if the query's mask contains the shard's row.
+// True if the query's mask contains the segment's row.
 DEVICE bool is_in_mask(const ScanRows& rows, uint32_t query, uint32_t row) {
     if (!rows.masks) return true;
     const uint32_t mask = rows.mask_of ? rows.mask_of[query] : 0;

@@ -6,8 +6,8 @@
 
 #include "platform.cuh"
 
-// Positions per tile. A position is a row of the shard, or an entry of the list of rows that pass a
-// filter.
+// Positions per tile. A position is a row of the segment, or an entry of the list of rows that pass
+// a filter.
 constexpr int TILE = 128;
 // Queries per block of the large scan; query buffers are padded to a multiple.
 constexpr int QUERY_TILE = 128;
@@ -20,20 +20,20 @@ constexpr int SMALL_THREADS = 128;
 // Up to this many keys are sorted without a selection first.
 constexpr uint32_t FEW_KEYS = 512;
 
-// The rows to scan: all rows of a matrix, or a shard of them.
+// The rows to scan: all rows of a matrix, or a segment of them.
 struct ScanRows {
     const uint16_t* values;  // half precision, [n_rows, stride]
     const int8_t* int8;      // int8 copy, [n_rows, int8_stride]; null if it is not read
     const float* scales;     // scale of each int8 row, [n_rows]
-    const uint32_t* list;    // rows of the shard to scan, [n_positions]; null: all rows
-    // Bitmaps [n_masks, mask_words]: bit i of word w is row 32 w + i of the shard. Null: no filter.
+    const uint32_t* list;    // rows of the segment to scan, [n_positions]; null: all rows
+    // Bitmaps [n_masks, mask_words]: bit i of word w is row 32 w + i of the segment. Null: none.
     const uint32_t* masks;
     // Mask index of each query, or NO_MASK, [n_queries]. Null: all queries use mask 0.
     const uint32_t* mask_of;
     uint32_t n_positions;  // the number of rows to scan, at most 2^31
     uint32_t mask_words;   // words per mask
     uint32_t stride;       // values from the start of one row to the next, a multiple of 32
-    uint32_t first_row;    // number of the shard's first row in the matrix
+    uint32_t first_row;    // number of the segment's first row in the matrix
     uint32_t int8_stride;  // bytes from the start of one int8 row to the next, a multiple of 64
     float max_residual;    // upper bound on the norm of (row - scale x integers)
 };
@@ -51,9 +51,9 @@ struct ScanQueries {
     float* thresholds;     // approximate scores below it cannot be among the best, [n]
     uint32_t* counts;      // candidates so far, [n]; above `capacity` if some were lost
     uint64_t* candidates;  // keys, [n, capacity]
-    uint64_t* best;        // best canonical keys of all earlier shards, best first, [n, k]
+    uint64_t* best;        // best canonical keys of all earlier segments, best first, [n, k]
     uint32_t* n_best;      // [n]
-    uint32_t* overflowed;  // 1 if candidates were lost in this shard, [n]
+    uint32_t* overflowed;  // 1 if candidates were lost in this segment, [n]
     uint32_t n;            // the number of queries
     uint32_t k;            // hits per query, at most 2048
     uint32_t capacity;     // candidates per query
@@ -116,7 +116,7 @@ struct ListParams {
     const uint32_t* mask;  // bitmap of the rows, [n_rows / 32, rounded up]
     uint32_t* list;        // [rows in the mask]
     uint32_t* n_listed;    // [1], zero before the launch
-    uint32_t n_rows;       // rows of the shard
+    uint32_t n_rows;       // rows of the segment
 };
 
 // Tiles of sums per warp of measure_mma.

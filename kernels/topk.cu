@@ -3,13 +3,13 @@
 //
 //     prepare_f16 | prepare_int8_*       quantize the queries, bound their errors     prepare.cuh
 //     list_rows                          list the rows that pass a selective filter
-//     for each shard of the matrix:
+//     for each segment of the matrix:
 //         for each pass over some of its tiles:
 //             scan_small_*|scan_large_*  approximate scores; those that reach the query's threshold
 //                                        become candidates          scan_small.cuh, scan_large.cuh
 //             prune                      raise the threshold, drop candidates below it
 //         rescore                        canonical scores of the remaining candidates
-//         select_top_k                   the best k of these and of the earlier shards
+//         select_top_k                   the best k of these and of the earlier segments
 //         prune_rescore_select           these three in one, for the last pass of most batches
 //     score_all, merge_keys              instead: all rows for a query with too many candidates
 //
@@ -20,8 +20,8 @@
 // The results are those of the CPU twin, crates/topk/src/oracle.rs, bit for bit. Equal scores are
 // ordered by ascending row (keys.cuh).
 //
-// Limits of all kernels: k <= 2048, at most 2^31 rows per shard, dimensions as shared memory allows
-// (16,384 values of a query are 64 KiB). Threads per block are SELECT_THREADS unless stated.
+// Limits of all kernels: k <= 2048, at most 2^31 rows per segment, dimensions as shared memory
+// allows (16,384 values of a query are 64 KiB). Threads per block are SELECT_THREADS unless stated.
 
 #include "measure.cuh"
 #include "prepare.cuh"
@@ -233,7 +233,7 @@ DEVICE void rescore_query(const SelectParams& p, uint32_t query, uint32_t n) {
 KERNEL(rescore, SelectParams) { rescore_query(p, blockIdx.x, p.queries.counts[blockIdx.x]); }
 
 // Replaces a query's best keys by the best k of them and of `keys`, sorted. Sets the threshold that
-// the rows of later shards must reach.
+// the rows of later segments must reach.
 DEVICE void merge_best(const ScanQueries& q, uint32_t query, const uint64_t* keys,
                        uint32_t n_keys) {
     DYNAMIC_SHARED(uint64_t, taken);

@@ -154,13 +154,13 @@ fn reader_keeps_its_snapshot_while_a_writer_changes_everything() {
     let reader = Index::open(&place.path("idx")).unwrap();
     let all: Vec<u32> = (0..400).collect();
     let before = reader.rows(&all).unwrap();
-    let values = reader.matrix().unwrap().values().to_vec();
+    let values = reader.matrix().unwrap().single().unwrap().values().to_vec();
     place.run(&["delete", "idx", "--filter", "topic IN ('a', 'b')"]).ok();
     place.file("more.jsonl", records(500).replace("lamp", "torch"));
     place.run(&["index", "more.jsonl", "--into", "idx", "--quiet"]).ok();
     place.run(&["compact", "idx"]).ok();
     assert_eq!(reader.rows(&all).unwrap(), before);
-    assert_eq!(reader.matrix().unwrap().values(), values);
+    assert_eq!(reader.matrix().unwrap().single().unwrap().values(), values);
     assert_eq!(reader.live().count(), 400);
     let with_lamp = before.iter().filter(|r| r.text.contains("lamp")).count();
     assert_eq!(reader.lexical("lamp", 400, None).unwrap().len(), with_lamp);

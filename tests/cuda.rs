@@ -311,16 +311,29 @@ fn an_index_that_grows_is_searched_on_the_gpu_as_it_is() {
             place.run(&["compact", "idx"]).ok();
         }
         let index = warpseek::store::Index::open(&place.path("idx")).unwrap();
-        let matrix = index.matrix().unwrap();
+        let rows = index.matrix().unwrap();
+        let matrix = rows.single().unwrap();
         assert_eq!(matrix.history().last().unwrap().n_rows, matrix.n_rows());
         let queries = random_queries(3, matrix.dim(), 4);
         let batch = QueryBatch::new(&queries, matrix.dim()).unwrap();
-        let expected = Scanner::cpu().top_k(&matrix, &batch, 9, Some(index.live()));
+        let expected = Scanner::cpu().top_k(matrix, &batch, 9, Some(index.live())).unwrap();
         // On a thread that has no CUDA context yet.
         let got = std::thread::scope(|scope| {
-            scope.spawn(|| scanner.top_k(&matrix, &batch, 9, Some(index.live()))).join().unwrap()
+            scope.spawn(|| scanner.top_k(matrix, &batch, 9, Some(index.live()))).join().unwrap()
         });
-        assert_same(&got.unwrap(), &expected.unwrap(), &format!("{n} records"));
+        assert_same(&got.unwrap(), &expected, &format!("{n} records"));
+        // Two shards or more on one GPU answer as the whole index.
+        place.run(&["compact", "idx"]).ok();
+        let whole = warpseek::store::Index::open(&place.path("idx")).unwrap();
+        place.run(&["shard", "idx", "--rows", "37", "--into", "shards"]).ok();
+        let shards = warpseek::store::Index::open(&place.path("shards")).unwrap();
+        let find = |scanner: &Scanner, index: &warpseek::store::Index| {
+            scanner.top_k_sharded(&index.matrix().unwrap(), &batch, 9, &[None; 3]).unwrap()
+        };
+        let expected = find(&Scanner::cpu(), &whole);
+        for _ in 0..2 {
+            assert_same(&find(&scanner, &shards), &expected, &format!("{n} records in shards"));
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod parity;
 mod quality;
 mod reranking;
 mod serve;
+mod shards;
 mod support;
 mod sync;
 mod tidy;

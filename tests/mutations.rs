@@ -96,7 +96,8 @@ fn answers(dir: &Path) -> Result<Answers> {
         [(few, index.live()), (many, index.live()), (few, &passing.mask), (many, &passing.mask)]
     {
         let batch = QueryBatch::new(queries, DIM)?;
-        scans.extend(Scanner::cpu().top_k(&index.matrix()?, &batch, 7, Some(mask))?);
+        let masks = vec![Some(mask); batch.len()];
+        scans.extend(Scanner::cpu().top_k_sharded(&index.matrix()?, &batch, 7, &masks)?);
     }
     let numbers: Vec<u32> = scans.iter().flatten().map(|hit| hit.row).take(60).collect();
     let rows = index.rows(&numbers)?;
@@ -203,7 +204,7 @@ fn rows_are_compared_once_and_again_after_a_damage_only_where_unknown() {
         QueryBatch::new(&query, DIM).unwrap()
     };
     let top = |index: &Index, batch: &QueryBatch| {
-        let found = Scanner::cpu().top_k(&index.matrix().unwrap(), batch, 1, None);
+        let found = Scanner::cpu().top_k_sharded(&index.matrix().unwrap(), batch, 1, &[None]);
         found.map(|found| found[0][0].row)
     };
     let (known, unknown) = (batch(7), batch(90));

@@ -192,7 +192,9 @@ pub(crate) fn search_vectors(
     for (part, vectors) in queries.values.chunks(together * dim).enumerate() {
         check(stop)?;
         let batch = QueryBatch::new(vectors, dim)?;
-        let found = searcher.scanner.top_k(&matrix, &batch, k.min(n_rows.max(1)), mask)?;
+        let masks = vec![mask; batch.len()];
+        let k_here = k.min(n_rows.max(1));
+        let found = searcher.scanner.top_k_sharded(&matrix, &batch, k_here, &masks)?;
         for (i, hits) in found.iter().enumerate() {
             let at = (part * together + i) * k;
             for (j, hit) in hits.iter().enumerate() {
@@ -337,7 +339,12 @@ struct MappedRows {
 
 /// The mapped rows as a read-only array.
 pub(crate) fn mapped<'py>(py: Python<'py>, index: Arc<Snapshot>) -> PyResult<Bound<'py, PyAny>> {
-    let matrix = index.matrix().map_err(crate::error::raised)?;
+    let shards = index.matrix().map_err(crate::error::raised)?;
+    let several = || {
+        let reason = "the rows of shards are in several files: open one shard, or take `vectors`";
+        crate::error::raised(Error::usage(reason))
+    };
+    let matrix = shards.single().ok_or_else(several)?;
     let checked = py.detach(|| matrix.check_rows(Some(index.live())));
     checked.map_err(crate::error::raised)?;
     let (n, dim, stride) = (matrix.n_rows(), matrix.dim(), matrix.stride());

@@ -37,9 +37,14 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
             json!({ "name": name, "settings": stored["settings"] })
         };
         let inputs: Vec<Value> = index.inputs()?.into_iter().map(input).collect();
-        term::print_json(
-            &json!({ "manifest": manifest, "stats": stats, "fields": fields, "inputs": inputs }),
-        )?;
+        let shards = index.shard_list().map(|list| &list.shards);
+        term::print_json(&json!({
+            "manifest": manifest,
+            "stats": stats,
+            "fields": fields,
+            "inputs": inputs,
+            "shards": shards,
+        }))?;
         return Ok(Status::Success);
     }
     say!("{}", bold(&dir.display().to_string()))?;
@@ -91,6 +96,14 @@ pub(super) fn info(args: InfoArgs, context: &Context) -> Result<Status> {
     }
     let (format, tool) = (manifest.format_version, &manifest.tool_version);
     say!("  format     {format}, created by warpseek {tool}")?;
+    if let Some(list) = index.shard_list() {
+        let n = HumanCount(list.shards.len() as u64);
+        say!("  shards     {n}, generation {}", list.generation)?;
+        for shard in &list.shards {
+            let (folder, rows) = (plain(&shard.folder), HumanCount(shard.rows));
+            say!("    {folder:24} {rows} rows from row {} on", HumanCount(shard.first_row))?;
+        }
+    }
     let inputs = index.inputs()?;
     if !inputs.is_empty() {
         say!("  recorded inputs, which `warpseek sync` reads again")?;

@@ -3,6 +3,7 @@
 
 use super::context::Context;
 use crate::error::{Error, Result};
+use crate::store::SHARDS_FILE;
 use std::path::{Path, PathBuf};
 
 /// Folder name of the default index. It is hidden, so that `index .` does not read it.
@@ -11,9 +12,11 @@ const FOLDER: &str = ".warpseek";
 /// File that an index folder has.
 const MANIFEST: &str = "manifest.json";
 
-/// True if an index is in this folder.
+/// True if an index is in this folder, or shards of one, or this is the list of shards.
 pub(super) fn is_index(dir: impl AsRef<Path>) -> bool {
-    dir.as_ref().join(MANIFEST).is_file()
+    let dir = dir.as_ref();
+    let has = |name: &str| dir.join(name).is_file();
+    has(MANIFEST) || has(SHARDS_FILE) || (dir.ends_with(SHARDS_FILE) && dir.is_file())
 }
 
 impl Context {

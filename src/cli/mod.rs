@@ -29,6 +29,7 @@ mod run_summary;
 mod search;
 mod serve;
 mod settings;
+mod shard;
 mod sync;
 mod term;
 mod transfer;
@@ -111,6 +112,7 @@ commands! {
     #[command(visible_alias = "upgrade")]
     Compact(admin::CompactArgs): admin::compact, never;
     Delete(admin::DeleteArgs): admin::delete, never;
+    Shard(shard::ShardArgs): shard::run, never;
     Export(transfer::ExportArgs): transfer::export, never;
     Import(transfer::ImportArgs): transfer::import, never;
     Models(models::ModelsArgs): models::run, never;

@@ -1,11 +1,12 @@
 //! Indexing: reads, chunks, embeds and stores documents, in batches that are committed on the way.
-//! Import and export of vectors. Keeping an index up to date with its inputs.
+//! Import and export of vectors. Shards. Keeping an index up to date with its inputs.
 
 mod export;
 mod import;
 mod inputs;
 mod report;
 mod run;
+mod shard;
 mod sync;
 mod watch;
 
@@ -16,6 +17,7 @@ pub use inputs::{
     recorded_inputs,
 };
 pub use report::{IndexReport, LastRecords};
+pub use shard::shard;
 pub use sync::{SyncOptions, SyncReport, shell_quoted, sync};
 pub use watch::{WatchEvents, watch};
 

@@ -3,7 +3,7 @@
 use crate::store::IndexMetric;
 use half::slice::HalfFloatSliceExt;
 use std::collections::HashMap;
-use warpseek_topk::MatrixView;
+use warpseek_topk::ShardedMatrix;
 use warpseek_topk::oracle::canonical_score;
 
 /// The constant of reciprocal rank fusion: Cormack, Clarke and Buettcher, "Reciprocal rank fusion
@@ -38,7 +38,7 @@ pub fn reciprocal_rank_fusion(lists: &[&[u32]]) -> Vec<(u32, f32)> {
 /// Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents and
 /// producing summaries", SIGIR 1998.
 pub fn mmr(
-    matrix: &MatrixView<'_>,
+    matrix: &ShardedMatrix<'_>,
     query: &[f32],
     ranked: &[(u32, f32)],
     (metric, fused): (IndexMetric, bool),
@@ -111,6 +111,7 @@ fn to_unit_length(vector: &mut [f32]) -> f64 {
 mod tests {
     use super::*;
     use half::f16;
+    use warpseek_topk::MatrixView;
 
     #[test]
     fn fusion_of_two_lists_adds_reciprocal_ranks() {
@@ -132,7 +133,7 @@ mod tests {
             values[row * 32] = f16::from_f32(x);
             values[row * 32 + 1] = f16::from_f32(y);
         }
-        let matrix = MatrixView::new(&values, 2, 1.01).unwrap();
+        let matrix = MatrixView::new(&values, 2, 1.01).unwrap().into();
         let mut query = [0f32; 32];
         query[0] = 1.0;
         let ranked = [(0, 0.8), (1, 0.8), (2, 0.6)];
@@ -159,7 +160,7 @@ mod tests {
             values[row * 32] = f16::from_f32(x);
             values[row * 32 + 1] = f16::from_f32(y);
         }
-        let matrix = MatrixView::new(&values, 2, 400.0).unwrap();
+        let matrix = MatrixView::new(&values, 2, 400.0).unwrap().into();
         let mut query = [0f32; 32];
         query[0] = 5.0;
         let ranked = [(0, 1500.0), (1, 400.0), (2, 100.0), (3, 0.0)];

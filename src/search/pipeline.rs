@@ -311,6 +311,9 @@ async fn retrieve<S: SearchSteps>(
 ) -> Result<Vec<Retrieved>, S::Error> {
     let started = Instant::now();
     options.check(queries)?;
+    if options.hybrid {
+        steps.searcher().index.check_lexical()?;
+    }
     let (batch, warnings) = query_vectors(steps, queries).await?;
     timings.embed += milliseconds(started);
     let mut found = steps.rank(queries, batch, &options.retrieval(), timings).await?;

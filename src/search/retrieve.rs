@@ -14,12 +14,12 @@ use std::sync::Arc;
 use warpseek_bert::embedder::{Embedder, Embeddings, Role};
 use warpseek_topk::oracle::canonical_score;
 use warpseek_topk::scanner::QueryBatch;
-use warpseek_topk::{MatrixView, RowMask, stride_of};
+use warpseek_topk::{RowMask, ShardedMatrix, stride_of};
 
 /// Ranks the rows for a batch of queries that share their options.
 struct Ranker<'a> {
     searcher: &'a Searcher,
-    matrix: MatrixView<'a>,
+    matrix: ShardedMatrix<'a>,
     queries: &'a [QueryInput<'a>],
     batch: &'a QueryBatch,
     options: &'a SearchOptions,
@@ -146,7 +146,8 @@ impl Ranker<'_> {
         };
         let masks: Vec<Option<&RowMask>> = numbers.iter().map(|&i| self.masks[i]).collect();
         let scanner = &searcher.scanner;
-        let dense = timed(&mut timings.scan, || scanner.top_k_masked(matrix, batch, list, &masks))?;
+        let dense =
+            timed(&mut timings.scan, || scanner.top_k_sharded(matrix, batch, list, &masks))?;
         timed(&mut timings.fuse, || {
             let mut rankings = Vec::with_capacity(numbers.len());
             for (at, (&number, dense)) in numbers.iter().zip(dense).enumerate() {
@@ -251,12 +252,12 @@ struct FusedRanking {
 }
 
 /// Compares rows that the scan did not score with their checksums.
-fn check_rows(matrix: &MatrixView<'_>, rows: impl IntoIterator<Item = u32>) -> Result<()> {
+fn check_rows(matrix: &ShardedMatrix<'_>, rows: impl IntoIterator<Item = u32>) -> Result<()> {
     rows.into_iter().try_for_each(|row| matrix.checked_row(row as usize).map(drop))
 }
 
 /// The canonical score of a row for query `at` of `n` padded query vectors.
-fn score_of(matrix: &MatrixView<'_>, vectors: &[f32], n: usize, at: usize, row: u32) -> f32 {
+fn score_of(matrix: &ShardedMatrix<'_>, vectors: &[f32], n: usize, at: usize, row: u32) -> f32 {
     let stride = vectors.len() / n;
     let query = &vectors[at * stride..(at + 1) * stride];
     matrix.row(row as usize).map_or(0.0, |values| canonical_score(query, values))

@@ -75,9 +75,9 @@ impl Served {
     }
 
     /// Times and lengths of the files that every commit changes, by any process.
-    pub(super) fn fingerprint(&self) -> [Option<(SystemTime, u64)>; 3] {
+    pub(super) fn fingerprint(&self) -> [Option<(SystemTime, u64)>; 4] {
         let searcher = self.searcher();
-        ["documents.db", "documents.db-wal", "manifest.json"].map(|name| {
+        ["documents.db", "documents.db-wal", "manifest.json", "shards.json"].map(|name| {
             let found = std::fs::metadata(searcher.index.dir().join(name)).ok()?;
             Some((found.modified().ok()?, found.len()))
         })

@@ -8,12 +8,13 @@ use super::value::number::Number;
 use super::value::{Reading, boolean};
 use crate::error::Result;
 use rusqlite::{Connection, ToSql};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Number of values of each JSON type in a field, and of the texts that read as something else.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FieldTypes {
     /// Strings.
     pub texts: u64,
@@ -217,7 +218,8 @@ impl FieldTypes {
 }
 
 /// All fields by name; members of nested objects under dotted names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, FieldTypes>", into = "BTreeMap<String, FieldTypes>")]
 pub struct FieldCatalog {
     fields: BTreeMap<String, FieldTypes>,
     /// True if an earlier version counted, which did not read texts.
@@ -226,6 +228,18 @@ pub struct FieldCatalog {
 
 /// Depth to which nested objects are catalogued.
 const MAX_DEPTH: usize = 4;
+
+impl From<BTreeMap<String, FieldTypes>> for FieldCatalog {
+    fn from(fields: BTreeMap<String, FieldTypes>) -> Self {
+        Self { fields, is_earlier: false }
+    }
+}
+
+impl From<FieldCatalog> for BTreeMap<String, FieldTypes> {
+    fn from(catalog: FieldCatalog) -> Self {
+        catalog.fields
+    }
+}
 
 impl FieldCatalog {
     /// The types seen under `name`.
@@ -278,6 +292,17 @@ impl FieldCatalog {
                 *value = typed;
             }
         }
+    }
+
+    /// Adds the counts of another catalogue.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (name, types) in &other.fields {
+            let known = self.fields.entry(name.clone()).or_default();
+            let (mut counts, added) = (known.counts(), types.counts());
+            counts.iter_mut().zip(added).for_each(|(count, n)| *count += n);
+            *known = FieldTypes::from_counts(counts);
+        }
+        self.is_earlier |= other.is_earlier;
     }
 
     /// Counts the fields of one document. `is_untyped`: it came from a format without types.

@@ -17,6 +17,9 @@ pub(super) const DATABASE_FILE: &str = "documents.db";
 /// File name of the number of the last commit.
 pub(super) const COMMITS_FILE: &str = "commits";
 
+/// File name of the list of the shards of an index.
+pub(crate) const SHARDS_FILE: &str = "shards.json";
+
 const LOCK_FILE: &str = "lock";
 
 /// Time for another process to finish writing.
@@ -36,6 +39,17 @@ pub(super) fn is_index_file(name: &str) -> bool {
             .is_some_and(|suffix| matches!(suffix, "" | "-wal" | "-shm" | "-journal"))
         || VectorFileKind::is_name(name)
         || (name.starts_with('.') && name.ends_with(".partial"))
+}
+
+/// The folder of the list that a path names: the file itself, or its folder if that is not an index
+/// too.
+pub(super) fn folder_of_shards(path: &Path) -> Option<PathBuf> {
+    if path.file_name().is_some_and(|name| name == SHARDS_FILE) && !path.is_dir() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        return Some(folder.unwrap_or(Path::new(".")).to_path_buf());
+    }
+    let is_list = path.join(SHARDS_FILE).is_file() && !path.join(MANIFEST_FILE).exists();
+    is_list.then(|| path.to_path_buf())
 }
 
 /// Refuses a place that cannot become the folder of an index.

@@ -1,6 +1,6 @@
 //! `manifest.json`: the settings of an index, written once when it is created.
 
-use super::folder::{DATABASE_FILE, MANIFEST_FILE, read_error};
+use super::folder::{DATABASE_FILE, MANIFEST_FILE, folder_of_shards, read_error};
 use super::format::{FORMAT_VERSION, MANIFEST_VERSION, REBUILD, newer_version};
 use super::language::Language;
 use crate::error::{Error, Result};
@@ -202,6 +202,13 @@ impl IndexManifest {
             Ok(bytes) => return Ok((Self::decode(&bytes, &path)?, xxh3_64(&bytes))),
             Err(e) if e.kind() == ErrorKind::NotFound && !dir.exists() => {
                 "the folder does not exist; make one with `warpseek index INPUT --into DIR`"
+            }
+            Err(_) if folder_of_shards(dir).is_some() => {
+                return Err(Error::usage(format!(
+                    "{} holds the shards of an index, which do not change: change the index that \
+                     they were made from, and make them again with `warpseek shard`",
+                    dir.display()
+                )));
             }
             Err(e) if e.kind() == ErrorKind::NotFound && dir.join(DATABASE_FILE).exists() => {
                 "its creation was interrupted, or manifest.json was removed; run `warpseek index` \

@@ -65,19 +65,21 @@
 //!
 //! Opening checks the manifest against its hash in the database, the headers and lengths of the
 //! vector files, and that no commit is lost (`commit_number`). A row is compared with its checksum
-//! before a process first uses it ([`warpseek_topk::checksums`]), a page of the database when it is
-//! read (`page_checksums`), a document with its hash before it is shown. A damaged int8 copy is left
-//! out: searches are slower then, and find the same. [`verify`] checks all of it, and what the parts
-//! say of each other: the checksums of rows and chunks in the commit records, the int8 copy, field
-//! catalogue and lexical index against the data they are made from, and SQLite's own structures.
+//! before a process first uses it ([`warpseek_topk::checksums`]), a page of the database when it
+//! is read (`page_checksums`), a document with its hash before it is shown. A damaged int8 copy is
+//! left out: searches are slower then, and find the same. [`verify`] checks all of it, and what the
+//! parts say of each other: the checksums of rows and chunks in the commit records, the int8 copy,
+//! field catalogue and lexical index against the data they are made from, and SQLite's own
+//! structures.
 //!
 //! # Source files
 //!
 //! `format` (bytes of the vector files), `folder` (file names, lock), `manifest`, `database` (with
 //! `page_checksums`, `unlocked` and `commit_number`) and `vector_files` know one kind of file each;
 //! `index_files` opens them together; `lexical` and `language` make the words of hybrid searches.
-//! On top of these are [`Index`] (`reader`, `passing`), [`IndexWriter`] (`writer`, `pending`,
-//! `compact`) and [`verify`].
+//! On top of these are [`Index`] (`index`, with one `reader` or several; `passing`, `stats`),
+//! [`IndexWriter`] (`writer`, `pending`, `compact`), [`ShardWriter`] (`shard_writer`, `shards`) and
+//! [`verify`].
 
 mod commit_number;
 mod commit_record;
@@ -88,6 +90,7 @@ pub mod filter;
 mod folder;
 mod format;
 mod hash;
+mod index;
 mod index_files;
 mod inputs;
 mod language;
@@ -98,7 +101,10 @@ mod passing;
 mod pending;
 mod reader;
 mod row;
+mod shard_writer;
+mod shards;
 mod sources;
+mod stats;
 mod unlocked;
 mod value;
 mod vector_files;
@@ -109,13 +115,16 @@ pub use compact::Compaction;
 pub use database::Stop;
 pub use fields::{FieldCatalog, FieldTypes};
 pub use filter::PassingRows;
-pub(crate) use folder::is_write_denied;
+pub(crate) use folder::{SHARDS_FILE, is_write_denied};
 pub use hash::content_hash;
+pub use index::Index;
 pub use language::Language;
 pub use lexical::{LexicalHit, LexicalHits};
 pub use manifest::{IndexManifest, IndexMetric, ModelStamp};
-pub use reader::{Index, IndexStats};
 pub use row::{Row, RowNames, passage};
+pub use shard_writer::ShardWriter;
+pub use shards::{ShardEntry, ShardList};
+pub use stats::IndexStats;
 pub use verify::{Finding, verify};
 pub use writer::{ExistingDocument, IndexWriter};
 

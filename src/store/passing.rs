@@ -2,8 +2,11 @@
 
 use super::database::{Database, Stop};
 use super::filter::{Filter, Note, PassingRows, SqlCondition};
-use super::reader::{Index, locked};
+use super::index::Index;
+use super::reader::{Shard, locked};
 use crate::error::{Error, Result};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use warpseek_topk::RowMask;
@@ -55,31 +58,18 @@ impl Index {
             filter.set_evaluated(&self.owner, passing);
             return Ok(Arc::clone(passing));
         }
-        let condition = filter.compile(&self.fields)?;
-        let passing = match (&self.filters, limits) {
-            (None, None) => self.evaluate(&mut self.database(), &condition, None)?,
-            (None, Some((limit, stop))) => {
-                let mut database = self.database();
-                self.evaluate(&mut database, &condition, Some(&within(limit, stop)))?
-            }
-            (Some([quick, slow]), _) => {
-                let never: Stop = Arc::new(|| false);
-                let (limit, stop) = limits.unwrap_or((Duration::MAX, &never));
-                let outcome = {
-                    let mut quick = locked(quick);
-                    let soon = within(QUICK_FILTER.min(limit), stop);
-                    self.evaluate(&mut quick, &condition, Some(&soon))
-                };
-                match outcome {
-                    Err(Error::Interrupted(_)) if !stop() => {
-                        let mut slow = locked(slow);
-                        self.evaluate(&mut slow, &condition, Some(&within(limit, stop)))?
-                    }
-                    outcome => outcome?,
-                }
-            }
-        };
-        let passing = Arc::new(passing);
+        let condition = filter.compile(self.fields())?;
+        let started = Instant::now();
+        let (mut mask, mut counts) = (RowMask::empty(0), NoteCounts::new());
+        for shard in &self.shards {
+            let limits =
+                limits.map(|(limit, stop)| (limit.saturating_sub(started.elapsed()), stop));
+            let (rows, found) = shard.evaluate(&condition, limits)?;
+            mask.append(&rows);
+            found.into_iter().for_each(|(value, n)| *counts.entry(value).or_default() += n);
+        }
+        let warnings = messages(&condition.notes, counts);
+        let passing = Arc::new(PassingRows { mask, warnings });
         filter.set_evaluated(&self.owner, &passing);
         let mut masks = masks();
         if masks.len() >= MAX_CACHED_MASKS {
@@ -88,13 +78,46 @@ impl Index {
         masks.insert(filter.source().to_owned(), Arc::clone(&passing));
         Ok(passing)
     }
+}
 
+impl Shard {
+    /// The live rows that fulfil a condition, and what its notes are about.
     fn evaluate(
+        &self,
+        condition: &SqlCondition,
+        limits: Option<(Duration, &Stop)>,
+    ) -> Result<(RowMask, NoteCounts)> {
+        match (&self.filters, limits) {
+            (None, None) => self.evaluate_by(&mut self.database(), condition, None),
+            (None, Some((limit, stop))) => {
+                let mut database = self.database();
+                self.evaluate_by(&mut database, condition, Some(&within(limit, stop)))
+            }
+            (Some([quick, slow]), _) => {
+                let never: Stop = Arc::new(|| false);
+                let (limit, stop) = limits.unwrap_or((Duration::MAX, &never));
+                let outcome = {
+                    let mut quick = locked(quick);
+                    let soon = within(QUICK_FILTER.min(limit), stop);
+                    self.evaluate_by(&mut quick, condition, Some(&soon))
+                };
+                match outcome {
+                    Err(Error::Interrupted(_)) if !stop() => {
+                        let mut slow = locked(slow);
+                        self.evaluate_by(&mut slow, condition, Some(&within(limit, stop)))
+                    }
+                    outcome => outcome,
+                }
+            }
+        }
+    }
+
+    fn evaluate_by(
         &self,
         database: &mut Database,
         condition: &SqlCondition,
         stop: Option<&Stop>,
-    ) -> Result<PassingRows> {
+    ) -> Result<(RowMask, NoteCounts)> {
         let sql = format!(
             "SELECT c.row FROM document d NOT INDEXED JOIN chunk c ON c.document = d.seq
              WHERE d.dead = 0 AND ({})",
@@ -110,7 +133,7 @@ impl Index {
                 Ok(())
             })?;
             mask.intersect(&self.live);
-            Ok(PassingRows { mask, warnings: notes(database, &condition.notes)? })
+            Ok((mask, count_notes(database, &condition.notes)?))
         })
     }
 }
@@ -121,21 +144,37 @@ fn within(limit: Duration, stop: &Stop) -> Stop {
     Arc::new(move || stop() || started.elapsed() > limit)
 }
 
-/// Counts the live rows that the notes of a filter are about.
+/// Live rows by note and label, labels in descending order.
+type NoteCounts = BTreeMap<(usize, Reverse<String>), u64>;
+
+/// Messages about the live rows that the notes of a filter are about.
 pub(super) fn notes(database: &Database, notes: &[Note]) -> Result<Vec<String>> {
-    let mut messages = Vec::new();
-    for note in notes {
+    Ok(messages(notes, count_notes(database, notes)?))
+}
+
+/// Counts the live rows that the notes of a filter are about.
+fn count_notes(database: &Database, notes: &[Note]) -> Result<NoteCounts> {
+    let mut counts = NoteCounts::new();
+    for (number, note) in notes.iter().enumerate() {
         let sql = format!(
             "SELECT label, sum(n_chunks) FROM
              (SELECT {} AS label, d.n_chunks FROM document d WHERE d.dead = 0)
-             WHERE label IS NOT NULL GROUP BY label ORDER BY label DESC",
+             WHERE label IS NOT NULL GROUP BY label",
             note.sql
         );
         let values = rusqlite::params_from_iter(&note.values);
         database.for_each(&sql, values, |r| {
-            messages.push(note.message(r.get_ref(0)?.as_str()?, r.get(1)?));
+            let n: u64 = r.get(1)?;
+            counts.insert((number, Reverse(r.get(0)?)), n);
             Ok(())
         })?;
     }
-    Ok(messages)
+    Ok(counts)
+}
+
+fn messages(notes: &[Note], counts: NoteCounts) -> Vec<String> {
+    let message = |((number, label), n): ((usize, Reverse<String>), u64)| {
+        notes.get(number).map(|note| note.message(&label.0, n))
+    };
+    counts.into_iter().filter_map(message).collect()
 }

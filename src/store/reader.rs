@@ -1,23 +1,24 @@
-//! An index open for reading.
+//! The index in one folder, open for reading: all of an index, or one of its shards.
 
 use super::commit_record::CommitRecord;
 use super::database::{CommitState, Database};
 use super::fields::FieldCatalog;
-use super::filter::PassingRows;
 use super::format::{HEADER_LEN, REBUILD, VectorFileKind, as_values};
 use super::hash::StoredHash;
+use super::hash::content_hash;
 use super::index_files::IndexFiles;
 use super::inputs;
-use super::lexical::{self, LexicalHit, LexicalHits};
+use super::lexical::{self, LexicalHits};
 use super::manifest::IndexManifest;
-use super::row::{DocumentTraits, Row, RowNames, row_id, split_row_id};
-use super::unlocked::log_of;
+use super::row::{DocumentTraits, Row, RowNames, row_id};
 use super::vector_files::RowFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use memmap2::Mmap;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use warpseek_ingest::Document;
+use warpseek_ingest::chunk::Chunk;
 use warpseek_topk::Sq8View;
 use warpseek_topk::checksums::{BlockChecksum, CheckedFile, CheckedRows, Checksums};
 use warpseek_topk::matrix::RowsDigest;
@@ -30,25 +31,25 @@ const SHARED_ATTEMPTS: usize = 5;
 /// Number of documents that are known to match their hash.
 const MAX_CHECKED_DOCUMENTS: usize = 1 << 16;
 
-/// A snapshot of an index. Later commits stay invisible until the index is opened again. May be
-/// shared between threads.
+/// A snapshot of the index in one folder. Later commits stay invisible until it is opened again.
+/// May be shared between threads.
 #[derive(Debug)]
-pub struct Index {
-    dir: PathBuf,
-    manifest: IndexManifest,
+pub(super) struct Shard {
+    pub(super) dir: PathBuf,
+    pub(super) manifest: IndexManifest,
     database: Mutex<Database>,
     /// Connections for filters: for those that are quick, and for the others.
     pub(super) filters: Option<[Mutex<Database>; 2]>,
     /// True for a snapshot that many threads use.
     is_shared: bool,
-    state: CommitState,
-    rows: Mmap,
+    pub(super) state: CommitState,
+    pub(super) rows: Mmap,
     /// Lives as long as the map does.
     pub(super) owner: Arc<()>,
     /// Digests of the rows up to the end of each commit record.
     history: Vec<RowsDigest>,
     /// Integers and scales of the int8 copy.
-    int8: Option<[Mmap; 2]>,
+    pub(super) int8: Option<[Mmap; 2]>,
     /// Checksums of the rows.
     checksums: Option<Mmap>,
     blocks: Vec<BlockChecksum>,
@@ -59,41 +60,20 @@ pub struct Index {
     checked_documents: Mutex<HashSet<i64>>,
     max_norm: f32,
     pub(super) live: RowMask,
-    pub(super) fields: FieldCatalog,
-    /// Masks of the last filters, by the filter's text.
-    pub(super) masks: Mutex<HashMap<String, Arc<PassingRows>>>,
-    /// The number of live documents, once it was asked for.
-    n_documents: OnceLock<u64>,
+    /// The metadata fields, of all shards if there are several.
+    pub(super) fields: Arc<FieldCatalog>,
 }
 
-/// Statistics of an index.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct IndexStats {
-    /// Live documents.
-    pub documents: u64,
-    /// Live rows.
-    pub rows: u64,
-    /// Rows of deleted and replaced documents, which `compact` removes.
-    #[serde(rename = "dead_rows")]
-    pub deleted_rows: u64,
-    /// Embedded tokens of live rows.
-    pub tokens: u64,
-    /// Truncated tokens of live rows.
-    pub tokens_lost: u64,
-    /// Live rows with truncated tokens.
-    pub rows_truncated: u64,
-    /// The generation, raised by every `compact`.
-    pub generation: u64,
-    /// Bytes of the half-precision vectors.
-    pub vector_bytes: u64,
-    /// Bytes of the int8 copy; 0 if there is none, and `compact` would make it.
-    #[serde(rename = "prefilter_bytes")]
-    pub int8_bytes: u64,
-    /// Bytes of the document database and its write-ahead log.
-    pub document_bytes: u64,
+/// A name by which rows are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowName {
+    /// The document's id.
+    Id,
+    /// The document's id in relevance judgments.
+    DocId,
 }
 
-impl Index {
+impl Shard {
     /// Opens the index in `dir`. Checks manifest, headers and lengths, and that no commit is lost.
     /// Rows and documents are checked before their first use; `verify` checks everything.
     ///
@@ -101,7 +81,7 @@ impl Index {
     ///
     /// [`Error::NoIndex`] if there is none, [`Error::Corrupt`] naming the damaged file and the
     /// remedy.
-    pub fn open(dir: &Path) -> Result<Self> {
+    pub(super) fn open(dir: &Path) -> Result<Self> {
         let IndexFiles { dir, manifest, database, state, vectors } = IndexFiles::open_reader(dir)?;
         let rows = vectors.f16.map(state.n_rows)?;
         let map_int8 = |[integers, scales]: &[RowFile; 2]| -> Result<[Mmap; 2]> {
@@ -127,7 +107,7 @@ impl Index {
             live.remove(r.get(0)?);
             Ok(())
         })?;
-        let fields = FieldCatalog::read(&database)?;
+        let fields = Arc::new(FieldCatalog::read(&database)?);
         Ok(Self {
             checksums,
             blocks: records.iter().map(CommitRecord::block).collect(),
@@ -147,8 +127,6 @@ impl Index {
             max_norm: records.iter().map(|record| record.max_norm).fold(0.0, f32::max),
             live,
             fields,
-            masks: Mutex::default(),
-            n_documents: OnceLock::new(),
         })
     }
 
@@ -157,8 +135,8 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// As [`Index::open`].
-    pub fn reopen(&self) -> Result<Self> {
+    /// As [`Shard::open`].
+    pub(super) fn reopen(&self) -> Result<Self> {
         if self.is_shared { self.shared() } else { self.reopen_alone() }
     }
 
@@ -167,8 +145,8 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// As [`Index::open`].
-    pub fn shared(&self) -> Result<Self> {
+    /// As [`Shard::open`].
+    pub(super) fn shared(&self) -> Result<Self> {
         for _ in 0..SHARED_ATTEMPTS {
             let mut new = self.reopen_alone()?;
             new.is_shared = true;
@@ -197,22 +175,22 @@ impl Index {
     }
 
     /// The index folder.
-    pub fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Settings of the index.
-    pub fn manifest(&self) -> &IndexManifest {
+    pub(super) fn manifest(&self) -> &IndexManifest {
         &self.manifest
     }
 
-    /// Rows of the snapshot, deleted ones included.
-    pub fn n_rows(&self) -> usize {
+    /// The number of rows of the snapshot, deleted ones included.
+    pub(super) fn n_rows(&self) -> usize {
         self.state.n_rows as usize
     }
 
     /// Identifies the snapshot: a later commit or compaction changes it.
-    pub fn snapshot_id(&self) -> String {
+    pub(super) fn snapshot_id(&self) -> String {
         let CommitState { manifest_hash, generation, n_rows, .. } = self.state;
         let n_deleted = self.n_rows() - self.live.count();
         format!("{manifest_hash:016x}-{generation}-{n_rows}-{n_deleted}")
@@ -223,7 +201,7 @@ impl Index {
     /// # Errors
     ///
     /// [`Error::Corrupt`] if the mapped file does not hold whole rows.
-    pub fn matrix(&self) -> Result<MatrixView<'_>> {
+    pub(super) fn matrix(&self) -> Result<MatrixView<'_>> {
         // Maps are page-aligned, and the header is a page long.
         let int8 = self.int8.as_ref().and_then(|[integers, scales]| {
             let integers = as_values(&integers[HEADER_LEN..])?;
@@ -243,46 +221,15 @@ impl Index {
             })
     }
 
-    /// The rows that are not deleted.
-    pub fn live(&self) -> &RowMask {
-        &self.live
-    }
-
-    /// The metadata fields and their types.
-    pub fn fields(&self) -> &FieldCatalog {
-        &self.fields
-    }
-
-    /// The first `k` rows by BM25 among those of `mask`, by default the live ones; best first, ties
-    /// by row. A hit has at least one of the query's words, as the index's language makes them.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub fn lexical(
+    /// The first `k` rows of `mask` by BM25, best first, and BM25 of the rows `asked` beside it.
+    pub(super) fn lexical(
         &self,
         query: &str,
         k: usize,
-        mask: Option<&RowMask>,
-    ) -> Result<Vec<LexicalHit>> {
-        Ok(self.lexical_with(query, k, mask, &[])?.hits)
-    }
-
-    /// As [`Index::lexical`], with BM25 of the rows `asked` beside it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Index::lexical`].
-    pub fn lexical_with(
-        &self,
-        query: &str,
-        k: usize,
-        mask: Option<&RowMask>,
+        mask: &RowMask,
         asked: &[u32],
     ) -> Result<LexicalHits> {
-        let language = self.manifest.language();
-        let mask = mask.unwrap_or(&self.live);
-        lexical::search(&self.database(), language, query, k, mask, asked)
+        lexical::search(&self.database(), self.manifest.language(), query, k, mask, asked)
     }
 
     /// The recorded inputs, by name, with their settings.
@@ -290,7 +237,7 @@ impl Index {
     /// # Errors
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
-    pub fn inputs(&self) -> Result<Vec<(String, String)>> {
+    pub(super) fn inputs(&self) -> Result<Vec<(String, String)>> {
         inputs::inputs(&self.database())
     }
 
@@ -300,7 +247,7 @@ impl Index {
     ///
     /// [`Error::Corrupt`] if a row has no chunk in the database, or a document differs from its
     /// hash.
-    pub fn rows(&self, numbers: &[u32]) -> Result<Vec<Row>> {
+    pub(super) fn rows(&self, numbers: &[u32]) -> Result<Vec<Row>> {
         let database = self.database();
         let mut rows = Vec::with_capacity(numbers.len());
         // Neighbouring rows are often chunks of one document, whose text is read once.
@@ -366,45 +313,85 @@ impl Index {
         Ok(rows)
     }
 
-    /// The live rows of an id, in order: those of the document with this id; else the one row of
-    /// this id; else those of the documents with this `doc_id`. None if the index has no such id.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub fn rows_of(&self, id: &str) -> Result<Vec<u32>> {
-        let find = |name: &str, id: &str| {
-            let sql = format!(
-                "SELECT c.row FROM document d JOIN chunk c ON c.document = d.seq
-                 WHERE d.{name} = ?1 AND d.dead = 0 ORDER BY c.row"
-            );
-            self.database().collect(&sql, [id], |r| r.get(0))
+    /// The live rows of documents with this id, or with this `doc_id`, in order.
+    pub(super) fn rows_named(&self, name: RowName, id: &str) -> Result<Vec<u32>> {
+        let column = match name {
+            RowName::Id => "id",
+            RowName::DocId => "doc_id",
         };
-        let rows = find("id", id)?;
-        if !rows.is_empty() {
-            return Ok(rows);
-        }
-        if let Some((document, ordinal)) = split_row_id(id)
-            && let rows = find("id", document)?
-            && (rows.len() > 1 || split_row_id(document).is_some())
-            && let Some(&row) = rows.get(ordinal as usize)
-        {
-            return Ok(vec![row]);
-        }
-        find("doc_id", id)
+        let sql = format!(
+            "SELECT c.row FROM document d JOIN chunk c ON c.document = d.seq
+             WHERE d.{column} = ?1 AND d.dead = 0 ORDER BY c.row"
+        );
+        self.database().collect(&sql, [id], |r| r.get(0))
     }
 
     /// The number of live documents.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub fn n_documents(&self) -> Result<u64> {
-        if let Some(&known) = self.n_documents.get() {
-            return Ok(known);
+    pub(super) fn n_documents(&self) -> Result<u64> {
+        self.database().number("SELECT count(*) FROM document WHERE dead = 0")
+    }
+
+    /// The ids of the live documents.
+    pub(super) fn ids(&self) -> Result<Vec<String>> {
+        self.database().collect("SELECT id FROM document WHERE dead = 0", [], |r| r.get(0))
+    }
+
+    /// The chained checksum of all rows, in hexadecimal digits.
+    pub(super) fn checksum(&self) -> String {
+        format!("{:016x}", self.history.last().map_or(0, |rows| rows.digest))
+    }
+
+    /// Calls `visit` with every live document, its chunks and the number of its first row, in the
+    /// order of the rows.
+    pub(super) fn for_each_document(
+        &self,
+        visit: &mut dyn FnMut(Document, Vec<Chunk>, u32) -> Result<()>,
+    ) -> Result<()> {
+        let database = self.database();
+        let mut rows: Vec<(i64, u32, Chunk)> = Vec::new();
+        let sql = "SELECT c.document, c.row, c.start_byte, c.end_byte, c.tokens, c.tokens_lost
+                   FROM chunk c JOIN document d ON d.seq = c.document WHERE d.dead = 0
+                   ORDER BY c.row";
+        database.for_each(sql, [], |r| {
+            let range = r.get(2)?..r.get(3)?;
+            let chunk = Chunk { range, tokens: r.get(4)?, tokens_lost: r.get(5)? };
+            rows.push((r.get(0)?, r.get(1)?, chunk));
+            Ok(())
+        })?;
+        let sql = "SELECT id, doc_id, title, text, json(metadata), embed_title, hash
+                   FROM document WHERE seq = ?1";
+        for rows in rows.chunk_by(|a, b| a.0 == b.0) {
+            let &(seq, first_row, _) = &rows[0];
+            let found = database.collect(sql, [seq], |r| {
+                let traits = DocumentTraits::from_bits(r.get(5)?);
+                let json: String = r.get(4)?;
+                let document = Document {
+                    doc_id: r.get(1)?,
+                    title: r.get(2)?,
+                    embed_title: traits.embed_title,
+                    is_untyped: traits.is_untyped,
+                    metadata: serde_json::from_str(&json).unwrap_or_default(),
+                    ..Document::new(
+                        r.get::<_, String>(0)?,
+                        r.get::<_, String>(3)?,
+                        Place::default(),
+                    )
+                };
+                Ok((document, r.get::<_, [u8; 32]>(6)?))
+            });
+            let damaged = |what: &str| {
+                Err(Error::corrupt(&database.path, format!("{what} is damaged; {REBUILD}")))
+            };
+            let Some((document, hash)) = found?.pop() else {
+                return damaged(&format!("row {first_row}"));
+            };
+            if content_hash(&document) != hash {
+                return damaged(&format!("document '{}'", document.id));
+            }
+            let chunks = rows.iter().map(|(_, _, chunk)| chunk.clone()).collect();
+            visit(document, chunks, first_row)?;
         }
-        let n = self.database().number("SELECT count(*) FROM document WHERE dead = 0")?;
-        Ok(*self.n_documents.get_or_init(|| n))
+        Ok(())
     }
 
     /// The `doc_id`s of rows, in the given order.
@@ -412,7 +399,7 @@ impl Index {
     /// # Errors
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
-    pub fn doc_ids(&self, numbers: &[u32]) -> Result<Vec<String>> {
+    pub(super) fn doc_ids(&self, numbers: &[u32]) -> Result<Vec<String>> {
         self.database().run(|conn| {
             let mut find = conn.prepare_cached(
                 "SELECT d.doc_id FROM chunk c JOIN document d ON d.seq = c.document
@@ -422,47 +409,17 @@ impl Index {
         })
     }
 
-    /// The ids of all rows, deleted ones included.
+    /// Appends the ids of all rows, deleted ones included.
     ///
     /// # Errors
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
-    pub fn row_names(&self) -> Result<RowNames> {
-        let mut names = RowNames::default();
+    pub(super) fn append_row_names(&self, names: &mut RowNames) -> Result<()> {
         let sql = "SELECT d.id, d.doc_id, d.n_chunks, c.ordinal
                    FROM chunk c JOIN document d ON d.seq = c.document ORDER BY c.row";
         self.database().for_each(sql, [], |r| {
             names.push(&row_id(r.get(0)?, r.get(2)?, r.get(3)?), r.get_ref(1)?.as_str()?);
             Ok(())
-        })?;
-        Ok(names)
-    }
-
-    /// Statistics of the index.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub fn stats(&self) -> Result<IndexStats> {
-        let database = self.database();
-        let sql = "SELECT coalesce(sum(c.tokens), 0), coalesce(sum(c.tokens_lost), 0),
-                          count(CASE WHEN c.tokens_lost > 0 THEN 1 END)
-                   FROM chunk c CROSS JOIN document d ON d.seq = c.document WHERE d.dead = 0";
-        let (tokens, tokens_lost, rows_truncated) =
-            database.run(|conn| conn.query_row(sql, [], |r| r.try_into()))?;
-        let live = self.live.count() as u64;
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-        Ok(IndexStats {
-            documents: database.number("SELECT count(*) FROM document WHERE dead = 0")?,
-            rows: live,
-            deleted_rows: self.state.n_rows - live,
-            tokens,
-            tokens_lost,
-            rows_truncated,
-            generation: self.state.generation,
-            vector_bytes: self.rows.len() as u64,
-            int8_bytes: self.int8.iter().flatten().map(|file| file.len() as u64).sum(),
-            document_bytes: size(&database.path) + size(&log_of(&self.dir)),
         })
     }
 

@@ -2,16 +2,21 @@
 
 use super::commit_record::{CommitRecord, hash_chunks};
 use super::fields::{EARLIER_TABLE, FieldCatalog};
+use super::folder::{SHARDS_FILE, folder_of_shards};
 use super::format::{REBUILD, VectorFileKind};
 use super::hash::hash_parts;
 use super::index_files::IndexFiles;
 use super::lexical::{add_all_words, schema, tokenizer};
+use super::reader::Shard;
 use super::row::DocumentTraits;
+use super::shards::ShardList;
 use super::{inputs, sources};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use rusqlite::Connection;
+use std::collections::HashSet;
 use std::path::Path;
 use warpseek_topk::audit::Audit;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Outcome of one check.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -33,10 +38,10 @@ impl From<Audit> for Finding {
     }
 }
 
-/// Checks the whole index in `dir`: manifest, headers, the checksums of rows and chunks, stored
-/// norms, the int8 copy, the database's structure, the hash of every document, the field catalogue,
-/// and every word of the lexical index. Returns damage as findings, so that one run shows all of
-/// it.
+/// Checks the whole index in `dir`, or every shard of one: manifest, headers, the checksums of rows
+/// and chunks, stored norms, the int8 copy, the database's structure, the hash of every document,
+/// the field catalogue, and every word of the lexical index. Returns damage as findings, so that
+/// one run shows all of it.
 ///
 /// # Errors
 ///
@@ -45,6 +50,48 @@ impl From<Audit> for Finding {
 /// [`Corrupt`](crate::error::Error::Corrupt) if manifest, header or database are too damaged to go
 /// on.
 pub fn verify(dir: &Path) -> Result<Vec<Finding>> {
+    match folder_of_shards(dir) {
+        Some(dir) => verify_shards(&dir),
+        None => verify_folder(dir),
+    }
+}
+
+/// Checks the shards of an index one by one, and what they are together.
+fn verify_shards(dir: &Path) -> Result<Vec<Finding>> {
+    let list = ShardList::read(dir)?;
+    let n = list.shards.len();
+    let check = format!("{SHARDS_FILE}, {n} shards");
+    let mut findings = vec![Finding { check, problem: None }];
+    let mut ids = HashSet::new();
+    let mut twice = None;
+    for (number, entry) in list.shards.iter().enumerate() {
+        let named = |check: &str| format!("{}: {check}", entry.folder);
+        let found = list.open(dir, number..number + 1).and_then(|shards| {
+            for id in shards.iter().map(Shard::ids).collect::<Result<Vec<_>>>()?.concat() {
+                if !ids.insert(xxh3_128(id.as_bytes())) {
+                    twice.get_or_insert(id);
+                }
+            }
+            verify_folder(&dir.join(&entry.folder))
+        });
+        match found {
+            Ok(found) => findings.extend(
+                found.into_iter().map(|f| Finding { check: named(&f.check), problem: f.problem }),
+            ),
+            Err(e @ (Error::Corrupt { .. } | Error::Io { .. })) => {
+                findings.push(Finding { check: named("opening"), problem: Some(e.to_string()) })
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    findings.push(Finding {
+        check: format!("ids of {} documents in all shards", ids.len()),
+        problem: twice.map(|id| format!("'{id}' is in two shards, or twice in one; {REBUILD}")),
+    });
+    Ok(findings)
+}
+
+fn verify_folder(dir: &Path) -> Result<Vec<Finding>> {
     let files = IndexFiles::open_reader(dir)?;
     let f16_name = VectorFileKind::F16.name(files.state.generation);
     let mut checks = Checks { files, findings: Vec::new() };

@@ -391,13 +391,16 @@ def main():
         soak = Soak(args.program.resolve(), args.seed, place)
         soak.notes = defaultdict(list)
         until, next_overload = time.time() + args.hours * 3600, 0.0
-        while time.time() < until:
-            if args.only in (None, "overload") and time.time() >= next_overload:
-                overload(soak)
-                next_overload = time.time() + 600
-            for work in soak.random.sample(works, len(works)):
-                if time.time() < until:
-                    work(soak)
+        try:
+            while time.time() < until:
+                if args.only in (None, "overload") and time.time() >= next_overload:
+                    overload(soak)
+                    next_overload = time.time() + 600
+                for work in soak.random.sample(works, len(works)):
+                    if time.time() < until:
+                        work(soak)
+        except KeyboardInterrupt:
+            print("stopped")
     print(f"\n{'work':32} {'tries':>7}  outcomes")
     for work, outcomes in sorted(soak.outcomes.items()):
         print(f"{work:32} {sum(outcomes.values()):7}  {', '.join(f'{name} {n}' for name, n in outcomes.most_common())}")

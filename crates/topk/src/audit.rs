@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use crate::mask::RowMask;
-use crate::matrix::MatrixView;
-use crate::oracle::{ScoredRow, naive_top_k};
+use crate::oracle::ScoredRow;
 use crate::scanner::{MAX_COMPONENT, QueryBatch, Scanner};
+use crate::shards::ShardedMatrix;
 use warpseek_compute::cpu::Tier;
 
 /// The outcome of an audit.
@@ -27,9 +27,9 @@ pub struct Audit {
 ///
 /// # Errors
 ///
-/// As [`Scanner::top_k`].
+/// As [`Scanner::top_k_sharded`].
 pub fn audit(
-    matrix: &MatrixView<'_>,
+    matrix: &ShardedMatrix<'_>,
     live: &RowMask,
     gpu: Option<&Scanner>,
     searches: usize,
@@ -51,13 +51,14 @@ pub fn audit(
         let queries: Vec<Vec<f32>> =
             (0..n).map(|i| query(matrix, audit.searches + i, &mut state)).collect();
         let expected: Vec<Vec<ScoredRow>> =
-            queries.iter().map(|q| naive_top_k(matrix, q, k, Some(live))).collect();
+            queries.iter().map(|q| matrix.naive_top_k(q, k, Some(live))).collect();
         let batch = QueryBatch::new(&queries.concat(), matrix.dim())?;
-        let matrices = [*matrix, matrix.with_sq8(None)];
+        let matrices = [matrix.clone(), matrix.without_sq8()];
+        let masks = vec![Some(live); n];
         for ((name, scanner), matrix) in
             backends.iter().flat_map(|backend| matrices.iter().map(move |matrix| (backend, matrix)))
         {
-            let got = scanner.top_k(matrix, &batch, k, Some(live))?;
+            let got = scanner.top_k_sharded(matrix, &batch, k, &masks)?;
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 if bits(got) != bits(expected) {
                     audit.difference = Some(format!(
@@ -81,7 +82,7 @@ fn bits(hits: &[ScoredRow]) -> Vec<(u32, u32)> {
     hits.iter().map(|h| (h.row, h.score.to_bits())).collect()
 }
 
-fn query(matrix: &MatrixView<'_>, number: usize, state: &mut u64) -> Vec<f32> {
+fn query(matrix: &ShardedMatrix<'_>, number: usize, state: &mut u64) -> Vec<f32> {
     let mut noise: Vec<f32> = (0..matrix.dim()).map(|_| unit(state)).collect();
     if number % 4 == 3 || matrix.n_rows() == 0 {
         return noise;

@@ -10,6 +10,7 @@
 //! | [`checksums`] | checksums of rows, compared before their first use |
 //! | [`sq8`] | the int8 copy of the rows, with the error of each row |
 //! | [`oracle`] | the canonical score and the naive scan that defines the correct answer |
+//! | [`shards`] | the rows of several matrices, and the merge of their results |
 //! | [`scanner`] | the fast scan, on the CPU or a GPU |
 //! | [`audit`] | fast scans against the oracle on your own data |
 
@@ -26,6 +27,7 @@ pub mod matrix;
 pub mod oracle;
 mod queries;
 pub mod scanner;
+pub mod shards;
 pub mod sq8;
 
 pub use layout::{row_norm_upper, stride_of};
@@ -33,6 +35,7 @@ pub use mask::RowMask;
 pub use matrix::MatrixView;
 pub use oracle::ScoredRow;
 pub use scanner::{GpuOptions, QueryBatch, Scanner};
+pub use shards::ShardedMatrix;
 pub use sq8::{Sq8Matrix, Sq8View};
 pub use warpseek_compute as compute;
 pub use warpseek_error as error;

@@ -92,6 +92,36 @@ impl RowMask {
         rows
     }
 
+    /// Returns the rows of `range` as a set of their own, numbered from its start.
+    pub fn part(&self, range: std::ops::Range<usize>) -> Self {
+        let range = range.start.min(self.n_rows)..range.end.min(self.n_rows);
+        let (first, shift) = (range.start / 64, range.start % 64);
+        let mut part = Self::full(range.len());
+        for (w, word) in part.words.iter_mut().enumerate() {
+            let at = |w: usize| self.words.get(w).copied().unwrap_or(0);
+            let high = if shift == 0 { 0 } else { at(first + w + 1) << (64 - shift) };
+            *word &= at(first + w) >> shift | high;
+        }
+        part
+    }
+
+    /// Appends the rows of a set over further rows, which are numbered from the end of this one.
+    pub fn append(&mut self, other: &Self) {
+        let shift = self.n_rows % 64;
+        self.n_rows += other.n_rows;
+        for &word in &other.words {
+            if shift == 0 {
+                self.words.push(word);
+            } else {
+                if let Some(last) = self.words.last_mut() {
+                    *last |= word << shift;
+                }
+                self.words.push(word >> (64 - shift));
+            }
+        }
+        self.words.truncate(self.n_rows.div_ceil(64));
+    }
+
     /// Keeps only the rows that are in `other` too; rows past the end of `other` are removed.
     pub fn intersect(&mut self, other: &Self) {
         for (i, word) in self.words.iter_mut().enumerate() {
@@ -142,6 +172,13 @@ mod tests {
             mask.collect_range(start..start + len, &mut got);
             prop_assert_eq!(got, expected);
             prop_assert_eq!(mask.count(), rows.iter().filter(|&&r| r < n).count());
+            // Cut anywhere and joined again.
+            let cut = start.min(n);
+            let (mut joined, rest) = (mask.part(0..cut), mask.part(cut..n + 1));
+            let moved = (0..n - cut).filter(|row| mask.contains(cut + row));
+            prop_assert!(moved.eq((0..400).filter(|&row| rest.contains(row))));
+            joined.append(&rest);
+            prop_assert_eq!(&joined, &mask);
             let start = start.min(n) / 64 * 64;
             let range = start..(start + len).min(n);
             let words = mask.words_of(range.clone());

@@ -86,10 +86,21 @@ pub fn naive_top_k(
     k: usize,
     mask: Option<&RowMask>,
 ) -> Vec<ScoredRow> {
-    let mut all: Vec<ScoredRow> = (0..matrix.n_rows())
+    rank_all(matrix.n_rows(), |row| matrix.row(row), query, k, mask)
+}
+
+/// Scores `n_rows` rows and sorts them; see [`naive_top_k`].
+pub(crate) fn rank_all<'a>(
+    n_rows: usize,
+    row_of: impl Fn(usize) -> Option<&'a [f16]>,
+    query: &[f32],
+    k: usize,
+    mask: Option<&RowMask>,
+) -> Vec<ScoredRow> {
+    let mut all: Vec<ScoredRow> = (0..n_rows)
         .filter(|&row| mask.is_none_or(|m| m.contains(row)))
         .filter_map(|row| {
-            let score = canonical_score(query, matrix.row(row)?.get(..query.len())?);
+            let score = canonical_score(query, row_of(row)?.get(..query.len())?);
             Some(ScoredRow { row: row as u32, score })
         })
         .collect();

@@ -216,5 +216,10 @@ fn writable_index<'a>(state: &'a AppState, name: Option<&str>) -> ApiResult<&'a 
         let message = "this server only reads: it was started with --read-only";
         return Err(ApiError::new(StatusCode::FORBIDDEN, message));
     }
-    state.index(name)
+    let index = state.index(name)?;
+    if index.served.searcher().index.shard_list().is_some() {
+        let message = "this index is in shards, which do not change";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    }
+    Ok(index)
 }

@@ -5,7 +5,7 @@ use super::format::{MAX_K, ScanFormat};
 use super::kernels::ScanGpu;
 use super::launch::ScanLaunch;
 use super::params::*;
-use super::resident::{DeviceSq8, Shard};
+use super::resident::{DeviceSq8, Segment};
 use super::schedule::{passes, tile_step};
 use super::workspace::{GraphKey, Workspace};
 use cudarc::driver::result;
@@ -263,7 +263,7 @@ impl<'a> ScanBatch<'a> {
         self.format == ScanFormat::Int8High && n_overflowed * COARSE_FROM > self.shape().0
     }
 
-    /// Clears the overflow flags, before the next shard.
+    /// Clears the overflow flags, before the next segment.
     pub(super) fn clear_overflows(&self) -> CudaResult<()> {
         let (at, bytes) = (self.queries.overflowed, self.shape().0 * size_of::<u32>());
         // SAFETY: the flags of the batch; at this point of the stream nothing else writes them.
@@ -330,29 +330,29 @@ fn sorted_bytes(k: u32) -> u32 {
     k.next_power_of_two().max(FEW_KEYS) * 8
 }
 
-/// Returns the rows of `shard` to scan under the request's masks, which cover all rows of the
+/// Returns the rows of `segment` to scan under the request's masks, which cover all rows of the
 /// matrix.
 pub(super) fn rows_to_scan(
     request: &ScanRequest<'_>,
     space: &mut Workspace,
-    shard: &Shard,
+    segment: &Segment,
 ) -> CudaResult<ScanRows> {
     let (gpu, matrix, masks) = (request.gpu, request.matrix, &request.masks);
-    let n_rows = shard.n_rows.min(matrix.n_rows() - shard.first_row);
+    let n_rows = segment.n_rows.min(matrix.n_rows() - segment.first_row);
     let mut rows = ScanRows {
-        values: address(gpu, &shard.values),
+        values: address(gpu, &segment.values),
         n_positions: n_rows as u32,
         stride: matrix.stride() as u32,
-        first_row: shard.first_row as u32,
+        first_row: segment.first_row as u32,
         ..ScanRows::default()
     };
-    if let Some(sq8) = &shard.sq8 {
+    if let Some(sq8) = &segment.sq8 {
         rows.int8 = address(gpu, &sq8.values);
         rows.scales = address(gpu, &sq8.scales);
         rows.int8_stride = sq8.stride as u32;
         rows.max_residual = sq8.max_residual;
     }
-    let range = shard.first_row..shard.first_row + n_rows;
+    let range = segment.first_row..segment.first_row + n_rows;
     let words: Vec<u32> =
         masks.masks.iter().flat_map(|mask| mask.words_of(range.clone())).collect();
     let passing: usize = words.iter().map(|w| w.count_ones() as usize).sum();

@@ -3,7 +3,7 @@
 //! ```text
 //! for each 8,192 queries:
 //!     prepare: quantize the queries, bound their errors e                batch.rs, prepare_*
-//!     for each shard of the matrix; mostly one, resident:                resident.rs
+//!     for each segment of the matrix; mostly one, resident:                resident.rs
 //!         list the rows that pass a selective filter                     list_rows
 //!         for each part of the queries whose candidates fit:
 //!             for each pass over some tiles of rows:                     schedule.rs
@@ -12,7 +12,7 @@
 //!                 prune: threshold = k-th best candidate - 2 e;
 //!                     drop the candidates below it                       prune
 //!             rescore the remaining candidates canonically               rescore
-//!             select the best k of these and of the earlier shards       select_top_k
+//!             select the best k of these and of the earlier segments       select_top_k
 //!         for each query whose candidates overflowed:
 //!             the same with the canonical scores of all rows             score_all, merge_keys
 //! ```
@@ -44,7 +44,7 @@
 //! more than one query in 64 of a batch with high parts alone, the matrix's int8 copy counts as too
 //! coarse, and large batches read half precision.
 //!
-//! **Shards.** A matrix larger than the memory passes through two buffers (double buffering): one
+//! **Segments.** A matrix larger than the memory passes through two buffers (double buffering): one
 //! is scanned while the next is copied. Best keys and thresholds carry over.
 //!
 //! **Large k.** Beyond 2,048 hits all canonical keys are copied to the host, which selects.
@@ -70,7 +70,7 @@ use crate::queries::{BatchMasks, QueryBatch};
 use batch::{ScanBatch, rows_to_scan};
 use format::{INT8_FROM, MAX_CANDIDATES, MAX_K, ScanFormat};
 use kernels::ScanGpu;
-use resident::{MAX_SHARD_ROWS, ResidentMatrices, Shard};
+use resident::{MAX_SEGMENT_ROWS, ResidentMatrices, Segment};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use warpseek_compute::gpu::{CudaResult, allocate, device_failed, is_out_of_memory, version_text};
@@ -85,8 +85,8 @@ const MAX_QUERIES: usize = 8192;
 /// Out of memory, a batch is halved down to this many queries.
 const MIN_QUERIES: usize = 128;
 
-/// The fewest rows of a shard; two shards are on the device at a time.
-const MIN_SHARD_ROWS: usize = 1 << 10;
+/// The fewest rows of a segment; two segments are on the device at a time.
+const MIN_SEGMENT_ROWS: usize = 1 << 10;
 
 /// A GPU that scans.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ impl CudaScanner {
                 Ok(found) => results.extend(found),
                 // Memory must not be freed while the device may use it.
                 Err(e) if self.is_broken() => return Err(device_failed(e)),
-                // Fewer queries need less memory; in the end the matrix is passed in shards.
+                // Fewer queries need less memory; in the end the matrix is passed in segments.
                 Err(e)
                     if is_out_of_memory(&e) && (n > MIN_QUERIES || state.matrices.budget > 0) =>
                 {
@@ -228,10 +228,10 @@ impl ScanRequest<'_> {
         self.gpu.context.bind_to_thread()?;
         let ScannerState { matrices, space, overflows, read_int8 } = state;
         let mut lists = vec![Vec::new(); if self.k > MAX_K { self.queries.len() } else { 0 }];
-        let batch = if let Some(shard) = matrices.get(self.gpu, self.matrix)? {
+        let batch = if let Some(segment) = matrices.get(self.gpu, self.matrix)? {
             self.gpu.marks[0].record(&self.gpu.stream)?;
-            let rows = rows_to_scan(self, space, shard)?;
-            let sq8 = shard.sq8.as_ref();
+            let rows = rows_to_scan(self, space, segment)?;
+            let sq8 = segment.sq8.as_ref();
             let format = ScanFormat::choose(self, rows.n_positions as usize, sq8);
             let batch = ScanBatch::allocate(self, space, format, sq8)?;
             match self.k <= MAX_K {
@@ -239,7 +239,7 @@ impl ScanRequest<'_> {
                 false => batch.prepare()?,
             }
             if !self.complete(space, &batch, &rows, &mut lists, overflows)? {
-                if let Some(sq8) = &mut shard.sq8 {
+                if let Some(sq8) = &mut segment.sq8 {
                     sq8.is_too_coarse = true;
                 }
                 let (queries, masks) = (self.queries.clone(), self.masks);
@@ -247,7 +247,7 @@ impl ScanRequest<'_> {
             }
             batch
         } else {
-            self.run_in_shards(matrices, space, &mut lists, overflows)?
+            self.run_in_segments(matrices, space, &mut lists, overflows)?
         };
         *read_int8 = batch.format != ScanFormat::F16;
         if self.k <= MAX_K {
@@ -259,7 +259,7 @@ impl ScanRequest<'_> {
     }
 
     /// Passes the matrix through two buffers.
-    fn run_in_shards(
+    fn run_in_segments(
         &self,
         matrices: &mut ResidentMatrices,
         space: &mut Workspace,
@@ -271,25 +271,25 @@ impl ScanRequest<'_> {
         gpu.marks[0].record(&gpu.stream)?;
         let batch = ScanBatch::allocate(self, space, ScanFormat::F16, None)?;
         batch.prepare()?;
-        let most = (matrices.budget / 2 / (stride * 2)).clamp(MIN_SHARD_ROWS, MAX_SHARD_ROWS);
+        let most = (matrices.budget / 2 / (stride * 2)).clamp(MIN_SEGMENT_ROWS, MAX_SEGMENT_ROWS);
         let n = (most / 128 * 128).min(n_rows.next_multiple_of(128));
-        let buffer = || -> CudaResult<Shard> {
+        let buffer = || -> CudaResult<Segment> {
             let values = allocate(gpu, n * stride)?;
-            Ok(Shard { values, sq8: None, first_row: 0, n_rows: 0 })
+            Ok(Segment { values, sq8: None, first_row: 0, n_rows: 0 })
         };
-        let (mut next, mut shard) = (buffer()?, buffer()?);
-        let mut upload = |shard: &mut Shard, first_row: usize| {
-            shard.first_row = first_row;
-            shard.n_rows = n.min(n_rows - first_row);
-            let values = &self.matrix.values()[first_row * stride..][..shard.n_rows * stride];
-            matrices.upload(gpu, values, &mut shard.values, 0)
+        let (mut next, mut segment) = (buffer()?, buffer()?);
+        let mut upload = |segment: &mut Segment, first_row: usize| {
+            segment.first_row = first_row;
+            segment.n_rows = n.min(n_rows - first_row);
+            let values = &self.matrix.values()[first_row * stride..][..segment.n_rows * stride];
+            matrices.upload(gpu, values, &mut segment.values, 0)
         };
         let mut pass_through = || {
             let mut arrived = upload(&mut next, 0)?;
             for first_row in (0..n_rows).step_by(n) {
                 gpu.stream.wait(&arrived)?;
-                std::mem::swap(&mut shard, &mut next);
-                let rows = rows_to_scan(self, space, &shard)?;
+                std::mem::swap(&mut segment, &mut next);
+                let rows = rows_to_scan(self, space, &segment)?;
                 batch.clear_overflows()?;
                 if self.k <= MAX_K {
                     batch.scan(&rows)?;
@@ -309,8 +309,8 @@ impl ScanRequest<'_> {
         Ok(batch)
     }
 
-    /// Waits for the scan of a shard and repeats in full what overflowed; for a large k, selects on
-    /// the host. Returns false if so many queries overflowed that int8 is too coarse.
+    /// Waits for the scan of a segment and repeats in full what overflowed; for a large k, selects
+    /// on the host. Returns false if so many queries overflowed that int8 is too coarse.
     fn complete(
         &self,
         space: &mut Workspace,

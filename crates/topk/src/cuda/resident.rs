@@ -13,19 +13,19 @@ use warpseek_compute::gpu::{
 /// Bytes of a pinned buffer for uploads.
 const PINNED_BYTES: usize = 32 << 20;
 
-/// The most rows of a shard: positions have 32 bits, and tiles reach past the end.
-pub(super) const MAX_SHARD_ROWS: usize = 1 << 31;
+/// The most rows of a segment: positions have 32 bits, and tiles reach past the end.
+pub(super) const MAX_SEGMENT_ROWS: usize = 1 << 31;
 
 /// Rows on the device, or on their way to it.
 #[derive(Debug)]
-pub(super) struct Shard {
+pub(super) struct Segment {
     pub(super) values: CudaSlice<f16>,
     pub(super) sq8: Option<DeviceSq8>,
     pub(super) first_row: usize,
     pub(super) n_rows: usize,
 }
 
-/// The int8 copy of a shard's rows.
+/// The int8 copy of a segment's rows.
 #[derive(Debug)]
 pub(super) struct DeviceSq8 {
     pub(super) values: CudaSlice<i8>,
@@ -46,7 +46,7 @@ impl DeviceSq8 {
     }
 }
 
-impl Shard {
+impl Segment {
     /// Returns the bytes of device memory.
     fn size(&self) -> usize {
         let sq8 = self.sq8.as_ref();
@@ -60,7 +60,7 @@ struct ResidentMatrix {
     owner: Weak<()>,
     /// Identity of its first rows.
     history: Vec<RowsDigest>,
-    shard: Shard,
+    segment: Segment,
     /// Rows that fit into its memory.
     capacity: usize,
     /// Time of the last use, counted in uses.
@@ -73,7 +73,7 @@ impl ResidentMatrix {
         let owner = matrix.owner().map_or_else(Weak::new, Arc::downgrade);
         let is_same = matrix.owner().is_some()
             && self.owner.ptr_eq(&owner)
-            && self.shard.n_rows == matrix.n_rows();
+            && self.segment.n_rows == matrix.n_rows();
         let (ours, theirs) = (&self.history, matrix.history());
         is_same
             || ours.last().is_some_and(|last| theirs.contains(last))
@@ -99,16 +99,16 @@ impl ResidentMatrices {
     }
 
     /// Returns the whole matrix on the device, after copying the rows that are not there yet; none
-    /// if it does not fit. The shard may hold more rows than the matrix. A matrix without an owner
-    /// is not kept for the next call.
+    /// if it does not fit. The segment may hold more rows than the matrix. A matrix without an
+    /// owner is not kept for the next call.
     pub(super) fn get(
         &mut self,
         gpu: &Gpu,
         matrix: &MatrixView<'_>,
-    ) -> CudaResult<Option<&mut Shard>> {
+    ) -> CudaResult<Option<&mut Segment>> {
         self.matrices.retain(|r| r.owner.strong_count() > 0);
         self.uses += 1;
-        if size_of_val(matrix.values()) > self.budget || matrix.n_rows() > MAX_SHARD_ROWS {
+        if size_of_val(matrix.values()) > self.budget || matrix.n_rows() > MAX_SEGMENT_ROWS {
             return Ok(None);
         }
         let known = self.matrices.iter().position(|r| r.is_prefix_of(matrix));
@@ -120,20 +120,20 @@ impl ResidentMatrices {
             known => known,
         };
         let Some(mut resident) = resident else { return Ok(None) };
-        if resident.shard.n_rows < matrix.n_rows()
-            && let Err(e) = self.extend(gpu, &mut resident.shard, matrix)
+        if resident.segment.n_rows < matrix.n_rows()
+            && let Err(e) = self.extend(gpu, &mut resident.segment, matrix)
         {
             // The memory is freed below; copies to it must be complete by then.
             let _ = gpu.copies.synchronize();
             return Err(e);
         }
-        if resident.shard.n_rows == matrix.n_rows() {
+        if resident.segment.n_rows == matrix.n_rows() {
             resident.history = matrix.history().to_vec();
             resident.owner = matrix.owner().map_or_else(Weak::new, Arc::downgrade);
         }
         resident.last_use = self.uses;
         self.matrices.push(resident);
-        Ok(self.matrices.last_mut().map(|r| &mut r.shard))
+        Ok(self.matrices.last_mut().map(|r| &mut r.segment))
     }
 
     /// Allocates memory for a matrix and, if possible, for rows that are added to it later. Evicts
@@ -143,13 +143,13 @@ impl ResidentMatrices {
         gpu: &Gpu,
         matrix: &MatrixView<'_>,
     ) -> CudaResult<Option<ResidentMatrix>> {
-        let used = |this: &Self| -> usize { this.matrices.iter().map(|r| r.shard.size()).sum() };
+        let used = |this: &Self| -> usize { this.matrices.iter().map(|r| r.segment.size()).sum() };
         let row_bytes = matrix.stride() * size_of::<f16>();
         while used(self) + matrix.n_rows() * row_bytes > self.budget && self.evict() {}
         let left = self.budget.saturating_sub(used(self));
         let grows = matrix.owner().is_some() && !matrix.history().is_empty();
         let wanted = matrix.n_rows() + if grows { matrix.n_rows() / 8 + 4096 } else { 0 };
-        let mut capacity = wanted.min(left / row_bytes).min(MAX_SHARD_ROWS);
+        let mut capacity = wanted.min(left / row_bytes).min(MAX_SEGMENT_ROWS);
         let values = loop {
             match allocate(gpu, capacity * matrix.stride()) {
                 Ok(values) => break values,
@@ -167,17 +167,26 @@ impl ResidentMatrices {
             },
             None => None,
         };
-        let shard = Shard { values, sq8, first_row: 0, n_rows: 0 };
+        let segment = Segment { values, sq8, first_row: 0, n_rows: 0 };
         let (owner, history) = (Weak::new(), Vec::new());
-        Ok(Some(ResidentMatrix { owner, history, shard, capacity, last_use: self.uses }))
+        Ok(Some(ResidentMatrix { owner, history, segment, capacity, last_use: self.uses }))
     }
 
-    /// Copies the rows that the shard lacks.
-    fn extend(&mut self, gpu: &Gpu, shard: &mut Shard, matrix: &MatrixView<'_>) -> CudaResult<()> {
-        let (from, stride) = (shard.n_rows, matrix.stride());
-        let mut arrived =
-            self.upload(gpu, &matrix.values()[from * stride..], &mut shard.values, from * stride)?;
-        match (&mut shard.sq8, matrix.sq8()) {
+    /// Copies the rows that the segment lacks.
+    fn extend(
+        &mut self,
+        gpu: &Gpu,
+        segment: &mut Segment,
+        matrix: &MatrixView<'_>,
+    ) -> CudaResult<()> {
+        let (from, stride) = (segment.n_rows, matrix.stride());
+        let mut arrived = self.upload(
+            gpu,
+            &matrix.values()[from * stride..],
+            &mut segment.values,
+            from * stride,
+        )?;
+        match (&mut segment.sq8, matrix.sq8()) {
             (Some(to), Some(sq8)) => {
                 let scales = &sq8.scales()[from..];
                 to.max_residual = scales.iter().map(|s| s.residual).fold(to.max_residual, f32::max);
@@ -190,7 +199,7 @@ impl ResidentMatrices {
             (sq8, _) => *sq8 = None,
         }
         gpu.stream.wait(&arrived)?;
-        shard.n_rows = matrix.n_rows();
+        segment.n_rows = matrix.n_rows();
         Ok(())
     }
 

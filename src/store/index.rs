@@ -1,0 +1,368 @@
+//! An index open for reading: one folder, or several shards whose rows are numbered one after the
+//! other.
+
+use super::fields::FieldCatalog;
+use super::filter::PassingRows;
+use super::folder::folder_of_shards;
+use super::lexical::{LexicalHit, LexicalHits};
+use super::manifest::IndexManifest;
+use super::reader::{RowName, Shard};
+use super::row::{Row, RowNames, split_row_id};
+use super::shards::ShardList;
+use super::stats::IndexStats;
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+use warpseek_ingest::Document;
+use warpseek_ingest::chunk::Chunk;
+use warpseek_topk::{RowMask, ShardedMatrix};
+
+/// A snapshot of an index. Later commits stay invisible until the index is opened again. May be
+/// shared between threads.
+#[derive(Debug)]
+pub struct Index {
+    dir: PathBuf,
+    /// At least one.
+    pub(super) shards: Vec<Shard>,
+    /// The list of the shards; `None` if the index is in one folder.
+    list: Option<ShardList>,
+    /// The number of the first row of each shard, and the number of all rows.
+    first_rows: Vec<usize>,
+    live: RowMask,
+    /// Identifies the snapshot for filters.
+    pub(super) owner: Arc<()>,
+    /// Masks of the last filters, by the filter's text.
+    pub(super) masks: Mutex<HashMap<String, Arc<PassingRows>>>,
+    /// The number of live documents, once it was asked for.
+    n_documents: OnceLock<u64>,
+}
+
+impl Index {
+    /// Opens the index in `dir`, or the shards that `dir` or its file `shards.json` lists. Checks
+    /// manifests, headers and lengths, and that no commit is lost. Rows and documents are checked
+    /// before their first use; `verify` checks everything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoIndex`] if there is none, [`Error::Corrupt`] naming the damaged file and the
+    /// remedy; [`Error::Usage`] if shards have more rows together than one process can number.
+    pub fn open(dir: &Path) -> Result<Self> {
+        match folder_of_shards(dir) {
+            Some(dir) => {
+                let list = ShardList::read(&dir)?;
+                let shards = list.open(&dir, 0..list.shards.len())?;
+                Self::of(dir, shards, Some(list))
+            }
+            None => Self::of(dir.to_path_buf(), vec![Shard::open(dir)?], None),
+        }
+    }
+
+    /// Opens the shard of this number alone, from 0 on. Its rows are numbered from 0 on; filters
+    /// know the fields of all shards. Returns the number of its first row among those of all
+    /// shards beside it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::open`]; [`Error::Usage`] if `dir` lists no such shard.
+    pub fn open_shard(dir: &Path, number: usize) -> Result<(Self, u64)> {
+        let Some(dir) = folder_of_shards(dir) else {
+            return Err(Error::usage(format!("{} has no shards.json", dir.display())));
+        };
+        let list = ShardList::read(&dir)?;
+        let Some(entry) = list.shards.get(number) else {
+            let n = list.shards.len();
+            let reason = format!("{} has {n} shards, none has number {number}", dir.display());
+            return Err(Error::usage(reason));
+        };
+        let first_row = entry.first_row;
+        let shards = list.open(&dir, number..number + 1)?;
+        Ok((Self::of(dir, shards, Some(list))?, first_row))
+    }
+
+    fn of(dir: PathBuf, shards: Vec<Shard>, list: Option<ShardList>) -> Result<Self> {
+        let (mut first_rows, mut live) = (vec![0], RowMask::empty(0));
+        for shard in &shards {
+            live.append(&shard.live);
+            first_rows.push(live.n_rows());
+        }
+        let index = Self {
+            dir,
+            shards,
+            list,
+            first_rows,
+            live,
+            owner: Arc::default(),
+            masks: Mutex::default(),
+            n_documents: OnceLock::new(),
+        };
+        // Too many rows for one process are refused at once.
+        index.matrix().map(drop)?;
+        Ok(index)
+    }
+
+    /// Opens the index again. Rows that this snapshot has compared with their checksums are not
+    /// compared again if the files are the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::open`].
+    pub fn reopen(&self) -> Result<Self> {
+        self.renewed(Shard::reopen)
+    }
+
+    /// Opens the index again, for many threads: filters have connections of their own, so that
+    /// searches do not wait for one that takes long.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::open`].
+    pub fn shared(&self) -> Result<Self> {
+        self.renewed(Shard::shared)
+    }
+
+    fn renewed(&self, renew: impl Fn(&Shard) -> Result<Shard>) -> Result<Self> {
+        let list = self.list.as_ref().map(|_| ShardList::read(&self.dir)).transpose()?;
+        if list != self.list {
+            return Self::open(&self.dir)?.renewed(renew);
+        }
+        let mut shards = self.shards.iter().map(renew).collect::<Result<Vec<_>>>()?;
+        if list.is_some() {
+            let fields = &self.shards[0].fields;
+            shards.iter_mut().for_each(|shard| shard.fields = Arc::clone(fields));
+        }
+        Self::of(self.dir.clone(), shards, list)
+    }
+
+    /// The folder of the index, or of the list of its shards.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The list of the shards; `None` if the index is in one folder.
+    pub fn shard_list(&self) -> Option<&ShardList> {
+        self.list.as_ref()
+    }
+
+    /// Settings of the index, which all shards have.
+    pub fn manifest(&self) -> &IndexManifest {
+        &self.shards[0].manifest
+    }
+
+    /// Rows of the snapshot, deleted ones included.
+    pub fn n_rows(&self) -> usize {
+        self.live.n_rows()
+    }
+
+    /// Identifies the snapshot: a later commit or compaction changes it.
+    pub fn snapshot_id(&self) -> String {
+        match &self.list {
+            Some(list) => format!("shards-{}", list.checksum),
+            None => self.shards[0].snapshot_id(),
+        }
+    }
+
+    /// The vectors, with their int8 copies where there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a mapped file does not hold whole rows.
+    pub fn matrix(&self) -> Result<ShardedMatrix<'_>> {
+        ShardedMatrix::new(self.shards.iter().map(Shard::matrix).collect::<Result<_>>()?)
+    }
+
+    /// The rows that are not deleted.
+    pub fn live(&self) -> &RowMask {
+        &self.live
+    }
+
+    /// The metadata fields and their types.
+    pub fn fields(&self) -> &FieldCatalog {
+        &self.shards[0].fields
+    }
+
+    /// The first `k` rows by BM25 among those of `mask`, by default the live ones; best first, ties
+    /// by row. A hit has at least one of the query's words, as the index's language makes them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`]; [`Error::Usage`] for shards.
+    pub fn lexical(
+        &self,
+        query: &str,
+        k: usize,
+        mask: Option<&RowMask>,
+    ) -> Result<Vec<LexicalHit>> {
+        Ok(self.lexical_with(query, k, mask, &[])?.hits)
+    }
+
+    /// As [`Index::lexical`], with BM25 of the rows `asked` beside it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::lexical`].
+    pub fn lexical_with(
+        &self,
+        query: &str,
+        k: usize,
+        mask: Option<&RowMask>,
+        asked: &[u32],
+    ) -> Result<LexicalHits> {
+        self.check_lexical()?;
+        self.shards[0].lexical(query, k, mask.unwrap_or(&self.live), asked)
+    }
+
+    /// Refuses BM25 over shards, each of which has word counts of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for shards.
+    pub fn check_lexical(&self) -> Result<()> {
+        if self.list.is_none() {
+            return Ok(());
+        }
+        Err(Error::usage(
+            "an index in shards has no BM25, which needs the word counts of all documents: search \
+             it without --hybrid and lexical search, or search the index that the shards were made \
+             from",
+        ))
+    }
+
+    /// The recorded inputs, by name, with their settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn inputs(&self) -> Result<Vec<(String, String)>> {
+        self.shards[0].inputs()
+    }
+
+    /// The rows with these numbers and their texts, in the given order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a row has no chunk in the database, or a document differs from its
+    /// hash.
+    pub fn rows(&self, numbers: &[u32]) -> Result<Vec<Row>> {
+        let rows = self.by_shard(numbers, |shard, numbers| shard.rows(numbers))?;
+        Ok(rows.into_iter().zip(numbers).map(|(row, &number)| Row { row: number, ..row }).collect())
+    }
+
+    /// The `doc_id`s of rows, in the given order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn doc_ids(&self, numbers: &[u32]) -> Result<Vec<String>> {
+        self.by_shard(numbers, |shard, numbers| shard.doc_ids(numbers))
+    }
+
+    /// The results of `read`, which takes rows of one shard, in the order of `numbers`.
+    fn by_shard<T>(
+        &self,
+        numbers: &[u32],
+        read: impl Fn(&Shard, &[u32]) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        if let [shard] = &self.shards[..] {
+            return read(shard, numbers);
+        }
+        let mut found: Vec<(usize, T)> = Vec::with_capacity(numbers.len());
+        for (shard, rows) in self.shards.iter().zip(self.first_rows.windows(2)) {
+            let is_here = |number: u32| (rows[0]..rows[1]).contains(&(number as usize));
+            let here = (0..numbers.len()).filter(|&i| is_here(numbers[i]));
+            let here: Vec<usize> = here.collect();
+            let local: Vec<u32> = here.iter().map(|&i| numbers[i] - rows[0] as u32).collect();
+            found.extend(here.into_iter().zip(read(shard, &local)?));
+        }
+        if found.len() < numbers.len() {
+            let n = self.n_rows();
+            return Err(Error::usage(format!("a row is not there: the index has {n} rows")));
+        }
+        found.sort_by_key(|(i, _)| *i);
+        Ok(found.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// The live rows of an id, in order: those of the document with this id; else the one row of
+    /// this id; else those of the documents with this `doc_id`. None if the index has no such id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn rows_of(&self, id: &str) -> Result<Vec<u32>> {
+        let rows = self.rows_named(RowName::Id, id)?;
+        if !rows.is_empty() {
+            return Ok(rows);
+        }
+        if let Some((document, ordinal)) = split_row_id(id)
+            && let rows = self.rows_named(RowName::Id, document)?
+            && (rows.len() > 1 || split_row_id(document).is_some())
+            && let Some(&row) = rows.get(ordinal as usize)
+        {
+            return Ok(vec![row]);
+        }
+        self.rows_named(RowName::DocId, id)
+    }
+
+    fn rows_named(&self, name: RowName, id: &str) -> Result<Vec<u32>> {
+        let mut rows = Vec::new();
+        for (shard, &first) in self.shards.iter().zip(&self.first_rows) {
+            rows.extend(shard.rows_named(name, id)?.into_iter().map(|row| row + first as u32));
+        }
+        Ok(rows)
+    }
+
+    /// The number of live documents.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn n_documents(&self) -> Result<u64> {
+        if let Some(&known) = self.n_documents.get() {
+            return Ok(known);
+        }
+        let n = self.shards.iter().map(Shard::n_documents).sum::<Result<u64>>()?;
+        Ok(*self.n_documents.get_or_init(|| n))
+    }
+
+    /// The ids of all rows, deleted ones included.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn row_names(&self) -> Result<RowNames> {
+        let mut names = RowNames::default();
+        self.shards.iter().try_for_each(|shard| shard.append_row_names(&mut names))?;
+        Ok(names)
+    }
+
+    /// Calls `visit` with every live document, its chunks and the number of its first row, in the
+    /// order of the rows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a document differs from its hash, and the errors of `visit`.
+    pub fn for_each_document(
+        &self,
+        visit: &mut dyn FnMut(Document, Vec<Chunk>, u32) -> Result<()>,
+    ) -> Result<()> {
+        let shards = self.shards.iter().zip(&self.first_rows);
+        shards.into_iter().try_for_each(|(shard, &first)| {
+            let mut visit =
+                |document, chunks, row: u32| visit(document, chunks, row + first as u32);
+            shard.for_each_document(&mut visit)
+        })
+    }
+
+    /// Statistics of the index.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn stats(&self) -> Result<IndexStats> {
+        let mut stats = self.shards[0].stats()?;
+        for shard in &self.shards[1..] {
+            stats.add(&shard.stats()?);
+        }
+        Ok(stats)
+    }
+}
