@@ -108,6 +108,19 @@ impl Scanner {
         k: usize,
         mask: Option<&RowMask>,
     ) -> Result<Vec<Vec<ScoredRow>>> {
+        self.top_k_above(matrix, queries, k, mask, None)
+    }
+
+    /// As [`Scanner::top_k`], with a floor per query that `k` rows of other matrices reach: rows
+    /// below it may be missing.
+    fn top_k_above(
+        &self,
+        matrix: &MatrixView<'_>,
+        queries: &QueryBatch,
+        k: usize,
+        mask: Option<&RowMask>,
+        floors: Option<&[f32]>,
+    ) -> Result<Vec<Vec<ScoredRow>>> {
         check(matrix, queries, k, mask.as_slice())?;
         match self {
             Self::Cpu(tier) => {
@@ -115,7 +128,7 @@ impl Scanner {
                 if matrix.sq8().is_none() {
                     matrix.check_rows(mask)?;
                 }
-                crate::cpu::top_k(*tier, &matrix, queries.padded()?, k, mask)
+                crate::cpu::top_k(*tier, &matrix, queries.padded()?, k, mask, floors)
             }
             #[cfg(feature = "cuda")]
             Self::Cuda(scanner) => {
@@ -139,6 +152,19 @@ impl Scanner {
         k: usize,
         masks: &[Option<&RowMask>],
     ) -> Result<Vec<Vec<ScoredRow>>> {
+        self.top_k_masked_above(matrix, queries, k, masks, None)
+    }
+
+    /// As [`Scanner::top_k_masked`], with a floor per query that `k` rows of other matrices reach:
+    /// rows below it may be missing.
+    pub(crate) fn top_k_masked_above(
+        &self,
+        matrix: &MatrixView<'_>,
+        queries: &QueryBatch,
+        k: usize,
+        masks: &[Option<&RowMask>],
+        floors: Option<&[f32]>,
+    ) -> Result<Vec<Vec<ScoredRow>>> {
         if masks.len() != queries.len() {
             let (n, n_queries) = (masks.len(), queries.len());
             return Err(Error::usage(format!("{n} masks for {n_queries} queries")));
@@ -157,7 +183,7 @@ impl Scanner {
             }
         }
         if of.iter().all(|mask| *mask == of[0]) {
-            return self.top_k(matrix, queries, k, distinct.first().copied());
+            return self.top_k_above(matrix, queries, k, distinct.first().copied(), floors);
         }
         check(matrix, queries, k, &distinct)?;
         #[cfg(feature = "cuda")]
@@ -172,7 +198,10 @@ impl Scanner {
                 continue;
             }
             let mask = distinct.get(wanted as usize).copied();
-            let found = self.top_k(matrix, &queries.select(&group)?, k, mask)?;
+            let some: Option<Vec<f32>> =
+                floors.map(|floors| group.iter().map(|&i| floors[i]).collect());
+            let queries = queries.select(&group)?;
+            let found = self.top_k_above(matrix, &queries, k, mask, some.as_deref())?;
             group.into_iter().zip(found).for_each(|(i, rows)| results[i] = rows);
         }
         Ok(results)

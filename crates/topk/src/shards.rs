@@ -141,6 +141,9 @@ impl Scanner {
         if let Some(single) = matrix.single() {
             return self.top_k_masked(single, queries, k, masks);
         }
+        if k == 0 {
+            return Err(Error::usage("k must be at least 1"));
+        }
         if let Some(mask) = masks.iter().flatten().find(|mask| mask.n_rows() != matrix.n_rows()) {
             let (n, n_rows) = (mask.n_rows(), matrix.n_rows());
             let reason = format!("the row mask is for {n} rows, the index has {n_rows}");
@@ -160,7 +163,11 @@ impl Scanner {
             };
             let masks: Vec<Option<&RowMask>> =
                 masks.iter().map(|mask| mask.and_then(part)).collect();
-            let found = self.top_k_masked(shard, queries, k, &masks)?;
+            // What the shards before it have found rules out most rows of this one.
+            let kth = |found: &Vec<ScoredRow>| found.get(k - 1).map(|hit| hit.score);
+            let floors = merged.iter().map(|found| kth(found).unwrap_or(f32::NEG_INFINITY));
+            let floors: Vec<f32> = floors.collect();
+            let found = self.top_k_masked_above(shard, queries, k, &masks, Some(&floors))?;
             for (merged, found) in merged.iter_mut().zip(found) {
                 merge(merged, &found, rows.start as u32, k);
             }

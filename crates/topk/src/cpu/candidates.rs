@@ -223,6 +223,17 @@ impl Candidates {
 pub(super) struct SharedThreshold(AtomicU32);
 
 impl SharedThreshold {
+    /// The thresholds of `n` queries, at first `floors` if there are any.
+    pub(super) fn of(n: usize, floors: Option<&[f32]>) -> Vec<Self> {
+        let thresholds: Vec<Self> = (0..n).map(|_| Self::default()).collect();
+        for (threshold, &floor) in thresholds.iter().zip(floors.unwrap_or_default()) {
+            if floor > f32::NEG_INFINITY {
+                threshold.raise(floor);
+            }
+        }
+        thresholds
+    }
+
     /// Raises the threshold to a score that at least `k` rows reach.
     pub(super) fn raise(&self, score: f32) {
         self.0.fetch_max(ordered_bits(score), Ordering::Relaxed);

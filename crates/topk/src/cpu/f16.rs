@@ -22,8 +22,8 @@ pub(super) struct F16Scan<'a> {
 impl<'a> F16Scan<'a> {
     pub(super) fn new(job: ScanJob<'a>) -> Self {
         let numbers = 0..job.n_queries();
-        let margins = numbers.clone().map(|i| error_bound(job.query(i), job.matrix)).collect();
-        let thresholds = numbers.map(|_| SharedThreshold::default()).collect();
+        let margins = numbers.map(|i| error_bound(job.query(i), job.matrix)).collect();
+        let thresholds = SharedThreshold::of(job.n_queries(), job.floors);
         Self { job, margins, thresholds }
     }
 

@@ -61,7 +61,7 @@ impl<'a> QuantizedScan<'a> {
     pub(super) fn new(job: ScanJob<'a>, sq8: &'a Sq8View<'a>) -> Self {
         let format = job.kernels.query_format();
         let quantized = QuantizedQueries::new(job.queries, job.matrix, sq8, format);
-        let thresholds = (0..quantized.len()).map(|_| SharedThreshold::default()).collect();
+        let thresholds = SharedThreshold::of(quantized.len(), job.floors);
         Self { job, sq8, quantized, thresholds }
     }
 
@@ -71,7 +71,8 @@ impl<'a> QuantizedScan<'a> {
     }
 
     pub(super) fn run(&self) -> Vec<Vec<ScoredRow>> {
-        if self.quantized.is_packed() {
+        let has_floors = self.job.floors.is_some_and(|floors| floors.iter().all(|f| f.is_finite()));
+        if self.quantized.is_packed() && !has_floors {
             self.seed_thresholds();
         }
         let found = self.job.scan_blocks(

@@ -46,18 +46,21 @@ struct ScanJob<'a> {
     queries: &'a [f32],
     k: usize,
     mask: Option<&'a RowMask>,
+    /// Scores that `k` rows elsewhere reach, one per query: rows below need not be found.
+    floors: Option<&'a [f32]>,
     /// A damaged row that was to be rescored, if there is one.
     damaged: &'a OnceLock<usize>,
 }
 
 /// See [`crate::Scanner::top_k`], which checks the arguments and the int8 copy, or without one the
-/// rows. `queries` are `[n, stride]`.
+/// rows. `queries` are `[n, stride]`. Rows below a query's floor may be missing in its answer.
 pub(super) fn top_k(
     tier: Tier,
     matrix: &MatrixView<'_>,
     queries: &[f32],
     k: usize,
     mask: Option<&RowMask>,
+    floors: Option<&[f32]>,
 ) -> Result<Vec<Vec<ScoredRow>>> {
     let k = k.min(matrix.n_rows());
     let n_queries = queries.len() / matrix.stride();
@@ -74,8 +77,11 @@ pub(super) fn top_k(
     let damaged = &OnceLock::new();
     let found = queries
         .chunks(group * matrix.stride())
-        .flat_map(|queries| {
-            let job = ScanJob { kernels, matrix, queries, k, mask, damaged };
+        .enumerate()
+        .flat_map(|(i, queries)| {
+            let floors =
+                floors.map(|floors| &floors[i * group..(i * group + group).min(n_queries)]);
+            let job = ScanJob { kernels, matrix, queries, k, mask, floors, damaged };
             match &sq8 {
                 Some(sq8) => int8::QuantizedScan::new(job, sq8).run(),
                 None => f16::F16Scan::new(job).run(),

@@ -112,7 +112,15 @@ mod tests {
         for tier in Tier::ALL.into_iter().filter(|t| t.is_available()) {
             let kernels = ScanKernels::of(tier);
             let (queries, damaged) = (&queries, &OnceLock::new());
-            let job = ScanJob { kernels, matrix: &matrix, queries, k: K, mask: None, damaged };
+            let job = ScanJob {
+                kernels,
+                matrix: &matrix,
+                queries,
+                k: K,
+                mask: None,
+                floors: None,
+                damaged,
+            };
             let scan = QuantizedScan::new(job, &view);
             scan.seed_thresholds();
             if kernels.sample_rate() == 0 {
