@@ -2,6 +2,7 @@
 
 use crate::answer::PyPrompt;
 use crate::array::{Matrix, WithVectors, rows};
+use crate::batch::{self, BatchArguments};
 use crate::call::{Stop, direct, run, run_short, run_waiting};
 use crate::engine::EngineSettings;
 use crate::error::{OrRaise, usage};
@@ -30,7 +31,7 @@ use warpseek::topk::layout::MAX_DIM;
 
 /// An index folder with the models that it needs. Threads may share it.
 #[pyclass(name = "Index", module = "warpseek._warpseek", frozen)]
-pub(crate) struct PyIndex(SharedIndex);
+pub(crate) struct PyIndex(pub(crate) SharedIndex);
 
 #[pymethods]
 impl PyIndex {
@@ -228,7 +229,13 @@ impl PyIndex {
         let is_short = options.reranker(texts.is_some()).is_none()
             && self.0.is_short(n, vectors.is_none(), options.reads_database());
         let work = |stop: &Stop| reading::search(&self.0, texts, vectors, &options, stop);
-        let (index, results) = if is_short { run_short(py, work)? } else { run(py, work)? };
+        let (index, results) = match is_short {
+            true => run_short(py, work)?,
+            false if self.0.is_remote() => {
+                run_waiting(py, |stop, _| work(stop), |_| true, |_, _| Ok(()))?
+            }
+            false => run(py, work)?,
+        };
         let found = to_python(py, &results)?;
         if !with_vectors {
             return Ok((found, None));
@@ -267,6 +274,17 @@ impl PyIndex {
         let comparison =
             run(py, |stop| reading::compare(&self.0, query, (depth, show), &options, stop))?;
         to_python(py, &comparison)
+    }
+
+    /// Answers the queries of a file into a file. Returns the report.
+    fn batch<'py>(
+        &self,
+        py: Python<'py>,
+        files: BatchArguments,
+        options: SearchArguments,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        batch::run(py, &self.0, &files, &options, progress)
     }
 
     /// Evaluates the index on judged queries.

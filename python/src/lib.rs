@@ -12,11 +12,13 @@
 //! | `values` | Python values as JSON values |
 //! | `records` | records of an iterator as documents |
 //! | `opened` | an index with its models, in every process |
-//! | `reading`, `writing`, `evaluation` | what is done with it |
+//! | `reading`, `writing`, `evaluation`, `batch` | what is done with it |
+//! | `remote` | shards in other processes |
 //! | `models`, `index`, `answer`, `server` | the classes |
 
 mod answer;
 mod array;
+mod batch;
 mod call;
 mod engine;
 mod error;
@@ -26,6 +28,7 @@ mod models;
 mod opened;
 mod reading;
 mod records;
+mod remote;
 mod server;
 mod values;
 mod writing;
@@ -45,6 +48,8 @@ mod warpseek_core {
     use crate::index::PyIndex;
     #[pymodule_export]
     use crate::models::{CrossEncoder, PyEmbedder};
+    #[pymodule_export]
+    use crate::remote::{PyShard, open_remote};
     #[pymodule_export]
     use crate::server::{Server, main};
 }

@@ -11,7 +11,7 @@ use warpseek::bert::embedder::Embedder;
 use warpseek::engine::Engine;
 use warpseek::error::{Error, Result};
 use warpseek::search::{Searcher, no_reranker};
-use warpseek::store::Index as Snapshot;
+use warpseek::store::{Index as Snapshot, RemoteShards};
 
 /// An index folder with the models that it needs. Threads may share it.
 pub(crate) struct SharedIndex {
@@ -19,12 +19,24 @@ pub(crate) struct SharedIndex {
     pub(crate) engine: Arc<Engine>,
     model: Option<String>,
     reranker: Option<String>,
+    /// The place of its rows.
+    source: Source,
     /// The newest snapshot; none once the index is closed.
     opened: Mutex<Option<Opened>>,
     /// The process that writes; 0 for none.
     writing: AtomicU32,
     /// Held while the snapshot is replaced, so that no older one follows a newer one.
     reopening: Mutex<()>,
+}
+
+/// The place of the rows of an index.
+enum Source {
+    /// In its folder.
+    Folder,
+    /// In the folder of the shard of this number.
+    Shard(usize),
+    /// In other processes.
+    Remote(Arc<dyn RemoteShards>),
 }
 
 /// Scores of a search that takes some milliseconds on any machine.
@@ -90,9 +102,40 @@ impl SharedIndex {
         model: Option<String>,
         reranker: Option<String>,
     ) -> Result<Self> {
+        Self::open_source(dir, engine, (model, reranker), Source::Folder)
+    }
+
+    /// Opens the shard of a number in the list in `dir`. Returns the number of its first row beside
+    /// it.
+    pub(crate) fn open_shard(
+        dir: PathBuf,
+        number: usize,
+        engine: Arc<Engine>,
+    ) -> Result<(Self, u64)> {
+        let index = Self::open_source(dir, engine, (None, None), Source::Shard(number))?;
+        let first_row = Snapshot::open_shard(&index.dir, number)?.1;
+        Ok((index, first_row))
+    }
+
+    /// Opens the index whose shards other processes hold, by its list in `dir`.
+    pub(crate) fn open_remote(
+        dir: PathBuf,
+        engine: Arc<Engine>,
+        models: (Option<String>, Option<String>),
+        shards: Arc<dyn RemoteShards>,
+    ) -> Result<Self> {
+        Self::open_source(dir, engine, models, Source::Remote(shards))
+    }
+
+    fn open_source(
+        dir: PathBuf,
+        engine: Arc<Engine>,
+        (model, reranker): (Option<String>, Option<String>),
+        source: Source,
+    ) -> Result<Self> {
         let (writing, reopening) = (AtomicU32::new(0), Mutex::new(()));
         let opened = Mutex::new(None);
-        let index = Self { dir, engine, model, reranker, opened, writing, reopening };
+        let index = Self { dir, engine, model, reranker, source, opened, writing, reopening };
         let searcher = index.open()?;
         *index.opened() = Some(Opened::new(searcher));
         Ok(index)
@@ -107,8 +150,14 @@ impl SharedIndex {
         let (searcher, per_row) = (&opened.searcher, if slow { DATABASE_COST } else { 0 });
         let per_row = n_queries + per_row;
         opened.is_of_this_process()
+            && !self.is_remote()
             && (!embeds || searcher.embedder.is_some() && n_queries == 1)
             && per_row.saturating_mul(searcher.index.n_rows()) <= SHORT_SCORES
+    }
+
+    /// True if other processes hold the shards: calls wait for them then.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.source, Source::Remote(_))
     }
 
     /// Closes the index.
@@ -182,7 +231,11 @@ impl SharedIndex {
     }
 
     fn open(&self) -> Result<Searcher> {
-        let index = Arc::new(Snapshot::open(&self.dir)?);
+        let index = Arc::new(match &self.source {
+            Source::Folder => Snapshot::open(&self.dir)?,
+            Source::Shard(number) => Snapshot::open_shard(&self.dir, *number)?.0,
+            Source::Remote(shards) => Snapshot::open_remote(&self.dir, Arc::clone(shards))?,
+        });
         let scanner = self.engine.scanner();
         Ok(Searcher { index, embedder: None, reranker: None, scanner, stop: None })
     }

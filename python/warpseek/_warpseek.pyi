@@ -7,7 +7,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["CrossEncoder", "Embedder", "Index", "Prompt", "Server", "get_num_threads", "main", "set_num_threads", "version"]
+__all__ = ["CrossEncoder", "Embedder", "Index", "Prompt", "Server", "Shard", "get_num_threads", "main", "open_remote", "set_num_threads", "version"]
 
 @final
 class CrossEncoder:
@@ -108,6 +108,10 @@ class Index:
     def add_files(self, /, paths: SupportsGetItem[int, str | PathLike[str]], options: Incomplete, progress: Any | None) -> Any:
         """
         Adds the documents of files and folders. Returns the report.
+        """
+    def batch(self, /, files: Incomplete, options: Incomplete, progress: Any | None) -> Any:
+        """
+        Answers the queries of a file into a file. Returns the report.
         """
     def close(self, /) -> None:
         """
@@ -263,6 +267,41 @@ class Server:
         The server's address, such as `http://127.0.0.1:8080`.
         """
 
+@final
+class Shard:
+    """
+    A shard that this process holds.
+    """
+    def __new__(cls, /, path: str | PathLike[str], number: SupportsIndex, settings: Incomplete) -> Shard:
+        """
+        Opens the shard of a number in the list at `path`.
+        """
+    @property
+    def device(self, /) -> str:
+        """
+        The device that scans it.
+        """
+    def fetch(self, /, what: str, numbers: SupportsGetItem[int, SupportsIndex]) -> bytes:
+        """
+        Reads of rows, as bytes: `rows` and `names` as JSON, `vectors` as half-precision values with
+        their padding.
+        """
+    @property
+    def first_row(self, /) -> int:
+        """
+        The number of its first row among those of all shards.
+        """
+    @property
+    def n_rows(self, /) -> int:
+        """
+        The number of its rows.
+        """
+    def scan(self, /, queries: bytes, k: SupportsIndex, filters: SupportsGetItem[int, str], filter_of: SupportsGetItem[int, SupportsIndex | None]) -> tuple[bytes, bytes, bytes, list[int], list[list[tuple[int, str, int]]]]:
+        """
+        The first `k` rows of queries, float32 `[n, dim]` as bytes. `filter_of` has the filter of
+        each query, by its place in `filters`.
+        """
+
 def get_num_threads() -> int:
     """
     The number of compute threads of this process.
@@ -271,6 +310,11 @@ def get_num_threads() -> int:
 def main(arguments: SupportsGetItem[int, str]) -> int:
     """
     Runs the command line, whose first argument is the program's name; returns the exit status.
+    """
+
+def open_remote(path: str | PathLike[str], shards: Any, model: str | None, reranker: str | None, settings: Incomplete) -> Index:
+    """
+    Opens the index whose shards other processes hold, by its list. `shards` asks them.
     """
 
 def set_num_threads(n: SupportsIndex) -> None:

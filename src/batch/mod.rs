@@ -11,12 +11,12 @@ pub use format::{BatchAnswer, BatchFormat, BatchHit};
 
 use crate::error::{Error, Place, Result};
 use crate::queries::{Query, QueryReader};
-use crate::search::{Candidate, QueryInput, SearchOptions, Searcher, Timings};
-use crate::store::RowNames;
+use crate::search::{Candidate, QueryInput, Retrieved, SearchOptions, Searcher, Timings, timed};
 use crate::store::filter::Filter;
+use crate::store::{Row, RowNames};
 use journal::Journal;
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use warpseek_topk::scanner::QueryBatch;
@@ -24,7 +24,7 @@ use warpseek_topk::scanner::QueryBatch;
 /// Maximum number of queries that are answered together.
 const WINDOW: usize = 256;
 
-/// The same if a GPU searches.
+/// The same if a GPU searches, or other processes.
 const GPU_WINDOW: usize = 4096;
 
 /// Maximum number of passages that are reranked together, so that a run can be stopped every few
@@ -98,7 +98,10 @@ pub fn run(
     let mut batch = BatchRun {
         searcher,
         options,
-        names: searcher.index.row_names()?,
+        names: match searcher.index.remote() {
+            Some(_) => None,
+            None => Some(searcher.index.row_names()?),
+        },
         filters: HashMap::new(),
         report: BatchReport::default(),
     };
@@ -163,7 +166,7 @@ pub fn run(
 /// small.
 fn window_size(searcher: &Searcher, search: &SearchOptions) -> usize {
     let by_hits = WINDOW_HITS / search.k.max(1);
-    let on_gpu = searcher.scanner.is_gpu();
+    let on_gpu = searcher.scanner.is_gpu() || searcher.index.remote().is_some();
     let reranked_on_gpu = searcher.reranker.as_ref().is_some_and(|(_, r)| r.is_on_device());
     let most = if on_gpu { GPU_WINDOW } else { WINDOW };
     let passages = if reranked_on_gpu { GPU_WINDOW_PASSAGES } else { WINDOW_PASSAGES };
@@ -189,7 +192,8 @@ impl FilteredQuery {
 struct BatchRun<'a> {
     searcher: &'a Searcher,
     options: &'a BatchOptions,
-    names: RowNames,
+    /// The ids of all rows; `None` if other processes hold them.
+    names: Option<RowNames>,
     /// Parsed filters by the query's own text. Each fits the index.
     filters: HashMap<String, Arc<Filter>>,
     report: BatchReport,
@@ -236,7 +240,10 @@ impl BatchRun<'_> {
         if let Some(all) = &self.options.search.filter {
             filter = Filter::parse(&format!("({}) AND ({own})", all.source()))?;
         }
-        self.searcher.index.rows_where(&filter)?;
+        match self.searcher.index.remote() {
+            Some(_) => self.searcher.index.check_filter(&filter)?,
+            None => drop(self.searcher.index.rows_where(&filter)?),
+        }
         if self.filters.len() >= MAX_FILTERS {
             self.filters.clear();
         }
@@ -253,13 +260,15 @@ impl BatchRun<'_> {
             let n = few_filters(filters, self.searcher.index.n_rows());
             let (now, later) = window.split_at(n);
             let inputs: Vec<QueryInput<'_>> = now.iter().map(FilteredQuery::input).collect();
-            let timings = &mut self.report.took_ms;
-            let search = &self.options.search;
+            let (timings, search) = (&mut self.report.took_ms, &self.options.search);
             let found = self.searcher.retrieve(&inputs, search, timings)?;
+            let mut fetch = 0.0;
+            let read = timed(&mut fetch, || self.read_rows(&found))?;
+            self.report.took_ms.fetch += fetch;
             for (query, found) in now.iter().zip(found) {
                 answers.push(BatchAnswer {
                     query_id: query.query.id.clone(),
-                    hits: self.hits(&found.candidates)?,
+                    hits: self.hits(&found.candidates, &read),
                     below_min_score: search.min_score.map(|_| found.below_min_score),
                     not_reranked: Some(found.not_reranked).filter(|n| *n > 0),
                     matched_rows: found.matched_rows,
@@ -271,15 +280,35 @@ impl BatchRun<'_> {
         Ok(answers)
     }
 
-    fn hits(&self, candidates: &[Candidate]) -> Result<Vec<BatchHit>> {
-        let texts = match self.options.with_text {
-            true => self.searcher.hits(candidates)?,
-            false => Vec::new(),
+    /// Reads what the answers need of rows, beside the ids that are in memory.
+    fn read_rows(&self, found: &[Retrieved]) -> Result<HashMap<u32, ReadRow>> {
+        let index = &self.searcher.index;
+        if self.names.is_some() && !self.options.with_text {
+            return Ok(HashMap::new());
+        }
+        let rows = found.iter().flat_map(|found| found.candidates.iter().map(|c| c.row));
+        let numbers: Vec<u32> = rows.collect::<BTreeSet<u32>>().into_iter().collect();
+        let read: Vec<ReadRow> = if self.options.with_text {
+            let of = |row: Row| ReadRow {
+                names: (row.id, row.doc_id),
+                text: Some((row.title, row.text)),
+            };
+            index.rows(&numbers)?.into_iter().map(of).collect()
+        } else {
+            index.names(&numbers)?.into_iter().map(|names| ReadRow { names, text: None }).collect()
         };
-        let mut texts = texts.into_iter();
+        Ok(numbers.into_iter().zip(read).collect())
+    }
+
+    fn hits(&self, candidates: &[Candidate], read: &HashMap<u32, ReadRow>) -> Vec<BatchHit> {
         let hit = |(i, candidate): (usize, &Candidate)| {
-            let (id, doc_id) = self.names.get(candidate.row);
-            let (title, text) = texts.next().map(|hit| (hit.title, hit.text)).unzip();
+            let read = read.get(&candidate.row);
+            let (id, doc_id) = match (&self.names, read) {
+                (Some(names), _) => names.get(candidate.row),
+                (None, Some(ReadRow { names: (id, doc_id), .. })) => (&**id, &**doc_id),
+                (None, None) => ("", ""),
+            };
+            let (title, text) = read.and_then(|read| read.text.clone()).unzip();
             let rerank = candidate.rerank.as_ref();
             BatchHit {
                 rank: i + 1,
@@ -296,8 +325,16 @@ impl BatchRun<'_> {
                 text,
             }
         };
-        Ok(candidates.iter().enumerate().map(hit).collect())
+        candidates.iter().enumerate().map(hit).collect()
     }
+}
+
+/// A row as answers show it.
+struct ReadRow {
+    /// The id and `doc_id`.
+    names: (String, String),
+    /// Title and text, if they are written.
+    text: Option<(String, String)>,
 }
 
 /// The number of leading queries whose distinct filters have row masks that fit into memory; at

@@ -268,7 +268,7 @@ pub(super) fn milliseconds(since: Instant) -> f64 {
 }
 
 /// Runs `work` and adds its milliseconds to `total`.
-pub(super) fn timed<T>(total: &mut f64, work: impl FnOnce() -> T) -> T {
+pub(crate) fn timed<T>(total: &mut f64, work: impl FnOnce() -> T) -> T {
     let started = Instant::now();
     let result = work();
     *total += milliseconds(started);

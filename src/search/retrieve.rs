@@ -6,8 +6,8 @@ use super::result::{Candidate, Retrieved, Timings, timed};
 use super::searcher::Searcher;
 use super::signals::{fuse, is_calibrated};
 use crate::error::Result;
-use crate::store::PassingRows;
 use crate::store::filter::Filter;
+use crate::store::{Index, PassingRows};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -43,6 +43,9 @@ impl Searcher {
         options: &SearchOptions,
         timings: &mut Timings,
     ) -> Result<Vec<Retrieved>> {
+        if let Some(shards) = self.index.remote() {
+            return self.rank_remote(shards, queries, batch, options, timings);
+        }
         let passing = timed(&mut timings.filter, || self.passing(queries, options))?;
         let available: Vec<usize> = passing.iter().map(|(_, available)| *available).collect();
         let masks = passing.iter().map(|(passing, _)| passing.as_deref().map(|rows| &rows.mask));
@@ -84,7 +87,7 @@ impl Searcher {
                         None if self.index.live().count() == n_rows => None,
                         None => {
                             let (mask, warnings) = (self.index.live().clone(), Vec::new());
-                            Some(Arc::new(PassingRows { mask, warnings }))
+                            Some(Arc::new(PassingRows { mask, warnings, notes: Vec::new() }))
                         }
                     };
                     let available = rows.as_ref().map_or(n_rows, |rows| rows.mask.count());
@@ -159,25 +162,16 @@ impl Ranker<'_> {
                     let fused = self.fuse(query.text, &ranked, list, (at, batch), number)?;
                     (ranked, bm25) = (fused.ranked, fused.bm25);
                 }
-                let mut below_min_score = 0;
-                if let Some(least) = options.min_score {
-                    let is_below = |(_, score): &&(u32, f32)| *score < least;
-                    below_min_score = ranked.iter().take(depth).filter(is_below).count();
-                    ranked.retain(|(_, score)| *score >= least);
-                }
-                if let Some(limit) = options.max_per_doc {
-                    ranked = self.limit_per_document(ranked, limit, pool)?;
-                }
-                ranked.truncate(pool);
-                if let Some(lambda) = options.mmr {
+                let diversify = |ranked: &[(u32, f32)], lambda| {
                     let vectors = batch.padded()?;
                     let stride = vectors.len() / batch.len();
                     let vector = &vectors[at * stride..(at + 1) * stride];
                     check_rows(matrix, ranked.iter().map(|(row, _)| *row))?;
                     let scores = (searcher.index.manifest().metric, options.hybrid);
-                    ranked = mmr(matrix, vector, &ranked, scores, lambda, depth);
-                }
-                ranked.truncate(depth);
+                    Ok(mmr(matrix, vector, ranked, scores, lambda, depth))
+                };
+                let (ranked, below_min_score) =
+                    shape(&searcher.index, ranked, options, (pool, depth), diversify)?;
                 let mut candidates = Candidate::list(ranked);
                 if options.hybrid {
                     let known: HashMap<u32, f32> = dense.iter().map(|h| (h.row, h.score)).collect();
@@ -223,24 +217,51 @@ impl Ranker<'_> {
         check_rows(&self.matrix, [row])?;
         Ok(score_of(&self.matrix, batch.padded()?, batch.len(), at, row))
     }
+}
 
-    /// The first `pool` rows of which no more than `limit` share a `doc_id`.
-    fn limit_per_document(
-        &self,
-        ranked: Vec<(u32, f32)>,
-        limit: usize,
-        pool: usize,
-    ) -> Result<Vec<(u32, f32)>> {
-        let numbers: Vec<u32> = ranked.iter().map(|r| r.0).collect();
-        let documents = self.searcher.index.doc_ids(&numbers)?;
-        let mut taken: HashMap<String, usize> = HashMap::new();
-        let kept = ranked.into_iter().zip(documents).filter(|(_, document)| {
-            let n = taken.entry(document.clone()).or_default();
-            *n += 1;
-            *n <= limit
-        });
-        Ok(kept.map(|(row, _)| row).take(pool).collect())
+/// The first `depth` rows of a ranking after the minimum score, the limit per document and
+/// diversification of the first `pool`; and the number of the first `depth` that are below the
+/// minimum score.
+pub(super) fn shape(
+    index: &Index,
+    mut ranked: Vec<(u32, f32)>,
+    options: &SearchOptions,
+    (pool, depth): (usize, usize),
+    diversify: impl FnOnce(&[(u32, f32)], f32) -> Result<Vec<(u32, f32)>>,
+) -> Result<(Vec<(u32, f32)>, usize)> {
+    let mut below_min_score = 0;
+    if let Some(least) = options.min_score {
+        let is_below = |(_, score): &&(u32, f32)| *score < least;
+        below_min_score = ranked.iter().take(depth).filter(is_below).count();
+        ranked.retain(|(_, score)| *score >= least);
     }
+    if let Some(limit) = options.max_per_doc {
+        ranked = limit_per_document(index, ranked, limit, pool)?;
+    }
+    ranked.truncate(pool);
+    if let Some(lambda) = options.mmr {
+        ranked = diversify(&ranked, lambda)?;
+    }
+    ranked.truncate(depth);
+    Ok((ranked, below_min_score))
+}
+
+/// The first `pool` rows of which no more than `limit` share a `doc_id`.
+fn limit_per_document(
+    index: &Index,
+    ranked: Vec<(u32, f32)>,
+    limit: usize,
+    pool: usize,
+) -> Result<Vec<(u32, f32)>> {
+    let numbers: Vec<u32> = ranked.iter().map(|r| r.0).collect();
+    let documents = index.doc_ids(&numbers)?;
+    let mut taken: HashMap<String, usize> = HashMap::new();
+    let kept = ranked.into_iter().zip(documents).filter(|(_, document)| {
+        let n = taken.entry(document.clone()).or_default();
+        *n += 1;
+        *n <= limit
+    });
+    Ok(kept.map(|(row, _)| row).take(pool).collect())
 }
 
 /// The dense and the lexical ranking of one query, combined.

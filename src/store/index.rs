@@ -7,15 +7,17 @@ use super::folder::folder_of_shards;
 use super::lexical::{LexicalHit, LexicalHits};
 use super::manifest::IndexManifest;
 use super::reader::{RowName, Shard};
+use super::remote::RemoteShards;
 use super::row::{Row, RowNames, split_row_id};
 use super::shards::ShardList;
 use super::stats::IndexStats;
 use crate::error::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use warpseek_ingest::Document;
 use warpseek_ingest::chunk::Chunk;
+use warpseek_topk::layout::MAX_ROWS;
 use warpseek_topk::{RowMask, ShardedMatrix};
 
 /// A snapshot of an index. Later commits stay invisible until the index is opened again. May be
@@ -23,8 +25,12 @@ use warpseek_topk::{RowMask, ShardedMatrix};
 #[derive(Debug)]
 pub struct Index {
     dir: PathBuf,
-    /// At least one.
+    /// At least one, unless other processes hold them.
     pub(super) shards: Vec<Shard>,
+    /// The shards in other processes.
+    remote: Option<Arc<dyn RemoteShards>>,
+    manifest: IndexManifest,
+    fields: Arc<FieldCatalog>,
     /// The list of the shards; `None` if the index is in one folder.
     list: Option<ShardList>,
     /// The number of the first row of each shard, and the number of all rows.
@@ -80,6 +86,40 @@ impl Index {
         Ok((Self::of(dir, shards, Some(list))?, first_row))
     }
 
+    /// Opens the index whose shards other processes hold, by the list in `dir`. The shards
+    /// themselves need not be there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::open`].
+    pub fn open_remote(dir: &Path, shards: Arc<dyn RemoteShards>) -> Result<Self> {
+        let Some(dir) = folder_of_shards(dir) else {
+            return Err(Error::usage(format!("{} has no shards.json", dir.display())));
+        };
+        let list = ShardList::read(&dir)?;
+        if list.rows > MAX_ROWS {
+            return Err(Error::usage(format!(
+                "the shards have {} rows together, and at most {MAX_ROWS} can be searched as one \
+                 index",
+                list.rows
+            )));
+        }
+        let ends = list.shards.iter().map(|shard| (shard.first_row + shard.rows) as usize);
+        Ok(Self {
+            first_rows: std::iter::once(0).chain(ends).collect(),
+            live: RowMask::full(list.rows as usize),
+            manifest: list.manifest(&dir)?,
+            fields: Arc::new(list.fields.clone()),
+            shards: Vec::new(),
+            remote: Some(shards),
+            list: Some(list),
+            dir,
+            owner: Arc::default(),
+            masks: Mutex::default(),
+            n_documents: OnceLock::new(),
+        })
+    }
+
     fn of(dir: PathBuf, shards: Vec<Shard>, list: Option<ShardList>) -> Result<Self> {
         let (mut first_rows, mut live) = (vec![0], RowMask::empty(0));
         for shard in &shards {
@@ -87,6 +127,9 @@ impl Index {
             first_rows.push(live.n_rows());
         }
         let index = Self {
+            manifest: shards[0].manifest.clone(),
+            fields: Arc::clone(&shards[0].fields),
+            remote: None,
             dir,
             shards,
             list,
@@ -123,13 +166,15 @@ impl Index {
 
     fn renewed(&self, renew: impl Fn(&Shard) -> Result<Shard>) -> Result<Self> {
         let list = self.list.as_ref().map(|_| ShardList::read(&self.dir)).transpose()?;
+        if let Some(remote) = &self.remote {
+            return Self::open_remote(&self.dir, Arc::clone(remote));
+        }
         if list != self.list {
             return Self::open(&self.dir)?.renewed(renew);
         }
         let mut shards = self.shards.iter().map(renew).collect::<Result<Vec<_>>>()?;
         if list.is_some() {
-            let fields = &self.shards[0].fields;
-            shards.iter_mut().for_each(|shard| shard.fields = Arc::clone(fields));
+            shards.iter_mut().for_each(|shard| shard.fields = Arc::clone(&self.fields));
         }
         Self::of(self.dir.clone(), shards, list)
     }
@@ -146,7 +191,7 @@ impl Index {
 
     /// Settings of the index, which all shards have.
     pub fn manifest(&self) -> &IndexManifest {
-        &self.shards[0].manifest
+        &self.manifest
     }
 
     /// Rows of the snapshot, deleted ones included.
@@ -168,6 +213,7 @@ impl Index {
     ///
     /// [`Error::Corrupt`] if a mapped file does not hold whole rows.
     pub fn matrix(&self) -> Result<ShardedMatrix<'_>> {
+        self.check_local("read all vectors")?;
         ShardedMatrix::new(self.shards.iter().map(Shard::matrix).collect::<Result<_>>()?)
     }
 
@@ -178,7 +224,7 @@ impl Index {
 
     /// The metadata fields and their types.
     pub fn fields(&self) -> &FieldCatalog {
-        &self.shards[0].fields
+        &self.fields
     }
 
     /// The first `k` rows by BM25 among those of `mask`, by default the live ones; best first, ties
@@ -234,7 +280,7 @@ impl Index {
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn inputs(&self) -> Result<Vec<(String, String)>> {
-        self.shards[0].inputs()
+        self.shards.first().map_or(Ok(Vec::new()), Shard::inputs)
     }
 
     /// The rows with these numbers and their texts, in the given order.
@@ -244,7 +290,10 @@ impl Index {
     /// [`Error::Corrupt`] if a row has no chunk in the database, or a document differs from its
     /// hash.
     pub fn rows(&self, numbers: &[u32]) -> Result<Vec<Row>> {
-        let rows = self.by_shard(numbers, |shard, numbers| shard.rows(numbers))?;
+        let rows = match &self.remote {
+            Some(remote) => self.read_by_shard(numbers, |requests| remote.rows(requests))?,
+            None => self.by_shard(numbers, Shard::rows)?,
+        };
         Ok(rows.into_iter().zip(numbers).map(|(row, &number)| Row { row: number, ..row }).collect())
     }
 
@@ -254,7 +303,39 @@ impl Index {
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn doc_ids(&self, numbers: &[u32]) -> Result<Vec<String>> {
-        self.by_shard(numbers, |shard, numbers| shard.doc_ids(numbers))
+        if let Some(remote) = &self.remote {
+            let names = self.read_by_shard(numbers, |requests| remote.names(requests))?;
+            return Ok(names.into_iter().map(|(_, doc_id)| doc_id).collect());
+        }
+        self.by_shard(numbers, Shard::doc_ids)
+    }
+
+    /// The id and `doc_id` of rows, in the given order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub fn names(&self, numbers: &[u32]) -> Result<Vec<(String, String)>> {
+        match &self.remote {
+            Some(remote) => self.read_by_shard(numbers, |requests| remote.names(requests)),
+            None => self.by_shard(numbers, Shard::names),
+        }
+    }
+
+    /// The shards, if other processes hold them.
+    pub fn remote(&self) -> Option<&Arc<dyn RemoteShards>> {
+        self.remote.as_ref()
+    }
+
+    /// Refuses `work` if other processes hold the shards.
+    pub(super) fn check_local(&self, work: &str) -> Result<()> {
+        match self.remote {
+            None => Ok(()),
+            Some(_) => Err(Error::usage(format!(
+                "this process cannot {work}: other processes hold the shards; open the index where \
+                 its shards are"
+            ))),
+        }
     }
 
     /// The results of `read`, which takes rows of one shard, in the order of `numbers`.
@@ -266,19 +347,43 @@ impl Index {
         if let [shard] = &self.shards[..] {
             return read(shard, numbers);
         }
-        let mut found: Vec<(usize, T)> = Vec::with_capacity(numbers.len());
-        for (shard, rows) in self.shards.iter().zip(self.first_rows.windows(2)) {
-            let is_here = |number: u32| (rows[0]..rows[1]).contains(&(number as usize));
-            let here = (0..numbers.len()).filter(|&i| is_here(numbers[i]));
-            let here: Vec<usize> = here.collect();
-            let local: Vec<u32> = here.iter().map(|&i| numbers[i] - rows[0] as u32).collect();
-            found.extend(here.into_iter().zip(read(shard, &local)?));
+        self.read_by_shard(numbers, |requests| {
+            requests.iter().map(|(shard, rows)| read(&self.shards[*shard], rows)).collect()
+        })
+    }
+
+    /// The results of `read`, which takes rows of several shards, in the order of `numbers`.
+    pub(crate) fn read_by_shard<T>(
+        &self,
+        numbers: &[u32],
+        read: impl FnOnce(&[(usize, Vec<u32>)]) -> Result<Vec<Vec<T>>>,
+    ) -> Result<Vec<T>> {
+        if numbers.is_empty() {
+            return Ok(Vec::new());
         }
-        if found.len() < numbers.len() {
+        let mut places: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (place, &number) in numbers.iter().enumerate() {
+            let shard = self.first_rows.partition_point(|&first| first <= number as usize) - 1;
+            places.entry(shard).or_default().push(place);
+        }
+        let local = |(&shard, places): (&usize, &Vec<usize>)| {
+            let first = self.first_rows[shard] as u32;
+            (shard, places.iter().map(|&place| numbers[place] - first).collect())
+        };
+        let requests: Vec<(usize, Vec<u32>)> = places.iter().map(local).collect();
+        if requests.iter().any(|(shard, _)| *shard + 1 >= self.first_rows.len()) {
             let n = self.n_rows();
             return Err(Error::usage(format!("a row is not there: the index has {n} rows")));
         }
-        found.sort_by_key(|(i, _)| *i);
+        let results = read(&requests)?;
+        let is_whole =
+            |(result, (_, rows)): (&Vec<T>, &(usize, Vec<u32>))| result.len() == rows.len();
+        if results.len() != requests.len() || !results.iter().zip(&requests).all(is_whole) {
+            return Err(Error::usage("a shard sent other rows than were asked for"));
+        }
+        let mut found: Vec<(usize, T)> =
+            places.into_values().flatten().zip(results.into_iter().flatten()).collect();
+        found.sort_by_key(|(place, _)| *place);
         Ok(found.into_iter().map(|(_, value)| value).collect())
     }
 
@@ -304,6 +409,7 @@ impl Index {
     }
 
     fn rows_named(&self, name: RowName, id: &str) -> Result<Vec<u32>> {
+        self.check_local("find rows by their ids")?;
         let mut rows = Vec::new();
         for (shard, &first) in self.shards.iter().zip(&self.first_rows) {
             rows.extend(shard.rows_named(name, id)?.into_iter().map(|row| row + first as u32));
@@ -320,6 +426,9 @@ impl Index {
         if let Some(&known) = self.n_documents.get() {
             return Ok(known);
         }
+        if let Some(list) = &self.list {
+            return Ok(list.documents);
+        }
         let n = self.shards.iter().map(Shard::n_documents).sum::<Result<u64>>()?;
         Ok(*self.n_documents.get_or_init(|| n))
     }
@@ -330,6 +439,7 @@ impl Index {
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn row_names(&self) -> Result<RowNames> {
+        self.check_local("read all ids")?;
         let mut names = RowNames::default();
         self.shards.iter().try_for_each(|shard| shard.append_row_names(&mut names))?;
         Ok(names)
@@ -345,6 +455,7 @@ impl Index {
         &self,
         visit: &mut dyn FnMut(Document, Vec<Chunk>, u32) -> Result<()>,
     ) -> Result<()> {
+        self.check_local("read all documents")?;
         let shards = self.shards.iter().zip(&self.first_rows);
         shards.into_iter().try_for_each(|(shard, &first)| {
             let mut visit =
@@ -359,6 +470,7 @@ impl Index {
     ///
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub fn stats(&self) -> Result<IndexStats> {
+        self.check_local("count tokens and bytes")?;
         let mut stats = self.shards[0].stats()?;
         for shard in &self.shards[1..] {
             stats.add(&shard.stats()?);

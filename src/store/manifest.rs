@@ -244,7 +244,7 @@ impl IndexManifest {
         bytes
     }
 
-    fn decode(bytes: &[u8], path: &Path) -> Result<Self> {
+    pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Self> {
         let fail = |reason: String| Error::corrupt(path, reason);
         let damaged =
             |e: serde_json::Error| fail(format!("the manifest is damaged ({e}); {REBUILD}"));

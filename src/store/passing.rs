@@ -45,6 +45,29 @@ impl Index {
         self.passing(filter, Some((limit, stop)))
     }
 
+    /// Checks that a filter fits the index's fields.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] naming what does not fit.
+    pub fn check_filter(&self, filter: &Filter) -> Result<()> {
+        filter.compile(self.fields()).map(drop)
+    }
+
+    /// The messages of a filter about the rows of its notes, which shards have counted.
+    pub(crate) fn messages<'a>(
+        &self,
+        filter: &Filter,
+        found: impl Iterator<Item = &'a (usize, String, u64)>,
+    ) -> Vec<String> {
+        let Ok(condition) = filter.compile(self.fields()) else { return Vec::new() };
+        let mut counts = NoteCounts::new();
+        for (number, label, n) in found {
+            *counts.entry((*number, Reverse(label.clone()))).or_default() += n;
+        }
+        messages(&condition.notes, &counts)
+    }
+
     fn passing(
         &self,
         filter: &Filter,
@@ -59,17 +82,10 @@ impl Index {
             return Ok(Arc::clone(passing));
         }
         let condition = filter.compile(self.fields())?;
-        let started = Instant::now();
-        let (mut mask, mut counts) = (RowMask::empty(0), NoteCounts::new());
-        for shard in &self.shards {
-            let limits =
-                limits.map(|(limit, stop)| (limit.saturating_sub(started.elapsed()), stop));
-            let (rows, found) = shard.evaluate(&condition, limits)?;
-            mask.append(&rows);
-            found.into_iter().for_each(|(value, n)| *counts.entry(value).or_default() += n);
-        }
-        let warnings = messages(&condition.notes, counts);
-        let passing = Arc::new(PassingRows { mask, warnings });
+        let (mask, counts) = self.evaluate(&condition, limits)?;
+        let warnings = messages(&condition.notes, &counts);
+        let notes = counts.into_iter().map(|((note, label), n)| (note, label.0, n)).collect();
+        let passing = Arc::new(PassingRows { mask, warnings, notes });
         filter.set_evaluated(&self.owner, &passing);
         let mut masks = masks();
         if masks.len() >= MAX_CACHED_MASKS {
@@ -77,6 +93,25 @@ impl Index {
         }
         masks.insert(filter.source().to_owned(), Arc::clone(&passing));
         Ok(passing)
+    }
+
+    /// Evaluates a condition in every shard.
+    fn evaluate(
+        &self,
+        condition: &SqlCondition,
+        limits: Option<(Duration, &Stop)>,
+    ) -> Result<(RowMask, NoteCounts)> {
+        self.check_local("count the rows that pass a filter")?;
+        let started = Instant::now();
+        let (mut mask, mut counts) = (RowMask::empty(0), NoteCounts::new());
+        for shard in &self.shards {
+            let limits =
+                limits.map(|(limit, stop)| (limit.saturating_sub(started.elapsed()), stop));
+            let (rows, found) = shard.evaluate(condition, limits)?;
+            mask.append(&rows);
+            found.into_iter().for_each(|(value, n)| *counts.entry(value).or_default() += n);
+        }
+        Ok((mask, counts))
     }
 }
 
@@ -149,7 +184,7 @@ type NoteCounts = BTreeMap<(usize, Reverse<String>), u64>;
 
 /// Messages about the live rows that the notes of a filter are about.
 pub(super) fn notes(database: &Database, notes: &[Note]) -> Result<Vec<String>> {
-    Ok(messages(notes, count_notes(database, notes)?))
+    Ok(messages(notes, &count_notes(database, notes)?))
 }
 
 /// Counts the live rows that the notes of a filter are about.
@@ -172,9 +207,9 @@ fn count_notes(database: &Database, notes: &[Note]) -> Result<NoteCounts> {
     Ok(counts)
 }
 
-fn messages(notes: &[Note], counts: NoteCounts) -> Vec<String> {
-    let message = |((number, label), n): ((usize, Reverse<String>), u64)| {
-        notes.get(number).map(|note| note.message(&label.0, n))
+fn messages(notes: &[Note], counts: &NoteCounts) -> Vec<String> {
+    let message = |((number, label), n): (&(usize, Reverse<String>), &u64)| {
+        notes.get(*number).map(|note| note.message(&label.0, *n))
     };
-    counts.into_iter().filter_map(message).collect()
+    counts.iter().filter_map(message).collect()
 }

@@ -409,6 +409,22 @@ impl Shard {
         })
     }
 
+    /// The id and `doc_id` of rows, in the given order.
+    pub(super) fn names(&self, numbers: &[u32]) -> Result<Vec<(String, String)>> {
+        self.database().run(|conn| {
+            let mut find = conn.prepare_cached(
+                "SELECT d.id, d.n_chunks, c.ordinal, d.doc_id
+                 FROM chunk c JOIN document d ON d.seq = c.document WHERE c.row = ?1",
+            )?;
+            let mut name = |number: &u32| {
+                find.query_row([number], |r| {
+                    Ok((row_id(r.get(0)?, r.get(1)?, r.get(2)?), r.get(3)?))
+                })
+            };
+            numbers.iter().map(&mut name).collect()
+        })
+    }
+
     /// Appends the ids of all rows, deleted ones included.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! Rows with their texts and ids, as searches return them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::ops::Range;
 use warpseek_ingest::Document;
 
 /// A row of the index with its text.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The row's number in the matrix.
     pub row: u32,

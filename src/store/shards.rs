@@ -7,7 +7,7 @@
 use super::fields::FieldCatalog;
 use super::folder::SHARDS_FILE;
 use super::format::newer_version;
-use super::manifest::ModelStamp;
+use super::manifest::IndexManifest;
 use super::reader::Shard;
 use crate::error::{Error, Result};
 use crate::output::OutputFile;
@@ -39,10 +39,8 @@ pub struct ShardList {
     tool_version: String,
     /// Raised whenever the list is replaced.
     pub generation: u64,
-    /// Dimensions of the vectors.
-    pub dim: usize,
-    /// The model that made the vectors, as in the shards' manifests.
-    pub model: Option<ModelStamp>,
+    /// The settings that all shards have: the manifest of the first.
+    manifest: serde_json::Value,
     /// Rows of all shards.
     pub rows: u64,
     /// Documents of all shards.
@@ -50,7 +48,7 @@ pub struct ShardList {
     /// The shards, in the order of their rows.
     pub shards: Vec<ShardEntry>,
     /// The metadata fields of all shards together.
-    fields: FieldCatalog,
+    pub(super) fields: FieldCatalog,
     /// XXH3-64 of the list without this value, in hexadecimal digits.
     pub checksum: String,
 }
@@ -161,8 +159,7 @@ impl ShardList {
             format_version: LIST_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             generation,
-            dim: first.manifest().dim,
-            model: first.manifest().model.clone(),
+            manifest: serde_json::from_slice(&first.manifest().encode()).unwrap_or_default(),
             rows,
             documents,
             shards: entries,
@@ -181,6 +178,7 @@ impl ShardList {
     /// Opens some of the shards, with the fields of all.
     pub(super) fn open(&self, dir: &Path, numbers: Range<usize>) -> Result<Vec<Shard>> {
         let fields = Arc::new(self.fields.clone());
+        let settings = self.manifest(dir)?;
         let mut shards: Vec<Shard> = Vec::new();
         for entry in &self.shards[numbers] {
             let path = dir.join(&entry.folder);
@@ -195,7 +193,7 @@ impl ShardList {
                 Some(format!("it has {} rows, the list {}", shard.n_rows(), entry.rows))
             } else if shard.checksum() != entry.checksum || shard.live.count() < shard.n_rows() {
                 Some("its rows are others".to_owned())
-            } else if shard.manifest().dim != self.dim || shard.manifest().model != self.model {
+            } else if settings.check_compatible(shard.manifest(), &path).is_err() {
                 Some("it was made by another model, or with other settings".to_owned())
             } else {
                 None
@@ -209,6 +207,12 @@ impl ShardList {
             shards.push(shard);
         }
         Ok(shards)
+    }
+
+    /// The settings of the shards, whose list is in `dir`.
+    pub(super) fn manifest(&self, dir: &Path) -> Result<IndexManifest> {
+        let bytes = serde_json::to_vec(&self.manifest).unwrap_or_default();
+        IndexManifest::decode(&bytes, &dir.join(SHARDS_FILE))
     }
 
     fn own_checksum(&self) -> String {

@@ -85,7 +85,13 @@ pub struct PassingRows {
     pub mask: RowMask,
     /// Messages about rows whose values the filter did not compare, or took as UTC.
     pub warnings: Vec<String>,
+    /// The rows of the notes from which the messages are made.
+    pub notes: FilterNotes,
 }
+
+/// Rows of the notes of a filter: the note's place in the filter, the label of the values and the
+/// number of rows.
+pub type FilterNotes = Vec<(usize, String, u64)>;
 
 /// A parsed metadata filter, not yet checked against an index's fields.
 ///

@@ -1,0 +1,200 @@
+"""Shards on two nodes of a Ray cluster answer as the whole index; what is lost is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import warpseek
+from warpseek.errors import CorruptIndexError, IndexIOError, UsageError
+
+# Ray reads these when it is imported.
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16))
+
+import ray
+from ray.cluster_utils import Cluster as Nodes
+
+from warpseek.ray import Cluster
+
+DIM = 48
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """An index of vectors with ties across any cut, its shards, and queries."""
+    place = tmp_path_factory.mktemp("shards")
+    random = np.random.default_rng(26)
+    vectors = random.standard_normal((3_000, DIM)).astype("f4")
+    vectors[random.integers(0, 3_000, 900)] = vectors[0]
+    records = [
+        {"id": f"d{i}", "doc_id": f"g{i // 3}", "text": f"text {i}", "year": 1990 + i % 30}
+        | ({"early": True} if i < 700 else {})
+        for i in range(3_000)
+    ]
+    with warpseek.Index.create(place / "whole", dim=DIM, model=None) as index:
+        index.add(records, vectors=vectors)
+    command = ["shard", str(place / "whole"), "--rows", "700", "--into", str(place / "shards")]
+    subprocess.run([sys.executable, "-m", "warpseek", *command], check=True, capture_output=True)
+    queries = random.standard_normal((300, DIM)).astype("f4")
+    queries[::7] = vectors[0]
+    np.save(place / "q.npy", queries)
+    lines = [
+        {"_id": f"q{i}", "text": "", "vector": q.tolist()}
+        | (
+            {"filter": ["early = true", "year < 2000", "early = true OR year > 2015"][i % 3]}
+            if i % 2
+            else {}
+        )
+        for i, q in enumerate(queries[:120])
+    ]
+    (place / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return place
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A head without shards, and two nodes that hold three and two of them."""
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes.parts = [
+        {f"{i:05}.ws": 1 for i in range(3)},
+        {f"{i:05}.ws": 1 for i in range(3, 5)},
+    ]
+    nodes.workers = [nodes.add_node(num_cpus=8, resources=part) for part in nodes.parts]
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+
+
+def open_cluster(place: Path, nodes: Nodes, **options) -> Cluster:
+    return Cluster(place / "shards", address=nodes.address, pinned=True, **options)
+
+
+def expected(place: Path, queries: str, *more: str) -> bytes:
+    """The output of the command line over the whole index."""
+    out = place / "expected"
+    command = ["batch", str(place / "whole"), str(place / queries), "--out", str(out), *more]
+    command += ["--restart", "--quiet"]
+    subprocess.run([sys.executable, "-m", "warpseek", *command], check=True, capture_output=True)
+    return out.read_bytes()
+
+
+def test_answers_are_those_of_the_whole_index(place, nodes):
+    with (
+        open_cluster(place, nodes, replicas=2) as cluster,
+        warpseek.Index(place / "whole") as whole,
+    ):
+        for queries, options, arguments in [
+            ("q.npy", {"k": 10}, ["-k", "10"]),
+            ("q.npy", {"k": 100}, ["-k", "100"]),
+            ("q.jsonl", {"k": 25}, ["-k", "25"]),
+            ("q.jsonl", {"k": 5, "with_text": True}, ["-k", "5", "--with-text"]),
+            ("q.npy", {"k": 7, "where": "year > 2001"}, ["-k", "7", "--filter", "year > 2001"]),
+            ("q.npy", {"k": 9, "max_per_doc": 1}, ["-k", "9", "--max-per-doc", "1"]),
+            ("q.npy", {"k": 6, "mmr": 0.4}, ["-k", "6", "--mmr-lambda", "0.4"]),
+            ("q.npy", {"k": 6, "format": "trec"}, ["-k", "6", "--format", "trec"]),
+            ("q.npy", {"k": 900, "min_score": 3.0}, ["-k", "900", "--min-score", "3"]),
+        ]:
+            report = cluster.batch(place / queries, place / "out", restart=True, **options)
+            assert (place / "out").read_bytes() == expected(place, queries, *arguments), options
+            assert report["cluster"]["scan_seconds"] > 0
+        query = np.load(place / "q.npy")[3]
+        for where in (None, "early = true"):
+            found, wanted = (i.search(query, 12, where=where) for i in (cluster, whole))
+            assert [vars(hit) for hit in found] == [vars(hit) for hit in wanted]
+            assert found.matched_rows == wanted.matched_rows
+        assert all(check["problem"] is None for check in cluster.verify())
+        status = cluster.status()
+        assert [shard["rows"] for shard in status] == [700, 700, 700, 700, 200]
+        assert all(len(shard["replicas"]) == 2 for shard in status)
+        with pytest.raises(UsageError, match=r"unknown field|no field"):
+            cluster.search(query, where="erly = true")
+        with pytest.raises(UsageError, match="shards has no BM25"):
+            cluster.search(query, text="text", hybrid=True)
+
+
+def test_killed_processes_are_started_again(place, nodes):
+    wanted = expected(place, "q.npy", "-k", "10")
+    with open_cluster(place, nodes) as cluster:
+        for shard in (0, 4):
+            os.kill(cluster.status()[shard]["replicas"][0]["pid"], signal.SIGKILL)
+            started = time.perf_counter()
+            cluster.batch(place / "q.npy", place / "out", 10, restart=True)
+            assert time.perf_counter() - started < 30
+            assert (place / "out").read_bytes() == wanted
+
+
+def test_a_lost_node_is_waited_for(place, nodes):
+    wanted = expected(place, "q.npy", "-k", "10")
+    with open_cluster(place, nodes, node_timeout=3) as cluster:
+        nodes.remove_node(nodes.workers[1], allow_graceful=False)
+        started = time.perf_counter()
+        with pytest.raises(IndexIOError, match=r"00003\.ws.*no machine holds it") as raised:
+            cluster.batch(place / "q.npy", place / "out", 10, restart=True)
+        assert raised.value.exit_code == 8
+        assert time.perf_counter() - started < 90
+        assert not (place / "out").exists() or (place / "out").read_bytes() != b""
+        nodes.workers[1] = nodes.add_node(num_cpus=8, resources=nodes.parts[1])
+        cluster._shards._placement.node_timeout = 60
+        cluster.batch(place / "q.npy", place / "out", 10)
+        assert (place / "out").read_bytes() == wanted
+
+
+def test_damaged_and_foreign_shards_are_named(place, nodes):
+    rows = place / "shards/00001.ws/vectors-0.f16"
+    good = rows.read_bytes()
+    int8 = place / "shards/00001.ws/vectors-0.i8"
+    kept = int8.read_bytes()
+    try:
+        int8.unlink()
+        rows.write_bytes(good[:-9] + bytes([good[-9] ^ 1]) + good[-8:])
+        with (
+            open_cluster(place, nodes) as cluster,
+            pytest.raises(CorruptIndexError, match="row 699"),
+        ):
+            cluster.batch(place / "q.npy", place / "out", 10, restart=True)
+    finally:
+        rows.write_bytes(good)
+        int8.write_bytes(kept)
+    moved = (place / "shards/00002.ws").rename(place / "away")
+    try:
+        with pytest.raises(IndexIOError, match=r"00002\.ws.*this shard is missing"):
+            open_cluster(place, nodes)
+        (place / "shards/00003.ws").rename(place / "shards/00002.ws")
+        with pytest.raises(CorruptIndexError, match=r"00002\.ws: this is not the shard"):
+            open_cluster(place, nodes)
+    finally:
+        (place / "shards/00002.ws").rename(place / "shards/00003.ws")
+        moved.rename(place / "shards/00002.ws")
+
+
+def test_command_line(place, nodes):
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "warpseek.ray", *arguments]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    shards, where = str(place / "shards"), ["--address", nodes.address, "--pinned"]
+    out = str(place / "cli.jsonl")
+    queries = str(place / "q.npy")
+    done = call("batch", shards, queries, "--out", out, "-k", "10", *where)
+    assert done.returncode == 0, done.stderr
+    assert Path(out).read_bytes() == expected(place, "q.npy", "-k", "10")
+    assert "300 queries" in done.stdout and "scans" in done.stdout
+    done = call("verify", shards, "--json", *where)
+    assert json.loads(done.stdout)["sound"] is True
+    done = call("status", shards, *where)
+    assert "00004.ws  200 rows" in done.stdout
+    done = call("batch", str(place / "none"), queries, "--out", out, *where)
+    assert done.returncode == 8 and "shards.json is missing" in done.stderr
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    done = call("status", shards, *where)
+    os.environ["RAY_AUTH_MODE"] = "token"
+    assert done.returncode == 2 and "RAY_AUTH_MODE=token" in done.stderr

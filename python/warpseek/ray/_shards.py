@@ -1,0 +1,312 @@
+"""The actors that hold shards, and the object that asks them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from warpseek import _warpseek
+from warpseek._settings import settings
+from warpseek.errors import CorruptIndexError, IndexIOError, UsageError, WarpseekError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+# Exit statuses of errors that may pass: of a device, and of files.
+_MAY_PASS = (4, 8)
+
+# Attempts of a call that fails with one of them.
+_ATTEMPTS = 3
+
+# The fewest queries of a part that a replica scans.
+_LEAST_QUERIES = 16
+
+# Seconds in which a process that works answers that it does.
+_PING = 20.0
+
+# The first versions of Ray with token authentication by default: on one machine, and in clusters.
+_TOKENS_LOCALLY = (2, 59)
+_TOKENS = (2, 61)
+
+
+def _ray() -> ModuleType:
+    try:
+        import ray
+    except ImportError:
+        message = "warpseek.ray needs Ray: pip install 'warpseek[ray]'"
+        raise UsageError(message) from None
+    return ray
+
+
+def _has_token(version: str, is_local: bool) -> bool:
+    """True if Ray asks for a token."""
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    if mode:
+        return mode != "disabled"
+    major, minor = (int(part) for part in version.split(".")[:2])
+    return (major, minor) >= (_TOKENS_LOCALLY if is_local else _TOKENS)
+
+
+def connect(address: str | None, insecure: bool) -> bool:
+    """Connects to a cluster; without an address, and without ``RAY_ADDRESS``, starts one.
+
+    Returns True if it was started, and False also if this process is connected already.
+    """
+    ray = _ray()
+    address = address or os.environ.get("RAY_ADDRESS")
+    is_local = address in (None, "local")
+    if not insecure and not _has_token(ray.__version__, is_local):
+        raise UsageError(
+            "this Ray cluster would take programs from anyone who reaches its ports: set "
+            "RAY_AUTH_MODE=token on every machine and here (`ray get-auth-token --generate` makes "
+            "the token), or accept that with insecure=True (--insecure)"
+        )
+    if ray.is_initialized():
+        return False
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except ConnectionError as error:
+        raise IndexIOError(f"Ray cluster {address}: {error}", exit_code=8) from None
+    return is_local
+
+
+def disconnect(is_own: bool) -> None:
+    """Ends the connection if it is this object's own, and the cluster with it."""
+    if is_own:
+        _ray().shutdown()
+
+
+@dataclass
+class Placement:
+    """Where and how many actors are, and how long to wait for them."""
+
+    replicas: int
+    cpus: float
+    gpus: float
+    pinned: bool
+    node_timeout: float
+
+
+class ShardActor:
+    """Holds a shard, in a process of its own. The shard is opened when it is first asked for."""
+
+    def __init__(self, path: str, number: int, threads: int, device: str | None) -> None:
+        self._path, self._number, self._device = path, number, device
+        self._shard: Any = None
+        _warpseek.set_num_threads(threads)
+
+    def _opened(self) -> Any:
+        if self._shard is None:
+            given = settings(self._device, None, None, None)
+            self._shard = _warpseek.Shard(self._path, self._number, given)
+        return self._shard
+
+    def open(self) -> dict[str, Any]:
+        """Opens the shard, and tells what and where it is."""
+        shard = self._opened()
+        node = os.uname().nodename if hasattr(os, "uname") else ""
+        return {"rows": shard.n_rows, "machine": node, "pid": os.getpid(), "device": shard.device}
+
+    def ping(self) -> bool:
+        """True, at once."""
+        return True
+
+    def scan(self, queries: bytes, k: int, filters: list[str], filter_of: list[int | None]) -> Any:
+        """The first `k` rows of queries, and the seconds that it took."""
+        started = time.perf_counter()
+        answer = self._opened().scan(queries, k, filters, filter_of)
+        return answer, time.perf_counter() - started
+
+    def fetch(self, what: str, numbers: list[int]) -> bytes:
+        """What is asked for of rows."""
+        return self._opened().fetch(what, numbers)
+
+    def verify(self, folder: str) -> list[dict[str, Any]]:
+        """Checks the files of the shard."""
+        from warpseek.index import Index
+
+        with Index(folder) as index:
+            return index.verify()
+
+
+def _joined(parts: list[Any]) -> Any:
+    """The answer of a shard to all queries, from those to parts of them."""
+    if len(parts) == 1:
+        return parts[0]
+    counts, rows, scores = (b"".join(part[i] for part in parts) for i in range(3))
+    return counts, rows, scores, parts[0][3], parts[0][4]
+
+
+class Shards:
+    """The actors of all shards. The core calls `scan` and `fetch`."""
+
+    def __init__(self, path: str, placement: Placement) -> None:
+        is_list = os.path.basename(path) == "shards.json"
+        self._dir = os.path.dirname(path) if is_list else path
+        listed = os.path.join(self._dir, "shards.json")
+        try:
+            with open(listed, encoding="utf-8") as file:
+                entries = json.load(file)["shards"]
+            self._folders = [entry["folder"] for entry in entries]
+            self._rows = [entry["rows"] for entry in entries]
+        except FileNotFoundError:
+            message = f"{listed} is missing: make shards with `warpseek shard`"
+            raise IndexIOError(message, exit_code=8, file=listed) from None
+        except (ValueError, KeyError, TypeError):
+            # The core says what is wrong with it.
+            _warpseek.Shard(self._dir, 0, settings(None, None, None, None))
+            raise CorruptIndexError(f"{listed}: the list is damaged", file=listed) from None
+        self._placement = placement
+        self._actors: list[list[Any]] = []
+        self._turn = 0
+        self.times: dict[str, float] = defaultdict(float)
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+    def start(self) -> None:
+        """Starts the actors and waits until every shard is open."""
+        ray = _ray()
+        wanted = self._placement
+        threads = max(1, int(wanted.cpus))
+        device = "cuda:0" if wanted.gpus else "cpu"
+        actor = ray.remote(ShardActor)
+        for number, folder in enumerate(self._folders):
+            options = {
+                "num_cpus": wanted.cpus,
+                "num_gpus": wanted.gpus,
+                "resources": {folder: 0.001} if wanted.pinned else {},
+                "max_restarts": -1,
+                "max_task_retries": -1,
+                # A call that works does not keep the process from saying so.
+                "max_concurrency": 4,
+            }
+            replica = actor.options(**options)
+            self._actors.append(
+                [replica.remote(self._dir, number, threads, device) for _ in range(wanted.replicas)]
+            )
+        self._ask([(i, r, "open", ()) for i in range(len(self)) for r in range(wanted.replicas)])
+
+    def stop(self) -> None:
+        """Ends the actors."""
+        if self._actors:
+            ray = _ray()
+            for actor in (actor for replicas in self._actors for actor in replicas):
+                ray.kill(actor)
+            self._actors = []
+
+    def scan(
+        self, queries: bytes, k: int, filters: list[str], filter_of: list[int | None]
+    ) -> list[Any]:
+        """The answers of all shards, in their order. Replicas share the queries."""
+        started = time.perf_counter()
+        n, n_replicas = len(filter_of), self._placement.replicas
+        parts = min(n_replicas, max(1, n // _LEAST_QUERIES))
+        size, bounds = len(queries) // n, [n * part // parts for part in range(parts + 1)]
+        calls = []
+        for first, end in itertools.pairwise(bounds):
+            vectors = _ray().put(queries[first * size : end * size])
+            arguments = (vectors, k, filters, filter_of[first:end])
+            replica = self._next()
+            calls += [(shard, replica, "scan", arguments) for shard in range(len(self))]
+        found = self._ask(calls)
+        slowest = max(seconds for _, seconds in found)
+        self.times["scan_seconds"] += slowest
+        self.times["wait_seconds"] += time.perf_counter() - started - slowest
+        answers = [answer for answer, _ in found]
+        return [_joined(answers[shard :: len(self)]) for shard in range(len(self))]
+
+    def fetch(self, what: str, requests: list[tuple[int, list[int]]]) -> list[bytes]:
+        """What is asked for of rows, per shard and its rows."""
+        started = time.perf_counter()
+        replica = self._next()
+        found = self._ask([(i, replica, "fetch", (what, rows)) for i, rows in requests])
+        self.times["fetch_seconds"] += time.perf_counter() - started
+        return found
+
+    def status(self) -> list[dict[str, Any]]:
+        """The shards and where they are."""
+        replicas = range(self._placement.replicas)
+        found = self._ask([(i, r, "open", ()) for i in range(len(self)) for r in replicas])
+        parts = [found[i : i + len(replicas)] for i in range(0, len(found), len(replicas))]
+        return [
+            {"folder": folder, "rows": rows, "replicas": part}
+            for folder, rows, part in zip(self._folders, self._rows, parts, strict=True)
+        ]
+
+    def verify(self) -> list[dict[str, Any]]:
+        """Checks the files of every shard where they are."""
+        calls = [
+            (i, 0, "verify", (os.path.join(self._dir, folder),))
+            for i, folder in enumerate(self._folders)
+        ]
+        found = zip(self._folders, self._ask(calls), strict=True)
+        return [
+            {**check, "check": f"{folder}: {check['check']}"}
+            for folder, checks in found
+            for check in checks
+        ]
+
+    def _next(self) -> int:
+        """The replica whose turn it is."""
+        self._turn += 1
+        return self._turn % self._placement.replicas
+
+    def _ask(self, calls: list[tuple[int, int, str, tuple[Any, ...]]]) -> list[Any]:
+        """The results of calls, each a shard, its replica, a method and arguments."""
+        ray = _ray()
+
+        def start(call: tuple[int, int, str, tuple[Any, ...]]) -> Any:
+            shard, replica, method, arguments = call
+            return getattr(self._actors[shard][replica], method).remote(*arguments)
+
+        running = {start(call): at for at, call in enumerate(calls)}
+        results: list[Any] = [None] * len(calls)
+        attempts = [1] * len(calls)
+        while running:
+            timeout = self._placement.node_timeout
+            done, _ = ray.wait(list(running), num_returns=1, timeout=timeout)
+            if not done:
+                self._check_alive({calls[at][:2] for at in running.values()})
+            for reference in done:
+                at = running.pop(reference)
+                try:
+                    results[at] = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    cause = error.cause
+                    passes = isinstance(cause, WarpseekError) and cause.exit_code in _MAY_PASS
+                    if passes and attempts[at] < _ATTEMPTS:
+                        time.sleep(0.2 * attempts[at])
+                        attempts[at] += 1
+                        running[start(calls[at])] = at
+                        continue
+                    raise cause from None
+                except ray.exceptions.RayActorError as error:
+                    raise self._lost({calls[at][0]}, str(error)) from None
+        return results
+
+    def _check_alive(self, waiting: set[tuple[int, int]]) -> None:
+        """Raises if actors that are waited for do not answer."""
+        ray = _ray()
+        pings = {self._actors[i][r].ping.remote(): i for i, r in waiting}
+        _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=_PING)
+        if silent:
+            wanted = self._placement
+            needs = [f"{wanted.cpus:g} CPUs", *([f"{wanted.gpus:g} GPUs"] if wanted.gpus else [])]
+            needs += ["the resource of its name"] if wanted.pinned else []
+            reason = (
+                f"no machine holds it after {wanted.node_timeout:.0f} s; it needs "
+                f"{' and '.join(needs)}, and `ray status` shows what is there"
+            )
+            raise self._lost({pings[ping] for ping in silent}, reason)
+
+    def _lost(self, shards: set[int], reason: str) -> IndexIOError:
+        folders = [self._folders[i] for i in sorted(shards)]
+        path = os.path.join(self._dir, folders[0])
+        more = f" (and {len(folders) - 1} more)" if len(folders) > 1 else ""
+        return IndexIOError(f"{path}{more}: {reason}", exit_code=8, file=path)
