@@ -308,13 +308,7 @@ pub(crate) fn rows(index: &Snapshot, numbers: &[u32]) -> Result<Vec<FoundRow>> {
 /// Vectors of rows as float32, `[n, dim]`.
 pub(crate) fn vectors(index: &Snapshot, numbers: &[u32]) -> Result<Vec<f32>> {
     check_rows(index, numbers)?;
-    let (matrix, dim) = (index.matrix()?, index.manifest().dim);
-    let mut values = Vec::with_capacity(numbers.len() * dim);
-    for &number in numbers {
-        let row = matrix.checked_row(number as usize)?;
-        values.extend(row.iter().take(dim).map(|value| value.to_f32()));
-    }
-    Ok(values)
+    Ok(index.vectors(numbers)?.concat())
 }
 
 fn check_rows(index: &Snapshot, numbers: &[u32]) -> Result<()> {

@@ -9,11 +9,12 @@ use half::f16;
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use warpseek::error::{Error, Result};
 use warpseek::search::scan_shard;
-use warpseek::store::{RemoteShards, Row, RowRequests, ShardAnswer, ShardRequest};
+use warpseek::store::{IndexStats, RemoteShards, Row, RowRequests, ShardAnswer, ShardRequest};
 use warpseek::topk::ScoredRow;
 
 /// Rows of the notes of filters: per filter the note's place, the label and the number.
@@ -109,6 +110,7 @@ impl PyShard {
         let bytes = run(py, |_| {
             let index = self.index.snapshot()?;
             let packed = match what {
+                "stats" => serde_json::to_vec(&index.stats()?),
                 "rows" => serde_json::to_vec(&index.rows(&numbers)?),
                 "names" => serde_json::to_vec(&index.names(&numbers)?),
                 "vectors" => {
@@ -206,6 +208,16 @@ impl RemoteShards for PyShards {
         };
         Ok(self.fetch("vectors", requests)?.into_iter().map(values).collect())
     }
+
+    fn stats(&self) -> Result<Vec<IndexStats>> {
+        let found =
+            Python::attach(|py| self.0.call_method0(py, "stats")?.extract::<Vec<Vec<u8>>>(py));
+        let parse = |bytes: Vec<u8>| {
+            serde_json::from_slice(&bytes)
+                .map_err(|e| Error::usage(format!("a shard sent statistics in vain: {e}")))
+        };
+        found.map_err(error_of)?.into_iter().map(parse).collect()
+    }
 }
 
 fn unpacked((counts, rows, scores, matched, notes): ReceivedAnswer) -> Result<ShardAnswer> {
@@ -238,7 +250,7 @@ fn error_of(exception: PyErr) -> Error {
             Ok(2) => Error::Usage(reason),
             Ok(4) => Error::DeviceFailed { reason },
             Ok(5) => Error::Corrupt { path, reason: rest },
-            Ok(8) => Error::Database { path, reason: rest },
+            Ok(8) => Error::io("reach", path)(std::io::Error::new(ErrorKind::NotConnected, rest)),
             _ => Error::Remote { service: "a shard".to_owned(), reason },
         }
     })

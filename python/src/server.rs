@@ -3,15 +3,17 @@
 use crate::call::{Stop, run_waiting};
 use crate::engine::EngineSettings;
 use crate::error::usage;
+use crate::remote::PyShards;
 use pyo3::prelude::*;
 use rayon::ThreadPool;
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use warpseek::hub::http::Secret;
 use warpseek::server::{Access, BackgroundServer, Listener, ServedModels, Serving};
+use warpseek::store::{Index, RemoteShards};
 
 /// A server in this process, which stops with this object.
 #[pyclass(module = "warpseek._warpseek", frozen)]
@@ -24,7 +26,8 @@ pub(crate) struct Server {
 
 #[pymethods]
 impl Server {
-    /// Serves the indexes in folders, each with its name or none for that of the folder.
+    /// Serves the indexes in folders, each with its name or none for that of the folder. With
+    /// `shards`, other processes hold those of the lists in the folders.
     #[new]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -37,6 +40,7 @@ impl Server {
         model: Option<String>,
         reranker: Option<String>,
         settings: EngineSettings,
+        shards: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let address: IpAddr = host.parse().map_err(|_| {
             usage(format!("invalid host '{host}': use an address such as 127.0.0.1"))
@@ -53,7 +57,13 @@ impl Server {
             let models = ServedModels { model, reranker, ..ServedModels::default() };
             let keys = api_keys.iter().map(Secret::new).collect();
             let access = Access { keys, read_only, ..Access::default() };
-            let serving = pool.install(|| Serving::open(&engine, &indexes, models))?;
+            let shards: Option<Arc<dyn RemoteShards>> =
+                shards.map(|shards| -> Arc<dyn RemoteShards> { Arc::new(PyShards(shards)) });
+            let open = |dir: &Path| match &shards {
+                Some(shards) => Index::open_remote(dir, Arc::clone(shards)),
+                None => Index::open(dir),
+            };
+            let serving = pool.install(|| Serving::open_by(&engine, &indexes, models, &open))?;
             BackgroundServer::start(Serving { access, ..serving }, listener)
         };
         let server = run_waiting(py, start, |_| true, |_, _| Ok(()))?;

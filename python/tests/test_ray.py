@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +148,45 @@ def test_a_lost_node_is_waited_for(place, nodes):
         cluster._shards._placement.node_timeout = 60
         cluster.batch(place / "q.npy", place / "out", 10)
         assert (place / "out").read_bytes() == wanted
+
+
+def test_server(place, nodes):
+    vector = np.load(place / "q.npy")[5].tolist()
+
+    def ask(url: str, path: str, body: dict | None = None) -> tuple[int, dict]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        try:
+            request = urllib.request.Request(url + path, data, headers)
+            with urllib.request.urlopen(request, timeout=120) as reply:
+                return reply.status, json.load(reply)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    body = {"vector": vector, "k": 7, "filter": "year > 2001"}
+    with warpseek.Index(place / "whole") as whole, warpseek.serve(whole, read_only=True) as server:
+        _, wanted = ask(server.url, "/v1/search", body)
+    cluster = open_cluster(place, nodes, node_timeout=3)
+    with cluster, cluster.serve(name="whole") as server:
+        status, found = ask(server.url, "/v1/search", body)
+        assert status == 200
+        assert found["hits"] == wanted["hits"]
+        assert found["matched_rows"] == wanted["matched_rows"]
+        assert ask(server.url, "/v1/search", {**body, "mmr": 0.3})[0] == 200
+        status, reply = ask(server.url, "/v1/search", {**body, "filter": "yaer > 1"})
+        assert status == 400 and "yaer" in str(reply)
+        status, reply = ask(server.url, "/v1/search", {**body, "query": "x", "hybrid": True})
+        assert status == 400 and "BM25" in str(reply)
+        status, reply = ask(server.url, "/v1/documents", {"documents": [{"id": "a", "text": "x"}]})
+        assert status == 403
+        assert ask(server.url, "/info")[1]["indexes"][0]["rows"] == 3_000
+        nodes.remove_node(nodes.workers[1], allow_graceful=False)
+        status, reply = ask(server.url, "/v1/search", body)
+        assert status == 503 and "no machine holds it" in str(reply)
+        nodes.workers[1] = nodes.add_node(num_cpus=8, resources=nodes.parts[1])
+        cluster._shards._placement.node_timeout = 60
+        status, found = ask(server.url, "/v1/search", body)
+        assert status == 200 and found["hits"] == wanted["hits"]
 
 
 def test_damaged_and_foreign_shards_are_named(place, nodes):

@@ -248,9 +248,10 @@ class Server:
     """
     A server in this process, which stops with this object.
     """
-    def __new__(cls, /, indexes: SupportsGetItem[int, tuple[str | None, str | PathLike[str]]], host: str, port: SupportsIndex, api_keys: SupportsGetItem[int, str], read_only: bool, model: str | None, reranker: str | None, settings: Incomplete) -> Server:
+    def __new__(cls, /, indexes: SupportsGetItem[int, tuple[str | None, str | PathLike[str]]], host: str, port: SupportsIndex, api_keys: SupportsGetItem[int, str], read_only: bool, model: str | None, reranker: str | None, settings: Incomplete, shards: Any | None) -> Server:
         """
-        Serves the indexes in folders, each with its name or none for that of the folder.
+        Serves the indexes in folders, each with its name or none for that of the folder. With
+        `shards`, other processes hold those of the lists in the folders.
         """
     @property
     def is_running(self, /) -> bool:

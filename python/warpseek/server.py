@@ -105,5 +105,6 @@ def serve(
         model,
         reranker,
         settings(device, precision, models_dir, offline),
+        None,
     )
     return Server(core)

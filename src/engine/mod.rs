@@ -317,10 +317,18 @@ impl Engine {
     ///
     /// As [`Index::open`], [`Engine::embedder_of`] and [`Engine::reranker`].
     pub fn searcher(&self, dir: &Path, options: &OpenOptions<'_>) -> Result<Searcher> {
-        let index = Index::open(dir)?;
+        self.searcher_of(Arc::new(Index::open(dir)?), options)
+    }
+
+    /// A searcher of an open index, with its embedder and, if `options` ask for it, a reranker.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::embedder_of`] and [`Engine::reranker`].
+    pub fn searcher_of(&self, index: Arc<Index>, options: &OpenOptions<'_>) -> Result<Searcher> {
         let embedder = self.embedder_of(&index, options.model)?.map(Arc::new);
         let reranker = if options.rerank { self.reranker(options.reranker)? } else { None };
         let scanner = self.scanner();
-        Ok(Searcher { index: Arc::new(index), embedder, reranker, scanner, stop: None })
+        Ok(Searcher { index, embedder, reranker, scanner, stop: None })
     }
 }

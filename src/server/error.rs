@@ -10,6 +10,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use std::io::ErrorKind;
 use std::path::{MAIN_SEPARATOR, Path};
 use std::time::Duration;
 
@@ -275,6 +276,10 @@ impl From<Error> for ApiError {
                 Self::unavailable(message, Duration::from_secs(1))
             }
             Error::Remote { .. } => Self::new(StatusCode::BAD_GATEWAY, message),
+            // A shard that no process holds now.
+            Error::Io { source, .. } if source.kind() == ErrorKind::NotConnected => {
+                Self::unavailable(message, Duration::from_secs(5))
+            }
             error if error.is_storage_full() => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, message)
             }

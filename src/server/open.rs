@@ -5,6 +5,7 @@ use super::settings::{Access, Named, ServerLimits, Serving};
 use crate::engine::{Engine, OpenOptions};
 use crate::error::{Error, Result};
 use crate::search::no_reranker;
+use crate::store::Index;
 use std::iter;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +38,20 @@ impl Serving {
         dirs: &[(Option<String>, PathBuf)],
         models: ServedModels<'_>,
     ) -> Result<Self> {
+        Self::open_by(engine, dirs, models, &Index::open)
+    }
+
+    /// As [`Serving::open`], with indexes that `open` opens.
+    ///
+    /// # Errors
+    ///
+    /// As [`Serving::open`].
+    pub fn open_by(
+        engine: &Engine,
+        dirs: &[(Option<String>, PathBuf)],
+        models: ServedModels<'_>,
+        open: &dyn Fn(&Path) -> Result<Index>,
+    ) -> Result<Self> {
         let reranker = if models.embed_only { None } else { engine.reranker(models.reranker)? };
         let sha256 = |name: &str| engine.models.find(name).map(|folder| folder.sha256);
         let reranker_sha256 = reranker.as_ref().and_then(|(name, _)| sha256(name).ok());
@@ -48,7 +63,7 @@ impl Serving {
         let mut indexes: Vec<Served> = Vec::new();
         for (name, dir) in dirs {
             let options = OpenOptions { model: models.model, ..OpenOptions::default() };
-            let mut searcher = engine.searcher(dir, &options)?;
+            let mut searcher = engine.searcher_of(Arc::new(open(dir)?), &options)?;
             let name = name.clone().map_or_else(|| Served::name_of(dir), Ok)?;
             if indexes.iter().any(|other| other.name == name) {
                 return Err(Error::usage(format!(

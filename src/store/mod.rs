@@ -77,7 +77,7 @@
 //! `format` (bytes of the vector files), `folder` (file names, lock), `manifest`, `database` (with
 //! `page_checksums`, `unlocked` and `commit_number`) and `vector_files` know one kind of file each;
 //! `index_files` opens them together; `lexical` and `language` make the words of hybrid searches.
-//! On top of these are [`Index`] (`index`, with one `reader` or several; `passing`, `stats`),
+//! On top of these are [`Index`] (`index`, `index_rows`, with one `reader` or several; `passing`, `stats`),
 //! [`IndexWriter`] (`writer`, `pending`, `compact`), [`ShardWriter`] (`shard_writer`, `shards`) and
 //! [`verify`].
 
@@ -92,6 +92,7 @@ mod format;
 mod hash;
 mod index;
 mod index_files;
+mod index_rows;
 mod inputs;
 mod language;
 mod lexical;

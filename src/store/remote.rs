@@ -2,6 +2,7 @@
 
 use super::filter::FilterNotes;
 use super::row::Row;
+use super::stats::IndexStats;
 use crate::error::Result;
 use half::f16;
 use std::fmt::Debug;
@@ -42,6 +43,13 @@ pub trait RemoteShards: Debug + Send + Sync {
     ///
     /// Those of the shards.
     fn vectors(&self, requests: RowRequests<'_>) -> Result<Vec<Vec<f16>>>;
+
+    /// The statistics of every shard.
+    ///
+    /// # Errors
+    ///
+    /// Those of the shards.
+    fn stats(&self) -> Result<Vec<IndexStats>>;
 }
 
 /// A scan of shards.

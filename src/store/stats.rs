@@ -3,10 +3,11 @@
 use super::reader::Shard;
 use super::unlocked::log_of;
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Statistics of an index.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexStats {
     /// Live documents.
     pub documents: u64,

@@ -10,14 +10,17 @@ and retries; the scan is the library's own, and answers are those of the whole i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from warpseek import _warpseek
 from warpseek._arguments import Path, Where, at_least, path_of, search_options
 from warpseek._progress import Progress
 from warpseek._settings import settings
+from warpseek.errors import UsageError
 from warpseek.index import Index
 from warpseek.ray._shards import Placement, Shards, connect, disconnect
+from warpseek.server import Server
 
 if TYPE_CHECKING:
     from warpseek.results import Hits
@@ -77,6 +80,7 @@ class Cluster:
     ) -> None:
         at_least(1, replicas=replicas)
         self._path = path_of(path)
+        self._model, self._reranker = model, reranker
         placement = Placement(replicas, cpus_per_shard, gpus_per_shard, pinned, node_timeout)
         # The list is read before a cluster is looked for.
         self._shards = Shards(self._path, placement)
@@ -153,6 +157,40 @@ class Cluster:
             report: dict[str, Any] = self._index._core.batch(files, options, progress.callback)
         report["cluster"] = dict(self._shards.times)
         return report
+
+    def serve(
+        self,
+        *,
+        name: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_keys: Sequence[str] = (),
+    ) -> Server:
+        """Serves the index over HTTP from this process, as :func:`warpseek.serve` does.
+
+        All routes that read are there, ``hybrid`` and looking up documents by their ids left out.
+        Stop the server before the cluster is closed.
+
+        Args:
+            name: Name of the index; by default that of the folder.
+            host: Address to listen on. One that other machines reach needs `api_keys`.
+            port: Port; 0 for any free one.
+            api_keys: Keys, one of which a request must carry.
+        """
+        if isinstance(api_keys, (str, Mapping)):
+            raise UsageError("api_keys must be a list of keys")
+        core = _warpseek.Server(
+            [(name, self._shards.folder)],
+            host,
+            port,
+            list(api_keys),
+            True,
+            self._model,
+            self._reranker,
+            settings(None, None, None, None),
+            self._shards,
+        )
+        return Server(core)
 
     def status(self) -> list[dict[str, Any]]:
         """The shards: folder, rows, and per replica the machine and the device that scans it."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+import threading
 from typing import Any
 
-from warpseek.errors import WarpseekError
+from warpseek.errors import UsageError, WarpseekError
 from warpseek.ray import Cluster
 from warpseek.results import Hits
 
@@ -18,6 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("batch", "answer a file of queries into a file"),
         ("search", "find the passages that answer a query"),
+        ("serve", "serve the index over HTTP until SIGTERM or Ctrl+C"),
         ("status", "show the shards and the machines that hold them"),
         ("verify", "check the files of every shard"),
     ):
@@ -34,6 +37,13 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--max-per-doc", type=int, metavar="N")
             command.add_argument("--mmr-lambda", type=float, metavar="LAMBDA")
             command.add_argument("--rerank-depth", type=int, metavar="N")
+            command.add_argument("--model", metavar="MODEL")
+            command.add_argument("--reranker", metavar="MODEL")
+        if name == "serve":
+            command.add_argument("--name", metavar="NAME", help="name of the index")
+            command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS")
+            command.add_argument("--port", type=int, default=8080, metavar="PORT")
+            command.add_argument("--api-key-file", metavar="FILE", help="one key per line")
             command.add_argument("--model", metavar="MODEL")
             command.add_argument("--reranker", metavar="MODEL")
         if name == "batch":
@@ -55,6 +65,25 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print one JSON document")
         command.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes")
     return parser
+
+
+def _serve(cluster: Cluster, arguments: argparse.Namespace) -> None:
+    """Serves until a signal ends it."""
+    keys: list[str] = []
+    if arguments.api_key_file:
+        try:
+            with open(arguments.api_key_file, encoding="utf-8") as file:
+                keys = [line.strip() for line in file if line.strip()]
+        except OSError as error:
+            raise UsageError(f"--api-key-file: {error}") from None
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    host, port = arguments.host, arguments.port
+    with cluster.serve(name=arguments.name, host=host, port=port, api_keys=keys) as server:
+        print(f"serving at {server.url}", flush=True)
+        while not ended.wait(1.0) and server.is_running:
+            pass
 
 
 def _report(cluster: Cluster, arguments: argparse.Namespace) -> tuple[Any, list[str], int]:
@@ -132,6 +161,9 @@ def main() -> int:
             reranker=getattr(arguments, "reranker", None),
             insecure=arguments.insecure,
         ) as cluster:
+            if arguments.command == "serve":
+                _serve(cluster, arguments)
+                return 0
             value, lines, status = _report(cluster, arguments)
     except WarpseekError as error:
         print(f"error: {error}", file=sys.stderr)

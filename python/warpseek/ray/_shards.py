@@ -27,7 +27,7 @@ _ATTEMPTS = 3
 _LEAST_QUERIES = 16
 
 # Seconds in which a process that works answers that it does.
-_PING = 20.0
+_PING = 10.0
 
 # The first versions of Ray with token authentication by default: on one machine, and in clusters.
 _TOKENS_LOCALLY = (2, 59)
@@ -147,8 +147,8 @@ class Shards:
 
     def __init__(self, path: str, placement: Placement) -> None:
         is_list = os.path.basename(path) == "shards.json"
-        self._dir = os.path.dirname(path) if is_list else path
-        listed = os.path.join(self._dir, "shards.json")
+        self.folder = os.path.dirname(path) if is_list else path
+        listed = os.path.join(self.folder, "shards.json")
         try:
             with open(listed, encoding="utf-8") as file:
                 entries = json.load(file)["shards"]
@@ -159,7 +159,7 @@ class Shards:
             raise IndexIOError(message, exit_code=8, file=listed) from None
         except (ValueError, KeyError, TypeError):
             # The core says what is wrong with it.
-            _warpseek.Shard(self._dir, 0, settings(None, None, None, None))
+            _warpseek.Shard(self.folder, 0, settings(None, None, None, None))
             raise CorruptIndexError(f"{listed}: the list is damaged", file=listed) from None
         self._placement = placement
         self._actors: list[list[Any]] = []
@@ -188,7 +188,10 @@ class Shards:
             }
             replica = actor.options(**options)
             self._actors.append(
-                [replica.remote(self._dir, number, threads, device) for _ in range(wanted.replicas)]
+                [
+                    replica.remote(self.folder, number, threads, device)
+                    for _ in range(wanted.replicas)
+                ]
             )
         self._ask([(i, r, "open", ()) for i in range(len(self)) for r in range(wanted.replicas)])
 
@@ -229,6 +232,10 @@ class Shards:
         self.times["fetch_seconds"] += time.perf_counter() - started
         return found
 
+    def stats(self) -> list[bytes]:
+        """The statistics of every shard, as the core packs them."""
+        return self._ask([(i, 0, "fetch", ("stats", [])) for i in range(len(self))])
+
     def status(self) -> list[dict[str, Any]]:
         """The shards and where they are."""
         replicas = range(self._placement.replicas)
@@ -242,7 +249,7 @@ class Shards:
     def verify(self) -> list[dict[str, Any]]:
         """Checks the files of every shard where they are."""
         calls = [
-            (i, 0, "verify", (os.path.join(self._dir, folder),))
+            (i, 0, "verify", (os.path.join(self.folder, folder),))
             for i, folder in enumerate(self._folders)
         ]
         found = zip(self._folders, self._ask(calls), strict=True)
@@ -307,6 +314,6 @@ class Shards:
 
     def _lost(self, shards: set[int], reason: str) -> IndexIOError:
         folders = [self._folders[i] for i in sorted(shards)]
-        path = os.path.join(self._dir, folders[0])
+        path = os.path.join(self.folder, folders[0])
         more = f" (and {len(folders) - 1} more)" if len(folders) > 1 else ""
         return IndexIOError(f"{path}{more}: {reason}", exit_code=8, file=path)

@@ -91,6 +91,10 @@ impl Retrieval {
                 // Evaluated here, apart from searches: the filter keeps its rows for the scan.
                 let work = move |is_gone: &Arc<AtomicBool>| {
                     let filter = Filter::parse(&text)?;
+                    if searcher.index.remote().is_some() {
+                        // The processes that hold the shards evaluate it.
+                        return searcher.index.check_filter(&filter).map(|()| filter);
+                    }
                     let is_gone = Arc::clone(is_gone);
                     let stop: Stop = Arc::new(move || is_gone.load(Ordering::Relaxed));
                     let limit = Duration::from_secs_f64(within);
@@ -233,15 +237,12 @@ impl SearchRequest {
             size.add_hit(text + hit.title.len() + metadata)?;
         }
         let dim = searcher.index.manifest().dim;
-        let matrix = searcher.index.matrix()?;
         let mut vectors = Vec::new();
         if self.with_vector {
             let advice = "ask for fewer hits, or without their vectors";
             size.add_vectors(result.hits.len(), dim, advice)?;
-            for hit in &result.hits {
-                let row = matrix.checked_row(hit.row as usize)?;
-                vectors.push(row.iter().take(dim).map(|v| v.to_f32()).collect::<Vec<f32>>());
-            }
+            let numbers: Vec<u32> = result.hits.iter().map(|hit| hit.row).collect();
+            vectors = searcher.index.vectors(&numbers)?;
         }
         let mut vectors = vectors.into_iter();
         let reply = |hit: Hit| HitReply {
