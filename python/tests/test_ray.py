@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -78,6 +81,14 @@ def nodes():
 
 def open_cluster(place: Path, nodes: Nodes, **options) -> Cluster:
     return Cluster(place / "shards", address=nodes.address, pinned=True, **options)
+
+
+def wait_for_port(port: int) -> None:
+    for _ in range(300):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nothing listens on port {port}")
 
 
 def expected(place: Path, queries: str, *more: str) -> bytes:
@@ -215,6 +226,29 @@ def test_damaged_and_foreign_shards_are_named(place, nodes):
     finally:
         (place / "shards/00002.ws").rename(place / "shards/00003.ws")
         moved.rename(place / "shards/00002.ws")
+
+
+def test_a_cluster_that_asks_for_no_token_is_refused(place):
+    program = shutil.which("ray", path=str(Path(sys.executable).parent))
+    head = [program, "start", "--head", "--port", "26379", "--num-cpus", "8"]
+    head += ["--node-ip-address", "127.0.0.1", "--include-dashboard", "false"]
+    open_to_all = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen([*head, "--block"], env=open_to_all, **quiet)
+    try:
+        wait_for_port(26379)
+        command = [sys.executable, "-m", "warpseek.ray", "status", str(place / "shards")]
+        command += ["--address", "127.0.0.1:26379"]
+        for environment in (None, open_to_all):
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            assert done.returncode == 2, done.stderr
+            assert "would take programs from anyone" in done.stderr
+        command.append("--insecure")
+        done = subprocess.run(command, env=open_to_all, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def test_command_line(place, nodes):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -60,19 +62,52 @@ def connect(address: str | None, insecure: bool) -> bool:
     ray = _ray()
     address = address or os.environ.get("RAY_ADDRESS")
     is_local = address in (None, "local")
+    refused = UsageError(
+        "this Ray cluster would take programs from anyone who reaches its ports: set "
+        "RAY_AUTH_MODE=token on every machine and here before Ray starts (`ray get-auth-token "
+        "--generate` makes the token), or accept that with insecure=True (--insecure)"
+    )
     if not insecure and not _has_token(ray.__version__, is_local):
-        raise UsageError(
-            "this Ray cluster would take programs from anyone who reaches its ports: set "
-            "RAY_AUTH_MODE=token on every machine and here (`ray get-auth-token --generate` makes "
-            "the token), or accept that with insecure=True (--insecure)"
-        )
-    if ray.is_initialized():
-        return False
+        raise refused
+    is_new = not ray.is_initialized()
+    if is_new:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except ConnectionError as error:
+            raise IndexIOError(f"Ray cluster {address}: {error}", exit_code=8) from None
+    # A client that has a token is also let in where none is asked for.
+    if not insecure and _takes_anyone(ray.get_runtime_context().gcs_address):
+        if is_new:
+            ray.shutdown()
+        raise refused
+    return is_new and is_local
+
+
+# Prints `open` if a client without a token is let in.
+_PROBE = """
+import sys
+from ray._raylet import GcsClient
+GcsClient(address=sys.argv[1])
+print("open")
+"""
+
+
+def _takes_anyone(address: str) -> bool:
+    """True if the cluster lets in a client without a token."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [sys.executable, "-c", _PROBE, address]
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except ConnectionError as error:
-        raise IndexIOError(f"Ray cluster {address}: {error}", exit_code=8) from None
-    return is_local
+        found = subprocess.run(
+            command,
+            env={**known, "RAY_AUTH_MODE": "disabled"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_PING,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return found.stdout.strip() == b"open"
 
 
 def disconnect(is_own: bool) -> None:
