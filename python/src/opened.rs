@@ -105,16 +105,9 @@ impl SharedIndex {
         Self::open_source(dir, engine, (model, reranker), Source::Folder)
     }
 
-    /// Opens the shard of a number in the list in `dir`. Returns the number of its first row beside
-    /// it.
-    pub(crate) fn open_shard(
-        dir: PathBuf,
-        number: usize,
-        engine: Arc<Engine>,
-    ) -> Result<(Self, u64)> {
-        let index = Self::open_source(dir, engine, (None, None), Source::Shard(number))?;
-        let first_row = Snapshot::open_shard(&index.dir, number)?.1;
-        Ok((index, first_row))
+    /// Opens the shard of a number in the list in `dir`.
+    pub(crate) fn open_shard(dir: PathBuf, number: usize, engine: Arc<Engine>) -> Result<Self> {
+        Self::open_source(dir, engine, (None, None), Source::Shard(number))
     }
 
     /// Opens the index whose shards other processes hold, by its list in `dir`.
@@ -233,7 +226,7 @@ impl SharedIndex {
     fn open(&self) -> Result<Searcher> {
         let index = Arc::new(match &self.source {
             Source::Folder => Snapshot::open(&self.dir)?,
-            Source::Shard(number) => Snapshot::open_shard(&self.dir, *number)?.0,
+            Source::Shard(number) => Snapshot::open_shard(&self.dir, *number)?,
             Source::Remote(shards) => Snapshot::open_remote(&self.dir, Arc::clone(shards))?,
         });
         let scanner = self.engine.scanner();

@@ -1,7 +1,7 @@
 //! Shards in other processes: the process that holds one, and the index that asks them all through
 //! an object of Python.
 
-use crate::call::{direct, run};
+use crate::call::{direct, is_stopped, run};
 use crate::engine::EngineSettings;
 use crate::index::PyIndex;
 use crate::opened::{Needs, SharedIndex};
@@ -29,30 +29,33 @@ type PackedAnswer<'py> =
 #[pyclass(frozen, name = "Shard")]
 pub(crate) struct PyShard {
     index: SharedIndex,
-    first_row: u64,
 }
 
 #[pymethods]
 impl PyShard {
-    /// Opens the shard of a number in the list at `path`.
+    /// Opens the shard of a number in the list at `path`, which must have this checksum.
     #[new]
     fn new(
         py: Python<'_>,
         path: PathBuf,
         number: usize,
+        checksum: &str,
         settings: EngineSettings,
     ) -> PyResult<Self> {
         let engine = settings.engine()?;
         run(py, |_| {
-            let (index, first_row) = SharedIndex::open_shard(path, number, engine)?;
-            Ok(Self { index, first_row })
+            let index = SharedIndex::open_shard(path, number, engine)?;
+            let snapshot = index.snapshot()?;
+            let own = snapshot.shard_list().map_or("", |list| &list.checksum);
+            if own != checksum {
+                return Err(Error::corrupt(
+                    snapshot.dir().join("shards.json"),
+                    "this list of shards is another one than that of the process that asks: copy \
+                     the same list to all machines, and open the cluster again",
+                ));
+            }
+            Ok(Self { index })
         })
-    }
-
-    /// The number of its first row among those of all shards.
-    #[getter]
-    fn first_row(&self) -> u64 {
-        self.first_row
     }
 
     /// The number of its rows.
@@ -133,6 +136,12 @@ impl PyShard {
 /// Numbers of four bytes.
 fn numbers<T>(bytes: &[u8], of: impl Fn([u8; 4]) -> T) -> Vec<T> {
     bytes.chunks_exact(4).map(|b| of([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// True if the call of the core on this thread is to stop.
+#[pyfunction]
+pub(crate) fn stop_requested() -> bool {
+    is_stopped()
 }
 
 /// Opens the index whose shards other processes hold, by its list. `shards` asks them.
@@ -250,7 +259,10 @@ fn error_of(exception: PyErr) -> Error {
             Ok(2) => Error::Usage(reason),
             Ok(4) => Error::DeviceFailed { reason },
             Ok(5) => Error::Corrupt { path, reason: rest },
-            Ok(8) => Error::io("reach", path)(std::io::Error::new(ErrorKind::NotConnected, rest)),
+            Ok(8) if value.getattr("is_lost").is_ok() => {
+                Error::io("reach", path)(std::io::Error::new(ErrorKind::NotConnected, rest))
+            }
+            Ok(8) => Error::Database { path, reason: rest },
             _ => Error::Remote { service: "a shard".to_owned(), reason },
         }
     })

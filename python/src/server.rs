@@ -114,8 +114,12 @@ pub(crate) fn main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.is_here() {
-            // SAFETY: nothing reads the field after this.
-            unsafe { ManuallyDrop::drop(&mut self.server) }
+            // Requests in progress may need the GIL to end.
+            Python::attach(|py| {
+                let server = &mut self.server;
+                // SAFETY: nothing reads the field after this.
+                py.detach(|| unsafe { ManuallyDrop::drop(server) });
+            });
         }
     }
 }

@@ -45,9 +45,10 @@ pub(super) fn run(args: ShardArgs, context: &Context) -> Result<Status> {
     });
     context.report(&value, || {
         say!(
-            "{}: {} shards of {} rows in all, generation {}",
+            "{}: {} {} of {} rows in all, generation {}",
             args.into.display(),
             HumanCount(list.shards.len() as u64),
+            if list.shards.len() == 1 { "shard" } else { "shards" },
             HumanCount(list.rows),
             list.generation
         )

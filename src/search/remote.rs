@@ -7,7 +7,7 @@ use super::retrieve::shape;
 use super::searcher::Searcher;
 use crate::error::{Error, Result};
 use crate::store::filter::Filter;
-use crate::store::{Index, RemoteShards, ShardAnswer, ShardRequest};
+use crate::store::{Index, RemoteShards, ShardAnswer, ShardEntry, ShardRequest};
 use std::collections::HashMap;
 use std::sync::Arc;
 use warpseek_topk::scanner::{QueryBatch, Scanner};
@@ -37,6 +37,9 @@ pub fn scan_shard(
         .iter()
         .map(|filter| filter.and_then(|i| passing.get(i).map(|rows| &rows.mask)))
         .collect();
+    if request.filter_of.iter().flatten().any(|filter| *filter >= passing.len()) {
+        return Err(Error::usage("a query has a filter that was not sent"));
+    }
     let batch = QueryBatch::new(request.queries, index.manifest().dim)?;
     if batch.len() != masks.len() {
         let (queries, filters) = (batch.len(), masks.len());
@@ -93,7 +96,7 @@ impl Searcher {
             };
             let answers = timed(&mut timings.scan, || shards.scan(&request))?;
             timed(&mut timings.fuse, || {
-                let (merged, matched) = merged(index, &answers, left.len(), list)?;
+                let (merged, matched) = merged(index, &answers, &request)?;
                 for ((&i, ranked), filter) in left.iter().zip(merged).zip(&filter_of) {
                     let ranked = ranked.iter().map(|hit| (hit.row, hit.score)).collect();
                     let matched = filter.map_or(index.n_rows() as u64, |filter| matched[filter]);
@@ -158,17 +161,25 @@ impl Searcher {
 fn merged(
     index: &Index,
     answers: &[ShardAnswer],
-    n_queries: usize,
-    k: usize,
+    request: &ShardRequest<'_>,
 ) -> Result<(Vec<Vec<ScoredRow>>, Vec<u64>)> {
     let entries = index.shard_list().map_or(&[][..], |list| &list.shards);
-    let n_filters = answers.first().map_or(0, |answer| answer.matched.len());
-    let fits = |answer: &ShardAnswer| {
+    let (n_queries, n_filters, k) = (request.n_queries, request.filters.len(), request.k);
+    let is_possible = |hits: &Vec<ScoredRow>, rows: u64| {
+        let is_in_order = |a: &ScoredRow, b: &ScoredRow| {
+            a.score > b.score || (a.score == b.score && a.row < b.row)
+        };
+        hits.len() <= k
+            && hits.iter().all(|hit| u64::from(hit.row) < rows)
+            && hits.is_sorted_by(is_in_order)
+    };
+    let fits = |(entry, answer): (&ShardEntry, &ShardAnswer)| {
         answer.hits.len() == n_queries
             && answer.matched.len() == n_filters
             && answer.notes.len() == n_filters
+            && answer.hits.iter().all(|hits| is_possible(hits, entry.rows))
     };
-    if answers.len() != entries.len() || !answers.iter().all(fits) {
+    if answers.len() != entries.len() || !entries.iter().zip(answers).all(fits) {
         return Err(Error::usage("a shard sent an answer to another question"));
     }
     let mut rows = vec![Vec::new(); n_queries];

@@ -65,6 +65,17 @@ impl CommitRecord {
         records.iter().map(link).collect()
     }
 
+    /// Checksum of the rows and chunks of all records, and of `more`.
+    pub(super) fn checksum_of_all(records: &[Self], more: [u64; 2]) -> u64 {
+        let mut hasher = Xxh3::default();
+        more.iter().for_each(|value| hasher.update(&value.to_le_bytes()));
+        for record in records {
+            let values = [record.n_rows, record.checksum, record.chunk_checksum];
+            values.iter().for_each(|value| hasher.update(&value.to_le_bytes()));
+        }
+        hasher.digest()
+    }
+
     /// The checksum of the rows, as the scan takes it.
     pub(super) fn block(&self) -> BlockChecksum {
         let (first_row, n_rows) = (self.first_row as usize, self.n_rows as usize);

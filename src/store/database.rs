@@ -17,6 +17,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
 
 /// The tables of the database of an index without a language.
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
@@ -182,6 +183,23 @@ impl Database {
                 _ => value("has_int8")? != 0,
             },
         })
+    }
+
+    /// The stored checksum of the documents of a shard; `None` in any other index.
+    pub(super) fn content(&self) -> Result<Option<u64>> {
+        let sql = "SELECT value FROM state WHERE name = 'content'";
+        let found: Vec<i64> = self.collect(sql, [], |r| r.get(0))?;
+        Ok(found.first().map(|value| value.cast_unsigned()))
+    }
+
+    /// XXH3-64 of the hashes of all live documents, in the order of their numbers.
+    pub(super) fn hash_documents(&self) -> Result<u64> {
+        let mut hasher = Xxh3::default();
+        self.for_each("SELECT hash FROM document WHERE dead = 0 ORDER BY seq", [], |r| {
+            hasher.update(r.get_ref(0)?.as_bytes().unwrap_or_default());
+            Ok(())
+        })?;
+        Ok(hasher.digest())
     }
 
     /// True for a reader without SQLite's own locks.

@@ -32,6 +32,8 @@ pub struct Index {
     fields: Arc<FieldCatalog>,
     /// The list of the shards; `None` if the index is in one folder.
     list: Option<ShardList>,
+    /// The shard of the list that this is alone.
+    part: Option<usize>,
     /// The number of the first row of each shard, and the number of all rows.
     pub(super) first_rows: Vec<usize>,
     live: RowMask,
@@ -53,36 +55,43 @@ impl Index {
     /// [`Error::NoIndex`] if there is none, [`Error::Corrupt`] naming the damaged file and the
     /// remedy; [`Error::Usage`] if shards have more rows together than one process can number.
     pub fn open(dir: &Path) -> Result<Self> {
-        match folder_of_shards(dir) {
-            Some(dir) => {
-                let list = ShardList::read(&dir)?;
-                let shards = list.open(&dir, 0..list.shards.len())?;
-                Self::of(dir, shards, Some(list))
+        let Some(dir) = folder_of_shards(dir) else {
+            return Self::of(dir.to_path_buf(), vec![Shard::open(dir)?], None, None);
+        };
+        let mut list = ShardList::read(&dir)?;
+        loop {
+            match list.open(&dir, 0..list.shards.len()) {
+                Ok(shards) => return Self::of(dir, shards, Some(list), None),
+                Err(e) => {
+                    // The list may have been replaced meanwhile, and its shards removed.
+                    let newer = ShardList::read(&dir)?;
+                    if newer == list {
+                        return Err(e);
+                    }
+                    list = newer;
+                }
             }
-            None => Self::of(dir.to_path_buf(), vec![Shard::open(dir)?], None),
         }
     }
 
     /// Opens the shard of this number alone, from 0 on. Its rows are numbered from 0 on; filters
-    /// know the fields of all shards. Returns the number of its first row among those of all
-    /// shards beside it.
+    /// know the fields of all shards.
     ///
     /// # Errors
     ///
     /// As [`Index::open`]; [`Error::Usage`] if `dir` lists no such shard.
-    pub fn open_shard(dir: &Path, number: usize) -> Result<(Self, u64)> {
+    pub fn open_shard(dir: &Path, number: usize) -> Result<Self> {
         let Some(dir) = folder_of_shards(dir) else {
             return Err(Error::usage(format!("{} has no shards.json", dir.display())));
         };
         let list = ShardList::read(&dir)?;
-        let Some(entry) = list.shards.get(number) else {
+        if number >= list.shards.len() {
             let n = list.shards.len();
             let reason = format!("{} has {n} shards, none has number {number}", dir.display());
             return Err(Error::usage(reason));
-        };
-        let first_row = entry.first_row;
+        }
         let shards = list.open(&dir, number..number + 1)?;
-        Ok((Self::of(dir, shards, Some(list))?, first_row))
+        Self::of(dir, shards, Some(list), Some(number))
     }
 
     /// Opens the index whose shards other processes hold, by the list in `dir`. The shards
@@ -112,6 +121,7 @@ impl Index {
             shards: Vec::new(),
             remote: Some(shards),
             list: Some(list),
+            part: None,
             dir,
             owner: Arc::default(),
             masks: Mutex::default(),
@@ -119,7 +129,12 @@ impl Index {
         })
     }
 
-    fn of(dir: PathBuf, shards: Vec<Shard>, list: Option<ShardList>) -> Result<Self> {
+    fn of(
+        dir: PathBuf,
+        shards: Vec<Shard>,
+        list: Option<ShardList>,
+        part: Option<usize>,
+    ) -> Result<Self> {
         let (mut first_rows, mut live) = (vec![0], RowMask::empty(0));
         for shard in &shards {
             live.append(&shard.live);
@@ -132,6 +147,7 @@ impl Index {
             dir,
             shards,
             list,
+            part,
             first_rows,
             live,
             owner: Arc::default(),
@@ -164,18 +180,29 @@ impl Index {
     }
 
     fn renewed(&self, renew: impl Fn(&Shard) -> Result<Shard>) -> Result<Self> {
-        let list = self.list.as_ref().map(|_| ShardList::read(&self.dir)).transpose()?;
+        let Some(known) = &self.list else {
+            let shards = self.shards.iter().map(renew).collect::<Result<_>>()?;
+            return Self::of(self.dir.clone(), shards, None, None);
+        };
+        let list = ShardList::read(&self.dir)?;
+        if list != *known {
+            return match (&self.remote, self.part) {
+                (None, None) => Self::open(&self.dir)?.renewed(renew),
+                _ => Err(list.replaced(&self.dir)),
+            };
+        }
         if let Some(remote) = &self.remote {
             return Self::open_remote(&self.dir, Arc::clone(remote));
         }
-        if list != self.list {
-            return Self::open(&self.dir)?.renewed(renew);
+        let entries = &list.shards[self.part.map_or(0..list.shards.len(), |part| part..part + 1)];
+        let mut shards = Vec::with_capacity(self.shards.len());
+        for (shard, entry) in self.shards.iter().zip(entries) {
+            let mut shard = renew(shard)?;
+            list.check(&self.dir, entry, &shard)?;
+            shard.fields = Arc::clone(&self.fields);
+            shards.push(shard);
         }
-        let mut shards = self.shards.iter().map(renew).collect::<Result<Vec<_>>>()?;
-        if list.is_some() {
-            shards.iter_mut().for_each(|shard| shard.fields = Arc::clone(&self.fields));
-        }
-        Self::of(self.dir.clone(), shards, list)
+        Self::of(self.dir.clone(), shards, Some(list), self.part)
     }
 
     /// The folder of the index, or of the list of its shards.
@@ -201,7 +228,10 @@ impl Index {
     /// Identifies the snapshot: a later commit or compaction changes it.
     pub fn snapshot_id(&self) -> String {
         match &self.list {
-            Some(list) => format!("shards-{}", list.checksum),
+            Some(list) => match self.part {
+                Some(part) => format!("shards-{}-{part}", list.checksum),
+                None => format!("shards-{}", list.checksum),
+            },
             None => self.shards[0].snapshot_id(),
         }
     }
@@ -268,7 +298,7 @@ impl Index {
         }
         Err(Error::usage(
             "an index in shards has no BM25, which needs the word counts of all documents: search \
-             it without --hybrid and lexical search, or search the index that the shards were made \
+             it without hybrid and lexical search, or search the index that the shards were made \
              from",
         ))
     }
@@ -307,7 +337,7 @@ impl Index {
         if let Some(&known) = self.n_documents.get() {
             return Ok(known);
         }
-        if let Some(list) = &self.list {
+        if let (Some(list), None) = (&self.list, self.part) {
             return Ok(list.documents);
         }
         let n = self.shards.iter().map(Shard::n_documents).sum::<Result<u64>>()?;

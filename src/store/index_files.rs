@@ -48,6 +48,13 @@ impl IndexFiles {
         let (manifest, hash) = IndexManifest::read(dir)?;
         let database = Database::open_writer(dir)?;
         let mut state = checked_state(&database, dir, hash)?;
+        if database.content()?.is_some() {
+            return Err(Error::usage(format!(
+                "{} is a shard, which does not change: change the index that it was made from, and \
+                 make the shards again with `warpseek shard`",
+                dir.display()
+            )));
+        }
         let vectors = VectorFiles::open(dir, manifest.dim, state, true)?;
         // An int8 copy that cannot be opened is given up: the next rows would be missing in it.
         state.has_int8 = vectors.int8.is_some();

@@ -77,9 +77,9 @@
 //! `format` (bytes of the vector files), `folder` (file names, lock), `manifest`, `database` (with
 //! `page_checksums`, `unlocked` and `commit_number`) and `vector_files` know one kind of file each;
 //! `index_files` opens them together; `lexical` and `language` make the words of hybrid searches.
-//! On top of these are [`Index`] (`index`, `index_rows`, with one `reader` or several; `passing`, `stats`),
-//! [`IndexWriter`] (`writer`, `pending`, `compact`), [`ShardWriter`] (`shard_writer`, `shards`) and
-//! [`verify`].
+//! On top of these are [`Index`] (`index`, `index_rows`, with one `reader` or several, or `remote`;
+//! `passing`, `stats`), [`IndexWriter`] (`writer`, `pending`, `compact`), [`ShardWriter`]
+//! (`shard_writer`, `shards`) and [`verify`].
 
 mod commit_number;
 mod commit_record;

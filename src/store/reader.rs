@@ -28,6 +28,9 @@ use warpseek_topk::{MatrixView, RowMask};
 /// Attempts to open several connections between two commits.
 const SHARED_ATTEMPTS: usize = 5;
 
+/// Rows whose documents are looked up together.
+const DOCUMENT_ROWS: u64 = 1 << 16;
+
 /// Number of documents that are known to match their hash.
 const MAX_CHECKED_DOCUMENTS: usize = 1 << 16;
 
@@ -48,6 +51,10 @@ pub(super) struct Shard {
     pub(super) owner: Arc<()>,
     /// Digests of the rows up to the end of each commit record.
     history: Vec<RowsDigest>,
+    /// Checksum of all rows, chunks and documents, and of the number of the last commit.
+    checksum: u64,
+    /// True if it was made to be a shard, and never changes.
+    pub(super) is_sealed: bool,
     /// Integers and scales of the int8 copy.
     pub(super) int8: Option<[Mmap; 2]>,
     /// Checksums of the rows.
@@ -108,6 +115,8 @@ impl Shard {
             Ok(())
         })?;
         let fields = Arc::new(FieldCatalog::read(&database)?);
+        let content = database.content()?;
+        let own = [content.unwrap_or(0), database.commit_number()?];
         Ok(Self {
             checksums,
             blocks: records.iter().map(CommitRecord::block).collect(),
@@ -123,6 +132,8 @@ impl Shard {
             rows,
             owner: Arc::default(),
             history: CommitRecord::history(&records),
+            checksum: CommitRecord::checksum_of_all(&records, own),
+            is_sealed: content.is_some(),
             int8,
             max_norm: records.iter().map(|record| record.max_norm).fold(0.0, f32::max),
             live,
@@ -336,9 +347,9 @@ impl Shard {
         self.database().collect("SELECT id FROM document WHERE dead = 0", [], |r| r.get(0))
     }
 
-    /// The chained checksum of all rows, in hexadecimal digits.
+    /// The checksum of all rows, chunks and documents, in hexadecimal digits.
     pub(super) fn checksum(&self) -> String {
-        format!("{:016x}", self.history.last().map_or(0, |rows| rows.digest))
+        format!("{:016x}", self.checksum)
     }
 
     /// Calls `visit` with every live document, its chunks and the number of its first row, in the
@@ -348,50 +359,64 @@ impl Shard {
         visit: &mut dyn FnMut(Document, Vec<Chunk>, u32) -> Result<()>,
     ) -> Result<()> {
         let database = self.database();
-        let mut rows: Vec<(i64, u32, Chunk)> = Vec::new();
         let sql = "SELECT c.document, c.row, c.start_byte, c.end_byte, c.tokens, c.tokens_lost
-                   FROM chunk c JOIN document d ON d.seq = c.document WHERE d.dead = 0
-                   ORDER BY c.row";
-        database.for_each(sql, [], |r| {
-            let range = r.get(2)?..r.get(3)?;
-            let chunk = Chunk { range, tokens: r.get(4)?, tokens_lost: r.get(5)? };
-            rows.push((r.get(0)?, r.get(1)?, chunk));
-            Ok(())
-        })?;
-        let sql = "SELECT id, doc_id, title, text, json(metadata), embed_title, hash
-                   FROM document WHERE seq = ?1";
-        for rows in rows.chunk_by(|a, b| a.0 == b.0) {
-            let &(seq, first_row, _) = &rows[0];
-            let found = database.collect(sql, [seq], |r| {
-                let traits = DocumentTraits::from_bits(r.get(5)?);
-                let json: String = r.get(4)?;
-                let document = Document {
-                    doc_id: r.get(1)?,
-                    title: r.get(2)?,
-                    embed_title: traits.embed_title,
-                    is_untyped: traits.is_untyped,
-                    metadata: serde_json::from_str(&json).unwrap_or_default(),
-                    ..Document::new(
-                        r.get::<_, String>(0)?,
-                        r.get::<_, String>(3)?,
-                        Place::default(),
-                    )
-                };
-                Ok((document, r.get::<_, [u8; 32]>(6)?))
-            });
-            let damaged = |what: &str| {
-                Err(Error::corrupt(&database.path, format!("{what} is damaged; {REBUILD}")))
+                   FROM chunk c JOIN document d ON d.seq = c.document
+                   WHERE d.dead = 0 AND c.row >= ?1 AND c.row < ?2 ORDER BY c.row";
+        let mut rows: Vec<(i64, u32, Chunk)> = Vec::new();
+        for first in (0..self.state.n_rows).step_by(DOCUMENT_ROWS as usize) {
+            rows.extend(database.collect(sql, [first, first + DOCUMENT_ROWS], |r| {
+                let range = r.get(2)?..r.get(3)?;
+                let chunk = Chunk { range, tokens: r.get(4)?, tokens_lost: r.get(5)? };
+                Ok((r.get(0)?, r.get(1)?, chunk))
+            })?);
+            // The chunks of the last document may go on behind these rows.
+            let last = match rows.last() {
+                Some((seq, ..)) if first + DOCUMENT_ROWS < self.state.n_rows => *seq,
+                _ => 0,
             };
-            let Some((document, hash)) = found?.pop() else {
-                return damaged(&format!("row {first_row}"));
-            };
-            if content_hash(&document) != hash {
-                return damaged(&format!("document '{}'", document.id));
+            let ended = rows.partition_point(|(seq, ..)| *seq != last);
+            for rows in rows[..ended].chunk_by(|a, b| a.0 == b.0) {
+                self.visit_document(&database, rows, visit)?;
             }
-            let chunks = rows.iter().map(|(_, _, chunk)| chunk.clone()).collect();
-            visit(document, chunks, first_row)?;
+            rows.drain(..ended);
         }
         Ok(())
+    }
+
+    /// Reads a document of which `rows` are the chunks, each with its number.
+    fn visit_document(
+        &self,
+        database: &Database,
+        rows: &[(i64, u32, Chunk)],
+        visit: &mut dyn FnMut(Document, Vec<Chunk>, u32) -> Result<()>,
+    ) -> Result<()> {
+        let &(seq, first_row, _) = &rows[0];
+        let sql = "SELECT id, doc_id, title, text, json(metadata), embed_title, hash
+                   FROM document WHERE seq = ?1";
+        let found = database.collect(sql, [seq], |r| {
+            let traits = DocumentTraits::from_bits(r.get(5)?);
+            let json: String = r.get(4)?;
+            let document = Document {
+                doc_id: r.get(1)?,
+                title: r.get(2)?,
+                embed_title: traits.embed_title,
+                is_untyped: traits.is_untyped,
+                metadata: serde_json::from_str(&json).unwrap_or_default(),
+                ..Document::new(r.get::<_, String>(0)?, r.get::<_, String>(3)?, Place::default())
+            };
+            Ok((document, r.get::<_, [u8; 32]>(6)?))
+        });
+        let damaged = |what: &str| {
+            Err(Error::corrupt(&database.path, format!("{what} is damaged; {REBUILD}")))
+        };
+        let Some((document, hash)) = found?.pop() else {
+            return damaged(&format!("row {first_row}"));
+        };
+        if content_hash(&document) != hash {
+            return damaged(&format!("document '{}'", document.id));
+        }
+        let chunks = rows.iter().map(|(_, _, chunk)| chunk.clone()).collect();
+        visit(document, chunks, first_row)
     }
 
     /// The `doc_id`s of rows, in the given order.

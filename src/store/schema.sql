@@ -1,7 +1,8 @@
 -- Tables of the document database. `verify` compares the text of the statements, so comments stand
 -- outside of them.
 
--- Committed state: generation, n_rows, manifest_hash, commits (the number of the last one).
+-- Committed state: generation, n_rows, manifest_hash, has_int8, commits (the number of the last
+-- one), content (of a shard alone: the checksum of its documents).
 CREATE TABLE state (
     name  TEXT PRIMARY KEY,
     value INTEGER NOT NULL

@@ -1,10 +1,12 @@
 //! Writes the shards of an index, and their list last.
 
-use super::folder::{MANIFEST_FILE, SHARDS_FILE, WriteLock, check_place};
+use super::folder::{MANIFEST_FILE, SHARDS_FILE, WriteLock, check_place, remove_if_present};
 use super::manifest::IndexManifest;
 use super::shards::ShardList;
 use super::writer::IndexWriter;
 use crate::error::{Error, Result};
+use crate::output::sync_folder_of;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use warpseek_ingest::Document;
 use warpseek_ingest::chunk::Chunk;
@@ -15,8 +17,12 @@ const COMMIT_ROWS: usize = 8_192;
 /// Bytes of text per commit.
 const COMMIT_BYTES: usize = 64 << 20;
 
+/// File with the names of folders that a writer has begun and not listed yet, one per line.
+const BEGUN_FILE: &str = ".shards.partial";
+
 /// Writes shards into a folder. Their list is written by [`ShardWriter::finish`]: until then
-/// readers see the shards that were there before, if any. Dropped earlier, it removes its own.
+/// readers see the shards that were there before, if any. Dropped earlier, it removes its own; what
+/// a killed one has left, the next writer removes, and nothing else.
 #[derive(Debug)]
 pub struct ShardWriter {
     dir: PathBuf,
@@ -63,7 +69,12 @@ impl ShardWriter {
             is_finished: false,
             lock,
         };
-        this.remove_folders(|name| !this.earlier.iter().any(|known| known == name));
+        let begun = std::fs::read_to_string(dir.join(BEGUN_FILE)).unwrap_or_default();
+        let is_left = |name: &&str| is_shard_name(name) && !this.earlier.iter().any(|n| n == name);
+        for name in begun.lines().filter(is_left) {
+            remove_folder(&dir.join(name))?;
+        }
+        remove_if_present(&dir.join(BEGUN_FILE))?;
         Ok(this)
     }
 
@@ -86,9 +97,21 @@ impl ShardWriter {
                     0 => format!("{number:05}.ws"),
                     generation => format!("{number:05}-{generation}.ws"),
                 };
-                let settings = self.settings.clone();
-                let writer = IndexWriter::open_or_create(&self.dir.join(&name), &settings)?;
+                let path = self.dir.join(&name);
+                if path.symlink_metadata().is_ok() {
+                    return Err(Error::usage(format!(
+                        "{} is there already, and {SHARDS_FILE} does not list it: move it away, or \
+                         name another folder for the shards",
+                        path.display()
+                    )));
+                }
                 self.folders.push(name);
+                let begun = self.folders.join("\n") + "\n";
+                let file = self.dir.join(BEGUN_FILE);
+                std::fs::write(&file, begun).map_err(Error::io("write", &file))?;
+                sync_folder_of(&file);
+                let settings = self.settings.clone();
+                let writer = IndexWriter::open_or_create(&path, &settings)?;
                 self.current.insert((writer, 0))
             }
         };
@@ -107,7 +130,7 @@ impl ShardWriter {
     /// As [`IndexWriter::commit`].
     pub fn end_shard(&mut self) -> Result<()> {
         match self.current.take() {
-            Some((mut writer, _)) => writer.commit(),
+            Some((writer, _)) => writer.seal(),
             None => Ok(()),
         }
     }
@@ -122,19 +145,12 @@ impl ShardWriter {
         let list = ShardList::write(&self.dir, &self.folders, self.generation)?;
         self.is_finished = true;
         self.lock.keep();
-        self.remove_folders(|name| self.earlier.iter().any(|known| known == name));
-        Ok(list)
-    }
-
-    /// Removes folders of shards that `is_wanted` accepts; those that cannot be removed stay.
-    fn remove_folders(&self, is_wanted: impl Fn(&str) -> bool) {
-        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if is_shard_name(&name) && is_wanted(&name) {
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
+        let _ = remove_if_present(&self.dir.join(BEGUN_FILE));
+        for name in self.earlier.iter().filter(|name| is_shard_name(name)) {
+            // A reader that maps its files may keep it on some systems.
+            let _ = remove_folder(&self.dir.join(name));
         }
+        Ok(list)
     }
 }
 
@@ -145,7 +161,10 @@ impl Drop for ShardWriter {
             ShardList::read(&self.dir).is_ok_and(|list| list.generation == self.generation);
         if !self.is_finished && !is_listed {
             self.current = None;
-            self.remove_folders(|name| self.folders.iter().any(|own| own == name));
+            let removed = self.folders.iter().map(|name| remove_folder(&self.dir.join(name)));
+            if removed.filter(Result::is_err).count() == 0 {
+                let _ = remove_if_present(&self.dir.join(BEGUN_FILE));
+            }
         }
         if self.dir.join(SHARDS_FILE).exists() {
             self.lock.keep();
@@ -153,11 +172,21 @@ impl Drop for ShardWriter {
     }
 }
 
+/// Removes the folder of a shard, unless it is missing.
+fn remove_folder(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
 /// True for the names of folders of shards: `00003.ws`, `00003-2.ws`.
 fn is_shard_name(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     name.strip_suffix(".ws").is_some_and(|stem| match stem.split_once('-') {
-        Some((number, generation)) => is_number(number) && is_number(generation),
+        Some((number, generation)) => {
+            is_number(generation) && is_number(number) && number.len() >= 5
+        }
         None => is_number(stem) && stem.len() >= 5,
     })
 }

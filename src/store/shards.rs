@@ -115,13 +115,13 @@ impl ShardList {
         Ok(list)
     }
 
-    /// Lists the shards in folders of `dir`, which must be indexes of the same settings without
-    /// deleted rows, and replaces the list there.
+    /// Lists the shards in folders of `dir`, which must have the same settings, and replaces the
+    /// list there.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if the settings of two differ, or one has deleted rows; the errors of
-    /// opening them and of writing the list.
+    /// [`Error::Usage`] if the settings of two differ, or one is not a shard; the errors of opening
+    /// them and of writing the list.
     pub fn write(dir: &Path, folders: &[String], generation: u64) -> Result<Self> {
         let opened: Vec<Shard> =
             folders.iter().map(|name| Shard::open(&dir.join(name))).collect::<Result<_>>()?;
@@ -132,11 +132,9 @@ impl ShardList {
         let mut fields = FieldCatalog::default();
         for (shard, folder) in opened.iter().zip(folders) {
             first.manifest().check_compatible(shard.manifest(), shard.dir())?;
-            if shard.live.count() < shard.n_rows() {
-                return Err(Error::usage(format!(
-                    "{} has deleted rows: run `warpseek compact` on it first",
-                    shard.dir().display()
-                )));
+            if !shard.is_sealed {
+                let path = shard.dir().display();
+                return Err(Error::usage(format!("{path} was not made to be a shard")));
             }
             entries.push(ShardEntry {
                 folder: folder.clone(),
@@ -178,7 +176,6 @@ impl ShardList {
     /// Opens some of the shards, with the fields of all.
     pub(super) fn open(&self, dir: &Path, numbers: Range<usize>) -> Result<Vec<Shard>> {
         let fields = Arc::new(self.fields.clone());
-        let settings = self.manifest(dir)?;
         let mut shards: Vec<Shard> = Vec::new();
         for entry in &self.shards[numbers] {
             let path = dir.join(&entry.folder);
@@ -189,30 +186,42 @@ impl ShardList {
                 }
                 e => e,
             })?;
-            let differs = if shard.n_rows() as u64 != entry.rows {
-                Some(format!("it has {} rows, the list {}", shard.n_rows(), entry.rows))
-            } else if shard.checksum() != entry.checksum || shard.live.count() < shard.n_rows() {
-                Some("its rows are others".to_owned())
-            } else if settings.check_compatible(shard.manifest(), &path).is_err() {
-                Some("it was made by another model, or with other settings".to_owned())
-            } else {
-                None
-            };
-            if let Some(reason) = differs {
-                let reason =
-                    format!("this is not the shard that {SHARDS_FILE} lists: {reason}; {REMEDY}");
-                return Err(Error::corrupt(path, reason));
-            }
+            self.check(dir, entry, &shard)?;
             shard.fields = Arc::clone(&fields);
             shards.push(shard);
         }
         Ok(shards)
     }
 
+    /// Checks that a shard is the one of an entry.
+    pub(super) fn check(&self, dir: &Path, entry: &ShardEntry, shard: &Shard) -> Result<()> {
+        let settings = self.manifest(dir)?;
+        let reason = if shard.n_rows() as u64 != entry.rows {
+            format!("it has {} rows, the list {}", shard.n_rows(), entry.rows)
+        } else if shard.checksum() != entry.checksum {
+            "its rows or documents are others".to_owned()
+        } else if settings.check_compatible(shard.manifest(), shard.dir()).is_err() {
+            "it was made by another model, or with other settings".to_owned()
+        } else {
+            return Ok(());
+        };
+        let reason = format!("this is not the shard that {SHARDS_FILE} lists: {reason}; {REMEDY}");
+        Err(Error::corrupt(shard.dir(), reason))
+    }
+
     /// The settings of the shards, whose list is in `dir`.
     pub(super) fn manifest(&self, dir: &Path) -> Result<IndexManifest> {
         let bytes = serde_json::to_vec(&self.manifest).unwrap_or_default();
         IndexManifest::decode(&bytes, &dir.join(SHARDS_FILE))
+    }
+
+    /// The error of a process whose list was replaced by this one.
+    pub(super) fn replaced(&self, dir: &Path) -> Error {
+        let generation = self.generation;
+        Error::corrupt(
+            dir.join(SHARDS_FILE),
+            format!("the shards were replaced (generation {generation}): open them again"),
+        )
     }
 
     fn own_checksum(&self) -> String {

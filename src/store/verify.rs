@@ -60,7 +60,7 @@ pub fn verify(dir: &Path) -> Result<Vec<Finding>> {
 fn verify_shards(dir: &Path) -> Result<Vec<Finding>> {
     let list = ShardList::read(dir)?;
     let n = list.shards.len();
-    let check = format!("{SHARDS_FILE}, {n} shards");
+    let check = format!("{SHARDS_FILE}, a list of {n}");
     let mut findings = vec![Finding { check, problem: None }];
     let mut ids = HashSet::new();
     let mut twice = None;
@@ -267,7 +267,13 @@ impl Checks {
             }
             Ok(())
         })?;
-        let problem = first.map(|id| format!("{damaged} documents are damaged, '{id}' the first"));
+        let content = self.files.database.content()?;
+        let hashed = self.files.database.hash_documents()?;
+        let mut problem =
+            first.map(|id| format!("{damaged} documents are damaged, '{id}' the first"));
+        if problem.is_none() && content.is_some_and(|known| known != hashed) {
+            problem = Some("the documents are not those that the shard was made of".to_owned());
+        }
         self.add(format!("documents.db, content of {count} documents"), problem);
         // A catalogue of an earlier version counts deleted documents too.
         let database = &self.files.database;

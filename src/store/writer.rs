@@ -243,6 +243,18 @@ impl IndexWriter {
         Ok(())
     }
 
+    /// Commits, and makes the index a shard: stores the checksum of its documents, after which
+    /// nothing can be changed.
+    pub(super) fn seal(mut self) -> Result<()> {
+        self.commit()?;
+        let IndexFiles { database, state, .. } = &self.files;
+        let content = database.hash_documents()?.cast_signed();
+        database.commit(*state, |conn| {
+            let sql = "INSERT OR REPLACE INTO state VALUES ('content', ?1)";
+            conn.execute(sql, [content]).map(drop)
+        })
+    }
+
     /// Length of the write-ahead log in bytes, if it is time to move its pages to the database.
     pub fn long_log(&self) -> Option<u64> {
         let len = self.files.database.log_len();

@@ -81,6 +81,7 @@ class Cluster:
         at_least(1, replicas=replicas)
         self._path = path_of(path)
         self._model, self._reranker = model, reranker
+        self._servers: list[Server] = []
         placement = Placement(replicas, cpus_per_shard, gpus_per_shard, pinned, node_timeout)
         # The list is read before a cluster is looked for.
         self._shards = Shards(self._path, placement)
@@ -169,7 +170,7 @@ class Cluster:
         """Serves the index over HTTP from this process, as :func:`warpseek.serve` does.
 
         All routes that read are there, ``hybrid`` and looking up documents by their ids left out.
-        Stop the server before the cluster is closed.
+        It stops with the cluster at the latest.
 
         Args:
             name: Name of the index; by default that of the folder.
@@ -190,7 +191,8 @@ class Cluster:
             settings(None, None, None, None),
             self._shards,
         )
-        return Server(core)
+        self._servers.append(Server(core))
+        return self._servers[-1]
 
     def status(self) -> list[dict[str, Any]]:
         """The shards: folder, rows, and per replica the machine and the device that scans it."""
@@ -201,7 +203,9 @@ class Cluster:
         return self._shards.verify()
 
     def close(self) -> None:
-        """Ends the actors, and the cluster if it was started for this object."""
+        """Ends servers, the actors, and the cluster if it was started for this object."""
+        while self._servers:
+            self._servers.pop().stop()
         self._shards.stop()
         disconnect(self._is_own)
         self._is_own = False

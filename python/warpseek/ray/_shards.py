@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ _MAY_PASS = (4, 8)
 
 # Attempts of a call that fails with one of them.
 _ATTEMPTS = 3
+
+# Lost processes after which a call is given up.
+_LOSSES = 5
+
+# Seconds between two looks at Ctrl+C.
+_TICK = 0.5
 
 # The fewest queries of a part that a replica scans.
 _LEAST_QUERIES = 16
@@ -57,7 +64,7 @@ def _has_token(version: str, is_local: bool) -> bool:
 def connect(address: str | None, insecure: bool) -> bool:
     """Connects to a cluster; without an address, and without ``RAY_ADDRESS``, starts one.
 
-    Returns True if it was started, and False also if this process is connected already.
+    Returns False if this process is connected already.
     """
     ray = _ray()
     address = address or os.environ.get("RAY_ADDRESS")
@@ -73,27 +80,33 @@ def connect(address: str | None, insecure: bool) -> bool:
     if is_new:
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except ConnectionError as error:
-            raise IndexIOError(f"Ray cluster {address}: {error}", exit_code=8) from None
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise IndexIOError(f"Ray cluster {address or ''}: {error}", exit_code=8) from None
+    elif address not in (None, "auto", "local", ray.get_runtime_context().gcs_address):
+        here = ray.get_runtime_context().gcs_address
+        raise UsageError(f"this process is connected to the Ray cluster {here}, not {address}")
     # A client that has a token is also let in where none is asked for.
-    if not insecure and _takes_anyone(ray.get_runtime_context().gcs_address):
+    if not insecure and not _asks_for_token(ray.get_runtime_context().gcs_address):
         if is_new:
             ray.shutdown()
         raise refused
-    return is_new and is_local
+    return is_new
 
 
-# Prints `open` if a client without a token is let in.
+# Prints `refused` if a client without a token is not let in.
 _PROBE = """
 import sys
 from ray._raylet import GcsClient
-GcsClient(address=sys.argv[1])
-print("open")
+from ray.exceptions import AuthenticationError
+try:
+    GcsClient(address=sys.argv[1])
+except AuthenticationError:
+    print("refused")
 """
 
 
-def _takes_anyone(address: str) -> bool:
-    """True if the cluster lets in a client without a token."""
+def _asks_for_token(address: str) -> bool:
+    """True if the cluster refuses a client without a token."""
     known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     command = [sys.executable, "-c", _PROBE, address]
     try:
@@ -107,11 +120,11 @@ def _takes_anyone(address: str) -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return found.stdout.strip() == b"open"
+    return found.stdout.strip() == b"refused"
 
 
 def disconnect(is_own: bool) -> None:
-    """Ends the connection if it is this object's own, and the cluster with it."""
+    """Ends the connection if it is this object's own, and a cluster that was started for it."""
     if is_own:
         _ray().shutdown()
 
@@ -130,16 +143,19 @@ class Placement:
 class ShardActor:
     """Holds a shard, in a process of its own. The shard is opened when it is first asked for."""
 
-    def __init__(self, path: str, number: int, threads: int, device: str | None) -> None:
-        self._path, self._number, self._device = path, number, device
+    def __init__(self, path: str, number: int, checksum: str, threads: int, device: str) -> None:
+        self._path, self._number, self._checksum, self._device = path, number, checksum, device
         self._shard: Any = None
+        self._lock = threading.Lock()
         _warpseek.set_num_threads(threads)
 
     def _opened(self) -> Any:
-        if self._shard is None:
-            given = settings(self._device, None, None, None)
-            self._shard = _warpseek.Shard(self._path, self._number, given)
-        return self._shard
+        with self._lock:
+            if self._shard is None:
+                given = settings(self._device, None, None, None)
+                shard = _warpseek.Shard(self._path, self._number, self._checksum, given)
+                self._shard = shard
+            return self._shard
 
     def open(self) -> dict[str, Any]:
         """Opens the shard, and tells what and where it is."""
@@ -186,7 +202,8 @@ class Shards:
         listed = os.path.join(self.folder, "shards.json")
         try:
             with open(listed, encoding="utf-8") as file:
-                entries = json.load(file)["shards"]
+                found = json.load(file)
+            entries, self._checksum = found["shards"], found["checksum"]
             self._folders = [entry["folder"] for entry in entries]
             self._rows = [entry["rows"] for entry in entries]
         except FileNotFoundError:
@@ -194,8 +211,10 @@ class Shards:
             raise IndexIOError(message, exit_code=8, file=listed) from None
         except (ValueError, KeyError, TypeError):
             # The core says what is wrong with it.
-            _warpseek.Shard(self.folder, 0, settings(None, None, None, None))
+            _warpseek.Shard(self.folder, 0, "", settings(None, None, None, None))
             raise CorruptIndexError(f"{listed}: the list is damaged", file=listed) from None
+        except OSError as error:
+            raise IndexIOError(f"{listed}: {error.strerror}", exit_code=8, file=listed) from None
         self._placement = placement
         self._actors: list[list[Any]] = []
         self._turn = 0
@@ -210,21 +229,22 @@ class Shards:
         wanted = self._placement
         threads = max(1, int(wanted.cpus))
         device = "cuda:0" if wanted.gpus else "cpu"
-        actor = ray.remote(ShardActor)
+        # A process that works says so, however many calls wait.
+        ShardActor.ping = ray.method(concurrency_group="alive")(ShardActor.ping)  # type: ignore[method-assign]
+        actor = ray.remote(concurrency_groups={"alive": 1})(ShardActor)
         for number, folder in enumerate(self._folders):
             options = {
                 "num_cpus": wanted.cpus,
                 "num_gpus": wanted.gpus,
                 "resources": {folder: 0.001} if wanted.pinned else {},
                 "max_restarts": -1,
-                "max_task_retries": -1,
-                # A call that works does not keep the process from saying so.
+                "max_task_retries": _LOSSES,
                 "max_concurrency": 4,
             }
             replica = actor.options(**options)
             self._actors.append(
                 [
-                    replica.remote(self.folder, number, threads, device)
+                    replica.remote(self.folder, number, self._checksum, threads, device)
                     for _ in range(wanted.replicas)
                 ]
             )
@@ -302,6 +322,8 @@ class Shards:
     def _ask(self, calls: list[tuple[int, int, str, tuple[Any, ...]]]) -> list[Any]:
         """The results of calls, each a shard, its replica, a method and arguments."""
         ray = _ray()
+        if not self._actors:
+            raise UsageError("the cluster is closed: open it again")
 
         def start(call: tuple[int, int, str, tuple[Any, ...]]) -> Any:
             shard, replica, method, arguments = call
@@ -310,11 +332,16 @@ class Shards:
         running = {start(call): at for at, call in enumerate(calls)}
         results: list[Any] = [None] * len(calls)
         attempts = [1] * len(calls)
+        heard = time.monotonic()
         while running:
-            timeout = self._placement.node_timeout
-            done, _ = ray.wait(list(running), num_returns=1, timeout=timeout)
-            if not done:
+            done, _ = ray.wait(list(running), num_returns=1, timeout=_TICK)
+            if _warpseek.stop_requested():
+                raise KeyboardInterrupt
+            if done:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > self._placement.node_timeout:
                 self._check_alive({calls[at][:2] for at in running.values()})
+                heard = time.monotonic()
             for reference in done:
                 at = running.pop(reference)
                 try:
@@ -328,7 +355,7 @@ class Shards:
                         running[start(calls[at])] = at
                         continue
                     raise cause from None
-                except ray.exceptions.RayActorError as error:
+                except ray.exceptions.RayError as error:
                     raise self._lost({calls[at][0]}, str(error)) from None
         return results
 
@@ -351,4 +378,7 @@ class Shards:
         folders = [self._folders[i] for i in sorted(shards)]
         path = os.path.join(self.folder, folders[0])
         more = f" (and {len(folders) - 1} more)" if len(folders) > 1 else ""
-        return IndexIOError(f"{path}{more}: {reason}", exit_code=8, file=path)
+        lost = IndexIOError(f"{path}{more}: {reason}", exit_code=8, file=path)
+        # The server answers that it is away, not that it is broken.
+        vars(lost)["is_lost"] = True
+        return lost
