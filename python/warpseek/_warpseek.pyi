@@ -7,7 +7,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["CrossEncoder", "Embedder", "Index", "Prompt", "Server", "Shard", "get_num_threads", "main", "open_remote", "set_num_threads", "version"]
+__all__ = ["CrossEncoder", "Embedder", "Index", "Prompt", "Server", "Shard", "get_num_threads", "main", "open_remote", "set_num_threads", "stop_requested", "version"]
 
 @final
 class CrossEncoder:
@@ -273,9 +273,9 @@ class Shard:
     """
     A shard that this process holds.
     """
-    def __new__(cls, /, path: str | PathLike[str], number: SupportsIndex, settings: Incomplete) -> Shard:
+    def __new__(cls, /, path: str | PathLike[str], number: SupportsIndex, checksum: str, settings: Incomplete) -> Shard:
         """
-        Opens the shard of a number in the list at `path`.
+        Opens the shard of a number in the list at `path`, which must have this checksum.
         """
     @property
     def device(self, /) -> str:
@@ -286,11 +286,6 @@ class Shard:
         """
         Reads of rows, as bytes: `rows` and `names` as JSON, `vectors` as half-precision values with
         their padding.
-        """
-    @property
-    def first_row(self, /) -> int:
-        """
-        The number of its first row among those of all shards.
         """
     @property
     def n_rows(self, /) -> int:
@@ -321,6 +316,11 @@ def open_remote(path: str | PathLike[str], shards: Any, model: str | None, reran
 def set_num_threads(n: SupportsIndex) -> None:
     """
     Sets the number of compute threads, 1 to 1024, of this process. A server has its own.
+    """
+
+def stop_requested() -> bool:
+    """
+    True if the call of the core on this thread is to stop.
     """
 
 def version() -> str:

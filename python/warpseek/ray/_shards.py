@@ -26,8 +26,8 @@ _MAY_PASS = (4, 8)
 # Attempts of a call that fails with one of them.
 _ATTEMPTS = 3
 
-# Lost processes after which a call is given up.
-_LOSSES = 5
+# Processes of a shard, one after the other, after which a call is given up.
+_PROCESSES = 5
 
 # Seconds between two looks at Ctrl+C.
 _TICK = 0.5
@@ -163,9 +163,9 @@ class ShardActor:
         node = os.uname().nodename if hasattr(os, "uname") else ""
         return {"rows": shard.n_rows, "machine": node, "pid": os.getpid(), "device": shard.device}
 
-    def ping(self) -> bool:
-        """True, at once."""
-        return True
+    def ping(self) -> int:
+        """The number of this process, at once."""
+        return os.getpid()
 
     def scan(self, queries: bytes, k: int, filters: list[str], filter_of: list[int | None]) -> Any:
         """The first `k` rows of queries, and the seconds that it took."""
@@ -238,7 +238,8 @@ class Shards:
                 "num_gpus": wanted.gpus,
                 "resources": {folder: 0.001} if wanted.pinned else {},
                 "max_restarts": -1,
-                "max_task_retries": _LOSSES,
+                # A lost machine costs many attempts within seconds; `_ask` counts processes.
+                "max_task_retries": -1,
                 "max_concurrency": 4,
             }
             replica = actor.options(**options)
@@ -333,6 +334,7 @@ class Shards:
         results: list[Any] = [None] * len(calls)
         attempts = [1] * len(calls)
         heard = time.monotonic()
+        seen: dict[tuple[int, int], set[int]] = defaultdict(set)
         while running:
             done, _ = ray.wait(list(running), num_returns=1, timeout=_TICK)
             if _warpseek.stop_requested():
@@ -340,7 +342,7 @@ class Shards:
             if done:
                 heard = time.monotonic()
             elif time.monotonic() - heard > self._placement.node_timeout:
-                self._check_alive({calls[at][:2] for at in running.values()})
+                self._check_alive({calls[at][:2] for at in running.values()}, seen)
                 heard = time.monotonic()
             for reference in done:
                 at = running.pop(reference)
@@ -359,10 +361,15 @@ class Shards:
                     raise self._lost({calls[at][0]}, str(error)) from None
         return results
 
-    def _check_alive(self, waiting: set[tuple[int, int]]) -> None:
-        """Raises if actors that are waited for do not answer."""
+    def _check_alive(
+        self, waiting: set[tuple[int, int]], seen: dict[tuple[int, int], set[int]]
+    ) -> None:
+        """Raises if actors that are waited for do not answer, or end again and again.
+
+        `seen` has the processes of each that have answered during this call.
+        """
         ray = _ray()
-        pings = {self._actors[i][r].ping.remote(): i for i, r in waiting}
+        pings = {self._actors[i][r].ping.remote(): (i, r) for i, r in waiting}
         _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=_PING)
         if silent:
             wanted = self._placement
@@ -372,7 +379,12 @@ class Shards:
                 f"no machine holds it after {wanted.node_timeout:.0f} s; it needs "
                 f"{' and '.join(needs)}, and `ray status` shows what is there"
             )
-            raise self._lost({pings[ping] for ping in silent}, reason)
+            raise self._lost({pings[ping][0] for ping in silent}, reason)
+        for ping, actor in pings.items():
+            seen[actor].add(ray.get(ping))
+            if len(seen[actor]) > _PROCESSES:
+                reason = f"its process ended {_PROCESSES} times during one call"
+                raise self._lost({actor[0]}, reason)
 
     def _lost(self, shards: set[int], reason: str) -> IndexIOError:
         folders = [self._folders[i] for i in sorted(shards)]
