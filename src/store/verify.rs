@@ -97,11 +97,11 @@ fn verify_folder(dir: &Path) -> Result<Vec<Finding>> {
     let mut checks = Checks { files, findings: Vec::new() };
     checks.add("manifest.json", None);
     checks.add(format!("{f16_name}, header and length"), None);
-    checks.rows(&f16_name)?;
-    checks.structure()?;
-    checks.documents()?;
-    checks.chunks()?;
-    checks.words()?;
+    checks.go_on(&format!("{f16_name}, rows"), |checks| checks.rows(&f16_name))?;
+    checks.go_on("documents.db, structure", Checks::structure)?;
+    checks.go_on("documents.db, content", Checks::documents)?;
+    checks.go_on("documents.db, chunks", Checks::chunks)?;
+    checks.go_on("documents.db, lexical index", Checks::words)?;
     Ok(checks.findings)
 }
 
@@ -111,6 +111,17 @@ struct Checks {
 }
 
 impl Checks {
+    /// Runs checks that read the database. If a page is damaged, that is their finding.
+    fn go_on(&mut self, check: &str, run: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        match run(self) {
+            Err(Error::Corrupt { reason, .. }) => {
+                self.findings.push(Finding { check: check.to_owned(), problem: Some(reason) });
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Adds a finding. The remedy for `problem` is to rebuild the index.
     fn add(&mut self, check: impl Into<String>, problem: Option<String>) {
         let problem = problem.map(|problem| format!("{problem}; {REBUILD}"));
