@@ -47,7 +47,7 @@ def _ray() -> ModuleType:
     try:
         import ray
     except ImportError:
-        message = "warpseek.ray needs Ray: pip install 'warpseek[ray]'"
+        message = "warpseek.ray needs Ray: pip install 'ray>=2.60'"
         raise UsageError(message) from None
     return ray
 
