@@ -147,7 +147,8 @@ def test_killed_processes_are_started_again(place, nodes):
 
 def test_a_lost_node_is_waited_for(place, nodes):
     wanted = expected(place, "q.npy", "-k", "10")
-    with open_cluster(place, nodes, node_timeout=3) as cluster:
+    with open_cluster(place, nodes) as cluster:
+        cluster._shards._placement.node_timeout = 3
         nodes.remove_node(nodes.workers[1], allow_graceful=False)
         started = time.perf_counter()
         with pytest.raises(IndexIOError, match=r"00003\.ws.*no machine holds it") as raised:
@@ -177,7 +178,7 @@ def test_server(place, nodes):
     body = {"vector": vector, "k": 7, "filter": "year > 2001"}
     with warpseek.Index(place / "whole") as whole, warpseek.serve(whole, read_only=True) as server:
         _, wanted = ask(server.url, "/v1/search", body)
-    cluster = open_cluster(place, nodes, node_timeout=3)
+    cluster = open_cluster(place, nodes)
     with cluster, cluster.serve(name="whole") as server:
         status, found = ask(server.url, "/v1/search", body)
         assert status == 200
@@ -191,6 +192,7 @@ def test_server(place, nodes):
         status, reply = ask(server.url, "/v1/documents", {"documents": [{"id": "a", "text": "x"}]})
         assert status == 403
         assert ask(server.url, "/info")[1]["indexes"][0]["rows"] == 3_000
+        cluster._shards._placement.node_timeout = 3
         nodes.remove_node(nodes.workers[1], allow_graceful=False)
         status, reply = ask(server.url, "/v1/search", body)
         assert status == 503 and "no machine holds it" in str(reply)
