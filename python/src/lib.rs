@@ -49,7 +49,7 @@ mod warpseek_core {
     #[pymodule_export]
     use crate::models::{CrossEncoder, PyEmbedder};
     #[pymodule_export]
-    use crate::remote::{PyShard, open_remote, stop_requested};
+    use crate::remote::{PyShard, open_remote, shard_list, stop_requested};
     #[pymodule_export]
     use crate::server::{Server, main};
 }

@@ -14,16 +14,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use warpseek::error::{Error, Result};
 use warpseek::search::scan_shard;
-use warpseek::store::{IndexStats, RemoteShards, Row, RowRequests, ShardAnswer, ShardRequest};
+use warpseek::store::{
+    FilterNotes, IndexStats, RemoteShards, Row, RowRequests, ShardAnswer, ShardList, ShardRequest,
+};
 use warpseek::topk::ScoredRow;
-
-/// Rows of the notes of filters: per filter the note's place, the label and the number.
-type Notes = Vec<Vec<(usize, String, u64)>>;
 
 /// The answer of a shard between processes: hits per query (u32), their rows (u32) and scores
 /// (float32) as bytes, rows that pass each filter, and notes.
 type PackedAnswer<'py> =
-    (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<u64>, Notes);
+    (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<u64>, Vec<FilterNotes>);
 
 /// A shard that this process holds.
 #[pyclass(frozen, name = "Shard")]
@@ -138,6 +137,21 @@ fn numbers<T>(bytes: &[u8], of: impl Fn([u8; 4]) -> T) -> Vec<T> {
     bytes.chunks_exact(4).map(|b| of([b[0], b[1], b[2], b[3]])).collect()
 }
 
+/// The folder and rows of a shard.
+type ListedShard = (String, u64);
+
+/// The list of shards that a path names: its folder, its checksum, and the folder and rows of each
+/// shard.
+#[pyfunction]
+pub(crate) fn shard_list(
+    py: Python<'_>,
+    path: PathBuf,
+) -> PyResult<(PathBuf, String, Vec<ListedShard>)> {
+    let (dir, list) = direct(py, || ShardList::find(&path))?;
+    let shards = list.shards.into_iter().map(|shard| (shard.folder, shard.rows)).collect();
+    Ok((dir, list.checksum, shards))
+}
+
 /// True if the call of the core on this thread is to stop.
 #[pyfunction]
 pub(crate) fn stop_requested() -> bool {
@@ -188,7 +202,7 @@ impl PyShards {
 }
 
 /// An answer as Python passes it on.
-type ReceivedAnswer = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u64>, Notes);
+type ReceivedAnswer = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u64>, Vec<FilterNotes>);
 
 impl RemoteShards for PyShards {
     fn scan(&self, request: &ShardRequest<'_>) -> Result<Vec<ShardAnswer>> {

@@ -5,9 +5,10 @@ The Rust core of warpseek.
 
 from _typeshed import Incomplete, SupportsGetItem
 from os import PathLike
+from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["CrossEncoder", "Embedder", "Index", "Prompt", "Server", "Shard", "get_num_threads", "main", "open_remote", "set_num_threads", "stop_requested", "version"]
+__all__ = ["CrossEncoder", "Embedder", "Index", "Prompt", "Server", "Shard", "get_num_threads", "main", "open_remote", "set_num_threads", "shard_list", "stop_requested", "version"]
 
 @final
 class CrossEncoder:
@@ -316,6 +317,12 @@ def open_remote(path: str | PathLike[str], shards: Any, model: str | None, reran
 def set_num_threads(n: SupportsIndex) -> None:
     """
     Sets the number of compute threads, 1 to 1024, of this process. A server has its own.
+    """
+
+def shard_list(path: str | PathLike[str]) -> tuple[Path, str, list[tuple[str, int]]]:
+    """
+    The list of shards that a path names: its folder, its checksum, and the folder and rows of each
+    shard.
     """
 
 def stop_requested() -> bool:

@@ -81,10 +81,7 @@ impl Index {
     ///
     /// As [`Index::open`]; [`Error::Usage`] if `dir` lists no such shard.
     pub fn open_shard(dir: &Path, number: usize) -> Result<Self> {
-        let Some(dir) = folder_of_shards(dir) else {
-            return Err(Error::usage(format!("{} has no shards.json", dir.display())));
-        };
-        let list = ShardList::read(&dir)?;
+        let (dir, list) = ShardList::find(dir)?;
         if number >= list.shards.len() {
             let n = list.shards.len();
             let reason = format!("{} has {n} shards, none has number {number}", dir.display());
@@ -101,10 +98,7 @@ impl Index {
     ///
     /// As [`Index::open`].
     pub fn open_remote(dir: &Path, shards: Arc<dyn RemoteShards>) -> Result<Self> {
-        let Some(dir) = folder_of_shards(dir) else {
-            return Err(Error::usage(format!("{} has no shards.json", dir.display())));
-        };
-        let list = ShardList::read(&dir)?;
+        let (dir, list) = ShardList::find(dir)?;
         if list.rows > MAX_ROWS {
             return Err(Error::usage(format!(
                 "the shards have {} rows together, and at most {MAX_ROWS} can be searched as one \

@@ -129,6 +129,19 @@ pub(super) fn split_row_id(row_id: &str) -> Option<(&str, u32)> {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        /// Rows travel as JSON between processes, and metadata is JSON in files and databases.
+        #[test]
+        fn numbers_are_read_from_json_to_the_last_bit(bits: u64) {
+            let value = f64::from_bits(bits);
+            if value.is_finite() {
+                let text = serde_json::to_string(&value).unwrap();
+                let read: f64 = serde_json::from_str(&text).unwrap();
+                proptest::prop_assert_eq!(read.to_bits(), bits, "{}", text);
+            }
+        }
+    }
+
     #[test]
     fn row_ids_of_different_rows_differ() {
         let ids = ["doc", "doc#0", "doc#1", "doc#0#0", "#0", "doc#", "doc#01", "doc#+1", "doc#x"];

@@ -5,7 +5,7 @@
 //! list is written last and replaced by renaming: readers see the old shards or the new ones.
 
 use super::fields::FieldCatalog;
-use super::folder::SHARDS_FILE;
+use super::folder::{SHARDS_FILE, folder_of_shards};
 use super::format::newer_version;
 use super::manifest::IndexManifest;
 use super::reader::Shard;
@@ -14,7 +14,7 @@ use crate::output::OutputFile;
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -68,6 +68,17 @@ pub struct ShardEntry {
 }
 
 impl ShardList {
+    /// Reads the list that `path` names, itself or by its folder. Returns the folder beside it.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShardList::read`].
+    pub fn find(path: &Path) -> Result<(PathBuf, Self)> {
+        let dir = folder_of_shards(path).unwrap_or_else(|| path.to_path_buf());
+        let list = Self::read(&dir)?;
+        Ok((dir, list))
+    }
+
     /// Reads the list in a folder.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from warpseek import _warpseek
 from warpseek._settings import settings
-from warpseek.errors import CorruptIndexError, IndexIOError, UsageError, WarpseekError
+from warpseek.errors import IndexIOError, UsageError, WarpseekError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -197,24 +196,10 @@ class Shards:
     """The actors of all shards. The core calls `scan` and `fetch`."""
 
     def __init__(self, path: str, placement: Placement) -> None:
-        is_list = os.path.basename(path) == "shards.json"
-        self.folder = os.path.dirname(path) if is_list else path
-        listed = os.path.join(self.folder, "shards.json")
-        try:
-            with open(listed, encoding="utf-8") as file:
-                found = json.load(file)
-            entries, self._checksum = found["shards"], found["checksum"]
-            self._folders = [entry["folder"] for entry in entries]
-            self._rows = [entry["rows"] for entry in entries]
-        except FileNotFoundError:
-            message = f"{listed} is missing: make shards with `warpseek shard`"
-            raise IndexIOError(message, exit_code=8, file=listed) from None
-        except (ValueError, KeyError, TypeError):
-            # The core says what is wrong with it.
-            _warpseek.Shard(self.folder, 0, "", settings(None, None, None, None))
-            raise CorruptIndexError(f"{listed}: the list is damaged", file=listed) from None
-        except OSError as error:
-            raise IndexIOError(f"{listed}: {error.strerror}", exit_code=8, file=listed) from None
+        folder, self._checksum, shards = _warpseek.shard_list(path)
+        self.folder = os.fspath(folder)
+        self._folders = [name for name, _ in shards]
+        self._rows = [rows for _, rows in shards]
         self._placement = placement
         self._actors: list[list[Any]] = []
         self._turn = 0
