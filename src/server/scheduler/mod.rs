@@ -58,9 +58,10 @@
 //!
 //! # No deadlock
 //!
-//! A worker waits for nothing but the queue, whose lock is never held while a batch is computed, and
-//! for shards in other processes, which have a time limit of their own. Replies never block. A batch that panics drops its tasks, and with them the senders of the
-//! replies, so that the requests end with an error instead of waiting forever.
+//! A worker waits for nothing but the queue, whose lock is never held while a batch is computed,
+//! and for shards in other processes, which have a time limit of their own. Replies never block. A
+//! batch that panics drops its tasks, and with them the senders of the replies, so that the
+//! requests end with an error instead of waiting forever.
 
 mod queue;
 mod task;
