@@ -3,6 +3,10 @@
 use crate::support::cli::{Workplace, records, small_reranker};
 use serde_json::Value;
 use std::fmt::Write;
+use warpseek::error::{Error, Place};
+use warpseek::ingest::Document;
+use warpseek::ingest::chunk::{Chunk, Chunking};
+use warpseek::store::{IndexManifest, IndexWriter, begin_shard};
 
 /// Documents whose scores tie across any cut, with chunks, and with fields that only some have.
 fn corpus() -> String {
@@ -253,4 +257,49 @@ fn missing_changed_and_foreign_shards_are_named() {
         .filter_map(|check| check["problem"].as_str().map(str::to_owned))
         .collect();
     assert_eq!(problems.len(), 1, "{problems:?}");
+}
+
+#[test]
+fn a_shard_of_another_run_is_not_taken_for_an_own_one() {
+    let place = Workplace::new();
+    let path = place.path("s/00000.ws");
+    let settings = |dim| IndexManifest::new(dim, None, Chunking::default());
+    let write = |id: &str| {
+        let mut writer = IndexWriter::open_or_create(&path, &settings(4)).unwrap();
+        let document = Document::new(id, "text", Place::file("x"));
+        let chunk = Chunk { range: 0..4, tokens: 1, tokens_lost: 0 };
+        writer.put(document, vec![chunk], &[0.5; 4]).unwrap();
+        writer.commit().unwrap();
+        drop(writer);
+    };
+    let has = |id: &str| {
+        let writer = IndexWriter::open_or_create(&path, &settings(4)).unwrap();
+        writer.find(id).unwrap().is_some()
+    };
+    begin_shard(&path, "one", &settings(4)).unwrap();
+    write("a");
+    // The same run goes on; another one begins anew, and so does one of other settings.
+    begin_shard(&path, "one", &settings(4)).unwrap();
+    assert!(has("a"));
+    begin_shard(&path, "two", &settings(4)).unwrap();
+    assert!(!has("a"));
+    write("b");
+    begin_shard(&path, "two", &settings(5)).unwrap();
+    begin_shard(&path, "two", &settings(4)).unwrap();
+    assert!(!has("b"));
+    // One that is written to is left alone, and so is what no run has made.
+    let writer = IndexWriter::open_or_create(&path, &settings(4)).unwrap();
+    assert!(matches!(begin_shard(&path, "three", &settings(4)), Err(Error::Locked { .. })));
+    drop(writer);
+    place.file("s/00001.ws/notes.txt", "mine");
+    let refused = begin_shard(&place.path("s/00001.ws"), "two", &settings(4));
+    assert!(refused.unwrap_err().to_string().contains("is there already"));
+    // `shard` leaves an unfinished run alone.
+    place.file("t/.shards.plan", "{}");
+    place.file("t/.shards.partial", "00000.ws\n");
+    place.file("t/00000.ws/notes.txt", "mine");
+    let index = indexed();
+    let into = place.path("t").display().to_string();
+    index.call(&format!("shard idx --rows 20 --into {into}")).fails(2, &["has not finished"]);
+    assert!(place.path("t/00000.ws/notes.txt").exists());
 }

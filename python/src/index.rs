@@ -89,7 +89,7 @@ impl PyIndex {
                     let model = engine.model_name(model.as_deref());
                     engine.get_or_download(model)?;
                     let opened =
-                        pool.install(|| engine.index_embedder(model, &dir, truncate_dim))?;
+                        pool.install(|| engine.index_embedder(model, Some(&dir), truncate_dim))?;
                     if let Some(metric) = metric.filter(|metric| *metric != opened.metric) {
                         let (name, own) = (metric.name(), opened.metric.name());
                         return Err(Error::usage(format!(

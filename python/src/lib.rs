@@ -13,7 +13,7 @@
 //! | `records` | records of an iterator as documents |
 //! | `opened` | an index with its models, in every process |
 //! | `reading`, `writing`, `evaluation`, `batch` | what is done with it |
-//! | `remote` | shards in other processes |
+//! | `remote`, `indexing` | shards in other processes, and made by them |
 //! | `models`, `index`, `answer`, `server` | the classes |
 
 mod answer;
@@ -24,6 +24,7 @@ mod engine;
 mod error;
 mod evaluation;
 mod index;
+mod indexing;
 mod models;
 mod opened;
 mod reading;
@@ -46,6 +47,11 @@ mod warpseek_core {
     use crate::engine::version;
     #[pymodule_export]
     use crate::index::PyIndex;
+    #[pymodule_export]
+    use crate::indexing::{
+        PartIndexer, PyShardFolder, duplicate_ids, list_files, list_object, listed_facts,
+        record_at, record_ids,
+    };
     #[pymodule_export]
     use crate::models::{CrossEncoder, PyEmbedder};
     #[pymodule_export]

@@ -62,7 +62,7 @@ pub(crate) fn add<'py>(
     to_python(py, &indexed)
 }
 
-/// Options of [`add_files`], as Python passes them.
+/// Options of reading files, as Python passes them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct FileOptions {
@@ -74,6 +74,25 @@ pub(crate) struct FileOptions {
     no_ignore: bool,
 }
 
+impl FileOptions {
+    /// The settings of reading.
+    pub(crate) fn settings(self) -> PyResult<InputSettings> {
+        let fields: FieldMap = self.fields.into();
+        let delimiter = self.delimiter.as_deref().map(ingest::parse_delimiter).transpose();
+        Ok(InputSettings {
+            id_field: fields.id,
+            text_field: fields.text,
+            title_field: fields.title,
+            metadata_fields: fields.metadata,
+            delimiter: delimiter.or_raise()?,
+            globs: self.globs,
+            no_ignore: self.no_ignore,
+            on_error: self.on_error.map(|name| on_error_of(&name)).transpose()?,
+            ..InputSettings::default()
+        })
+    }
+}
+
 /// Indexes the documents of files and folders.
 pub(crate) fn add_files<'py>(
     py: Python<'py>,
@@ -82,20 +101,9 @@ pub(crate) fn add_files<'py>(
     options: FileOptions,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let FileOptions { fields, on_error, prune, delimiter, globs, no_ignore } = options;
-    let on_error = on_error.map(|name| on_error_of(&name)).transpose()?;
-    let fields: FieldMap = fields.into();
-    let settings = InputSettings {
-        id_field: fields.id,
-        text_field: fields.text,
-        title_field: fields.title,
-        metadata_fields: fields.metadata,
-        delimiter: delimiter.as_deref().map(ingest::parse_delimiter).transpose().or_raise()?,
-        globs,
-        no_ignore,
-        on_error,
-        ..InputSettings::default()
-    };
+    let prune = options.prune;
+    let settings = options.settings()?;
+    let on_error = settings.on_error;
     let strict = settings.is_strict();
     let base = base_of(&index.dir).or_raise()?;
     let options = settings.read_options(&base, ExtractOptions::default()).or_raise()?;

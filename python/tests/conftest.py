@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,27 @@ subprocess.run(
     stdout=subprocess.DEVNULL,
     check=True,
 )
+
+
+# Ray reads these when it is imported.
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16))
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[Any]:
+    """A Ray cluster: a head without shards, and two nodes that hold three and two of them."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes.parts = [
+        {f"{i:05}.ws": 1 for i in range(3)},
+        {f"{i:05}.ws": 1 for i in range(3, 5)},
+    ]
+    nodes.workers = [nodes.add_node(num_cpus=8, resources=part) for part in nodes.parts]
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -21,13 +20,6 @@ import pytest
 
 import warpseek
 from warpseek.errors import CorruptIndexError, IndexIOError, UsageError
-
-# Ray reads these when it is imported.
-os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16))
-
-import ray
-from ray.cluster_utils import Cluster as Nodes
-
 from warpseek.ray import Cluster
 
 DIM = 48
@@ -65,21 +57,7 @@ def place(tmp_path_factory):
     return place
 
 
-@pytest.fixture(scope="module")
-def nodes():
-    """A head without shards, and two nodes that hold three and two of them."""
-    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
-    nodes.parts = [
-        {f"{i:05}.ws": 1 for i in range(3)},
-        {f"{i:05}.ws": 1 for i in range(3, 5)},
-    ]
-    nodes.workers = [nodes.add_node(num_cpus=8, resources=part) for part in nodes.parts]
-    yield nodes
-    ray.shutdown()
-    nodes.shutdown()
-
-
-def open_cluster(place: Path, nodes: Nodes, **options) -> Cluster:
+def open_cluster(place: Path, nodes, **options) -> Cluster:
     return Cluster(place / "shards", address=nodes.address, pinned=True, **options)
 
 
@@ -160,6 +138,48 @@ def test_a_lost_node_is_waited_for(place, nodes):
         cluster._shards._placement.node_timeout = 60
         cluster.batch(place / "q.npy", place / "out", 10)
         assert (place / "out").read_bytes() == wanted
+
+
+def test_a_killed_run_is_continued(place, nodes):
+    out = place / "killed.jsonl"
+    command = [sys.executable, "-m", "warpseek.ray", "batch", str(place / "shards")]
+    command += [str(place / "many.npy"), "--out", str(out), "-k", "50", "--pinned"]
+    command += ["--address", nodes.address, "--json"]
+    np.save(place / "many.npy", np.tile(np.load(place / "q.npy"), (20, 1)))
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    run = subprocess.Popen(command, **quiet)
+    journal = place / "killed.jsonl.journal"
+    for _ in range(600):
+        written = list(place.glob(".killed.jsonl*")) + list(place.glob("killed.jsonl.*"))
+        if any(path.stat().st_size > 100_000 for path in written):
+            break
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    assert not out.exists(), f"the run was over before it was killed ({journal})"
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert 0 < report["resumed"] < report["queries"] == 6_000
+    assert out.read_bytes() == expected(place, "many.npy", "-k", "50")
+
+
+def test_a_full_disk_loses_nothing(place, nodes):
+    out = place / "full.jsonl"
+    command = [sys.executable, "-m", "warpseek.ray", "batch", str(place / "shards")]
+    command += [str(place / "q.npy"), "--out", str(out), "-k", "100", "--pinned"]
+    command += ["--address", nodes.address]
+    # No file may be longer, as on a disk that is full.
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000,) * 2); "
+    limit += "import runpy; sys.argv = sys.argv[1:]; "
+    limit += "runpy.run_module('warpseek.ray', run_name='__main__')"
+    limited = [sys.executable, "-c", limit, *command[2:]]
+    done = subprocess.run(limited, capture_output=True, text=True)
+    assert done.returncode == 8 and "File too large" in done.stderr, done.stderr
+    assert not out.exists()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == expected(place, "q.npy", "-k", "100")
 
 
 def test_server(place, nodes):

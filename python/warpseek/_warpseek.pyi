@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["CrossEncoder", "Embedder", "Index", "Prompt", "Server", "Shard", "get_num_threads", "main", "open_remote", "set_num_threads", "shard_list", "stop_requested", "version"]
+__all__ = ["CrossEncoder", "Embedder", "Index", "PartIndexer", "Prompt", "Server", "Shard", "ShardFolder", "duplicate_ids", "get_num_threads", "list_files", "list_object", "listed_facts", "main", "open_remote", "record_at", "record_ids", "set_num_threads", "shard_list", "stop_requested", "version"]
 
 @final
 class CrossEncoder:
@@ -226,6 +226,21 @@ class Index:
         """
 
 @final
+class PartIndexer:
+    """
+    The model of a process that makes shards, and how it reads and cuts texts.
+    """
+    def __new__(cls, /, model: tuple[str | None, SupportsIndex | None], chunks: tuple[SupportsIndex | None, SupportsIndex | None, bool], language: str | None, options: Incomplete, settings: Incomplete) -> PartIndexer:
+        """
+        Opens the model.
+        """
+    def index(self, /, dir: str | PathLike[str], key: str, part: str, progress: Any | None) -> tuple[Any, str | None]:
+        """
+        Indexes a part of the inputs into the shard at `dir`, in a run of this key. `progress` is
+        called with the number of rows. Returns the report, and the summary as JSON, None without any document.
+        """
+
+@final
 class Prompt:
     """
     The prompt of a question: a conversation, and the passages in it.
@@ -299,9 +314,68 @@ class Shard:
         each query, by its place in `filters`.
         """
 
+@final
+class ShardFolder:
+    """
+    The folder of shards while they are made.
+    """
+    def __new__(cls, /, path: str | PathLike[str], restart: bool) -> ShardFolder:
+        """
+        Opens the folder at `path`, to go on with shards that were begun, or to begin anew.
+        """
+    def begin(self, /, names: SupportsGetItem[int, str]) -> None:
+        """
+        Records the names of the shards that will be made, and keeps them for later runs.
+        """
+    def check_same_settings(self, /, first: str, other: str) -> None:
+        """
+        Refuses a shard, by its summary, whose settings are not those of another one.
+        """
+    def close(self, /) -> None:
+        """
+        Gives up the lock.
+        """
+    def finish(self, /, shards: SupportsGetItem[int, str]) -> tuple[int, int, int]:
+        """
+        Writes the list of shards, by their summaries. Returns the numbers of rows and documents,
+        and the generation.
+        """
+    def name(self, /, number: SupportsIndex) -> str:
+        """
+        The name of the folder of a shard.
+        """
+    @staticmethod
+    def precision(summary: str) -> str | None:
+        """
+        The number format in which a shard was embedded, by its summary.
+        """
+
+def duplicate_ids(lists: SupportsGetItem[int, bytes | bytearray]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """
+    Pairs of places of records with the same id, each the number of a list of hashes and the place
+    in it: the first place of the id, and a later one.
+    """
+
 def get_num_threads() -> int:
     """
     The number of compute threads of this process.
+    """
+
+def list_files(paths: SupportsGetItem[int, str | PathLike[str]], options: Incomplete, into: str | PathLike[str]) -> tuple[str, Any]:
+    """
+    Lists the files of inputs. `into` is the folder of the shards, whose parent is where relative
+    names in ids start. Returns a JSON list of files, and a report of what was left out.
+    """
+
+def list_object(address: str, length: SupportsIndex, is_found: bool) -> str | None:
+    """
+    The file of an object of a store, as JSON. With `is_found` None stands for one of unknown type.
+    """
+
+def listed_facts(files: str) -> tuple[list[Incomplete], set[str], bytes]:
+    """
+    Facts about listed files, the columns in the names of folders that are texts, and the hashes of
+    the names of the files that are documents themselves.
     """
 
 def main(arguments: SupportsGetItem[int, str]) -> int:
@@ -312,6 +386,17 @@ def main(arguments: SupportsGetItem[int, str]) -> int:
 def open_remote(path: str | PathLike[str], shards: Any, model: str | None, reranker: str | None, settings: Incomplete) -> Index:
     """
     Opens the index whose shards other processes hold, by its list. `shards` asks them.
+    """
+
+def record_at(part: str, number: SupportsIndex, options: Incomplete) -> tuple[str, str]:
+    """
+    The id and the place of a record of the only file of a part.
+    """
+
+def record_ids(part: str, files: bytes, options: Incomplete) -> tuple[list[int], bytes]:
+    """
+    The number of records of each file of a part of the inputs, and the hashes of their ids. `files`
+    has the hashes of the names of the files that are documents themselves.
     """
 
 def set_num_threads(n: SupportsIndex) -> None:

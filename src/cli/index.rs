@@ -109,7 +109,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
     let mut documents = open()?;
     let roots = documents.roots().clone();
     let name = context.engine.model_name(args.model.as_deref());
-    let model = context.engine.index_embedder(name, &into, args.dimensions)?;
+    let model = context.engine.index_embedder(name, Some(&into), args.dimensions)?;
     let chunks = ChunkOptions {
         max_tokens: args.chunk_tokens,
         overlap: Some(args.chunk_overlap),

@@ -85,9 +85,10 @@ impl Engine {
         Ok((embedder, stamp))
     }
 
-    /// The embedder of this name for the index in `dir`, existing or not, with the first
-    /// `dimensions` of its vectors. A new index ranks by the model's own similarity. One that was
-    /// made with the same weights keeps its metric, and its dimensions unless others are asked for.
+    /// The embedder of this name for the index in `dir`, existing or not, or for a new one without
+    /// it, with the first `dimensions` of its vectors. A new index ranks by the model's own
+    /// similarity. One that was made with the same weights keeps its metric, and its dimensions
+    /// unless others are asked for.
     ///
     /// # Errors
     ///
@@ -95,10 +96,10 @@ impl Engine {
     pub fn index_embedder(
         &self,
         name: &str,
-        dir: &Path,
+        dir: Option<&Path>,
         dimensions: Option<usize>,
     ) -> Result<IndexEmbedder> {
-        let known = IndexManifest::find(dir)?;
+        let known = dir.map(IndexManifest::find).transpose()?.flatten();
         let dimensions = dimensions.or(known.as_ref().and_then(shortened));
         let vectors = VectorOptions { normalize: Normalize::BySimilarity, dimensions };
         let (embedder, stamp) = self.embedder(name, vectors)?;

@@ -108,6 +108,19 @@ impl<'a> IndexRun<'a> {
         Ok(report)
     }
 
+    /// Stores the documents of a part of the inputs.
+    pub(super) fn run_part(
+        mut self,
+        documents: &mut dyn Iterator<Item = Result<Document>>,
+    ) -> Result<IndexReport> {
+        let taken = self.take_all(documents);
+        // Documents that can be saved are not embedded again when the run is continued.
+        let saved = self.flush().and_then(|()| self.writer.commit());
+        taken.and(saved)?;
+        self.note_precision();
+        Ok(self.report)
+    }
+
     /// Stores all documents, unless the run is stopped.
     fn take_all(&mut self, documents: &mut dyn Iterator<Item = Result<Document>>) -> Result<()> {
         for (number, document) in documents.enumerate() {

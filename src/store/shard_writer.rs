@@ -2,7 +2,7 @@
 
 use super::folder::{MANIFEST_FILE, SHARDS_FILE, WriteLock, check_place, remove_if_present};
 use super::manifest::IndexManifest;
-use super::shards::ShardList;
+use super::shards::{ShardList, ShardSummary};
 use super::writer::IndexWriter;
 use crate::error::{Error, Result};
 use crate::output::sync_folder_of;
@@ -20,31 +20,45 @@ const COMMIT_BYTES: usize = 64 << 20;
 /// File with the names of folders that a writer has begun and not listed yet, one per line.
 const BEGUN_FILE: &str = ".shards.partial";
 
-/// Writes shards into a folder. Their list is written by [`ShardWriter::finish`]: until then
-/// readers see the shards that were there before, if any. Dropped earlier, it removes its own; what
-/// a killed one has left, the next writer removes, and nothing else.
+/// Files of a run on several machines: its plan, and the summaries of shards that are made.
+const PLAN_FILES: [&str; 3] = [".shards.plan", ".shards.plan.partial", ".shards.done"];
+
+/// File in the folder of a shard with the key of the run that made it.
+const KEY_FILE: &str = ".run.partial";
+
+/// The treatment of the shards of a run on several machines that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnfinishedRun {
+    /// The writer is refused.
+    Refuse,
+    /// The writer goes on with them.
+    Continue,
+    /// They are removed.
+    Discard,
+}
+
+/// A folder whose shards are being made. Readers see the shards that were there before, if any,
+/// until [`ShardFolder::finish`] writes the list. What a killed writer has left, the next one
+/// removes, unless it goes on with it.
 #[derive(Debug)]
-pub struct ShardWriter {
+pub struct ShardFolder {
     dir: PathBuf,
-    settings: IndexManifest,
     generation: u64,
     /// The folders of the shards that the list names now.
     earlier: Vec<String>,
-    folders: Vec<String>,
-    /// The shard that is being written, and the number of its rows.
-    current: Option<(IndexWriter, u64)>,
     is_finished: bool,
     lock: WriteLock,
 }
 
-impl ShardWriter {
-    /// Begins the shards of an index with these settings. Removes what an interruption left.
+impl ShardFolder {
+    /// Opens the folder for writing, and creates it if it does not exist. Removes what a killed
+    /// [`ShardWriter`] has left.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if the folder is an index; [`Error::Locked`] while another process writes
-    /// shards there; [`Error::Io`].
-    pub fn create(dir: &Path, settings: &IndexManifest) -> Result<Self> {
+    /// [`Error::Usage`] if the folder is an index, and for an unfinished run that is to be
+    /// refused; [`Error::Locked`] while another process writes shards there; [`Error::Io`].
+    pub fn open(dir: &Path, unfinished: UnfinishedRun) -> Result<Self> {
         check_place(dir)?;
         if dir.join(MANIFEST_FILE).exists() {
             return Err(Error::usage(format!(
@@ -59,23 +73,149 @@ impl ShardWriter {
             list => Some(list?),
         };
         let earlier = list.iter().flat_map(|list| &list.shards);
-        let this = Self {
+        let mut this = Self {
             dir: dir.to_path_buf(),
-            settings: settings.clone(),
             generation: list.as_ref().map_or(0, |list| list.generation + 1),
             earlier: earlier.map(|shard| shard.folder.clone()).collect(),
-            folders: Vec::new(),
-            current: None,
             is_finished: false,
             lock,
         };
-        let begun = std::fs::read_to_string(dir.join(BEGUN_FILE)).unwrap_or_default();
-        let is_left = |name: &&str| is_shard_name(name) && !this.earlier.iter().any(|n| n == name);
-        for name in begun.lines().filter(is_left) {
-            remove_folder(&dir.join(name))?;
+        let has_run = dir.join(PLAN_FILES[0]).exists();
+        match unfinished {
+            UnfinishedRun::Continue if has_run => this.keep(),
+            UnfinishedRun::Refuse if has_run => {
+                this.keep();
+                return Err(Error::usage(format!(
+                    "{}: `python -m warpseek.ray index` has not finished its shards here: run the \
+                     same command again to go on, or with --restart to begin anew",
+                    dir.display()
+                )));
+            }
+            _ => this.remove_begun()?,
         }
-        remove_if_present(&dir.join(BEGUN_FILE))?;
         Ok(this)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The name of the folder of a shard: `00003.ws`, and `00003-2.ws` in later generations.
+    pub fn name(&self, number: usize) -> String {
+        match self.generation {
+            0 => format!("{number:05}.ws"),
+            generation => format!("{number:05}-{generation}.ws"),
+        }
+    }
+
+    /// Records that shards of these names are being made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if one of the last `new` of them is there already; [`Error::Io`].
+    pub fn begin(&self, names: &[String], new: usize) -> Result<()> {
+        for name in &names[names.len() - new..] {
+            let path = self.dir.join(name);
+            if path.symlink_metadata().is_ok() {
+                return Err(Error::usage(format!(
+                    "{} is there already, and {SHARDS_FILE} does not list it: move it away, or \
+                     name another folder for the shards",
+                    path.display()
+                )));
+            }
+        }
+        let file = self.dir.join(BEGUN_FILE);
+        std::fs::write(&file, names.join("\n") + "\n").map_err(Error::io("write", &file))?;
+        sync_folder_of(&file);
+        Ok(())
+    }
+
+    /// Keeps what was begun for a later writer, also if this one does not finish.
+    pub fn keep(&mut self) {
+        self.lock.keep();
+        self.is_finished = true;
+    }
+
+    /// Writes the list and removes the shards that it replaces.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShardList::write`].
+    pub fn finish(mut self, shards: &[ShardSummary]) -> Result<ShardList> {
+        let list = ShardList::write(&self.dir, shards, self.generation)?;
+        self.keep();
+        // Those that came out without rows are not listed.
+        for name in self.begun().iter().filter(|name| !shards.iter().any(|s| s.folder == **name)) {
+            let _ = remove_folder(&self.dir.join(name));
+        }
+        self.remove_records();
+        for name in self.earlier.iter().filter(|name| is_shard_name(name)) {
+            // A reader that maps its files may keep it on some systems.
+            let _ = remove_folder(&self.dir.join(name));
+        }
+        Ok(list)
+    }
+
+    /// Removes the shards that were begun and are not in the list.
+    fn remove_begun(&self) -> Result<()> {
+        for name in self.begun() {
+            remove_folder(&self.dir.join(name))?;
+        }
+        self.remove_records();
+        Ok(())
+    }
+
+    /// The names of shards that were begun and are not in the earlier list.
+    fn begun(&self) -> Vec<String> {
+        let begun = std::fs::read_to_string(self.dir.join(BEGUN_FILE)).unwrap_or_default();
+        let is_new = |name: &&str| is_shard_name(name) && !self.earlier.iter().any(|n| n == name);
+        begun.lines().filter(is_new).map(str::to_owned).collect()
+    }
+
+    /// Removes the files about shards that were begun.
+    fn remove_records(&self) {
+        for file in PLAN_FILES.iter().chain([&BEGUN_FILE]) {
+            let _ = remove_if_present(&self.dir.join(file));
+        }
+    }
+}
+
+impl Drop for ShardFolder {
+    fn drop(&mut self) {
+        // The list may name the new shards already if writing it failed at the very end.
+        let is_listed =
+            ShardList::read(&self.dir).is_ok_and(|list| list.generation == self.generation);
+        if !self.is_finished && !is_listed {
+            let _ = self.remove_begun();
+        }
+        if self.dir.join(SHARDS_FILE).exists() {
+            self.lock.keep();
+        }
+    }
+}
+
+/// Writes shards into a folder, and their list last. Dropped before [`ShardWriter::finish`], it
+/// removes them.
+#[derive(Debug)]
+pub struct ShardWriter {
+    settings: IndexManifest,
+    folders: Vec<String>,
+    /// The shard that is being written, and the number of its rows.
+    current: Option<(IndexWriter, u64)>,
+    // Dropped after the shard that is being written.
+    folder: ShardFolder,
+}
+
+impl ShardWriter {
+    /// Begins the shards of an index with these settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShardFolder::open`].
+    pub fn create(dir: &Path, settings: &IndexManifest) -> Result<Self> {
+        let folder = ShardFolder::open(dir, UnfinishedRun::Refuse)?;
+        Ok(Self { settings: settings.clone(), folders: Vec::new(), current: None, folder })
     }
 
     /// Rows of the shard that is being written.
@@ -92,26 +232,11 @@ impl ShardWriter {
         let (writer, rows) = match &mut self.current {
             Some(current) => current,
             None => {
-                let number = self.folders.len();
-                let name = match self.generation {
-                    0 => format!("{number:05}.ws"),
-                    generation => format!("{number:05}-{generation}.ws"),
-                };
-                let path = self.dir.join(&name);
-                if path.symlink_metadata().is_ok() {
-                    return Err(Error::usage(format!(
-                        "{} is there already, and {SHARDS_FILE} does not list it: move it away, or \
-                         name another folder for the shards",
-                        path.display()
-                    )));
-                }
+                let name = self.folder.name(self.folders.len());
+                let path = self.folder.dir().join(&name);
                 self.folders.push(name);
-                let begun = self.folders.join("\n") + "\n";
-                let file = self.dir.join(BEGUN_FILE);
-                std::fs::write(&file, begun).map_err(Error::io("write", &file))?;
-                sync_folder_of(&file);
-                let settings = self.settings.clone();
-                let writer = IndexWriter::open_or_create(&path, &settings)?;
+                self.folder.begin(&self.folders, 1)?;
+                let writer = IndexWriter::open_or_create(&path, &self.settings)?;
                 self.current.insert((writer, 0))
             }
         };
@@ -139,37 +264,55 @@ impl ShardWriter {
     ///
     /// # Errors
     ///
-    /// As [`ShardList::write`].
+    /// As [`ShardFolder::finish`].
     pub fn finish(mut self) -> Result<ShardList> {
         self.end_shard()?;
-        let list = ShardList::write(&self.dir, &self.folders, self.generation)?;
-        self.is_finished = true;
-        self.lock.keep();
-        let _ = remove_if_present(&self.dir.join(BEGUN_FILE));
-        for name in self.earlier.iter().filter(|name| is_shard_name(name)) {
-            // A reader that maps its files may keep it on some systems.
-            let _ = remove_folder(&self.dir.join(name));
+        let Self { folder, folders, .. } = self;
+        let mut shards = Vec::new();
+        for name in &folders {
+            let path = folder.dir().join(name);
+            let summary = ShardSummary::read(&path)?;
+            shards.push(summary.ok_or_else(|| Error::corrupt(&path, "the shard was not ended"))?);
         }
-        Ok(list)
+        folder.finish(&shards)
     }
 }
 
-impl Drop for ShardWriter {
-    fn drop(&mut self) {
-        // The list may name the new shards already if writing it failed at the very end.
-        let is_listed =
-            ShardList::read(&self.dir).is_ok_and(|list| list.generation == self.generation);
-        if !self.is_finished && !is_listed {
-            self.current = None;
-            let removed = self.folders.iter().map(|name| remove_folder(&self.dir.join(name)));
-            if removed.filter(Result::is_err).count() == 0 {
-                let _ = remove_if_present(&self.dir.join(BEGUN_FILE));
-            }
-        }
-        if self.dir.join(SHARDS_FILE).exists() {
-            self.lock.keep();
-        }
+/// Prepares the folder of a shard that a run on several machines makes or goes on with: one that a
+/// run with another `key` or with other settings has left there is removed.
+///
+/// # Errors
+///
+/// [`Error::Usage`] if it was made otherwise; [`Error::Locked`] while another process writes it;
+/// [`Error::Io`].
+pub fn begin_shard(path: &Path, key: &str, settings: &IndexManifest) -> Result<()> {
+    let marker = path.join(KEY_FILE);
+    let found = std::fs::read_to_string(&marker).ok();
+    let is_empty = std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
+    if found.is_none() && !is_empty {
+        return Err(Error::usage(format!(
+            "{} is there already, and no run of `python -m warpseek.ray index` made it: move it \
+             away, or name another folder for the shards",
+            path.display()
+        )));
     }
+    let own = match IndexManifest::find(path) {
+        Ok(own) => own,
+        Err(Error::Corrupt { .. }) => None,
+        Err(e) => return Err(e),
+    };
+    let has_same_settings = own.is_none_or(|own| own.check_compatible(settings, path).is_ok());
+    if found.as_deref() == Some(key) && has_same_settings {
+        return Ok(());
+    }
+    if !is_empty {
+        let _lock = WriteLock::take(path)?;
+        remove_folder(path)?;
+    }
+    std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
+    std::fs::write(&marker, key).map_err(Error::io("write", &marker))?;
+    sync_folder_of(&marker);
+    Ok(())
 }
 
 /// Removes the folder of a shard, unless it is missing.

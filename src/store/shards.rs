@@ -67,6 +67,72 @@ pub struct ShardEntry {
     pub checksum: String,
 }
 
+/// The facts about a shard that the list has, from the shard itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardSummary {
+    /// The shard's folder, beside the list.
+    pub folder: String,
+    /// The number of its rows.
+    pub rows: u64,
+    /// The number of its documents.
+    pub documents: u64,
+    /// Its chained checksum of all rows, in hexadecimal digits.
+    checksum: String,
+    /// Its settings.
+    manifest: serde_json::Value,
+    /// Its metadata fields.
+    fields: FieldCatalog,
+}
+
+impl ShardSummary {
+    /// Reads the summary of the shard in a folder. None if there is no shard, or one whose writer
+    /// has not ended it.
+    ///
+    /// # Errors
+    ///
+    /// The errors of opening an index, but for one that is missing.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        let shard = match Shard::open(path) {
+            Err(Error::NoIndex { .. }) => return Ok(None),
+            shard => shard?,
+        };
+        let folder = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(shard.is_sealed.then_some(Self {
+            folder,
+            rows: shard.n_rows() as u64,
+            documents: shard.n_documents()?,
+            checksum: shard.checksum(),
+            manifest: serde_json::from_slice(&shard.manifest().encode()).unwrap_or_default(),
+            fields: FieldCatalog::clone(&shard.fields),
+        }))
+    }
+
+    /// The number format in which its rows were embedded.
+    pub fn precision(&self) -> Option<&str> {
+        self.manifest["model"]["precision"].as_str()
+    }
+
+    /// Refuses a shard of other settings, which is in `dir` too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] naming the setting.
+    pub fn check_same_settings(&self, other: &Self, dir: &Path) -> Result<()> {
+        let path = dir.join(&other.folder);
+        self.settings(dir)?.check_compatible(&other.settings(dir)?, &path)
+    }
+
+    fn settings(&self, dir: &Path) -> Result<IndexManifest> {
+        settings_of(&self.manifest, &dir.join(&self.folder))
+    }
+}
+
+/// The settings in a list or a summary.
+fn settings_of(manifest: &serde_json::Value, path: &Path) -> Result<IndexManifest> {
+    IndexManifest::decode(&serde_json::to_vec(manifest).unwrap_or_default(), path)
+}
+
 impl ShardList {
     /// Reads the list that `path` names, itself or by its folder. Returns the folder beside it.
     ///
@@ -126,35 +192,29 @@ impl ShardList {
         Ok(list)
     }
 
-    /// Lists the shards in folders of `dir`, which must have the same settings, and replaces the
-    /// list there.
+    /// Lists shards in folders of `dir`, which must have the same settings, and replaces the list
+    /// there.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if the settings of two differ, or one is not a shard; the errors of opening
-    /// them and of writing the list.
-    pub fn write(dir: &Path, folders: &[String], generation: u64) -> Result<Self> {
-        let opened: Vec<Shard> =
-            folders.iter().map(|name| Shard::open(&dir.join(name))).collect::<Result<_>>()?;
-        let Some(first) = opened.first() else {
+    /// [`Error::Usage`] if the settings of two differ; [`Error::Io`].
+    pub fn write(dir: &Path, shards: &[ShardSummary], generation: u64) -> Result<Self> {
+        let Some(first) = shards.first() else {
             return Err(Error::usage("there are no shards to list"));
         };
+        let manifest = first.settings(dir)?;
         let (mut entries, mut documents, mut rows) = (Vec::new(), 0, 0);
         let mut fields = FieldCatalog::default();
-        for (shard, folder) in opened.iter().zip(folders) {
-            first.manifest().check_compatible(shard.manifest(), shard.dir())?;
-            if !shard.is_sealed {
-                let path = shard.dir().display();
-                return Err(Error::usage(format!("{path} was not made to be a shard")));
-            }
+        for shard in shards {
+            manifest.check_compatible(&shard.settings(dir)?, &dir.join(&shard.folder))?;
             entries.push(ShardEntry {
-                folder: folder.clone(),
+                folder: shard.folder.clone(),
                 first_row: rows,
-                rows: shard.n_rows() as u64,
-                checksum: shard.checksum(),
+                rows: shard.rows,
+                checksum: shard.checksum.clone(),
             });
-            rows += shard.n_rows() as u64;
-            documents += shard.n_documents()?;
+            rows += shard.rows;
+            documents += shard.documents;
             fields.add(&shard.fields);
         }
         if !fields.counts_readings() {
@@ -168,7 +228,7 @@ impl ShardList {
             format_version: LIST_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             generation,
-            manifest: serde_json::from_slice(&first.manifest().encode()).unwrap_or_default(),
+            manifest: first.manifest.clone(),
             rows,
             documents,
             shards: entries,
@@ -222,8 +282,7 @@ impl ShardList {
 
     /// The settings of the shards, whose list is in `dir`.
     pub(super) fn manifest(&self, dir: &Path) -> Result<IndexManifest> {
-        let bytes = serde_json::to_vec(&self.manifest).unwrap_or_default();
-        IndexManifest::decode(&bytes, &dir.join(SHARDS_FILE))
+        settings_of(&self.manifest, &dir.join(SHARDS_FILE))
     }
 
     /// The error of a process whose list was replaced by this one.

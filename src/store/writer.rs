@@ -245,7 +245,11 @@ impl IndexWriter {
 
     /// Commits, and makes the index a shard: stores the checksum of its documents, after which
     /// nothing can be changed.
-    pub(super) fn seal(mut self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// As [`IndexWriter::commit`].
+    pub(crate) fn seal(mut self) -> Result<()> {
         self.commit()?;
         let IndexFiles { database, state, .. } = &self.files;
         let content = database.hash_documents()?.cast_signed();

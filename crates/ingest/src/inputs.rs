@@ -158,6 +158,11 @@ impl InputList {
         Ok(list)
     }
 
+    /// Files that were found and checked before.
+    pub(crate) fn of(inputs: Vec<InputFile>, text_columns: Arc<BTreeSet<String>>) -> Self {
+        Self { inputs, text_columns, ..Self::default() }
+    }
+
     /// A stream in place of standard input, called `name` in messages.
     pub(crate) fn stream(name: &str, options: &ReadOptions) -> Self {
         let mut list = Self { format: options.format, ..Self::default() };
@@ -412,7 +417,8 @@ fn no_file(skipped: &[&SkippedFile], counts: SkipCounts, options: &ReadOptions) 
     )
 }
 
-fn unknown_type(path: &Path) -> String {
+/// The reason for a file whose name does not tell its format.
+pub(crate) fn unknown_type(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     match name.rsplit_once('.') {

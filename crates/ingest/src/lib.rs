@@ -21,6 +21,7 @@
 //!                       paths.rs     their names, the same however a path was written
 //!                       tables.rs    tables with a log of their files: refused
 //!                       stamps.rs    which of them have changed since they were read
+//!                       listed.rs    the same files for other processes
 //! each input            stream.rs    its bytes: counted, decompressed, read as UTF-8 (recode.rs);
 //!                                    other formats are refused (magic.rs)
 //!                       partition.rs the columns in the names of its folders
@@ -109,6 +110,7 @@ mod inputs;
 mod json;
 mod json_stream;
 mod jsonl;
+mod listed;
 mod magic;
 mod markdown;
 mod markup;
@@ -141,6 +143,7 @@ pub use fields::from_object;
 pub use format::FileFormat;
 pub use inputs::name_in_messages;
 pub use json::kind as json_kind;
+pub use listed::{ListedFile, open_listed, text_columns_of};
 pub use message::shown;
 pub use notes::{MAX_NOTES, NON_FINITE, NoteKind, ReadNote, ReadNotes, TITLE_ALONE};
 pub use office::{ExtractLimits, ExtractOptions, ExtractRequest, StopFlag};

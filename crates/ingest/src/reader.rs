@@ -67,7 +67,7 @@ pub fn read_stream(
 /// An error about a record (see [`Error::Input`]) does not end the iteration: the next call goes
 /// on behind that record, or, where the rest of the file cannot be read, with the next file.
 pub struct DocumentReader {
-    inputs: VecDeque<InputFile>,
+    pub(crate) inputs: VecDeque<InputFile>,
     skipped: Vec<SkippedFile>,
     skip_counts: SkipCounts,
     found: FoundFiles,
@@ -118,7 +118,11 @@ struct OpenInput {
 }
 
 impl DocumentReader {
-    fn new(list: InputList, stdin: Option<Box<dyn Read + Send>>, options: &ReadOptions) -> Self {
+    pub(crate) fn new(
+        list: InputList,
+        stdin: Option<Box<dyn Read + Send>>,
+        options: &ReadOptions,
+    ) -> Self {
         let found = list.found_files();
         let InputList { inputs, skipped, roots, skip_counts, text_columns, .. } = list;
         let unchanged = list.unchanged.into_iter().map(|input| input.source);

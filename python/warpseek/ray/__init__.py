@@ -1,6 +1,7 @@
-"""Search over shards on the machines of a Ray cluster.
+"""Search over shards on the machines of a Ray cluster, and indexing into shards there.
 
-``warpseek shard`` makes the shards and their list; see docs/how-to/cluster.md. Ray places, restarts
+:func:`index` makes shards and their list on the cluster, ``warpseek shard`` of an index; see
+docs/how-to/cluster.md. Ray places, restarts
 and retries; the scan is the library's own, and answers are those of the whole index, bit for bit.
 
 >>> with Cluster("papers.shards", address="10.0.0.1:6379") as cluster:
@@ -13,19 +14,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from warpseek import _warpseek
 from warpseek._arguments import Path, Where, at_least, path_of, search_options
-from warpseek._progress import Progress
 from warpseek._settings import settings
 from warpseek.errors import UsageError
 from warpseek.index import Index
-from warpseek.ray._shards import Placement, Shards, connect, disconnect
+from warpseek.ray._connection import connect, disconnect
+from warpseek.ray._indexing import index
+from warpseek.ray._progress import ProgressLine
+from warpseek.ray._shards import Placement, Shards
 from warpseek.server import Server
 
 if TYPE_CHECKING:
     from warpseek.results import Hits
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "index"]
+
+
+def _n_queries(path: str) -> int | None:
+    """The number of queries of a file, where it is told by its head or by its lines."""
+    try:
+        if path.endswith(".npy"):
+            return len(np.load(path, mmap_mode="r"))
+        if path.endswith((".jsonl", ".ndjson", ".txt")):
+            with open(path, "rb") as file:
+                return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    except (OSError, ValueError):
+        # Reading the queries tells what is wrong.
+        pass
+    return None
 
 
 class _RemoteIndex(Index):
@@ -131,7 +150,7 @@ class Cluster:
             min_score: See :meth:`warpseek.Index.search`.
             max_per_doc: See :meth:`warpseek.Index.search`.
             mmr: See :meth:`warpseek.Index.search`.
-            show_progress_bar: True, False, or None for a bar on a terminal.
+            show_progress_bar: True, False, or None for a line on a terminal.
 
         Returns:
             The report: ``queries``, ``hits``, ``seconds``, and ``cluster`` with the seconds of
@@ -146,16 +165,25 @@ class Cluster:
             min_score=min_score,
             max_per_doc=max_per_doc,
         )
+        source = path_of(queries)
         files = {
-            "queries": path_of(queries),
+            "queries": source,
             "out": path_of(out),
             "format": format,
             "with_text": bool(with_text),
             "restart": bool(restart),
         }
         self._shards.times.clear()
-        with Progress(show_progress_bar, None, "queries") as progress:
-            report: dict[str, Any] = self._index._core.batch(files, options, progress.callback)
+        line, total = ProgressLine(show_progress_bar), _n_queries(source)
+        where = f"{len(self._shards)} shards"
+
+        def told(done: int) -> None:
+            line.update(done, total, "queries", where)
+
+        try:
+            report: dict[str, Any] = self._index._core.batch(files, options, told)
+        finally:
+            line.close()
         report["cluster"] = dict(self._shards.times)
         return report
 

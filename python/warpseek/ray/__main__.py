@@ -1,4 +1,4 @@
-"""``python -m warpseek.ray``: search over shards on the machines of a Ray cluster."""
+"""``python -m warpseek.ray``: search over shards on the machines of a Ray cluster, and indexing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, TextIO
 
 from warpseek.errors import UsageError, WarpseekError
-from warpseek.ray import Cluster
+from warpseek.ray import Cluster, index
 from warpseek.results import Hits
 
 
@@ -51,23 +51,104 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--format", choices=("jsonl", "trec", "parquet"))
             command.add_argument("--with-text", action="store_true")
             command.add_argument("--restart", action="store_true")
-        command.add_argument("--address", metavar="HOST:PORT", help="head of the cluster")
         command.add_argument(
             "--replicas", type=int, default=1, metavar="R", help="actors per shard"
         )
         command.add_argument("--cpus-per-shard", type=float, default=1, metavar="N")
         command.add_argument("--gpus-per-shard", type=float, default=0, metavar="N")
         command.add_argument("--pinned", action="store_true", help="only where the resource is")
-        command.add_argument("--node-timeout", type=float, default=60, metavar="SECONDS")
-        command.add_argument(
-            "--insecure", action="store_true", help="allow a cluster without token"
-        )
-        command.add_argument("--json", action="store_true", help="print one JSON document")
-        command.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes")
+        _add_common(command)
+    text = "read, chunk and embed documents, and store them in shards"
+    command = commands.add_parser("index", help=text, description=text)
+    command.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="files and folders that every machine has at this path, or s3://bucket/key",
+    )
+    command.add_argument("--into", required=True, metavar="DIR", help="folder of the shards")
+    command.add_argument("--rows", type=int, metavar="N", help="rows per shard, about")
+    command.add_argument("--model", metavar="MODEL")
+    command.add_argument("--dimensions", type=int, metavar="N")
+    command.add_argument("--precision", metavar="NAME")
+    command.add_argument("--chunk", action="store_true", help="split records too")
+    command.add_argument("--chunk-tokens", type=int, metavar="N")
+    command.add_argument("--chunk-overlap", type=int, metavar="N")
+    command.add_argument("--language", metavar="CODE")
+    for name in ("id", "text", "title"):
+        command.add_argument(f"--{name}-field", metavar="NAME")
+    command.add_argument("--metadata-fields", metavar="NAME,...", help="fields to keep")
+    command.add_argument("--on-error", choices=("stop", "skip"))
+    command.add_argument("--delimiter", metavar="CHAR")
+    command.add_argument("--glob", action="append", default=[], metavar="PATTERN")
+    command.add_argument("--no-ignore", action="store_true", help="read what ignore files name")
+    command.add_argument("--cpus-per-worker", type=float, default=1, metavar="N")
+    command.add_argument("--gpus-per-worker", type=float, default=0, metavar="N")
+    command.add_argument("--restart", action="store_true", help="discard an unfinished run")
+    _add_common(command)
     return parser
 
 
-def _serve(cluster: Cluster, arguments: argparse.Namespace) -> None:
+def _add_common(command: argparse.ArgumentParser) -> None:
+    """Adds the options that all commands have."""
+    command.add_argument("--address", metavar="HOST:PORT", help="head of the cluster")
+    command.add_argument("--node-timeout", type=float, default=60, metavar="SECONDS")
+    command.add_argument("--insecure", action="store_true", help="allow a cluster without token")
+    command.add_argument("--json", action="store_true", help="print one JSON document")
+    command.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes")
+
+
+def _index(arguments: argparse.Namespace) -> tuple[Any, list[str], int]:
+    """Indexes; the report as JSON, as lines, and the exit status."""
+    names = arguments.metadata_fields
+    quiet = arguments.quiet or arguments.json
+    report = index(
+        arguments.inputs,
+        arguments.into,
+        address=arguments.address,
+        rows=arguments.rows,
+        model=arguments.model,
+        truncate_dim=arguments.dimensions,
+        split_records=arguments.chunk,
+        chunk_tokens=arguments.chunk_tokens,
+        chunk_overlap=arguments.chunk_overlap,
+        language=arguments.language,
+        id=arguments.id_field,
+        text=arguments.text_field,
+        title=arguments.title_field,
+        metadata=None if names is None else [name for name in names.split(",") if name],
+        on_error={"stop": "raise", "skip": "skip", None: None}[arguments.on_error],
+        delimiter=arguments.delimiter,
+        globs=arguments.glob,
+        ignore_files=not arguments.no_ignore,
+        cpus_per_worker=arguments.cpus_per_worker,
+        gpus_per_worker=arguments.gpus_per_worker,
+        node_timeout=arguments.node_timeout,
+        precision=arguments.precision,
+        restart=arguments.restart,
+        insecure=arguments.insecure,
+        show_progress_bar=False if quiet else None,
+    )
+    lines = [
+        f"{arguments.into}: {report['shards']:,} shards of {report['rows']:,} rows and "
+        f"{report['documents']:,} documents in all, generation {report['generation']}, "
+        f"in {report['seconds']:.1f} s"
+    ]
+    lines += [
+        f"  {name}: {len(machine['shards'])} shards, {machine['rows']:,} rows, "
+        f"{machine['seconds']:.1f} s of work"
+        for name, machine in report["machines"].items()
+    ]
+    if not quiet:
+        lines += [f"note: {note}" for note in report["notes"]]
+        lines += [
+            f"left out: {group['count']:,} ({group['reason']}): {', '.join(group['first'])}"
+            for group in report["left_out"]
+        ]
+    return report, lines, 0
+
+
+def _serve(cluster: Cluster, arguments: argparse.Namespace, out: TextIO) -> None:
     """Serves until a signal ends it."""
     keys: list[str] = []
     if arguments.api_key_file:
@@ -81,7 +162,7 @@ def _serve(cluster: Cluster, arguments: argparse.Namespace) -> None:
         signal.signal(number, lambda *_: ended.set())
     host, port = arguments.host, arguments.port
     with cluster.serve(name=arguments.name, host=host, port=port, api_keys=keys) as server:
-        print(f"serving at {server.url}", flush=True)
+        print(f"serving at {server.url}", file=out, flush=True)
         while not ended.wait(1.0) and server.is_running:
             pass
 
@@ -148,7 +229,12 @@ def _report(cluster: Cluster, arguments: argparse.Namespace) -> tuple[Any, list[
 def main() -> int:
     """Runs a command line. Exit statuses are those of ``warpseek``."""
     arguments = _parser().parse_args()
+    out = sys.stdout
+    # Ray writes to stdout what it has to say about lost processes.
+    sys.stdout = sys.stderr
     try:
+        if arguments.command == "index":
+            return _print(out, arguments, *_index(arguments))
         with Cluster(
             arguments.path,
             address=arguments.address,
@@ -162,19 +248,22 @@ def main() -> int:
             insecure=arguments.insecure,
         ) as cluster:
             if arguments.command == "serve":
-                _serve(cluster, arguments)
+                _serve(cluster, arguments, out)
                 return 0
-            value, lines, status = _report(cluster, arguments)
+            reported = _report(cluster, arguments)
+        return _print(out, arguments, *reported)
     except WarpseekError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:
         print(f"error: interrupted{f': {error}' if str(error) else ''}", file=sys.stderr)
         return 130
-    if arguments.json:
-        print(json.dumps(value))
-    else:
-        print("\n".join(lines))
+
+
+def _print(
+    out: TextIO, arguments: argparse.Namespace, value: Any, lines: list[str], status: int
+) -> int:
+    print(json.dumps(value) if arguments.json else "\n".join(lines), file=out, flush=True)
     return status
 
 

@@ -4,128 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from warpseek import _warpseek
 from warpseek._settings import settings
 from warpseek.errors import IndexIOError, UsageError, WarpseekError
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-# Exit statuses of errors that may pass: of a device, and of files.
-_MAY_PASS = (4, 8)
-
-# Attempts of a call that fails with one of them.
-_ATTEMPTS = 3
-
-# Processes of a shard, one after the other, after which a call is given up.
-_PROCESSES = 5
-
-# Seconds between two looks at Ctrl+C.
-_TICK = 0.5
+from warpseek.ray._connection import ATTEMPTS, MAY_PASS, PING, PROCESSES, TICK, ray_module
 
 # The fewest queries of a part that a replica scans.
 _LEAST_QUERIES = 16
-
-# Seconds in which a process that works answers that it does.
-_PING = 10.0
-
-# The first versions of Ray with token authentication by default: on one machine, and in clusters.
-_TOKENS_LOCALLY = (2, 59)
-_TOKENS = (2, 61)
-
-
-def _ray() -> ModuleType:
-    try:
-        import ray
-    except ImportError:
-        message = "warpseek.ray needs Ray: pip install 'ray>=2.60'"
-        raise UsageError(message) from None
-    return ray
-
-
-def _has_token(version: str, is_local: bool) -> bool:
-    """True if Ray asks for a token."""
-    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
-    if mode:
-        return mode != "disabled"
-    major, minor = (int(part) for part in version.split(".")[:2])
-    return (major, minor) >= (_TOKENS_LOCALLY if is_local else _TOKENS)
-
-
-def connect(address: str | None, insecure: bool) -> bool:
-    """Connects to a cluster; without an address, and without ``RAY_ADDRESS``, starts one.
-
-    Returns False if this process is connected already.
-    """
-    ray = _ray()
-    address = address or os.environ.get("RAY_ADDRESS")
-    is_local = address in (None, "local")
-    refused = UsageError(
-        "this Ray cluster would take programs from anyone who reaches its ports: set "
-        "RAY_AUTH_MODE=token on every machine and here before Ray starts (`ray get-auth-token "
-        "--generate` makes the token), or accept that with insecure=True (--insecure)"
-    )
-    if not insecure and not _has_token(ray.__version__, is_local):
-        raise refused
-    is_new = not ray.is_initialized()
-    if is_new:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise IndexIOError(f"Ray cluster {address or ''}: {error}", exit_code=8) from None
-    elif address not in (None, "auto", "local", ray.get_runtime_context().gcs_address):
-        here = ray.get_runtime_context().gcs_address
-        raise UsageError(f"this process is connected to the Ray cluster {here}, not {address}")
-    # A client that has a token is also let in where none is asked for.
-    if not insecure and not _asks_for_token(ray.get_runtime_context().gcs_address):
-        if is_new:
-            ray.shutdown()
-        raise refused
-    return is_new
-
-
-# Prints `refused` if a client without a token is not let in.
-_PROBE = """
-import sys
-from ray._raylet import GcsClient
-from ray.exceptions import AuthenticationError
-try:
-    GcsClient(address=sys.argv[1])
-except AuthenticationError:
-    print("refused")
-"""
-
-
-def _asks_for_token(address: str) -> bool:
-    """True if the cluster refuses a client without a token."""
-    known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    command = [sys.executable, "-c", _PROBE, address]
-    try:
-        found = subprocess.run(
-            command,
-            env={**known, "RAY_AUTH_MODE": "disabled"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_PING,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return found.stdout.strip() == b"refused"
-
-
-def disconnect(is_own: bool) -> None:
-    """Ends the connection if it is this object's own, and a cluster that was started for it."""
-    if is_own:
-        _ray().shutdown()
 
 
 @dataclass
@@ -210,7 +101,7 @@ class Shards:
 
     def start(self) -> None:
         """Starts the actors and waits until every shard is open."""
-        ray = _ray()
+        ray = ray_module()
         wanted = self._placement
         threads = max(1, int(wanted.cpus))
         device = "cuda:0" if wanted.gpus else "cpu"
@@ -239,7 +130,7 @@ class Shards:
     def stop(self) -> None:
         """Ends the actors."""
         if self._actors:
-            ray = _ray()
+            ray = ray_module()
             for actor in (actor for replicas in self._actors for actor in replicas):
                 ray.kill(actor)
             self._actors = []
@@ -254,7 +145,7 @@ class Shards:
         size, bounds = len(queries) // n, [n * part // parts for part in range(parts + 1)]
         calls = []
         for first, end in itertools.pairwise(bounds):
-            vectors = _ray().put(queries[first * size : end * size])
+            vectors = ray_module().put(queries[first * size : end * size])
             arguments = (vectors, k, filters, filter_of[first:end])
             replica = self._next()
             calls += [(shard, replica, "scan", arguments) for shard in range(len(self))]
@@ -307,7 +198,7 @@ class Shards:
 
     def _ask(self, calls: list[tuple[int, int, str, tuple[Any, ...]]]) -> list[Any]:
         """The results of calls, each a shard, its replica, a method and arguments."""
-        ray = _ray()
+        ray = ray_module()
         if not self._actors:
             raise UsageError("the cluster is closed: open it again")
 
@@ -321,7 +212,7 @@ class Shards:
         heard = time.monotonic()
         seen: dict[tuple[int, int], set[int]] = defaultdict(set)
         while running:
-            done, _ = ray.wait(list(running), num_returns=1, timeout=_TICK)
+            done, _ = ray.wait(list(running), num_returns=1, timeout=TICK)
             if _warpseek.stop_requested():
                 raise KeyboardInterrupt
             if done:
@@ -335,8 +226,8 @@ class Shards:
                     results[at] = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
                     cause = error.cause
-                    passes = isinstance(cause, WarpseekError) and cause.exit_code in _MAY_PASS
-                    if passes and attempts[at] < _ATTEMPTS:
+                    passes = isinstance(cause, WarpseekError) and cause.exit_code in MAY_PASS
+                    if passes and attempts[at] < ATTEMPTS:
                         time.sleep(0.2 * attempts[at])
                         attempts[at] += 1
                         running[start(calls[at])] = at
@@ -353,9 +244,9 @@ class Shards:
 
         `seen` has the processes of each that have answered during this call.
         """
-        ray = _ray()
+        ray = ray_module()
         pings = {self._actors[i][r].ping.remote(): (i, r) for i, r in waiting}
-        _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=_PING)
+        _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=PING)
         if silent:
             wanted = self._placement
             needs = [f"{wanted.cpus:g} CPUs", *([f"{wanted.gpus:g} GPUs"] if wanted.gpus else [])]
@@ -367,8 +258,8 @@ class Shards:
             raise self._lost({pings[ping][0] for ping in silent}, reason)
         for ping, actor in pings.items():
             seen[actor].add(ray.get(ping))
-            if len(seen[actor]) > _PROCESSES:
-                reason = f"its process ended {_PROCESSES} times during one call"
+            if len(seen[actor]) > PROCESSES:
+                reason = f"its process ended {PROCESSES} times during one call"
                 raise self._lost({actor[0]}, reason)
 
     def _lost(self, shards: set[int], reason: str) -> IndexIOError:

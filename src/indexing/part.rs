@@ -1,0 +1,215 @@
+//! Indexing on several machines: each process makes a shard of a part of the inputs.
+
+use super::run::IndexRun;
+use super::{IndexOptions, IndexReport, OnError};
+use crate::error::{Error, Result};
+use crate::store::{IndexManifest, IndexWriter, ShardSummary, begin_shard};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use warpseek_bert::embedder::Embedder;
+use warpseek_ingest::{Document, DocumentReader, ListedFile, ReadOptions, open_listed};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// A part of the inputs, which becomes one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputPart {
+    /// The files, in their order.
+    pub files: Vec<ListedFile>,
+    /// The records of the only file that belong to the part, from one number up to another,
+    /// counted from 0. All records of all files without it.
+    #[serde(default)]
+    pub records: Option<(u64, u64)>,
+    /// See [`DocumentReader::text_columns`], of the inputs as a whole.
+    #[serde(default)]
+    pub text_columns: BTreeSet<String>,
+    /// Records whose id an earlier record of the inputs has: the number of the file, the number of
+    /// the record in it, and the name of the file with the earlier one.
+    #[serde(default)]
+    pub duplicates: Vec<(usize, u64, String)>,
+}
+
+impl InputPart {
+    /// Opens the files.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_listed`].
+    pub fn open(&self, options: &ReadOptions) -> Result<DocumentReader> {
+        open_listed(&self.files, &self.text_columns, options)
+    }
+
+    /// The records of the part. Those whose id occurred before are errors.
+    fn records<'a>(
+        &'a self,
+        documents: &'a mut DocumentReader,
+    ) -> impl Iterator<Item = Result<Document>> + 'a {
+        let number = |name: &str| self.files.iter().position(|file| file.name == name);
+        let duplicates: HashMap<(usize, u64), &str> =
+            self.duplicates.iter().map(|(file, record, of)| ((*file, *record), &**of)).collect();
+        let (mut current, mut next) = (None, 0);
+        let checked = documents.map(move |document| {
+            let name = match &document {
+                Ok(Document { place, .. }) | Err(Error::Input { place, .. }) => &place.file,
+                Err(_) => return document,
+            };
+            // Records of a file follow each other.
+            let same = current.is_some_and(|file: usize| self.files[file].name == *name);
+            if !same {
+                (current, next) = (number(name), 0);
+            }
+            next += 1;
+            let earlier = current.and_then(|file| duplicates.get(&(file, next - 1)));
+            match (document, earlier) {
+                (Ok(Document { id, place, .. }), Some(of)) => {
+                    let of =
+                        if place.file == **of { String::new() } else { format!(", also in {of}") };
+                    let reason =
+                        format!("the id '{id}' occurs twice in this input{of}: make ids unique");
+                    Err(Error::input(place, reason))
+                }
+                (document, _) => document,
+            }
+        });
+        let (first, end) = self.records.unwrap_or((0, u64::MAX));
+        checked.skip(first as usize).take((end - first) as usize)
+    }
+}
+
+/// The ids of some files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordIds {
+    /// Per file the number of records, those that cannot be used among them.
+    pub counts: Vec<u64>,
+    /// The XXH3-128 of the id of each record; 0 for a record that cannot be used.
+    pub ids: Vec<u128>,
+}
+
+/// Reads the ids of files, to count their records and to find ids that occur twice. `files` has the
+/// XXH3-128 of the names of the files that are documents themselves.
+///
+/// # Errors
+///
+/// [`Error::Input`] for a record with the id that such a file has, or a page or section of it; the
+/// errors of reading, with [`OnError::Stop`] and about files that were named themselves also those
+/// about records; [`Error::Interrupted`].
+pub fn record_ids(
+    part: &InputPart,
+    files: &HashSet<u128>,
+    read: &ReadOptions,
+    options: &IndexOptions<'_>,
+) -> Result<RecordIds> {
+    let mut found = RecordIds::default();
+    for file in &part.files {
+        let documents =
+            InputPart { files: vec![file.clone()], records: None, ..part.clone() }.open(read)?;
+        let skips = options.on_error == OnError::Skip || file.is_found() && !read.strict;
+        let before = found.ids.len();
+        for document in documents {
+            if options.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Err(Error::Interrupted("nothing was indexed".to_owned()));
+            }
+            match document {
+                Ok(Document { id, place, .. }) => {
+                    // `<path>`, and `<path>#page=3`.
+                    let path = id.rsplit_once('#').filter(|(_, rest)| rest.contains('='));
+                    for name in [Some(&*id), path.map(|(path, _)| path)].into_iter().flatten() {
+                        if files.contains(&hash_of(name)) {
+                            let reason = format!(
+                                "the id '{id}' is also that of a document of the file {name}: make \
+                                 ids unique"
+                            );
+                            return Err(Error::input(place, reason));
+                        }
+                    }
+                    found.ids.push(hash_of(&id));
+                }
+                Err(Error::Input { .. }) if skips => found.ids.push(0),
+                Err(e) => return Err(e),
+            }
+        }
+        found.counts.push((found.ids.len() - before) as u64);
+    }
+    Ok(found)
+}
+
+/// The XXH3-128 of an id or of the name of a file in ids.
+pub fn hash_of(id: &str) -> u128 {
+    xxh3_128(id.as_bytes())
+}
+
+/// Pairs of places, each a number of a list and a place in it, of the same id: the first place of
+/// the id, and a later one, in the order of the later ones.
+pub fn duplicate_ids(lists: &[Vec<u128>]) -> Vec<[(usize, usize); 2]> {
+    let mut all: Vec<(u128, u32, u64)> = Vec::with_capacity(lists.iter().map(Vec::len).sum());
+    for (number, list) in lists.iter().enumerate() {
+        let ids = list.iter().enumerate().filter(|(_, id)| **id != 0);
+        all.extend(ids.map(|(place, id)| (*id, number as u32, place as u64)));
+    }
+    all.sort_unstable();
+    let place = |(_, list, place): (u128, u32, u64)| (list as usize, place as usize);
+    let mut found = Vec::new();
+    for same in all.chunk_by(|a, b| a.0 == b.0) {
+        found.extend(same[1..].iter().map(|entry| [place(same[0]), place(*entry)]));
+    }
+    found.sort_unstable_by_key(|pair| pair[1]);
+    found
+}
+
+/// Indexes a part of the inputs into the shard in a folder, and ends the shard. An interrupted run
+/// of the same key is continued, and a shard that it has ended is left as it is. Without any
+/// document there is no shard.
+///
+/// # Errors
+///
+/// As [`index`](super::index) and [`begin_shard`]; [`Error::Interrupted`].
+pub fn index_part(
+    (dir, key): (&Path, &str),
+    part: &InputPart,
+    read: &ReadOptions,
+    (embedder, manifest): (&Embedder, &IndexManifest),
+    options: IndexOptions<'_>,
+    progress: &mut dyn FnMut(&IndexReport) -> bool,
+) -> Result<(IndexReport, Option<ShardSummary>)> {
+    begin_shard(dir, key, manifest)?;
+    if let Some(summary) = ShardSummary::read(dir)? {
+        let unchanged = summary.documents;
+        return Ok((IndexReport { unchanged, ..IndexReport::default() }, Some(summary)));
+    }
+    let mut documents = part.open(read)?;
+    let found = documents.found_files().clone();
+    let found = (!read.strict).then_some(&found);
+    let mut writer = IndexWriter::open_or_create(dir, manifest)?;
+    let options = IndexOptions { found, ..options };
+    let run = IndexRun::new(&mut writer, embedder, options, progress);
+    let mut report = run.run_part(&mut part.records(&mut documents))?;
+    report.take_notes(documents.notes());
+    let decisions = documents.take_decisions();
+    report.notes_total += decisions.len() as u64;
+    report.notes.extend(decisions);
+    if report.interrupted {
+        return Err(Error::Interrupted("the run can be continued".to_owned()));
+    }
+    if !writer.has_rows() {
+        return Ok((report, None));
+    }
+    writer.seal()?;
+    let summary = ShardSummary::read(dir)?;
+    let summary = summary.ok_or_else(|| Error::corrupt(dir, "the shard is gone again"))?;
+    Ok((report, Some(summary)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_occur_twice_are_found_in_the_order_of_the_input() {
+        let lists = [vec![5, 0, 7, 0], vec![8, 7], vec![], vec![9, 5, 7]];
+        let found = duplicate_ids(&lists);
+        assert_eq!(found, [[(0, 2), (1, 1)], [(0, 0), (3, 1)], [(0, 2), (3, 2)]]);
+        assert!(duplicate_ids(&[vec![0, 0], vec![0]]).is_empty());
+    }
+}
