@@ -96,7 +96,7 @@ class Scorer:
 
     def __call__(self, pairs):
         encoded = self.tokenizer(
-            [q for q, _ in pairs], [p for _, p in pairs], truncation="only_second", max_length=self.max_tokens
+            [q for q, _ in pairs], [p for _, p in pairs], truncation="longest_first", max_length=self.max_tokens
         )
         lengths = [len(ids) for ids in encoded["input_ids"]]
         order = sorted(range(len(pairs)), key=lambda i: lengths[i])

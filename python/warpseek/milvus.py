@@ -1,0 +1,438 @@
+"""Exchange with Milvus: the rows of an index as a collection, and a collection as an index.
+
+Needs pymilvus. Searches go on over warpseek's own rows, where they are exact: Milvus is not
+searched, since its scores do not have the same bits and its filters are another language.
+
+>>> export_index("papers", "http://localhost:19530", "papers")["rows"]
+41584
+>>> with import_index("http://localhost:19530", "papers", "copy") as index:
+...     index.search("graph neural networks")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from warpseek._arguments import Path, at_least, path_of
+from warpseek.errors import InputError, RemoteError, UsageError
+from warpseek.index import Index, Metric
+from warpseek.results import Hit
+
+__all__ = ["export_index", "import_index"]
+
+# Limits of Milvus, in bytes of UTF-8.
+_MOST_TEXT = 65_535
+_MOST_JSON = 65_536
+
+# Integers that Milvus's JSON holds.
+_INTEGERS = range(-(2**63), 2**63)
+
+# The most by which the length of a vector of unit length, in half precision, differs from 1.
+_UNIT = 1e-3
+
+# The fields of a collection that export_index makes, but for the vectors.
+_FIELDS = ("id", "row", "doc_id", "title", "text", "metadata")
+
+
+@contextlib.contextmanager
+def _client(uri: str, token: str, db_name: str) -> Iterator[Any]:
+    """A client, whose errors are exceptions of warpseek."""
+    try:
+        import pymilvus
+    except ImportError:
+        raise UsageError("warpseek.milvus needs pymilvus: pip install pymilvus") from None
+    try:
+        client = pymilvus.MilvusClient(uri, token=token, db_name=db_name)
+        with contextlib.closing(client):
+            yield client
+    except pymilvus.MilvusException as error:
+        raise RemoteError(f"Milvus at {uri}: {error.message}") from None
+
+
+def _n_rows(client: Any, collection: str) -> int:
+    found = client.query(collection, filter="", output_fields=["count(*)"])
+    return int(found[0]["count(*)"])
+
+
+# -- export ----------------------------------------------------------------------------------------
+
+
+def export_index(
+    index: Index | Path,
+    uri: str,
+    collection: str,
+    *,
+    token: str = "",
+    db_name: str = "",
+    batch_size: int = 500,
+) -> dict[str, Any]:
+    """Writes the live rows of an index into a new collection of Milvus, with an exact index.
+
+    The collection has the fields ``id`` (the primary key: the id of the row), ``row`` (its place in
+    the order), ``doc_id``, ``title``, ``text``, ``metadata`` (JSON) and ``vector`` (float32, which
+    holds the half-precision values exactly). It has another name until all rows have been read
+    back and compared.
+
+    Args:
+        index: The index, or its folder.
+        uri: Address of the server, or a file for Milvus Lite.
+        collection: Name of the collection, which must not exist.
+        token: Token, or ``user:password``.
+        db_name: Name of the database.
+        batch_size: Rows that are sent at a time.
+
+    Returns:
+        The number of ``rows``, and ``collection``.
+
+    Raises:
+        InputError: For a row beyond Milvus's limits: 65,535 bytes of a text, 65,536 of metadata,
+            integers of 64 bits.
+        RemoteError: If Milvus fails or gives other rows back, with a message that says which.
+    """
+    at_least(1, batch_size=batch_size)
+    if not isinstance(index, Index):
+        with Index(index) as opened:
+            return export_index(
+                opened, uri, collection, token=token, db_name=db_name, batch_size=batch_size
+            )
+    with _client(uri, token, db_name) as client:
+        if client.has_collection(collection):
+            raise UsageError(
+                f"Milvus at {uri} has a collection '{collection}' already: name another one, or "
+                "drop it first"
+            )
+        partial = f"{collection}_partial"
+        if client.has_collection(partial):
+            raise UsageError(
+                f"Milvus at {uri} has a collection '{partial}', perhaps of an export that was "
+                "killed: drop it first"
+            )
+        try:
+            _create(client, partial, index)
+            rows = _send(client, partial, index, batch_size)
+            client.flush(partial)
+            _compare(client, partial, index, batch_size, rows)
+            client.rename_collection(partial, collection)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                client.drop_collection(partial)
+            raise
+        client.load_collection(collection)
+    return {"collection": collection, "rows": rows}
+
+
+def _create(client: Any, name: str, index: Index) -> None:
+    from pymilvus import DataType
+
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=_MOST_TEXT)
+    schema.add_field("row", DataType.INT64)
+    for field in ("doc_id", "title", "text"):
+        schema.add_field(field, DataType.VARCHAR, max_length=_MOST_TEXT)
+    schema.add_field("metadata", DataType.JSON)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=index.dim)
+    metric = "COSINE" if index.metric == "cosine" else "IP"
+    indexes = client.prepare_index_params()
+    indexes.add_index("vector", index_type="FLAT", metric_type=metric)
+    client.create_collection(name, schema=schema, index_params=indexes)
+
+
+def _rows(index: Index, batch_size: int) -> Iterator[list[tuple[int, Hit]]]:
+    """The live rows in their order, each with its place in it."""
+    first = 0
+    while hits := index.get(limit=batch_size, offset=first, include_vectors=True):
+        yield list(enumerate(hits, first))
+        first += len(hits)
+
+
+def _send(client: Any, name: str, index: Index, batch_size: int) -> int:
+    n = 0
+    for rows in _rows(index, batch_size):
+        sent = []
+        for place, hit in rows:
+            _check(index, hit)
+            vector = hit.vector
+            sent.append({**_fields(place, hit), "metadata": hit.metadata, "vector": vector})
+        client.insert(name, sent)
+        n += len(sent)
+    return n
+
+
+def _fields(place: int, hit: Hit) -> dict[str, Any]:
+    return {
+        "id": hit.id,
+        "row": place,
+        "doc_id": hit.doc_id,
+        "title": hit.title,
+        "text": hit.text,
+    }
+
+
+def _check(index: Index, hit: Hit) -> None:
+    """Refuses a row that Milvus would cut off, refuse or change."""
+
+    def fail(field: str, reason: str) -> InputError:
+        message = f"{index.path}, row '{hit.id}': {field}: {reason}"
+        return InputError(message, file=index.path, record=hit.id, field=field)
+
+    for field in ("id", "doc_id", "title", "text"):
+        n_bytes = len(getattr(hit, field).encode())
+        if n_bytes > _MOST_TEXT:
+            raise fail(field, f"{n_bytes:,} bytes, and Milvus holds {_MOST_TEXT:,}")
+    n_bytes = len(json.dumps(hit.metadata, ensure_ascii=False).encode())
+    if n_bytes > _MOST_JSON:
+        raise fail("metadata", f"{n_bytes:,} bytes, and Milvus holds {_MOST_JSON:,}")
+    for path, value in _leaves(hit.metadata):
+        if isinstance(value, int) and value not in _INTEGERS:
+            raise fail(f"metadata.{path}", f"{value} is beyond 64 bits, which Milvus holds")
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The plain values in metadata, with their paths."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{path}[{number}]")
+    else:
+        yield path, value
+
+
+def _compare(client: Any, name: str, index: Index, batch_size: int, rows: int) -> None:
+    """Reads all rows back and compares them with those of the index."""
+    found = _n_rows(client, name)
+    if found != rows:
+        raise RemoteError(f"Milvus has {found} rows of {rows} that were sent")
+    for sent in _rows(index, batch_size):
+        received = {row["row"]: row for row in _range(client, name, sent[0][0], len(sent))}
+        for place, hit in sent:
+            row = received.get(place)
+            if row is None:
+                raise RemoteError(f"Milvus lost the row '{hit.id}'")
+            fields = {**_fields(place, hit), "metadata": _told(hit.metadata)}
+            for field, value in fields.items():
+                back = _told(row[field]) if field == "metadata" else row[field]
+                if back != value:
+                    raise RemoteError(f"Milvus changed the {field} of the row '{hit.id}'")
+            assert hit.vector is not None
+            if np.asarray(row["vector"], np.float32).tobytes() != hit.vector.tobytes():
+                raise RemoteError(f"Milvus changed the vector of the row '{hit.id}'")
+
+
+def _told(metadata: Any) -> str:
+    """Metadata as text, by which 1, 1.0 and true differ."""
+    value = json.loads(metadata) if isinstance(metadata, (str, bytes)) else metadata
+    return json.dumps(value, sort_keys=True)
+
+
+def _range(client: Any, name: str, first: int, n: int) -> list[dict[str, Any]]:
+    """Rows by their places in the order."""
+    condition = f"row >= {first} and row < {first + n}"
+    found = client.query(name, filter=condition, output_fields=[*_FIELDS, "vector"], limit=n)
+    return sorted(found, key=lambda row: row["row"])
+
+
+# -- import ----------------------------------------------------------------------------------------
+
+
+def import_index(
+    uri: str,
+    collection: str,
+    path: Path,
+    *,
+    token: str = "",
+    db_name: str = "",
+    vector: str | None = None,
+    id: str | None = None,
+    text: str | None = None,
+    title: str | None = None,
+    metadata: Sequence[str] | None = None,
+    model: str | None = None,
+    normalize: bool = False,
+    language: str | None = None,
+    metric: Metric | None = None,
+    batch_size: int = 500,
+    **kwargs: Any,
+) -> Index:
+    """Imports the rows of a collection of Milvus into a new index, and opens it.
+
+    A collection that :func:`export_index` made has its rows in their order again. Each is a
+    document of its own: those of one document keep its id as ``doc_id`` in the metadata, and have
+    ``#0`` behind their ids. Rows of others come in the order of their
+    primary keys, and all fields but id, text and title become metadata.
+
+    Args:
+        uri: Address of the server, or a file for Milvus Lite.
+        collection: Name of the collection.
+        path: Folder of the index, which must not exist.
+        token: Token, or ``user:password``.
+        db_name: Name of the database.
+        vector: Field with the vectors (float32); by default the only one.
+        id: Field with the id, by default the primary key.
+        text: Field with the text, by default the first of the names that :meth:`Index.add` knows;
+            `title` likewise.
+        metadata: Fields to keep as metadata, by default all others.
+        model: Model that made the vectors, which is needed to search by text.
+        normalize: True to scale the vectors to unit length.
+        language: See :meth:`Index.create`.
+        metric: ``"cosine"``, which scales them too, or ``"inner_product"``. By default that of the
+            collection's index; one by L2 distance is refused unless all vectors have unit length.
+        batch_size: Rows that are read at a time.
+        kwargs: Further arguments of :class:`Index`.
+
+    Raises:
+        RemoteError: If Milvus fails, or if the collection changes meanwhile.
+    """
+    at_least(1, batch_size=batch_size)
+    folder = path_of(path)
+    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise UsageError(f"{folder} is there already: name a folder that does not exist")
+    names = {"id": id, "text": text, "title": title, "metadata": metadata}
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with (
+        _client(uri, token, db_name) as client,
+        # Beside the index, to which it is renamed when all rows are in it.
+        tempfile.TemporaryDirectory(prefix=".warpseek-", dir=os.path.dirname(folder)) as place,
+    ):
+        if not client.has_collection(collection):
+            found = ", ".join(sorted(client.list_collections())) or "none"
+            raise UsageError(f"Milvus at {uri} has no collection '{collection}'; it has {found}")
+        layout = _Layout(client, collection, vector, names)
+        client.load_collection(collection)
+        wanted = layout.metric if metric is None else metric
+        if normalize and wanted == "L2":
+            wanted = "cosine"
+        made = os.path.join(place, "index")
+        settings = {"model": model, "language": language, **kwargs}
+        _receive(client, layout, made, wanted, settings, normalize, batch_size)
+        if os.path.isdir(folder):
+            os.rmdir(folder)
+        os.rename(made, folder)
+    return Index(folder, **kwargs)
+
+
+def _receive(
+    client: Any,
+    layout: _Layout,
+    folder: str,
+    metric: str,
+    settings: dict[str, Any],
+    normalize: bool,
+    batch_size: int,
+) -> None:
+    """Makes an index of the rows of a collection."""
+    n = _n_rows(client, layout.collection)
+    if n == 0:
+        raise UsageError(f"the collection '{layout.collection}' has no rows")
+    written = 0
+    index: Index | None = None
+    try:
+        for rows in _batches(client, layout, n, batch_size):
+            vectors = np.array([row.pop(layout.vector) for row in rows], np.float32)
+            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+            is_unit = bool(np.all((np.abs(lengths - 1) < _UNIT) | (lengths == 0)))
+            if metric == "L2" and not is_unit:
+                raise UsageError(
+                    f"the collection '{layout.collection}' ranks by L2, and its vectors are not "
+                    "of unit length: only for those does the inner product give the same order. "
+                    'metric="cosine" scales them, which changes it'
+                )
+            # Vectors of unit length are stored as they are: scaling can change their last bits.
+            scales = normalize or (metric == "cosine" and not is_unit)
+            records = [layout.record(row) for row in rows]
+            if index is None:
+                file = f"{folder}.npy"
+                np.save(file, vectors)
+                own = {} if layout.is_own else layout.names
+                given: Any = "inner_product" if metric == "inner_product" else None
+                index = Index.import_faiss(
+                    file,
+                    folder,
+                    documents=records,
+                    normalize=scales,
+                    metric=given,
+                    **own,
+                    **settings,
+                )
+            else:
+                own = {} if layout.is_own else layout.names
+                index.add(records, vectors=vectors, normalize=scales, **own)
+            written += len(rows)
+        if index is None or not written == len(index) == n == _n_rows(client, layout.collection):
+            raise RemoteError(
+                f"the collection '{layout.collection}' had {n} rows and gave {written}: it "
+                "changes, or its server does not read it whole; try again when nothing writes to it"
+            )
+    finally:
+        if index is not None:
+            index.close()
+
+
+class _Layout:
+    """The fields of a collection, and its metric: ``cosine``, ``inner_product`` or ``L2``."""
+
+    def __init__(
+        self, client: Any, collection: str, vector: str | None, names: dict[str, Any]
+    ) -> None:
+        from pymilvus import DataType
+
+        self.collection = collection
+        found = client.describe_collection(collection)
+        fields = {field["name"]: field for field in found["fields"]}
+        kinds = {name: f["type"] for name, f in fields.items() if "VECTOR" in f["type"].name}
+        usable = [name for name, type in kinds.items() if type == DataType.FLOAT_VECTOR]
+        have = ", ".join(f"{name} ({type.name})" for name, type in kinds.items()) or "none"
+        if vector is not None and vector not in usable:
+            raise UsageError(f"vector='{vector}': use a FLOAT_VECTOR; the collection has {have}")
+        if vector is None and len(usable) != 1:
+            raise UsageError(
+                f"name the FLOAT_VECTOR to use with vector=; the collection has {have}"
+            )
+        self.vector = vector or usable[0]
+        self.is_own = set(fields) == {*_FIELDS, "vector"}
+        if self.is_own and any(name is not None for name in names.values()):
+            raise UsageError(
+                f"the collection '{collection}' was made by export_index, which says what its "
+                "fields are: leave id, text, title and metadata out"
+            )
+        key = next(name for name, field in fields.items() if field.get("is_primary"))
+        self.names = {**names, "id": names["id"] or key}
+        self._others = [name for name in kinds if name != self.vector]
+        described = [
+            client.describe_index(collection, name) for name in client.list_indexes(collection)
+        ]
+        metrics = [d["metric_type"] for d in described if d.get("field_name") == self.vector]
+        known = {"COSINE": "cosine", "IP": "inner_product"}
+        self.metric = known.get(metrics[0], metrics[0]) if metrics else "L2"
+
+    def record(self, row: dict[str, Any]) -> Any:
+        """A row without its vector as a record of :meth:`Index.add`."""
+        if not self.is_own:
+            record = {name: value for name, value in row.items() if name not in self._others}
+            return {**record, self.names["id"]: str(record[self.names["id"]])}
+        told = row["metadata"]
+        metadata = json.loads(told) if isinstance(told, (str, bytes)) else told
+        if row["doc_id"] != row["id"]:
+            metadata = {"doc_id": row["doc_id"], **metadata}
+        return row["id"], row["text"], row["title"], metadata
+
+
+def _batches(client: Any, layout: _Layout, n: int, batch_size: int) -> Iterator[list[Any]]:
+    if layout.is_own:
+        for first in range(0, n, batch_size):
+            yield _range(client, layout.collection, first, min(batch_size, n - first))
+        return
+    rows = client.query_iterator(layout.collection, batch_size=batch_size, output_fields=["*"])
+    try:
+        while batch := rows.next():
+            yield [dict(row) for row in batch]
+    finally:
+        rows.close()
