@@ -11,6 +11,7 @@ use crate::indexing::{self, IndexOptions, IndexReport, InputSettings, LastRecord
 use crate::ingest::{self, DocumentReader, ReadOptions};
 use crate::store::{IndexWriter, Language};
 use clap::{Args, ValueEnum};
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -156,7 +157,10 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         stop: Some(interrupt::flag()),
         threads: None,
     };
+    // True once documents of this run are in the index.
+    let stored = Cell::new(false);
     let mut progress = |report: &IndexReport| {
+        stored.set(report.added + report.updated + report.unchanged > 0);
         let seconds = started.elapsed().as_secs_f64().max(1e-9);
         bar.set_message(format!(
             "{} rows, {:.0} rows/s, {:.0} tokens/s",
@@ -173,7 +177,7 @@ pub(super) fn run(args: IndexArgs, context: &Context) -> Result<Status> {
         term::warn_all(&notes.texts(), notes.total());
         if let Error::Input { place, .. } = e
             && on_error == OnError::Stop
-            && writer.has_rows()
+            && stored.get()
             && found.is_none_or(|found| found.source(&place.file).is_none())
         {
             context.note(

@@ -20,7 +20,7 @@ pub use inputs::{
 pub use part::{InputPart, RecordIds, duplicate_ids, hash_of, index_part, record_ids};
 pub use report::{IndexReport, LastRecords};
 pub use shard::shard;
-pub use sync::{SyncOptions, SyncReport, shell_quoted, sync};
+pub use sync::{SyncOptions, SyncReport, sync};
 pub use watch::{WatchEvents, watch};
 
 use crate::error::{Error, Result};

@@ -4,7 +4,7 @@ use super::inputs::{RecordedInput, begin_inputs, inputs_of, record_inputs};
 use super::report::LastRecords;
 use super::run::without_documents;
 use super::{IndexOptions, IndexReport, OnError, base_of, index, prune};
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Place, Result, shell_quoted};
 use crate::store::IndexWriter;
 use rayon::ThreadPool;
 use serde::Serialize;
@@ -136,15 +136,6 @@ fn check_readable(path: &Path) -> std::io::Result<()> {
         false if metadata.is_file() => std::fs::File::open(path).map(drop),
         false => Err(std::io::Error::other("not a regular file or folder any more")),
     }
-}
-
-/// Quotes an argument for a shell where it needs that.
-pub fn shell_quoted(argument: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "_-./+:@%,".contains(c);
-    if !argument.is_empty() && argument.chars().all(is_plain) {
-        return argument.to_owned();
-    }
-    format!("'{}'", argument.replace('\'', "'\\''"))
 }
 
 /// True if two inputs are read together: with the same settings, unless an error in one would keep

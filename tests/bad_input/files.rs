@@ -279,3 +279,14 @@ fn index_tells_what_became_of_values_that_metadata_cannot_hold() {
     let parts = ["table", "Delta Lake", "export its current version"];
     place.refuses(&[("index table --into idx", 7, &parts)]);
 }
+
+#[test]
+fn records_before_a_bad_one_are_spoken_of_only_if_this_run_stored_some() {
+    let place = indexed(12);
+    let hint = "the records before this one are in the index";
+    place.file("first.jsonl", "{bad\n{\"_id\": \"n1\", \"text\": \"new\"}\n");
+    let failed = place.call("index first.jsonl --into idx").fails(7, &["first.jsonl, line 1"]);
+    assert!(!failed.stderr.contains(hint), "{}", failed.stderr);
+    place.file("second.jsonl", "{\"_id\": \"n1\", \"text\": \"new\"}\n{bad\n");
+    place.call("index second.jsonl --into idx").fails(7, &["second.jsonl, line 2", hint]);
+}

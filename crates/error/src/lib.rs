@@ -174,6 +174,15 @@ pub fn escaped(name: &str) -> String {
     escaped
 }
 
+/// Quotes an argument for a shell where it needs that.
+pub fn shell_quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./+:@%,".contains(c);
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', "'\\''"))
+}
+
 fn name_of(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }
