@@ -28,11 +28,13 @@ fn reading(settings: &InputSettings, base: &std::path::Path) -> PyResult<(ReadOp
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|e| Error::usage(format!("not what was sent: {e}")))
+    serde_json::from_str(json)
+        .map_err(|e| Error::usage(format!("a message between processes cannot be read: {e}")))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| Error::usage(format!("this cannot be sent: {e}")))
+    serde_json::to_string(value)
+        .map_err(|e| Error::usage(format!("a message between processes cannot be written: {e}")))
 }
 
 /// Lists the files of inputs. `into` is the folder of the shards, whose parent is where relative
@@ -91,7 +93,7 @@ pub(crate) fn listed_facts(
     });
     let documents = files.iter().filter(|file| !file.has_records());
     let hashes: Vec<u8> =
-        documents.flat_map(|file| indexing::hash_of(&file.label).to_le_bytes()).collect();
+        documents.flat_map(|file| indexing::id_hash(&file.label).to_le_bytes()).collect();
     let bytes = PyBytes::new(py, &hashes).unbind();
     Ok((facts.collect(), ingest::text_columns_of(&files), bytes))
 }
@@ -101,21 +103,21 @@ fn hashes(bytes: &[u8]) -> impl Iterator<Item = u128> {
     bytes.chunks_exact(16).map(|hash| u128::from_le_bytes(hash.try_into().unwrap_or_default()))
 }
 
-/// The number of records of each file of a part of the inputs, and the hashes of their ids. `files`
-/// has the hashes of the names of the files that are documents themselves.
+/// The number of records of each file of a part of the inputs, and the hashes of their ids.
+/// `document_names` has the hashes of the names of the files that are documents themselves.
 #[pyfunction]
 pub(crate) fn record_ids(
     py: Python<'_>,
     part: &str,
-    files: &[u8],
+    document_names: &[u8],
     options: FileOptions,
 ) -> PyResult<(Vec<u64>, Py<PyBytes>)> {
     let (read, on_error) = reading(&options.settings()?, ".".as_ref())?;
     let part: InputPart = parsed(part).or_raise()?;
-    let files = hashes(files).collect();
+    let names = hashes(document_names).collect();
     let work = |stop: &Stop, _: &ThreadPool| {
         let options = IndexOptions { on_error, stop: Some(stop), ..IndexOptions::default() };
-        indexing::record_ids(&part, &files, &read, &options)
+        indexing::record_ids(&part, &names, &read, &options)
     };
     let found = run_waiting(py, work, |_| true, |_, _| Ok(()))?;
     let ids: Vec<u8> = found.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
@@ -193,7 +195,7 @@ impl PartIndexer {
     }
 
     /// Indexes a part of the inputs into the shard at `dir`, in a run of this key. `progress` is
-    /// called with the number of rows. Returns the report, and the summary as JSON, None without
+    /// called with the number of rows and of documents that were there. Returns the report, and the summary as JSON, None without
     /// any document.
     fn index<'py>(
         &self,
@@ -235,7 +237,7 @@ impl PyShardFolder {
         let mut folder = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match folder.as_mut() {
             Some(folder) => work(folder).or_raise(),
-            None => Err(usage("the shards are finished")),
+            None => Err(usage("the shards are finished or closed")),
         }
     }
 }
@@ -250,6 +252,11 @@ impl PyShardFolder {
             false => UnfinishedRun::Continue,
         };
         Ok(Self(Mutex::new(Some(ShardFolder::open(&path, unfinished).or_raise()?))))
+    }
+
+    /// True if the unfinished run has written its list already.
+    fn is_listed(&self) -> PyResult<bool> {
+        self.with(|folder| Ok(folder.is_listed()))
     }
 
     /// The name of the folder of a shard.
@@ -287,7 +294,7 @@ impl PyShardFolder {
         let shards: Result<Vec<ShardSummary>> = shards.iter().map(|shard| parsed(shard)).collect();
         let shards = shards.or_raise()?;
         let folder = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let folder = folder.ok_or_else(|| usage("the shards are finished"))?;
+        let folder = folder.ok_or_else(|| usage("the shards are finished or closed"))?;
         let list = folder.finish(&shards).or_raise()?;
         Ok((list.rows, list.documents, list.generation))
     }

@@ -160,5 +160,15 @@ def test_collections_of_others(tmp_path, uri):
     with pytest.raises(UsageError, match="ranks by L2"):
         import_index(uri, "l2", tmp_path / "c")
     assert not (tmp_path / "c").exists()
+    with import_index(uri, "l2", tmp_path / "d", metric="cosine", batch_size=7) as index:
+        lengths = np.linalg.norm([hit.vector for hit in index.get(include_vectors=True)], axis=1)
+        assert np.abs(lengths - 1).max() < 1e-3
+    with pytest.raises(UsageError, match="metric='ip'"):
+        import_index(uri, "l2", tmp_path / "c", metric="ip")
+    with pytest.raises(InputError, match=r"the id 'en' occurs twice"):
+        import_index(uri, "others", tmp_path / "c", id="lang")
+    with pytest.raises(UsageError, match=r"the field 'lang' .* occur twice"):
+        import_index(uri, "others", tmp_path / "c", id="lang", batch_size=1)
+    assert not (tmp_path / "c").exists()
     with pytest.raises(UsageError, match="use a FLOAT_VECTOR"):
         import_index(uri, "l2", tmp_path / "c", vector="content")

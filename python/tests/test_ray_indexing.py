@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from warpseek import _warpseek
 from warpseek.errors import IndexIOError, InputError, ModelUnavailableError, UsageError
 from warpseek.ray import index as index_all
 
@@ -190,7 +192,7 @@ def test_a_killed_run_is_continued(tmp_path, large, nodes):
     process = subprocess.Popen(command, **quiet)
     done = into / ".shards.done"
     for _ in range(1200):
-        if done.exists() and done.read_bytes().count(b"\n") >= 2:
+        if done.exists() and done.read_bytes().count(b"number") >= 2:
             break
         assert process.poll() is None, "the run was over before it was killed"
         time.sleep(0.05)
@@ -198,7 +200,7 @@ def test_a_killed_run_is_continued(tmp_path, large, nodes):
     process.wait()
     assert not (into / "shards.json").exists()
     before = {p.name: p.stat().st_ino for p in into.glob("*.ws")}
-    finished = [json.loads(line)["number"] for line in done.read_text().splitlines()]
+    finished = [json.loads(line)["number"] for line in done.read_text().splitlines() if line]
     # Others, and another run, are told.
     refused = subprocess.run(
         [sys.executable, "-m", "warpseek", "shard", str(tmp_path), "--rows", "9", "--into", "s"],
@@ -212,9 +214,62 @@ def test_a_killed_run_is_continued(tmp_path, large, nodes):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["continued"] and report["rows"] == 24_000
+    assert report["resumed"] >= 2 and report["rows"] == 24_000
     after = {p.name: p.stat().st_ino for p in into.glob("*.ws")}
     assert all(before[f"{i:05}.ws"] == after[f"{i:05}.ws"] for i in finished)
+    assert rows_of(tmp_path, "s") == rows
+
+
+def test_a_run_killed_at_its_end_has_lost_nothing(tmp_path, inputs, nodes, monkeypatch):
+    into = tmp_path / "s"
+    files = {}
+
+    class AlmostFinished:
+        """A folder that is left as a kill leaves it when the list was written."""
+
+        precision = _warpseek.ShardFolder.precision
+
+        def __init__(self, path, restart):
+            self._folder = _warpseek.ShardFolder(path, restart)
+
+        def finish(self, shards):
+            files.update({path: path.read_bytes() for path in into.glob(".shards.*")})
+            found = self._folder.finish(shards)
+            for path, content in files.items():
+                path.write_bytes(content)
+            return found
+
+        def __getattr__(self, name):
+            return getattr(self._folder, name)
+
+    class Core:
+        ShardFolder = AlmostFinished
+
+        def __getattr__(self, name):
+            return getattr(_warpseek, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("warpseek.ray._indexing._warpseek", Core())
+        first = index(inputs, into, nodes, rows=90)
+    rows = rows_of(tmp_path, "s")
+    assert (into / ".shards.plan").exists()
+    # The same call finds all done; another one begins anew, and `shard` may too.
+    again = index(inputs, into, nodes, rows=90)
+    assert again["resumed"] == first["shards"] and again["generation"] == 0
+    assert rows_of(tmp_path, "s") == rows and not list(into.glob(".shards.*"))
+    for path, content in files.items():
+        path.write_bytes(content)
+    other = index(inputs, into, nodes, rows=400)
+    assert other["resumed"] == 0 and other["generation"] == 1
+    assert rows_of(tmp_path, "s") == rows
+    assert len(list(into.glob("*.ws"))) == other["shards"] and not list(into.glob(".shards.*"))
+    # A finished shard that is gone is made again.
+    with monkeypatch.context() as patched:
+        patched.setattr("warpseek.ray._indexing._warpseek", Core())
+        index(inputs, into, nodes, rows=200)
+    shutil.rmtree(next(iter(into.glob("*-2.ws"))))
+    mended = index(inputs, into, nodes, rows=200)
+    assert mended["resumed"] == mended["shards"] - 1
     assert rows_of(tmp_path, "s") == rows
 
 
@@ -250,8 +305,11 @@ def test_what_cannot_be_done_is_told(tmp_path, nodes):
     with pytest.raises(UsageError, match="folder of an index"):
         run("index", str(file), "--into", str(tmp_path / "one"), "--model", MODEL, "--quiet")
         index(file, tmp_path / "one", nodes)
-    with pytest.raises(UsageError, match="cpus_per_worker"):
-        index(file, into, nodes, cpus_per_worker=0)
+    for name, value in (("cpus_per_worker", 0), ("gpus_per_worker", -1), ("node_timeout", "1")):
+        with pytest.raises(UsageError, match=name):
+            index(file, into, nodes, **{name: value})
+    with pytest.raises(UsageError, match="rows"):
+        index(file, into, nodes, rows=0)
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(InputError):
         index(tmp_path / "empty.jsonl", tmp_path / "u", nodes)

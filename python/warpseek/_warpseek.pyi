@@ -237,7 +237,8 @@ class PartIndexer:
     def index(self, /, dir: str | PathLike[str], key: str, part: str, progress: Any | None) -> tuple[Any, str | None]:
         """
         Indexes a part of the inputs into the shard at `dir`, in a run of this key. `progress` is
-        called with the number of rows. Returns the report, and the summary as JSON, None without any document.
+        called with the number of rows and of documents that were there. Returns the report, and the summary as JSON, None without
+        any document.
         """
 
 @final
@@ -340,6 +341,10 @@ class ShardFolder:
         Writes the list of shards, by their summaries. Returns the numbers of rows and documents,
         and the generation.
         """
+    def is_listed(self, /) -> bool:
+        """
+        True if the unfinished run has written its list already.
+        """
     def name(self, /, number: SupportsIndex) -> str:
         """
         The name of the folder of a shard.
@@ -393,10 +398,10 @@ def record_at(part: str, number: SupportsIndex, options: Incomplete) -> tuple[st
     The id and the place of a record of the only file of a part.
     """
 
-def record_ids(part: str, files: bytes, options: Incomplete) -> tuple[list[int], bytes]:
+def record_ids(part: str, document_names: bytes, options: Incomplete) -> tuple[list[int], bytes]:
     """
-    The number of records of each file of a part of the inputs, and the hashes of their ids. `files`
-    has the hashes of the names of the files that are documents themselves.
+    The number of records of each file of a part of the inputs, and the hashes of their ids.
+    `document_names` has the hashes of the names of the files that are documents themselves.
     """
 
 def set_num_threads(n: SupportsIndex) -> None:

@@ -31,6 +31,9 @@ __all__ = ["export_index", "import_index"]
 _MOST_TEXT = 65_535
 _MOST_JSON = 65_536
 
+# Rows of an answer.
+_MOST_ROWS = 16_384
+
 # Integers that Milvus's JSON holds.
 _INTEGERS = range(-(2**63), 2**63)
 
@@ -54,6 +57,12 @@ def _client(uri: str, token: str, db_name: str) -> Iterator[Any]:
             yield client
     except pymilvus.MilvusException as error:
         raise RemoteError(f"Milvus at {uri}: {error.message}") from None
+
+
+def _check_batch(batch_size: int) -> None:
+    at_least(1, batch_size=batch_size)
+    if batch_size > _MOST_ROWS:
+        raise UsageError(f"batch_size is {batch_size}: Milvus answers with at most {_MOST_ROWS:,}")
 
 
 def _n_rows(client: Any, collection: str) -> int:
@@ -86,17 +95,18 @@ def export_index(
         collection: Name of the collection, which must not exist.
         token: Token, or ``user:password``.
         db_name: Name of the database.
-        batch_size: Rows that are sent at a time.
+        batch_size: Rows that are sent at a time, at most 16,384.
 
     Returns:
         The number of ``rows``, and ``collection``.
 
     Raises:
+        UsageError: If there is a collection of this name.
         InputError: For a row beyond Milvus's limits: 65,535 bytes of a text, 65,536 of metadata,
             integers of 64 bits.
         RemoteError: If Milvus fails or gives other rows back, with a message that says which.
     """
-    at_least(1, batch_size=batch_size)
+    _check_batch(batch_size)
     if not isinstance(index, Index):
         with Index(index) as opened:
             return export_index(
@@ -158,8 +168,8 @@ def _send(client: Any, name: str, index: Index, batch_size: int) -> int:
         sent = []
         for place, hit in rows:
             _check(index, hit)
-            vector = hit.vector
-            sent.append({**_fields(place, hit), "metadata": hit.metadata, "vector": vector})
+            fields = _fields(place, hit)
+            sent.append({**fields, "metadata": hit.metadata, "vector": hit.vector})
         client.insert(name, sent)
         n += len(sent)
     return n
@@ -285,13 +295,16 @@ def import_index(
         language: See :meth:`Index.create`.
         metric: ``"cosine"``, which scales them too, or ``"inner_product"``. By default that of the
             collection's index; one by L2 distance is refused unless all vectors have unit length.
-        batch_size: Rows that are read at a time.
+        batch_size: Rows that are read at a time, at most 16,384.
         kwargs: Further arguments of :class:`Index`.
 
     Raises:
-        RemoteError: If Milvus fails, or if the collection changes meanwhile.
+        UsageError: If there is no such collection, or its vectors or metric cannot be imported.
+        RemoteError: If Milvus fails, or if rows are added or deleted meanwhile.
     """
-    at_least(1, batch_size=batch_size)
+    _check_batch(batch_size)
+    if metric not in (None, "cosine", "inner_product"):
+        raise UsageError(f"metric={metric!r}: use 'cosine' or 'inner_product'")
     folder = path_of(path)
     if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
         raise UsageError(f"{folder} is there already: name a folder that does not exist")
@@ -309,6 +322,7 @@ def import_index(
         client.load_collection(collection)
         wanted = layout.metric if metric is None else metric
         if normalize and wanted == "L2":
+            # As Index.import_faiss has it: scaled vectors rank by the cosine.
             wanted = "cosine"
         made = os.path.join(place, "index")
         settings = {"model": model, "language": language, **kwargs}
@@ -338,35 +352,40 @@ def _receive(
         for rows in _batches(client, layout, n, batch_size):
             vectors = np.array([row.pop(layout.vector) for row in rows], np.float32)
             lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-            is_unit = bool(np.all((np.abs(lengths - 1) < _UNIT) | (lengths == 0)))
-            if metric == "L2" and not is_unit:
+            is_unit = np.abs(lengths - 1) < _UNIT
+            if metric == "L2" and not is_unit.all():
                 raise UsageError(
                     f"the collection '{layout.collection}' ranks by L2, and its vectors are not "
                     "of unit length: only for those does the inner product give the same order. "
                     'metric="cosine" scales them, which changes it'
                 )
-            # Vectors of unit length are stored as they are: scaling can change their last bits.
-            scales = normalize or (metric == "cosine" and not is_unit)
+            if metric == "cosine" or normalize:
+                # Vectors of unit length keep their last bits, which scaling can change.
+                scaled = ~is_unit & (lengths > 0)
+                vectors[scaled] = vectors[scaled] / lengths[scaled, None]
             records = [layout.record(row) for row in rows]
+            own = {} if layout.is_own else layout.names
             if index is None:
                 file = f"{folder}.npy"
                 np.save(file, vectors)
-                own = {} if layout.is_own else layout.names
                 given: Any = "inner_product" if metric == "inner_product" else None
                 index = Index.import_faiss(
-                    file,
-                    folder,
-                    documents=records,
-                    normalize=scales,
-                    metric=given,
-                    **own,
-                    **settings,
+                    file, folder, documents=records, metric=given, **own, **settings
                 )
+                if index.metric != ("inner_product" if metric == "inner_product" else "cosine"):
+                    raise UsageError(
+                        f"the collection '{layout.collection}' ranks by the cosine, and the model "
+                        "is compared by the inner product: name the metric with metric="
+                    )
             else:
-                own = {} if layout.is_own else layout.names
-                index.add(records, vectors=vectors, normalize=scales, **own)
+                index.add(records, vectors=vectors, **own)
             written += len(rows)
-        if index is None or not written == len(index) == n == _n_rows(client, layout.collection):
+        if index is not None and len(index) < written == n:
+            raise UsageError(
+                f"the field '{layout.names['id']}' of the collection '{layout.collection}' has "
+                "values that occur twice: name another one with id="
+            )
+        if index is None or written != n or n != _n_rows(client, layout.collection):
             raise RemoteError(
                 f"the collection '{layout.collection}' had {n} rows and gave {written}: it "
                 "changes, or its server does not read it whole; try again when nothing writes to it"
@@ -392,6 +411,8 @@ class _Layout:
         have = ", ".join(f"{name} ({type.name})" for name, type in kinds.items()) or "none"
         if vector is not None and vector not in usable:
             raise UsageError(f"vector='{vector}': use a FLOAT_VECTOR; the collection has {have}")
+        if not usable:
+            raise UsageError(f"the collection '{collection}' has no FLOAT_VECTOR; it has {have}")
         if vector is None and len(usable) != 1:
             raise UsageError(
                 f"name the FLOAT_VECTOR to use with vector=; the collection has {have}"

@@ -17,7 +17,7 @@ pub use inputs::{
     Forgotten, InputSettings, RecordedInput, begin_inputs, forget_input, record_inputs,
     recorded_inputs,
 };
-pub use part::{InputPart, RecordIds, duplicate_ids, hash_of, index_part, record_ids};
+pub use part::{InputPart, RecordIds, duplicate_ids, id_hash, index_part, record_ids};
 pub use report::{IndexReport, LastRecords};
 pub use shard::shard;
 pub use sync::{SyncOptions, SyncReport, sync};

@@ -46,35 +46,53 @@ impl InputPart {
         &'a self,
         documents: &'a mut DocumentReader,
     ) -> impl Iterator<Item = Result<Document>> + 'a {
-        let number = |name: &str| self.files.iter().position(|file| file.name == name);
         let duplicates: HashMap<(usize, u64), &str> =
             self.duplicates.iter().map(|(file, record, of)| ((*file, *record), &**of)).collect();
-        let (mut current, mut next) = (None, 0);
-        let checked = documents.map(move |document| {
+        let (mut file, mut in_file) = (0, 0);
+        let mut checked = documents.map(move |document| {
             let name = match &document {
                 Ok(Document { place, .. }) | Err(Error::Input { place, .. }) => &place.file,
                 Err(_) => return document,
             };
-            // Records of a file follow each other.
-            let same = current.is_some_and(|file: usize| self.files[file].name == *name);
-            if !same {
-                (current, next) = (number(name), 0);
+            // Files follow each other as they are listed.
+            while self.files.get(file).is_some_and(|file| file.name != *name) {
+                (file, in_file) = (file + 1, 0);
             }
-            next += 1;
-            let earlier = current.and_then(|file| duplicates.get(&(file, next - 1)));
-            match (document, earlier) {
+            in_file += 1;
+            match (document, duplicates.get(&(file, in_file - 1))) {
                 (Ok(Document { id, place, .. }), Some(of)) => {
-                    let of =
+                    let also =
                         if place.file == **of { String::new() } else { format!(", also in {of}") };
                     let reason =
-                        format!("the id '{id}' occurs twice in this input{of}: make ids unique");
+                        format!("the id '{id}' occurs twice in this input{also}: make ids unique");
                     Err(Error::input(place, reason))
                 }
                 (document, _) => document,
             }
         });
         let (first, end) = self.records.unwrap_or((0, u64::MAX));
-        checked.skip(first as usize).take((end - first) as usize)
+        let (mut number, mut is_over) = (0, false);
+        std::iter::from_fn(move || {
+            while number < end && !is_over {
+                let Some(document) = checked.next() else {
+                    is_over = true;
+                    let name = self.files.first().map_or("", |file| &file.name);
+                    return self.records.map(|_| {
+                        Err(Error::usage(format!(
+                            "{name}: {number} records could be read, and {end} were counted \
+                             before: the file has changed, or cannot be read to its end"
+                        )))
+                    });
+                };
+                number += 1;
+                match document {
+                    // Errors about records before the part are those of other parts.
+                    Ok(_) | Err(Error::Input { .. }) if number <= first => {}
+                    document => return Some(document),
+                }
+            }
+            None
+        })
     }
 }
 
@@ -87,8 +105,8 @@ pub struct RecordIds {
     pub ids: Vec<u128>,
 }
 
-/// Reads the ids of files, to count their records and to find ids that occur twice. `files` has the
-/// XXH3-128 of the names of the files that are documents themselves.
+/// Reads the ids of files, to count their records and to find ids that occur twice.
+/// `document_names` has the XXH3-128 of the names of the files that are documents themselves.
 ///
 /// # Errors
 ///
@@ -97,14 +115,13 @@ pub struct RecordIds {
 /// about records; [`Error::Interrupted`].
 pub fn record_ids(
     part: &InputPart,
-    files: &HashSet<u128>,
+    document_names: &HashSet<u128>,
     read: &ReadOptions,
     options: &IndexOptions<'_>,
 ) -> Result<RecordIds> {
     let mut found = RecordIds::default();
     for file in &part.files {
-        let documents =
-            InputPart { files: vec![file.clone()], records: None, ..part.clone() }.open(read)?;
+        let documents = open_listed(std::slice::from_ref(file), &part.text_columns, read)?;
         let skips = options.on_error == OnError::Skip || file.is_found() && !read.strict;
         let before = found.ids.len();
         for document in documents {
@@ -116,7 +133,7 @@ pub fn record_ids(
                     // `<path>`, and `<path>#page=3`.
                     let path = id.rsplit_once('#').filter(|(_, rest)| rest.contains('='));
                     for name in [Some(&*id), path.map(|(path, _)| path)].into_iter().flatten() {
-                        if files.contains(&hash_of(name)) {
+                        if document_names.contains(&id_hash(name)) {
                             let reason = format!(
                                 "the id '{id}' is also that of a document of the file {name}: make \
                                  ids unique"
@@ -124,7 +141,7 @@ pub fn record_ids(
                             return Err(Error::input(place, reason));
                         }
                     }
-                    found.ids.push(hash_of(&id));
+                    found.ids.push(id_hash(&id));
                 }
                 Err(Error::Input { .. }) if skips => found.ids.push(0),
                 Err(e) => return Err(e),
@@ -136,7 +153,7 @@ pub fn record_ids(
 }
 
 /// The XXH3-128 of an id or of the name of a file in ids.
-pub fn hash_of(id: &str) -> u128 {
+pub fn id_hash(id: &str) -> u128 {
     xxh3_128(id.as_bytes())
 }
 

@@ -51,7 +51,7 @@ impl IndexFiles {
         if database.content()?.is_some() {
             return Err(Error::usage(format!(
                 "{} is a shard, which does not change: change the index that it was made from, and \
-                 make the shards again with `warpseek shard`",
+                 make the shards again, with `warpseek shard` or on the cluster",
                 dir.display()
             )));
         }

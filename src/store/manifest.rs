@@ -206,7 +206,8 @@ impl IndexManifest {
             Err(_) if folder_of_shards(dir).is_some() => {
                 return Err(Error::usage(format!(
                     "{} holds the shards of an index, which do not change: change the index that \
-                     they were made from, and make them again with `warpseek shard`",
+                     they were made from, and make them again, with `warpseek shard` or on the \
+                     cluster",
                     dir.display()
                 )));
             }

@@ -1,4 +1,4 @@
-//! Writes the shards of an index, and their list last.
+//! Writes the shards of an index, and their list last; the shards of a run on several machines.
 
 use super::folder::{MANIFEST_FILE, SHARDS_FILE, WriteLock, check_place, remove_if_present};
 use super::manifest::IndexManifest;
@@ -19,6 +19,9 @@ const COMMIT_BYTES: usize = 64 << 20;
 
 /// File with the names of folders that a writer has begun and not listed yet, one per line.
 const BEGUN_FILE: &str = ".shards.partial";
+
+/// File with the names of folders that the next list replaces.
+const REPLACED_FILE: &str = ".shards.replaced";
 
 /// Files of a run on several machines: its plan, and the summaries of shards that are made.
 const PLAN_FILES: [&str; 3] = [".shards.plan", ".shards.plan.partial", ".shards.done"];
@@ -44,20 +47,25 @@ pub enum UnfinishedRun {
 pub struct ShardFolder {
     dir: PathBuf,
     generation: u64,
-    /// The folders of the shards that the list names now.
-    earlier: Vec<String>,
-    is_finished: bool,
+    /// The folders of the shards that the list names.
+    listed: Vec<String>,
+    /// True if the list names the shards of the unfinished run that this writer goes on with: it
+    /// was killed at its very end.
+    is_listed: bool,
+    /// True if what was begun stays when this is dropped.
+    is_kept: bool,
     lock: WriteLock,
 }
 
 impl ShardFolder {
-    /// Opens the folder for writing, and creates it if it does not exist. Removes what a killed
-    /// [`ShardWriter`] has left.
+    /// Opens the folder for writing, and creates it if it does not exist. Removes the shards that
+    /// a killed [`ShardWriter`] has begun, and those that it has replaced.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] if the folder is an index, and for an unfinished run that is to be
-    /// refused; [`Error::Locked`] while another process writes shards there; [`Error::Io`].
+    /// refused; [`Error::Locked`] while another process writes shards there; [`Error::Corrupt`] if
+    /// the list is damaged; [`Error::Io`].
     pub fn open(dir: &Path, unfinished: UnfinishedRun) -> Result<Self> {
         check_place(dir)?;
         if dir.join(MANIFEST_FILE).exists() {
@@ -72,18 +80,27 @@ impl ShardFolder {
             Err(Error::NoIndex { .. }) => None,
             list => Some(list?),
         };
-        let earlier = list.iter().flat_map(|list| &list.shards);
+        let listed = list.iter().flat_map(|list| &list.shards);
         let mut this = Self {
             dir: dir.to_path_buf(),
             generation: list.as_ref().map_or(0, |list| list.generation + 1),
-            earlier: earlier.map(|shard| shard.folder.clone()).collect(),
-            is_finished: false,
+            listed: listed.map(|shard| shard.folder.clone()).collect(),
+            is_listed: false,
+            is_kept: false,
             lock,
         };
         let has_run = dir.join(PLAN_FILES[0]).exists();
+        let is_listed =
+            has_run && names_in(dir, BEGUN_FILE).iter().any(|n| this.listed.contains(n));
         match unfinished {
-            UnfinishedRun::Continue if has_run => this.keep(),
-            UnfinishedRun::Refuse if has_run => {
+            UnfinishedRun::Continue if has_run => {
+                this.is_listed = is_listed;
+                if is_listed {
+                    this.generation -= 1;
+                }
+                this.keep();
+            }
+            UnfinishedRun::Refuse if has_run && !is_listed => {
                 this.keep();
                 return Err(Error::usage(format!(
                     "{}: `python -m warpseek.ray index` has not finished its shards here: run the \
@@ -101,12 +118,14 @@ impl ShardFolder {
         &self.dir
     }
 
+    /// True if the unfinished run that this writer goes on with has written its list already.
+    pub fn is_listed(&self) -> bool {
+        self.is_listed
+    }
+
     /// The name of the folder of a shard: `00003.ws`, and `00003-2.ws` in later generations.
     pub fn name(&self, number: usize) -> String {
-        match self.generation {
-            0 => format!("{number:05}.ws"),
-            generation => format!("{number:05}-{generation}.ws"),
-        }
+        format!("{number:05}{}", suffix(self.generation))
     }
 
     /// Records that shards of these names are being made.
@@ -125,16 +144,13 @@ impl ShardFolder {
                 )));
             }
         }
-        let file = self.dir.join(BEGUN_FILE);
-        std::fs::write(&file, names.join("\n") + "\n").map_err(Error::io("write", &file))?;
-        sync_folder_of(&file);
-        Ok(())
+        self.record(BEGUN_FILE, names)
     }
 
     /// Keeps what was begun for a later writer, also if this one does not finish.
     pub fn keep(&mut self) {
         self.lock.keep();
-        self.is_finished = true;
+        self.is_kept = true;
     }
 
     /// Writes the list and removes the shards that it replaces.
@@ -143,41 +159,50 @@ impl ShardFolder {
     ///
     /// As [`ShardList::write`].
     pub fn finish(mut self, shards: &[ShardSummary]) -> Result<ShardList> {
+        // Whoever writes next removes those that the list does not name.
+        if !self.is_listed {
+            self.record(REPLACED_FILE, &self.listed)?;
+        }
         let list = ShardList::write(&self.dir, shards, self.generation)?;
         self.keep();
-        // Those that came out without rows are not listed.
-        for name in self.begun().iter().filter(|name| !shards.iter().any(|s| s.folder == **name)) {
-            let _ = remove_folder(&self.dir.join(name));
-        }
-        self.remove_records();
-        for name in self.earlier.iter().filter(|name| is_shard_name(name)) {
-            // A reader that maps its files may keep it on some systems.
-            let _ = remove_folder(&self.dir.join(name));
-        }
+        self.listed = shards.iter().map(|shard| shard.folder.clone()).collect();
+        // A reader that maps the files of a shard may keep it on some systems.
+        let _ = self.remove_begun();
         Ok(list)
     }
 
-    /// Removes the shards that were begun and are not in the list.
+    /// Removes the shards that were begun or replaced and are not in the list.
     fn remove_begun(&self) -> Result<()> {
-        for name in self.begun() {
-            remove_folder(&self.dir.join(name))?;
+        for name in [BEGUN_FILE, REPLACED_FILE].iter().flat_map(|file| names_in(&self.dir, file)) {
+            if !self.listed.contains(&name) {
+                remove_folder(&self.dir.join(name))?;
+            }
         }
-        self.remove_records();
+        for file in PLAN_FILES.iter().chain([&BEGUN_FILE, &REPLACED_FILE]) {
+            remove_if_present(&self.dir.join(file))?;
+        }
         Ok(())
     }
 
-    /// The names of shards that were begun and are not in the earlier list.
-    fn begun(&self) -> Vec<String> {
-        let begun = std::fs::read_to_string(self.dir.join(BEGUN_FILE)).unwrap_or_default();
-        let is_new = |name: &&str| is_shard_name(name) && !self.earlier.iter().any(|n| n == name);
-        begun.lines().filter(is_new).map(str::to_owned).collect()
+    fn record(&self, file: &str, names: &[String]) -> Result<()> {
+        let file = self.dir.join(file);
+        std::fs::write(&file, names.join("\n") + "\n").map_err(Error::io("write", &file))?;
+        sync_folder_of(&file);
+        Ok(())
     }
+}
 
-    /// Removes the files about shards that were begun.
-    fn remove_records(&self) {
-        for file in PLAN_FILES.iter().chain([&BEGUN_FILE]) {
-            let _ = remove_if_present(&self.dir.join(file));
-        }
+/// The names of shards in a file of the folder.
+fn names_in(dir: &Path, file: &str) -> Vec<String> {
+    let names = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+    names.lines().filter(|name| is_shard_name(name)).map(str::to_owned).collect()
+}
+
+/// The end of the names of folders of a generation.
+fn suffix(generation: u64) -> String {
+    match generation {
+        0 => ".ws".to_owned(),
+        generation => format!("-{generation}.ws"),
     }
 }
 
@@ -186,7 +211,7 @@ impl Drop for ShardFolder {
         // The list may name the new shards already if writing it failed at the very end.
         let is_listed =
             ShardList::read(&self.dir).is_ok_and(|list| list.generation == self.generation);
-        if !self.is_finished && !is_listed {
+        if !self.is_kept && !is_listed {
             let _ = self.remove_begun();
         }
         if self.dir.join(SHARDS_FILE).exists() {

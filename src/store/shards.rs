@@ -24,8 +24,8 @@ const LIST_VERSION: u32 = 1;
 const FORMAT: &str = "warpseek-shards";
 
 /// Remedy for a damaged list and for shards that changed.
-const REMEDY: &str =
-    "restore the folder from a copy, or make the shards again with `warpseek shard`";
+const REMEDY: &str = "restore the folder from a copy, or make the shards again with `warpseek \
+                      shard` or `python -m warpseek.ray index`";
 
 /// The list of the shards of an index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -156,7 +156,9 @@ impl ShardList {
         let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::NoIndex {
                 path: dir.to_path_buf(),
-                reason: format!("{SHARDS_FILE} is missing; make shards with `warpseek shard`"),
+                reason: format!(
+                    "{SHARDS_FILE} is missing; make shards with `warpseek shard` or on a cluster"
+                ),
             },
             _ => Error::io("read", &path)(e),
         })?;

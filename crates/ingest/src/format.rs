@@ -106,6 +106,11 @@ impl FileFormat {
         }
     }
 
+    /// True if a file may hold many records with ids of their own.
+    pub fn has_records(self) -> bool {
+        matches!(self, Self::Jsonl | Self::Csv | Self::Tsv | Self::Parquet)
+    }
+
     /// The format by a file's name, in upper or lower case, with or without `.gz`.
     pub fn of_path(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();

@@ -159,7 +159,7 @@ impl InputList {
     }
 
     /// Files that were found and checked before.
-    pub(crate) fn of(inputs: Vec<InputFile>, text_columns: Arc<BTreeSet<String>>) -> Self {
+    pub(crate) fn from_files(inputs: Vec<InputFile>, text_columns: Arc<BTreeSet<String>>) -> Self {
         Self { inputs, text_columns, ..Self::default() }
     }
 

@@ -64,7 +64,7 @@ impl ListedFile {
 
     /// True if the file may hold many documents with ids of their own.
     pub fn has_records(&self) -> bool {
-        matches!(self.format.as_str(), "jsonl" | "csv" | "tsv" | "parquet")
+        self.format.parse().is_ok_and(|format: FileFormat| format.has_records())
     }
 
     /// True if it was found in a folder, so that an error about it need not end a run.
@@ -96,7 +96,7 @@ impl ListedFile {
         })
     }
 
-    /// The input, after a look whether this is the file that was listed.
+    /// Checks that this is the file that was listed, and returns it as an input.
     fn input(&self, text_partitions: &Arc<BTreeSet<String>>) -> Result<InputFile> {
         let length = std::fs::metadata(&self.path).map_err(Error::io("read", &self.path))?.len();
         if length != self.length
@@ -137,7 +137,8 @@ impl DocumentReader {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] for a stream, [`Error::Input`] for a file whose name is not UTF-8.
+    /// [`Error::Usage`] for a stream, [`Error::Input`] for a file whose name is not UTF-8,
+    /// [`Error::Io`] for one that is gone.
     pub fn listed_files(&self) -> Result<Vec<ListedFile>> {
         self.inputs.iter().map(ListedFile::of).collect()
     }
@@ -159,7 +160,7 @@ pub fn open_listed(
     options.check()?;
     let text_columns = Arc::new(text_columns.clone());
     let inputs: Result<_> = files.iter().map(|file| file.input(&text_columns)).collect();
-    Ok(DocumentReader::new(InputList::of(inputs?, text_columns), None, options))
+    Ok(DocumentReader::new(InputList::from_files(inputs?, text_columns), None, options))
 }
 
 /// The columns in the names of folders of which some value is no number, as

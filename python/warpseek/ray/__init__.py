@@ -1,8 +1,8 @@
 """Search over shards on the machines of a Ray cluster, and indexing into shards there.
 
-:func:`index` makes shards and their list on the cluster, ``warpseek shard`` of an index; see
-docs/how-to/cluster.md. Ray places, restarts
-and retries; the scan is the library's own, and answers are those of the whole index, bit for bit.
+:func:`index` makes shards and their list on the cluster; the command ``warpseek shard`` makes
+them of an index. See docs/how-to/cluster.md. Ray places, restarts and retries processes; the scan
+is the library's own, and answers are those of the whole index, bit for bit.
 
 >>> with Cluster("papers.shards", address="10.0.0.1:6379") as cluster:
 ...     cluster.search("transformers")[0].id

@@ -139,7 +139,13 @@ def _index(arguments: argparse.Namespace) -> tuple[Any, list[str], int]:
         f"{machine['seconds']:.1f} s of work"
         for name, machine in report["machines"].items()
     ]
+    if report["tokens_lost"]:
+        lines.append(
+            f"{report['rows_truncated']:,} rows are longer than the model's limit and lost "
+            f"{report['tokens_lost']:,} tokens; --chunk splits records"
+        )
     if not quiet:
+        lines += [f"skipped: {message}" for message in report["messages"][:3]]
         lines += [f"note: {note}" for note in report["notes"]]
         lines += [
             f"left out: {group['count']:,} ({group['reason']}): {', '.join(group['first'])}"

@@ -114,6 +114,6 @@ def _asks_for_token(address: str) -> bool:
 
 
 def disconnect(is_own: bool) -> None:
-    """Ends the connection if it is this object's own, and a cluster that was started for it."""
+    """Ends the connection if `connect` made it, and a cluster that was started for it."""
     if is_own:
         ray_module().shutdown()

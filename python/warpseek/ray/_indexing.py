@@ -18,6 +18,7 @@ from typing import Any
 from warpseek import _warpseek
 from warpseek._arguments import Path, at_least, field_names, on_error_of, path_of
 from warpseek._settings import settings
+from warpseek._writing import OnError
 from warpseek.errors import (
     DeviceError,
     IndexIOError,
@@ -53,7 +54,7 @@ def index(
     text: str | None = None,
     title: str | None = None,
     metadata: Sequence[str] | None = None,
-    on_error: str | None = None,
+    on_error: OnError | None = None,
     delimiter: str | None = None,
     globs: str | Sequence[str] = (),
     ignore_files: bool = True,
@@ -77,37 +78,52 @@ def index(
         into: Folder of the shards. Every machine writes its shards there, at the same path. Shards
             that are listed there are replaced when all new ones are made.
         address: See :class:`Cluster`.
-        rows: Rows per shard, about; by default such that every process makes four shards, and at
-            most a million.
-        model: Embedding model, found on every machine.
+        rows: Rows per shard, about; by default such that every process makes four shards, with
+            5,000 to 1,000,000 rows each.
+        model: Embedding model, which every machine has or can download.
         truncate_dim: See :meth:`warpseek.Index.create`; `split_records`, `chunk_tokens`,
             `chunk_overlap` and `language` likewise.
         id: See :meth:`warpseek.Index.add_files`; `text`, `title`, `metadata`, `on_error`,
             `delimiter`, `globs` and `ignore_files` likewise. The last two are for folders on disk.
         cpus_per_worker: CPUs of a process: Ray's reservation, and its number of threads.
         gpus_per_worker: GPUs of a process.
-        node_timeout: Seconds to wait for a machine that has room for a process.
+        node_timeout: Seconds to wait until some machine has, in all, the CPUs and GPUs of a
+            process. For those that other work uses it waits without limit.
         precision: See :class:`warpseek.Embedder`.
         restart: True to discard an unfinished earlier run.
         insecure: True to use a cluster without token authentication.
         show_progress_bar: True, False, or None for a line on a terminal.
 
     Returns:
-        The report: ``shards``, ``rows``, ``documents``, ``generation``, ``seconds``, ``tokens``,
-        what was ``skipped`` and ``left_out``, ``messages`` and ``notes``, and ``machines``: the
-        shards that each has made, their rows, and the seconds.
+        The report: ``shards``, ``rows``, ``documents`` and ``generation`` of the list, ``seconds``,
+        ``resumed``, the number of shards of an earlier run, and of the shards of this one
+        ``tokens``, ``tokens_lost`` beyond the model's limit, of ``rows_truncated`` rows; what was
+        ``skipped`` and ``left_out``, with the first ``messages``; the first ``notes`` of
+        ``notes_total``; and ``machines``: the shards that each has made, their rows, and seconds.
 
     Raises:
         InputError: For a record that cannot be used, and for an id that occurs twice.
-        UsageError: If the inputs or the settings are not those of the unfinished run.
-        IndexIOError: If no machine has room for a process in time, or a file cannot be read.
+        UsageError: If the inputs or the settings are not those of the unfinished run, and for a
+            cluster without token authentication, unless `insecure` is true.
+        ModelUnavailableError: If a machine lacks the model or has another one of its name.
+        DeviceError: If a machine's GPU cannot be used.
+        IndexIOError: If no machine has room for a process in time, or a file cannot be read or
+            written.
+        IndexLockedError: If another process makes shards in the folder.
     """
     at_least(1, rows=rows, truncate_dim=truncate_dim, chunk_tokens=chunk_tokens)
     at_least(0, chunk_overlap=chunk_overlap)
     if on_error is not None:
         on_error_of(on_error)
-    if not cpus_per_worker > 0:
-        raise UsageError(f"cpus_per_worker is {cpus_per_worker}: it must be above 0")
+    for name, value, least in (
+        ("cpus_per_worker", cpus_per_worker, 0.01),
+        ("gpus_per_worker", gpus_per_worker, 0),
+        ("node_timeout", node_timeout, 0),
+    ):
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise UsageError(f"{name} must be a number, found {type(value).__name__}")
+        if not least <= value < 1e9:
+            raise UsageError(f"{name} is {value}: it must be at least {least}")
     given = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     reading = {
         "fields": field_names(id, text, title, metadata),
@@ -117,17 +133,18 @@ def index(
         "globs": [globs] if isinstance(globs, str) else list(globs),
         "no_ignore": not ignore_files,
     }
-    making = {
+    options = {
         "into": path_of(into),
         "model": (model, truncate_dim),
         "chunks": (chunk_tokens, chunk_overlap, bool(split_records)),
         "language": language,
         "reading": reading,
         "settings": settings("cuda:0" if gpus_per_worker else "cpu", precision, None, None),
+        "rows": rows,
         "threads": max(1, int(cpus_per_worker)),
     }
     workers = Workers(cpus_per_worker, gpus_per_worker, node_timeout)
-    planner = Planner(making, workers, ProgressLine(show_progress_bar))
+    planner = Planner(options, workers, ProgressLine(show_progress_bar))
     planner.list_files([os.fspath(path) for path in given])
     is_own = connect(address, insecure)
     try:
@@ -146,12 +163,21 @@ class _Run:
     def run(self, rows: int | None, restart: bool) -> dict[str, Any]:
         """Makes all shards that are not there yet, and their list."""
         started = time.monotonic()
-        into = self.planner.making["into"]
+        into = self.planner.options["into"]
         folder = _warpseek.ShardFolder(into, restart)
         try:
-            plan = self.planner.read_plan() or self.planner.make_plan(folder, rows)
+            try:
+                plan = self.planner.read_plan()
+            except UsageError:
+                if not folder.is_listed():
+                    raise
+                # That run was killed when its list was written, and needs no continuation.
+                folder.close()
+                folder, plan = _warpseek.ShardFolder(into, True), None
+            if plan is None:
+                plan = self.planner.make_plan(folder, rows)
             done = self._read_done(plan)
-            was_continued = bool(done)
+            n_resumed = len(done)
             self._make_shards(folder, plan, done)
             made = [done[number] for number in sorted(done)]
             summaries = [entry["summary"] for entry in made if entry["summary"] is not None]
@@ -177,14 +203,14 @@ class _Run:
             "documents": documents,
             "generation": generation,
             "seconds": time.monotonic() - started,
-            "continued": was_continued,
+            "resumed": n_resumed,
             **report,
         }
 
     def _read_done(self, plan: dict[str, Any]) -> dict[int, dict[str, Any]]:
-        """What is known of the shards that are made, by their numbers."""
+        """The entries of finished shards, by number."""
         done: dict[int, dict[str, Any]] = {}
-        path = os.path.join(self.planner.making["into"], _DONE_FILE)
+        path = os.path.join(self.planner.options["into"], _DONE_FILE)
         try:
             with open(path, encoding="utf-8") as file:
                 for line in file:
@@ -197,6 +223,19 @@ class _Run:
             pass
         except OSError as error:
             raise IndexIOError(f"{path}: {error}", exit_code=8, file=path) from None
+        # Shards of this machine, or of all on a folder that they share, must be there.
+        here, shares = _machine(), False
+        missing = set()
+        for number, entry in done.items():
+            if entry["summary"] is not None:
+                folder = plan["parts"][number]["folder"]
+                if not os.path.isdir(os.path.join(self.planner.options["into"], folder)):
+                    missing.add(number)
+                else:
+                    shares = shares or entry["machine"] != here
+        for number in missing:
+            if shares or done[number]["machine"] == here:
+                del done[number]
         return done
 
     def _make_shards(
@@ -207,24 +246,28 @@ class _Run:
         todo = [number for number in range(len(parts)) if number not in done]
         if not todo:
             return
-        tally = ray.remote(_Tally).options(num_cpus=0, max_restarts=-1).remote()
-        making = self.planner.making
-        calls = [(making, plan["key"], number, parts[number], tally) for number in todo]
+        counter = ray.remote(_RowCounter).options(num_cpus=0, max_restarts=-1).remote()
+        options = self.planner.options
+        calls = [(options, plan["key"], number, parts[number], counter) for number in todo]
         total = sum(part["rows"] for part in parts)
         finished = sum(parts[number]["rows"] for number in done)
         running: dict[int, int] = {}
 
         def look() -> None:
             with contextlib.suppress(ray.exceptions.RayError):
-                running.update(ray.get(tally.rows.remote(), timeout=1))
+                running.update(ray.get(counter.rows.remote(), timeout=1))
             going = sum(
                 min(n, parts[number]["rows"]) for number, n in running.items() if number not in done
             )
             where = f"{len(done)} of {len(parts)} shards"
             self.planner.progress.update(finished + going, total, "rows", where)
 
-        path = os.path.join(self.planner.making["into"], _DONE_FILE)
-        found = results_of(_make_shard, calls, self.planner.workers, look)
+        path = os.path.join(self.planner.options["into"], _DONE_FILE)
+        names = [
+            f"{parts[number]['folder']} ({parts[number]['part']['files'][0]['name']} and on)"
+            for number in todo
+        ]
+        found = results_of(_make_shard, calls, names, self.planner.workers, look)
         for at, (report, summary, seconds, machine) in found:
             number = todo[at]
             if summary is not None:
@@ -237,7 +280,8 @@ class _Run:
             entry = {"number": number, "key": plan["key"], "report": report, "summary": summary}
             entry |= {"seconds": seconds, "machine": machine}
             with writing(path, append=True) as file:
-                file.write(json.dumps(entry) + "\n")
+                # The line before may have been cut off.
+                file.write("\n" + json.dumps(entry) + "\n")
             done[number] = entry
             finished += parts[number]["rows"]
 
@@ -275,7 +319,12 @@ class _Run:
         }
 
 
-class _Tally:
+def _machine() -> str:
+    """The name of this machine."""
+    return os.uname().nodename if hasattr(os, "uname") else ""
+
+
+class _RowCounter:
     """Rows of the shards that are being made."""
 
     def __init__(self) -> None:
@@ -294,37 +343,37 @@ class _Tally:
 _INDEXER: tuple[str, Any] | None = None
 
 
-def _indexer(making: dict[str, Any]) -> Any:
+def _indexer(options: dict[str, Any]) -> Any:
     global _INDEXER
-    key = json.dumps(making, sort_keys=True)
+    key = json.dumps(options, sort_keys=True)
     if _INDEXER is None or _INDEXER[0] != key:
-        _warpseek.set_num_threads(making["threads"])
+        _warpseek.set_num_threads(options["threads"])
         names = ("model", "chunks", "language", "reading", "settings")
-        given = [making[name] for name in names]
+        given = [options[name] for name in names]
         _INDEXER = (key, _warpseek.PartIndexer(*given))
     return _INDEXER[1]
 
 
 def _make_shard(
-    making: dict[str, Any], key: str, number: int, part: dict[str, Any], tally: Any
+    options: dict[str, Any], key: str, number: int, part: dict[str, Any], counter: Any
 ) -> tuple[dict[str, Any], str | None, float, str]:
     """Makes a shard, in a task. Returns report, summary, seconds and the name of the machine."""
     started = last = time.monotonic()
-    machine = os.uname().nodename if hasattr(os, "uname") else ""
+    machine = _machine()
 
     def told(rows: int) -> None:
         nonlocal last
         if time.monotonic() - last >= 1:
             last = time.monotonic()
-            tally.add.remote(number, rows)
+            counter.add.remote(number, rows)
 
     try:
-        indexer = _indexer(making)
+        indexer = _indexer(options)
         with _objects.local_copies(part["part"]) as local:
-            path = os.path.join(making["into"], part["folder"])
+            path = os.path.join(options["into"], part["folder"])
             report, summary = indexer.index(path, key, local, told)
     except (ModelUnavailableError, DeviceError) as error:
-        # Another machine may have the model, or the device.
+        # The message names the machine: others may have the model, or the device.
         error.args = (f"on {machine}: {error}",)
         raise
     return report, summary, time.monotonic() - started, machine

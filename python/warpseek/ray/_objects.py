@@ -53,7 +53,7 @@ def listed(address: str, left_out: list[str]) -> list[dict[str, Any]]:
             raise
         raise IndexIOError(f"{address}: {error}", exit_code=8, file=address) from None
     files = []
-    base, _, query = address.partition("?")
+    base = address.partition("?")[0]
     for info in sorted(infos, key=lambda info: info.path.split("/")):
         below = info.path[len(path) :]
         if info.type != fs.FileType.File or "/." in f"/{below.lstrip('/')}":
@@ -64,7 +64,9 @@ def listed(address: str, left_out: list[str]) -> list[dict[str, Any]]:
             left_out.append(name)
             continue
         version = info.mtime_ns if info.mtime_ns is not None else 0
-        files.append({**json.loads(file), "address": f"{name}?{query}", "version": version})
+        # Names in addresses would have to be quoted: the store of the input opens its paths.
+        found = {"store": address, "path_in_store": info.path, "version": version}
+        files.append({**json.loads(file), **found})
     if not files:
         raise InputError(f"{address}: no file of a known type", file=address)
     return files
@@ -76,20 +78,25 @@ def local_copies(part: dict[str, Any]) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         files = []
         for number, file in enumerate(part["files"]):
-            if "address" in file:
+            if "store" in file:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="warpseek-"))
-                path = os.path.join(folder, f"{number}-{os.path.basename(file['name'])}")
-                _copy(file["address"].rstrip("?"), path)
+                path = os.path.join(folder, f"{number}")
+                _copy(file, path)
                 file = {**file, "path": path}
             files.append(file)
         yield json.dumps({**part, "files": files})
 
 
-def _copy(address: str, path: str) -> None:
-    system, source = _opened(address)
+def _copy(file: dict[str, Any], path: str) -> None:
+    """Copies a file of a store."""
+    system, _ = _opened(file["store"])
+    name = file["name"]
     try:
-        with system.open_input_stream(source, compression=None) as stream, open(path, "wb") as copy:
+        with (
+            system.open_input_stream(file["path_in_store"], compression=None) as stream,
+            open(path, "wb") as copy,
+        ):
             while block := stream.read(8 << 20):
                 copy.write(block)
     except OSError as error:
-        raise IndexIOError(f"{address}: {error}", exit_code=8, file=address) from None
+        raise IndexIOError(f"{name}: {error}", exit_code=8, file=name) from None

@@ -37,9 +37,9 @@ _PLAN_FILE = ".shards.plan"
 
 @dataclass
 class Planner:
-    """Lists the files of inputs, and plans the shards. `making` is all that rows depend on."""
+    """Lists the files of inputs, and plans the shards. `options` has all that rows depend on."""
 
-    making: dict[str, Any]
+    options: dict[str, Any]
     workers: Workers
     progress: ProgressLine
     files: list[dict[str, Any]] = field(default_factory=list)
@@ -47,32 +47,39 @@ class Planner:
 
     def list_files(self, inputs: list[str]) -> None:
         """Lists the files of the inputs, those on disk first."""
-        reading = self.making["reading"]
+        reading = self.options["reading"]
         local = [path for path in inputs if not _objects.is_address(path)]
         objects = [path for path in inputs if _objects.is_address(path)]
         if local or not objects:
-            found, left_out = _warpseek.list_files(local, reading, self.making["into"])
+            found, left_out = _warpseek.list_files(local, reading, self.options["into"])
             self.files += json.loads(found)
             self.reports.append(left_out)
         names: list[str] = []
+        known = set()
         for address in objects:
-            self.files += _objects.listed(address, names)
+            for file in _objects.listed(address, names):
+                # Addresses may lie below each other, or be named twice.
+                if file["name"] not in known:
+                    self.files.append(file)
+                known.add(file["name"])
         if names:
             group = {"reason": "unknown type or empty", "count": len(names), "first": names[:3]}
             self.reports.append({"left_out": [group | {"detail": group["reason"]}]})
 
     def _key(self) -> str:
-        """What the plan was made for: the files as they are, and all that rows depend on."""
-        making = {name: value for name, value in self.making.items() if name != "threads"}
-        told = json.dumps([_warpseek.version(), self.files, making], sort_keys=True)
+        """The SHA-256 of the files as they are and of all that rows depend on."""
+        options = {name: value for name, value in self.options.items() if name != "threads"}
+        told = json.dumps([_warpseek.version(), self.files, options], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
 
     def read_plan(self) -> dict[str, Any] | None:
         """The plan of an unfinished run, which must be one of the same inputs and settings."""
-        path = os.path.join(self.making["into"], _PLAN_FILE)
+        path = os.path.join(self.options["into"], _PLAN_FILE)
         try:
             with open(path, encoding="utf-8") as file:
                 plan: dict[str, Any] = json.load(file)
+            if not isinstance(plan, dict) or not isinstance(plan.get("parts"), list):
+                raise ValueError("this is no plan")
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -81,9 +88,9 @@ class Planner:
             ) from None
         if plan.get("key") != self._key():
             raise UsageError(
-                f"{self.making['into']}: an unfinished run there had other inputs or settings, or "
-                "files have changed since: repeat the call as it was, or begin anew with "
-                "restart=True (--restart)"
+                f"{self.options['into']}: an unfinished run there had other inputs or settings, or "
+                "another version of the program, or files have changed since: repeat the call as "
+                "it was, or begin anew with restart=True (--restart)"
             )
         return plan
 
@@ -92,7 +99,7 @@ class Planner:
         listed = json.dumps(self.files)
         facts, text_columns, labels = _warpseek.listed_facts(listed)
         counts, duplicates = self._count(facts, sorted(text_columns), labels)
-        splits = self.making["chunks"][2]
+        splits = self.options["chunks"][2]
 
         def size(number: int) -> int:
             estimated = max(1, facts[number]["length"] // _ROW_BYTES)
@@ -102,7 +109,7 @@ class Planner:
 
         sizes = [size(number) for number in range(len(facts))]
         if rows is None:
-            wanted = math.ceil(sum(sizes) / (_SHARDS_PER_WORKER * max(1, self.workers.room())))
+            wanted = math.ceil(sum(sizes) / (_SHARDS_PER_WORKER * max(1, self.workers.capacity())))
             rows = min(_MOST_ROWS, max(_LEAST_ROWS, wanted))
         parts: list[dict[str, Any]] = []
         for numbers, records in _cut(sizes, counts, rows):
@@ -122,7 +129,7 @@ class Planner:
             estimate = max(1, round(share * sum(sizes[number] for number in numbers)))
             parts.append({"folder": folder.name(len(parts)), "rows": estimate, "part": part})
         plan = {"key": self._key(), "parts": parts}
-        path = os.path.join(self.making["into"], _PLAN_FILE)
+        path = os.path.join(self.options["into"], _PLAN_FILE)
         # Without the plan, the next run removes what this one has begun.
         folder.begin([part["folder"] for part in parts])
         with writing(path) as file:
@@ -147,18 +154,19 @@ class Planner:
                 n_bytes += fact["length"]
         if not groups:
             return {}, {}
-        # One process at a time reads a file; a device is of no use.
-        workers = Workers(self.workers.cpus, 0, self.workers.node_timeout)
+        # Reading needs no GPU, and one thread per file.
+        workers = Workers(1, 0, self.workers.node_timeout)
         parts = [
             {"files": [self.files[number] for number in group], "text_columns": text_columns}
             for group in groups
         ]
         sent = ray_module().put(labels)
-        calls = [(part, sent, self.making["reading"]) for part in parts]
+        calls = [(part, sent, self.options["reading"]) for part in parts]
+        names = [facts[group[0]]["name"] + (" and others" if group[1:] else "") for group in groups]
         lists: dict[int, bytes] = {}
         done = 0
         total = sum(facts[number]["length"] for group in groups for number in group)
-        for at, (lengths, ids) in results_of(_count_records, calls, workers, lambda: None):
+        for at, (lengths, ids) in results_of(_count_records, calls, names, workers, lambda: None):
             first = 0
             for number, length in zip(groups[at], lengths, strict=True):
                 lists[number] = ids[16 * first : 16 * (first + length)]
@@ -169,14 +177,14 @@ class Planner:
         numbers = sorted(lists)
         pairs = _warpseek.duplicate_ids([lists[number] for number in numbers])
         duplicates: dict[int, list[tuple[int, str]]] = defaultdict(list)
-        strict = self.making["reading"]["on_error"] == "raise"
-        skips = self.making["reading"]["on_error"] == "skip"
+        strict = self.options["reading"]["on_error"] == "raise"
+        skips = self.options["reading"]["on_error"] == "skip"
         for (first, _), (second, record) in pairs:
             number, earlier = numbers[second], facts[numbers[first]]["name"]
             if not skips and (strict or not facts[number]["is_found"]):
                 part = {"files": [self.files[number]], "text_columns": text_columns}
                 with _objects.local_copies(part) as local:
-                    found, place = _warpseek.record_at(local, record, self.making["reading"])
+                    found, place = _warpseek.record_at(local, record, self.options["reading"])
                 other = f", also in {earlier}" if earlier != facts[number]["name"] else ""
                 raise InputError(
                     f"{place}: the id '{found}' occurs twice in this input{other}: make ids unique",

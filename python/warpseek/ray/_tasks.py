@@ -16,22 +16,22 @@ from warpseek.ray._connection import ATTEMPTS, MAY_PASS, PROCESSES, TICK, ray_mo
 
 @dataclass(frozen=True)
 class Workers:
-    """What a task needs, and how long to wait for a machine that has it."""
+    """The resources of a task, and the time to wait for a machine that has them."""
 
     cpus: float
     gpus: float
     node_timeout: float
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """The number of tasks that all machines together can hold."""
-        room = 0
+        capacity = 0
         for node in ray_module().nodes():
             if node["Alive"]:
                 has = node["Resources"]
                 most = [has.get("CPU", 0) / self.cpus]
                 most += [has.get("GPU", 0) / self.gpus] if self.gpus else []
-                room += math.floor(min(most) + 1e-9)
-        return room
+                capacity += math.floor(min(most) + 1e-9)
+        return capacity
 
     def __str__(self) -> str:
         return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
@@ -40,12 +40,13 @@ class Workers:
 def results_of(
     function: Callable[..., Any],
     calls: list[tuple[Any, ...]],
+    names: list[str],
     workers: Workers,
     look: Callable[[], None],
 ) -> Iterator[tuple[int, Any]]:
     """Runs calls as tasks, as many as the machines hold, and yields numbers and results.
 
-    Calls `look` from time to time.
+    `names` say in messages what each call is about. Calls `look` from time to time.
     """
     ray = ray_module()
     task = ray.remote(function).options(
@@ -61,15 +62,15 @@ def results_of(
     lacking: float | None = None
     try:
         while waiting or running:
-            now, room = time.monotonic(), workers.room()
-            lacking = None if room else (lacking or now)
+            now, capacity = time.monotonic(), workers.capacity()
+            lacking = None if capacity else (lacking or now)
             if lacking is not None and now - lacking > workers.node_timeout:
                 raise IndexIOError(
                     f"no machine of the cluster has {workers} for a process after "
                     f"{workers.node_timeout:.0f} s; `ray status` shows what is there",
                     exit_code=8,
                 )
-            while waiting and len(running) < room and waiting[0][0] <= now:
+            while waiting and len(running) < capacity and waiting[0][0] <= now:
                 number = waiting.popleft()[1]
                 running[task.remote(*calls[number])] = number
             look()
@@ -91,12 +92,14 @@ def results_of(
                         passes = isinstance(cause, WarpseekError) and cause.exit_code in MAY_PASS
                         waits = passes and attempts[number] < ATTEMPTS
                         attempts[number] += 1
+                    if not isinstance(cause, WarpseekError):
+                        raise WarpseekError(f"{names[number]}: {cause!r}") from cause
                     if not waits:
                         raise cause from None
                     waiting.append((now + 1, number))
                 except ray.exceptions.RayError as error:
-                    reason = f"its processes ended {PROCESSES} times ({error})"
-                    raise IndexIOError(f"a part of the inputs: {reason}", exit_code=8) from None
+                    reason = f"{PROCESSES} processes ended, one after the other ({error})"
+                    raise IndexIOError(f"{names[number]}: {reason}", exit_code=8) from None
                 else:
                     yield number, result
     finally:
