@@ -195,8 +195,8 @@ impl PartIndexer {
     }
 
     /// Indexes a part of the inputs into the shard at `dir`, in a run of this key. `progress` is
-    /// called with the number of rows and of documents that were there. Returns the report, and the summary as JSON, None without
-    /// any document.
+    /// called with the number of rows and of documents that were there. Returns the report, and the
+    /// summary as JSON, None without any document.
     fn index<'py>(
         &self,
         py: Python<'py>,

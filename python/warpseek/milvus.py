@@ -40,6 +40,12 @@ _INTEGERS = range(-(2**63), 2**63)
 # The most by which the length of a vector of unit length, in half precision, differs from 1.
 _UNIT = 1e-3
 
+# Fields that have the text or the title, as Index.add knows them.
+_NAMES = {
+    "text": ("text", "contents", "content", "body", "passage", "chunk", "abstract"),
+    "title": ("title", "headline", "name"),
+}
+
 # The fields of a collection that export_index makes, but for the vectors.
 _FIELDS = ("id", "row", "doc_id", "title", "text", "metadata")
 
@@ -364,13 +370,12 @@ def _receive(
                 scaled = ~is_unit & (lengths > 0)
                 vectors[scaled] = vectors[scaled] / lengths[scaled, None]
             records = [layout.record(row) for row in rows]
-            own = {} if layout.is_own else layout.names
             if index is None:
                 file = f"{folder}.npy"
                 np.save(file, vectors)
                 given: Any = "inner_product" if metric == "inner_product" else None
                 index = Index.import_faiss(
-                    file, folder, documents=records, metric=given, **own, **settings
+                    file, folder, documents=records, metric=given, **settings
                 )
                 if index.metric != ("inner_product" if metric == "inner_product" else "cosine"):
                     raise UsageError(
@@ -378,11 +383,13 @@ def _receive(
                         "is compared by the inner product: name the metric with metric="
                     )
             else:
-                index.add(records, vectors=vectors, **own)
+                index.add(records, vectors=vectors)
             written += len(rows)
+            if written > n:
+                break
         if index is not None and len(index) < written == n:
             raise UsageError(
-                f"the field '{layout.names['id']}' of the collection '{layout.collection}' has "
+                f"the field '{layout.id}' of the collection '{layout.collection}' has "
                 "values that occur twice: name another one with id="
             )
         if index is None or written != n or n != _n_rows(client, layout.collection):
@@ -425,7 +432,11 @@ class _Layout:
                 "fields are: leave id, text, title and metadata out"
             )
         key = next(name for name, field in fields.items() if field.get("is_primary"))
-        self.names = {**names, "id": names["id"] or key}
+        self.id: str = names["id"] or key
+        self._fields = fields
+        # The fields with text and title are the same for all rows, dynamic ones too.
+        self._roles: dict[str, str | None] | None = None
+        self._given = names
         self._others = [name for name in kinds if name != self.vector]
         described = [
             client.describe_index(collection, name) for name in client.list_indexes(collection)
@@ -436,14 +447,38 @@ class _Layout:
 
     def record(self, row: dict[str, Any]) -> Any:
         """A row without its vector as a record of :meth:`Index.add`."""
-        if not self.is_own:
-            record = {name: value for name, value in row.items() if name not in self._others}
-            return {**record, self.names["id"]: str(record[self.names["id"]])}
-        told = row["metadata"]
-        metadata = json.loads(told) if isinstance(told, (str, bytes)) else told
-        if row["doc_id"] != row["id"]:
-            metadata = {"doc_id": row["doc_id"], **metadata}
-        return row["id"], row["text"], row["title"], metadata
+        if self.is_own:
+            told = row["metadata"]
+            metadata = json.loads(told) if isinstance(told, (str, bytes)) else told
+            if row["doc_id"] != row["id"]:
+                metadata = {"doc_id": row["doc_id"], **metadata}
+            return row["id"], row["text"], row["title"], metadata
+        if self._roles is None:
+            self._roles = {role: self._field_of(role, row) for role in ("text", "title")}
+        if self.id not in row:
+            raise UsageError(f"the collection '{self.collection}' has no field '{self.id}'")
+        named = {role: row.get(name or "") for role, name in self._roles.items()}
+        for role, value in named.items():
+            if value is not None and not isinstance(value, str):
+                found = type(value).__name__
+                raise UsageError(f"the field '{self._roles[role]}' is no {role}: it has {found}")
+        taken = {self.id, *self._roles.values(), *self._others}
+        kept = self._given["metadata"]
+        metadata = {
+            name: value
+            for name, value in row.items()
+            if name not in taken and (kept is None or name in kept)
+        }
+        return str(row[self.id]), named["text"] or "", named["title"] or "", metadata
+
+    def _field_of(self, role: str, row: dict[str, Any]) -> str | None:
+        """The field with text or title: the given one, or the first of the known names."""
+        given: str | None = self._given[role]
+        if given is not None:
+            if given not in self._fields and given not in row:
+                raise UsageError(f"{role}={given!r}: the collection has no such field")
+            return given
+        return next((name for name in _NAMES[role] if name in self._fields or name in row), None)
 
 
 def _batches(client: Any, layout: _Layout, n: int, batch_size: int) -> Iterator[list[Any]]:
