@@ -92,8 +92,11 @@ pub(crate) fn listed_facts(
         is_found: file.is_found(),
     });
     let documents = files.iter().filter(|file| !file.has_records());
-    let hashes: Vec<u8> =
-        documents.flat_map(|file| indexing::id_hash(&file.label).to_le_bytes()).collect();
+    let names = documents.flat_map(|file| {
+        let of_parts = file.has_parts().then(|| format!("{}#", file.label));
+        [Some(file.label.clone()), of_parts].into_iter().flatten()
+    });
+    let hashes: Vec<u8> = names.flat_map(|name| indexing::id_hash(&name).to_le_bytes()).collect();
     let bytes = PyBytes::new(py, &hashes).unbind();
     Ok((facts.collect(), ingest::text_columns_of(&files), bytes))
 }

@@ -92,6 +92,39 @@ def test_rows_go_there_and_back(tmp_path, uri, metric):
     assert not MilvusClient(uri).has_collection(f"t_{metric}_partial")
 
 
+def test_gaps_and_odd_keys(tmp_path, uri):
+    client = MilvusClient(uri)
+    with index_of(tmp_path / "a", n=90) as index:
+        export_index(index, uri, "gaps")
+        client.delete("gaps", filter="row >= 5 and row < 50")
+        with import_index(uri, "gaps", tmp_path / "b", batch_size=4) as back:
+            rows = rows_of(index)
+            assert rows_of(back) == rows[:5] + rows[50:]
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
+    schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=99)
+    schema.add_field("v", DataType.FLOAT_VECTOR, dim=2)
+    indexes = client.prepare_index_params()
+    indexes.add_index("v", index_type="FLAT", metric_type="IP")
+    client.create_collection("keys", schema=schema, index_params=indexes)
+    rows = [{"key": key, "v": [1.0, 0.0]} for key in ("a", 'b"', "c\\n", "d")]
+    texts = [{"text": "x"}, {"content": "y"}, {"text": "z", "content": "m"}, {"name": "t"}]
+    client.insert("keys", [row | text for row, text in zip(rows, texts, strict=True)])
+    with import_index(uri, "keys", tmp_path / "c") as index:
+        found = [(hit.doc_id, hit.title, hit.text, hit.metadata) for hit in index.get()]
+        assert found == [
+            ("a", "", "x", {}),
+            ('b"', "", "y", {}),
+            ("c\\n", "", "z", {"content": "m"}),
+            ("d", "t", "", {}),
+        ]
+    with pytest.raises(UsageError, match="ends an answer"):
+        import_index(uri, "keys", tmp_path / "d", batch_size=1)
+    with pytest.raises(UsageError, match="has no value in 'text'"):
+        import_index(uri, "keys", tmp_path / "d", id="text")
+    with pytest.raises(UsageError, match="metadata must be a list"):
+        import_index(uri, "keys", tmp_path / "d", metadata="text")
+
+
 def test_chunks_keep_the_id_of_their_document(tmp_path, uri):
     model = str(Path(__file__).resolve().parents[2] / "tests/golden/models/e5-like")
     options = {"split_records": True, "chunk_tokens": 16, "chunk_overlap": 0}

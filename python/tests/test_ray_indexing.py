@@ -151,6 +151,12 @@ def test_files_of_stores_give_the_same_records(tmp_path, inputs, nodes):
     assert f"{folder}/n03.md" in {document["doc_id"] for document in documents}
     assert sum(document["metadata"].get("lang") == "en" for document in documents) == 50
     assert report["skipped"] == 1
+    (tmp_path / "table" / "_delta_log").mkdir(parents=True)
+    (tmp_path / "table" / "_delta_log" / "0.json").write_text("{}")
+    with pytest.raises(InputError, match="a table with a log"):
+        index(f"file://{tmp_path}/table", tmp_path / "u", nodes)
+    with pytest.raises(UsageError, match="key or password"):
+        index("s3://key:secret@bucket/x.md", tmp_path / "u", nodes)
     with pytest.raises(IndexIOError, match="not found"):
         index(f"file://{tmp_path}/none", tmp_path / "u", nodes)
 
@@ -165,8 +171,13 @@ def test_ids_that_occur_twice_are_named(tmp_path, nodes):
     (tmp_path / "n.md").write_text("# A\n\ntext")
     (tmp_path / "c.jsonl").write_text('{"id": "n.md", "text": "the same id"}\n')
     files = [tmp_path / "c.jsonl", tmp_path / "n.md"]
-    with pytest.raises(InputError, match=r"'n\.md' is also that of a document of the file n\.md"):
+    with pytest.raises(
+        InputError, match=r"'n\.md' can also be that of a document of the file n\.md"
+    ):
         index(files, tmp_path / "s", nodes)
+    # A Markdown file has no sections of its own.
+    (tmp_path / "c.jsonl").write_text('{"id": "n.md#section=2", "text": "another id"}\n')
+    assert index(files, tmp_path / "t", nodes)["documents"] == 2
     (tmp_path / "d.jsonl").write_text('{"id": "d", "text": "good"}\n{broken\n')
     with pytest.raises(InputError, match=r"d\.jsonl, line 2"):
         index(tmp_path / "d.jsonl", tmp_path / "s", nodes)
@@ -268,6 +279,8 @@ def test_a_run_killed_at_its_end_has_lost_nothing(tmp_path, inputs, nodes, monke
         patched.setattr("warpseek.ray._indexing._warpseek", Core())
         index(inputs, into, nodes, rows=200)
     shutil.rmtree(next(iter(into.glob("*-2.ws"))))
+    with (into / ".shards.done").open("ab") as file:
+        file.write(b'\n[1]\n5\n{}\n\xff\xfe\n{"number": 99}\n{"cut": ')
     mended = index(inputs, into, nodes, rows=200)
     assert mended["resumed"] == mended["shards"] - 1
     assert rows_of(tmp_path, "s") == rows
@@ -310,6 +323,15 @@ def test_what_cannot_be_done_is_told(tmp_path, nodes):
             index(file, into, nodes, **{name: value})
     with pytest.raises(UsageError, match="rows"):
         index(file, into, nodes, rows=0)
+    for name, value in (("globs", 5), ("metadata", 5), ("delimiter", 5), ("metadata", "x")):
+        with pytest.raises(UsageError, match=name):
+            index(file, into, nodes, **{name: value})
+    with pytest.raises(UsageError, match="inputs"):
+        index([None], into, nodes)
+    # Nothing of a wrong setting stays.
+    with pytest.raises(UsageError, match="unknown language"):
+        index(file, tmp_path / "v", nodes, language="xx")
+    assert index(file, tmp_path / "v", nodes, language="de")["rows"] == 1
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(InputError):
         index(tmp_path / "empty.jsonl", tmp_path / "u", nodes)

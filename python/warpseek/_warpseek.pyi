@@ -237,8 +237,8 @@ class PartIndexer:
     def index(self, /, dir: str | PathLike[str], key: str, part: str, progress: Any | None) -> tuple[Any, str | None]:
         """
         Indexes a part of the inputs into the shard at `dir`, in a run of this key. `progress` is
-        called with the number of rows and of documents that were there. Returns the report, and the summary as JSON, None without
-        any document.
+        called with the number of rows and of documents that were there. Returns the report, and the
+        summary as JSON, None without any document.
         """
 
 @final

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from warpseek._arguments import Path, at_least, path_of
-from warpseek.errors import InputError, RemoteError, UsageError
+from warpseek.errors import IndexIOError, InputError, RemoteError, UsageError
 from warpseek.index import Index, Metric
 from warpseek.results import Hit
 
@@ -37,8 +37,8 @@ _MOST_ROWS = 16_384
 # Integers that Milvus's JSON holds.
 _INTEGERS = range(-(2**63), 2**63)
 
-# The most by which the length of a vector of unit length, in half precision, differs from 1.
-_UNIT = 1e-3
+# The most by which the lengths of unit vectors differ from 1, in half and in single precision.
+_UNIT_HALF, _UNIT_SINGLE = 1e-3, 1e-5
 
 # Fields that have the text or the title, as Index.add knows them.
 _NAMES = {
@@ -309,13 +309,20 @@ def import_index(
         RemoteError: If Milvus fails, or if rows are added or deleted meanwhile.
     """
     _check_batch(batch_size)
+    if not isinstance(uri, str):
+        raise UsageError(f"uri must be a text, found {type(uri).__name__}")
     if metric not in (None, "cosine", "inner_product"):
         raise UsageError(f"metric={metric!r}: use 'cosine' or 'inner_product'")
     folder = path_of(path)
-    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+    if os.path.islink(folder) or (
+        os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder))
+    ):
         raise UsageError(f"{folder} is there already: name a folder that does not exist")
     names = {"id": id, "text": text, "title": title, "metadata": metadata}
-    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    try:
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+    except OSError as error:
+        raise IndexIOError(f"{folder}: {error}", exit_code=8, file=folder) from None
     with (
         _client(uri, token, db_name) as client,
         # Beside the index, to which it is renamed when all rows are in it.
@@ -358,7 +365,7 @@ def _receive(
         for rows in _batches(client, layout, n, batch_size):
             vectors = np.array([row.pop(layout.vector) for row in rows], np.float32)
             lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-            is_unit = np.abs(lengths - 1) < _UNIT
+            is_unit = np.abs(lengths - 1) < (_UNIT_HALF if layout.is_own else _UNIT_SINGLE)
             if metric == "L2" and not is_unit.all():
                 raise UsageError(
                     f"the collection '{layout.collection}' ranks by L2, and its vectors are not "
@@ -425,18 +432,30 @@ class _Layout:
                 f"name the FLOAT_VECTOR to use with vector=; the collection has {have}"
             )
         self.vector = vector or usable[0]
-        self.is_own = set(fields) == {*_FIELDS, "vector"}
+        own = {name: getattr(fields.get(name, {}).get("type"), "name", "") for name in _FIELDS}
+        self.is_own = set(fields) == {*_FIELDS, "vector"} and (
+            own["row"] == "INT64" and own["metadata"] == "JSON" and own["id"] == "VARCHAR"
+        )
         if self.is_own and any(name is not None for name in names.values()):
             raise UsageError(
                 f"the collection '{collection}' was made by export_index, which says what its "
                 "fields are: leave id, text, title and metadata out"
             )
         key = next(name for name, field in fields.items() if field.get("is_primary"))
+        self.key: str = key
         self.id: str = names["id"] or key
         self._fields = fields
-        # The fields with text and title are the same for all rows, dynamic ones too.
-        self._roles: dict[str, str | None] | None = None
         self._given = names
+        kept = names["metadata"]
+        is_list = isinstance(kept, Sequence) and not isinstance(kept, (str, bytes))
+        if kept is not None and not (is_list and all(isinstance(name, str) for name in kept)):
+            raise UsageError("metadata must be a list of field names: use metadata=[...]")
+        for role, given in [("text", names["text"]), ("title", names["title"])] + [
+            ("metadata", name) for name in kept or ()
+        ]:
+            # Dynamic fields are not known beforehand.
+            if given is not None and given not in fields and not found["enable_dynamic_field"]:
+                raise UsageError(f"{role}: the collection '{collection}' has no field {given!r}")
         self._others = [name for name in kinds if name != self.vector]
         described = [
             client.describe_index(collection, name) for name in client.list_indexes(collection)
@@ -453,16 +472,16 @@ class _Layout:
             if row["doc_id"] != row["id"]:
                 metadata = {"doc_id": row["doc_id"], **metadata}
             return row["id"], row["text"], row["title"], metadata
-        if self._roles is None:
-            self._roles = {role: self._field_of(role, row) for role in ("text", "title")}
-        if self.id not in row:
-            raise UsageError(f"the collection '{self.collection}' has no field '{self.id}'")
-        named = {role: row.get(name or "") for role, name in self._roles.items()}
+        if row.get(self.id) is None:
+            where = f"the row with {self.key} = {row.get(self.key)!r}"
+            raise UsageError(f"{where} has no value in '{self.id}': name another field with id=")
+        roles = {role: self._field_of(role, row) for role in ("text", "title")}
+        named = {role: row.get(name or "") for role, name in roles.items()}
         for role, value in named.items():
             if value is not None and not isinstance(value, str):
                 found = type(value).__name__
-                raise UsageError(f"the field '{self._roles[role]}' is no {role}: it has {found}")
-        taken = {self.id, *self._roles.values(), *self._others}
+                raise UsageError(f"the field '{roles[role]}' is no {role}: it has {found}")
+        taken = {self.id, *roles.values(), *self._others}
         kept = self._given["metadata"]
         metadata = {
             name: value
@@ -472,23 +491,46 @@ class _Layout:
         return str(row[self.id]), named["text"] or "", named["title"] or "", metadata
 
     def _field_of(self, role: str, row: dict[str, Any]) -> str | None:
-        """The field with text or title: the given one, or the first of the known names."""
+        """The field with text or title: the given one, or the first of the known names.
+
+        Fields of all rows go before dynamic ones, which are looked for in each row.
+        """
         given: str | None = self._given[role]
         if given is not None:
-            if given not in self._fields and given not in row:
-                raise UsageError(f"{role}={given!r}: the collection has no such field")
             return given
-        return next((name for name in _NAMES[role] if name in self._fields or name in row), None)
+        known = [name for name in _NAMES[role] if name in self._fields]
+        return next((name for name in known or _NAMES[role] if name in row), None)
 
 
 def _batches(client: Any, layout: _Layout, n: int, batch_size: int) -> Iterator[list[Any]]:
     if layout.is_own:
-        for first in range(0, n, batch_size):
-            yield _range(client, layout.collection, first, min(batch_size, n - first))
+        first, step, received = 0, batch_size, 0
+        # Rows that were deleted in Milvus leave gaps, which are passed over in growing steps.
+        while received < n and first < 2**32:
+            if step > batch_size:
+                condition = f"row >= {first} and row < {first + step}"
+                if client.query(
+                    layout.collection, filter=condition, output_fields=["row"], limit=1
+                ):
+                    step = max(batch_size, step // 2)
+                else:
+                    first, step = first + step, 2 * step
+                continue
+            found = _range(client, layout.collection, first, step)
+            first, step = first + step, batch_size if found else 2 * batch_size
+            received += len(found)
+            if found:
+                yield found
         return
     rows = client.query_iterator(layout.collection, batch_size=batch_size, output_fields=["*"])
     try:
         while batch := rows.next():
+            last = batch[-1].get(layout.key)
+            if isinstance(last, str) and not {'"', "\\"}.isdisjoint(last) and len(batch) < n:
+                raise UsageError(
+                    f"the key {last!r} ends an answer, and pymilvus cannot go on after a quote or "
+                    "a backslash: use another batch_size, or rename the key"
+                )
             yield [dict(row) for row in batch]
     finally:
         rows.close()

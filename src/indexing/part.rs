@@ -5,6 +5,7 @@ use super::{IndexOptions, IndexReport, OnError};
 use crate::error::{Error, Result};
 use crate::store::{IndexManifest, IndexWriter, ShardSummary, begin_shard};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -106,7 +107,8 @@ pub struct RecordIds {
 }
 
 /// Reads the ids of files, to count their records and to find ids that occur twice.
-/// `document_names` has the XXH3-128 of the names of the files that are documents themselves.
+/// `document_names` has the XXH3-128 of the names of the files that are documents themselves, and
+/// with `#` behind the name that of those which have pages or sections.
 ///
 /// # Errors
 ///
@@ -130,16 +132,19 @@ pub fn record_ids(
             }
             match document {
                 Ok(Document { id, place, .. }) => {
-                    // `<path>`, and `<path>#page=3`.
-                    let path = id.rsplit_once('#').filter(|(_, rest)| rest.contains('='));
-                    for name in [Some(&*id), path.map(|(path, _)| path)].into_iter().flatten() {
-                        if document_names.contains(&id_hash(name)) {
-                            let reason = format!(
-                                "the id '{id}' is also that of a document of the file {name}: make \
-                                 ids unique"
-                            );
-                            return Err(Error::input(place, reason));
-                        }
+                    // `<path>`, and `<path>#page=3` of files that have pages or sections.
+                    let is_part = |(path, rest): (&str, &str)| {
+                        rest.contains('=') && document_names.contains(&id_hash(&format!("{path}#")))
+                    };
+                    if document_names.contains(&id_hash(&id))
+                        || id.rsplit_once('#').is_some_and(is_part)
+                    {
+                        let file = id.rsplit_once('#').map_or(&*id, |(path, _)| path);
+                        let reason = format!(
+                            "the id '{id}' can also be that of a document of the file {file}: make \
+                             ids unique"
+                        );
+                        return Err(Error::input(place, reason));
                     }
                     found.ids.push(id_hash(&id));
                 }
@@ -175,6 +180,9 @@ pub fn duplicate_ids(lists: &[Vec<u128>]) -> Vec<[(usize, usize); 2]> {
     found
 }
 
+/// File in the folder of a shard with the report of the process that made it, as JSON.
+const REPORT_FILE: &str = ".report.partial";
+
 /// Indexes a part of the inputs into the shard in a folder, and ends the shard. An interrupted run
 /// of the same key is continued, and a shard that it has ended is left as it is. Without any
 /// document there is no shard.
@@ -189,11 +197,14 @@ pub fn index_part(
     (embedder, manifest): (&Embedder, &IndexManifest),
     options: IndexOptions<'_>,
     progress: &mut dyn FnMut(&IndexReport) -> bool,
-) -> Result<(IndexReport, Option<ShardSummary>)> {
+) -> Result<(Value, Option<ShardSummary>)> {
     begin_shard(dir, key, manifest)?;
+    let saved = dir.join(REPORT_FILE);
     if let Some(summary) = ShardSummary::read(dir)? {
+        let report = std::fs::read(&saved).ok().and_then(|json| serde_json::from_slice(&json).ok());
         let unchanged = summary.documents;
-        return Ok((IndexReport { unchanged, ..IndexReport::default() }, Some(summary)));
+        let unknown = || json!(IndexReport { unchanged, ..IndexReport::default() });
+        return Ok((report.unwrap_or_else(unknown), Some(summary)));
     }
     let mut documents = part.open(read)?;
     let found = documents.found_files().clone();
@@ -209,9 +220,12 @@ pub fn index_part(
     if report.interrupted {
         return Err(Error::Interrupted("the run can be continued".to_owned()));
     }
+    let report = json!(report);
     if !writer.has_rows() {
         return Ok((report, None));
     }
+    // A process that ends before it has told of the shard is asked again.
+    std::fs::write(&saved, report.to_string()).map_err(Error::io("write", &saved))?;
     writer.seal()?;
     let summary = ShardSummary::read(dir)?;
     let summary = summary.ok_or_else(|| Error::corrupt(dir, "the shard is gone again"))?;

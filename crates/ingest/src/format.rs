@@ -111,6 +111,12 @@ impl FileFormat {
         matches!(self, Self::Jsonl | Self::Csv | Self::Tsv | Self::Parquet)
     }
 
+    /// True if a file has a document per page, slide, sheet or section.
+    pub fn has_parts(self) -> bool {
+        use FileFormat::{Docx, Epub, Odt, Pdf, Pptx, Xlsx};
+        matches!(self, Pdf | Docx | Pptx | Xlsx | Odt | Epub)
+    }
+
     /// The format by a file's name, in upper or lower case, with or without `.gz`.
     pub fn of_path(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();

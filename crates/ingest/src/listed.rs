@@ -67,6 +67,11 @@ impl ListedFile {
         self.format.parse().is_ok_and(|format: FileFormat| format.has_records())
     }
 
+    /// True if its documents are pages, slides, sheets or sections.
+    pub fn has_parts(&self) -> bool {
+        self.format.parse().is_ok_and(|format: FileFormat| format.has_parts())
+    }
+
     /// True if it was found in a folder, so that an error about it need not end a run.
     pub fn is_found(&self) -> bool {
         self.is_found

@@ -8,10 +8,11 @@ known of finished shards, is kept beside them, so that a run that was interrupte
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,9 @@ from warpseek.ray._tasks import Workers, results_of
 _MOST_MESSAGES = 100
 
 _DONE_FILE = ".shards.done"
+
+# What is kept of a finished shard.
+_ENTRY = ("number", "id", "report", "summary", "seconds", "machine")
 
 
 def index(
@@ -124,13 +128,22 @@ def index(
             raise UsageError(f"{name} must be a number, found {type(value).__name__}")
         if not least <= value < 1e9:
             raise UsageError(f"{name} is {value}: it must be at least {least}")
-    given = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    given = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+    patterns = [globs] if isinstance(globs, str) else globs
+    for name, values in (("inputs", given), ("globs", patterns), ("metadata", metadata)):
+        is_list = isinstance(values, Iterable) and not isinstance(values, (str, bytes))
+        kind = (str, os.PathLike) if name == "inputs" else str
+        if values is not None and not (is_list and all(isinstance(v, kind) for v in values)):
+            raise UsageError(f"{name} must be a list of texts")
+    for name, word in (("delimiter", delimiter), ("model", model), ("language", language)):
+        if word is not None and not isinstance(word, str):
+            raise UsageError(f"{name} must be a text, found {type(word).__name__}")
     reading = {
         "fields": field_names(id, text, title, metadata),
         "on_error": on_error,
         "prune": False,
         "delimiter": delimiter,
-        "globs": [globs] if isinstance(globs, str) else list(globs),
+        "globs": list(patterns),
         "no_ignore": not ignore_files,
     }
     options = {
@@ -175,6 +188,14 @@ class _Run:
                 folder.close()
                 folder, plan = _warpseek.ShardFolder(into, True), None
             if plan is None:
+                # What is wrong with the model or its settings is known before records are counted.
+                model = [(self.planner.options,)]
+                for _ in results_of(
+                    _open_model, model, ["the model"], self.planner.workers, lambda: None
+                ):
+                    pass
+                folder.close()
+                folder = _warpseek.ShardFolder(into, True)
                 plan = self.planner.make_plan(folder, rows)
             done = self._read_done(plan)
             n_resumed = len(done)
@@ -212,13 +233,15 @@ class _Run:
         done: dict[int, dict[str, Any]] = {}
         path = os.path.join(self.planner.options["into"], _DONE_FILE)
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8", errors="replace") as file:
                 for line in file:
                     # A line that was cut off is that of a shard to look at again.
-                    with contextlib.suppress(ValueError):
+                    with contextlib.suppress(ValueError, KeyError, TypeError):
                         entry = json.loads(line)
-                        if entry["key"] == plan["key"]:
-                            done[entry["number"]] = entry
+                        number = entry["number"]
+                        is_own = entry["id"] == plan["id"] and set(_ENTRY) <= entry.keys()
+                        if is_own and number in range(len(plan["parts"])):
+                            done[number] = entry
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -248,7 +271,7 @@ class _Run:
             return
         counter = ray.remote(_RowCounter).options(num_cpus=0, max_restarts=-1).remote()
         options = self.planner.options
-        calls = [(options, plan["key"], number, parts[number], counter) for number in todo]
+        calls = [(options, plan["id"], number, parts[number], counter) for number in todo]
         total = sum(part["rows"] for part in parts)
         finished = sum(parts[number]["rows"] for number in done)
         running: dict[int, int] = {}
@@ -276,9 +299,12 @@ class _Run:
                     folder.check_same_settings(first, summary)
                 except UsageError as error:
                     reason = f"on {machine}: {error}"
-                    raise ModelUnavailableError(f"{reason}; give all machines the same") from None
-            entry = {"number": number, "key": plan["key"], "report": report, "summary": summary}
-            entry |= {"seconds": seconds, "machine": machine}
+                    raise ModelUnavailableError(
+                        f"{reason}; give all machines the same, and begin anew with restart=True "
+                        "(--restart) if this one has the right one"
+                    ) from None
+            values = (number, plan["id"], report, summary, seconds, machine)
+            entry = dict(zip(_ENTRY, values, strict=True))
             with writing(path, append=True) as file:
                 # The line before may have been cut off.
                 file.write("\n" + json.dumps(entry) + "\n")
@@ -354,8 +380,17 @@ def _indexer(options: dict[str, Any]) -> Any:
     return _INDEXER[1]
 
 
+def _open_model(options: dict[str, Any]) -> None:
+    """Opens the model, in a task."""
+    try:
+        _indexer(options)
+    except (ModelUnavailableError, DeviceError) as error:
+        error.args = (f"on {_machine()}: {error}",)
+        raise
+
+
 def _make_shard(
-    options: dict[str, Any], key: str, number: int, part: dict[str, Any], counter: Any
+    options: dict[str, Any], plan: str, number: int, part: dict[str, Any], counter: Any
 ) -> tuple[dict[str, Any], str | None, float, str]:
     """Makes a shard, in a task. Returns report, summary, seconds and the name of the machine."""
     started = last = time.monotonic()
@@ -369,6 +404,8 @@ def _make_shard(
 
     try:
         indexer = _indexer(options)
+        told_of = json.dumps([plan, part["part"]], sort_keys=True)
+        key = hashlib.sha256(told_of.encode()).hexdigest()
         with _objects.local_copies(part["part"]) as local:
             path = os.path.join(options["into"], part["folder"])
             report, summary = indexer.index(path, key, local, told)

@@ -15,6 +15,9 @@ from warpseek.errors import IndexIOError, InputError, UsageError
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
+# Folders that tables with a log have.
+_TABLES = frozenset({"_delta_log", ".hoodie"})
+
 
 def is_address(name: str) -> bool:
     """True for ``s3://bucket/key`` and the like."""
@@ -40,6 +43,11 @@ def listed(address: str, left_out: list[str]) -> list[dict[str, Any]]:
     """The files at an address, in the order of their names. Appends others to `left_out`."""
     from pyarrow import fs
 
+    if re.match(r"[^/]+//[^/?]*@", address):
+        raise UsageError(
+            "an address with a key or password would come into ids and messages: give them by the "
+            "environment, or by a profile of the store's tools"
+        )
     system, path = _opened(address)
     try:
         kind = system.get_file_info(path).type
@@ -52,6 +60,14 @@ def listed(address: str, left_out: list[str]) -> list[dict[str, Any]]:
         if isinstance(error, IndexIOError):
             raise
         raise IndexIOError(f"{address}: {error}", exit_code=8, file=address) from None
+    for info in infos:
+        folders = info.path[len(path) :].split("/")
+        if not _TABLES.isdisjoint(folders) or info.path.endswith(".metadata.json"):
+            raise InputError(
+                f"{address}: this is a table with a log of its files (Delta, Hudi or Iceberg), and "
+                "its files alone have rows that were deleted: export the table first",
+                file=address,
+            )
     files = []
     base = address.partition("?")[0]
     for info in sorted(infos, key=lambda info: info.path.split("/")):

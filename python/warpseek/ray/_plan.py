@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import os
+import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ class Planner:
         try:
             with open(path, encoding="utf-8") as file:
                 plan: dict[str, Any] = json.load(file)
-            if not isinstance(plan, dict) or not isinstance(plan.get("parts"), list):
+            if not isinstance(plan, dict) or not {"key", "id", "parts"} <= plan.keys():
                 raise ValueError("this is no plan")
         except FileNotFoundError:
             return None
@@ -86,13 +87,20 @@ class Planner:
             raise IndexIOError(
                 f"{path}: {error}; restart=True (--restart) begins anew", exit_code=8, file=path
             ) from None
-        if plan.get("key") != self._key():
+        if plan["key"] != self._key():
+            if not self._has_begun(plan):
+                return None
             raise UsageError(
                 f"{self.options['into']}: an unfinished run there had other inputs or settings, or "
                 "another version of the program, or files have changed since: repeat the call as "
                 "it was, or begin anew with restart=True (--restart)"
             )
         return plan
+
+    def _has_begun(self, plan: dict[str, Any]) -> bool:
+        """True if a shard of a plan was begun here or anywhere finished."""
+        names = [".shards.done", *(part["folder"] for part in plan["parts"])]
+        return any(os.path.exists(os.path.join(self.options["into"], name)) for name in names)
 
     def make_plan(self, folder: Any, rows: int | None) -> dict[str, Any]:
         """Plans shards of about `rows` rows, and saves the plan."""
@@ -128,7 +136,8 @@ class Planner:
             share = 1.0 if records is None else (records[1] - records[0]) / counts[numbers[0]]
             estimate = max(1, round(share * sum(sizes[number] for number in numbers)))
             parts.append({"folder": folder.name(len(parts)), "rows": estimate, "part": part})
-        plan = {"key": self._key(), "parts": parts}
+        # Shards that an earlier plan has left on other machines are told from those of this one.
+        plan = {"key": self._key(), "id": secrets.token_hex(16), "parts": parts}
         path = os.path.join(self.options["into"], _PLAN_FILE)
         # Without the plan, the next run removes what this one has begun.
         folder.begin([part["folder"] for part in parts])
@@ -220,8 +229,11 @@ def _cut(
 def writing(path: str, append: bool = False) -> Iterator[Any]:
     """A file that is whole on disk when it is closed, or a line at its end."""
     target = path if append else f"{path}.partial"
+    mode = os.O_APPEND if append else os.O_TRUNC
     try:
-        with open(target, "a" if append else "w", encoding="utf-8") as file:
+        # Addresses of stores can have keys in their parameters.
+        handle = os.open(target, os.O_CREAT | os.O_WRONLY | mode, 0o600)
+        with open(handle, "a" if append else "w", encoding="utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
