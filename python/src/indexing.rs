@@ -276,6 +276,11 @@ impl PyShardFolder {
         })
     }
 
+    /// Removes what was begun, and begins anew.
+    fn discard(&self) -> PyResult<()> {
+        self.with(ShardFolder::discard)
+    }
+
     /// Refuses a shard, by its summary, whose settings are not those of another one.
     fn check_same_settings(&self, first: &str, other: &str) -> PyResult<()> {
         self.with(|folder| {

@@ -121,6 +121,10 @@ def test_gaps_and_odd_keys(tmp_path, uri):
         import_index(uri, "keys", tmp_path / "d", batch_size=1)
     with pytest.raises(UsageError, match="has no value in 'text'"):
         import_index(uri, "keys", tmp_path / "d", id="text")
+    for name, value in (("text", "txet"), ("metadata", ["nmae"])):
+        with pytest.raises(UsageError, match=f"{name}: .* has no field"):
+            import_index(uri, "keys", tmp_path / "d", **{name: value})
+    assert not (tmp_path / "d").exists()
     with pytest.raises(UsageError, match="metadata must be a list"):
         import_index(uri, "keys", tmp_path / "d", metadata="text")
 

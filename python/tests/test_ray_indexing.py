@@ -328,6 +328,9 @@ def test_what_cannot_be_done_is_told(tmp_path, nodes):
             index(file, into, nodes, **{name: value})
     with pytest.raises(UsageError, match="inputs"):
         index([None], into, nodes)
+    # Iterators are read once.
+    names = iter([str(file)])
+    assert index(names, tmp_path / "w", nodes, metadata=iter([]))["rows"] == 1
     # Nothing of a wrong setting stays.
     with pytest.raises(UsageError, match="unknown language"):
         index(file, tmp_path / "v", nodes, language="xx")
@@ -335,4 +338,4 @@ def test_what_cannot_be_done_is_told(tmp_path, nodes):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(InputError):
         index(tmp_path / "empty.jsonl", tmp_path / "u", nodes)
-    assert not (tmp_path / "u" / "shards.json").exists()
+    assert not (tmp_path / "u").exists()

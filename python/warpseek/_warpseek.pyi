@@ -336,6 +336,10 @@ class ShardFolder:
         """
         Gives up the lock.
         """
+    def discard(self, /) -> None:
+        """
+        Removes what was begun, and begins anew.
+        """
     def finish(self, /, shards: SupportsGetItem[int, str]) -> tuple[int, int, int]:
         """
         Writes the list of shards, by their summaries. Returns the numbers of rows and documents,

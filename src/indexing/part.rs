@@ -59,6 +59,10 @@ impl InputPart {
             while self.files.get(file).is_some_and(|file| file.name != *name) {
                 (file, in_file) = (file + 1, 0);
             }
+            if file == self.files.len() {
+                let reason = format!("{name}: a record of a file that is not listed");
+                return Err(Error::usage(reason));
+            }
             in_file += 1;
             match (document, duplicates.get(&(file, in_file - 1))) {
                 (Ok(Document { id, place, .. }), Some(of)) => {

@@ -153,6 +153,19 @@ impl ShardFolder {
         self.is_kept = true;
     }
 
+    /// Removes what was begun, and begins anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn discard(&mut self) -> Result<()> {
+        self.remove_begun()?;
+        self.generation += u64::from(self.is_listed);
+        (self.is_listed, self.is_kept) = (false, false);
+        self.lock.discard();
+        Ok(())
+    }
+
     /// Writes the list and removes the shards that it replaces.
     ///
     /// # Errors

@@ -29,14 +29,12 @@ from warpseek.errors import (
 )
 from warpseek.ray import _objects
 from warpseek.ray._connection import connect, disconnect, ray_module
-from warpseek.ray._plan import Planner, writing
+from warpseek.ray._plan import DONE_FILE, Planner, writing
 from warpseek.ray._progress import ProgressLine
 from warpseek.ray._tasks import Workers, results_of
 
 # Messages and notes that are kept.
 _MOST_MESSAGES = 100
-
-_DONE_FILE = ".shards.done"
 
 # What is kept of a finished shard.
 _ENTRY = ("number", "id", "report", "summary", "seconds", "machine")
@@ -128,22 +126,18 @@ def index(
             raise UsageError(f"{name} must be a number, found {type(value).__name__}")
         if not least <= value < 1e9:
             raise UsageError(f"{name} is {value}: it must be at least {least}")
-    given = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
-    patterns = [globs] if isinstance(globs, str) else globs
-    for name, values in (("inputs", given), ("globs", patterns), ("metadata", metadata)):
-        is_list = isinstance(values, Iterable) and not isinstance(values, (str, bytes))
-        kind = (str, os.PathLike) if name == "inputs" else str
-        if values is not None and not (is_list and all(isinstance(v, kind) for v in values)):
-            raise UsageError(f"{name} must be a list of texts")
+    given = [inputs] if isinstance(inputs, (str, os.PathLike)) else _texts("inputs", inputs)
+    patterns = [globs] if isinstance(globs, str) else _texts("globs", globs)
+    kept = None if metadata is None else _texts("metadata", metadata)
     for name, word in (("delimiter", delimiter), ("model", model), ("language", language)):
         if word is not None and not isinstance(word, str):
             raise UsageError(f"{name} must be a text, found {type(word).__name__}")
     reading = {
-        "fields": field_names(id, text, title, metadata),
+        "fields": field_names(id, text, title, kept),
         "on_error": on_error,
         "prune": False,
         "delimiter": delimiter,
-        "globs": list(patterns),
+        "globs": patterns,
         "no_ignore": not ignore_files,
     }
     options = {
@@ -167,6 +161,17 @@ def index(
         disconnect(is_own)
 
 
+def _texts(name: str, values: Any) -> list[Any]:
+    """The values of an argument that is a list of texts or paths."""
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
+        raise UsageError(f"{name} must be a list of texts, found {type(values).__name__}")
+    found = list(values)
+    kind = (str, os.PathLike) if name == "inputs" else str
+    if not all(isinstance(value, kind) for value in found):
+        raise UsageError(f"{name} must be a list of texts")
+    return found
+
+
 @dataclass
 class _Run:
     """A run, from its inputs to the list of the shards."""
@@ -185,8 +190,7 @@ class _Run:
                 if not folder.is_listed():
                     raise
                 # That run was killed when its list was written, and needs no continuation.
-                folder.close()
-                folder, plan = _warpseek.ShardFolder(into, True), None
+                plan = None
             if plan is None:
                 # What is wrong with the model or its settings is known before records are counted.
                 model = [(self.planner.options,)]
@@ -194,8 +198,7 @@ class _Run:
                     _open_model, model, ["the model"], self.planner.workers, lambda: None
                 ):
                     pass
-                folder.close()
-                folder = _warpseek.ShardFolder(into, True)
+                folder.discard()
                 plan = self.planner.make_plan(folder, rows)
             done = self._read_done(plan)
             n_resumed = len(done)
@@ -204,8 +207,7 @@ class _Run:
             summaries = [entry["summary"] for entry in made if entry["summary"] is not None]
             report = self._report(made)
             if not summaries:
-                folder.close()
-                _warpseek.ShardFolder(into, True).close()
+                folder.discard()
                 reason = next(iter(report["messages"]), "the inputs have no documents")
                 raise InputError(f"nothing was indexed: {reason}")
             precisions = sorted({str(_warpseek.ShardFolder.precision(s)) for s in summaries})
@@ -231,7 +233,7 @@ class _Run:
     def _read_done(self, plan: dict[str, Any]) -> dict[int, dict[str, Any]]:
         """The entries of finished shards, by number."""
         done: dict[int, dict[str, Any]] = {}
-        path = os.path.join(self.planner.options["into"], _DONE_FILE)
+        path = os.path.join(self.planner.options["into"], DONE_FILE)
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 for line in file:
@@ -285,7 +287,7 @@ class _Run:
             where = f"{len(done)} of {len(parts)} shards"
             self.planner.progress.update(finished + going, total, "rows", where)
 
-        path = os.path.join(self.planner.options["into"], _DONE_FILE)
+        path = os.path.join(self.planner.options["into"], DONE_FILE)
         names = [
             f"{parts[number]['folder']} ({parts[number]['part']['files'][0]['name']} and on)"
             for number in todo

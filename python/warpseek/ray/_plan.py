@@ -9,7 +9,7 @@ import json
 import math
 import os
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +34,9 @@ _SHARDS_PER_WORKER = 4
 _COUNTED_BYTES = 256 << 20
 
 _PLAN_FILE = ".shards.plan"
+
+# Beside it, the entries of finished shards.
+DONE_FILE = ".shards.done"
 
 
 @dataclass
@@ -63,6 +66,9 @@ class Planner:
                 if file["name"] not in known:
                     self.files.append(file)
                 known.add(file["name"])
+        twice = [name for name, n in Counter(f["name"] for f in self.files).items() if n > 1]
+        if twice:
+            raise InputError(f"{twice[0]}: two files have this name in messages: rename one")
         if names:
             group = {"reason": "unknown type or empty", "count": len(names), "first": names[:3]}
             self.reports.append({"left_out": [group | {"detail": group["reason"]}]})
@@ -99,7 +105,7 @@ class Planner:
 
     def _has_begun(self, plan: dict[str, Any]) -> bool:
         """True if a shard of a plan was begun here or anywhere finished."""
-        names = [".shards.done", *(part["folder"] for part in plan["parts"])]
+        names = [DONE_FILE, *(part["folder"] for part in plan["parts"])]
         return any(os.path.exists(os.path.join(self.options["into"], name)) for name in names)
 
     def make_plan(self, folder: Any, rows: int | None) -> dict[str, Any]:

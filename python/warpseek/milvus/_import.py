@@ -1,17 +1,7 @@
-"""Exchange with Milvus: the rows of an index as a collection, and a collection as an index.
-
-Needs pymilvus. Searches go on over warpseek's own rows, where they are exact: Milvus is not
-searched, since its scores do not have the same bits and its filters are another language.
-
->>> export_index("papers", "http://localhost:19530", "papers")["rows"]
-41584
->>> with import_index("http://localhost:19530", "papers", "copy") as index:
-...     index.search("graph neural networks")
-"""
+"""Import of a collection: its rows as an index."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import tempfile
@@ -20,22 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from warpseek._arguments import Path, at_least, path_of
-from warpseek.errors import IndexIOError, InputError, RemoteError, UsageError
+from warpseek._arguments import Path, path_of
+from warpseek.errors import IndexIOError, RemoteError, UsageError
 from warpseek.index import Index, Metric
-from warpseek.results import Hit
-
-__all__ = ["export_index", "import_index"]
-
-# Limits of Milvus, in bytes of UTF-8.
-_MOST_TEXT = 65_535
-_MOST_JSON = 65_536
-
-# Rows of an answer.
-_MOST_ROWS = 16_384
-
-# Integers that Milvus's JSON holds.
-_INTEGERS = range(-(2**63), 2**63)
+from warpseek.milvus._client import FIELDS, check_batch, connected, n_rows, rows_between
 
 # The most by which the lengths of unit vectors differ from 1, in half and in single precision.
 _UNIT_HALF, _UNIT_SINGLE = 1e-3, 1e-5
@@ -45,218 +23,6 @@ _NAMES = {
     "text": ("text", "contents", "content", "body", "passage", "chunk", "abstract"),
     "title": ("title", "headline", "name"),
 }
-
-# The fields of a collection that export_index makes, but for the vectors.
-_FIELDS = ("id", "row", "doc_id", "title", "text", "metadata")
-
-
-@contextlib.contextmanager
-def _client(uri: str, token: str, db_name: str) -> Iterator[Any]:
-    """A client, whose errors are exceptions of warpseek."""
-    try:
-        import pymilvus
-    except ImportError:
-        raise UsageError("warpseek.milvus needs pymilvus: pip install pymilvus") from None
-    try:
-        client = pymilvus.MilvusClient(uri, token=token, db_name=db_name)
-        with contextlib.closing(client):
-            yield client
-    except pymilvus.MilvusException as error:
-        raise RemoteError(f"Milvus at {uri}: {error.message}") from None
-
-
-def _check_batch(batch_size: int) -> None:
-    at_least(1, batch_size=batch_size)
-    if batch_size > _MOST_ROWS:
-        raise UsageError(f"batch_size is {batch_size}: Milvus answers with at most {_MOST_ROWS:,}")
-
-
-def _n_rows(client: Any, collection: str) -> int:
-    found = client.query(collection, filter="", output_fields=["count(*)"])
-    return int(found[0]["count(*)"])
-
-
-# -- export ----------------------------------------------------------------------------------------
-
-
-def export_index(
-    index: Index | Path,
-    uri: str,
-    collection: str,
-    *,
-    token: str = "",
-    db_name: str = "",
-    batch_size: int = 500,
-) -> dict[str, Any]:
-    """Writes the live rows of an index into a new collection of Milvus, with an exact index.
-
-    The collection has the fields ``id`` (the primary key: the id of the row), ``row`` (its place in
-    the order), ``doc_id``, ``title``, ``text``, ``metadata`` (JSON) and ``vector`` (float32, which
-    holds the half-precision values exactly). It has another name until all rows have been read
-    back and compared.
-
-    Args:
-        index: The index, or its folder.
-        uri: Address of the server, or a file for Milvus Lite.
-        collection: Name of the collection, which must not exist.
-        token: Token, or ``user:password``.
-        db_name: Name of the database.
-        batch_size: Rows that are sent at a time, at most 16,384.
-
-    Returns:
-        The number of ``rows``, and ``collection``.
-
-    Raises:
-        UsageError: If there is a collection of this name.
-        InputError: For a row beyond Milvus's limits: 65,535 bytes of a text, 65,536 of metadata,
-            integers of 64 bits.
-        RemoteError: If Milvus fails or gives other rows back, with a message that says which.
-    """
-    _check_batch(batch_size)
-    if not isinstance(index, Index):
-        with Index(index) as opened:
-            return export_index(
-                opened, uri, collection, token=token, db_name=db_name, batch_size=batch_size
-            )
-    with _client(uri, token, db_name) as client:
-        if client.has_collection(collection):
-            raise UsageError(
-                f"Milvus at {uri} has a collection '{collection}' already: name another one, or "
-                "drop it first"
-            )
-        partial = f"{collection}_partial"
-        if client.has_collection(partial):
-            raise UsageError(
-                f"Milvus at {uri} has a collection '{partial}', perhaps of an export that was "
-                "killed: drop it first"
-            )
-        try:
-            _create(client, partial, index)
-            rows = _send(client, partial, index, batch_size)
-            client.flush(partial)
-            _compare(client, partial, index, batch_size, rows)
-            client.rename_collection(partial, collection)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                client.drop_collection(partial)
-            raise
-        client.load_collection(collection)
-    return {"collection": collection, "rows": rows}
-
-
-def _create(client: Any, name: str, index: Index) -> None:
-    from pymilvus import DataType
-
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=_MOST_TEXT)
-    schema.add_field("row", DataType.INT64)
-    for field in ("doc_id", "title", "text"):
-        schema.add_field(field, DataType.VARCHAR, max_length=_MOST_TEXT)
-    schema.add_field("metadata", DataType.JSON)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=index.dim)
-    metric = "COSINE" if index.metric == "cosine" else "IP"
-    indexes = client.prepare_index_params()
-    indexes.add_index("vector", index_type="FLAT", metric_type=metric)
-    client.create_collection(name, schema=schema, index_params=indexes)
-
-
-def _rows(index: Index, batch_size: int) -> Iterator[list[tuple[int, Hit]]]:
-    """The live rows in their order, each with its place in it."""
-    first = 0
-    while hits := index.get(limit=batch_size, offset=first, include_vectors=True):
-        yield list(enumerate(hits, first))
-        first += len(hits)
-
-
-def _send(client: Any, name: str, index: Index, batch_size: int) -> int:
-    n = 0
-    for rows in _rows(index, batch_size):
-        sent = []
-        for place, hit in rows:
-            _check(index, hit)
-            fields = _fields(place, hit)
-            sent.append({**fields, "metadata": hit.metadata, "vector": hit.vector})
-        client.insert(name, sent)
-        n += len(sent)
-    return n
-
-
-def _fields(place: int, hit: Hit) -> dict[str, Any]:
-    return {
-        "id": hit.id,
-        "row": place,
-        "doc_id": hit.doc_id,
-        "title": hit.title,
-        "text": hit.text,
-    }
-
-
-def _check(index: Index, hit: Hit) -> None:
-    """Refuses a row that Milvus would cut off, refuse or change."""
-
-    def fail(field: str, reason: str) -> InputError:
-        message = f"{index.path}, row '{hit.id}': {field}: {reason}"
-        return InputError(message, file=index.path, record=hit.id, field=field)
-
-    for field in ("id", "doc_id", "title", "text"):
-        n_bytes = len(getattr(hit, field).encode())
-        if n_bytes > _MOST_TEXT:
-            raise fail(field, f"{n_bytes:,} bytes, and Milvus holds {_MOST_TEXT:,}")
-    n_bytes = len(json.dumps(hit.metadata, ensure_ascii=False).encode())
-    if n_bytes > _MOST_JSON:
-        raise fail("metadata", f"{n_bytes:,} bytes, and Milvus holds {_MOST_JSON:,}")
-    for path, value in _leaves(hit.metadata):
-        if isinstance(value, int) and value not in _INTEGERS:
-            raise fail(f"metadata.{path}", f"{value} is beyond 64 bits, which Milvus holds")
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The plain values in metadata, with their paths."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{path}.{name}" if path else name)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{number}]")
-    else:
-        yield path, value
-
-
-def _compare(client: Any, name: str, index: Index, batch_size: int, rows: int) -> None:
-    """Reads all rows back and compares them with those of the index."""
-    found = _n_rows(client, name)
-    if found != rows:
-        raise RemoteError(f"Milvus has {found} rows of {rows} that were sent")
-    for sent in _rows(index, batch_size):
-        received = {row["row"]: row for row in _range(client, name, sent[0][0], len(sent))}
-        for place, hit in sent:
-            row = received.get(place)
-            if row is None:
-                raise RemoteError(f"Milvus lost the row '{hit.id}'")
-            fields = {**_fields(place, hit), "metadata": _told(hit.metadata)}
-            for field, value in fields.items():
-                back = _told(row[field]) if field == "metadata" else row[field]
-                if back != value:
-                    raise RemoteError(f"Milvus changed the {field} of the row '{hit.id}'")
-            assert hit.vector is not None
-            if np.asarray(row["vector"], np.float32).tobytes() != hit.vector.tobytes():
-                raise RemoteError(f"Milvus changed the vector of the row '{hit.id}'")
-
-
-def _told(metadata: Any) -> str:
-    """Metadata as text, by which 1, 1.0 and true differ."""
-    value = json.loads(metadata) if isinstance(metadata, (str, bytes)) else metadata
-    return json.dumps(value, sort_keys=True)
-
-
-def _range(client: Any, name: str, first: int, n: int) -> list[dict[str, Any]]:
-    """Rows by their places in the order."""
-    condition = f"row >= {first} and row < {first + n}"
-    found = client.query(name, filter=condition, output_fields=[*_FIELDS, "vector"], limit=n)
-    return sorted(found, key=lambda row: row["row"])
-
-
-# -- import ----------------------------------------------------------------------------------------
 
 
 def import_index(
@@ -308,7 +74,7 @@ def import_index(
         UsageError: If there is no such collection, or its vectors or metric cannot be imported.
         RemoteError: If Milvus fails, or if rows are added or deleted meanwhile.
     """
-    _check_batch(batch_size)
+    check_batch(batch_size)
     if not isinstance(uri, str):
         raise UsageError(f"uri must be a text, found {type(uri).__name__}")
     if metric not in (None, "cosine", "inner_product"):
@@ -324,7 +90,7 @@ def import_index(
     except OSError as error:
         raise IndexIOError(f"{folder}: {error}", exit_code=8, file=folder) from None
     with (
-        _client(uri, token, db_name) as client,
+        connected(uri, token, db_name) as client,
         # Beside the index, to which it is renamed when all rows are in it.
         tempfile.TemporaryDirectory(prefix=".warpseek-", dir=os.path.dirname(folder)) as place,
     ):
@@ -356,7 +122,7 @@ def _receive(
     batch_size: int,
 ) -> None:
     """Makes an index of the rows of a collection."""
-    n = _n_rows(client, layout.collection)
+    n = n_rows(client, layout.collection)
     if n == 0:
         raise UsageError(f"the collection '{layout.collection}' has no rows")
     written = 0
@@ -368,8 +134,9 @@ def _receive(
             is_unit = np.abs(lengths - 1) < (_UNIT_HALF if layout.is_own else _UNIT_SINGLE)
             if metric == "L2" and not is_unit.all():
                 raise UsageError(
-                    f"the collection '{layout.collection}' ranks by L2, and its vectors are not "
-                    "of unit length: only for those does the inner product give the same order. "
+                    f"the collection '{layout.collection}' ranks by L2 or has no index that tells, "
+                    "and its vectors are not of unit length: only for those does the inner product "
+                    "give the same order. "
                     'metric="cosine" scales them, which changes it'
                 )
             if metric == "cosine" or normalize:
@@ -394,12 +161,13 @@ def _receive(
             written += len(rows)
             if written > n:
                 break
+        layout.check_seen()
         if index is not None and len(index) < written == n:
             raise UsageError(
                 f"the field '{layout.id}' of the collection '{layout.collection}' has "
                 "values that occur twice: name another one with id="
             )
-        if index is None or written != n or n != _n_rows(client, layout.collection):
+        if index is None or written != n or n != n_rows(client, layout.collection):
             raise RemoteError(
                 f"the collection '{layout.collection}' had {n} rows and gave {written}: it "
                 "changes, or its server does not read it whole; try again when nothing writes to it"
@@ -432,8 +200,8 @@ class _Layout:
                 f"name the FLOAT_VECTOR to use with vector=; the collection has {have}"
             )
         self.vector = vector or usable[0]
-        own = {name: getattr(fields.get(name, {}).get("type"), "name", "") for name in _FIELDS}
-        self.is_own = set(fields) == {*_FIELDS, "vector"} and (
+        own = {name: getattr(fields.get(name, {}).get("type"), "name", "") for name in FIELDS}
+        self.is_own = set(fields) == {*FIELDS, "vector"} and (
             own["row"] == "INT64" and own["metadata"] == "JSON" and own["id"] == "VARCHAR"
         )
         if self.is_own and any(name is not None for name in names.values()):
@@ -446,6 +214,7 @@ class _Layout:
         self.id: str = names["id"] or key
         self._fields = fields
         self._given = names
+        self._unseen: dict[str, str] = {}
         kept = names["metadata"]
         is_list = isinstance(kept, Sequence) and not isinstance(kept, (str, bytes))
         if kept is not None and not (is_list and all(isinstance(name, str) for name in kept)):
@@ -453,9 +222,11 @@ class _Layout:
         for role, given in [("text", names["text"]), ("title", names["title"])] + [
             ("metadata", name) for name in kept or ()
         ]:
-            # Dynamic fields are not known beforehand.
-            if given is not None and given not in fields and not found["enable_dynamic_field"]:
-                raise UsageError(f"{role}: the collection '{collection}' has no field {given!r}")
+            if given is not None and given not in fields:
+                # Dynamic fields are not known before all rows are read.
+                self._unseen[given] = role
+        if not found["enable_dynamic_field"]:
+            self.check_seen()
         self._others = [name for name in kinds if name != self.vector]
         described = [
             client.describe_index(collection, name) for name in client.list_indexes(collection)
@@ -463,6 +234,11 @@ class _Layout:
         metrics = [d["metric_type"] for d in described if d.get("field_name") == self.vector]
         known = {"COSINE": "cosine", "IP": "inner_product"}
         self.metric = known.get(metrics[0], metrics[0]) if metrics else "L2"
+
+    def check_seen(self) -> None:
+        """Refuses names of fields that the collection does not have, after all rows if need be."""
+        for name, role in self._unseen.items():
+            raise UsageError(f"{role}: the collection '{self.collection}' has no field {name!r}")
 
     def record(self, row: dict[str, Any]) -> Any:
         """A row without its vector as a record of :meth:`Index.add`."""
@@ -475,6 +251,8 @@ class _Layout:
         if row.get(self.id) is None:
             where = f"the row with {self.key} = {row.get(self.key)!r}"
             raise UsageError(f"{where} has no value in '{self.id}': name another field with id=")
+        for name in self._unseen.keys() & row.keys():
+            del self._unseen[name]
         roles = {role: self._field_of(role, row) for role in ("text", "title")}
         named = {role: row.get(name or "") for role, name in roles.items()}
         for role, value in named.items():
@@ -516,7 +294,7 @@ def _batches(client: Any, layout: _Layout, n: int, batch_size: int) -> Iterator[
                 else:
                     first, step = first + step, 2 * step
                 continue
-            found = _range(client, layout.collection, first, step)
+            found = rows_between(client, layout.collection, first, step)
             first, step = first + step, batch_size if found else 2 * batch_size
             received += len(found)
             if found:
