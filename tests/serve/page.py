@@ -50,17 +50,21 @@ class Run:
 
 
 def rows(page, side="one"):
-    found = page.locator(f".hit[data-side={side}]").evaluate_all("all => all.map(one => Number(one.dataset.row))")
-    return found
+    return page.locator(f".hit[data-side={side}]").evaluate_all("all => all.map(one => Number(one.dataset.row))")
 
 
 def same(got, wanted, what):
     assert got == wanted, f"{what}: the page has {got!r}, the server {wanted!r}"
 
 
+def found(page):
+    """Waits for the final order: the retrieved hits are shown first, and reordered when they are reranked."""
+    page.locator("#results:not([aria-busy]) .hit:visible").first.wait_for()
+
+
 def loaded(page, run, **params):
     page.goto(run.at(**params))
-    page.locator(".hit:visible").first.wait_for()
+    found(page)
 
 
 def canned(page, path, status=200, body=None, headers=None, kind="application/json"):
@@ -77,7 +81,7 @@ def test_search(page, run):
     run.shoot(page, "start")
     page.fill("#query", QUERY)
     page.press("#query", "Enter")
-    page.locator(".hit").first.wait_for()
+    found(page)
     reply = run.search()
     same(rows(page), [hit["row"] for hit in reply["hits"]], "hits")
     names = page.locator(".hit .open").all_text_contents()
@@ -107,8 +111,8 @@ def test_filter(page, run):
     loaded(page, run, q=QUERY)
     page.fill("#filter", condition)
     page.press("#filter", "Enter")
-    count = len(reply["hits"])
-    expect(page.locator(".hit")).to_have_count(count)
+    expect(page.locator(".hit")).to_have_count(len(reply["hits"]))
+    found(page)
     same(rows(page), [hit["row"] for hit in reply["hits"]], "hits that pass the filter")
 
 
@@ -203,7 +207,7 @@ def test_unreachable(page, run):
     expect(page.locator("#problem")).to_contain_text("The server cannot be reached")
     page.unroute("**/v1/search")
     page.click("#problem button")
-    page.locator(".hit").first.wait_for()
+    found(page)
     expect(page.locator("#problem")).to_be_hidden()
 
 
@@ -237,7 +241,7 @@ def test_key(page, run):
     expect(page.locator("#key")).to_be_visible()
     page.fill("#key-value", "secret")
     page.press("#key-value", "Enter")
-    page.locator(".hit").first.wait_for()
+    found(page)
     same(sent, [None, "Bearer secret"], "keys sent")
 
 
@@ -255,7 +259,7 @@ def test_superseded(page, run):
     expect(page.locator("#status")).to_have_text("Searching…")
     page.fill("#query", QUERY)
     page.press("#query", "Enter")
-    page.locator(".hit").first.wait_for()
+    found(page)
     same(len(held), 1, "held requests")
     assert held[0].request.failure, "the superseded request was not aborted"
 
@@ -317,7 +321,7 @@ def test_landing(page, run):
     expect(page.locator("#status")).to_contain_text("Write what you look for")
     if overview["titles"]:
         landing.locator(".ask-for").first.click()
-        page.locator(".hit").first.wait_for()
+        found(page)
         expect(page.locator("#query")).to_have_value(overview["titles"][0])
         expect(landing).to_be_hidden()
 

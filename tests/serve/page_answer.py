@@ -13,7 +13,7 @@ with sync_playwright() as play:
     browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
     page = browser.new_page()
     page.goto(f"{url}/?q=how+do+models+learn")
-    page.locator(".hit").first.wait_for()
+    page.locator("#results:not([aria-busy]) .hit").first.wait_for()
     # All states of the answer that the page shows.
     page.evaluate(
         """() => {
