@@ -4,13 +4,13 @@ use crate::error::{raised, usage};
 use pyo3::intern;
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use warpseek::config::Settings;
 use warpseek::error::{Error, Result};
+use warpseek::search::stoppable;
 
 /// Time between two looks at Ctrl+C and two calls of a progress function.
 const TICK: Duration = Duration::from_millis(50);
@@ -23,16 +23,6 @@ static N_THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// The flag that asks a computation to stop.
 pub(crate) type Stop = Arc<AtomicBool>;
-
-thread_local! {
-    /// The flag of the computation on this thread.
-    static CURRENT: RefCell<Option<Stop>> = const { RefCell::new(None) };
-}
-
-/// True if the computation on this thread is to stop.
-pub(crate) fn is_stopped() -> bool {
-    CURRENT.with_borrow(|stop| stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)))
-}
 
 /// Sets the number of compute threads, 1 to 1024, of this process. A server has its own.
 #[pyfunction]
@@ -163,7 +153,7 @@ pub(crate) fn run_with<T: Send>(
         pool.in_place_scope(|scope| {
             let stop = &stop;
             // The receiver waits for this, whatever happens.
-            scope.spawn(move |_| drop(sender.send(stoppable(stop, || work(stop)))));
+            scope.spawn(move |_| drop(sender.send(stoppable(Some(stop), || work(stop)))));
             wait(&receiver, stop, &mut tick)
         })
     });
@@ -184,7 +174,7 @@ pub(crate) fn run_waiting<T: Send>(
         let (sender, receiver) = mpsc::sync_channel(1);
         std::thread::scope(|scope| {
             let (stop, pool) = (&stop, &*pool);
-            scope.spawn(move || drop(sender.send(stoppable(stop, || work(stop, pool)))));
+            scope.spawn(move || drop(sender.send(stoppable(Some(stop), || work(stop, pool)))));
             if !produce(stop) {
                 stop.store(true, Ordering::SeqCst);
             }
@@ -211,14 +201,6 @@ impl<T> Ended<T> {
             }
         }
     }
-}
-
-/// Runs `work` on this thread with its flag where [`is_stopped`] looks for it.
-fn stoppable<T>(stop: &Stop, work: impl FnOnce() -> T) -> T {
-    let outer = CURRENT.replace(Some(Arc::clone(stop)));
-    let outcome = work();
-    CURRENT.set(outer);
-    outcome
 }
 
 /// Waits for the outcome; looks at Ctrl+C and calls `tick` meanwhile.

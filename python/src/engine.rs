@@ -1,6 +1,5 @@
 //! Engines for the settings of Python callers. Their messages go to the logger `warpseek`.
 
-use crate::call::is_stopped;
 use crate::error::OrRaise;
 use pyo3::prelude::*;
 use std::ops::ControlFlow;
@@ -9,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use warpseek::config::Settings;
 use warpseek::engine::{Engine, EngineEvents};
 use warpseek::hub::FetchEvent;
+use warpseek::search::is_stopped;
 
 /// Engines that were made, so that objects with the same settings share a device.
 static ENGINES: Mutex<Vec<(u32, Settings, Arc<Engine>)>> = Mutex::new(Vec::new());

@@ -1,7 +1,7 @@
 //! Shards in other processes: the process that holds one, and the index that asks them all through
 //! an object of Python.
 
-use crate::call::{direct, is_stopped, run};
+use crate::call::{direct, run};
 use crate::engine::EngineSettings;
 use crate::index::PyIndex;
 use crate::opened::{Needs, SharedIndex};
@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use warpseek::error::{Error, Result};
-use warpseek::search::scan_shard;
+use warpseek::search::{is_stopped, scan_shard};
 use warpseek::store::{
     FilterNotes, IndexStats, RemoteShards, Row, RowRequests, ShardAnswer, ShardList, ShardRequest,
 };
@@ -92,11 +92,12 @@ impl PyShard {
             };
             scan_shard(&searcher.index, &searcher.scanner, &request)
         })?;
+        let n_hits = answer.hits.iter().map(Vec::len).sum();
         let hits = || answer.hits.iter().flatten();
-        let counts: Vec<u8> =
-            answer.hits.iter().flat_map(|hits| (hits.len() as u32).to_le_bytes()).collect();
-        let rows: Vec<u8> = hits().flat_map(|hit| hit.row.to_le_bytes()).collect();
-        let scores: Vec<u8> = hits().flat_map(|hit| hit.score.to_le_bytes()).collect();
+        let counts = answer.hits.iter().map(|hits| (hits.len() as u32).to_le_bytes());
+        let counts = joined(counts, answer.hits.len());
+        let rows = joined(hits().map(|hit| hit.row.to_le_bytes()), n_hits);
+        let scores = joined(hits().map(|hit| hit.score.to_le_bytes()), n_hits);
         let bytes = |values: &[u8]| PyBytes::new(py, values);
         Ok((bytes(&counts), bytes(&rows), bytes(&scores), answer.matched, answer.notes))
     }
@@ -109,7 +110,8 @@ impl PyShard {
         what: &str,
         numbers: Vec<u32>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = run(py, |_| {
+        // Not on the compute threads, which a scan keeps for long.
+        let bytes = direct(py, || {
             let index = self.index.snapshot()?;
             let packed = match what {
                 "stats" => serde_json::to_vec(&index.stats()?),
@@ -120,7 +122,8 @@ impl PyShard {
                     let mut bytes = Vec::new();
                     for &row in &numbers {
                         let values = matrix.checked_row(row as usize)?;
-                        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                        let values_of = values.iter().map(|value| value.to_le_bytes());
+                        bytes.append(&mut joined(values_of, values.len()));
                     }
                     Ok(bytes)
                 }
@@ -130,6 +133,13 @@ impl PyShard {
         })?;
         Ok(PyBytes::new(py, &bytes))
     }
+}
+
+/// The bytes of `n` numbers.
+fn joined<const N: usize>(numbers: impl Iterator<Item = [u8; N]>, n: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(n * N);
+    numbers.for_each(|number| bytes.extend_from_slice(&number));
+    bytes
 }
 
 /// Numbers of four bytes.
@@ -206,7 +216,8 @@ type ReceivedAnswer = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u64>, Vec<FilterNotes>);
 
 impl RemoteShards for PyShards {
     fn scan(&self, request: &ShardRequest<'_>) -> Result<Vec<ShardAnswer>> {
-        let queries: Vec<u8> = request.queries.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let queries = request.queries.iter().map(|value| value.to_le_bytes());
+        let queries = joined(queries, request.queries.len());
         let found = Python::attach(|py| {
             let filters: Vec<&str> = request.filters.to_vec();
             let filter_of: Vec<Option<usize>> = request.filter_of.to_vec();

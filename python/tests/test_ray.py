@@ -140,8 +140,10 @@ def test_a_lost_node_is_waited_for(place, nodes):
         assert (place / "out").read_bytes() == wanted
 
 
-def test_a_killed_run_is_continued(place, nodes):
-    out = place / "killed.jsonl"
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_ended_is_continued(place, nodes, ending):
+    out = place / "ended.jsonl"
+    out.unlink(missing_ok=True)
     command = [sys.executable, "-m", "warpseek.ray", "batch", str(place / "shards")]
     command += [str(place / "many.npy"), "--out", str(out), "-k", "50", "--pinned"]
     command += ["--address", nodes.address, "--json"]
@@ -149,13 +151,12 @@ def test_a_killed_run_is_continued(place, nodes):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     run = subprocess.Popen(command, **quiet)
     for _ in range(3000):
-        written = list(place.glob(".killed.jsonl*")) + list(place.glob("killed.jsonl.*"))
-        if any(path.stat().st_size > 100_000 for path in written):
+        if any(path.stat().st_size > 100_000 for path in place.glob("ended.jsonl.*")):
             break
         time.sleep(0.01)
-    run.kill()
-    run.wait()
-    assert not out.exists(), "the run was over before it was killed"
+    run.send_signal(ending)
+    assert run.wait(30) == (130 if ending == signal.SIGINT else -ending)
+    assert not out.exists(), "the run was over before it was ended"
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -3,8 +3,9 @@
 use super::format::{BatchAnswer, BatchFormat, convert};
 use crate::error::{Error, Place, Result};
 use crate::output::{OutputFile, check_target, open_locked};
+use crate::queries::Query;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The file `OUT.partial`: a first line with the run's fingerprint, then one line per answered
@@ -27,6 +28,9 @@ pub(super) struct Entry {
 
 /// Bytes of a hash in hexadecimal and the blank after it.
 const HASH_LEN: usize = 17;
+
+/// Bytes of the journal that are read or written at once.
+const BUFFER: usize = 1 << 18;
 
 const HEADER_KEY: &str = "warpseek_batch";
 
@@ -54,7 +58,7 @@ impl Journal {
         let mut journal = Self {
             out: out.to_path_buf(),
             path,
-            writer: BufWriter::new(file),
+            writer: BufWriter::with_capacity(BUFFER, file),
             earlier_len,
             header_len: header.len() as u64,
         };
@@ -71,10 +75,9 @@ impl Journal {
         entries(&self.path, self.header_len, left)
     }
 
-    pub(super) fn append(&mut self, query: u64, answer: &BatchAnswer) -> Result<()> {
-        let json = serde_json::to_string(answer)
-            .map_err(|e| Error::io("write", &self.path)(std::io::Error::other(e)))?;
-        self.write(format!("{query:016x} {json}\n").as_bytes())
+    /// Appends the line of an answer.
+    pub(super) fn append(&mut self, line: &[u8]) -> Result<()> {
+        self.write(line)
     }
 
     pub(super) fn flush(&mut self) -> Result<()> {
@@ -89,10 +92,12 @@ impl Journal {
         if format == BatchFormat::Jsonl {
             // The journal holds the lines already, after the hashes.
             let mut out = OutputFile::create(&self.out)?;
-            for line in lines(&self.path, self.header_len, body)? {
-                let mut line = line.map_err(Error::io("read", &self.path))?;
-                line.push(b'\n');
+            let mut lines = opened(&self.path, self.header_len, body)?;
+            let mut line = Vec::new();
+            let failed = |e| Error::io("read", &self.path)(e);
+            while lines.read_until(b'\n', &mut line).map_err(failed)? > 0 {
                 out.put(line.get(HASH_LEN..).unwrap_or_default())?;
+                line.clear();
             }
             out.finish()?;
         } else {
@@ -105,6 +110,26 @@ impl Journal {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.writer.write_all(bytes).map_err(Error::io("write", &self.path))
     }
+}
+
+/// The journal's line of an answer.
+pub(super) fn line_of(query: &Query, answer: &BatchAnswer) -> Result<Vec<u8>> {
+    let mut line = format!("{:016x} ", hash_query(query)).into_bytes();
+    serde_json::to_writer(&mut line, answer)
+        .map_err(|e| Error::usage(format!("an answer cannot be written: {e}")))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Hash of a query's content.
+pub(super) fn hash_query(query: &Query) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for text in [&query.id, &query.text, query.filter.as_ref().unwrap_or(&String::new())] {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    query.vector.iter().flatten().for_each(|v| hasher.update(&v.to_le_bytes()));
+    hasher.digest()
 }
 
 /// Bytes of complete lines to keep.
@@ -146,15 +171,11 @@ pub(super) fn mismatch(path: &Path) -> Error {
     ))
 }
 
-fn lines(
-    path: &Path,
-    start: u64,
-    len: u64,
-) -> Result<impl Iterator<Item = std::io::Result<Vec<u8>>> + use<>> {
-    use std::io::Read;
+/// Opens a part of the journal.
+fn opened(path: &Path, start: u64, len: u64) -> Result<impl BufRead + use<>> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     file.seek(SeekFrom::Start(start)).map_err(Error::io("read", path))?;
-    Ok(BufReader::new(file.take(len)).split(b'\n'))
+    Ok(BufReader::with_capacity(BUFFER, file.take(len)))
 }
 
 fn entries(
@@ -163,7 +184,7 @@ fn entries(
     len: u64,
 ) -> Result<impl Iterator<Item = Result<Entry>> + use<>> {
     let path = path.to_path_buf();
-    Ok(lines(&path, start, len)?.enumerate().map(move |(i, line)| {
+    Ok(opened(&path, start, len)?.split(b'\n').enumerate().map(move |(i, line)| {
         let line = line.map_err(Error::io("read", &path))?;
         let parse = || {
             let hash = std::str::from_utf8(line.get(..HASH_LEN - 1)?).ok()?;

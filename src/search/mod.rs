@@ -21,6 +21,7 @@ mod result;
 mod retrieve;
 mod searcher;
 mod signals;
+mod stop;
 
 pub use excerpt::excerpt;
 pub use fusion::{RRF_CONSTANT, mmr, reciprocal_rank_fusion};
@@ -33,3 +34,4 @@ pub use result::{Candidate, Hit, OrderedBy, Retrieved, SearchResult, Timings};
 pub use retrieve::embed_queries;
 pub use searcher::{Searcher, no_reranker};
 pub use signals::Fusion;
+pub use stop::{is_stopped, stoppable};

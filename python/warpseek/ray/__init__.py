@@ -153,8 +153,10 @@ class Cluster:
             show_progress_bar: True, False, or None for a line on a terminal.
 
         Returns:
-            The report: ``queries``, ``hits``, ``seconds``, and ``cluster`` with the seconds of
-            scans (of the slowest shard), of waiting for shards beyond that, and of fetching.
+            The report: ``queries``, ``hits``, ``seconds``, and ``cluster`` with the seconds during
+            which scans were under way, of the scans (of the slowest shard of each), of waiting for
+            shards beyond that, and of fetching. Two windows of queries are under way at a time, so
+            that other work overlaps with scans.
         """
         options = search_options(
             k=k,
@@ -173,7 +175,7 @@ class Cluster:
             "with_text": bool(with_text),
             "restart": bool(restart),
         }
-        self._shards.times.clear()
+        self._shards.reset_times()
         line, total = ProgressLine(show_progress_bar), _n_queries(source)
         where = f"{len(self._shards)} shards"
 
@@ -184,7 +186,7 @@ class Cluster:
             report: dict[str, Any] = self._index._core.batch(files, options, told)
         finally:
             line.close()
-        report["cluster"] = dict(self._shards.times)
+        report["cluster"] = self._shards.times()
         return report
 
     def serve(

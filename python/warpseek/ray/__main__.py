@@ -217,10 +217,10 @@ def _report(cluster: Cluster, arguments: argparse.Namespace) -> tuple[Any, list[
         **options,
     )
     seconds = {
-        "scans": report["cluster"].get("scan_seconds", 0),
-        "waiting": report["cluster"].get("wait_seconds", 0),
+        "scans": report["cluster"]["scan_seconds"],
+        "waiting": report["cluster"]["wait_seconds"],
         "merging": report["took_ms"]["fuse"] / 1e3,
-        "fetching": report["cluster"].get("fetch_seconds", 0),
+        "fetching": report["cluster"]["fetch_seconds"],
         "embedding": report["took_ms"]["embed"] / 1e3,
     }
     rate = (report["queries"] - report["resumed"]) / max(report["seconds"], 1e-9)

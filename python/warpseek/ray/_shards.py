@@ -75,6 +75,33 @@ class ShardActor:
             return index.verify()
 
 
+class Clock:
+    """The time during which at least one call runs, of calls on several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running, self._since = 0, 0.0
+        self.seconds = 0.0
+        self.added = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._running == 0:
+                self._since = time.perf_counter()
+            self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._running -= 1
+            if self._running == 0:
+                self.seconds += time.perf_counter() - self._since
+
+    def add(self, seconds: float) -> None:
+        """Adds to the seconds that the calls themselves report."""
+        with self._lock:
+            self.added += seconds
+
+
 def _joined(parts: list[Any]) -> Any:
     """The answer of a shard to all queries, from those to parts of them."""
     if len(parts) == 1:
@@ -94,7 +121,7 @@ class Shards:
         self._placement = placement
         self._actors: list[list[Any]] = []
         self._turn = 0
-        self.times: dict[str, float] = defaultdict(float)
+        self._scans, self._fetches = Clock(), Clock()
 
     def __len__(self) -> int:
         return len(self._folders)
@@ -105,9 +132,11 @@ class Shards:
         wanted = self._placement
         threads = max(1, int(wanted.cpus))
         device = "cuda:0" if wanted.gpus else "cpu"
-        # A process that works says so, however many calls wait.
+        # A process that works says so, however many calls wait. Scans come one after another, each
+        # with all threads; rows are read beside them.
         ShardActor.ping = ray.method(concurrency_group="alive")(ShardActor.ping)  # type: ignore[method-assign]
-        actor = ray.remote(concurrency_groups={"alive": 1})(ShardActor)
+        ShardActor.scan = ray.method(concurrency_group="scan")(ShardActor.scan)  # type: ignore[method-assign]
+        actor = ray.remote(concurrency_groups={"alive": 1, "scan": 1})(ShardActor)
         for number, folder in enumerate(self._folders):
             options = {
                 "num_cpus": wanted.cpus,
@@ -139,7 +168,6 @@ class Shards:
         self, queries: bytes, k: int, filters: list[str], filter_of: list[int | None]
     ) -> list[Any]:
         """The answers of all shards, in their order. Replicas share the queries."""
-        started = time.perf_counter()
         n, n_replicas = len(filter_of), self._placement.replicas
         parts = min(n_replicas, max(1, n // _LEAST_QUERIES))
         size, bounds = len(queries) // n, [n * part // parts for part in range(parts + 1)]
@@ -149,20 +177,35 @@ class Shards:
             arguments = (vectors, k, filters, filter_of[first:end])
             replica = self._next()
             calls += [(shard, replica, "scan", arguments) for shard in range(len(self))]
-        found = self._ask(calls)
-        slowest = max(seconds for _, seconds in found)
-        self.times["scan_seconds"] += slowest
-        self.times["wait_seconds"] += time.perf_counter() - started - slowest
+        with self._scans:
+            found = self._ask(calls)
+        self._scans.add(max(seconds for _, seconds in found))
         answers = [answer for answer, _ in found]
         return [_joined(answers[shard :: len(self)]) for shard in range(len(self))]
 
     def fetch(self, what: str, requests: list[tuple[int, list[int]]]) -> list[bytes]:
         """What is asked for of rows, per shard and its rows."""
-        started = time.perf_counter()
         replica = self._next()
-        found = self._ask([(i, replica, "fetch", (what, rows)) for i, rows in requests])
-        self.times["fetch_seconds"] += time.perf_counter() - started
-        return found
+        with self._fetches:
+            return self._ask([(i, replica, "fetch", (what, rows)) for i, rows in requests])
+
+    def reset_times(self) -> None:
+        """Begins to measure times anew."""
+        self._scans, self._fetches = Clock(), Clock()
+
+    def times(self) -> dict[str, float]:
+        """Seconds since the last reset.
+
+        During which scans were under way, of the scans alone (of the slowest shard of each), of
+        waiting for their answers beyond that, and of waiting for rows.
+        """
+        busy, scans = self._scans.seconds, self._scans.added
+        return {
+            "busy_seconds": busy,
+            "scan_seconds": scans,
+            "wait_seconds": max(0.0, busy - scans),
+            "fetch_seconds": self._fetches.seconds,
+        }
 
     def stats(self) -> list[bytes]:
         """The statistics of every shard, as the core packs them."""

@@ -1,0 +1,82 @@
+//! Windows of queries that are answered at the same time.
+
+use super::answer::{BatchSearcher, FilteredQuery};
+use super::format::BatchAnswer;
+use super::journal::line_of;
+use crate::error::Result;
+use crate::search::{Timings, stoppable};
+use rayon::prelude::*;
+use std::collections::VecDeque;
+use std::thread::{Scope, ScopedJoinHandle};
+
+/// Maximum number of windows that are answered at the same time by other processes: while these
+/// scan for one, this process embeds the next and writes the last.
+pub(super) const IN_FLIGHT: usize = 2;
+
+/// The answers of a window that are to be written.
+pub(super) struct AnsweredWindow {
+    pub(super) answers: Vec<BatchAnswer>,
+    /// The answers as the journal has them.
+    pub(super) lines: Vec<Vec<u8>>,
+    pub(super) timings: Timings,
+}
+
+/// A window that is answered, on a thread of its own if other processes scan.
+enum Running<'scope> {
+    Thread(ScopedJoinHandle<'scope, Result<AnsweredWindow>>),
+    Ended(Result<AnsweredWindow>),
+}
+
+/// The windows that are answered, in the order of their queries.
+pub(super) struct Windows<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    searching: &'scope BatchSearcher<'env>,
+    running: VecDeque<Running<'scope>>,
+}
+
+impl<'scope, 'env> Windows<'scope, 'env> {
+    pub(super) fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        searching: &'scope BatchSearcher<'env>,
+    ) -> Self {
+        Self { scope, searching, running: VecDeque::new() }
+    }
+
+    /// True if another window can be answered beside those that are.
+    pub(super) fn has_room(&self) -> bool {
+        self.running.len() < if self.searching.is_remote() { IN_FLIGHT } else { 1 }
+    }
+
+    /// Begins to answer a window, the first `answered` queries of which an earlier run answered.
+    pub(super) fn begin(&mut self, queries: Vec<FilteredQuery>, answered: usize) {
+        let searching = self.searching;
+        let answer = move || {
+            let (mut answers, timings) = searching.answer(&queries)?;
+            answers.drain(..answered);
+            let written = queries[answered..].par_iter().zip(&answers);
+            let lines = written.map(|(query, answer)| line_of(&query.query, answer));
+            let lines = lines.collect::<Result<_>>()?;
+            Ok(AnsweredWindow { answers, lines, timings })
+        };
+        self.running.push_back(match searching.is_remote() {
+            true => {
+                let stop = searching.stop();
+                Running::Thread(self.scope.spawn(move || stoppable(stop, answer)))
+            }
+            false => Running::Ended(answer()),
+        });
+    }
+
+    /// Waits for the first window that was begun and is not yet taken; none if there is none.
+    pub(super) fn next(&mut self) -> Result<Option<AnsweredWindow>> {
+        let ended = match self.running.pop_front() {
+            None => return Ok(None),
+            Some(Running::Ended(outcome)) => outcome,
+            Some(Running::Thread(thread)) => match thread.join() {
+                Ok(outcome) => outcome,
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+        };
+        ended.map(Some)
+    }
+}
