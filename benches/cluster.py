@@ -3,11 +3,11 @@
     python benches/cluster.py search [--rows N] [--shards N] [--queries N] [-k N ...]
     python benches/cluster.py index FILE [--rows N]
 
-Needs two cores and the package with the extra `ray`. `search` makes random vectors (with --base, these and shuffled copies
-of them fill the rows) and answers the queries on one node with all shards and on two with half of them each. It
-prints seconds, and the share of them in which no shard was scanning: the driver's own work that is not hidden. `index`
-indexes a file of records with one worker and with two, and prints tokens per second. The process that asks, and Ray's
-own, share the same cores. The first run of each is not counted: it starts processes and reads the shards.
+Needs two cores and the package with the extra `ray`. `search` answers queries over random vectors, --base of them different,
+on one node with all shards and on two with half of them each. It prints seconds, and the share of them in which the
+shard that scanned longest did not scan: the driver's own work that is not hidden. `index` indexes a file of records
+with one worker and with two, and prints tokens per second. The process that asks, and Ray's own, share the two cores.
+The first run of each is not counted: it starts processes and reads the shards.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def search(place, arguments):
                 runs = []
                 for _ in range(arguments.runs + 1):
                     report = cluster.batch(place / "queries.npy", place / "out.jsonl", k, restart=True)
-                    idle = 1 - report["cluster"]["busy_seconds"] / report["seconds"]
+                    idle = 1 - report["cluster"]["scan_seconds"] / report["seconds"]
                     runs.append((report["seconds"], idle))
                     print(f"{name}, k = {k}: {runs[-1][0]:.2f} s, {idle:.1%} without a scan", flush=True)
                 medians[name, k] = statistics.median(seconds for seconds, _ in runs[1:])

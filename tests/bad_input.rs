@@ -6,7 +6,7 @@ mod files;
 mod outputs;
 mod searches;
 mod settings;
-mod vectors;
+pub(crate) mod vectors;
 
 use crate::support::cli::{Workplace, assert_holds, indexed, records, small_reranker};
 use serde_json::{Value, json};

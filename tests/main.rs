@@ -28,6 +28,7 @@ mod mutations;
 mod pages;
 mod parity;
 mod quality;
+mod remote;
 mod reranking;
 mod serve;
 mod shards;

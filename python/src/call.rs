@@ -71,7 +71,8 @@ fn forget_of_parent(pool: Option<(u32, Arc<ThreadPool>)>) {
     }
 }
 
-/// Runs `work` without the GIL on the calling thread, for what takes no time and computes nothing.
+/// Runs `work` without the GIL on the calling thread, for what computes nothing, or reads rows.
+/// Ctrl+C is raised when it has ended.
 pub(crate) fn direct<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T> + Send,
@@ -153,7 +154,9 @@ pub(crate) fn run_with<T: Send>(
         pool.in_place_scope(|scope| {
             let stop = &stop;
             // The receiver waits for this, whatever happens.
-            scope.spawn(move |_| drop(sender.send(stoppable(Some(stop), || work(stop)))));
+            scope.spawn(move |_| {
+                drop(sender.send(stoppable(vec![Arc::clone(stop)], || work(stop))))
+            });
             wait(&receiver, stop, &mut tick)
         })
     });
@@ -174,7 +177,9 @@ pub(crate) fn run_waiting<T: Send>(
         let (sender, receiver) = mpsc::sync_channel(1);
         std::thread::scope(|scope| {
             let (stop, pool) = (&stop, &*pool);
-            scope.spawn(move || drop(sender.send(stoppable(Some(stop), || work(stop, pool)))));
+            scope.spawn(move || {
+                drop(sender.send(stoppable(vec![Arc::clone(stop)], || work(stop, pool))))
+            });
             if !produce(stop) {
                 stop.store(true, Ordering::SeqCst);
             }

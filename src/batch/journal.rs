@@ -116,7 +116,7 @@ impl Journal {
 pub(super) fn line_of(query: &Query, answer: &BatchAnswer) -> Result<Vec<u8>> {
     let mut line = format!("{:016x} ", hash_query(query)).into_bytes();
     serde_json::to_writer(&mut line, answer)
-        .map_err(|e| Error::usage(format!("an answer cannot be written: {e}")))?;
+        .map_err(|e| Error::Compute { what: "writing an answer", reason: e.to_string() })?;
     line.push(b'\n');
     Ok(line)
 }

@@ -77,8 +77,28 @@ pub struct BatchReport {
     pub not_reranked: u64,
     /// True if the run was stopped before the end.
     pub interrupted: bool,
-    /// Milliseconds per step, summed over all queries.
+    /// Milliseconds per step, summed over all windows of queries. Those of shards in other
+    /// processes overlap, and wait for each other.
     pub took_ms: Timings,
+}
+
+impl BatchReport {
+    fn count(&mut self, answer: &BatchAnswer) {
+        self.queries += 1;
+        self.hits += answer.hits.len() as u64;
+        self.below_min_score += answer.below_min_score.unwrap_or(0) as u64;
+        self.not_reranked += answer.not_reranked.unwrap_or(0) as u64;
+        self.without_hits += u64::from(answer.hits.is_empty());
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.queries += other.queries;
+        self.hits += other.hits;
+        self.below_min_score += other.below_min_score;
+        self.not_reranked += other.not_reranked;
+        self.without_hits += other.without_hits;
+        self.took_ms += other.took_ms;
+    }
 }
 
 /// Answers the queries of a file into the file `out`.
@@ -112,7 +132,7 @@ pub fn run(
             _ => return Err(journal::mismatch(&batch.journal.path)),
         };
         batch.report.resumed += 1;
-        batch.count(&entry.answer);
+        batch.report.count(&entry.answer);
         if partial.len() == size {
             partial.clear();
         }
@@ -137,7 +157,7 @@ pub fn run(
             let is_last = query.is_none();
             window.extend(query);
             if window.len() >= size || (is_last && window.len() > answered) {
-                windows.begin(std::mem::take(&mut window), answered);
+                windows.begin(std::mem::take(&mut window), answered)?;
                 answered = 0;
             }
             while is_last || !windows.has_room() {
@@ -191,20 +211,9 @@ struct BatchRun<'a> {
 impl BatchRun<'_> {
     /// Writes the answers of a window into the journal.
     fn write(&mut self, window: &AnsweredWindow) -> Result<()> {
-        self.report.took_ms += window.timings;
-        for (answer, line) in window.answers.iter().zip(&window.lines) {
-            self.count(answer);
-            self.journal.append(line)?;
-        }
+        window.lines.iter().try_for_each(|line| self.journal.append(line))?;
+        self.report.add(&window.report);
         self.journal.flush()
-    }
-
-    fn count(&mut self, answer: &BatchAnswer) {
-        self.report.queries += 1;
-        self.report.hits += answer.hits.len() as u64;
-        self.report.below_min_score += answer.below_min_score.unwrap_or(0) as u64;
-        self.report.not_reranked += answer.not_reranked.unwrap_or(0) as u64;
-        self.report.without_hits += u64::from(answer.hits.is_empty());
     }
 
     /// Checks the filter and the vector of a query, so that an error names its line.

@@ -154,7 +154,7 @@ class Cluster:
 
         Returns:
             The report: ``queries``, ``hits``, ``seconds``, and ``cluster`` with the seconds during
-            which scans were under way, of the scans (of the slowest shard of each), of waiting for
+            which scans were asked for, of the scans of the shard that took longest, of waiting for
             shards beyond that, and of fetching. Two windows of queries are under way at a time, so
             that other work overlaps with scans.
         """

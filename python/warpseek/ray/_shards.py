@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from warpseek import _warpseek
 from warpseek._settings import settings
 from warpseek.errors import IndexIOError, UsageError, WarpseekError
 from warpseek.ray._connection import ATTEMPTS, MAY_PASS, PING, PROCESSES, TICK, ray_module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # The fewest queries of a part that a replica scans.
 _LEAST_QUERIES = 16
@@ -81,8 +85,8 @@ class Clock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running, self._since = 0, 0.0
+        self._reported: dict[tuple[int, int], float] = defaultdict(float)
         self.seconds = 0.0
-        self.added = 0.0
 
     def __enter__(self) -> None:
         with self._lock:
@@ -96,10 +100,15 @@ class Clock:
             if self._running == 0:
                 self.seconds += time.perf_counter() - self._since
 
-    def add(self, seconds: float) -> None:
-        """Adds to the seconds that the calls themselves report."""
+    def add(self, actor: tuple[int, int], seconds: float) -> None:
+        """Adds to the seconds that an actor reports of its calls."""
         with self._lock:
-            self.added += seconds
+            self._reported[actor] += seconds
+
+    def longest(self) -> float:
+        """The most seconds that an actor reported."""
+        with self._lock:
+            return max(self._reported.values(), default=0.0)
 
 
 def _joined(parts: list[Any]) -> Any:
@@ -120,7 +129,7 @@ class Shards:
         self._rows = [rows for _, rows in shards]
         self._placement = placement
         self._actors: list[list[Any]] = []
-        self._turn = 0
+        self._turns = itertools.count()
         self._scans, self._fetches = Clock(), Clock()
 
     def __len__(self) -> int:
@@ -177,9 +186,11 @@ class Shards:
             arguments = (vectors, k, filters, filter_of[first:end])
             replica = self._next()
             calls += [(shard, replica, "scan", arguments) for shard in range(len(self))]
-        with self._scans:
+        clock = self._scans
+        with clock:
             found = self._ask(calls)
-        self._scans.add(max(seconds for _, seconds in found))
+        for (shard, replica, *_), (_, seconds) in zip(calls, found, strict=True):
+            clock.add((shard, replica), seconds)
         answers = [answer for answer, _ in found]
         return [_joined(answers[shard :: len(self)]) for shard in range(len(self))]
 
@@ -196,10 +207,10 @@ class Shards:
     def times(self) -> dict[str, float]:
         """Seconds since the last reset.
 
-        During which scans were under way, of the scans alone (of the slowest shard of each), of
-        waiting for their answers beyond that, and of waiting for rows.
+        During which scans were asked for, of the scans of the shard (and replica) that took
+        longest, of waiting for answers beyond that, and of waiting for rows.
         """
-        busy, scans = self._scans.seconds, self._scans.added
+        busy, scans = self._scans.seconds, self._scans.longest()
         return {
             "busy_seconds": busy,
             "scan_seconds": scans,
@@ -236,8 +247,7 @@ class Shards:
 
     def _next(self) -> int:
         """The replica whose turn it is."""
-        self._turn += 1
-        return self._turn % self._placement.replicas
+        return next(self._turns) % self._placement.replicas
 
     def _ask(self, calls: list[tuple[int, int, str, tuple[Any, ...]]]) -> list[Any]:
         """The results of calls, each a shard, its replica, a method and arguments."""
@@ -250,6 +260,22 @@ class Shards:
             return getattr(self._actors[shard][replica], method).remote(*arguments)
 
         running = {start(call): at for at, call in enumerate(calls)}
+        try:
+            return self._results(calls, running, start)
+        finally:
+            # After an error the others would keep the next calls waiting.
+            for reference in running:
+                with contextlib.suppress(ray.exceptions.RayError, ValueError):
+                    ray.cancel(reference)
+
+    def _results(
+        self,
+        calls: list[tuple[int, int, str, tuple[Any, ...]]],
+        running: dict[Any, int],
+        start: Callable[[tuple[int, int, str, tuple[Any, ...]]], Any],
+    ) -> list[Any]:
+        """Waits for the results of calls. `running` has those that are not yet there."""
+        ray = ray_module()
         results: list[Any] = [None] * len(calls)
         attempts = [1] * len(calls)
         heard = time.monotonic()
