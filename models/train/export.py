@@ -1,5 +1,7 @@
 """Writes a trained reranker as warpseek ships it: matrices in int8, the rest in float32.
 
+With --mean-with its weights are averaged with those of another run, or of a reranker in int8.
+
 A matrix `X` of shape [rows, columns] becomes `X` (int8) and per-row scales `X.scale` (float32,
 [rows]): value = int8 * scale of its row, scale = largest magnitude of the row / 127. Prints the
 files' entries for models/manifest.toml.
@@ -15,15 +17,31 @@ import torch
 from safetensors.torch import load_file, save
 
 
+def weights_of(folder):
+    """The weights of a folder in float32."""
+    stored = load_file(folder / "model.safetensors")
+    weights = {}
+    for name, value in stored.items():
+        if not name.endswith(".scale"):
+            scale = stored.get(name + ".scale")
+            weights[name] = value.float() * (1.0 if scale is None else scale[:, None])
+    return weights
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("checkpoint", type=pathlib.Path, help="output folder of train.py")
     parser.add_argument("base", type=pathlib.Path, help="the folder of all-MiniLM-L6-v2, whose tokenizer.json is kept")
     parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--mean-with", type=pathlib.Path, help="a folder as `checkpoint`, or one that this script wrote")
     arguments = parser.parse_args()
 
+    weights = weights_of(arguments.checkpoint)
+    if arguments.mean_with:
+        other = weights_of(arguments.mean_with)
+        weights = {name: 0.5 * other[name] + 0.5 * value for name, value in weights.items()}
     tensors = {}
-    for name, value in load_file(arguments.checkpoint / "model.safetensors").items():
+    for name, value in weights.items():
         if value.dim() != 2 or value.shape[0] < 2:
             tensors[name] = value.float().contiguous()
             continue

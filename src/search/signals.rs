@@ -1,9 +1,9 @@
 //! The signals of a row - dense score, BM25, logit of the reranker - and their combinations.
 //!
-//! Weights and calibrations were fitted on questions of ten kinds, by a listwise loss, for
-//! all-MiniLM-L6-v2 and the reranker that is compiled in; `docs/scores.md` has the formulas. Other
-//! models have cosines and logits of other spreads. Their signals are scaled over the candidates of
-//! the query: to 0..1 for hybrid search, to standard scores for reranking.
+//! Weights and calibrations were fitted on questions of many kinds for all-MiniLM-L6-v2 and the
+//! reranker that is compiled in; `docs/scores.md` has the formulas. Other models have cosines and
+//! logits of other spreads. Their signals are scaled over the candidates of the query: to 0..1 for
+//! hybrid search, to standard scores for reranking.
 
 use super::fusion::reciprocal_rank_fusion;
 use crate::error::Result;
