@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 
 /// Maximum number of windows that are answered at the same time by other processes: while these
-/// scan for one, this process embeds the next and writes the last.
-pub(super) const IN_FLIGHT: usize = 2;
+/// scan for one, the next waits there, and this process embeds another or writes.
+pub(super) const IN_FLIGHT: usize = 3;
 
 /// The answers of a window that are to be written.
 pub(super) struct AnsweredWindow {

@@ -8,8 +8,8 @@ use std::ops::Range;
 use warpseek_bert::reranker::{Calibration, PassageScore, RerankScores, Reranker};
 
 /// The probability of relevance below which a hit is low ([`super::Hit::low`]). The best hit lies
-/// above it for 29 of 30 questions about the demo's corpus, and for none of 14 questions about other
-/// subjects (`docs/scores.md`).
+/// above it for 29 of 30 questions about the demo's corpus, and for none of 14 questions about
+/// other subjects (`docs/scores.md`).
 pub const LOW_PROBABILITY: f32 = 0.001;
 
 /// The key by which reranked candidates are ordered.

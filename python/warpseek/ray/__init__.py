@@ -155,7 +155,7 @@ class Cluster:
         Returns:
             The report: ``queries``, ``hits``, ``seconds``, and ``cluster`` with the seconds during
             which scans were asked for, of the scans of the shard that took longest, of waiting for
-            shards beyond that, and of fetching. Two windows of queries are under way at a time, so
+            shards beyond that, and of fetching. Some windows of queries are under way at a time, so
             that other work overlaps with scans.
         """
         options = search_options(
